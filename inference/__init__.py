@@ -1,0 +1,1 @@
+"""The pure core: bytes, tensors and structs in, redshifts and records out; no AWS, no environment."""

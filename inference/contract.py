@@ -1,0 +1,694 @@
+"""What the stages say to each other: every payload, every object key, and the published names of both."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, field
+
+from inference.errors import InvalidRequestError
+
+SAMPLE_PREFIX = "datasets/sdss/10MB/"
+"""The dataset `make dataset` builds without arguments: real SDSS galaxies that training never saw."""
+
+MANIFEST_KEY = "manifest.json"
+NonEmpty = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = float
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all payloads: immutable, named fields only, unknown keys refused."""
+
+
+# --------------------------------------------------------------------------------------------------- the dataset
+
+
+class ShardEntry(Payload):
+    """One shard file of a dataset."""
+
+    name: NonEmpty
+    """File name inside the dataset's folder, e.g. ``0.safetensors``."""
+
+    num_rows: Count
+    """Galaxies in the shard."""
+
+    size_bytes: Count
+    """Size of the file [bytes]."""
+
+    sha256: str
+    """Checksum of the whole file, hexadecimal."""
+
+
+class DatasetCard(Payload):
+    """``dataset.json``: what lies in a dataset's folder and where it came from."""
+
+    name: NonEmpty
+    """Name of the dataset."""
+
+    partition: NonEmpty
+    """Folder of this partition, e.g. ``10MB``: shards are at most this large."""
+
+    num_rows: Count
+    """Galaxies over all shards."""
+
+    shards: tuple[ShardEntry, ...]
+    """The shards in natural order."""
+
+    arrays: dict[str, str]
+    """Array name to shape, dtype and unit, in words."""
+
+    seed: int
+    """Seed of everything random in it."""
+
+    provenance: str
+    """Where the galaxies come from, in words."""
+
+
+# --------------------------------------------------------------------------------------------------- the request
+
+Engine = Literal["auto", "torch"]
+
+
+class RunRequest(Payload):
+    """The input of one execution of the state machine. Only ``bucket`` is required."""
+
+    bucket: NonEmpty
+    """Bucket the results are written to, and the data read from unless `data_bucket` says otherwise."""
+
+    data_bucket: str | None = None
+    """Bucket the shards are read from; `bucket` when absent."""
+
+    data_prefix: NonEmpty = SAMPLE_PREFIX
+    """Folder of the shards. ``10MB`` and ``10MB/`` mean the same and never match ``100MB/``."""
+
+    world_size: Positive | None = None
+    """Number of ranks; the number of shards when absent."""
+
+    file_limit: Positive | None = None
+    """Use only the first n shards in natural order (2 before 10); all when absent."""
+
+    batch_size: Annotated[int, Meta(ge=1, le=65536)] = 256
+    """Galaxies per batch as reported in the metrics; never changes a prediction."""
+
+    result_path: str | None = None
+    """Where the results go; ``runs/<execution name>/`` when absent."""
+
+    profile: bool = False
+    """Run the inference loop under torch's profiler, as the published runs did."""
+
+    engine: Engine = "auto"
+    """Library that computes the redshifts; ``auto`` takes the fastest that is present."""
+
+    tolerated_failure_percentage: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    """Share of ranks that may be lost before the run counts as failed [percent]."""
+
+
+PUBLISHED_ALIASES = {"bucket_name": "bucket", "dataset_path": "data_prefix"}
+"""Keys of published payloads that mean one of ours under another name."""
+
+PUBLISHED_WITHOUT_MEANING = {
+    "object_type": "shards are recognised by their file name",
+    "S3_object_name": "the code is in the image and never fetched",
+    "script": "the code is in the image and never fetched",
+    "inference_script": "the code is in the image and never fetched",
+    "model_path": "the weights are in the image",
+    "data_path": "every rank streams its rows from data_prefix",
+    "data_map": "rows are dealt by the plan",
+    "data_size": "the size follows from data_prefix and file_limit",
+    "unique_id": "the execution's name identifies the run",
+    "rendezvous_endpoint": "ranks do not talk to each other",
+    "fmi_enabled": "ranks do not talk to each other",
+}
+"""Keys of published payloads that are accepted, ignored and named in the run's notes, with the reason."""
+
+
+def parse_request(raw: object) -> tuple[RunRequest, tuple[str, ...]]:
+    """Read a RunRequest, or a payload as the class reports published it.
+
+    Parameters
+    ----------
+    raw : object
+        Decoded JSON. Numbers and booleans may be strings (``"8"``, ``"true"``).
+
+    Returns
+    -------
+    request : RunRequest
+    notes : tuple of str
+        One sentence per key that was ignored or read under another name.
+
+    Raises
+    ------
+    InvalidRequestError
+        If a key is unknown or missing, or a value has the wrong type or range; the message names the key.
+    """
+    if not isinstance(raw, dict):
+        raise InvalidRequestError(f"A request is a JSON object, not {type(raw).__name__}. Only `bucket` is required.")
+    known: dict[str, Any] = {}
+    notes: list[str] = []
+    for key, value in raw.items():
+        if key in PUBLISHED_WITHOUT_MEANING:
+            notes.append(f"`{key}` was ignored: {PUBLISHED_WITHOUT_MEANING[key]}.")
+        elif key in PUBLISHED_ALIASES and PUBLISHED_ALIASES[key] in raw:
+            notes.append(f"`{key}` was ignored: `{PUBLISHED_ALIASES[key]}` is given too.")
+        elif key in PUBLISHED_ALIASES:
+            known[PUBLISHED_ALIASES[key]] = value
+            notes.append(f"`{key}` was read as `{PUBLISHED_ALIASES[key]}`.")
+        else:
+            known[key] = value
+    return _convert(known), tuple(notes)
+
+
+def _convert(known: dict[str, Any]) -> RunRequest:
+    try:
+        return msgspec.convert(known, RunRequest, strict=False)
+    except msgspec.ValidationError as error:
+        accepted = ", ".join(RunRequest.__struct_fields__)
+        raise InvalidRequestError(f"The request is not valid: {error}. A RunRequest has the keys {accepted}.") from error
+
+
+def as_prefix(path: str) -> str:
+    """Return `path` as a folder: no leading slash, exactly one trailing one, so that run 1 never lists run 10."""
+    return path.strip("/") + "/"
+
+
+# --------------------------------------------------------------------------------------------------- the run and its ranks
+
+
+class RowRange(Payload):
+    """Consecutive rows of one shard."""
+
+    key: NonEmpty
+    """Object key of the shard in the data bucket."""
+
+    start_row: Count
+    """First row, counted from 0."""
+
+    stop_row: Positive
+    """One past the last row."""
+
+    etag: str
+    """Entity tag of the object when the plan was made; a different one later means the shard was replaced."""
+
+    sha256: str | None = None
+    """Checksum of the whole shard as its ``dataset.json`` states it, where there is one."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows in the range."""
+        return self.stop_row - self.start_row
+
+
+class RankTask(Payload):
+    """The work of one Map iteration: the rows of one rank. One element of ``manifest.json``."""
+
+    run_id: NonEmpty
+    """Name of the execution; every record repeats it, so that a stale one is recognised."""
+
+    bucket: NonEmpty
+    """Bucket of the results."""
+
+    data_bucket: NonEmpty
+    """Bucket of the shards."""
+
+    run_prefix: NonEmpty
+    """Where the run stores its results, ending in ``/``."""
+
+    rank: Count
+    """Position of this worker, ``0 <= rank < world_size``."""
+
+    world_size: Positive
+    """Number of ranks of the run."""
+
+    rows: tuple[RowRange, ...]
+    """Rows to predict, in dataset order."""
+
+    num_samples: Positive
+    """Number of rows over all ranges."""
+
+    batch_size: Positive
+    """Galaxies per batch as the user asked."""
+
+    profile: bool = False
+    """Measure with torch's profiler."""
+
+    engine: Engine = "auto"
+    """Library that computes the redshifts."""
+
+    record_key: NonEmpty
+    """Object key of the rank's record, written last: its presence is the commit."""
+
+    predictions_key: NonEmpty
+    """Object key of the rank's predictions, written before the record."""
+
+    failure_key: NonEmpty
+    """Object key under which the state machine notes that the rank failed."""
+
+
+def rank_keys(run_prefix: str, rank: int) -> dict[str, str]:
+    """Return the three object keys of a rank; a retry writes to the same ones."""
+    return {
+        "record_key": f"{run_prefix}ranks/{rank:05d}.json",
+        "predictions_key": f"{run_prefix}predictions/{rank:05d}.npz",
+        "failure_key": f"{run_prefix}failures/{rank:05d}.json",
+    }
+
+
+class InferEvent(Payload):
+    """What the state machine hands to one Infer invocation."""
+
+    task: RankTask
+    """The rank's element of the manifest."""
+
+    entered_at: str | None = None
+    """When the Map entered the iteration, ISO 8601: the start of the queue."""
+
+    attempt: Count = 0
+    """Earlier attempts of this rank, 0 for the first."""
+
+
+class RunPlan(Payload):
+    """What Initialize returns: keys and counts, never data."""
+
+    run_id: NonEmpty
+    """Name of the execution."""
+
+    bucket: NonEmpty
+    """Bucket of the results."""
+
+    run_prefix: NonEmpty
+    """Where the run stores its results, ending in ``/``."""
+
+    manifest_key: NonEmpty
+    """Object key of the manifest, a JSON array of RankTask."""
+
+    request: RunRequest
+    """The request with every default filled in."""
+
+    notes: tuple[str, ...]
+    """What was ignored or replaced in the request, in sentences."""
+
+    num_samples: Positive
+    """Rows over all ranks."""
+
+    started_at_s: float
+    """When Initialize was entered [s since the epoch]."""
+
+    planned_at_s: float
+    """When the manifest was written: the start of the Map [s since the epoch]."""
+
+
+class AccuracySums(Payload):
+    """Sums over galaxies with a spectroscopic redshift; sums of ranks add up to sums of the run."""
+
+    num_labelled: Count = 0
+    """Galaxies with a spectroscopic redshift."""
+
+    sum_dz: float = 0.0
+    """Sum of dz = (z_phot - z_spec) / (1 + z_spec)."""
+
+    sum_abs_error: float = 0.0
+    """Sum of abs(z_phot - z_spec)."""
+
+    sum_squared_error: float = 0.0
+    """Sum of (z_phot - z_spec) squared."""
+
+    sum_z_spec: float = 0.0
+    """Sum of z_spec."""
+
+    sum_squared_z_spec: float = 0.0
+    """Sum of z_spec squared."""
+
+    num_outliers_005: Count = 0
+    """Galaxies with abs(dz) > 0.05."""
+
+    num_outliers_015: Count = 0
+    """Galaxies with abs(dz) > 0.15."""
+
+
+class RankClock(Payload):
+    """Where a rank's time went. The phases model_load … upload add up to the handler's duration."""
+
+    queue: Seconds
+    """From the Map entering the iteration to the handler's first line [s]; includes a cold start."""
+
+    init: Seconds
+    """Starting the process and importing the code; 0 when warm [s]. Lambda bills it, outside the duration."""
+
+    model_load: Seconds
+    """Loading the engine and its weights; 0 when warm [s]."""
+
+    download: Seconds
+    """Waiting for rows and decoding them [s]."""
+
+    inference: Seconds
+    """Computing redshifts [s]."""
+
+    upload: Seconds
+    """Writing the predictions [s]; the record, which reports this, comes after."""
+
+    total: Seconds
+    """The handler from its first line to the record [s]."""
+
+
+PUBLISHED_RECORD_KEYS = {
+    "total_cpu_time_s": "total_cpu_time (seconds)",
+    "total_cpu_memory_mb": "total_cpu_memory (MB)",
+    "total_process_memory_mb": "total_process_memory (MB)",
+    "library_overhead_memory_mb": "library_overhead_memory (MB)",
+    "total_image_memory_mb": "total_image_memory (MB)",
+    "total_model_memory_mb": "total_model_memory (MB)",
+    "execution_time_s_per_batch": "execution_time (seconds/batch)",
+}
+"""Our field name to the published key; the other published keys are spelled as our fields are."""
+
+
+class RankRecord(Payload, rename=PUBLISHED_RECORD_KEYS):
+    """``ranks/<rank>.json``: what one rank did. The first block has the published keys with their published meaning."""
+
+    total_cpu_time_s: float
+    """Wall time T of the inference loop [s]; the profiler's total when `profile` was asked for."""
+
+    total_cpu_memory_mb: float | None
+    """The profiler's sum of allocations [10⁶ bytes]; null unless `profile` was asked for."""
+
+    total_process_memory_mb: float
+    """Resident memory of the process after inference [MiB]."""
+
+    library_overhead_memory_mb: float
+    """Process minus model minus image memory [MiB]."""
+
+    total_image_memory_mb: float
+    """``batch_size`` · 20,520 bytes [MiB]."""
+
+    total_model_memory_mb: float
+    """Parameters · 4 bytes [MiB]."""
+
+    execution_time_s_per_batch: float
+    """T · batch_size / num_samples [s]."""
+
+    num_batches: Positive
+    """ceil(num_samples / batch_size)."""
+
+    batch_size: Positive
+    """Galaxies per batch as the user asked."""
+
+    device: str
+    """Where the network ran: ``cpu``."""
+
+    throughput_bps: float
+    """164,160 bits per galaxy · num_samples / T [bit/s]."""
+
+    sample_persec: float
+    """num_samples / T [1/s]."""
+
+    result_path: str
+    """Where the run stores its results."""
+
+    data_path: str
+    """The rank's first shard."""
+
+    s3_num_requests: Count
+    """Requests to S3 before the record."""
+
+    s3_total_time: Seconds
+    """Their summed duration [s]."""
+
+    s3_avg_time: Seconds
+    """Mean duration [s]."""
+
+    s3_min_time: Seconds
+    """Shortest [s]."""
+
+    s3_max_time: Seconds
+    """Longest [s]."""
+
+    # What follows is ours.
+
+    run_id: NonEmpty
+    """Name of the execution."""
+
+    rank: Count
+    """Position of this worker."""
+
+    world_size: Positive
+    """Number of ranks of the run."""
+
+    num_samples: Positive
+    """Galaxies predicted."""
+
+    attempt: Count
+    """Earlier attempts of this rank, 0 for the first."""
+
+    cold_start: bool
+    """True when this was the process's first invocation."""
+
+    clock: RankClock
+    """Seconds per phase."""
+
+    peak_memory_bytes: Count
+    """Highest resident memory of the process so far [bytes]."""
+
+    accuracy: AccuracySums
+    """Mergeable sums over the labelled galaxies."""
+
+    predictions_key: NonEmpty
+    """Object key of the predictions."""
+
+    inputs: tuple[RowRange, ...]
+    """The rows read, with the etag that was enforced and the shard's checksum."""
+
+    engine: str
+    """Library that computed the redshifts, with its version."""
+
+    num_threads: Positive
+    """Threads the engine computed with."""
+
+    weights_sha256: str
+    """Checksum of the checkpoint file."""
+
+    code_version: str
+    """Version of this code."""
+
+    image_digest: str
+    """Digest of the container image; ``local`` outside one."""
+
+    request_id: str
+    """Lambda request id of the invocation."""
+
+    function_memory_mb: Count
+    """Configured memory of the function [MB]."""
+
+    started_at_s: float
+    """When the handler was entered [s since the epoch]."""
+
+
+# --------------------------------------------------------------------------------------------------- the result
+
+
+class RankFailure(Payload):
+    """``failures/<rank>.json``, written by the state machine itself after the last retry."""
+
+    run_id: NonEmpty
+    """Name of the execution."""
+
+    rank: Count
+    """The rank that failed."""
+
+    error: str
+    """Class name of the error."""
+
+    cause: str
+    """What the error said: Lambda's JSON with errorMessage, or plain text."""
+
+
+class LostRank(Payload):
+    """One rank that gave no valid record, and why."""
+
+    rank: Count
+    """The rank."""
+
+    error: str
+    """Class name of its error, or ``MissingRecord``, ``StaleRecord``, ``WrongRowCount``, ``DuplicateRecord``."""
+
+    message: str
+    """What happened."""
+
+    shards: tuple[str, ...]
+    """The shards the rank was to read."""
+
+
+class Accuracy(Payload):
+    """Accuracy over all labelled galaxies; dz = (z_phot - z_spec) / (1 + z_spec)."""
+
+    num_labelled: Positive
+    """Galaxies with a spectroscopic redshift."""
+
+    bias: float
+    """Mean dz."""
+
+    nmad: float
+    """1.48 · median(abs(dz - median(dz)))."""
+
+    outlier_005: float
+    """Fraction with abs(dz) > 0.05."""
+
+    outlier_015: float
+    """Fraction with abs(dz) > 0.15."""
+
+    mae: float
+    """Mean abs(z_phot - z_spec)."""
+
+    mse: float
+    """Mean (z_phot - z_spec) squared."""
+
+    r2: float | None
+    """Coefficient of determination; read it beside `std_z_spec`. Null when all z_spec are equal."""
+
+    std_z_spec: float
+    """Standard deviation of z_spec: the width of the sample."""
+
+
+class Throughput(Payload):
+    """Galaxies per second by three definitions; they differ by factors, so the name is part of the number."""
+
+    sum_of_rank_rates: float
+    """Sum of every rank's `sample_persec`: the published definition [1/s]."""
+
+    map_wall: float
+    """Galaxies over the wall time of the Map [1/s]."""
+
+    end_to_end: float
+    """Galaxies over the time from Initialize to the summary [1/s]."""
+
+
+class RunClock(Payload):
+    """Wall time of the run by stage, and the ranks' phases summed."""
+
+    initialize: Seconds
+    """Planning [s]."""
+
+    map: Seconds
+    """From the manifest to Summarize: all ranks [s]."""
+
+    summarize: Seconds
+    """Reading, proving and merging the records [s]."""
+
+    end_to_end: Seconds
+    """From Initialize to the summary [s]."""
+
+    ranks: RankClock
+    """Every phase summed over the ranks [s]."""
+
+
+class RunSummary(Payload):
+    """``summary.json``: the run in one object."""
+
+    run_id: NonEmpty
+    """Name of the execution."""
+
+    complete: bool
+    """True when every rank of the manifest has exactly one valid record."""
+
+    world_size: Positive
+    """Ranks planned."""
+
+    num_records: Count
+    """Ranks with a valid record."""
+
+    num_samples: Count
+    """Galaxies predicted."""
+
+    num_samples_planned: Positive
+    """Galaxies in the manifest."""
+
+    lost_ranks: tuple[LostRank, ...]
+    """Ranks without a valid record."""
+
+    request: RunRequest
+    """The request with every default filled in."""
+
+    notes: tuple[str, ...]
+    """What was ignored, replaced or noticed, in sentences."""
+
+    accuracy: Accuracy | None
+    """Null when no galaxy has a spectroscopic redshift."""
+
+    throughput: Throughput
+    """Three definitions side by side."""
+
+    clock: RunClock
+    """Wall time by stage and phase."""
+
+    num_cold_starts: Count
+    """Ranks served by a fresh process."""
+
+    num_retried_ranks: Count
+    """Ranks that needed more than one attempt."""
+
+    peak_memory_bytes: Count
+    """Highest resident memory of any rank [bytes]."""
+
+    function_memory_mb: Count
+    """Configured memory of the Infer function [MB]."""
+
+    rank_seconds: Seconds
+    """Handler time plus init over all ranks: with `function_memory_mb`, what Lambda bills for [s]."""
+
+    engines: tuple[str, ...]
+    """Libraries that computed the redshifts, with versions; one unless the deployment changed under the run."""
+
+    weights_sha256: tuple[str, ...]
+    """Checksums of the checkpoints used; one, as above."""
+
+    image_digests: tuple[str, ...]
+    """Digests of the images used; one, as above."""
+
+    code_versions: tuple[str, ...]
+    """Versions of the code used; one, as above."""
+
+
+class RunResult(Payload):
+    """What Summarize returns, and so the output of the execution."""
+
+    run_id: NonEmpty
+    """Name of the execution."""
+
+    complete: bool
+    """True when every rank has a valid record."""
+
+    summary_key: NonEmpty
+    """Object key of ``summary.json``."""
+
+    combined_key: NonEmpty
+    """Object key of ``combined_data.json``."""
+
+
+SCHEMAS: tuple[type[Payload], ...] = (DatasetCard, RunRequest, RankTask, RankRecord, RunSummary)
+"""Payloads whose JSON Schema is part of the documentation."""
+
+# --------------------------------------------------------------------------------------------------- JSON
+
+T = TypeVar("T")
+
+
+def encode(payload: object) -> bytes:
+    """Encode a payload, or a list of them, as indented JSON with the published keys."""
+    return msgspec.json.format(msgspec.json.encode(payload), indent=2)
+
+
+def decode(source: bytes | str | dict[str, Any], kind: type[T]) -> T:
+    """Decode JSON, or a decoded Lambda event, into `kind`.
+
+    Raises
+    ------
+    InvalidRequestError
+        If a key is unknown, missing or mistyped; the message names it and the payload.
+    """
+    try:
+        if isinstance(source, dict):
+            return msgspec.convert(source, kind)
+        return msgspec.json.decode(source, type=kind)
+    except msgspec.DecodeError as error:
+        name = getattr(kind, "__name__", str(kind))
+        raise InvalidRequestError(f"This is not a {name}: {error}.") from error

@@ -1,0 +1,1 @@
+"""What computes the redshifts: one small interface, one module per library."""

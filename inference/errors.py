@@ -1,0 +1,45 @@
+"""Every error a run raises; the class name is what Step Functions sees and what `ErrorEquals` matches."""
+
+
+class RunError(Exception):
+    """Anything that stops a run or one rank of it. The message says what happened, to which object, and what to do."""
+
+
+class InvalidRequestError(RunError):
+    """The request cannot be understood: an unknown key, a missing one, or a value out of range. Not retried."""
+
+
+class DatasetNotFoundError(RunError):
+    """The bucket, prefix or object named in the request does not exist or holds no shard. Not retried."""
+
+
+class PlanError(RunError):
+    """The request is valid but cannot fit: more ranks than rows, too little memory, time or payload. Not retried."""
+
+
+class ResultPathTakenError(RunError):
+    """The result path already holds another run, which would be overwritten. Not retried."""
+
+
+class ShardFormatError(RunError):
+    """A shard does not hold what the model reads: layout, shape, dtype, or a value that is not finite. Not retried."""
+
+
+class ShardChangedError(RunError):
+    """A shard was replaced or deleted after the plan was made. Not retried: plan again."""
+
+
+class WeightsError(RunError):
+    """The checkpoint does not fit the network: a missing, extra or wrongly shaped tensor. Not retried."""
+
+
+class EngineError(RunError):
+    """The engine asked for is not in this image or gave a redshift that is not finite. Not retried."""
+
+
+class StorageUnavailableError(RunError):
+    """S3 answered 5xx, SlowDown or nothing at all, beyond the client's own retries. Retried with full jitter."""
+
+
+class IncompleteRunError(RunError):
+    """More ranks failed, are missing, stale or disagree with the manifest than the request tolerates. Not retried."""

@@ -1,0 +1,1 @@
+"""What a user runs: one module per command of the Makefile."""
