@@ -17,8 +17,8 @@ Positive = Annotated[int, Meta(ge=1)]
 Seconds = float
 
 
-class Payload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all payloads: immutable, named fields only, unknown keys refused."""
+class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all payloads: immutable, unknown keys refused."""
 
 
 # --------------------------------------------------------------------------------------------------- the dataset
@@ -164,7 +164,9 @@ def _convert(known: dict[str, Any]) -> RunRequest:
         return msgspec.convert(known, RunRequest, strict=False)
     except msgspec.ValidationError as error:
         accepted = ", ".join(RunRequest.__struct_fields__)
-        raise InvalidRequestError(f"The request is not valid: {error}. A RunRequest has the keys {accepted}.") from error
+        raise InvalidRequestError(
+            f"The request is not valid: {error}. A RunRequest has the keys {accepted}."
+        ) from error
 
 
 def as_prefix(path: str) -> str:
@@ -229,12 +231,6 @@ class RankTask(Payload):
     batch_size: Positive
     """Galaxies per batch as the user asked."""
 
-    profile: bool = False
-    """Measure with torch's profiler."""
-
-    engine: Engine = "auto"
-    """Library that computes the redshifts."""
-
     record_key: NonEmpty
     """Object key of the rank's record, written last: its presence is the commit."""
 
@@ -243,6 +239,12 @@ class RankTask(Payload):
 
     failure_key: NonEmpty
     """Object key under which the state machine notes that the rank failed."""
+
+    profile: bool = False
+    """Measure with torch's profiler."""
+
+    engine: Engine = "auto"
+    """Library that computes the redshifts."""
 
 
 def rank_keys(run_prefix: str, rank: int) -> dict[str, str]:
