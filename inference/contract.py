@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, field
+from msgspec import Meta
 
 from inference.errors import InvalidRequestError
 
@@ -21,10 +21,10 @@ class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all payloads: immutable, unknown keys refused."""
 
 
-# --------------------------------------------------------------------------------------------------- the dataset
+# ------------------------------------------------------------------------------------- the dataset
 
 
-class ShardEntry(Payload):
+class ShardEntry(Payload, frozen=True, kw_only=True):
     """One shard file of a dataset."""
 
     name: NonEmpty
@@ -40,7 +40,7 @@ class ShardEntry(Payload):
     """Checksum of the whole file, hexadecimal."""
 
 
-class DatasetCard(Payload):
+class DatasetCard(Payload, frozen=True, kw_only=True):
     """``dataset.json``: what lies in a dataset's folder and where it came from."""
 
     name: NonEmpty
@@ -65,12 +65,12 @@ class DatasetCard(Payload):
     """Where the galaxies come from, in words."""
 
 
-# --------------------------------------------------------------------------------------------------- the request
+# ------------------------------------------------------------------------------------- the request
 
 Engine = Literal["auto", "torch"]
 
 
-class RunRequest(Payload):
+class RunRequest(Payload, frozen=True, kw_only=True):
     """The input of one execution of the state machine. Only ``bucket`` is required."""
 
     bucket: NonEmpty
@@ -174,10 +174,10 @@ def as_prefix(path: str) -> str:
     return path.strip("/") + "/"
 
 
-# --------------------------------------------------------------------------------------------------- the run and its ranks
+# --------------------------------------------------------------------------- the run and its ranks
 
 
-class RowRange(Payload):
+class RowRange(Payload, frozen=True, kw_only=True):
     """Consecutive rows of one shard."""
 
     key: NonEmpty
@@ -201,7 +201,7 @@ class RowRange(Payload):
         return self.stop_row - self.start_row
 
 
-class RankTask(Payload):
+class RankTask(Payload, frozen=True, kw_only=True):
     """The work of one Map iteration: the rows of one rank. One element of ``manifest.json``."""
 
     run_id: NonEmpty
@@ -256,7 +256,7 @@ def rank_keys(run_prefix: str, rank: int) -> dict[str, str]:
     }
 
 
-class InferEvent(Payload):
+class InferEvent(Payload, frozen=True, kw_only=True):
     """What the state machine hands to one Infer invocation."""
 
     task: RankTask
@@ -269,7 +269,7 @@ class InferEvent(Payload):
     """Earlier attempts of this rank, 0 for the first."""
 
 
-class RunPlan(Payload):
+class RunPlan(Payload, frozen=True, kw_only=True):
     """What Initialize returns: keys and counts, never data."""
 
     run_id: NonEmpty
@@ -300,7 +300,7 @@ class RunPlan(Payload):
     """When the manifest was written: the start of the Map [s since the epoch]."""
 
 
-class AccuracySums(Payload):
+class AccuracySums(Payload, frozen=True, kw_only=True):
     """Sums over galaxies with a spectroscopic redshift; sums of ranks add up to sums of the run."""
 
     num_labelled: Count = 0
@@ -328,7 +328,7 @@ class AccuracySums(Payload):
     """Galaxies with abs(dz) > 0.15."""
 
 
-class RankClock(Payload):
+class RankClock(Payload, frozen=True, kw_only=True):
     """Where a rank's time went. The phases model_load … upload add up to the handler's duration."""
 
     queue: Seconds
@@ -365,7 +365,7 @@ PUBLISHED_RECORD_KEYS = {
 """Our field name to the published key; the other published keys are spelled as our fields are."""
 
 
-class RankRecord(Payload, rename=PUBLISHED_RECORD_KEYS):
+class RankRecord(Payload, frozen=True, kw_only=True, rename=PUBLISHED_RECORD_KEYS):
     """``ranks/<rank>.json``: what one rank did. The first block has the published keys with their published meaning."""
 
     total_cpu_time_s: float
@@ -485,10 +485,10 @@ class RankRecord(Payload, rename=PUBLISHED_RECORD_KEYS):
     """When the handler was entered [s since the epoch]."""
 
 
-# --------------------------------------------------------------------------------------------------- the result
+# -------------------------------------------------------------------------------------- the result
 
 
-class RankFailure(Payload):
+class RankFailure(Payload, frozen=True, kw_only=True):
     """``failures/<rank>.json``, written by the state machine itself after the last retry."""
 
     run_id: NonEmpty
@@ -504,7 +504,7 @@ class RankFailure(Payload):
     """What the error said: Lambda's JSON with errorMessage, or plain text."""
 
 
-class LostRank(Payload):
+class LostRank(Payload, frozen=True, kw_only=True):
     """One rank that gave no valid record, and why."""
 
     rank: Count
@@ -520,7 +520,7 @@ class LostRank(Payload):
     """The shards the rank was to read."""
 
 
-class Accuracy(Payload):
+class Accuracy(Payload, frozen=True, kw_only=True):
     """Accuracy over all labelled galaxies; dz = (z_phot - z_spec) / (1 + z_spec)."""
 
     num_labelled: Positive
@@ -551,7 +551,7 @@ class Accuracy(Payload):
     """Standard deviation of z_spec: the width of the sample."""
 
 
-class Throughput(Payload):
+class Throughput(Payload, frozen=True, kw_only=True):
     """Galaxies per second by three definitions; they differ by factors, so the name is part of the number."""
 
     sum_of_rank_rates: float
@@ -564,7 +564,7 @@ class Throughput(Payload):
     """Galaxies over the time from Initialize to the summary [1/s]."""
 
 
-class RunClock(Payload):
+class RunClock(Payload, frozen=True, kw_only=True):
     """Wall time of the run by stage, and the ranks' phases summed."""
 
     initialize: Seconds
@@ -583,7 +583,7 @@ class RunClock(Payload):
     """Every phase summed over the ranks [s]."""
 
 
-class RunSummary(Payload):
+class RunSummary(Payload, frozen=True, kw_only=True):
     """``summary.json``: the run in one object."""
 
     run_id: NonEmpty
@@ -650,7 +650,7 @@ class RunSummary(Payload):
     """Versions of the code used; one, as above."""
 
 
-class RunResult(Payload):
+class RunResult(Payload, frozen=True, kw_only=True):
     """What Summarize returns, and so the output of the execution."""
 
     run_id: NonEmpty
@@ -669,7 +669,7 @@ class RunResult(Payload):
 SCHEMAS: tuple[type[Payload], ...] = (DatasetCard, RunRequest, RankTask, RankRecord, RunSummary)
 """Payloads whose JSON Schema is part of the documentation."""
 
-# --------------------------------------------------------------------------------------------------- JSON
+# -------------------------------------------------------------------------------------------- JSON
 
 T = TypeVar("T")
 
