@@ -1,0 +1,1 @@
+"""The redshift network and its weights."""

@@ -15,6 +15,8 @@ Fathkouhi & Fox 2024, arXiv:2409.01825 (AstroMAE); He et al. 2022, arXiv:2111.06
 Pasquet et al. 2019, A&A 621, A26 (inception network for SDSS cutouts); Staylor et al. 2025, arXiv:2501.06249.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -211,7 +213,7 @@ class Attention(nn.Module):
 
 
 class ConvBranch(nn.Module):
-    """Grouped 1×1 convolutions on the patch grid; the class token passes nothing through it."""
+    """Grouped 1x1 convolutions on the patch grid; the class token passes nothing through it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,7 +223,7 @@ class ConvBranch(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Transform every patch by itself: (N, 1 + L, 192) to the same shape, zero for the class token."""
-        # A 1×1 convolution sees no neighbour, so L visible patches of pretraining fit as a grid of L by 1.
+        # A 1x1 convolution sees no neighbour, so L visible patches of pretraining fit as a grid of L by 1.
         grid = tokens[:, 1:].transpose(1, 2).unsqueeze(3)  # (N, 192, L, 1)
         grid = functional.silu(self.norm(self.expand(grid)))  # (N, 768, L, 1)
         patches = self.reduce(grid).squeeze(3).transpose(1, 2)  # (N, L, 192)
@@ -253,7 +255,7 @@ class Inception(nn.Module):
 
 
 class InceptionBlock(nn.Module):
-    """Parallel 1×1, 3×3, 5×5 and pooled convolutions of one width, concatenated."""
+    """Parallel 1x1, 3x3, 5x5 and pooled convolutions of one width, concatenated."""
 
     def __init__(self, channels: int, width: int, *, uses_5x5: bool) -> None:
         super().__init__()
@@ -265,7 +267,7 @@ class InceptionBlock(nn.Module):
         self.branch_pool = nn.Sequential(convolution(channels, width, 1), nn.AvgPool2d(3, stride=1, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform (N, channels, S, S) to (N, 4 · width, S, S), or 3 · width without the 5×5 branch."""
+        """Transform (N, channels, S, S) to (N, 4 * width, S, S), or 3 * width without the 5x5 branch."""
         branches = [self.branch_1x1(x), self.branch_3x3(x)]  # each (N, width, S, S)
         if self.uses_5x5:
             branches.append(self.branch_5x5(x))
@@ -282,6 +284,6 @@ def convolution(channels: int, width: int, kernel_size: int) -> nn.Sequential:
 def dense(*widths: int) -> nn.Sequential:
     """Build fully connected layers of these widths with ReLU between them, none after the last."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])

@@ -45,7 +45,7 @@ def test_weights_load_from_bytes(model: AstroMAE, stored: Path) -> None:
     assert torch.equal(predict(load_astromae(stored.read_bytes())), predict(model))
 
 
-def test_half_precision_halves_the_file_and_keeps_the_prediction(model: AstroMAE, stored: Path, tmp_path: Path) -> None:
+def test_half_precision_halves_the_file_and_keeps_the_prediction(model: AstroMAE, tmp_path: Path) -> None:
     save_weights(model, tmp_path / "half.safetensors")
 
     assert (tmp_path / "half.safetensors").stat().st_size < 32 * 2**20
