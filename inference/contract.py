@@ -679,6 +679,11 @@ def encode(payload: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(payload), indent=2)
 
 
+def encode_compact(payload: object) -> bytes:
+    """Encode a payload as it travels through the state machine: no white space."""
+    return msgspec.json.encode(payload)
+
+
 def decode(source: bytes | str | dict[str, Any], kind: type[T]) -> T:
     """Decode JSON, or a decoded Lambda event, into `kind`.
 

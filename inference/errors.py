@@ -37,6 +37,14 @@ class EngineError(RunError):
     """The engine asked for is not in this image or gave a redshift that is not finite. Not retried."""
 
 
+class ObjectMissingError(RunError):
+    """An object that an earlier stage wrote is gone: manifest, record or predictions. Not retried."""
+
+
+class AccessDeniedError(RunError):
+    """The role of this stage may not do what it tried. Not retried."""
+
+
 class StorageUnavailableError(RunError):
     """S3 answered 5xx, SlowDown or nothing at all, beyond the client's own retries. Retried with full jitter."""
 

@@ -1,0 +1,233 @@
+"""Deals every row of a dataset to exactly one rank, and refuses what cannot fit before anything runs."""
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from inference import contract
+from inference.contract import Payload, RankTask, RowRange, RunRequest
+from inference.errors import DatasetNotFoundError, PlanError
+
+SHARD_SUFFIXES = (".safetensors", ".pt", ".npz")
+ROW_BYTES = 20_520
+"""One galaxy as published: 5·32·32 float32 and 5 float64."""
+
+# What one Infer process needs, measured on the torch engine and rounded up.
+PROCESS_MEMORY_BYTES = 620 * 2**20
+BLOCK_MEMORY_BYTES = 64 * 2**20
+WHOLE_SHARD_COPIES = 2
+ACTIVATION_BYTES_PER_SAMPLE = 600_000
+
+# Slower than any rank measured on one vCPU, so that the timeout is never the surprise.
+SAMPLES_PER_S_PER_VCPU = 100
+START_S = 20
+MB_PER_VCPU = 1769
+
+# A state payload holds at most 256 KiB; the rest of the event and the failure that Catch adds stay below the margin.
+MAX_TASK_BYTES = 256 * 2**10 - 24 * 2**10
+
+
+class Shard(Payload, frozen=True, kw_only=True):
+    """One shard as the plan sees it."""
+
+    key: str
+    """Object key in the data bucket."""
+
+    num_rows: int
+    """Galaxies in it."""
+
+    size_bytes: int
+    """Size of the object [bytes]."""
+
+    etag: str
+    """Entity tag of the object."""
+
+    sha256: str | None = None
+    """Checksum of the file as ``dataset.json`` states it."""
+
+    @property
+    def has_ranged_rows(self) -> bool:
+        """True when rows can be read without the rest of the file."""
+        return self.key.endswith(".safetensors")
+
+
+class Limits(Payload, frozen=True, kw_only=True):
+    """What one Infer function may use."""
+
+    memory_mb: int
+    """Configured memory [MB]."""
+
+    timeout_s: int
+    """Configured timeout [s]."""
+
+    @property
+    def num_vcpus(self) -> int:
+        """Whole vCPUs that Lambda grants for the memory, at least one."""
+        return max(1, self.memory_mb // MB_PER_VCPU)
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts ``2.safetensors`` before ``10.safetensors``."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts if part]
+
+
+def select_shards(keys: Iterable[str], prefix: str, *, file_limit: int | None) -> list[str]:
+    """Choose the shards directly in the folder `prefix`, in natural order.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If the folder is empty, missing, or holds no shard.
+    """
+    keys = list(keys)
+    if not keys:
+        raise DatasetNotFoundError(
+            f"Nothing lies under {prefix}. Check data_bucket and data_prefix; `make dataset` makes one."
+        )
+    names = [key[len(prefix) :] for key in keys]
+    shards = sorted((name for name in names if "/" not in name and name.endswith(SHARD_SUFFIXES)), key=natural_order)
+    if not shards:
+        raise DatasetNotFoundError(
+            f"{prefix} holds {len(keys)} objects (first {keys[0]}) but no shard directly in it; shards end in "
+            f"{', '.join(SHARD_SUFFIXES)}. Point data_prefix at the folder that holds them."
+        )
+    return [prefix + name for name in shards[:file_limit]]
+
+
+def plan_tasks(request: RunRequest, shards: Sequence[Shard], limits: Limits, *, run_id: str) -> list[RankTask]:
+    """Make one task per rank so that every row of `shards` belongs to exactly one.
+
+    Parameters
+    ----------
+    request : RunRequest
+        With `world_size` and `result_path` filled in.
+    shards : sequence of Shard
+        In dataset order.
+    limits : Limits
+        Memory and timeout of the Infer function.
+    run_id : str
+        Name of the execution.
+
+    Returns
+    -------
+    list of RankTask
+        In rank order. Loads differ by at most one row when all shards allow ranged reads; otherwise, and while
+        there are at least as many shards as ranks, every shard goes whole to one rank.
+
+    Raises
+    ------
+    PlanError
+        If there are more ranks than rows, or a rank exceeds the memory, the timeout or the state payload.
+    """
+    assert request.world_size is not None, "the caller fills in the default"
+    assert request.result_path is not None, "the caller fills in the default"
+    tasks = [
+        RankTask(
+            run_id=run_id,
+            bucket=request.bucket,
+            data_bucket=request.data_bucket or request.bucket,
+            run_prefix=request.result_path,
+            rank=rank,
+            world_size=request.world_size,
+            rows=rows,
+            num_samples=sum(part.num_rows for part in rows),
+            batch_size=request.batch_size,
+            profile=request.profile,
+            engine=request.engine,
+            **contract.rank_keys(request.result_path, rank),
+        )
+        for rank, rows in enumerate(deal(shards, request.world_size))
+    ]
+    _refuse_what_cannot_fit(tasks, shards, limits)
+    return tasks
+
+
+def deal(shards: Sequence[Shard], world_size: int) -> list[tuple[RowRange, ...]]:
+    """Cut the rows of all shards, end to end, into `world_size` consecutive parts.
+
+    Raises
+    ------
+    PlanError
+        If there are more ranks than rows.
+    """
+    ends = [0]
+    for shard in shards:
+        ends.append(ends[-1] + shard.num_rows)
+    total = ends[-1]
+    if world_size > total:
+        raise PlanError(f"world_size {world_size} is more than the {total} rows of the dataset; use at most {total}.")
+    cuts = [total * rank // world_size for rank in range(world_size + 1)]
+    if not all(shard.has_ranged_rows for shard in shards):
+        cuts = _snap(cuts, ends)
+    first = 0
+    parts: list[tuple[RowRange, ...]] = []
+    for start, stop in itertools.pairwise(cuts):
+        while ends[first + 1] <= start:
+            first += 1
+        parts.append(tuple(_cut(shards, ends, start, stop, first)))
+    return parts
+
+
+def _snap(cuts: list[int], ends: list[int]) -> list[int]:
+    """Move each cut to the nearest end of a shard, unless that leaves a rank without rows."""
+    borders = sorted(set(ends))
+    if len(borders) < len(cuts):
+        return cuts
+    snapped = [0]
+    position = 0
+    for rank in range(1, len(cuts) - 1):
+        # Leave one border for this rank and one for each of those after it.
+        last = len(borders) - (len(cuts) - rank)
+        candidates = range(position + 1, last + 1)
+        position = min(candidates, key=lambda index: abs(borders[index] - cuts[rank]))
+        snapped.append(borders[position])
+    return [*snapped, cuts[-1]]
+
+
+def _cut(shards: Sequence[Shard], ends: list[int], start: int, stop: int, first: int) -> Iterable[RowRange]:
+    for index in range(first, len(shards)):
+        if ends[index] >= stop:
+            return
+        shard = shards[index]
+        if shard.num_rows:
+            yield RowRange(
+                key=shard.key,
+                start_row=max(start - ends[index], 0),
+                stop_row=min(stop, ends[index + 1]) - ends[index],
+                etag=shard.etag,
+                sha256=shard.sha256,
+            )
+
+
+def _refuse_what_cannot_fit(tasks: Sequence[RankTask], shards: Sequence[Shard], limits: Limits) -> None:
+    largest = max(tasks, key=lambda task: task.num_samples)
+    needed_bytes = _memory_bytes(largest, shards)
+    if needed_bytes > limits.memory_mb * 2**20:
+        raise PlanError(
+            f"A rank needs about {math.ceil(needed_bytes / 2**20)} MB; the Infer function has {limits.memory_mb} MB. Use "
+            "smaller or safetensors shards, a smaller batch_size with profile, or a function with more memory."
+        )
+    seconds = START_S + largest.num_samples / (SAMPLES_PER_S_PER_VCPU * limits.num_vcpus)
+    if seconds > limits.timeout_s:
+        rows = sum(task.num_samples for task in tasks)
+        per_rank = max(1, (limits.timeout_s - START_S) * SAMPLES_PER_S_PER_VCPU * limits.num_vcpus)
+        raise PlanError(
+            f"Rank {largest.rank} has {largest.num_samples} rows, about {seconds:.0f} s, and the Infer function stops "
+            f"after {limits.timeout_s} s. Use world_size {math.ceil(rows / per_rank)} or more."
+        )
+    heaviest = max(tasks, key=lambda task: len(task.rows))
+    task_bytes = len(contract.encode_compact(heaviest))
+    if task_bytes > MAX_TASK_BYTES:
+        ranks = math.ceil(len(tasks) * task_bytes / MAX_TASK_BYTES)
+        raise PlanError(
+            f"Rank {heaviest.rank} reads {len(heaviest.rows)} shards; naming them takes {task_bytes} bytes and a state "
+            f"payload holds {MAX_TASK_BYTES}. Use world_size {ranks} or more, or larger shards."
+        )
+
+
+def _memory_bytes(task: RankTask, shards: Sequence[Shard]) -> int:
+    whole_files = [shard.size_bytes for shard in shards if not shard.has_ranged_rows]
+    profiled_batch = min(task.batch_size, task.num_samples) * ACTIVATION_BYTES_PER_SAMPLE if task.profile else 0
+    return PROCESS_MEMORY_BYTES + BLOCK_MEMORY_BYTES + WHOLE_SHARD_COPIES * max(whole_files, default=0) + profiled_batch
