@@ -10,6 +10,7 @@ from inference.errors import InvalidRequestError
 SAMPLE_PREFIX = "datasets/sdss/10MB/"
 """The dataset `make dataset` builds without arguments: real SDSS galaxies that training never saw."""
 
+DATASET_KEY = "dataset.json"
 MANIFEST_KEY = "manifest.json"
 NonEmpty = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=0)]
@@ -169,6 +170,17 @@ def _convert(known: dict[str, Any]) -> RunRequest:
         ) from error
 
 
+def with_defaults(request: RunRequest, *, run_id: str, num_shards: int) -> RunRequest:
+    """Return `request` with every default filled in and its prefixes ending in ``/``."""
+    return msgspec.structs.replace(
+        request,
+        data_bucket=request.data_bucket or request.bucket,
+        data_prefix=as_prefix(request.data_prefix),
+        world_size=request.world_size or num_shards,
+        result_path=as_prefix(request.result_path or f"runs/{run_id}"),
+    )
+
+
 def as_prefix(path: str) -> str:
     """Return `path` as a folder: no leading slash, exactly one trailing one, so that run 1 never lists run 10."""
     return path.strip("/") + "/"
@@ -267,6 +279,19 @@ class InferEvent(Payload, frozen=True, kw_only=True):
 
     attempt: Count = 0
     """Earlier attempts of this rank, 0 for the first."""
+
+
+class InitializeEvent(Payload, frozen=True, kw_only=True):
+    """What the state machine hands to Initialize."""
+
+    execution_name: NonEmpty
+    """Name of the execution; becomes the run id."""
+
+    request: Any
+    """The execution's input, as the user wrote it: `parse_request` reads it."""
+
+    entered_at: str | None = None
+    """When the execution entered the state, ISO 8601."""
 
 
 class RunPlan(Payload, frozen=True, kw_only=True):
@@ -682,6 +707,12 @@ def encode(payload: object) -> bytes:
 def encode_compact(payload: object) -> bytes:
     """Encode a payload as it travels through the state machine: no white space."""
     return msgspec.json.encode(payload)
+
+
+def to_builtins(payload: Payload) -> dict[str, Any]:
+    """Return a payload as the dict a Lambda handler answers with."""
+    document: dict[str, Any] = msgspec.to_builtins(payload)
+    return document
 
 
 def decode(source: bytes | str | dict[str, Any], kind: type[T]) -> T:

@@ -206,7 +206,7 @@ def _refuse_what_cannot_fit(tasks: Sequence[RankTask], shards: Sequence[Shard], 
     needed_bytes = _memory_bytes(largest, shards)
     if needed_bytes > limits.memory_mb * 2**20:
         raise PlanError(
-            f"A rank needs about {math.ceil(needed_bytes / 2**20)} MB; the Infer function has {limits.memory_mb} MB. Use "
+            f"A rank needs about {math.ceil(needed_bytes / 2**20)} MB; the function has {limits.memory_mb} MB. Use "
             "smaller or safetensors shards, a smaller batch_size with profile, or a function with more memory."
         )
     seconds = START_S + largest.num_samples / (SAMPLES_PER_S_PER_VCPU * limits.num_vcpus)

@@ -1,0 +1,44 @@
+"""Infer state: read one rank's rows, predict their redshifts, write one record."""
+
+import logging
+from typing import Any
+
+from handlers import invocation, settings
+from inference import contract
+from inference.clock import PhaseClock
+from inference.contract import InferEvent
+from inference.pipeline import infer_rank
+from inference.record import Invocation, make_record
+
+logger = logging.getLogger(__name__)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Run one rank; its predictions are written first and its record, the commit, last."""
+    clock = PhaseClock()
+    is_cold = invocation.count() == 0
+    call = contract.decode(event, InferEvent)
+    task = call.task
+    with clock.phase("model_load"):
+        engine = settings.engine(task.engine)
+    shards, results = settings.object_store(task.data_bucket), settings.object_store(task.bucket)
+    shards.start_counting()
+    outcome = infer_rank(task, shards, engine, clock)
+    with clock.phase("upload"):
+        results.write(task.predictions_key, outcome.predictions.to_npz())
+    here = Invocation(
+        request_id=context.aws_request_id,
+        attempt=call.attempt,
+        cold_start=is_cold,
+        queue_s=invocation.queue_s(call.entered_at, clock.started_at_s),
+        init_s=invocation.init_s() if is_cold else 0.0,
+        function_memory_mb=settings.function_memory_mb(),
+        image_digest=settings.image_digest(),
+        code_version=settings.code_version(),
+        resident_memory_bytes=invocation.resident_memory_bytes(),
+        peak_memory_bytes=invocation.peak_memory_bytes(),
+    )
+    record = make_record(task, outcome, engine, clock, here, request_times_s=shards.request_times_s)
+    results.write(task.record_key, contract.encode(record))
+    logger.info("rank inferred", extra={"run_id": task.run_id, "rank": task.rank, "num_samples": task.num_samples})
+    return {"rank": task.rank, "record_key": task.record_key}

@@ -1,0 +1,78 @@
+"""Initialize state: list the shards, deal every row to one rank, write the manifest."""
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from handlers import settings
+from handlers.storage import NUM_CONNECTIONS, ObjectExistsError, ObjectInfo, ObjectStore
+from inference import contract, shard
+from inference.contract import DatasetCard, InitializeEvent, RankTask, RunPlan, RunRequest
+from inference.errors import DatasetNotFoundError, ObjectMissingError, ResultPathTakenError
+from inference.plan import Shard, plan_tasks, select_shards
+
+logger = logging.getLogger(__name__)
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001
+    """Plan one run and write ``manifest.json``; see `inference.contract.InitializeEvent` and `RunPlan`."""
+    started_at_s = time.time()
+    call = contract.decode(event, InitializeEvent)
+    request, notes = contract.parse_request(call.request)
+    shards = _find_shards(settings.object_store(request.data_bucket or request.bucket), request)
+    request = contract.with_defaults(request, run_id=call.execution_name, num_shards=len(shards))
+    tasks = plan_tasks(request, shards, settings.infer_limits(), run_id=call.execution_name)
+    run_prefix = tasks[0].run_prefix
+    _write_manifest(settings.object_store(request.bucket), run_prefix + contract.MANIFEST_KEY, tasks)
+    logger.info("run planned", extra={"run_id": call.execution_name, "world_size": len(tasks)})
+    plan = RunPlan(
+        run_id=call.execution_name,
+        bucket=request.bucket,
+        run_prefix=run_prefix,
+        manifest_key=run_prefix + contract.MANIFEST_KEY,
+        request=request,
+        notes=notes,
+        num_samples=sum(task.num_samples for task in tasks),
+        started_at_s=started_at_s,
+        planned_at_s=time.time(),
+    )
+    return contract.to_builtins(plan)
+
+
+def _find_shards(store: ObjectStore, request: RunRequest) -> list[Shard]:
+    """List the dataset's folder and count every shard's rows, from ``dataset.json`` where it matches the listing."""
+    prefix = contract.as_prefix(request.data_prefix)
+    try:
+        listing = {info.key: info for info in store.list_objects(prefix)}
+    except ObjectMissingError as error:
+        raise DatasetNotFoundError(str(error)) from error
+    keys = select_shards(listing, prefix, file_limit=request.file_limit)
+    card_key = prefix + contract.DATASET_KEY
+    card = contract.decode(store.read(card_key), DatasetCard) if card_key in listing else None
+    entries = {prefix + entry.name: entry for entry in card.shards} if card else {}
+
+    def describe(info: ObjectInfo) -> Shard:
+        entry = entries.get(info.key)
+        if entry and entry.size_bytes == info.size_bytes:
+            num_rows, sha256 = entry.num_rows, entry.sha256
+        else:
+            num_rows, sha256 = shard.count_rows(store, info.key, info.size_bytes, etag=info.etag), None
+        return Shard(key=info.key, num_rows=num_rows, size_bytes=info.size_bytes, etag=info.etag, sha256=sha256)
+
+    with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+        return list(pool.map(describe, (listing[key] for key in keys)))
+
+
+def _write_manifest(store: ObjectStore, key: str, tasks: list[RankTask]) -> None:
+    """Claim the result path: a retry of this run may write again, another run may not."""
+    content = contract.encode(tasks)
+    try:
+        store.write_new(key, content)
+    except ObjectExistsError as error:
+        taken_by = contract.decode(store.read(key), list[RankTask])[0].run_id
+        if taken_by != tasks[0].run_id:
+            raise ResultPathTakenError(
+                f"{key} belongs to run {taken_by}, whose results would be overwritten. Choose another result_path."
+            ) from error
+        store.write(key, content)

@@ -1,0 +1,54 @@
+"""What a deployment sets: the environment of a function, read here and nowhere else."""
+
+import os
+from functools import cache
+
+from handlers.storage import ObjectStore
+from inference import engines
+from inference.checkpoints import CHECKPOINT
+from inference.errors import RunError
+from inference.plan import MB_PER_VCPU, Limits
+from inference.predict import Engine
+
+
+class SettingMissingError(RunError):
+    """The deployment did not set an environment variable this stage needs. Not retried: deploy again."""
+
+
+def _read(name: str) -> str:
+    value = os.environ.get(name, "")
+    if not value:
+        raise SettingMissingError(f"The function has no environment variable {name}; deploy it again.")
+    return value
+
+
+def infer_limits() -> Limits:
+    """Return what the Infer function may use, for the plan."""
+    return Limits(memory_mb=int(_read("INFER_MEMORY_MB")), timeout_s=int(_read("INFER_TIMEOUT_S")))
+
+
+def code_version() -> str:
+    """Return the version of the deployed code."""
+    return _read("CODE_VERSION")
+
+
+def image_digest() -> str:
+    """Return the digest of the container image, or ``local``."""
+    return _read("IMAGE_DIGEST")
+
+
+def function_memory_mb() -> int:
+    """Return the configured memory of this function [MB]; Lambda sets it."""
+    return int(_read("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"))
+
+
+@cache
+def object_store(bucket: str) -> ObjectStore:
+    """Return the store of a bucket, one per process."""
+    return ObjectStore(bucket)
+
+
+@cache
+def engine(name: str) -> Engine:
+    """Return the engine with its weights, loaded once per process."""
+    return engines.load(name, CHECKPOINT, num_threads=max(1, function_memory_mb() // MB_PER_VCPU))

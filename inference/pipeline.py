@@ -1,0 +1,111 @@
+"""The work of one rank: read its rows block by block, predict, and keep what its record reports."""
+
+import io
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.block import Block, RangeReader
+from inference.clock import PhaseClock
+from inference.contract import RankTask
+from inference.predict import MICRO_BATCH, Engine, predict_redshift
+from inference.shard import read_blocks
+
+if TYPE_CHECKING:
+    from inference.engines.torch import Profile
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a rank predicted, in dataset order."""
+
+    object_id: NDArray[np.int64]
+    """Identifiers, shape (N,), int64."""
+
+    z_phot: NDArray[np.float32]
+    """Predicted redshifts, shape (N,), float32."""
+
+    z_spec: NDArray[np.float64]
+    """Spectroscopic redshifts, shape (N,), float64; NaN where unknown."""
+
+    def to_npz(self) -> bytes:
+        """Return the content of ``predictions/<rank>.npz``."""
+        buffer = io.BytesIO()
+        np.savez(buffer, object_id=self.object_id, z_phot=self.z_phot, z_spec=self.z_spec)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_npz(cls, content: bytes) -> "Predictions":
+        """Read what `to_npz` wrote."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return cls(**{name: arrays[name] for name in ("object_id", "z_phot", "z_spec")})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The predictions of a rank, and what torch's profiler saw if it was asked."""
+
+    predictions: Predictions
+    profile: "Profile | None"
+
+
+def infer_rank(task: RankTask, reader: RangeReader, engine: Engine, clock: PhaseClock) -> Outcome:
+    """Predict the redshifts of a rank's rows; memory does not grow with their number.
+
+    Parameters
+    ----------
+    task : RankTask
+    reader : RangeReader
+        Reads the shards.
+    engine : Engine
+    clock : PhaseClock
+        Gets the phases ``download`` and ``inference``.
+
+    Raises
+    ------
+    ShardFormatError, ShardChangedError
+        If a shard is not what the model reads, or not what was planned.
+    EngineError
+        If a redshift is not finite.
+    """
+    # The published loop profiles the batch size the user asked for; ours never depends on it.
+    micro_batch = task.batch_size if task.profile else MICRO_BATCH
+    ids: list[NDArray[np.int64]] = []
+    phot: list[NDArray[np.float32]] = []
+    spec: list[NDArray[np.float64]] = []
+    with _profiler(task) as profile:
+        for block in _timed(_blocks(task, reader), clock):
+            with clock.phase("inference"):
+                phot.append(predict_redshift(engine, block.images, block.magnitudes, micro_batch=micro_batch))
+            # Copies, so that no view keeps a whole block alive.
+            ids.append(np.array(block.object_id))
+            spec.append(np.full(len(block), np.nan) if block.redshifts is None else np.array(block.redshifts))
+    predictions = Predictions(np.concatenate(ids), np.concatenate(phot), np.concatenate(spec))
+    assert len(predictions.z_phot) == task.num_samples, "the plan counted other rows than were read"
+    return Outcome(predictions, profile)
+
+
+def _blocks(task: RankTask, reader: RangeReader) -> Iterator[Block]:
+    for rows in task.rows:
+        yield from read_blocks(reader, rows)
+
+
+def _timed(blocks: Iterator[Block], clock: PhaseClock) -> Iterator[Block]:
+    while True:
+        with clock.phase("download"):
+            block = next(blocks, None)
+        if block is None:
+            return
+        yield block
+
+
+def _profiler(task: RankTask) -> "AbstractContextManager[Profile | None]":
+    if not task.profile:
+        return nullcontext()
+    from inference.engines.torch import profiler
+
+    return profiler()

@@ -1,0 +1,168 @@
+"""Reads the two published shard formats, TensorDataset ``.pt`` and ``.npz`` with a cube, without running their code."""
+
+import io
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.block import Block, RangeReader, centre_crop, check_arrays
+from inference.contract import RowRange
+from inference.errors import ShardFormatError
+
+_FIX = "Convert it with `make dataset` or cut it again."
+_MAGNITUDE_FIELDS = tuple(f"modelMag_{band}" for band in "ugriz")
+
+
+def read_blocks(content: bytes, rows: RowRange, block_rows: int) -> Iterator[Block]:
+    """Yield `rows` of a whole shard; see `inference.shard.read_blocks`."""
+    read_arrays = _read_tensor_dataset if rows.key.endswith(".pt") else _read_npz
+    arrays = read_arrays(content, rows.key)
+    num_rows = check_arrays(rows.key, {name: (array.shape, array.dtype) for name, array in arrays.items()})
+    if rows.stop_row > num_rows:
+        raise ShardFormatError(f"{rows.key} holds {num_rows} rows; the manifest says {rows.stop_row}. {_FIX}")
+    for start in range(rows.start_row, rows.stop_row, block_rows):
+        part = slice(start, min(start + block_rows, rows.stop_row))
+        yield Block(
+            images=np.ascontiguousarray(centre_crop(arrays["images"][part])),
+            magnitudes=arrays["magnitudes"][part],
+            redshifts=arrays["redshifts"][part] if "redshifts" in arrays else None,
+            object_id=arrays.get("object_id", np.arange(num_rows, dtype=np.int64))[part],
+        )
+
+
+def count_rows(reader: RangeReader, key: str, size_bytes: int, *, etag: str) -> int:
+    """Return the number of galaxies from the file's table of contents; nothing is unpickled."""
+    with _open_zip(io.BufferedReader(_RemoteFile(reader, key, size_bytes, etag)), key) as archive:
+        return _count_tensor_rows(archive, key) if key.endswith(".pt") else _count_npz_rows(archive, key)
+
+
+# ------------------------------------------------------------------------------------------------ TensorDataset .pt
+
+
+def _read_tensor_dataset(content: bytes, key: str) -> dict[str, NDArray[Any]]:
+    """Load images, magnitudes and redshifts, in the published order; only tensors and that one class are allowed."""
+    import torch
+    from torch.utils.data import TensorDataset
+
+    try:
+        with torch.serialization.safe_globals([TensorDataset]):
+            dataset = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ShardFormatError(
+            f"{key} is not a TensorDataset that loads without running code ({reason}). {_FIX}"
+        ) from error
+    tensors = getattr(dataset, "tensors", None)
+    if not isinstance(tensors, tuple) or not 2 <= len(tensors) <= 3:
+        raise ShardFormatError(
+            f"{key} holds a {type(dataset).__name__}, not a TensorDataset of two or three tensors. {_FIX}"
+        )
+    arrays = dict(zip(("images", "magnitudes", "redshifts"), (tensor.numpy() for tensor in tensors), strict=False))
+    return _widen(arrays)
+
+
+def _count_tensor_rows(archive: zipfile.ZipFile, key: str) -> int:
+    """Infer the rows from the sizes of the stored tensors: images (N, 5, H, H) float32, magnitudes (N, 5)."""
+    sizes = sorted(
+        (entry.file_size for entry in archive.infolist() if re.search(r"/data/\d+$", entry.filename)), reverse=True
+    )
+    for side in (32, 64):
+        rows, rest = divmod(sizes[0], 5 * side * side * 4) if sizes else (0, 1)
+        if rest == 0 and rows and len(sizes) in (2, 3) and sizes[1] in (rows * 5 * 8, rows * 5 * 4):
+            return rows
+    raise ShardFormatError(f"{key} holds tensors of {sizes} bytes, not images and magnitudes of galaxies. {_FIX}")
+
+
+# ------------------------------------------------------------------------------------------------ cube .npz
+
+
+def _read_npz(content: bytes, key: str) -> dict[str, NDArray[Any]]:
+    """Load ``cube`` (N, H, W, 5) or (N, 5, H, W) and labels, or arrays named as in our own shards."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError, pickle.UnpicklingError) as error:
+        raise ShardFormatError(f"{key} is not an .npz of plain arrays ({error}). {_FIX}") from error
+    if "cube" in arrays:
+        cube = arrays.pop("cube")
+        arrays["images"] = np.moveaxis(cube, -1, 1) if cube.ndim == 4 and cube.shape[-1] == 5 else cube
+    if "labels" in arrays:
+        arrays.update(_named_labels(arrays.pop("labels")))
+    return _widen({name: arrays[name] for name in ("images", "magnitudes", "redshifts", "object_id") if name in arrays})
+
+
+def _named_labels(labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Take what is known by name from a structured array: ``z`` and ``modelMag_u`` … ``modelMag_z``."""
+    names = labels.dtype.names or ()
+    found: dict[str, NDArray[Any]] = {}
+    if "z" in names:
+        found["redshifts"] = labels["z"]
+    if set(_MAGNITUDE_FIELDS) <= set(names):
+        found["magnitudes"] = np.stack([labels[name] for name in _MAGNITUDE_FIELDS], axis=1)
+    return found
+
+
+def _count_npz_rows(archive: zipfile.ZipFile, key: str) -> int:
+    for name in ("cube.npy", "images.npy"):
+        if name in archive.namelist():
+            with archive.open(name) as member:
+                version = np.lib.format.read_magic(member)
+                read_header = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape = read_header(member)[0]
+                return int(shape[0])
+    raise ShardFormatError(f"{key} has neither `cube` nor `images`; it holds {', '.join(archive.namelist())}. {_FIX}")
+
+
+# ------------------------------------------------------------------------------------------------ both
+
+
+def _widen(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Bring float32 magnitudes and redshifts, as some published shards hold them, to float64; redshifts to one axis."""
+    for name in ("magnitudes", "redshifts"):
+        if name in arrays and arrays[name].dtype == np.float32:
+            arrays[name] = arrays[name].astype(np.float64)
+    if "redshifts" in arrays and arrays["redshifts"].ndim == 2 and arrays["redshifts"].shape[1] == 1:
+        arrays["redshifts"] = arrays["redshifts"][:, 0]
+    return arrays
+
+
+def _open_zip(file: io.BufferedReader, key: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except zipfile.BadZipFile as error:
+        raise ShardFormatError(f"{key} is not a zip archive, as .pt and .npz shards are ({error}). {_FIX}") from error
+
+
+class _RemoteFile(io.RawIOBase):
+    """An object of the store as a seekable file, read by byte range."""
+
+    def __init__(self, reader: RangeReader, key: str, size_bytes: int, etag: str) -> None:
+        self._reader, self._key, self._etag = reader, key, etag
+        self._size = size_bytes
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence] + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._position + max(len(buffer), 1), self._size)
+        if self._position >= stop:
+            return 0
+        content = self._reader.read_range(self._key, self._position, stop, etag=self._etag)
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)

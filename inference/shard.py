@@ -1,0 +1,143 @@
+"""Reads the rows of a shard block by block, without loading the file, and checks that they are galaxies."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference import published_shard
+from inference.block import RECUT, Block, RangeReader, centre_crop, check_arrays, check_values
+from inference.contract import RowRange
+from inference.errors import ShardFormatError
+
+BLOCK_ROWS = 512
+"""Rows held in memory at a time: 10.5 MB of images."""
+
+HEAD_BYTES = 64 * 2**10
+"""First read of a shard: header, ids, magnitudes and redshifts of a 10 MB shard, or the whole of a tiny one."""
+
+_MAX_HEADER_BYTES = 2**20
+_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4"}
+
+
+def read_blocks(reader: RangeReader, rows: RowRange, *, block_rows: int = BLOCK_ROWS) -> Iterator[Block]:
+    """Yield the galaxies of `rows` in order, at most `block_rows` at a time.
+
+    Parameters
+    ----------
+    reader : RangeReader
+    rows : RowRange
+        Rows of one shard. ``.safetensors`` is read by byte range; the published ``.pt`` and ``.npz`` as a whole.
+    block_rows : int
+        Largest block: bounds the memory.
+
+    Yields
+    ------
+    Block
+
+    Raises
+    ------
+    ShardFormatError
+        If an array is missing or has another shape or dtype, a value is not finite, or the file ends early.
+    ShardChangedError
+        If the object is no longer the one that was planned.
+    """
+    if rows.key.endswith(".safetensors"):
+        blocks = _read_safetensors(reader, rows, block_rows)
+    else:
+        blocks = published_shard.read_blocks(reader.read(rows.key, etag=rows.etag), rows, block_rows)
+    for block in blocks:
+        check_values(block, rows.key)
+        yield block
+
+
+def count_rows(reader: RangeReader, key: str, size_bytes: int, *, etag: str) -> int:
+    """Return the number of galaxies in a shard from its header alone.
+
+    Raises
+    ------
+    ShardFormatError
+        If the file is no shard, or its arrays have another shape or dtype than the model reads.
+    """
+    if key.endswith(".safetensors"):
+        head = reader.read_range(key, 0, min(HEAD_BYTES, size_bytes), etag=etag) if size_bytes else b""
+        return _Layout.parse(key, head).num_rows
+    return published_shard.count_rows(reader, key, size_bytes, etag=etag)
+
+
+@dataclass(frozen=True)
+class _Array:
+    """Where one array lies in a safetensors file."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def row_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """A safetensors header: eight bytes of length, then JSON of dtype, shape and offsets."""
+
+    arrays: dict[str, _Array]
+    num_rows: int
+
+    @classmethod
+    def parse(cls, key: str, head: bytes) -> "_Layout":
+        try:
+            length = int.from_bytes(head[:8], "little")
+            if len(head) < 8 or length > _MAX_HEADER_BYTES or 8 + length > len(head):
+                raise ValueError(f"a header of {length} bytes in {len(head)}")
+            header = json.loads(head[8 : 8 + length])
+            arrays = {
+                name: _Array(
+                    8 + length + entry["data_offsets"][0], tuple(entry["shape"]), np.dtype(_DTYPES[entry["dtype"]])
+                )
+                for name, entry in header.items()
+                if name != "__metadata__"
+            }
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ShardFormatError(f"{key} is not a safetensors file ({error}). {RECUT}") from error
+        num_rows = check_arrays(key, {name: (array.shape, array.dtype) for name, array in arrays.items()})
+        return cls(arrays, num_rows)
+
+
+def _read_safetensors(reader: RangeReader, rows: RowRange, block_rows: int) -> Iterator[Block]:
+    head = reader.read_range(rows.key, 0, HEAD_BYTES, etag=rows.etag)
+    layout = _Layout.parse(rows.key, head)
+    if rows.stop_row > layout.num_rows:
+        raise ShardFormatError(f"{rows.key} holds {layout.num_rows} rows; the manifest says {rows.stop_row}. {RECUT}")
+
+    def read(name: str, start_row: int, stop_row: int) -> NDArray[Any]:
+        array = layout.arrays[name]
+        start, stop = (array.offset + row * array.row_bytes for row in (start_row, stop_row))
+        # Small arrays come first in the file, and tiny shards are all head.
+        inside_head = stop <= len(head)
+        source = head[start:stop] if inside_head else reader.read_range(rows.key, start, stop, etag=rows.etag)
+        if len(source) != stop - start:
+            raise ShardFormatError(f"{rows.key} ends {stop - start - len(source)} bytes early. Upload it again.")
+        return np.frombuffer(source, dtype=array.dtype).reshape(stop_row - start_row, *array.shape[1:])
+
+    has_redshifts = "redshifts" in layout.arrays
+    magnitudes = read("magnitudes", rows.start_row, rows.stop_row)
+    redshifts = read("redshifts", rows.start_row, rows.stop_row) if has_redshifts else None
+    if "object_id" in layout.arrays:
+        object_id = read("object_id", rows.start_row, rows.stop_row)
+    else:
+        object_id = np.arange(rows.start_row, rows.stop_row, dtype=np.int64)
+    for start in range(rows.start_row, rows.stop_row, block_rows):
+        stop = min(start + block_rows, rows.stop_row)
+        part = slice(start - rows.start_row, stop - rows.start_row)
+        yield Block(
+            images=centre_crop(read("images", start, stop)),
+            magnitudes=magnitudes[part],
+            redshifts=None if redshifts is None else redshifts[part],
+            object_id=object_id[part],
+        )
