@@ -1,0 +1,126 @@
+"""The deployment that Terraform makes on AWS, made in the local one from the same two files."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+
+from scripts.local_aws.rie import REPOSITORY
+from scripts.local_aws.server import LocalAws
+
+DEFINITION_PATH = REPOSITORY / "terraform" / "state_machine.asl.json"
+STAGES_PATH = REPOSITORY / "terraform" / "stages.json"
+IMAGE_URI = "123456789012.dkr.ecr.us-east-1.amazonaws.com/local:latest"
+"""Names no image: the workers run the handlers of this clone."""
+
+PLACEHOLDER = re.compile(r'"\$\{([a-z0-9_]+)\}"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """What one needs to run the state machine."""
+
+    bucket: str
+    state_machine_arn: str
+    function_arns: dict[str, str]
+    """Stage to function."""
+
+
+def deploy(
+    aws: LocalAws,
+    *,
+    bucket: str = "redshift-local",
+    max_concurrency: int | None = None,
+    code_version: str = "local",
+    stages: Mapping[str, Mapping[str, Any]] | None = None,
+    definition: str | None = None,
+) -> Deployment:
+    """Make bucket, role, functions and state machine in a running local AWS.
+
+    Parameters
+    ----------
+    aws : LocalAws
+        Where to deploy.
+    bucket : str
+        Name of the bucket.
+    max_concurrency : int, optional
+        Ranks that run at the same time; the number of workers when absent.
+    code_version : str
+        What the records state as the version of the code.
+    stages, definition : optional
+        Instead of ``terraform/stages.json`` and ``terraform/state_machine.asl.json``.
+    """
+    stages = stages or json.loads(STAGES_PATH.read_text())
+    definition = definition or DEFINITION_PATH.read_text()
+    _make_bucket(aws, bucket)
+    role_arn = _make_role(aws)
+    function_arns = _make_functions(aws, stages, role_arn=role_arn, code_version=code_version)
+    values: dict[str, object] = {f"{stage}_arn": arn for stage, arn in function_arns.items()}
+    values["max_concurrency"] = max_concurrency or aws.workers
+    state_machine = boto3.client("stepfunctions", **aws.credentials).create_state_machine(
+        name="redshift-local", definition=render_definition(definition, values), roleArn=role_arn
+    )
+    return Deployment(bucket=bucket, state_machine_arn=state_machine["stateMachineArn"], function_arns=function_arns)
+
+
+def render_definition(text: str, values: Mapping[str, object]) -> str:
+    """Replace every ``"${name}"`` in a state machine, quotes included, by a JSON value.
+
+    Raises
+    ------
+    KeyError
+        If a placeholder has no value, or a value no placeholder.
+    """
+    wanted = set(PLACEHOLDER.findall(text))
+    if wanted != set(values):
+        missing, unknown = sorted(wanted - set(values)), sorted(set(values) - wanted)
+        raise KeyError(f"Placeholders of the state machine without a value: {missing}; values without one: {unknown}.")
+    return PLACEHOLDER.sub(lambda match: json.dumps(values[match[1]]), text)
+
+
+def _make_bucket(aws: LocalAws, bucket: str) -> None:
+    boto3.client("s3", **aws.credentials).create_bucket(Bucket=bucket)
+
+
+def _make_role(aws: LocalAws) -> str:
+    iam = boto3.client("iam", **aws.credentials)
+    services = {"Service": ["lambda.amazonaws.com", "states.amazonaws.com"]}
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": services, "Action": "sts:AssumeRole"}],
+    }
+    try:
+        role = iam.create_role(RoleName="redshift-local", AssumeRolePolicyDocument=json.dumps(trust))
+    except iam.exceptions.EntityAlreadyExistsException:
+        role = iam.get_role(RoleName="redshift-local")
+    arn: str = role["Role"]["Arn"]
+    return arn
+
+
+def _make_functions(
+    aws: LocalAws, stages: Mapping[str, Mapping[str, Any]], *, role_arn: str, code_version: str
+) -> dict[str, str]:
+    functions = boto3.client("lambda", **aws.credentials)
+    variables = {"CODE_VERSION": code_version, "IMAGE_DIGEST": "local"}
+    if "infer" in stages:
+        # Initialize refuses a plan whose ranks would not fit the Infer function.
+        variables["INFER_MEMORY_MB"] = str(stages["infer"]["memory_mb"])
+        variables["INFER_TIMEOUT_S"] = str(stages["infer"]["timeout_s"])
+    arns: dict[str, str] = {}
+    for stage, settings in stages.items():
+        function = functions.create_function(
+            FunctionName=stage,
+            Role=role_arn,
+            PackageType="Image",
+            Code={"ImageUri": IMAGE_URI},
+            ImageConfig={"Command": [settings["handler"]]},
+            MemorySize=settings["memory_mb"],
+            Timeout=settings["timeout_s"],
+            EphemeralStorage={"Size": settings["ephemeral_mb"]},
+            Environment={"Variables": variables},
+        )
+        arns[stage] = function["FunctionArn"]
+    return arns

@@ -1,0 +1,112 @@
+"""What moto does not answer: Lambda Invoke, from the pool of real runtimes, and this server's own statistics."""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import unquote
+
+from moto.awslambda.exceptions import UnknownFunctionException
+from moto.awslambda.models import lambda_backends
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from werkzeug.wrappers import Request, Response
+
+from scripts.local_aws.pool import Pool
+from scripts.local_aws.worker import FunctionSettings, WorkerStartError
+
+INVOKE = re.compile(r"^/2015-03-31/functions/(?P<function>.+)/invocations$")
+CREDENTIAL_REGION = re.compile(r"Credential=[^/]+/\d+/(?P<region>[a-z0-9-]+)/lambda/")
+MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
+
+WSGIApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+class LambdaFront:
+    """A WSGI application around moto's."""
+
+    def __init__(self, moto: WSGIApp, pool: Pool, *, region: str) -> None:
+        self._moto = moto
+        self._pool = pool
+        self._region = region
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer one HTTP request."""
+        # Werkzeug has decoded the path once: an ARN's %3A is a colon here.
+        path = environ.get("PATH_INFO", "")
+        if path == "/_local/functions":
+            return _json(self._pool.statistics())(environ, start_response)
+        invoke = INVOKE.match(unquote(path)) if environ["REQUEST_METHOD"] == "POST" else None
+        if invoke is None:
+            return self._moto(environ, start_response)
+        return self._invoke(invoke["function"], Request(environ))(environ, start_response)
+
+    def _invoke(self, name: str, request: Request) -> Response:
+        payload = request.get_data() or b"{}"
+        try:
+            settings = self._settings(name, request)
+            json.loads(payload)
+        except UnknownFunctionException:
+            return _refusal(404, "ResourceNotFoundException", f"Function not found: {name}")
+        except ValueError as error:
+            message = f"Could not parse request body into json: {error}"
+            return _refusal(400, "InvalidRequestContentException", message)
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            message = f"{len(payload)} byte payload is too large for the RequestResponse invocation type"
+            return _refusal(413, "RequestTooLargeException", message)
+        invocation_type = request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
+        if invocation_type == "DryRun":
+            return Response(status=204)
+        if invocation_type == "Event":
+            threading.Thread(target=self._pool.invoke, args=(settings, payload), daemon=True).start()
+            return Response(status=202)
+        return self._run(settings, payload, with_log=request.headers.get("X-Amz-Log-Type") == "Tail")
+
+    def _run(self, settings: FunctionSettings, payload: bytes, *, with_log: bool) -> Response:
+        try:
+            outcome = self._pool.invoke(settings, payload, with_log=with_log)
+        except WorkerStartError as error:
+            return _refusal(500, "ServiceException", str(error))
+        response = Response(outcome.payload, status=200, content_type="application/json")
+        response.headers["X-Amz-Executed-Version"] = settings.version
+        response.headers["X-Amzn-RequestId"] = str(uuid.uuid4())
+        if outcome.is_error:
+            response.headers["X-Amz-Function-Error"] = "Unhandled"
+        if with_log:
+            response.headers["X-Amz-Log-Result"] = base64.b64encode(outcome.log_tail).decode()
+        return response
+
+    def _settings(self, name: str, request: Request) -> FunctionSettings:
+        """Read from moto's Lambda what was deployed under `name`, so that what was deployed is what runs."""
+        region = self._region
+        if signed := CREDENTIAL_REGION.search(request.headers.get("Authorization", "")):
+            region = signed["region"]
+        if name.startswith("arn:"):
+            region = name.split(":")[3]
+        function = lambda_backends[DEFAULT_ACCOUNT_ID][region].get_function(name, request.args.get("Qualifier"))
+        handler = function.image_config.cmd[0] if function.image_config.cmd else function.handler
+        return FunctionSettings(
+            name=function.function_name,
+            arn=function.function_arn,
+            version=str(function.version) if function.version != 1 else "$LATEST",
+            region=region,
+            handler=str(handler),
+            timeout_s=float(function.timeout),
+            memory_mb=int(function.memory_size),
+            environment=tuple(sorted(function.environment_vars.items())),
+            revision=hashlib.sha256(json.dumps(function.code, default=str).encode()).hexdigest(),
+        )
+
+
+def _json(content: object) -> Response:
+    return Response(json.dumps(content), content_type="application/json")
+
+
+def _refusal(status: int, error_type: str, message: str) -> Response:
+    response = Response(json.dumps({"Type": "User", "Message": message}), status=status)
+    response.content_type = "application/json"
+    response.headers["x-amzn-ErrorType"] = error_type
+    return response

@@ -1,0 +1,99 @@
+"""The server process: moto behind the Lambda front, on one port of 127.0.0.1, until its parent goes.
+
+Run as ``python -m scripts.local_aws.serve`` by `server.LocalAws`, which holds the other end of its stdin.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+HOST = "127.0.0.1"
+BACKLOG = 256
+
+
+def main() -> None:
+    """Serve until SIGTERM, SIGINT or the end of stdin, whichever comes first."""
+    arguments = _arguments()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    # The parent holds the other end: the pipe closes when it ends, however it ends.
+    threading.Thread(target=_set_with_parents_end, args=(stop,), daemon=True).start()
+
+    # Bound before moto is imported, because its interpreter reads the port at import, and handed over as it is: no
+    # other program can take the port in between.
+    listener = socket.create_server((HOST, arguments.port), backlog=BACKLOG)
+    port = listener.getsockname()[1]
+    os.environ["MOTO_PORT"] = str(port)
+    endpoint = f"http://{HOST}:{port}"
+    server, pool = _build(listener, endpoint, arguments)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(json.dumps({"endpoint_url": endpoint, "pid": os.getpid()}), flush=True)
+
+    stop.wait()
+    pool.close()
+    sys.stderr.flush()
+    os._exit(0)  # executions still running are threads that would wait for their workers
+
+
+def _set_with_parents_end(stop: threading.Event) -> None:
+    sys.stdin.buffer.read()
+    stop.set()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--region", required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--log-dir", type=Path, required=True)
+    parser.add_argument("--emulator", type=Path, required=True)
+    return parser.parse_args()
+
+
+def _build(listener: socket.socket, endpoint: str, arguments: argparse.Namespace) -> tuple[Any, Any]:
+    # Imported here because moto must see MOTO_PORT.
+    from moto.core.config import default_user_config
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    from scripts.local_aws import patches
+    from scripts.local_aws.middleware import LambdaFront
+    from scripts.local_aws.pool import Pool
+    from scripts.local_aws.server import client_environment
+
+    class QuietHandler(WSGIRequestHandler):
+        """Does not print every request."""
+
+        def log_request(self, *_: object, **__: object) -> None:
+            """Say nothing."""
+
+    default_user_config["stepfunctions"] = {"execute_state_machine": True}
+    patches.apply_all()
+    pool = Pool(
+        emulator=arguments.emulator,
+        environment=_worker_environment(client_environment(endpoint, arguments.region)),
+        log_dir=arguments.log_dir,
+        workers_per_function=arguments.workers,
+    )
+    app = LambdaFront(DomainDispatcherApplication(create_backend_app), pool, region=arguments.region)
+    port = listener.getsockname()[1]
+    server = make_server(HOST, port, app, threaded=True, request_handler=QuietHandler, fd=listener.fileno())
+    return server, pool
+
+
+def _worker_environment(client: dict[str, str]) -> dict[str, str]:
+    """Return what every worker gets: this process's variables without AWS settings, and one thread per library."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
+    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    return inherited | client | dict.fromkeys(threads, "1") | {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+if __name__ == "__main__":
+    main()

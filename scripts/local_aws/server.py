@@ -1,0 +1,150 @@
+"""Starting and stopping the local AWS from Python."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from scripts.local_aws import rie
+
+REGION = "us-east-1"
+STOP_TIMEOUT_S = 15
+
+
+class LocalAwsError(Exception):
+    """The local AWS did not start; the message holds the end of its log."""
+
+
+class LocalAws:
+    """S3, Step Functions, Lambda and the rest of moto on 127.0.0.1, in a process of their own.
+
+    Parameters
+    ----------
+    log_dir : Path, optional
+        Folder for ``server.log`` and one log per worker (``infer-0.log``, …); a temporary one when absent.
+    workers : int, optional
+        Invocations of one function that run at the same time; the number of cores when absent.
+    port : int
+        Port to listen on; 0 takes a free one.
+
+    Examples
+    --------
+    >>> with LocalAws() as aws:  # doctest: +SKIP
+    ...     boto3.client("s3", endpoint_url=aws.endpoint_url, **aws.credentials)
+    """
+
+    def __init__(self, *, log_dir: Path | None = None, workers: int | None = None, port: int = 0) -> None:
+        self.workers = workers or num_cores()
+        self.endpoint_url = ""
+        self.pid = 0
+        self._temporary = tempfile.TemporaryDirectory(prefix="local-aws-") if log_dir is None else None
+        self.log_dir = Path(self._temporary.name) if self._temporary else Path(log_dir or "")
+        self._port = port
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that point boto3, the AWS CLI or Terraform at this server."""
+        return client_environment(self.endpoint_url, REGION)
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The same for `boto3.client`, as keyword arguments."""
+        return {
+            "endpoint_url": self.endpoint_url,
+            "region_name": REGION,
+            "aws_access_key_id": "testing",
+            "aws_secret_access_key": "testing",
+        }
+
+    def __enter__(self) -> Self:
+        """Start the server and wait until it answers."""
+        emulator = rie.emulator()
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        command = [
+            *(sys.executable, "-m", "scripts.local_aws.serve"),
+            *("--port", str(self._port)),
+            *("--region", REGION),
+            *("--workers", str(self.workers)),
+            *("--log-dir", str(self.log_dir.resolve())),
+            *("--emulator", str(emulator)),
+        ]
+        with (self.log_dir / "server.log").open("ab") as log:
+            # A session of its own: Ctrl-C reaches only us, and we end it in order. Its stdin ends with this process.
+            self._process = subprocess.Popen(
+                command,
+                cwd=rie.REPOSITORY,
+                env=_server_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        self._wait_until_ready()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the server and everything it started."""
+        self.stop()
+
+    def stop(self) -> None:
+        """End the server and everything it started; does nothing when it has ended."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        try:
+            process.wait(timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()  # its guardian ends the workers
+            process.wait()
+        process.stdout.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def _wait_until_ready(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        ready = self._process.stdout.readline()
+        if not ready:
+            log = (self.log_dir / "server.log").read_text(errors="replace")
+            self.stop()
+            raise LocalAwsError(f"The local AWS did not start:\n{log[-2000:]}")
+        self.endpoint_url = json.loads(ready)["endpoint_url"]
+        self.pid = json.loads(ready)["pid"]
+
+
+def client_environment(endpoint_url: str, region: str) -> dict[str, str]:
+    """Return the variables that point an AWS client at `endpoint_url`."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_SESSION_TOKEN": "testing",
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        # A proxy would not find 127.0.0.1.
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _server_environment() -> dict[str, str]:
+    """Return our variables without AWS settings: a profile of the user must never reach the local server."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
+    return inherited | {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
