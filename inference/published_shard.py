@@ -49,6 +49,8 @@ def _read_tensor_dataset(content: bytes, key: str) -> dict[str, NDArray[Any]]:
     import torch
     from torch.utils.data import TensorDataset
 
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        raise ShardFormatError(f"{key} is not a zip archive, as torch.save writes. {_FIX}")
     try:
         with torch.serialization.safe_globals([TensorDataset]):
             dataset = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

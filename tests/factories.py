@@ -1,0 +1,133 @@
+"""Makes the smallest valid shard, task, record or engine; a test names only what it is about."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from safetensors.numpy import save
+
+from inference import contract
+from inference.clock import PhaseClock
+from inference.contract import RankRecord, RankTask, RowRange, RunPlan, RunRequest
+from inference.errors import ObjectMissingError, ShardChangedError
+from inference.pipeline import Outcome, Predictions
+from inference.plan import Shard
+from inference.record import Invocation, make_record
+
+RUN = "run-a"
+
+
+def make_arrays(num_rows: int = 3, *, seed: int = 0, side: int = 32) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "images": rng.normal(size=(num_rows, 5, side, side)).astype(np.float32),
+        "magnitudes": rng.uniform(14, 20, size=(num_rows, 5)),
+        "redshifts": rng.uniform(0.01, 0.4, size=num_rows),
+        "object_id": rng.integers(1, 2**62, size=num_rows, dtype=np.int64),
+    }
+
+
+def make_shard_bytes(num_rows: int = 3, **arrays: Any) -> bytes:
+    """A safetensors shard; name an array to replace it, or give None to leave it out."""
+    merged = {**make_arrays(num_rows), **arrays}
+    return save({name: value for name, value in merged.items() if value is not None})
+
+
+def make_shard(name: str = "0.safetensors", *, num_rows: int = 10, size_bytes: int | None = None) -> Shard:
+    return Shard(
+        key=f"datasets/tiny/10MB/{name}",
+        num_rows=num_rows,
+        size_bytes=num_rows * 20_536 if size_bytes is None else size_bytes,
+        etag=f'"{name}"',
+    )
+
+
+def make_request(**changes: Any) -> RunRequest:
+    request, _ = contract.parse_request({"bucket": "b", **changes})
+    return contract.with_defaults(request, run_id=RUN, num_shards=1)
+
+
+def make_task(*, rank: int = 0, world_size: int = 1, num_samples: int = 3, **changes: Any) -> RankTask:
+    fields: dict[str, Any] = {
+        "run_id": RUN,
+        "bucket": "b",
+        "data_bucket": "b",
+        "run_prefix": f"runs/{RUN}/",
+        "rank": rank,
+        "world_size": world_size,
+        "rows": (RowRange(key="d/0.safetensors", start_row=0, stop_row=num_samples, etag='"e"'),),
+        "num_samples": num_samples,
+        "batch_size": 256,
+        **contract.rank_keys(f"runs/{RUN}/", rank),
+    }
+    return RankTask(**{**fields, **changes})
+
+
+class FakeEngine:
+    """Predicts a tenth of the r magnitude: exact, instant, and different for every galaxy."""
+
+    name = "fake 1"
+    num_threads = 1
+    weights_sha256 = "0" * 64
+    num_parameters = 15_902_889
+
+    def predict(self, images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
+        assert len(images) == len(magnitudes)
+        return (magnitudes[:, 2] / 100).astype(np.float32)
+
+
+def make_record_for(task: RankTask, **changes: Any) -> RankRecord:
+    arrays = make_arrays(task.num_samples, seed=task.rank)
+    predictions = Predictions(arrays["object_id"], arrays["redshifts"].astype(np.float32) + 0.01, arrays["redshifts"])
+    clock = PhaseClock()
+    with clock.phase("inference"):
+        pass
+    here = Invocation(
+        request_id="r",
+        attempt=0,
+        cold_start=False,
+        queue_s=0.0,
+        init_s=0.0,
+        function_memory_mb=1769,
+        image_digest="local",
+        code_version="1",
+        resident_memory_bytes=2**28,
+        peak_memory_bytes=2**28,
+    )
+    record = make_record(task, Outcome(predictions, None), FakeEngine(), clock, here, request_times_s=[0.1, 0.3])
+    return msgspec.structs.replace(record, **changes)
+
+
+def make_plan(num_samples: int = 3, **changes: Any) -> RunPlan:
+    fields: dict[str, Any] = {
+        "run_id": RUN,
+        "bucket": "b",
+        "run_prefix": f"runs/{RUN}/",
+        "manifest_key": f"runs/{RUN}/manifest.json",
+        "request": make_request(),
+        "notes": (),
+        "num_samples": num_samples,
+        "started_at_s": 1.0,
+        "planned_at_s": 2.0,
+    }
+    return RunPlan(**{**fields, **changes})
+
+
+class MemoryReader:
+    """A RangeReader over a dict; remembers what was read."""
+
+    def __init__(self, **objects: bytes) -> None:
+        self.objects = objects
+        self.etag = '"e"'
+        self.requests: list[tuple[str, int, int]] = []
+
+    def read(self, key: str, *, etag: str | None = None) -> bytes:
+        return self.read_range(key, 0, len(self.objects.get(key, b"")), etag=etag)
+
+    def read_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
+        if key not in self.objects:
+            raise ObjectMissingError(key)
+        if etag not in (None, self.etag):
+            raise ShardChangedError(key)
+        self.requests.append((key, start, stop))
+        return self.objects[key][start:stop]

@@ -1,0 +1,121 @@
+"""What the stages accept, refuse and call things."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from inference import contract
+from inference.contract import RankRecord, RankTask, RunRequest
+from inference.errors import InvalidRequestError
+from tests.factories import make_record_for, make_request, make_task
+
+EVENTS = Path(__file__).parents[1] / "events"
+PUBLISHED_KEYS = [
+    "total_cpu_time (seconds)",
+    "total_cpu_memory (MB)",
+    "total_process_memory (MB)",
+    "library_overhead_memory (MB)",
+    "total_image_memory (MB)",
+    "total_model_memory (MB)",
+    "execution_time (seconds/batch)",
+    "num_batches",
+    "batch_size",
+    "device",
+    "throughput_bps",
+    "sample_persec",
+    "result_path",
+    "data_path",
+    "s3_num_requests",
+    "s3_total_time",
+    "s3_avg_time",
+    "s3_min_time",
+    "s3_max_time",
+]
+
+
+def test_only_the_bucket_is_required() -> None:
+    request, notes = contract.parse_request({"bucket": "b"})
+
+    assert request == RunRequest(bucket="b")
+    assert notes == ()
+
+
+def test_numbers_and_booleans_may_be_strings() -> None:
+    request, _ = contract.parse_request({"bucket": "b", "world_size": "8", "file_limit": "11", "profile": "true"})
+
+    assert (request.world_size, request.file_limit, request.profile) == (8, 11, True)
+
+
+@pytest.mark.parametrize("path", sorted(EVENTS.glob("published_*.json")), ids=lambda path: path.stem)
+def test_published_payloads_are_accepted_and_every_key_without_meaning_is_named(path: Path) -> None:
+    payload = json.loads(path.read_text())
+
+    _, notes = contract.parse_request(payload)
+
+    meaningless = set(payload) & set(contract.PUBLISHED_WITHOUT_MEANING)
+    assert all(any(f"`{key}`" in note for note in notes) for key in meaningless)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"wrold_size": 8}, "wrold_size"),
+        ({"world_size": 0}, "world_size"),
+        ({"world_size": -1}, "world_size"),
+        ({"world_size": "abc"}, "world_size"),
+        ({"world_size": 2.5}, "world_size"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"file_limit": 0}, "file_limit"),
+        ({"data_prefix": ""}, "data_prefix"),
+        ({"bucket": ""}, "bucket"),
+        ({"engine": "tensorrt"}, "engine"),
+        ({"tolerated_failure_percentage": 101}, "tolerated_failure_percentage"),
+    ],
+)
+def test_a_bad_value_is_refused_by_the_name_of_its_key(change: dict[str, object], named: str) -> None:
+    with pytest.raises(InvalidRequestError, match=named):
+        contract.parse_request({"bucket": "b", **change})
+
+
+@pytest.mark.parametrize("raw", [None, [], "bucket", 3])
+def test_a_request_is_an_object(raw: object) -> None:
+    with pytest.raises(InvalidRequestError, match="JSON object"):
+        contract.parse_request(raw)
+
+
+def test_a_prefix_of_one_dataset_never_matches_another() -> None:
+    assert not "100MB/0.pt".startswith(contract.as_prefix("10MB"))
+    assert contract.as_prefix("/10MB//") == "10MB/"
+
+
+def test_defaults_are_filled_in() -> None:
+    request = make_request(data_prefix="datasets/x")
+
+    assert (request.data_bucket, request.data_prefix, request.result_path) == ("b", "datasets/x/", "runs/run-a/")
+
+
+def test_a_record_carries_every_published_key() -> None:
+    record = json.loads(contract.encode(make_record_for(make_task())))
+
+    assert list(record)[: len(PUBLISHED_KEYS)] == PUBLISHED_KEYS
+
+
+def test_a_record_reads_back_as_it_was_written() -> None:
+    record = make_record_for(make_task())
+
+    assert contract.decode(contract.encode(record), RankRecord) == record
+
+
+def test_a_task_with_an_unknown_key_is_refused() -> None:
+    event = {**msgspec.to_builtins(make_task()), "code_url": "s3://x/evil.py"}
+
+    with pytest.raises(InvalidRequestError, match="code_url"):
+        contract.decode(event, RankTask)
+
+
+def test_keys_of_ranks_sort_as_ranks_do() -> None:
+    keys = [contract.rank_keys("runs/a/", rank)["record_key"] for rank in (2, 10, 1000, 10_239)]
+
+    assert keys == sorted(keys)

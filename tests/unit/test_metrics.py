@@ -1,0 +1,65 @@
+"""The accuracy of a hand-computed case, and sums that merge in any split."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference import metrics
+
+Z_SPEC = np.array([0.0, 1.0, 0.25, 0.0, 1.0])
+DZ = np.array([0.01, -0.02, 0.08, 0.20, 0.03])
+Z_PHOT = Z_SPEC + DZ * (1 + Z_SPEC)
+
+
+def test_a_case_computed_by_hand() -> None:
+    accuracy = metrics.redshift_accuracy(Z_PHOT, Z_SPEC)
+
+    assert accuracy is not None
+    assert accuracy.num_labelled == 5
+    assert accuracy.bias == pytest.approx(0.30 / 5)
+    # Sorted dz: -.02 .01 .03 .08 .20; median .03; distances .05 .02 0 .05 .17; their median .05.
+    assert accuracy.nmad == pytest.approx(1.48 * 0.05)
+    assert accuracy.outlier_005 == pytest.approx(2 / 5)
+    assert accuracy.outlier_015 == pytest.approx(1 / 5)
+    # Errors: .01 -.04 .10 .20 .06.
+    assert accuracy.mae == pytest.approx(0.41 / 5)
+    assert accuracy.mse == pytest.approx((0.0001 + 0.0016 + 0.01 + 0.04 + 0.0036) / 5)
+    # z_spec has mean .45 and variance .2025 + 2·.3025 + .04 + .2025 over 5.
+    assert accuracy.std_z_spec == pytest.approx(np.sqrt(1.05 / 5))
+    assert accuracy.r2 == pytest.approx(1 - 0.0553 / 1.05)
+
+
+def test_galaxies_without_a_spectroscopic_redshift_count_nowhere() -> None:
+    with_gap = metrics.redshift_accuracy(np.append(Z_PHOT, 9.0), np.append(Z_SPEC, np.nan))
+
+    assert with_gap == metrics.redshift_accuracy(Z_PHOT, Z_SPEC)
+
+
+def test_no_labels_give_no_accuracy() -> None:
+    assert metrics.redshift_accuracy(np.ones(2), np.full(2, np.nan)) is None
+
+
+def test_r2_of_one_redshift_is_undefined() -> None:
+    accuracy = metrics.redshift_accuracy(np.array([0.1, 0.2]), np.array([0.1, 0.1]))
+
+    assert accuracy is not None
+    assert accuracy.r2 is None
+
+
+@given(cuts=st.lists(st.integers(0, 200), max_size=6), seed=st.integers(0, 5))
+def test_merged_sums_equal_the_sums_of_the_whole(cuts: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    z_spec = rng.uniform(0, 1, 200)
+    z_phot = z_spec + rng.normal(0, 0.02, 200)
+
+    parts = [
+        metrics.accuracy_sums(p, s)
+        for p, s in zip(np.split(z_phot, sorted(cuts)), np.split(z_spec, sorted(cuts)), strict=True)
+    ]
+    merged = metrics.add_sums(parts)
+
+    whole = metrics.accuracy_sums(z_phot, z_spec)
+    for name in whole.__struct_fields__:
+        assert getattr(merged, name) == pytest.approx(getattr(whole, name), rel=1e-12)
+    assert metrics.add_sums(reversed(parts)) == merged

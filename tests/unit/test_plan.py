@@ -1,0 +1,132 @@
+"""Every row is dealt exactly once, evenly, in natural order, and what cannot fit is refused."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.errors import DatasetNotFoundError, PlanError
+from inference.plan import Limits, deal, natural_order, plan_tasks, select_shards
+from tests.factories import RUN, make_request, make_shard
+
+LIMITS = Limits(memory_mb=1769, timeout_s=900)
+shard_sizes = st.lists(st.integers(0, 40), min_size=1, max_size=30).filter(any)
+
+
+def rows_of(parts: list) -> Counter:
+    return Counter((part.key, row) for rank in parts for part in rank for row in range(part.start_row, part.stop_row))
+
+
+@given(sizes=shard_sizes, data=st.data(), suffix=st.sampled_from([".safetensors", ".pt"]))
+def test_every_row_goes_to_exactly_one_rank(sizes: list[int], data: st.DataObject, suffix: str) -> None:
+    world_size = data.draw(st.integers(1, sum(sizes)))
+    shards = [make_shard(f"{n}{suffix}", num_rows=size) for n, size in enumerate(sizes)]
+
+    dealt = rows_of(deal(shards, world_size))
+
+    assert dealt == Counter((shard.key, row) for shard in shards for row in range(shard.num_rows))
+
+
+@given(sizes=shard_sizes, data=st.data())
+def test_loads_differ_by_at_most_one_row(sizes: list[int], data: st.DataObject) -> None:
+    world_size = data.draw(st.integers(1, sum(sizes)))
+    shards = [make_shard(f"{n}.safetensors", num_rows=size) for n, size in enumerate(sizes)]
+
+    loads = [sum(part.num_rows for part in rank) for rank in deal(shards, world_size)]
+
+    assert len(loads) == world_size
+    assert max(loads) - min(loads) <= 1
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=30), data=st.data())
+def test_shards_that_are_read_whole_are_never_cut_while_there_are_enough(sizes: list[int], data: st.DataObject) -> None:
+    world_size = data.draw(st.integers(1, len(sizes)))
+    shards = [make_shard(f"{n}.pt", num_rows=size) for n, size in enumerate(sizes)]
+
+    parts = deal(shards, world_size)
+
+    assert all(rank for rank in parts)
+    assert [part.num_rows for rank in parts for part in rank] == sizes
+
+
+def test_rows_keep_the_order_of_the_dataset() -> None:
+    shards = [make_shard(f"{n}.safetensors", num_rows=5) for n in range(3)]
+
+    parts = [(part.key[-13:], part.start_row, part.stop_row) for rank in deal(shards, 2) for part in rank]
+
+    assert parts == [("0.safetensors", 0, 5), ("1.safetensors", 0, 2), ("1.safetensors", 2, 5), ("2.safetensors", 0, 5)]
+
+
+def test_two_comes_before_ten() -> None:
+    assert sorted(["10.pt", "1.pt", "2.pt", "100.pt"], key=natural_order) == ["1.pt", "2.pt", "10.pt", "100.pt"]
+
+
+def test_the_file_limit_takes_the_first_shards_in_natural_order() -> None:
+    keys = [f"10MB/{n}.pt" for n in (1, 10, 2, 3)]
+
+    assert select_shards(keys, "10MB/", file_limit=2) == ["10MB/1.pt", "10MB/2.pt"]
+
+
+def test_only_shards_directly_in_the_folder_count() -> None:
+    keys = ["d/0.safetensors", "d/dataset.json", "d/old/1.safetensors"]
+
+    assert select_shards(keys, "d/", file_limit=None) == ["d/0.safetensors"]
+
+
+def test_an_empty_prefix_and_one_without_shards_are_told_apart() -> None:
+    with pytest.raises(DatasetNotFoundError, match="Nothing lies under d/"):
+        select_shards([], "d/", file_limit=None)
+    with pytest.raises(DatasetNotFoundError, match="no shard"):
+        select_shards(["d/notes.txt"], "d/", file_limit=None)
+
+
+def test_more_ranks_than_rows_are_refused() -> None:
+    with pytest.raises(PlanError, match="at most 10"):
+        plan_tasks(make_request(world_size=11), [make_shard(num_rows=10)], LIMITS, run_id=RUN)
+
+
+def test_a_rank_that_would_outlast_the_timeout_is_refused_with_a_world_size_that_fits() -> None:
+    shards = [make_shard(num_rows=1_000_000)]
+
+    with pytest.raises(PlanError, match="Use world_size 12 or more"):
+        plan_tasks(make_request(world_size=1), shards, LIMITS, run_id=RUN)
+    plan_tasks(make_request(world_size=12), shards, LIMITS, run_id=RUN)
+
+
+def test_a_rank_that_needs_more_memory_than_the_function_has_is_refused() -> None:
+    shards = [make_shard("0.pt", num_rows=1000, size_bytes=2 * 2**30)]
+
+    with pytest.raises(PlanError, match="function has 1769 MB"):
+        plan_tasks(make_request(world_size=1), shards, LIMITS, run_id=RUN)
+
+
+def test_a_large_profiled_batch_counts_as_memory() -> None:
+    shards = [make_shard(num_rows=20_000)]
+
+    with pytest.raises(PlanError, match="smaller batch_size"):
+        plan_tasks(make_request(world_size=1, batch_size=20_000, profile=True), shards, LIMITS, run_id=RUN)
+    plan_tasks(make_request(world_size=1, batch_size=20_000), shards, LIMITS, run_id=RUN)
+
+
+def test_a_task_that_exceeds_the_state_payload_is_refused() -> None:
+    shards = [make_shard(f"{n}.safetensors", num_rows=1) for n in range(3000)]
+
+    with pytest.raises(PlanError, match="reads 3000 shards"):
+        plan_tasks(make_request(world_size=1), shards, LIMITS, run_id=RUN)
+
+
+def test_three_ranks_can_name_1100_shards() -> None:
+    shards = [make_shard(f"{n}.safetensors", num_rows=2) for n in range(1100)]
+
+    tasks = plan_tasks(make_request(world_size=3), shards, LIMITS, run_id=RUN)
+
+    assert [task.num_samples for task in tasks] == [733, 733, 734]
+
+
+def test_the_same_request_gives_the_same_plan() -> None:
+    shards = [make_shard(f"{n}.safetensors", num_rows=7) for n in range(5)]
+
+    plans = [plan_tasks(make_request(world_size=4), shards, LIMITS, run_id=RUN) for _ in range(2)]
+
+    assert plans[0] == plans[1]

@@ -1,0 +1,203 @@
+"""Rows come out as they went in, by ranges; everything that is no galaxy is refused by name."""
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import TensorDataset
+
+from inference.contract import RowRange
+from inference.errors import ShardChangedError, ShardFormatError
+from inference.shard import HEAD_BYTES, count_rows, read_blocks
+from tests.factories import MemoryReader, make_arrays, make_shard_bytes
+
+
+def read(content: bytes, start: int, stop: int, *, key: str = "0.safetensors", block_rows: int = 512) -> list:
+    rows = RowRange(key=key, start_row=start, stop_row=stop, etag='"e"')
+    return list(read_blocks(MemoryReader(**{key: content}), rows, block_rows=block_rows))
+
+
+def tensor_dataset(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    tensors = [torch.from_numpy(arrays[name]) for name in ("images", "magnitudes", "redshifts")]
+    torch.save(TensorDataset(*tensors), buffer)
+    return buffer.getvalue()
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+@given(data=st.data(), block_rows=st.integers(1, 9))
+def test_any_range_in_any_blocks_gives_the_same_rows(data: st.DataObject, block_rows: int) -> None:
+    arrays = make_arrays(8)
+    start = data.draw(st.integers(0, 7))
+    stop = data.draw(st.integers(start + 1, 8))
+
+    blocks = read(make_shard_bytes(8), start, stop, block_rows=block_rows)
+
+    assert max(len(block) for block in blocks) <= block_rows
+    for name in ("images", "magnitudes", "redshifts", "object_id"):
+        together = np.concatenate([getattr(block, name) for block in blocks])
+        np.testing.assert_array_equal(together, arrays[name][start:stop])
+
+
+def test_a_range_reads_its_own_rows_and_not_the_file() -> None:
+    content = make_shard_bytes(200)
+    reader = MemoryReader(**{"0.safetensors": content})
+
+    list(read_blocks(reader, RowRange(key="0.safetensors", start_row=50, stop_row=60, etag='"e"')))
+
+    assert sum(stop - start for _, start, stop in reader.requests) == HEAD_BYTES + 10 * 5 * 32 * 32 * 4
+
+
+def test_a_tiny_shard_takes_one_request() -> None:
+    reader = MemoryReader(**{"0.safetensors": make_shard_bytes(2)})
+
+    list(read_blocks(reader, RowRange(key="0.safetensors", start_row=0, stop_row=2, etag='"e"')))
+
+    assert len(reader.requests) == 1
+
+
+def test_redshifts_and_ids_may_be_absent() -> None:
+    (block,) = read(make_shard_bytes(3, redshifts=None, object_id=None), 1, 3)
+
+    assert block.redshifts is None
+    assert block.object_id.tolist() == [1, 2]
+
+
+def test_cutouts_of_64_pixels_are_cropped_at_their_centre() -> None:
+    arrays = make_arrays(2, side=64)
+
+    (block,) = read(make_shard_bytes(2, images=arrays["images"]), 0, 2)
+
+    np.testing.assert_array_equal(block.images, arrays["images"][:, :, 16:48, 16:48])
+
+
+def test_the_published_tensor_dataset_is_read_without_allowing_pickle() -> None:
+    arrays = make_arrays(4)
+
+    (block,) = read(tensor_dataset(arrays), 1, 4, key="0.pt")
+
+    np.testing.assert_array_equal(block.images, arrays["images"][1:4])
+    np.testing.assert_array_equal(block.magnitudes, arrays["magnitudes"][1:4])
+    np.testing.assert_array_equal(block.redshifts, arrays["redshifts"][1:4])
+
+
+def test_a_cube_with_bands_last_and_named_labels_is_read() -> None:
+    arrays = make_arrays(3, side=64)
+    fields = [("z", "f8"), *((f"modelMag_{band}", "f8") for band in "ugriz")]
+    labels = np.array(
+        [(z, *magnitudes) for z, magnitudes in zip(arrays["redshifts"], arrays["magnitudes"], strict=True)],
+        dtype=fields,
+    )
+
+    (block,) = read(npz(cube=np.moveaxis(arrays["images"], 1, -1), labels=labels), 0, 3, key="0.npz")
+
+    np.testing.assert_array_equal(block.images, arrays["images"][:, :, 16:48, 16:48])
+    np.testing.assert_array_equal(block.magnitudes, arrays["magnitudes"])
+    np.testing.assert_array_equal(block.redshifts, arrays["redshifts"])
+
+
+class Canary:
+    """Unpickling it would run code."""
+
+    def __reduce__(self) -> tuple:
+        return (exec, ("import builtins; builtins.canary_sang = True",))
+
+
+@pytest.mark.parametrize("key", ["0.pt", "0.npz"])
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(key: str) -> None:
+    import builtins
+
+    if key == "0.pt":
+        buffer = io.BytesIO()
+        torch.save(Canary(), buffer)
+        content = buffer.getvalue()
+    else:
+        content = npz(cube=np.array([Canary()], dtype=object))
+
+    with pytest.raises(ShardFormatError, match=key):
+        read(content, 0, 1, key=key)
+    assert not hasattr(builtins, "canary_sang")
+
+
+@pytest.mark.parametrize("key", ["0.pt", "0.npz", "0.safetensors"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", pickle.dumps({"a": 1}), bytes(2000)], ids=["empty", "text", "pickle", "zeros"]
+)
+def test_a_file_of_another_kind_is_refused(key: str, content: bytes) -> None:
+    with pytest.raises(ShardFormatError, match=key):
+        read(content, 0, 1, key=key)
+
+
+def bad_value(name: str, value: float) -> dict[str, np.ndarray]:
+    array = make_arrays(3)[name]
+    array.reshape(3, -1)[1, 0] = value
+    return {name: array}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": make_arrays(3, side=16)["images"]}, r"images of shape \(3, 5, 16, 16\).*reads \(N, 5, 32, 32\)"),
+        ({"images": make_arrays(3)["images"][:, :4]}, r"images of shape \(3, 4, 32, 32\)"),
+        ({"images": make_arrays(3)["images"].astype(np.float16)}, "float16"),
+        ({"magnitudes": make_arrays(3)["magnitudes"].astype(np.float32)}, "magnitudes.*float32"),
+        ({"magnitudes": make_arrays(2)["magnitudes"]}, r"magnitudes of shape \(2, 5\)"),
+        ({"redshifts": make_arrays(3)["redshifts"].astype(np.int64)}, "redshifts.*int64"),
+        ({"images": None}, "no array `images`"),
+        ({"magnitudes": None}, "no array `magnitudes`"),
+        (bad_value("images", np.nan), "1 galaxies whose images are not finite"),
+        (bad_value("images", np.inf), "1 galaxies whose images are not finite"),
+        (bad_value("magnitudes", np.nan), "1 galaxies whose magnitudes are not finite"),
+    ],
+)
+def test_what_the_model_cannot_read_is_refused(changes: dict[str, np.ndarray | None], message: str) -> None:
+    with pytest.raises(ShardFormatError, match=message):
+        read(make_shard_bytes(3, **changes), 0, 3)
+
+
+def test_a_shard_without_rows_is_refused() -> None:
+    with pytest.raises(ShardFormatError, match="no rows"):
+        read(make_shard_bytes(0), 0, 1)
+
+
+def test_a_truncated_shard_is_refused() -> None:
+    with pytest.raises(ShardFormatError, match="ends 100 bytes early"):
+        read(make_shard_bytes(20)[:-100], 0, 20)
+
+
+def test_a_shard_with_fewer_rows_than_planned_is_refused() -> None:
+    with pytest.raises(ShardFormatError, match="holds 3 rows; the manifest says 4"):
+        read(make_shard_bytes(3), 0, 4)
+
+
+def test_a_shard_replaced_after_the_plan_is_refused() -> None:
+    reader = MemoryReader(**{"0.safetensors": make_shard_bytes(3)})
+
+    with pytest.raises(ShardChangedError):
+        list(read_blocks(reader, RowRange(key="0.safetensors", start_row=0, stop_row=3, etag='"old"')))
+
+
+@pytest.mark.parametrize(
+    ("key", "content"),
+    [
+        ("0.safetensors", make_shard_bytes(7)),
+        ("0.pt", tensor_dataset(make_arrays(7))),
+        ("1.pt", tensor_dataset(make_arrays(7, side=64))),
+        ("0.npz", npz(cube=make_arrays(7)["images"], labels=np.zeros(7))),
+    ],
+)
+def test_rows_are_counted_without_reading_the_images(key: str, content: bytes) -> None:
+    reader = MemoryReader(**{key: content})
+
+    assert count_rows(reader, key, len(content), etag='"e"') == 7
+    if key.startswith("0"):
+        assert sum(stop - start for _, start, stop in reader.requests) < len(content)
