@@ -1,0 +1,73 @@
+# The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
+
+.DEFAULT_GOAL := help
+.PHONY: run test check emulate invoke dataset train schema clean help
+VENV := .venv
+# The Python 3.11 to make .venv with; found by itself when empty.
+PYTHON :=
+READY := $(VENV)/.ready
+PY := $(VENV)/bin/python
+
+# Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
+RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE
+OTHER_VARIABLES := NAME N SHARD_MB SEED FUNCTION EVENT PORT EPOCHS
+# Some systems set these for every program; only what is written behind `make` counts.
+$(foreach v,NAME N PORT SEED EVENT,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
+export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
+
+$(READY): pyproject.toml scripts/setup.sh
+	@scripts/setup.sh
+
+run: $(READY) ## Predict the redshifts of a dataset and print the result
+	@$(PY) -m scripts.run
+
+test: $(READY) ## Run unit and integration tests (no AWS, no network)
+	$(PY) -m pytest tests/unit tests/integration
+
+check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	@if command -v terraform >/dev/null; then set -x; terraform fmt -check -recursive terraform; \
+	else echo "skipped: terraform fmt (terraform is not installed)"; fi
+	$(PY) -m scripts.schema --check
+
+emulate: $(READY) ## Serve the local AWS for the AWS CLI, boto3 or Terraform
+	@$(PY) -m scripts.emulate
+
+invoke: $(READY) ## Invoke a handler: FUNCTION=infer EVENT=tests/events/rank_task.json
+	@$(PY) -m scripts.invoke
+
+dataset: $(READY) ## Make the sample dataset; another: NAME=big N=100000 SHARD_MB=25
+	@$(PY) -m scripts.dataset
+
+train: $(READY) ## Train the checkpoint, without the sample's galaxies
+	@$(PY) -m scripts.train
+
+schema: $(READY) ## Write the JSON Schema of every payload to docs/schema
+	@$(PY) -m scripts.schema
+
+clean: ## Remove .venv and caches; runs, datasets and training stay
+	@if [ -e $(VENV) ] && [ ! -e $(READY) ] && [ ! -e $(VENV)/setup.log ]; then echo "$(VENV) was not made by make: it stays"; \
+	else rm -rf $(VENV); fi
+	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find handlers inference scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "; print "Targets"} /^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@sed -n 's/^#: //p' Makefile
+
+#: Variables of make run, as in: make run WORLD=8 BATCH=256
+#:   WORLD=8            ranks, each one Lambda invocation; one per shard when absent
+#:   BATCH=256          galaxies per batch
+#:   DATASET=sdss/10MB  a dataset under datasets/, or a folder with shards
+#:   FILES=2            only the first n shards
+#:   RESULT=my/run      folder of the results; runs/<run id>/ when absent
+#:   PROFILE=1          measure with torch's profiler, as the published runs did
+#:   PAYLOAD=file.json  a request as JSON, published ones too; variables override it
+#:   TOLERATE=20        percentage of ranks that may fail
+#:   ENGINE=torch       the library that computes; the fastest present when absent
+#:   TARGET=local       where to run: local, or aws once it is deployed
+#: Of every target
+#:   PYTHON=python3.11  the Python to make .venv with; found by itself when absent

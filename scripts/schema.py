@@ -1,0 +1,75 @@
+"""Write the JSON Schema of every published payload to `docs/schema/`, or check that it is up to date."""
+
+import ast
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from inference import contract
+
+SCHEMA_DIR = Path(__file__).parents[1] / "docs" / "schema"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def main(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file is not up to date.")] = False,
+) -> None:
+    """Write the JSON Schema of every published payload to docs/schema/."""
+    wanted = {f"{kind.__name__}.json": schema_text(kind) for kind in contract.SCHEMAS}
+    if check:
+        differing = outdated(wanted, SCHEMA_DIR)
+        if differing:
+            print(f"docs/schema is not up to date ({', '.join(differing)}): run `make schema`.", file=sys.stderr)
+            raise typer.Exit(1)
+        print(f"docs/schema is up to date: {len(wanted)} schemas.")
+        return
+    SCHEMA_DIR.mkdir(parents=True, exist_ok=True)
+    for name in outdated(wanted, SCHEMA_DIR):
+        target = SCHEMA_DIR / name
+        if name in wanted:
+            target.write_text(wanted[name], encoding="utf-8")
+        else:
+            target.unlink()
+        print(f"{'wrote' if name in wanted else 'removed'} docs/schema/{name}")
+
+
+def outdated(wanted: dict[str, str], folder: Path) -> list[str]:
+    """Return the names of the schema files in `folder` that differ, are missing or are left over."""
+    present = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
+    return sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
+
+
+def schema_text(kind: type[contract.Payload]) -> str:
+    """Return the JSON Schema of `kind`, with the docstring below each field as its description."""
+    schema: dict[str, Any] = {"$schema": DIALECT, **msgspec.json.schema(kind)}
+    descriptions = _field_docstrings()
+    for name, definition in schema["$defs"].items():
+        struct = getattr(contract, name)
+        spelling = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))
+        for field, description in descriptions[name].items():
+            definition["properties"][spelling[field]]["description"] = description
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _field_docstrings() -> dict[str, dict[str, str]]:
+    """Return class name to field name to the docstring below the field; Python itself drops those."""
+    module = ast.parse(inspect.getsource(contract))
+    return {node.name: dict(_documented_fields(node)) for node in module.body if isinstance(node, ast.ClassDef)}
+
+
+def _documented_fields(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for field, below in pairwise(node.body):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                yield name, inspect.cleandoc(text)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Make the virtual environment hold what pyproject.toml asks for, and mark it ready. Called by make when pyproject.toml
+# is newer than the mark. Needs nothing but bash, so that it runs before anything is installed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+VENV=${VENV:-.venv}
+PYTHON=${PYTHON:-}
+OFFICIAL_CPU_INDEX=https://download.pytorch.org/whl/cpu
+# Newer than what comes with Python 3.11: resolves in half the time.
+PIP_VERSION=25.3
+# What `make run` and its workers import. Only this is compiled at once: compiling all packages takes a minute.
+FIRST_IMPORTS=(
+    "torch, torch.nn.functional, safetensors.torch"
+    "boto3, s3transfer.manager, awslambdaric.bootstrap, msgspec, typer, rich.live, rich.table, moto.server,
+     moto.s3.models, moto.s3.responses, moto.awslambda.models, moto.stepfunctions.models, moto.stepfunctions.responses"
+    "kcorrect.kcorrect, scipy.spatial, scipy.interpolate, scipy.optimize, scipy.ndimage, scipy.special"
+)
+
+main() {
+    local base log torch
+    base=$(find_python)
+    say "Setting up $VENV with $("$base" --version) and PyTorch for CPU; the first time takes a minute or two."
+    is_our_python "$VENV/bin/python" || clear_venv
+    mkdir -p "$VENV"
+    log=$VENV/setup.log
+    : >"$log"
+    is_our_python "$VENV/bin/python" || step "virtual environment" "$log" "$base" -m venv "$VENV"
+    # An old pip does the same, slower: never a reason to stop.
+    has_distribution pip "$PIP_VERSION" || pip install --retries 0 --timeout 15 "pip==$PIP_VERSION" >>"$log" 2>&1 || true
+    torch=$(torch_requirement)
+    if ! has_distribution torch "${torch#torch==}" && ! pip_offers "$torch" "$log"; then
+        step "PyTorch from its official CPU index" "$log" install_official "$torch"
+    fi
+    step "packages" "$log" pip install --no-compile -e '.[tools,dev]' "$torch"
+    step "first import" "$log" import_once
+    touch "$VENV/.ready"
+}
+
+find_python() {
+    local candidate
+    if [ -n "$PYTHON" ]; then
+        is_python_311 "$PYTHON" || fail "PYTHON=$PYTHON is no Python 3.11 with venv and ensurepip."
+        echo "$PYTHON"
+        return
+    fi
+    for candidate in python3.11 python3 python "$HOME"/.pyenv/versions/3.11*/bin/python3.11 \
+        "$HOME"/.local/share/uv/python/cpython-3.11*/bin/python3.11 /opt/homebrew/bin/python3.11 \
+        /usr/local/bin/python3.11 /usr/bin/python3.11; do
+        if is_python_311 "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "No Python 3.11 with venv found. Install it (Debian: python3.11-venv) or name it: make PYTHON=/path/to/python3.11 …"
+}
+
+# A shim or a Debian python without ensurepip may be on the path and yet be of no use: ask it.
+is_python_311() {
+    "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1
+}
+
+is_our_python() {
+    [ -x "$1" ] && "$1" -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1
+}
+
+# What is left of an interrupted set-up, or of a Python that is gone.
+clear_venv() {
+    [ ! -e "$VENV" ] || [ -f "$VENV/pyvenv.cfg" ] || [ -f "$VENV/setup.log" ] ||
+        fail "$VENV exists and is no virtual environment: move it away."
+    rm -rf "$VENV"
+}
+
+pip() {
+    PIP_USER=0 "$VENV/bin/python" -m pip "$@" --no-input --disable-pip-version-check --progress-bar off
+}
+
+has_distribution() {
+    "$VENV/bin/python" -c "import importlib.metadata as m, sys; sys.exit(m.version('$1') != '$2')" 2>/dev/null
+}
+
+# The plain wheel is the CPU build on macOS and a CUDA build of 3 GB on Linux.
+torch_requirement() {
+    local version
+    version=$(sed -n 's/.*"torch==\([0-9.]*\)".*/\1/p' pyproject.toml)
+    [ -n "$version" ] || fail "pyproject.toml pins no torch version."
+    if [ "$(uname -s)" = Darwin ]; then echo "torch==$version"; else echo "torch==$version+cpu"; fi
+}
+
+# Whether pip, as it is configured here (wheel folder, mirror), has the build; the official index is not asked.
+pip_offers() {
+    pip install --dry-run --ignore-installed --no-deps --retries 0 --timeout 15 "$1" >>"$2" 2>&1
+}
+
+install_official() {
+    pip install --no-compile --no-deps --index-url "$OFFICIAL_CPU_INDEX" "$1" || {
+        echo "ERROR: $1 is neither in what pip is configured with nor at $OFFICIAL_CPU_INDEX."
+        echo "ERROR: Put the wheel into a folder and try again: PIP_FIND_LINKS=/that/folder make …"
+        return 1
+    }
+}
+
+# Also proves that the packages can be imported. The environment may forbid byte code files; these are the venv's own.
+import_once() {
+    local imports pids=() pid status=0
+    for imports in "${FIRST_IMPORTS[@]}"; do
+        env -u PYTHONDONTWRITEBYTECODE "$VENV/bin/python" -c "import ${imports//$'\n'/ }" &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do wait "$pid" || status=1; done
+    return $status
+}
+
+# step NAME LOG COMMAND…: run quietly, say how long it took; show the errors when it fails.
+step() {
+    local name=$1 log=$2 start=$SECONDS
+    shift 2
+    printf '  %-36s' "$name" >&2
+    if "$@" >>"$log" 2>&1; then
+        printf '%4d s\n' $((SECONDS - start)) >&2
+        return
+    fi
+    printf 'failed\n' >&2
+    grep -E -i 'error|no matching|not found|refused' "$log" | tail -n 12 >&2 || tail -n 12 "$log" >&2
+    fail "The set-up stopped; the whole story is in $log."
+}
+
+say() { printf '%s\n' "$*" >&2; }
+
+fail() {
+    say "$*"
+    exit 1
+}
+
+main
