@@ -22,7 +22,9 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     with clock.phase("model_load"):
         engine = settings.engine(task.engine)
     shards, results = settings.object_store(task.data_bucket), settings.object_store(task.bucket)
-    shards.start_counting()
+    stores = {shards, results}
+    for store in stores:
+        store.start_counting()
     outcome = infer_rank(task, shards, engine, clock)
     with clock.phase("upload"):
         results.write(task.predictions_key, outcome.predictions.to_npz())
@@ -38,7 +40,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         resident_memory_bytes=invocation.resident_memory_bytes(),
         peak_memory_bytes=invocation.peak_memory_bytes(),
     )
-    record = make_record(task, outcome, engine, clock, here, request_times_s=shards.request_times_s)
+    request_times_s = [seconds for store in stores for seconds in store.request_times_s]
+    record = make_record(task, outcome, engine, clock, here, request_times_s=request_times_s)
     results.write(task.record_key, contract.encode(record))
     logger.info("rank inferred", extra={"run_id": task.run_id, "rank": task.rank, "num_samples": task.num_samples})
     return {"rank": task.rank, "record_key": task.record_key}

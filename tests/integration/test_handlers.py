@@ -1,0 +1,298 @@
+"""The three handlers over S3, one after the other as the state machine calls them: good runs and every bad input."""
+
+import json
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+from moto import mock_aws
+
+from handlers import infer, initialize, settings, storage, summarize
+from inference import contract
+from inference.contract import RankRecord, RankTask, RunSummary
+from inference.errors import (
+    DatasetNotFoundError,
+    IncompleteRunError,
+    InvalidRequestError,
+    ObjectMissingError,
+    PlanError,
+    ResultPathTakenError,
+    RunError,
+    ShardChangedError,
+    ShardFormatError,
+)
+from inference.pipeline import Predictions
+from tests.factories import FakeEngine, make_arrays, make_shard_bytes
+
+BUCKET = "tests"
+PREFIX = "datasets/tiny/10MB/"
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+        "INFER_MEMORY_MB": "1769",
+        "INFER_TIMEOUT_S": "900",
+        "CODE_VERSION": "test",
+        "IMAGE_DIGEST": "local",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setattr(settings, "engine", lambda name: FakeEngine())
+    with mock_aws():
+        storage._client.cache_clear()
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=BUCKET)
+        yield client
+    storage._client.cache_clear()
+    settings.object_store.cache_clear()
+
+
+def upload(s3: Any, *, num_shards: int = 3, num_rows: int = 5, prefix: str = PREFIX) -> None:
+    for number in range(num_shards):
+        put(s3, f"{prefix}{number}.safetensors", make_shard_bytes(num_rows, **make_arrays(num_rows, seed=number)))
+
+
+def put(s3: Any, key: str, content: bytes) -> None:
+    s3.put_object(Bucket=BUCKET, Key=key, Body=content)
+
+
+def get(s3: Any, key: str) -> bytes:
+    return s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+
+def keys(s3: Any, prefix: str) -> list[str]:
+    return [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]
+
+
+def plan(name: str = "run-a", **request: Any) -> dict[str, Any]:
+    body = {"bucket": BUCKET, "data_prefix": PREFIX, **request}
+    return initialize.handler({"execution_name": name, "request": body}, None)
+
+
+def infer_all(s3: Any, planned: dict[str, Any]) -> None:
+    """Do what the Map does: one Infer per task, and a note where one fails."""
+    for task in contract.decode(get(s3, planned["manifest_key"]), list[RankTask]):
+        try:
+            infer.handler(
+                {"task": json.loads(contract.encode(task)), "attempt": 0}, SimpleNamespace(aws_request_id="request")
+            )
+        except RunError as error:
+            note = {"run_id": task.run_id, "rank": task.rank, "error": type(error).__name__, "cause": str(error)}
+            put(s3, task.failure_key, json.dumps(note).encode())
+
+
+def run(s3: Any, name: str = "run-a", **request: Any) -> tuple[RunSummary, list[RankRecord]]:
+    planned = plan(name, **request)
+    infer_all(s3, planned)
+    result = summarize.handler(planned, None)
+    return (
+        contract.decode(get(s3, result["summary_key"]), RunSummary),
+        contract.decode(get(s3, result["combined_key"]), list[RankRecord]),
+    )
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7, 15])
+def test_any_world_size_predicts_every_galaxy_once_and_the_same(s3: Any, world_size: int) -> None:
+    upload(s3)
+
+    summary, records = run(s3, world_size=world_size)
+
+    parts = [Predictions.from_npz(get(s3, record.predictions_key)) for record in records]
+    arrays = [make_arrays(5, seed=number) for number in range(3)]
+    assert summary.complete
+    assert [record.rank for record in records] == list(range(world_size))
+    np.testing.assert_array_equal(
+        np.concatenate([part.object_id for part in parts]), np.concatenate([part["object_id"] for part in arrays])
+    )
+    np.testing.assert_array_equal(
+        np.concatenate([part.z_phot for part in parts]),
+        FakeEngine().predict(np.empty(15), np.concatenate([part["magnitudes"] for part in arrays])),
+    )
+
+
+def test_the_world_size_is_the_number_of_shards_unless_given(s3: Any) -> None:
+    upload(s3)
+
+    assert run(s3)[0].world_size == 3
+
+
+def test_the_phases_of_a_rank_add_up_to_its_time(s3: Any) -> None:
+    upload(s3, num_rows=50)
+
+    _, (record,) = run(s3, world_size=1)
+
+    clock = record.clock
+    phases = clock.model_load + clock.download + clock.inference + clock.upload
+    assert phases == pytest.approx(clock.total, rel=0.05, abs=0.01)
+    # Per shard its head and its images, and the predictions.
+    assert record.s3_num_requests == 3 * 2 + 1
+
+
+def test_a_published_payload_runs_and_says_what_it_ignored(s3: Any) -> None:
+    upload(s3, prefix="10MB/")
+    request = {"world_size": "2", "batch_size": "512", "data_prefix": "10MB", "script": "/tmp/inference.py"}
+
+    summary, records = run(s3, **request)
+
+    assert summary.complete
+    assert records[0].batch_size == 512
+    assert any("`script`" in note for note in summary.notes)
+
+
+def test_10mb_never_matches_100mb(s3: Any) -> None:
+    upload(s3, prefix="10MB/", num_shards=1)
+    upload(s3, prefix="100MB/", num_shards=3)
+
+    assert run(s3, data_prefix="10MB")[0].world_size == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "message"),
+    [
+        ({"data_prefix": "datasets/none/"}, DatasetNotFoundError, "Nothing lies under datasets/none/"),
+        ({"data_prefix": "datasets/text/"}, DatasetNotFoundError, "no shard"),
+        ({"data_prefix": "/"}, DatasetNotFoundError, "Nothing lies under /"),
+        ({"data_bucket": "no-such-bucket"}, DatasetNotFoundError, "no-such-bucket does not exist"),
+        ({"world_size": 16}, PlanError, "at most 15"),
+        ({"world_size": 0}, InvalidRequestError, "world_size"),
+        ({"script_url": "s3://x"}, InvalidRequestError, "script_url"),
+    ],
+)
+def test_a_request_that_cannot_run_is_refused_before_anything_is_written(
+    s3: Any, request_: dict[str, Any], error: type[RunError], message: str
+) -> None:
+    upload(s3)
+    put(s3, "datasets/text/readme.txt", b"hello")
+
+    with pytest.raises(error, match=message):
+        plan(**request_)
+    assert keys(s3, "runs/") == []
+
+
+def test_a_shard_that_cannot_be_counted_is_refused_by_name(s3: Any) -> None:
+    upload(s3)
+    put(s3, f"{PREFIX}3.safetensors", b"no shard")
+
+    with pytest.raises(ShardFormatError, match=r"3\.safetensors"):
+        plan()
+
+
+def test_a_second_run_cannot_overwrite_the_results_of_the_first(s3: Any) -> None:
+    upload(s3)
+    run(s3, "run-a", result_path="results/x")
+
+    with pytest.raises(ResultPathTakenError, match="belongs to run run-a"):
+        plan("run-b", result_path="results/x")
+
+
+def test_initialize_may_be_retried(s3: Any) -> None:
+    upload(s3)
+
+    assert plan()["manifest_key"] == plan()["manifest_key"]
+
+
+def test_a_retried_rank_overwrites_its_own_result(s3: Any) -> None:
+    upload(s3)
+    planned = plan()
+    infer_all(s3, planned)
+    infer_all(s3, planned)
+
+    assert summarize.handler(planned, None)["complete"]
+
+
+def test_two_runs_over_the_same_data_keep_apart(s3: Any) -> None:
+    upload(s3)
+    first, second = plan("run-1"), plan("run-10", world_size=2)
+    infer_all(s3, second)
+    infer_all(s3, first)
+
+    assert summarize.handler(first, None)["complete"]
+    assert summarize.handler(second, None)["complete"]
+
+
+def test_a_stale_record_of_another_run_is_never_merged(s3: Any) -> None:
+    upload(s3)
+    run(s3, "run-a", result_path="results/a")
+    stale = get(s3, "results/a/ranks/00001.json")
+    planned = plan("run-b")
+    infer_all(s3, planned)
+    put(s3, "runs/run-b/ranks/00001.json", stale)
+
+    with pytest.raises(IncompleteRunError, match=r"rank 1 .*StaleRecord.*run run-a"):
+        summarize.handler(planned, None)
+
+
+def with_one_bad_shard_of_eight(s3: Any) -> None:
+    """Eight planned shards of which one turns out to hold a NaN."""
+    upload(s3, num_shards=8)
+    images = make_arrays(5, seed=4)["images"]
+    images[2, 0, 0, 0] = np.nan
+    put(s3, f"{PREFIX}4.safetensors", make_shard_bytes(5, images=images))
+
+
+def test_one_bad_shard_of_eight_fails_the_run_and_names_it_and_the_rest_is_there(s3: Any) -> None:
+    with_one_bad_shard_of_eight(s3)
+
+    with pytest.raises(
+        IncompleteRunError,
+        match=r"1 of 8 .*rank 4 \(datasets/tiny/10MB/4.safetensors\): ShardFormatError: .*not finite",
+    ):
+        run(s3)
+
+    summary = contract.decode(get(s3, "runs/run-a/summary.json"), RunSummary)
+    assert (summary.complete, summary.num_records) == (False, 7)
+    assert len(keys(s3, "runs/run-a/predictions/")) == 7
+    assert len(json.loads(get(s3, "runs/run-a/combined_data.json"))) == 7
+
+
+def test_one_bad_shard_of_eight_is_tolerated_when_the_request_says_so(s3: Any) -> None:
+    with_one_bad_shard_of_eight(s3)
+
+    summary, records = run(s3, tolerated_failure_percentage=20)
+
+    assert not summary.complete
+    assert [lost.rank for lost in summary.lost_ranks] == [4]
+    assert [record.rank for record in records] == [0, 1, 2, 3, 5, 6, 7]
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_shard_changed_between_plan_and_read_is_refused(s3: Any, deleted: bool) -> None:
+    upload(s3)
+    planned = plan()
+    if deleted:
+        s3.delete_object(Bucket=BUCKET, Key=f"{PREFIX}1.safetensors")
+    else:
+        put(s3, f"{PREFIX}1.safetensors", make_shard_bytes(5, **make_arrays(5, seed=99)))
+    (task,) = (task for task in contract.decode(get(s3, planned["manifest_key"]), list[RankTask]) if task.rank == 1)
+
+    with pytest.raises(ShardChangedError, match=r"1\.safetensors was"):
+        infer.handler({"task": json.loads(contract.encode(task))}, SimpleNamespace(aws_request_id="request"))
+    assert keys(s3, "runs/run-a/ranks/") == []
+
+
+def test_a_missing_setting_is_named(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload(s3)
+    monkeypatch.delenv("INFER_TIMEOUT_S")
+
+    with pytest.raises(settings.SettingMissingError, match="INFER_TIMEOUT_S"):
+        plan()
+
+
+def test_listings_of_more_than_a_thousand_objects_are_read_to_the_end(s3: Any) -> None:
+    for number in range(1001):
+        put(s3, f"many/{number}", b"")
+
+    assert len(list(settings.object_store(BUCKET).list_objects("many/"))) == 1001
+
+
+def test_an_object_that_is_gone_is_named(s3: Any) -> None:
+    with pytest.raises(ObjectMissingError, match="s3://tests/gone does not exist"):
+        settings.object_store(BUCKET).read("gone")

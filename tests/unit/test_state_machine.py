@@ -1,0 +1,91 @@
+"""The state machine's file agrees with the code and with the limits of AWS."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import handlers
+from inference import errors
+
+TERRAFORM = Path(__file__).parents[2] / "terraform"
+DEFINITION = json.loads((TERRAFORM / "state_machine.asl.json").read_text())
+STAGES = json.loads((TERRAFORM / "stages.json").read_text())
+AWS_NAMES = {"Runtime.ExitError", "Sandbox.Timedout"}
+
+
+def find(key: str, document: Any) -> Iterator[Any]:
+    if isinstance(document, dict):
+        for name, value in document.items():
+            if name == key:
+                yield value
+            yield from find(key, value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from find(key, value)
+
+
+def states() -> dict[str, dict[str, Any]]:
+    return {name: state for group in find("States", DEFINITION) for name, state in group.items()}
+
+
+def all_subclasses(kind: type) -> set[type]:
+    return {kind, *(found for child in kind.__subclasses__() for found in all_subclasses(child))}
+
+
+def test_every_retried_error_is_one_we_raise_or_one_of_aws() -> None:
+    named = {name for names in find("ErrorEquals", DEFINITION) for name in names}
+    ours = {name for name in named if not name.startswith(("Lambda.", "States.")) and name not in AWS_NAMES}
+
+    assert ours <= {error.__name__ for error in all_subclasses(errors.RunError)}
+
+
+def test_only_errors_documented_as_retried_are_retried() -> None:
+    retried = {name for retries in find("Retry", DEFINITION) for retry in retries for name in retry["ErrorEquals"]}
+
+    for error in all_subclasses(errors.RunError) - {errors.RunError}:
+        assert (error.__name__ in retried) == ("Not retried" not in (error.__doc__ or ""))
+
+
+def test_every_task_has_a_timeout_and_retries_with_full_jitter() -> None:
+    tasks = {name: state for name, state in states().items() if state["Type"] == "Task"}
+
+    assert set(tasks) == {"Initialize", "Infer", "RecordFailure", "Summarize"}
+    for task in tasks.values():
+        assert task["TimeoutSeconds"] > 0
+        assert all(retry["JitterStrategy"] == "FULL" for retry in task["Retry"])
+
+
+def test_a_task_outlives_its_function() -> None:
+    for name, state in states().items():
+        if name.lower() in STAGES:
+            assert state["TimeoutSeconds"] > STAGES[name.lower()]["timeout_s"]
+
+
+def test_the_map_never_fails_before_summarize() -> None:
+    ranks = states()["InferRanks"]
+
+    assert ranks["ToleratedFailurePercentage"] == 100.0
+    assert [catch["Next"] for catch in ranks["Catch"]] == ["Summarize"]
+    assert states()["Infer"]["Catch"][0]["Next"] == "RecordFailure"
+
+
+def test_ten_thousand_ranks_stay_far_below_the_state_limit() -> None:
+    # An iteration that succeeds gives `{}`, one that fails null; the state limit is 256 KiB.
+    assert states()["Infer"]["ResultSelector"] == {}
+    assert 10_240 * len("null,") < 256 * 1024 / 4
+
+
+def test_every_stage_names_a_handler_that_exists() -> None:
+    folder = Path(handlers.__file__).parent
+
+    for name, stage in STAGES.items():
+        assert stage["handler"] == f"handlers.{name}.handler"
+        assert "\ndef handler(" in (folder / f"{name}.py").read_text()
+
+
+def test_stages_keep_the_limits_of_lambda() -> None:
+    for stage in STAGES.values():
+        assert 128 <= stage["memory_mb"] <= 10_240
+        assert stage["timeout_s"] <= 900
+        assert 512 <= stage["ephemeral_mb"] <= 10_240

@@ -1,0 +1,156 @@
+"""A run is complete when every rank has exactly one valid record, and only then."""
+
+import json
+
+import msgspec
+import numpy as np
+import pytest
+
+from inference import contract, metrics, summary
+from inference.contract import RankFailure, RankTask
+from inference.errors import IncompleteRunError
+from tests.factories import RUN, make_arrays, make_plan, make_record_for, make_request, make_task
+
+TIMES = summary.RunTimes(started_at_s=0.0, planned_at_s=1.0, mapped_at_s=5.0, summarized_at_s=6.0)
+
+
+def make_tasks(world_size: int) -> list[RankTask]:
+    return [make_task(rank=rank, world_size=world_size) for rank in range(world_size)]
+
+
+def records_of(tasks: list[RankTask]) -> dict[str, bytes]:
+    return {task.record_key: contract.encode(make_record_for(task)) for task in tasks}
+
+
+def residuals_of(tasks: list[RankTask]) -> np.ndarray:
+    z_spec = [make_arrays(task.num_samples, seed=task.rank)["redshifts"] for task in tasks]
+    return np.concatenate(
+        [np.empty(0), *(metrics.normalised_residuals(z.astype(np.float32) + 0.01, z) for z in z_spec)]
+    )
+
+
+def test_every_record_present_is_a_complete_run() -> None:
+    tasks = make_tasks(3)
+
+    proof = summary.prove(tasks, records_of(tasks), [])
+
+    assert proof.is_complete
+    assert [record.rank for record in proof.records] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"run_id": "run-b"}, "StaleRecord"),
+        ({"num_samples": 4}, "WrongRowCount"),
+        ({"rank": 2}, "DuplicateRecord"),
+    ],
+)
+def test_a_record_that_is_not_this_ranks_own_loses_the_rank(change: dict[str, object], error: str) -> None:
+    tasks = make_tasks(3)
+    found = records_of(tasks)
+    found[tasks[1].record_key] = contract.encode(make_record_for(tasks[1], **change))
+
+    proof = summary.prove(tasks, found, [])
+
+    assert (1, error) in [(lost.rank, lost.error) for lost in proof.lost]
+
+
+def test_a_missing_and_an_unreadable_record_lose_their_ranks() -> None:
+    tasks = make_tasks(3)
+    found = records_of(tasks)
+    del found[tasks[0].record_key]
+    found[tasks[2].record_key] = b"{"
+
+    proof = summary.prove(tasks, found, [])
+
+    assert [(lost.rank, lost.error) for lost in proof.lost] == [(0, "MissingRecord"), (2, "UnreadableRecord")]
+
+
+def test_a_noted_failure_names_error_message_and_shard() -> None:
+    tasks = make_tasks(2)
+    found = records_of(tasks)
+    del found[tasks[1].record_key]
+    cause = json.dumps({"errorMessage": "images of shape (3, 4)", "errorType": "ShardFormatError"})
+
+    (lost,) = summary.prove(tasks, found, [RankFailure(run_id=RUN, rank=1, error="ShardFormatError", cause=cause)]).lost
+
+    assert (lost.rank, lost.error, lost.message) == (1, "ShardFormatError", "images of shape (3, 4)")
+    assert lost.shards == ("d/0.safetensors",)
+
+
+def test_a_rank_that_failed_once_and_then_succeeded_is_not_lost() -> None:
+    tasks = make_tasks(2)
+
+    proof = summary.prove(tasks, records_of(tasks), [RankFailure(run_id=RUN, rank=1, error="E", cause="")])
+
+    assert proof.is_complete
+
+
+def test_a_stray_object_is_noted_and_left_out() -> None:
+    tasks = make_tasks(2)
+    stray = make_record_for(make_task(rank=7), run_id="run-b")
+
+    proof = summary.prove(tasks, {**records_of(tasks), "runs/run-a/ranks/00007.json": contract.encode(stray)}, [])
+
+    assert proof.is_complete
+    assert "ranks/00007.json" in proof.notes[0]
+
+
+def test_merged_accuracy_equals_that_of_all_galaxies_at_once() -> None:
+    tasks = make_tasks(4)
+    proof = summary.prove(tasks, records_of(tasks), [])
+
+    merged = summary.summarize(make_plan(12), tasks, proof, residuals_of(tasks), TIMES)
+
+    z_spec = np.concatenate([make_arrays(3, seed=rank)["redshifts"] for rank in range(4)])
+    whole = metrics.redshift_accuracy(z_spec.astype(np.float32) + 0.01, z_spec)
+    assert merged.accuracy is not None
+    assert whole is not None
+    assert msgspec.structs.asdict(merged.accuracy) == pytest.approx(msgspec.structs.asdict(whole), rel=1e-6)
+
+
+def test_the_three_throughputs_are_what_their_names_say() -> None:
+    tasks = make_tasks(2)
+    found = {task.record_key: contract.encode(make_record_for(task, sample_persec=100.0)) for task in tasks}
+
+    throughput = summary.summarize(
+        make_plan(6), tasks, summary.prove(tasks, found, []), residuals_of(tasks), TIMES
+    ).throughput
+
+    assert throughput.sum_of_rank_rates == 200.0
+    assert throughput.map_wall == pytest.approx(6 / 4)
+    assert throughput.end_to_end == pytest.approx(6 / 6)
+
+
+def lossy_summary(*, lost: int, world_size: int, tolerated: float) -> contract.RunSummary:
+    tasks = make_tasks(world_size)
+    kept = tasks[lost:]
+    plan = make_plan(3 * world_size, request=make_request(tolerated_failure_percentage=tolerated))
+    return summary.summarize(plan, tasks, summary.prove(tasks, records_of(kept), []), residuals_of(kept), TIMES)
+
+
+def test_a_lost_rank_beyond_the_tolerance_fails_the_run_by_name() -> None:
+    with pytest.raises(IncompleteRunError, match=r"1 of 8 ranks are lost and 0 % are tolerated: rank 0 \(d/0"):
+        summary.refuse_incomplete(lossy_summary(lost=1, world_size=8, tolerated=0))
+
+
+def test_a_lost_rank_within_the_tolerance_is_incomplete_but_no_failure() -> None:
+    tolerated = lossy_summary(lost=1, world_size=8, tolerated=20)
+
+    summary.refuse_incomplete(tolerated)
+
+    assert not tolerated.complete
+    assert tolerated.num_records == 7
+
+
+def test_a_message_about_many_lost_ranks_stays_short() -> None:
+    with pytest.raises(IncompleteRunError, match="and 995 more") as caught:
+        summary.refuse_incomplete(lossy_summary(lost=1000, world_size=1001, tolerated=0))
+    assert len(str(caught.value)) < 2000
+
+
+def test_a_run_without_any_record_still_has_a_summary() -> None:
+    nothing = lossy_summary(lost=3, world_size=3, tolerated=100)
+
+    assert (nothing.num_records, nothing.accuracy, nothing.throughput.end_to_end) == (0, None, 0.0)
