@@ -201,7 +201,7 @@ class RowRange(Payload, frozen=True, kw_only=True):
     stop_row: Positive
     """One past the last row."""
 
-    etag: str
+    etag: str | None = None
     """Entity tag of the object when the plan was made; a different one later means the shard was replaced."""
 
     sha256: str | None = None

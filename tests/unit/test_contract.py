@@ -79,6 +79,15 @@ def test_a_bad_value_is_refused_by_the_name_of_its_key(change: dict[str, object]
         contract.parse_request({"bucket": "b", **change})
 
 
+def test_the_examples_of_the_readme_are_what_the_handlers_accept() -> None:
+    contract.parse_request(json.loads((EVENTS / "run_request.json").read_text()))
+    contract.decode((EVENTS / "initialize_event.json").read_bytes(), contract.InitializeEvent)
+    task = contract.decode((EVENTS / "rank_task.json").read_bytes(), contract.InferEvent).task
+
+    assert sum(rows.num_rows for rows in task.rows) == task.num_samples
+    assert contract.rank_keys(task.run_prefix, task.rank)["record_key"] == task.record_key
+
+
 @pytest.mark.parametrize("raw", [None, [], "bucket", 3])
 def test_a_request_is_an_object(raw: object) -> None:
     with pytest.raises(InvalidRequestError, match="JSON object"):
