@@ -1,7 +1,6 @@
 """What moto does not answer: Lambda Invoke, from the pool of real runtimes, and this server's own statistics."""
 
 import base64
-import hashlib
 import json
 import re
 import threading
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import unquote
 
+from botocore.exceptions import ClientError
 from moto.awslambda.exceptions import UnknownFunctionException
 from moto.awslambda.models import lambda_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
@@ -26,7 +26,17 @@ WSGIApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class LambdaFront:
-    """A WSGI application around moto's."""
+    """A WSGI application around moto's.
+
+    Parameters
+    ----------
+    moto : WSGI application
+        Answers everything else.
+    pool : Pool
+        Runs the invocations.
+    region : str
+        Region of requests that do not name one.
+    """
 
     def __init__(self, moto: WSGIApp, pool: Pool, *, region: str) -> None:
         self._moto = moto
@@ -35,7 +45,6 @@ class LambdaFront:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one HTTP request."""
-        # Werkzeug has decoded the path once: an ARN's %3A is a colon here.
         path = environ.get("PATH_INFO", "")
         if path == "/_local/functions":
             return _json(self._pool.statistics())(environ, start_response)
@@ -44,10 +53,32 @@ class LambdaFront:
             return self._moto(environ, start_response)
         return self._invoke(invoke["function"], Request(environ))(environ, start_response)
 
+    def invoke_task(self, parameters: dict[str, Any], region: str, **_: object) -> dict[str, Any]:
+        """Run the Lambda task of a state machine, without the way through boto3 and HTTP.
+
+        Raises
+        ------
+        ClientError
+            As boto3 would.
+        """
+        name, qualifier = parameters["FunctionName"], parameters.get("Qualifier")
+        try:
+            settings = deployed_function(name, qualifier, region=region or self._region)
+            outcome = self._pool.invoke(settings, parameters.get("Payload") or b"{}")
+        except UnknownFunctionException as error:
+            raise _client_error(404, "ResourceNotFoundException", f"Function not found: {name}") from error
+        except WorkerStartError as error:
+            raise _client_error(500, "ServiceException", str(error)) from error
+        failed = {"FunctionError": "Unhandled"} if outcome.is_error else {}
+        answer = {"ExecutedVersion": settings.version, "Payload": json.loads(outcome.payload), "StatusCode": 200}
+        return answer | failed
+
     def _invoke(self, name: str, request: Request) -> Response:
         payload = request.get_data() or b"{}"
         try:
-            settings = self._settings(name, request)
+            signed = CREDENTIAL_REGION.search(request.headers.get("Authorization", ""))
+            region = signed["region"] if signed else self._region
+            settings = deployed_function(name, request.args.get("Qualifier"), region=region)
             json.loads(payload)
         except UnknownFunctionException:
             return _refusal(404, "ResourceNotFoundException", f"Function not found: {name}")
@@ -79,26 +110,30 @@ class LambdaFront:
             response.headers["X-Amz-Log-Result"] = base64.b64encode(outcome.log_tail).decode()
         return response
 
-    def _settings(self, name: str, request: Request) -> FunctionSettings:
-        """Read from moto's Lambda what was deployed under `name`, so that what was deployed is what runs."""
-        region = self._region
-        if signed := CREDENTIAL_REGION.search(request.headers.get("Authorization", "")):
-            region = signed["region"]
-        if name.startswith("arn:"):
-            region = name.split(":")[3]
-        function = lambda_backends[DEFAULT_ACCOUNT_ID][region].get_function(name, request.args.get("Qualifier"))
-        handler = function.image_config.cmd[0] if function.image_config.cmd else function.handler
-        return FunctionSettings(
-            name=function.function_name,
-            arn=function.function_arn,
-            version=str(function.version) if function.version != 1 else "$LATEST",
-            region=region,
-            handler=str(handler),
-            timeout_s=float(function.timeout),
-            memory_mb=int(function.memory_size),
-            environment=tuple(sorted(function.environment_vars.items())),
-            revision=hashlib.sha256(json.dumps(function.code, default=str).encode()).hexdigest(),
-        )
+
+def deployed_function(name: str, qualifier: str | None, *, region: str) -> FunctionSettings:
+    """Read from moto's Lambda what was deployed under a name or ARN, so that what was deployed is what runs.
+
+    Raises
+    ------
+    UnknownFunctionException
+        If there is no such function.
+    """
+    if name.startswith("arn:"):
+        region = name.split(":")[3]
+    function = lambda_backends[DEFAULT_ACCOUNT_ID][region].get_function(name, qualifier)
+    handler = function.image_config.cmd[0] if function.image_config.cmd else function.handler
+    return FunctionSettings(
+        name=function.function_name,
+        arn=function.function_arn,
+        version=str(function.version) if qualifier else "$LATEST",
+        region=region,
+        handler=str(handler),
+        timeout_s=float(function.timeout),
+        memory_mb=int(function.memory_size),
+        environment=tuple(sorted(function.environment_vars.items())),
+        revision=str(function.code_sha_256),
+    )
 
 
 def _json(content: object) -> Response:
@@ -110,3 +145,8 @@ def _refusal(status: int, error_type: str, message: str) -> Response:
     response.content_type = "application/json"
     response.headers["x-amzn-ErrorType"] = error_type
     return response
+
+
+def _client_error(status: int, code: str, message: str) -> ClientError:
+    metadata: Any = {"HTTPStatusCode": status, "RequestId": str(uuid.uuid4())}
+    return ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}, "Invoke")

@@ -5,6 +5,7 @@ Run as ``python -m scripts.local_aws.serve`` by `server.LocalAws`, which holds t
 
 import argparse
 import json
+import logging
 import os
 import signal
 import socket
@@ -75,6 +76,8 @@ def _build(listener: socket.socket, endpoint: str, arguments: argparse.Namespace
             """Say nothing."""
 
     default_user_config["stepfunctions"] = {"execute_state_machine": True}
+    # Its parser warns of what patches.py corrects, and prints whole definitions for every task that fails.
+    logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
     patches.apply_all()
     pool = Pool(
         emulator=arguments.emulator,
@@ -83,6 +86,7 @@ def _build(listener: socket.socket, endpoint: str, arguments: argparse.Namespace
         workers_per_function=arguments.workers,
     )
     app = LambdaFront(DomainDispatcherApplication(create_backend_app), pool, region=arguments.region)
+    patches.invoke_lambda_directly(app.invoke_task)
     port = listener.getsockname()[1]
     server = make_server(HOST, port, app, threaded=True, request_handler=QuietHandler, fd=listener.fileno())
     return server, pool
