@@ -1,0 +1,82 @@
+"""The variables of `make run`: what each one must be, and which key of the request it sets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from inference import contract
+from inference.errors import InvalidRequestError
+
+TARGETS = ("local", "aws")
+
+
+class UsageError(Exception):
+    """What the user asked for cannot be done; the message names the variable. Exit status 2."""
+
+
+@dataclass(frozen=True)
+class RequestVariable:
+    """A variable that sets one key of the request."""
+
+    key: str
+    """Key of the RunRequest."""
+
+    expects: str
+    """What it must be, in words."""
+
+
+REQUEST_VARIABLES = {
+    "WORLD": RequestVariable("world_size", "a whole number of ranks from 1"),
+    "BATCH": RequestVariable("batch_size", "a whole number of galaxies from 1 to 65536"),
+    "FILES": RequestVariable("file_limit", "a whole number of shards from 1"),
+    "RESULT": RequestVariable("result_path", "a folder in the bucket, such as experiments/7"),
+    "PROFILE": RequestVariable("profile", "1 or 0"),
+    "TOLERATE": RequestVariable("tolerated_failure_percentage", "a percentage from 0 to 100"),
+    "ENGINE": RequestVariable("engine", "one of the engines in the image, or auto"),
+}
+
+VARIABLES = (*REQUEST_VARIABLES, "DATASET", "PAYLOAD", "TARGET")
+
+
+def given(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that have a value; an empty one counts as not given."""
+    return {name: environment[name] for name in VARIABLES if environment.get(name, "").strip()}
+
+
+def request_values(variables: Mapping[str, str]) -> dict[str, object]:
+    """Return the request's keys that the variables set, each checked by itself so that a mistake names its variable.
+
+    Raises
+    ------
+    UsageError
+        If a value has the wrong type or range.
+    """
+    values: dict[str, object] = {}
+    for name, variable in REQUEST_VARIABLES.items():
+        if name not in variables:
+            continue
+        try:
+            request, _ = contract.parse_request({"bucket": "any", variable.key: variables[name].strip()})
+        except InvalidRequestError as error:
+            raise UsageError(f"{name}={variables[name]} is not valid: {name} is {variable.expects}.") from error
+        values[variable.key] = getattr(request, variable.key)
+    if "RESULT" in variables and not variables["RESULT"].strip(" /"):
+        raise UsageError(f"RESULT={variables['RESULT']} is not valid: RESULT is {REQUEST_VARIABLES['RESULT'].expects}.")
+    return values
+
+
+def choose_target(variables: Mapping[str, str]) -> tuple[str, str]:
+    """Return where to run and why.
+
+    Raises
+    ------
+    UsageError
+        If TARGET is unknown, or nothing is deployed where it points.
+    """
+    target = variables.get("TARGET", "").strip()
+    if not target:
+        return "local", "nothing is deployed from this working copy"
+    if target not in TARGETS:
+        raise UsageError(f"TARGET={target} is not valid: TARGET is {' or '.join(TARGETS)}.")
+    if target == "aws":
+        raise UsageError("TARGET=aws: nothing is deployed from this working copy. TARGET=local needs no deployment.")
+    return target, "TARGET=local says so"
