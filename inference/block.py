@@ -1,5 +1,6 @@
 """A block of galaxies in memory: what it holds, where it is read from, and what is refused."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,14 +36,29 @@ class Block:
     magnitudes: NDArray[np.float64]
     """Dereddened apparent magnitudes, shape (N, 5), float64 [mag]."""
 
-    redshifts: NDArray[np.float64] | None
-    """Spectroscopic redshifts, shape (N,), float64, NaN where unknown; None where the shard has none."""
+    redshifts: NDArray[np.float64]
+    """Spectroscopic redshifts, shape (N,), float64; NaN where unknown."""
 
     object_id: NDArray[np.int64]
     """Identifiers, shape (N,), int64; the row number in shards of published formats, which carry none."""
 
     def __len__(self) -> int:
         return len(self.magnitudes)
+
+    def __getitem__(self, rows: slice) -> "Block":
+        return Block(self.images[rows], self.magnitudes[rows], self.redshifts[rows], self.object_id[rows])
+
+
+def join(blocks: Sequence[Block]) -> Block:
+    """Put blocks one after the other."""
+    if len(blocks) == 1:
+        return blocks[0]
+    return Block(
+        images=np.concatenate([block.images for block in blocks]),
+        magnitudes=np.concatenate([block.magnitudes for block in blocks]),
+        redshifts=np.concatenate([block.redshifts for block in blocks]),
+        object_id=np.concatenate([block.object_id for block in blocks]),
+    )
 
 
 def check_arrays(key: str, arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> int:

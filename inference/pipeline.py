@@ -1,6 +1,7 @@
 """The work of one rank: read its rows block by block, predict, and keep what its record reports."""
 
 import io
+import itertools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.block import Block, RangeReader
+from inference.block import Block, RangeReader, join
 from inference.clock import PhaseClock
 from inference.contract import RankTask
 from inference.predict import MICRO_BATCH, Engine, predict_redshift
@@ -83,15 +84,25 @@ def infer_rank(task: RankTask, reader: RangeReader, engine: Engine, clock: Phase
                 phot.append(predict_redshift(engine, block.images, block.magnitudes, micro_batch=micro_batch))
             # Copies, so that no view keeps a whole block alive.
             ids.append(np.array(block.object_id))
-            spec.append(np.full(len(block), np.nan) if block.redshifts is None else np.array(block.redshifts))
+            spec.append(np.array(block.redshifts))
     predictions = Predictions(np.concatenate(ids), np.concatenate(phot), np.concatenate(spec))
     assert len(predictions.z_phot) == task.num_samples, "the plan counted other rows than were read"
     return Outcome(predictions, profile)
 
 
 def _blocks(task: RankTask, reader: RangeReader) -> Iterator[Block]:
-    for rows in task.rows:
-        yield from read_blocks(reader, rows)
+    """Yield the rank's rows in whole micro-batches, the last excepted, wherever one shard ends and the next begins."""
+    gathered: list[Block] = []
+    for block in itertools.chain.from_iterable(read_blocks(reader, rows) for rows in task.rows):
+        gathered.append(block)
+        num_whole = sum(map(len, gathered)) // MICRO_BATCH * MICRO_BATCH
+        if num_whole:
+            joined = join(gathered)
+            yield joined[:num_whole]
+            gathered = [joined[num_whole:]]
+    rest = join(gathered)
+    if len(rest):
+        yield rest
 
 
 def _timed(blocks: Iterator[Block], clock: PhaseClock) -> Iterator[Block]:

@@ -25,13 +25,15 @@ def read_blocks(content: bytes, rows: RowRange, block_rows: int) -> Iterator[Blo
     num_rows = check_arrays(rows.key, {name: (array.shape, array.dtype) for name, array in arrays.items()})
     if rows.stop_row > num_rows:
         raise ShardFormatError(f"{rows.key} holds {num_rows} rows; the manifest says {rows.stop_row}. {_FIX}")
+    arrays.setdefault("redshifts", np.full(num_rows, np.nan))
+    arrays.setdefault("object_id", np.arange(num_rows, dtype=np.int64))
     for start in range(rows.start_row, rows.stop_row, block_rows):
         part = slice(start, min(start + block_rows, rows.stop_row))
         yield Block(
             images=np.ascontiguousarray(centre_crop(arrays["images"][part])),
             magnitudes=arrays["magnitudes"][part],
-            redshifts=arrays["redshifts"][part] if "redshifts" in arrays else None,
-            object_id=arrays.get("object_id", np.arange(num_rows, dtype=np.int64))[part],
+            redshifts=arrays["redshifts"][part],
+            object_id=arrays["object_id"][part],
         )
 
 

@@ -125,9 +125,11 @@ def _read_safetensors(reader: RangeReader, rows: RowRange, block_rows: int) -> I
             raise ShardFormatError(f"{rows.key} ends {stop - start - len(source)} bytes early. Upload it again.")
         return np.frombuffer(source, dtype=array.dtype).reshape(stop_row - start_row, *array.shape[1:])
 
-    has_redshifts = "redshifts" in layout.arrays
     magnitudes = read("magnitudes", rows.start_row, rows.stop_row)
-    redshifts = read("redshifts", rows.start_row, rows.stop_row) if has_redshifts else None
+    if "redshifts" in layout.arrays:
+        redshifts = read("redshifts", rows.start_row, rows.stop_row)
+    else:
+        redshifts = np.full(rows.num_rows, np.nan)
     if "object_id" in layout.arrays:
         object_id = read("object_id", rows.start_row, rows.stop_row)
     else:
@@ -138,6 +140,6 @@ def _read_safetensors(reader: RangeReader, rows: RowRange, block_rows: int) -> I
         yield Block(
             images=centre_crop(read("images", start, stop)),
             magnitudes=magnitudes[part],
-            redshifts=None if redshifts is None else redshifts[part],
+            redshifts=redshifts[part],
             object_id=object_id[part],
         )

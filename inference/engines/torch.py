@@ -27,7 +27,7 @@ class TorchEngine:
         """Return one redshift per galaxy of one batch; see `inference.predict.predict_redshift` for the arrays."""
         with torch.inference_mode():
             # Blocks are views of read-only bytes, which torch may not share.
-            redshifts = self._model(torch.tensor(images), torch.tensor(magnitudes))
+            redshifts = self._model(torch.tensor(images), torch.tensor(magnitudes, dtype=torch.float32))
         return np.asarray(redshifts.numpy(), dtype=np.float32)
 
 

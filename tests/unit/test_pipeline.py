@@ -30,6 +30,25 @@ def test_a_rank_over_several_shards_keeps_their_order() -> None:
     np.testing.assert_array_equal(found.z_phot, FakeEngine().predict(np.zeros(6), magnitudes))
 
 
+def test_tiny_shards_are_gathered_into_full_micro_batches() -> None:
+    sizes: list[int] = []
+
+    class Watched(FakeEngine):
+        def predict(self, images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
+            sizes.append(len(images))
+            return super().predict(images, magnitudes)
+
+    reader = MemoryReader(**{f"{n}.safetensors": make_shard_bytes(3, **make_arrays(3, seed=n)) for n in range(50)})
+    rows = tuple(RowRange(key=f"{n}.safetensors", start_row=0, stop_row=3, etag='"e"') for n in range(50))
+
+    found = infer_rank(make_task(rows=rows, num_samples=150), reader, Watched(), PhaseClock()).predictions
+
+    assert sizes == [64, 64, 22]
+    np.testing.assert_array_equal(
+        found.object_id, np.concatenate([make_arrays(3, seed=n)["object_id"] for n in range(50)])
+    )
+
+
 def test_unlabelled_rows_have_no_spectroscopic_redshift() -> None:
     reader = MemoryReader(**{"d/0.safetensors": make_shard_bytes(3, redshifts=None)})
 

@@ -1,0 +1,186 @@
+"""Whole runs through the real state machine, handlers and Lambda runtime: at size, at once, and with faulty ranks."""
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from inference import contract
+from inference.contract import RankRecord, RunSummary
+from scripts.local_aws.deploy import STAGES_PATH, Deployment, deploy
+from scripts.local_aws.server import LocalAws
+from tests.factories import make_arrays, make_shard_bytes
+
+
+class Cloud:
+    """A local deployment, and what the tests do with one."""
+
+    def __init__(self, aws: LocalAws, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.s3 = boto3.client("s3", **aws.credentials)
+        self.step_functions = boto3.client("stepfunctions", **aws.credentials)
+
+    def upload(self, prefix: str, *, num_shards: int, num_rows: int, with_card: bool = False) -> None:
+        content = make_shard_bytes(num_rows, **make_arrays(num_rows))
+        names = [f"{number}.safetensors" for number in range(num_shards)]
+        if with_card:
+            shards = tuple(
+                contract.ShardEntry(name=name, num_rows=num_rows, size_bytes=len(content), sha256="0" * 64)
+                for name in names
+            )
+            card = contract.DatasetCard(
+                name="tiny",
+                partition="10MB",
+                num_rows=num_rows * num_shards,
+                shards=shards,
+                arrays={},
+                seed=0,
+                provenance="test",
+            )
+            self.put(f"{prefix}dataset.json", contract.encode(card))
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda name: self.put(prefix + name, content), names))
+
+    def put(self, key: str, content: bytes) -> None:
+        self.s3.put_object(Bucket=self.deployment.bucket, Key=key, Body=content)
+
+    def get(self, key: str) -> bytes:
+        return self.s3.get_object(Bucket=self.deployment.bucket, Key=key)["Body"].read()
+
+    def start(self, name: str, **request: Any) -> str:
+        return self.step_functions.start_execution(
+            stateMachineArn=self.deployment.state_machine_arn,
+            name=name,
+            input=json.dumps({"bucket": self.deployment.bucket, **request}),
+        )["executionArn"]
+
+    def wait(self, execution_arn: str) -> dict[str, Any]:
+        while (execution := self.step_functions.describe_execution(executionArn=execution_arn))["status"] == "RUNNING":
+            time.sleep(0.1)
+        return execution
+
+    def run(self, name: str, **request: Any) -> dict[str, Any]:
+        return self.wait(self.start(name, **request))
+
+    def summary(self, name: str) -> RunSummary:
+        return contract.decode(self.get(f"runs/{name}/summary.json"), RunSummary)
+
+    def records(self, name: str) -> list[RankRecord]:
+        return contract.decode(self.get(f"runs/{name}/combined_data.json"), list[RankRecord])
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with LocalAws(log_dir=tmp_path_factory.mktemp("logs")) as aws:
+        yield Cloud(aws, deploy(aws))
+
+
+@pytest.fixture(scope="module")
+def faulty_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    stages = json.loads(Path(STAGES_PATH).read_text())
+    stages["infer"] |= {"handler": "tests.integration.functions.faulty.handler", "timeout_s": 30}
+    with LocalAws(log_dir=tmp_path_factory.mktemp("logs")) as aws:
+        cloud = Cloud(aws, deploy(aws, stages=stages))
+        cloud.upload("d/", num_shards=8, num_rows=2)
+        yield cloud
+
+
+@pytest.mark.timeout(600)
+def test_1001_ranks_over_1001_shards_leave_1001_records_in_rank_order(cloud: Cloud) -> None:
+    cloud.upload("many/", num_shards=1001, num_rows=2, with_card=True)
+
+    execution = cloud.run("many", data_prefix="many/", world_size=1001)
+
+    summary = cloud.summary("many")
+    assert execution["status"] == "SUCCEEDED"
+    assert summary.complete
+    assert [record.rank for record in cloud.records("many")] == list(range(1001))
+    assert summary.num_samples == 2002
+    # Published: 0.051 s per rank.
+    assert summary.clock.summarize / 1001 < 0.0051
+
+
+def test_three_ranks_stream_1100_shards(cloud: Cloud) -> None:
+    cloud.upload("streams/", num_shards=1100, num_rows=2)
+
+    cloud.run("streams", data_prefix="streams/", world_size=3)
+
+    records = cloud.records("streams")
+    assert [record.num_samples for record in records] == [733, 733, 734]
+    assert len({rows.key for record in records for rows in record.inputs}) == 1100
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(cloud: Cloud) -> None:
+    cloud.upload("two/", num_shards=4, num_rows=3)
+    executions = [cloud.start(name, data_prefix="two/", world_size=size) for name, size in (("left", 4), ("right", 6))]
+
+    assert [cloud.wait(execution)["status"] for execution in executions] == ["SUCCEEDED", "SUCCEEDED"]
+    assert (cloud.summary("left").num_records, cloud.summary("right").num_records) == (4, 6)
+
+
+def test_a_second_run_with_the_same_name_is_refused(cloud: Cloud) -> None:
+    cloud.upload("same/", num_shards=2, num_rows=2)
+    cloud.run("same", data_prefix="same/")
+
+    with pytest.raises(cloud.step_functions.exceptions.ExecutionAlreadyExists):
+        cloud.start("same", data_prefix="same/", world_size=1)
+    assert cloud.summary("same").world_size == 2
+
+
+def test_a_request_that_is_refused_fails_the_execution_under_its_own_name(cloud: Cloud) -> None:
+    execution = cloud.run("refused", data_prefix="nothing/here")
+
+    assert execution["status"] == "FAILED"
+    assert execution["error"] == "DatasetNotFoundError"
+    assert "nothing/here/" in execution["cause"]
+
+
+def test_one_bad_shard_among_eight_fails_the_run_and_keeps_the_other_seven(cloud: Cloud) -> None:
+    cloud.upload("bad/", num_shards=8, num_rows=2, with_card=True)
+    size = len(cloud.get("bad/5.safetensors"))
+    cloud.put("bad/5.safetensors", bytes(size))
+
+    execution = cloud.run("bad", data_prefix="bad/", world_size=8)
+
+    (lost,) = cloud.summary("bad").lost_ranks
+    assert (execution["status"], execution["error"]) == ("FAILED", "IncompleteRunError")
+    assert (lost.rank, lost.error, lost.shards) == (5, "ShardFormatError", ("bad/5.safetensors",))
+    assert [record.rank for record in cloud.records("bad")] == [0, 1, 2, 3, 4, 6, 7]
+    for record in cloud.records("bad"):
+        assert cloud.get(record.predictions_key)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"), [("raise", "ValueError"), ("hang", "Sandbox.Timedout"), ("die", "Runtime.ExitError")]
+)
+def test_a_faulty_rank_is_named_and_the_others_are_kept(faulty_cloud: Cloud, fault: str, error: str) -> None:
+    name = f"{fault}-3-strict"
+
+    execution = faulty_cloud.run(name, data_prefix="d/")
+
+    (lost,) = faulty_cloud.summary(name).lost_ranks
+    assert execution["error"] == "IncompleteRunError"
+    assert (lost.rank, lost.error) == (3, error)
+    assert [record.rank for record in faulty_cloud.records(name)] == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_a_faulty_rank_within_the_tolerance_leaves_an_incomplete_run_that_succeeds(faulty_cloud: Cloud) -> None:
+    execution = faulty_cloud.run("raise-3-tolerant", data_prefix="d/", tolerated_failure_percentage=20)
+
+    assert execution["status"] == "SUCCEEDED"
+    assert json.loads(execution["output"])["complete"] is False
+    assert [lost.rank for lost in faulty_cloud.summary("raise-3-tolerant").lost_ranks] == [3]
+
+
+def test_a_rank_that_is_killed_once_is_retried_and_says_so(faulty_cloud: Cloud) -> None:
+    execution = faulty_cloud.run("once-3-killed", data_prefix="d/")
+
+    attempts = {record.rank: record.attempt for record in faulty_cloud.records("once-3-killed")}
+    assert execution["status"] == "SUCCEEDED"
+    assert attempts == {rank: int(rank == 3) for rank in range(8)}
+    assert faulty_cloud.summary("once-3-killed").num_retried_ranks == 1
