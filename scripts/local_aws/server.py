@@ -94,6 +94,10 @@ class LocalAws:
         """End the server and everything it started."""
         self.stop()
 
+    def is_running(self) -> bool:
+        """Return whether the server is alive."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """End the server and everything it started; does nothing when it has ended."""
         if self._process is None:
