@@ -156,7 +156,8 @@ class Encoder(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """Cut stretched images into patches and add where each one lies: (N, 16, 192)."""
         patches = self.patch_embed(images)  # (N, 192, 4, 4)
-        return patches.flatten(2).transpose(1, 2) + self.position[:, 1:]  # (N, 16, 192)
+        placed: Tensor = patches.flatten(2).transpose(1, 2) + self.position[:, 1:]  # (N, 16, 192)
+        return placed
 
     def encode(self, patches: Tensor) -> Tensor:
         """Run the blocks over any number L of embedded patches: (N, L, 192) to (N, 1 + L, 192).
@@ -245,7 +246,7 @@ class Inception(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Summarise each stretched cutout: (N, 5, 32, 32) to (N, 192)."""
-        x = functional.avg_pool2d(functional.relu(self.first(images)), 2)  # (N, 32, 16, 16)
+        x: Tensor = functional.avg_pool2d(functional.relu(self.first(images)), 2)  # (N, 32, 16, 16)
         x = self.blocks[1](self.blocks[0](x))  # (N, 64, 16, 16)
         x = functional.avg_pool2d(x, 2)  # (N, 64, 8, 8)
         x = self.blocks[3](self.blocks[2](x))  # (N, 32, 8, 8)

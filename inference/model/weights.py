@@ -36,6 +36,7 @@ def save_weights(model: AstroMAE, path: Path, *, half: bool = True) -> None:
         for name, tensor in _expected(model).items()
     }
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    path.chmod(0o644)  # safetensors makes files that only their owner may read
 
 
 def load_astromae(source: Path | bytes = CHECKPOINT) -> AstroMAE:
@@ -112,15 +113,12 @@ def _more(names: list[str]) -> str:
 @contextmanager
 def _without_initialisation() -> Iterator[None]:
     """Leave new layers uninitialised: every tensor is overwritten, and drawing 16 million numbers takes 0.1 s."""
-    layers = (nn.Linear, nn.Conv2d)
-    originals = [layer.reset_parameters for layer in layers]
-    for layer in layers:
-        layer.reset_parameters = _leave_uninitialised  # type: ignore[method-assign]
+    originals = nn.Linear.reset_parameters, nn.Conv2d.reset_parameters
+    nn.Linear.reset_parameters = nn.Conv2d.reset_parameters = _leave_uninitialised  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        for layer, original in zip(layers, originals, strict=True):
-            layer.reset_parameters = original  # type: ignore[method-assign]
+        nn.Linear.reset_parameters, nn.Conv2d.reset_parameters = originals  # type: ignore[method-assign]
 
 
 def _leave_uninitialised(_layer: nn.Module) -> None:
