@@ -1,1 +1,1 @@
-"""Real SDSS galaxies and a generator of synthetic ones, rendered as five-band cutouts."""
+"""Real SDSS galaxies, synthetic ones made from them, and their images."""

@@ -1,0 +1,133 @@
+"""The 10,000 real SDSS galaxies that the kcorrect package ships, cleaned and split by source."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from astropy.io import fits  # type: ignore[import-untyped]  # astropy ships no types
+from numpy.typing import NDArray
+
+from scripts.galaxies.photometry import Photometry
+
+SHA256 = "d7e87e8abc45167e48889a0e824870760a2e6dde20650a6e41a72164859bf578"
+"""Of `kcorrect/data/test/gst_tests_small.fits` in kcorrect 5.1.9."""
+
+TRAIN_PERCENT = 70
+SELECTION_PERCENT = 10
+"""Share of the train sources that training keeps aside for choosing and calibrating."""
+
+MAX_COLOR_SIGMA = 8.0
+MIN_SIGNAL_TO_NOISE = 5.0
+MAX_EXTINCTION_R = 0.5
+
+Part = Literal["train", "selection", "held_out"]
+
+
+class SourceCatalogError(RuntimeError):
+    """The catalogue of real galaxies is absent or not the expected file."""
+
+
+@dataclass(frozen=True)
+class SourceCatalog:
+    """Clean real galaxies."""
+
+    photometry: Photometry
+    redshift: NDArray[np.float64]
+    """Spectroscopic redshift, shape (N,)."""
+
+    part: NDArray[np.str_]
+    """`train`, `selection` or `held_out` for each galaxy, shape (N,)."""
+
+    removed: dict[str, int]
+    """Galaxies refused by each cleaning rule; one galaxy may break several."""
+
+    def of(self, *parts: Part) -> "SourceCatalog":
+        """Keep the galaxies of some parts, in catalogue order."""
+        rows = np.isin(self.part, parts)
+        return SourceCatalog(self.photometry[rows], self.redshift[rows], self.part[rows], self.removed)
+
+
+@cache
+def load_sources() -> SourceCatalog:
+    """Read, check, clean and split the real galaxies.
+
+    Returns
+    -------
+    SourceCatalog
+        9,932 galaxies in the order of the file.
+
+    Raises
+    ------
+    SourceCatalogError
+        If kcorrect 5.1.9 is not installed or its file has changed.
+    """
+    content = _catalog_path().read_bytes()
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise SourceCatalogError(f"{_catalog_path()} is not the file of kcorrect 5.1.9. Install that version again.")
+    with fits.open(_catalog_path()) as file:
+        table = file[1].data
+        columns = {name: np.asarray(table[name], dtype=np.float64) for name in _COLUMNS}
+    digests = [_position_digest(*position) for position in zip(columns["RA"], columns["DEC"], strict=True)]
+    photometry = Photometry(
+        object_id=np.array([object_id(digest) for digest in digests], dtype=np.int64),
+        model_flux=columns["MODELFLUX"],
+        model_flux_error=columns["MODELFLUX_IVAR"] ** -0.5,
+        petrosian_flux=columns["PETROFLUX"],
+        extinction=columns["EXTINCTION"],
+    )
+    faults = _faults(photometry, columns["Z"])
+    good = ~np.any(list(faults.values()), axis=0)
+    return SourceCatalog(
+        photometry=photometry[good],
+        redshift=columns["Z"][good],
+        part=np.array([part_of(digest) for digest in digests])[good],
+        removed={rule: int(is_bad.sum()) for rule, is_bad in faults.items()},
+    )
+
+
+_COLUMNS = ("RA", "DEC", "MODELFLUX", "MODELFLUX_IVAR", "PETROFLUX", "EXTINCTION", "Z")
+
+
+def _catalog_path() -> Path:
+    spec = find_spec("kcorrect")  # finds the package without running it: importing it takes seconds
+    if spec is None or not spec.submodule_search_locations:
+        raise SourceCatalogError("kcorrect 5.1.9, whose real galaxies are used here, is not installed.")
+    return Path(spec.submodule_search_locations[0]) / "data" / "test" / "gst_tests_small.fits"
+
+
+def _position_digest(ra_deg: float, dec_deg: float) -> bytes:
+    # A hash of the position, not of the row number: a galaxy keeps its part whatever file it comes from.
+    return hashlib.sha256(f"{ra_deg:.6f} {dec_deg:+.6f}".encode()).digest()
+
+
+def object_id(digest: bytes) -> int:
+    """Positive 63-bit identifier made from a position's hash."""
+    return (int.from_bytes(digest[:8], "big") >> 1) | 1
+
+
+def part_of(digest: bytes) -> Part:
+    """Part of the split a position belongs to, drawn from other bits of its hash than the identifier."""
+    if int.from_bytes(digest[8:16], "big") % 100 >= TRAIN_PERCENT:
+        return "held_out"
+    return "selection" if int.from_bytes(digest[16:24], "big") % 100 < SELECTION_PERCENT else "train"
+
+
+def _faults(photometry: Photometry, redshift: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
+    magnitudes = photometry.magnitudes
+    colors = magnitudes[:, :-1] - magnitudes[:, 1:]
+    offset = np.abs(colors - np.median(colors, axis=0))
+    robust_sigma = 1.4826 * np.median(offset, axis=0)
+    signal_to_noise = photometry.model_flux / photometry.model_flux_error
+    return {
+        "magnitude outside 10-30": np.any((magnitudes < 10) | (magnitudes > 30), axis=1),
+        f"colour beyond {MAX_COLOR_SIGMA:g} robust sigma": np.any(offset > MAX_COLOR_SIGMA * robust_sigma, axis=1),
+        f"signal-to-noise below {MIN_SIGNAL_TO_NOISE:g} in g, r, i or z": np.any(
+            signal_to_noise[:, 1:] < MIN_SIGNAL_TO_NOISE, axis=1
+        ),
+        f"extinction in r above {MAX_EXTINCTION_R:g} mag": photometry.extinction[:, 2] > MAX_EXTINCTION_R,
+        "redshift not positive": ~(redshift > 0),
+    }

@@ -1,0 +1,60 @@
+"""The real galaxies are the expected ones, clean, and split by source."""
+
+import numpy as np
+import pytest
+
+from scripts.galaxies import sdss
+from scripts.galaxies.photometry import asinh_magnitudes
+from scripts.galaxies.sdss import SourceCatalogError, load_sources
+
+
+def test_clean_galaxies_are_counted() -> None:
+    sources = load_sources()
+
+    assert len(sources.photometry) == len(sources.redshift) == 9_934
+    assert sources.removed["extinction in r above 0.5 mag"] == 25
+
+
+def test_clean_galaxies_are_plausible() -> None:
+    sources = load_sources()
+    magnitudes = sources.photometry.magnitudes
+
+    assert np.all((magnitudes > 10) & (magnitudes < 30))
+    assert np.all((sources.redshift > 0) & (sources.redshift < 1))
+
+
+def test_no_source_is_in_two_parts() -> None:
+    sources = load_sources()
+    identifiers = [set(sources.of(part).photometry.object_id.tolist()) for part in ("train", "selection", "held_out")]
+
+    assert sum(map(len, identifiers)) == len(set.union(*identifiers)) == len(sources.redshift)
+
+
+def test_part_depends_on_the_position_alone() -> None:
+    digest = sdss._position_digest(182.1234567, -1.25)
+
+    assert sdss.part_of(digest) == sdss.part_of(sdss._position_digest(182.1234567, -1.25))
+    assert 0 < sdss.object_id(digest) < 2**63
+
+
+def test_held_out_share_is_thirty_percent() -> None:
+    parts = load_sources().part
+
+    # The standard error of a share among 10,000 is half a percent.
+    assert np.mean(parts == "held_out") == pytest.approx(0.30, abs=0.02)
+    assert np.mean(parts == "selection") == pytest.approx(0.07, abs=0.01)
+
+
+def test_changed_catalogue_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sdss, "SHA256", "0" * 64)
+
+    with pytest.raises(SourceCatalogError, match=r"kcorrect 5\.1\.9"):
+        load_sources.__wrapped__()
+
+
+def test_asinh_magnitudes_equal_logarithmic_ones_for_bright_galaxies() -> None:
+    assert asinh_magnitudes(np.full(5, 100.0)) == pytest.approx([17.5] * 5, abs=1e-4)
+
+
+def test_asinh_magnitudes_of_negative_flux_are_finite() -> None:
+    assert np.isfinite(asinh_magnitudes(np.full(5, -1.0))).all()
