@@ -1,0 +1,177 @@
+"""`make dataset`: the sample of real galaxies, or any number of synthetic ones, as shards under `datasets/`."""
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from scripts.galaxies.cutouts import Rows, real_rows, synthetic_rows
+from scripts.galaxies.population import Population
+from scripts.galaxies.sdss import SourceCatalog, SourceCatalogError, load_sources
+from scripts.galaxies.shards import DatasetPlan, is_complete, make
+from scripts.running.variables import UsageError
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = "sdss"
+SAMPLE_SHARD_MB = 10
+MAX_SHARD_MB = 1_024
+WRONG_USAGE, FAILED = 2, 1
+
+GENERATOR = "generator 1"
+"""Part of the provenance: a changed generator makes existing datasets count as other ones."""
+
+
+@dataclass(frozen=True)
+class RealGalaxies:
+    """Galaxies of the real catalogue, in its order."""
+
+    sources: SourceCatalog
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.sources.redshift)
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """Render the galaxies from `start` to before `stop`."""
+        return real_rows(self.sources, slice(start, stop), self.seed)
+
+
+@dataclass(frozen=True)
+class SyntheticGalaxies:
+    """Galaxies made from real ones; the identifier counts from 1."""
+
+    population: Population
+    num_rows: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """Make the galaxies from `start` to before `stop`."""
+        return synthetic_rows(self.population, np.arange(start + 1, stop + 1), self.seed)
+
+
+def ensure_sample(root: Path = ROOT) -> Path:
+    """Make the sample dataset if it is missing or incomplete, and return its folder."""
+    plan = sample_plan(root, shard_mb=SAMPLE_SHARD_MB, seed=0)
+    if not is_complete(plan):
+        make(plan, processes=_num_processes())
+    return plan.folder
+
+
+def sample_plan(root: Path, *, shard_mb: int, seed: int) -> DatasetPlan:
+    """Plan the dataset of real galaxies that no training has seen."""
+    sources = load_sources().of("held_out")
+    removed = ", ".join(f"{count} {rule}" for rule, count in sources.removed.items() if count)
+    return DatasetPlan(
+        galaxies=RealGalaxies(sources, seed),
+        root=root,
+        name=SAMPLE,
+        shard_mb=shard_mb,
+        seed=seed,
+        provenance=(
+            f"{len(sources.redshift)} real SDSS galaxies with spectroscopic redshifts, of the 10,000 in kcorrect 5.1.9 "
+            "(kcorrect/data/test/gst_tests_small.fits): the 30 % held out by a hash of the position, after cleaning "
+            f"(of all 10,000: {removed}). Magnitudes are measured ones. Images are rendered from the measured "
+            "photometry with plausible sizes; neither knows the redshift. "
+            f"{GENERATOR}."
+        ),
+    )
+
+
+def synthetic_plan(root: Path, *, name: str, num_rows: int, shard_mb: int, seed: int) -> DatasetPlan:
+    """Plan a dataset of synthetic galaxies made from the held-out real ones."""
+    return DatasetPlan(
+        galaxies=SyntheticGalaxies(Population(load_sources().of("held_out")), num_rows, seed),
+        root=root,
+        name=name,
+        shard_mb=shard_mb,
+        seed=seed,
+        provenance=(
+            "Simulated galaxies: spectral energy distributions of the real SDSS galaxies held out from training "
+            "(kcorrect 5.1.9), moved in redshift as a magnitude-limited sample with 15 % luminous red galaxies, with "
+            f"measurement errors, and rendered with sizes that follow from luminosity and distance. {GENERATOR}."
+        ),
+    )
+
+
+def plan_for(root: Path, *, name: str, n: str, shard_mb: str, seed: str) -> DatasetPlan:
+    """Turn the variables of `make dataset` into a plan.
+
+    Raises
+    ------
+    UsageError
+        If a variable is no valid value; the message names it.
+    """
+    size = _whole("SHARD_MB", shard_mb or str(SAMPLE_SHARD_MB), 1, MAX_SHARD_MB)
+    number = _whole("SEED", seed or "0", 0, 2**31 - 1)
+    if not name and n:
+        raise UsageError(f"N={n} makes synthetic galaxies and needs a NAME, as in NAME=big N={n}.")
+    if name in ("", SAMPLE):
+        if n:
+            raise UsageError(f"NAME={SAMPLE} is the sample of real galaxies, whose number is fixed: leave N out.")
+        return sample_plan(root, shard_mb=size, seed=number)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise UsageError(f"NAME={name} is not valid: NAME is letters, digits, dots, dashes and underscores.")
+    if not n:
+        raise UsageError(f"NAME={name} needs N, the number of synthetic galaxies, as in NAME={name} N=100000.")
+    num_rows = _whole("N", n, 1, 10**9)
+    return synthetic_plan(root, name=name, num_rows=num_rows, shard_mb=size, seed=number)
+
+
+def _whole(variable: str, text: str, low: int, high: int) -> int:
+    digits = text.strip().replace(",", "").replace("_", "")
+    if not digits.isascii() or not digits.isdigit() or not low <= int(digits) <= high:
+        raise UsageError(f"{variable}={text} is not valid: {variable} is a whole number from {low} to {high}.")
+    return int(digits)
+
+
+def _num_processes() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def main(
+    name: Annotated[str, typer.Option(envvar="NAME", help="Name of a synthetic dataset; the sample when absent.")] = "",
+    n: Annotated[str, typer.Option(envvar="N", help="Number of synthetic galaxies.")] = "",
+    shard_mb: Annotated[str, typer.Option(envvar="SHARD_MB", help="Largest shard [MiB]; 10 when absent.")] = "",
+    seed: Annotated[str, typer.Option(envvar="SEED", help="Another seed, other galaxies; 0 when absent.")] = "",
+) -> None:
+    """Make datasets/NAME/SHARD_MBMB/. Exit status: 0 made or already there, 1 failed, 2 wrong usage."""
+    console = Console(stderr=True, highlight=False)
+    try:
+        plan = plan_for(ROOT, name=name, n=n, shard_mb=shard_mb, seed=seed)
+        if is_complete(plan):
+            print(f"{_shown(plan.folder)}: {len(plan.galaxies):,} galaxies, already there")
+            return
+        with _progress(console) as progress:
+            bar = progress.add_task("galaxies", total=len(plan.galaxies))
+            card = make(plan, processes=_num_processes(), tick=lambda rows: progress.advance(bar, rows))
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(WRONG_USAGE) from error
+    except (SourceCatalogError, OSError) as error:
+        print(f"The dataset could not be made: {error}", file=sys.stderr)
+        raise typer.Exit(FAILED) from error
+    size_mb = sum(shard.size_bytes for shard in card.shards) / 1e6
+    print(f"{_shown(plan.folder)}: {card.num_rows:,} galaxies in {len(card.shards)} shards, {size_mb:,.0f} MB")
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def _shown(folder: Path) -> Path:
+    return folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,196 @@
+"""A dataset on disk: shard files of bounded size and the `dataset.json` that commits them."""
+
+import hashlib
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from safetensors.numpy import save_file
+
+from inference import contract
+from inference.contract import DatasetCard, ShardEntry
+from inference.errors import InvalidRequestError
+from scripts.galaxies.cutouts import Rows
+
+BYTES_PER_ROW = 20_536
+"""5·32·32 float32 pixels, 5 float64 magnitudes, one float64 redshift, one int64 identifier."""
+HEADER_BYTES = 512
+"""At least what a safetensors header with the four arrays takes."""
+
+ARRAYS = {
+    "images": "(N, 5, 32, 32) float32 [nanomaggy / pixel], bands u g r i z, sky-subtracted, extinction included",
+    "magnitudes": "(N, 5) float64 [mag], AB, bands u g r i z, corrected for Galactic extinction",
+    "redshifts": "(N,) float64, spectroscopic (real galaxies) or true (synthetic galaxies)",
+    "object_id": "(N,) int64, positive, unique in the dataset",
+}
+
+ROWS_PER_BATCH = 1_000
+"""Rows made at a time inside a shard: bounds the memory of the generator's intermediate arrays."""
+
+MIN_ROWS_PER_PROCESS = 4_000
+"""Fewer rows are made sooner than a process starts."""
+
+
+class Galaxies(Protocol):
+    """A source of N galaxies, each a function of its position alone."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """Make the galaxies from `start` to before `stop`."""
+        ...
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """What to make and where."""
+
+    galaxies: Galaxies
+    root: Path
+    """Folder that holds `datasets/`."""
+    name: str
+    shard_mb: int
+    """Largest size of a shard file [MiB]."""
+    seed: int
+    provenance: str
+
+    @property
+    def partition(self) -> str:
+        """Folder name of shards of this size."""
+        return f"{self.shard_mb}MB"
+
+    @property
+    def folder(self) -> Path:
+        """Where the shards go."""
+        return self.root / "datasets" / self.name / self.partition
+
+    @cached_property
+    def ranges(self) -> list[tuple[int, int]]:
+        """First and last-plus-one galaxy of each shard."""
+        size = rows_per_shard(self.shard_mb)
+        return [(start, min(start + size, len(self.galaxies))) for start in range(0, len(self.galaxies), size)]
+
+    def card(self, shards: Iterable[ShardEntry]) -> DatasetCard:
+        """Describe the dataset."""
+        return DatasetCard(
+            name=self.name,
+            partition=self.partition,
+            num_rows=len(self.galaxies),
+            shards=tuple(shards),
+            arrays=ARRAYS,
+            seed=self.seed,
+            provenance=self.provenance,
+        )
+
+
+def rows_per_shard(shard_mb: int) -> int:
+    """Galaxies that fit into a shard file of this many MiB."""
+    return (shard_mb * 2**20 - HEADER_BYTES) // BYTES_PER_ROW
+
+
+def is_complete(plan: DatasetPlan) -> bool:
+    """Tell whether this very dataset lies on disk: same inputs, and every file with its size and checksum."""
+    try:
+        card = contract.decode((plan.folder / contract.DATASET_KEY).read_bytes(), DatasetCard)
+    except (FileNotFoundError, InvalidRequestError):
+        return False
+    names = [_name(index) for index in range(len(plan.ranges))]
+    if card != plan.card(card.shards) or [shard.name for shard in card.shards] != names:
+        return False
+    return all(_is_intact(plan.folder / shard.name, shard) for shard in card.shards)
+
+
+def make(plan: DatasetPlan, *, processes: int, tick: Callable[[int], None] = lambda _: None) -> DatasetCard:
+    """Make a dataset, one shard in flight per process.
+
+    A shard appears under its name only when it is whole, and `dataset.json` only when all shards are: a dataset
+    without it is unfinished.
+
+    Parameters
+    ----------
+    plan : DatasetPlan
+        What to make. Everything in its folder that belongs to another dataset is replaced.
+    processes : int
+        How many to use at most; the result is the same for any number.
+    tick : callable
+        Called with the number of new galaxies as shards get ready.
+
+    Returns
+    -------
+    DatasetCard
+        The content of `dataset.json`.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    for stale in [plan.folder / contract.DATASET_KEY, *plan.folder.glob("*.safetensors*")]:
+        stale.unlink(missing_ok=True)
+    entries = []
+    with _mapper(plan, processes) as shards:
+        for entry in shards:
+            entries.append(entry)
+            tick(entry.num_rows)
+    card = plan.card(entries)
+    _write_whole(plan.folder / contract.DATASET_KEY, lambda path: path.write_bytes(contract.encode(card)))
+    return card
+
+
+@contextmanager
+def _mapper(plan: DatasetPlan, processes: int) -> Iterator[Iterator[ShardEntry]]:
+    """Yield the entries of all shards in order, made here or by a pool of processes."""
+    jobs = range(len(plan.ranges))
+    processes = min(processes, len(jobs), len(plan.galaxies) // MIN_ROWS_PER_PROCESS)
+    if processes <= 1:
+        yield (_write_shard(plan, index) for index in jobs)
+        return
+    # Forked processes inherit the galaxies in memory; macOS's system libraries do not survive a fork.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    with context.Pool(processes, initializer=_adopt, initargs=(plan,)) as pool:
+        yield pool.imap(_write_adopted_shard, jobs)
+
+
+_adopted: list[DatasetPlan] = []
+
+
+def _adopt(plan: DatasetPlan) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _adopted[:] = [plan]
+
+
+def _write_adopted_shard(index: int) -> ShardEntry:
+    return _write_shard(_adopted[0], index)
+
+
+def _write_shard(plan: DatasetPlan, index: int) -> ShardEntry:
+    start, stop = plan.ranges[index]
+    batches = [
+        plan.galaxies.rows(first, min(first + ROWS_PER_BATCH, stop)) for first in range(start, stop, ROWS_PER_BATCH)
+    ]
+    path = plan.folder / _name(index)
+    _write_whole(path, lambda partial: save_file(Rows.joined(batches).arrays(), partial))
+    assert path.stat().st_size <= plan.shard_mb * 2**20, f"{path} is larger than {plan.shard_mb} MiB"
+    return ShardEntry(name=path.name, num_rows=stop - start, size_bytes=path.stat().st_size, sha256=_sha256(path))
+
+
+def _name(index: int) -> str:
+    return f"{index}.safetensors"
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    write(partial)
+    partial.chmod(0o644)  # safetensors makes files that only their owner may read
+    partial.replace(path)
+
+
+def _is_intact(path: Path, shard: ShardEntry) -> bool:
+    return path.is_file() and path.stat().st_size == shard.size_bytes and _sha256(path) == shard.sha256
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

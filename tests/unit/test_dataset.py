@@ -1,0 +1,189 @@
+"""A dataset on disk has the promised layout, is the same from any number of processes, and is re-used."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from inference import contract
+from inference.contract import DatasetCard
+from scripts import dataset
+from scripts.galaxies import shards
+from scripts.galaxies.cutouts import Rows
+from scripts.galaxies.shards import DatasetPlan, is_complete, make, rows_per_shard
+from scripts.running.variables import UsageError
+
+
+@dataclass(frozen=True)
+class CountedGalaxies:
+    """Rows that know their own number; rendering them costs nothing."""
+
+    num_rows: int
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def rows(self, start: int, stop: int) -> Rows:
+        identifiers = np.arange(start + 1, stop + 1)
+        images = np.broadcast_to(identifiers[:, None, None, None], (len(identifiers), 5, 32, 32))
+        return Rows(images.astype(np.float32), np.zeros((len(identifiers), 5)), identifiers / 1e4, identifiers)
+
+
+def make_plan(root: Path, *, num_rows: int = 120, name: str = "counted", seed: int = 0) -> DatasetPlan:
+    return DatasetPlan(CountedGalaxies(num_rows), root, name, shard_mb=1, seed=seed, provenance="numbers")
+
+
+def read_card(plan: DatasetPlan) -> DatasetCard:
+    return contract.decode((plan.folder / "dataset.json").read_bytes(), DatasetCard)
+
+
+def test_shards_have_the_promised_arrays(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    make(plan, processes=1)
+
+    arrays = load_file(tmp_path / "datasets/counted/1MB/0.safetensors")
+
+    assert {name: (array.shape, array.dtype.str) for name, array in arrays.items()} == {
+        "images": ((51, 5, 32, 32), "<f4"),
+        "magnitudes": ((51, 5), "<f8"),
+        "redshifts": ((51,), "<f8"),
+        "object_id": ((51,), "<i8"),
+    }
+
+
+def test_every_galaxy_is_in_one_shard_in_order(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    card = make(plan, processes=1)
+
+    identifiers = [load_file(plan.folder / shard.name)["object_id"] for shard in card.shards]
+
+    assert np.concatenate(identifiers).tolist() == list(range(1, 121))
+    assert [len(part) for part in identifiers] == [shard.num_rows for shard in card.shards] == [51, 51, 18]
+
+
+def test_card_tells_the_truth_about_the_files(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    make(plan, processes=1)
+
+    for shard in read_card(plan).shards:
+        content = (plan.folder / shard.name).read_bytes()
+        assert (shard.size_bytes, shard.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert shard.size_bytes <= 2**20
+
+
+@pytest.mark.parametrize("shard_mb", [1, 10, 25, 100, 1024])
+def test_full_shard_stays_below_its_size(shard_mb: int) -> None:
+    rows = rows_per_shard(shard_mb)
+
+    assert rows * shards.BYTES_PER_ROW + shards.HEADER_BYTES <= shard_mb * 2**20
+    assert rows >= shard_mb * 2**20 // shards.BYTES_PER_ROW - 1
+
+
+def test_files_do_not_depend_on_the_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "MIN_ROWS_PER_PROCESS", 1)
+    alone = make(make_plan(tmp_path / "alone"), processes=1)
+    shared = make(make_plan(tmp_path / "shared"), processes=2)
+
+    assert alone == shared
+
+
+def test_progress_counts_every_galaxy(tmp_path: Path) -> None:
+    ticks: list[int] = []
+
+    make(make_plan(tmp_path), processes=1, tick=ticks.append)
+
+    assert ticks == [51, 51, 18]
+
+
+def test_finished_dataset_is_complete(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    assert not is_complete(plan)
+
+    make(plan, processes=1)
+
+    assert is_complete(plan)
+
+
+def test_dataset_of_another_seed_is_not_this_one(tmp_path: Path) -> None:
+    make(make_plan(tmp_path), processes=1)
+
+    assert not is_complete(make_plan(tmp_path, seed=1))
+
+
+def test_damaged_shard_makes_a_dataset_incomplete(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    make(plan, processes=1)
+    with (plan.folder / "1.safetensors").open("r+b") as file:
+        file.seek(5_000)
+        file.write(b"x")
+
+    assert not is_complete(plan)
+
+
+def test_unreadable_card_makes_a_dataset_incomplete(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    make(plan, processes=1)
+    (plan.folder / "dataset.json").write_text("{")
+
+    assert not is_complete(plan)
+
+
+def test_interrupted_dataset_has_no_card(tmp_path: Path) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    plan = make_plan(tmp_path)
+    make(plan, processes=1)
+    with pytest.raises(KeyboardInterrupt):
+        make(replace(plan, seed=1), processes=1, tick=interrupt)
+
+    assert not (plan.folder / "dataset.json").exists()
+
+
+def test_shards_of_a_larger_dataset_are_removed(tmp_path: Path) -> None:
+    make(make_plan(tmp_path, num_rows=200), processes=1)
+    make(make_plan(tmp_path, num_rows=60), processes=1)
+
+    assert sorted(path.name for path in make_plan(tmp_path).folder.iterdir()) == [
+        "0.safetensors",
+        "1.safetensors",
+        "dataset.json",
+    ]
+
+
+def test_sample_lies_where_the_default_request_reads(tmp_path: Path) -> None:
+    plan = dataset.sample_plan(tmp_path, shard_mb=10, seed=0)
+
+    assert plan.folder == tmp_path / contract.SAMPLE_PREFIX.rstrip("/")
+
+
+def test_nothing_given_means_the_sample(tmp_path: Path) -> None:
+    plan = dataset.plan_for(tmp_path, name="", n="", shard_mb="", seed="")
+
+    assert (plan.name, plan.shard_mb, plan.seed, len(plan.galaxies)) == ("sdss", 10, 0, 3_033)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"shard_mb": "0"}, "SHARD_MB=0 is not valid"),
+        ({"shard_mb": "abc"}, "SHARD_MB=abc is not valid"),
+        ({"shard_mb": "-3"}, "SHARD_MB=-3 is not valid"),
+        ({"shard_mb": "2.5"}, "SHARD_MB=2.5 is not valid"),
+        ({"shard_mb": "4096"}, "from 1 to 1024"),
+        ({"seed": "x"}, "SEED=x is not valid"),
+        ({"n": "10"}, "needs a NAME"),
+        ({"name": "big"}, "needs N"),
+        ({"name": "big", "n": "0"}, "N=0 is not valid"),
+        ({"name": "../big", "n": "10"}, r"NAME=\.\./big is not valid"),
+        ({"name": "sdss", "n": "10"}, "leave N out"),
+    ],
+)
+def test_wrong_variable_is_named(tmp_path: Path, variables: dict[str, str], message: str) -> None:
+    given = {"name": "", "n": "", "shard_mb": "", "seed": "", **variables}
+
+    with pytest.raises(UsageError, match=message):
+        dataset.plan_for(tmp_path, **given)
