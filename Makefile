@@ -10,9 +10,9 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE
-OTHER_VARIABLES := NAME N SHARD_MB SEED FUNCTION EVENT PORT EPOCHS
+OTHER_VARIABLES := NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,NAME N PORT SEED EVENT,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,NAME N PORT SEED EVENT QUICK,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
 
@@ -34,16 +34,16 @@ check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
 	$(PY) -m scripts.schema --check
 
 emulate: $(READY) ## Serve the local AWS for the AWS CLI, boto3 or Terraform
-	@$(PY) -m scripts.emulate
+	@$(PY) -m scripts.emulate $(if $(PORT),--port "$$PORT")
 
-invoke: $(READY) ## Invoke a handler: FUNCTION=infer EVENT=tests/events/rank_task.json
-	@$(PY) -m scripts.invoke
+invoke: $(READY) ## Run FUNCTION=infer with EVENT=tests/events/rank_task.json
+	@$(PY) -m scripts.invoke "$$FUNCTION" "$$EVENT"
 
 dataset: $(READY) ## Make the sample dataset; another: NAME=big N=100000 SHARD_MB=25
 	@$(PY) -m scripts.dataset
 
-train: $(READY) ## Train the checkpoint, without the sample's galaxies
-	@$(PY) -m scripts.train
+train: $(READY) ## Train the checkpoint, hours; QUICK=1 rehearses it in minutes
+	@$(PY) -m scripts.train $(if $(QUICK),--quick)
 
 schema: $(READY) ## Write the JSON Schema of every payload to docs/schema
 	@$(PY) -m scripts.schema
@@ -59,13 +59,13 @@ help: ## Show this help
 	@sed -n 's/^#: //p' Makefile
 
 #: Variables of make run, as in: make run WORLD=8 BATCH=256
-#:   WORLD=8            ranks, each one Lambda invocation; one per shard when absent
+#:   WORLD=8            ranks, each one invocation; one per shard when absent
 #:   BATCH=256          galaxies per batch
 #:   DATASET=sdss/10MB  a dataset under datasets/, or a folder with shards
 #:   FILES=2            only the first n shards
 #:   RESULT=my/run      folder of the results; runs/<run id>/ when absent
 #:   PROFILE=1          measure with torch's profiler, as the published runs did
-#:   PAYLOAD=file.json  a request as JSON, published ones too; variables override it
+#:   PAYLOAD=file.json  a request as JSON, also published ones; variables win
 #:   TOLERATE=20        percentage of ranks that may fail
 #:   ENGINE=torch       the library that computes; the fastest present when absent
 #:   TARGET=local       where to run: local, or aws once it is deployed

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -101,13 +101,15 @@ def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
 
 
 def _dataset(draft: Draft, root: Path, console: Console) -> LocalDataset:
-    if is_sample(draft.dataset):
-        # Imported here because only making the dataset needs it.
-        from scripts.dataset import ensure_sample
+    with _step(console, "dataset") as facts:
+        if is_sample(draft.dataset):
+            # Imported here because only making the dataset needs it.
+            from scripts.dataset import ensure_sample
 
-        with _step(console, "dataset"):
-            ensure_sample()
-    return find_dataset(draft.dataset, asked=draft.dataset_asked, root=root)
+            ensure_sample(root)
+        dataset = find_dataset(draft.dataset, asked=draft.dataset_asked, root=root)
+        facts.append(dataset.describe())
+    return dataset
 
 
 def _prefix_note(draft: Draft, dataset: LocalDataset) -> list[str]:
@@ -138,7 +140,7 @@ def _run_locally(run_id: str, draft: Draft, dataset: LocalDataset, folder: Path,
         observer = Observer(
             bucket, run_prefix, invocations=partial(local_invocations, aws.endpoint_url), now=time.monotonic
         )
-        with _download_at_exit(bucket, run_prefix, folder, console), _step(console, "run") as facts:
+        with _download_at_exit(bucket, run_prefix, folder, console), _step(console, "run", spinner=False) as facts:
             facts.append(run_id)
             arn = execution.start(states, deployment.state_machine_arn, run_id, payload)
             return _follow(states, arn, observer, console)
@@ -164,11 +166,12 @@ def _download_at_exit(bucket: Bucket, run_prefix: str, folder: Path, console: Co
 
 
 @contextmanager
-def _step(console: Console, name: str) -> Iterator[list[str]]:
+def _step(console: Console, name: str, *, spinner: bool = True) -> Iterator[list[str]]:
     """Say what took how long, in one line; the block may append facts."""
     facts: list[str] = []
     began_s = time.monotonic()
-    yield facts
+    with console.status(name) if spinner else nullcontext():
+        yield facts
     text = f"{name:<10} {' '.join(facts) or 'ready'} ({time.monotonic() - began_s:.1f} s)"
     console.print(text, markup=False, soft_wrap=True)
 

@@ -15,7 +15,9 @@ MAX_LOST_RANKS = 10
 
 PHASES = ("queue", "init", "model_load", "download", "inference", "upload")
 LABEL_WIDTH = 17
-VALUE_WIDTH = 14
+
+Row = tuple[str, str, str]
+"""Label, value, meaning."""
 
 
 def print_result(
@@ -46,12 +48,9 @@ def print_result(
     """
     console.print(_headline(run_id, summary, ending))
     if summary is not None:
-        _print_section(console, "", _counts(summary))
-    if summary is not None and summary.num_records:
-        _print_section(console, *_accuracy(summary))
-        _print_section(console, "Throughput", _throughput(summary))
-        _print_section(console, "Wall time", _wall_time(summary))
-    if summary is not None:
+        _print_sections(console, _measured(summary))
+        if summary.num_records:
+            _print_phases(console, summary)
         _print_list(console, "Lost ranks", list(_lost(summary.lost_ranks)))
     if summary is None or not (ending.succeeded or summary.lost_ranks):
         _print_list(console, "Reason", [": ".join(filter(None, (ending.error, ending.message))) or ending.status])
@@ -83,59 +82,59 @@ def _headline(run_id: str, summary: RunSummary | None, ending: Ending) -> Text:
     return Text.assemble((run_id, "bold"), ": ", (state, style), why)
 
 
-def _counts(summary: RunSummary) -> list[Text]:
+def _measured(summary: RunSummary) -> dict[str, list[Row]]:
+    """Return title to rows; without a single record there is nothing to say but the counts."""
+    sections = {"": _counts(summary)}
+    if summary.num_records:
+        labelled = f" over {summary.accuracy.num_labelled:,} galaxies" if summary.accuracy else ""
+        sections[f"Accuracy{labelled}, dz = (z_phot - z_spec) / (1 + z_spec)"] = _accuracy(summary)
+        sections["Throughput"] = _throughput(summary)
+        sections["Wall time"] = _wall_time(summary)
+    return sections
+
+
+def _counts(summary: RunSummary) -> list[Row]:
+    ranks = f"{summary.num_records:,} of {summary.world_size:,}"
+    galaxies = f"{summary.num_samples:,} of {summary.num_samples_planned:,}"
+    memory = f"{summary.peak_memory_bytes / 2**20:,.0f} MB"
     starts = f"{summary.num_cold_starts} cold, {summary.num_records - summary.num_cold_starts} warm"
-    memory = f"{summary.function_memory_mb:,} MB configured"
     return [
-        _row(
-            "ranks",
-            f"{summary.num_records:,} of {summary.world_size:,}",
-            f"{starts}, {summary.num_retried_ranks} retried",
-        ),
-        _row("galaxies", f"{summary.num_samples:,} of {summary.num_samples_planned:,}", ", ".join(summary.engines)),
-        _row("peak memory", f"{summary.peak_memory_bytes / 1e6:,.0f} MB", f"largest of any rank; {memory}"),
+        ("ranks", ranks, f"{starts}, {summary.num_retried_ranks} retried"),
+        ("galaxies", galaxies, ", ".join(summary.engines)),
+        ("peak memory", memory, f"of any rank; {summary.function_memory_mb:,} MB configured"),
     ]
 
 
-def _accuracy(summary: RunSummary) -> tuple[str, list[Text]]:
+def _accuracy(summary: RunSummary) -> list[Row]:
     found = summary.accuracy
     if found is None:
-        return "Accuracy", [_row("unknown", "", "no galaxy has a spectroscopic redshift")]
-    r2 = "undefined" if found.r2 is None else f"{found.r2:.4f}"
-    return f"Accuracy over {found.num_labelled:,} galaxies, dz = (z_phot - z_spec) / (1 + z_spec)", [
-        _row("NMAD", f"{found.nmad:.5f}", "1.48 · median(|dz - median(dz)|)"),
-        _row("bias", f"{found.bias:.5f}", "mean of dz"),
-        _row("outliers", f"{100 * found.outlier_005:.2f} %", "share with |dz| > 0.05"),
-        _row("", f"{100 * found.outlier_015:.2f} %", "share with |dz| > 0.15"),
-        _row("MAE", f"{found.mae:.5f}", "mean of |z_phot - z_spec|"),
-        _row("R²", r2, f"with std(z_spec) = {found.std_z_spec:.4f}"),
+        return [("unknown", "", "no galaxy has a spectroscopic redshift")]
+    return [
+        ("NMAD", f"{found.nmad:.5f}", "1.48 · median(|dz - median(dz)|)"),
+        ("bias", f"{found.bias:.5f}", "mean of dz"),
+        ("outliers", f"{100 * found.outlier_005:.2f} %", "share with |dz| > 0.05"),
+        ("", f"{100 * found.outlier_015:.2f} %", "share with |dz| > 0.15"),
+        ("MAE", f"{found.mae:.5f}", "mean of |z_phot - z_spec|"),
+        ("R²", "undefined" if found.r2 is None else f"{found.r2:.4f}", f"with std(z_spec) = {found.std_z_spec:.4f}"),
     ]
 
 
-def _throughput(summary: RunSummary) -> list[Text]:
+def _throughput(summary: RunSummary) -> list[Row]:
     rates = summary.throughput
     return [
-        _row(
-            "sum of rank rates", f"{rates.sum_of_rank_rates:,.1f} /s", "galaxies over each rank's inference loop, added"
-        ),
-        _row("Map wall", f"{rates.map_wall:,.1f} /s", "galaxies over the wall time of the Map"),
-        _row("end to end", f"{rates.end_to_end:,.1f} /s", "galaxies over the wall time of the run"),
+        ("sum of rank rates", f"{rates.sum_of_rank_rates:,.1f} /s", "each rank's own rate, added: as published"),
+        ("Map wall", f"{rates.map_wall:,.1f} /s", "galaxies over the wall time of the Map"),
+        ("end to end", f"{rates.end_to_end:,.1f} /s", "galaxies over the wall time of the run"),
     ]
 
 
-def _wall_time(summary: RunSummary) -> list[Text]:
+def _wall_time(summary: RunSummary) -> list[Row]:
     clock = summary.clock
-    names = [phase.replace("_", " ") for phase in PHASES]
-    means = [f"{getattr(clock.ranks, phase) / summary.num_records:.2f} s" for phase in PHASES]
-    widths = [max(map(len, pair)) for pair in zip(names, means, strict=True)]
     return [
-        _row("plan", f"{clock.initialize:.2f} s", "Initialize"),
-        _row("Map", f"{clock.map:.2f} s", "all ranks"),
-        _row("summarize", f"{clock.summarize:.2f} s", "Summarize, up to the summary"),
-        _row("end to end", f"{clock.end_to_end:.2f} s", ""),
-        Text(),
-        Text("mean of a rank    ", "dim").append("   ".join(map(str.rjust, names, widths)), "dim"),
-        Text(" " * 18).append("   ".join(map(str.rjust, means, widths))),
+        ("plan", f"{clock.initialize:.2f} s", "Initialize"),
+        ("Map", f"{clock.map:.2f} s", "all ranks"),
+        ("summarize", f"{clock.summarize:.2f} s", "Summarize, up to the summary"),
+        ("end to end", f"{clock.end_to_end:.2f} s", ""),
     ]
 
 
@@ -150,17 +149,24 @@ def _lost(lost: Sequence[LostRank]) -> Iterator[str]:
 # --------------------------------------------------------------------------------------- how it looks
 
 
-def _row(label: str, value: str, meaning: str) -> Text:
-    text = Text(f"{label:<{LABEL_WIDTH}} {value:>{VALUE_WIDTH}}")
-    return text.append(f"   {meaning}", "dim") if meaning else text
+def _print_sections(console: Console, sections: dict[str, list[Row]]) -> None:
+    width = max(len(value) for rows in sections.values() for _, value, _ in rows)
+    for title, rows in sections.items():
+        console.print()
+        if title:
+            console.print(Text(f"  {title}", "bold"))
+        for label, value, meaning in rows:
+            line = Text(f"  {label:<{LABEL_WIDTH}} {value:>{width}}")
+            console.print(line.append(f"   {meaning}", "dim") if meaning else line)
 
 
-def _print_section(console: Console, title: str, rows: Sequence[Text]) -> None:
+def _print_phases(console: Console, summary: RunSummary) -> None:
+    names = [phase.replace("_", " ") for phase in PHASES]
+    means = [f"{getattr(summary.clock.ranks, phase) / summary.num_records:.2f}" for phase in PHASES]
+    widths = [max(map(len, pair)) + 2 for pair in zip(names, means, strict=True)]
     console.print()
-    if title:
-        console.print(Text(f"  {title}", "bold"))
-    for row in rows:
-        console.print(Text("  ").append_text(row) if row else "")
+    console.print(Text(f"  {'mean of rank [s]':<{LABEL_WIDTH}}" + "".join(map(str.rjust, names, widths)), "dim"))
+    console.print(Text(" " * (2 + LABEL_WIDTH) + "".join(map(str.rjust, means, widths))))
 
 
 def _print_list(console: Console, title: str, lines: Sequence[str]) -> None:

@@ -24,6 +24,15 @@ class LocalDataset:
         card = self.folder / contract.DATASET_KEY
         return [*shards, card] if card.exists() else shards
 
+    def describe(self) -> str:
+        """Return where it lies and how large it is."""
+        num_shards = len(_shards(self.folder))
+        card = self.folder / contract.DATASET_KEY
+        if not card.exists():
+            return f"{self.folder}: {num_shards} shards"
+        num_rows = contract.decode(card.read_bytes(), contract.DatasetCard).num_rows
+        return f"{self.folder}: {num_rows:,} galaxies in {num_shards} shards"
+
 
 def is_sample(name: str) -> bool:
     """Return whether `name` means the sample dataset, which is made when it is missing."""

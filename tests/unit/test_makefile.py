@@ -1,0 +1,169 @@
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TORCH = re.search(r'"(torch==[0-9.]+)"', (ROOT / "pyproject.toml").read_text())[1] + "+cpu"
+
+PRINT_VARIABLES = """#!/bin/sh
+printf '<%s>' "$WORLD" "$RESULT" "$NAME"
+"""
+
+# Behaves like a Python 3.11 whose pip has, or has not, what FAKE_… say; writes down how it was called.
+FAKE_PYTHON = """#!/usr/bin/env bash
+echo "$*" >>"$FAKE_CALLS"
+case "$*" in
+    --version) echo "Python 3.11.9" ;;
+    "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; touch "$3/pyvenv.cfg" ;;
+    *"m.version('pip')"*) exit 0 ;;
+    *"m.version('torch')"*) exit "${FAKE_TORCH_INSTALLED:-1}" ;;
+    *"--dry-run"*) exit "${FAKE_TORCH_OFFERED:-0}" ;;
+    *"--index-url"*) exit "${FAKE_INDEX_REACHED:-0}" ;;
+    *"-e .[tools,dev]"*) [ -z "$FAKE_INSTALL_FAILS" ] || { echo "ERROR: no space left"; exit 1; } ;;
+esac
+"""
+
+
+def executable(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """Without what a `make test` around this test hands down."""
+    inherited = {name: value for name, value in os.environ.items() if not re.match(r"MAKE|MFLAGS|WORLD|RESULT", name)}
+    return inherited | variables
+
+
+def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=clean_environment(**variables), capture_output=True, text=True, check=False
+    )
+
+
+def set_up(tmp_path: Path, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run the set-up with a fake Python; return what it said and how Python was called."""
+    python = executable(tmp_path / "python", FAKE_PYTHON)
+    calls = tmp_path / "calls"
+    fakes = {"PYTHON": str(python), "VENV": str(tmp_path / "venv"), "FAKE_CALLS": str(calls), "FAKE_INSTALL_FAILS": ""}
+    done = subprocess.run(
+        [ROOT / "scripts" / "setup.sh"],
+        env=clean_environment(**{**fakes, **variables}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done, calls.read_text().splitlines() if calls.exists() else []
+
+
+# ----------------------------------------------------------------------------------------------- help
+
+
+def test_make_alone_prints_every_target_and_variable() -> None:
+    printed = make().stdout
+    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    assert {"run", "test", "check", "emulate", "invoke", "dataset", "train", "schema", "clean", "help"} <= set(targets)
+    assert all(f"make {target} " in printed for target in targets)
+    assert all(f"{name}=" in printed for name in ("WORLD", "BATCH", "DATASET", "FILES", "RESULT", "PROFILE", "PAYLOAD"))
+
+
+def test_the_help_fits_80_columns() -> None:
+    assert max(len(line) for line in make().stdout.splitlines()) <= 80
+
+
+# ------------------------------------------------------------------------------------------ variables
+
+
+def handed_down(tmp_path: Path, *arguments: str, **variables: str) -> str:
+    executable(tmp_path / "bin" / "python", PRINT_VARIABLES)
+    return make("-o", f"{tmp_path}/.ready", f"VENV={tmp_path}", "run", *arguments, **variables).stdout
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["plain", "two words", "it's", 'say "so"', "cost $5 $(shell id) $$ $HOME", "`id`", "a;b|c&d", "#7", "100%", "\\n"],
+)
+def test_a_variable_reaches_the_script_word_for_word(value: str, tmp_path: Path) -> None:
+    assert handed_down(tmp_path, f"RESULT={value}") == f"<><{value}><>"
+
+
+def test_a_variable_of_the_environment_reaches_the_script_too(tmp_path: Path) -> None:
+    assert handed_down(tmp_path, WORLD="8", RESULT="a$b") == "<8><a$b><>"
+
+
+def test_a_name_that_the_system_gives_to_every_program_is_none_of_ours(tmp_path: Path) -> None:
+    assert handed_down(tmp_path, NAME="my-laptop") == "<><><>"
+
+
+# --------------------------------------------------------------------------------------------- set-up
+
+
+def test_the_official_index_is_not_asked_when_pip_has_the_cpu_build(tmp_path: Path) -> None:
+    done, calls = set_up(tmp_path)
+
+    assert done.returncode == 0
+    assert not any("--index-url" in call for call in calls)
+    assert any(f"-e .[tools,dev] {TORCH}" in call for call in calls)
+
+
+def test_the_official_index_is_asked_when_pip_does_not_have_it(tmp_path: Path) -> None:
+    done, calls = set_up(tmp_path, FAKE_TORCH_OFFERED="1")
+
+    (official,) = [call for call in calls if "--index-url" in call]
+    assert done.returncode == 0
+    assert f"--no-deps --index-url https://download.pytorch.org/whl/cpu {TORCH}" in official
+
+
+def test_no_index_is_asked_for_a_build_that_is_installed(tmp_path: Path) -> None:
+    _, calls = set_up(tmp_path, FAKE_TORCH_INSTALLED="0", FAKE_TORCH_OFFERED="1")
+
+    assert not any("--index-url" in call or "--dry-run" in call for call in calls)
+
+
+def test_when_nobody_has_the_cpu_build_the_set_up_says_what_to_do(tmp_path: Path) -> None:
+    done, calls = set_up(tmp_path, FAKE_TORCH_OFFERED="1", FAKE_INDEX_REACHED="1")
+
+    assert done.returncode == 1
+    assert "PIP_FIND_LINKS=" in done.stderr
+    assert not any("-e .[tools,dev]" in call for call in calls)
+
+
+def test_an_interrupted_set_up_is_not_taken_for_a_finished_one(tmp_path: Path) -> None:
+    done, _ = set_up(tmp_path, FAKE_INSTALL_FAILS="1")
+
+    assert done.returncode == 1
+    assert "ERROR: no space left" in done.stderr
+    assert not (tmp_path / "venv" / ".ready").exists()
+
+
+def test_a_second_set_up_keeps_the_environment(tmp_path: Path) -> None:
+    set_up(tmp_path)
+    _, calls = set_up(tmp_path)
+
+    assert sum(call.startswith("-m venv") for call in calls) == 1
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "thesis.tex").touch()
+
+    done, _ = set_up(tmp_path)
+
+    assert "move it away" in done.stderr
+    assert (tmp_path / "venv" / "thesis.tex").exists()
+
+
+def test_a_python_that_is_not_3_11_is_refused_in_one_line(tmp_path: Path) -> None:
+    old = executable(tmp_path / "old", "#!/bin/sh\nexit 1\n")
+
+    done, _ = set_up(tmp_path, PYTHON=str(old))
+
+    assert done.returncode == 1
+    assert done.stderr == f"PYTHON={old} is no Python 3.11 with venv and ensurepip.\n"

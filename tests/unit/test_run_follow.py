@@ -1,0 +1,192 @@
+import io
+import json
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from inference import contract
+from scripts.running import execution
+from scripts.running.execution import Ending
+from scripts.running.follow import LiveLine, live_line
+from scripts.running.observe import Invocations, Observer, Progress
+from tests.factories import make_task
+
+PREFIX = "runs/run-a/"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class FakeStore:
+    """A bucket in memory."""
+
+    def __init__(self, *keys: str, manifest: list[contract.RankTask] | None = None) -> None:
+        self.objects = dict.fromkeys(keys, b"")
+        if manifest:
+            self.objects[PREFIX + "manifest.json"] = contract.encode(manifest)
+
+    def list_keys(self, prefix: str) -> list[str]:
+        return [key for key in self.objects if key.startswith(prefix)]
+
+    def read(self, key: str) -> bytes | None:
+        return self.objects.get(key)
+
+
+class FakeStates:
+    """Step Functions that answers DescribeExecution from a list."""
+
+    def __init__(self, *descriptions: dict[str, Any]) -> None:
+        self.descriptions = list(descriptions)
+
+    def describe_execution(self, **_: str) -> dict[str, Any]:
+        return self.descriptions.pop(0)
+
+
+def make_progress(**changes: Any) -> Progress:
+    fields = {"world_size": 8, "num_rows": 3071, "done": 5, "running": 2, "rows_done": 1920, "rows_per_s": 412.4}
+    return Progress(elapsed_s=12.0, **{**fields, **changes})
+
+
+def make_console(*, terminal: bool = False) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=80, color_system=None)
+
+
+def printed(console: Console) -> list[str]:
+    return console.file.getvalue().splitlines()
+
+
+# ----------------------------------------------------------------------------------- what is looked at
+
+
+def test_before_the_manifest_nothing_is_known_but_the_time() -> None:
+    clock = Clock()
+    observer = Observer(FakeStore(), PREFIX, invocations=Invocations, now=clock)
+    clock.now_s = 3.0
+
+    assert observer.look() == Progress(3.0)
+
+
+def test_ranks_and_rows_are_counted_from_the_keys_of_the_run() -> None:
+    tasks = [make_task(rank=rank, world_size=3, num_samples=10 + rank) for rank in range(3)]
+    store = FakeStore(tasks[0].record_key, tasks[2].failure_key, manifest=tasks)
+    observer = Observer(store, PREFIX, invocations=lambda: Invocations(running=1, failed=3), now=Clock())
+
+    progress = observer.look()
+
+    assert (progress.world_size, progress.num_rows) == (3, 33)
+    assert (progress.done, progress.rows_done, progress.failed) == (1, 10, 1)
+    assert (progress.running, progress.retried) == (1, 2)
+
+
+def test_rows_per_second_count_from_the_manifest() -> None:
+    tasks = [make_task(num_samples=10)]
+    store, clock = FakeStore(manifest=tasks), Clock()
+    observer = Observer(store, PREFIX, invocations=Invocations, now=clock)
+    observer.look()
+    store.objects[tasks[0].record_key] = b""
+    clock.now_s = 2.0
+
+    assert observer.look().rows_per_s == pytest.approx(5.0)
+
+
+# --------------------------------------------------------------------------------------- the live line
+
+
+def test_the_line_says_everything_when_there_is_room() -> None:
+    line = live_line(make_progress(), 200)
+
+    assert line == "ranks 5/8 done · 2 running · 0 failed · 0 retried · rows 1,920/3,071 · 412 rows/s · 0:12"
+
+
+@pytest.mark.parametrize("width", [80, 60, 40])
+def test_the_line_fits_its_width(width: int) -> None:
+    assert len(live_line(make_progress(world_size=10_000, num_rows=5_113_000), width)) <= width
+
+
+def test_a_narrow_line_keeps_failures_rather_than_zeros() -> None:
+    line = live_line(make_progress(failed=1), 50)
+
+    assert "1 failed" in line
+    assert "retried" not in line
+
+
+def test_when_every_rank_is_settled_the_line_says_what_happens_then() -> None:
+    assert "summarizing" in live_line(make_progress(done=7, failed=1, running=0), 200)
+
+
+def test_hours_are_told() -> None:
+    assert live_line(Progress(3725.0), 80) == "planning · 1:02:05"
+
+
+def test_without_a_terminal_a_line_is_printed_every_few_seconds_at_most() -> None:
+    console, clock = make_console(), Clock()
+    with LiveLine(console, now=clock) as line:
+        for second in range(8):
+            clock.now_s = float(second)
+            line.show(make_progress(done=second))
+
+    assert [text.split()[1] for text in printed(console)] == ["0/8", "3/8", "6/8", "7/8"]
+
+
+def test_without_a_terminal_nothing_is_repeated_while_only_time_passes() -> None:
+    console, clock = make_console(), Clock()
+    with LiveLine(console, now=clock) as line:
+        for second in range(10):
+            clock.now_s = float(second)
+            line.show(make_progress())
+
+    assert len(printed(console)) == 1
+
+
+def test_on_a_terminal_the_line_is_rewritten_and_removed() -> None:
+    console = make_console(terminal=True)
+    with LiveLine(console) as line:
+        line.show(make_progress(done=1))
+        line.show(make_progress(done=2))
+
+    assert "ranks 2/8 done" in console.file.getvalue()
+    assert console.file.getvalue().endswith("\x1b[2K")
+
+
+# ------------------------------------------------------------------------------------- the execution
+
+
+def follow(*descriptions: dict[str, Any]) -> Ending:
+    observer = Observer(FakeStore(), PREFIX, invocations=Invocations, now=Clock())
+    with LiveLine(make_console()) as line:
+        return execution.follow(FakeStates(*descriptions), "arn", observer, line, sleep=lambda _: None)
+
+
+def test_a_run_is_followed_until_its_execution_has_ended() -> None:
+    assert follow({"status": "RUNNING"}, {"status": "RUNNING"}, {"status": "SUCCEEDED"}) == Ending("SUCCEEDED")
+
+
+def test_the_error_of_a_function_is_told_without_its_json() -> None:
+    cause = json.dumps(
+        {"errorMessage": "world_size 9 is more than 3 rows.", "errorType": "PlanError", "stackTrace": []}
+    )
+
+    ending = follow({"status": "FAILED", "error": "PlanError", "cause": cause})
+
+    assert ending == Ending("FAILED", "PlanError", "world_size 9 is more than 3 rows.")
+
+
+@pytest.mark.parametrize("cause", ["the state timed out", "12", ""])
+def test_the_cause_of_a_state_is_told_as_it_is(cause: str) -> None:
+    assert follow({"status": "FAILED", "error": "States.Timeout", "cause": cause}).message == cause
+
+
+def test_looks_are_at_least_a_second_apart() -> None:
+    pauses: list[float] = []
+    states = FakeStates({"status": "RUNNING"}, {"status": "SUCCEEDED"})
+    observer = Observer(FakeStore(), PREFIX, invocations=Invocations, now=Clock())
+    with LiveLine(make_console()) as line:
+        execution.follow(states, "arn", observer, line, sleep=pauses.append)
+
+    assert min(pauses) >= 1.0

@@ -1,0 +1,163 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from inference.contract import Accuracy, LostRank, RankClock, RunClock, RunSummary, Throughput
+from scripts.running.execution import Ending
+from scripts.running.present import print_result
+from tests.factories import make_request
+
+SUCCEEDED = Ending("SUCCEEDED")
+INCOMPLETE = Ending("FAILED", "IncompleteRunError", "1 of 8 ranks are lost")
+LOST = LostRank(
+    rank=3,
+    error="ShardFormatError",
+    message="datasets/tiny/1MB/1.safetensors holds images of shape (40, 4, 32, 32); the model reads (N, 5, 32, 32).",
+    shards=("datasets/tiny/1MB/1.safetensors",),
+)
+
+
+def make_summary(**changes: Any) -> RunSummary:
+    ranks = RankClock(queue=3.2, init=2.0, model_load=1.0, download=0.5, inference=60.25, upload=0.1, total=61.9)
+    fields: dict[str, Any] = {
+        "run_id": "run-a",
+        "complete": True,
+        "world_size": 8,
+        "num_records": 8,
+        "num_samples": 3071,
+        "num_samples_planned": 3071,
+        "lost_ranks": (),
+        "request": make_request(),
+        "notes": (),
+        "accuracy": Accuracy(
+            num_labelled=3071,
+            bias=-0.00042,
+            nmad=0.01724,
+            outlier_005=0.0124,
+            outlier_015=0.0013,
+            mae=0.01631,
+            mse=0.0006,
+            r2=0.9123,
+            std_z_spec=0.0871,
+        ),
+        "throughput": Throughput(sum_of_rank_rates=812.4, map_wall=512.31, end_to_end=401.0),
+        "clock": RunClock(initialize=0.21, map=6.02, summarize=0.33, end_to_end=6.56, ranks=ranks),
+        "num_cold_starts": 2,
+        "num_retried_ranks": 1,
+        "peak_memory_bytes": 512_000_000,
+        "function_memory_mb": 1769,
+        "rank_seconds": 63.9,
+        "engines": ("torch 2.13.0",),
+        "weights_sha256": ("0" * 64,),
+        "image_digests": ("local",),
+        "code_versions": ("1",),
+    }
+    return RunSummary(**{**fields, **changes})
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    run = Path("runs/run-a")
+    (run / "ranks").mkdir(parents=True)
+    (run / "summary.json").write_text("{}")
+    (run / "ranks" / "00000.json").write_text("{}")
+    return run
+
+
+def table(
+    folder: Path,
+    summary: RunSummary | None,
+    ending: Ending = SUCCEEDED,
+    *,
+    width: int = 80,
+    notes: tuple[str, ...] = (),
+) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
+    print_result(console, "run-a", summary, ending, folder, notes=notes)
+    return console.file.getvalue()
+
+
+def test_a_complete_run_says_so_first(folder: Path) -> None:
+    assert table(folder, make_summary()).splitlines()[0] == "run-a: complete"
+
+
+def test_nmad_is_the_first_number_of_the_accuracy(folder: Path) -> None:
+    text = table(folder, make_summary())
+
+    assert text.index("NMAD") < min(text.index(name) for name in ("bias", "outliers", "MAE", "R²"))
+    assert "0.01724" in text
+
+
+def test_r2_stands_beside_the_width_of_the_sample(folder: Path) -> None:
+    (line,) = [line for line in table(folder, make_summary()).splitlines() if "R²" in line]
+
+    assert "0.9123" in line
+    assert "std(z_spec) = 0.0871" in line
+
+
+def test_the_three_throughputs_carry_their_names(folder: Path) -> None:
+    text = table(folder, make_summary())
+
+    for name, rate in [("sum of rank rates", "812.4 /s"), ("Map wall", "512.3 /s"), ("end to end", "401.0 /s")]:
+        assert any(name in line and rate in line for line in text.splitlines())
+
+
+@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("lost", [(), (LOST,)], ids=["complete", "lost"])
+def test_no_line_is_wider_than_the_screen_or_ends_in_spaces(
+    width: int, lost: tuple[LostRank, ...], folder: Path
+) -> None:
+    text = table(folder, make_summary(lost_ranks=lost), INCOMPLETE if lost else SUCCEEDED, width=width)
+
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_a_lost_rank_is_named_with_shard_and_reason(folder: Path) -> None:
+    text = table(folder, make_summary(complete=False, num_records=7, lost_ranks=(LOST,)), INCOMPLETE, width=300)
+
+    assert text.startswith("run-a: failed (1 of 8 ranks lost)")
+    assert "rank 3, datasets/tiny/1MB/1.safetensors: ShardFormatError: " in text
+    assert "holds images of shape" in text
+
+
+def test_of_many_lost_ranks_the_first_are_named_and_the_others_counted(folder: Path) -> None:
+    text = table(folder, make_summary(lost_ranks=(LOST,) * 25), INCOMPLETE)
+
+    assert text.count("rank 3,") == 10
+    assert "and 15 more in summary.json" in text
+
+
+def test_a_tolerated_loss_is_neither_complete_nor_failed(folder: Path) -> None:
+    text = table(folder, make_summary(complete=False, lost_ranks=(LOST,)))
+
+    assert text.startswith("run-a: incomplete, as tolerated (1 of 8 ranks lost)")
+
+
+def test_a_refused_request_shows_its_reason_and_no_numbers(folder: Path) -> None:
+    text = table(folder, None, Ending("FAILED", "PlanError", "world_size 9 is more than the 3 rows of the dataset."))
+
+    assert "PlanError: world_size 9 is more than the 3 rows of the dataset." in text
+    assert "NMAD" not in text
+
+
+def test_when_every_rank_is_lost_no_accuracy_is_made_up(folder: Path) -> None:
+    text = table(folder, make_summary(num_records=0, num_samples=0, accuracy=None, lost_ranks=(LOST,)), INCOMPLETE)
+
+    assert "Accuracy" not in text
+    assert "Throughput" not in text
+
+
+def test_unlabelled_galaxies_have_no_accuracy(folder: Path) -> None:
+    assert "no galaxy has a spectroscopic redshift" in table(folder, make_summary(accuracy=None))
+
+
+def test_the_files_and_the_notes_are_named(folder: Path) -> None:
+    text = table(folder, make_summary(notes=("`script` was ignored.",)), notes=("`bucket` was replaced.",))
+
+    assert "summary.json, ranks/ (1)" in text
+    assert text.index("`bucket` was replaced.") < text.index("`script` was ignored.")

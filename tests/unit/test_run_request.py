@@ -1,0 +1,209 @@
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from inference import contract
+from scripts.running.request import draft_request, make_run_id
+from scripts.running.shards import find_dataset, is_sample
+from scripts.running.variables import UsageError, choose_target, given
+
+EVENTS = Path(__file__).parents[1] / "events"
+
+
+def write_payload(folder: Path, **keys: object) -> str:
+    path = folder / "payload.json"
+    path.write_text(json.dumps(keys))
+    return str(path)
+
+
+def make_dataset(root: Path, name: str, shards: tuple[str, ...] = ("0.safetensors",)) -> Path:
+    folder = root / "datasets" / name
+    folder.mkdir(parents=True)
+    for shard in shards:
+        (folder / shard).write_bytes(b"rows")
+    return folder
+
+
+# --------------------------------------------------------------------------------------- variables
+
+
+def test_an_empty_variable_counts_as_not_given() -> None:
+    assert given({"WORLD": "8", "BATCH": "", "FILES": "  ", "HOME": "/root"}) == {"WORLD": "8"}
+
+
+def test_the_variables_become_keys_of_the_request() -> None:
+    variables = {"WORLD": "8", "BATCH": "64", "FILES": "2", "RESULT": "a b/$c", "PROFILE": "1", "TOLERATE": "20"}
+
+    request = draft_request(variables).request
+
+    assert (request.world_size, request.batch_size, request.file_limit) == (8, 64, 2)
+    assert (request.result_path, request.profile, request.tolerated_failure_percentage) == ("a b/$c", True, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORLD", "0"),
+        ("WORLD", "-3"),
+        ("WORLD", "abc"),
+        ("WORLD", "1.5"),
+        ("BATCH", "-1"),
+        ("BATCH", "70000"),
+        ("FILES", "0"),
+        ("RESULT", "/"),
+        ("PROFILE", "maybe"),
+        ("TOLERATE", "101"),
+        ("ENGINE", "abacus"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line_that_names_the_variable(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{name}={re.escape(value)} is not valid: {name} is [^\n]+$"):
+        draft_request({name: value})
+
+
+def test_an_unknown_target_is_refused() -> None:
+    with pytest.raises(UsageError, match="TARGET=moon"):
+        choose_target({"TARGET": "moon"})
+
+
+def test_aws_is_refused_while_nothing_is_deployed() -> None:
+    with pytest.raises(UsageError, match="nothing is deployed from this working copy"):
+        choose_target({"TARGET": "aws"})
+
+
+def test_without_a_target_the_run_is_local_and_says_why() -> None:
+    assert choose_target({}) == ("local", "nothing is deployed from this working copy")
+
+
+# ----------------------------------------------------------------------------------------- payload
+
+
+@pytest.mark.parametrize("path", sorted(EVENTS.glob("published_*.json")), ids=lambda path: path.stem)
+def test_a_published_payload_is_accepted_with_the_local_bucket(path: Path) -> None:
+    draft = draft_request({"PAYLOAD": str(path)})
+
+    request, _ = contract.parse_request(draft.payload_for("redshift-local", "datasets/tiny/1MB/"))
+
+    assert (request.bucket, request.data_bucket) == ("redshift-local", None)
+    assert request.data_prefix == "datasets/tiny/1MB/"
+    assert any("was replaced by the local bucket" in note for note in draft.notes)
+
+
+def test_a_variable_overrides_the_payload_and_says_so(tmp_path: Path) -> None:
+    source = write_payload(tmp_path, bucket="b", world_size="2", batch_size=32)
+
+    draft = draft_request({"PAYLOAD": source, "WORLD": "8"})
+
+    assert (draft.request.world_size, draft.request.batch_size) == (8, 32)
+    assert f'`world_size` "2" of {source} was replaced by WORLD=8.' in draft.notes
+
+
+def test_the_prefix_of_the_payload_names_the_dataset(tmp_path: Path) -> None:
+    draft = draft_request({"PAYLOAD": write_payload(tmp_path, bucket="b", dataset_path="10MB")})
+
+    assert draft.dataset == "10MB"
+
+
+def test_dataset_overrides_the_prefix_of_the_payload_and_says_so(tmp_path: Path) -> None:
+    source = write_payload(tmp_path, bucket="b", data_prefix="100MB")
+
+    draft = draft_request({"PAYLOAD": source, "DATASET": "sdss"})
+
+    assert draft.dataset == "sdss"
+    assert f'`data_prefix` "100MB" of {source} was replaced by DATASET=sdss.' in draft.notes
+
+
+def test_without_payload_and_dataset_the_sample_is_read() -> None:
+    assert is_sample(draft_request({}).dataset)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "there is no such file"),
+        ("{", "is not JSON"),
+        ("[1]", "holds a list"),
+        ('{"bucket": "b", "wrld": 2}', "`wrld`"),
+        ('{"bucket": "b", "world_size": "abc"}', "world_size"),
+        ('{"bucket": "b", "data_prefix": ""}', "names no dataset"),
+        ('{"bucket": "b", "data_prefix": 7}', "names no dataset"),
+    ],
+)
+def test_a_payload_that_cannot_be_used_is_refused_by_name(content: str | None, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "payload.json"
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(UsageError) as refusal:
+        draft_request({"PAYLOAD": str(path)})
+
+    assert str(path) in str(refusal.value)
+    assert reason in str(refusal.value)
+
+
+def test_a_run_id_is_a_valid_execution_name() -> None:
+    run_id = make_run_id(datetime(2026, 11, 21, 23, 14, 55, tzinfo=UTC))
+
+    assert re.fullmatch(r"run-20261121T231455Z-[0-9a-f]{4}", run_id)
+
+
+# ----------------------------------------------------------------------------------------- dataset
+
+
+@pytest.mark.parametrize("name", ["sdss", "sdss/10MB", "sdss/10MB/", "datasets/sdss/10MB/"])
+def test_every_spelling_of_the_sample_is_known(name: str) -> None:
+    assert is_sample(name)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny/1MB", "tiny/1MB/", "datasets/tiny/1MB/"])
+def test_a_dataset_keeps_the_keys_it_has_in_a_deployment(name: str, tmp_path: Path) -> None:
+    make_dataset(tmp_path, "tiny/1MB")
+
+    assert find_dataset(name, asked="DATASET", root=tmp_path).prefix == "datasets/tiny/1MB/"
+
+
+def test_a_folder_anywhere_can_be_the_dataset(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "elsewhere", "mine")
+
+    found = find_dataset(str(folder), asked="DATASET", root=tmp_path)
+
+    assert (found.folder, found.prefix) == (folder, "datasets/mine/")
+
+
+def test_an_unknown_dataset_lists_what_is_there(tmp_path: Path) -> None:
+    make_dataset(tmp_path, "tiny/1MB")
+    make_dataset(tmp_path, "sdss/10MB")
+
+    with pytest.raises(UsageError, match=r"DATASET=big: .*Present: sdss/10MB, tiny/1MB\."):
+        find_dataset("big", asked="DATASET=big", root=tmp_path)
+
+
+def test_a_dataset_of_several_partitions_must_be_named_in_full(tmp_path: Path) -> None:
+    make_dataset(tmp_path, "tiny/1MB")
+    make_dataset(tmp_path, "tiny/25MB")
+
+    with pytest.raises(UsageError, match=r"1MB, 25MB"):
+        find_dataset("tiny", asked="DATASET=tiny", root=tmp_path)
+
+
+def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
+    make_dataset(tmp_path, "empty/1MB", shards=("notes.txt",))
+
+    with pytest.raises(UsageError, match="holds no shard"):
+        find_dataset("empty/1MB", asked="DATASET=empty/1MB", root=tmp_path)
+
+
+def test_another_account_is_no_local_dataset(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="TARGET=local"):
+        find_dataset("s3://bucket/prefix", asked="DATASET=s3://bucket/prefix", root=tmp_path)
+
+
+def test_a_file_limit_takes_the_first_shards_in_natural_order_and_the_card(tmp_path: Path) -> None:
+    make_dataset(tmp_path, "tiny/1MB", shards=("10.safetensors", "2.safetensors", "1.safetensors", "dataset.json"))
+
+    files = find_dataset("tiny", asked="DATASET", root=tmp_path).files(2)
+
+    assert [path.name for path in files] == ["1.safetensors", "2.safetensors", "dataset.json"]
