@@ -2,17 +2,12 @@
 
 import logging
 import time
-from collections.abc import Iterable
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from handlers import settings
 from handlers.storage import ObjectStore
-from inference import contract, metrics, summary
+from inference import contract, summary
 from inference.contract import RankFailure, RankTask, RunPlan, RunResult
-from inference.pipeline import Predictions
 
 logger = logging.getLogger(__name__)
 
@@ -26,16 +21,15 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     found = store.read_many(_keys(store, plan.run_prefix + "ranks/"))
     failed = store.read_many(_keys(store, plan.run_prefix + "failures/")).values()
     proof = summary.prove(tasks, found, [contract.decode(content, RankFailure) for content in failed])
-    predictions = store.read_many([record.predictions_key for record in proof.records])
     times = summary.RunTimes(
         started_at_s=plan.started_at_s,
         planned_at_s=plan.planned_at_s,
         mapped_at_s=mapped_at_s,
         summarized_at_s=time.time(),
     )
-    result = summary.summarize(plan, tasks, proof, _residuals(predictions.values()), times)
+    result = summary.summarize(plan, tasks, proof, times)
     keys = {name: plan.run_prefix + name for name in ("combined_data.json", "summary.json")}
-    store.write(keys["combined_data.json"], contract.encode(proof.records))
+    store.write(keys["combined_data.json"], summary.combine(proof.records))
     store.write(keys["summary.json"], contract.encode(result))
     logger.info("run summarized", extra={"run_id": plan.run_id, "num_records": len(proof.records)})
     # Raised after both objects are there: an incomplete run still shows what it has.
@@ -52,11 +46,3 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
 
 def _keys(store: ObjectStore, prefix: str) -> list[str]:
     return [info.key for info in store.list_objects(prefix)]
-
-
-def _residuals(contents: Iterable[bytes]) -> NDArray[np.float64]:
-    """Return dz of every labelled galaxy of a run, from its ranks' predictions."""
-    parts = [Predictions.from_npz(content) for content in contents]
-    if not parts:
-        return np.empty(0)
-    return np.concatenate([metrics.normalised_residuals(part.z_phot, part.z_spec) for part in parts])

@@ -390,7 +390,7 @@ PUBLISHED_RECORD_KEYS = {
 """Our field name to the published key; the other published keys are spelled as our fields are."""
 
 
-class RankRecord(Payload, frozen=True, kw_only=True, rename=PUBLISHED_RECORD_KEYS):
+class RankRecord(Payload, frozen=True, kw_only=True, omit_defaults=True, rename=PUBLISHED_RECORD_KEYS):
     """``ranks/<rank>.json``: what one rank did. The first block has the published keys with their published meaning."""
 
     total_cpu_time_s: float
@@ -508,6 +508,10 @@ class RankRecord(Payload, frozen=True, kw_only=True, rename=PUBLISHED_RECORD_KEY
 
     started_at_s: float
     """When the handler was entered [s since the epoch]."""
+
+    residuals: bytes = b""
+    """dz of the labelled galaxies, little-endian float32, base64 in JSON: the part of the accuracy that no sum holds
+    (a median), so that Summarize reads one object per rank. Left out of ``combined_data.json``."""
 
 
 # -------------------------------------------------------------------------------------- the result

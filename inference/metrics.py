@@ -47,6 +47,16 @@ def nmad(dz: Array) -> float:
     return float(1.48 * np.median(np.abs(dz - np.median(dz))))
 
 
+def pack_residuals(dz: Array) -> bytes:
+    """Return residuals as little-endian float32, whose rounding (6e-8 of dz) is far below any error of a redshift."""
+    return dz.astype("<f4").tobytes()
+
+
+def unpack_residuals(parts: Iterable[bytes]) -> Array:
+    """Return what `pack_residuals` packed, one part after the other, shape (M,), float64."""
+    return np.frombuffer(b"".join(parts), dtype="<f4").astype(np.float64)
+
+
 def accuracy_sums(z_phot: NDArray[np.floating], z_spec: NDArray[np.floating]) -> AccuracySums:
     """Sum what the accuracy of a set of galaxies is computed from; see `normalised_residuals` for the arguments."""
     phot, spec = _labelled(z_phot, z_spec)

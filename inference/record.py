@@ -122,4 +122,5 @@ def make_record(
         request_id=invocation.request_id,
         function_memory_mb=invocation.function_memory_mb,
         started_at_s=clock.started_at_s,
+        residuals=metrics.pack_residuals(metrics.normalised_residuals(predictions.z_phot, predictions.z_spec)),
     )

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from inference import metrics
+from inference import contract, metrics
 from inference.contract import (
     LostRank,
     Payload,
@@ -104,7 +102,6 @@ def summarize(
     plan: RunPlan,
     tasks: Sequence[RankTask],
     proof: Proof,
-    dz: NDArray[np.float64],
     times: RunTimes,
 ) -> RunSummary:
     """Merge the valid records of a run.
@@ -113,8 +110,6 @@ def summarize(
     ----------
     plan, tasks, proof
         What was planned and what was proved.
-    dz : array, shape (M,), float64
-        Normalised residuals of all labelled galaxies with a valid record, in any order.
     times : RunTimes
         Moments of the run.
     """
@@ -133,7 +128,10 @@ def summarize(
         lost_ranks=proof.lost,
         request=plan.request,
         notes=(*plan.notes, *proof.notes),
-        accuracy=metrics.accuracy(metrics.add_sums(record.accuracy for record in records), dz),
+        accuracy=metrics.accuracy(
+            metrics.add_sums(record.accuracy for record in records),
+            metrics.unpack_residuals(record.residuals for record in records),
+        ),
         throughput=Throughput(
             sum_of_rank_rates=sum(record.sample_persec for record in records),
             map_wall=num_samples / map_s,
@@ -156,6 +154,11 @@ def summarize(
         image_digests=_distinct(record.image_digest for record in records),
         code_versions=_distinct(record.code_version for record in records),
     )
+
+
+def combine(records: Iterable[RankRecord]) -> bytes:
+    """Return ``combined_data.json``: one record per rank, without the residuals that only merging needs."""
+    return contract.encode([msgspec.structs.replace(record, residuals=b"") for record in records])
 
 
 def refuse_incomplete(summary: RunSummary) -> None:

@@ -286,6 +286,19 @@ def test_a_missing_setting_is_named(s3: Any, monkeypatch: pytest.MonkeyPatch) ->
         plan()
 
 
+def test_merging_takes_one_request_per_rank(s3: Any) -> None:
+    upload(s3)
+    planned = plan(world_size=15)
+    infer_all(s3, planned)
+    store = settings.object_store(BUCKET)
+    store.start_counting()
+
+    summarize.handler(planned, None)
+
+    # Beside the records: the manifest, two listings with their ends, and two results.
+    assert len(store.request_times_s) == 15 + 7
+
+
 def test_listings_of_more_than_a_thousand_objects_are_read_to_the_end(s3: Any) -> None:
     for number in range(1001):
         put(s3, f"many/{number}", b"")

@@ -22,13 +22,6 @@ def records_of(tasks: list[RankTask]) -> dict[str, bytes]:
     return {task.record_key: contract.encode(make_record_for(task)) for task in tasks}
 
 
-def residuals_of(tasks: list[RankTask]) -> np.ndarray:
-    z_spec = [make_arrays(task.num_samples, seed=task.rank)["redshifts"] for task in tasks]
-    return np.concatenate(
-        [np.empty(0), *(metrics.normalised_residuals(z.astype(np.float32) + 0.01, z) for z in z_spec)]
-    )
-
-
 def test_every_record_present_is_a_complete_run() -> None:
     tasks = make_tasks(3)
 
@@ -101,7 +94,7 @@ def test_merged_accuracy_equals_that_of_all_galaxies_at_once() -> None:
     tasks = make_tasks(4)
     proof = summary.prove(tasks, records_of(tasks), [])
 
-    merged = summary.summarize(make_plan(12), tasks, proof, residuals_of(tasks), TIMES)
+    merged = summary.summarize(make_plan(12), tasks, proof, TIMES)
 
     z_spec = np.concatenate([make_arrays(3, seed=rank)["redshifts"] for rank in range(4)])
     whole = metrics.redshift_accuracy(z_spec.astype(np.float32) + 0.01, z_spec)
@@ -114,9 +107,7 @@ def test_the_three_throughputs_are_what_their_names_say() -> None:
     tasks = make_tasks(2)
     found = {task.record_key: contract.encode(make_record_for(task, sample_persec=100.0)) for task in tasks}
 
-    throughput = summary.summarize(
-        make_plan(6), tasks, summary.prove(tasks, found, []), residuals_of(tasks), TIMES
-    ).throughput
+    throughput = summary.summarize(make_plan(6), tasks, summary.prove(tasks, found, []), TIMES).throughput
 
     assert throughput.sum_of_rank_rates == 200.0
     assert throughput.map_wall == pytest.approx(6 / 4)
@@ -127,7 +118,7 @@ def lossy_summary(*, lost: int, world_size: int, tolerated: float) -> contract.R
     tasks = make_tasks(world_size)
     kept = tasks[lost:]
     plan = make_plan(3 * world_size, request=make_request(tolerated_failure_percentage=tolerated))
-    return summary.summarize(plan, tasks, summary.prove(tasks, records_of(kept), []), residuals_of(kept), TIMES)
+    return summary.summarize(plan, tasks, summary.prove(tasks, records_of(kept), []), TIMES)
 
 
 def test_a_lost_rank_beyond_the_tolerance_fails_the_run_by_name() -> None:
@@ -148,6 +139,13 @@ def test_a_message_about_many_lost_ranks_stays_short() -> None:
     with pytest.raises(IncompleteRunError, match="and 995 more") as caught:
         summary.refuse_incomplete(lossy_summary(lost=1000, world_size=1001, tolerated=0))
     assert len(str(caught.value)) < 2000
+
+
+def test_the_combined_records_leave_out_what_only_merging_needs() -> None:
+    record = make_record_for(make_task())
+
+    assert record.residuals
+    assert "residuals" not in json.loads(summary.combine([record]))[0]
 
 
 def test_a_run_without_any_record_still_has_a_summary() -> None:
