@@ -1,0 +1,166 @@
+"""`make run` as a user starts it, on a dataset that fits on a page."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.factories import make_shard_bytes
+
+ROWS_PER_SHARD = 20
+MARK = "REDSHIFT_TEST_MARK"
+
+
+def make_dataset(root: Path, *, bad_shard: int | None = None) -> None:
+    """Write ``datasets/tiny/1MB/`` with three shards; the bad one holds a pixel that is no number."""
+    folder = root / "datasets" / "tiny" / "1MB"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        images = np.zeros((ROWS_PER_SHARD, 5, 32, 32), np.float32)
+        images[7, 2, 3, 4] = np.nan if number == bad_shard else 1.0
+        (folder / f"{number}.safetensors").write_bytes(make_shard_bytes(ROWS_PER_SHARD, images=images))
+
+
+def environment(**variables: str) -> dict[str, str]:
+    ours = re.compile(r"MAKE|MFLAGS|WORLD|BATCH|DATASET|FILES|RESULT|PROFILE|PAYLOAD|TARGET|TOLERATE|ENGINE|COLUMNS")
+    inherited = {name: value for name, value in os.environ.items() if not ours.match(name)}
+    return inherited | {"DATASET": "tiny", **variables}
+
+
+def run(root: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.run"],
+        cwd=root,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def run_folder(root: Path) -> Path:
+    (folder,) = (root / "runs").iterdir()
+    return folder
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def marked_processes(mark: str) -> list[int]:
+    """Return the processes that inherited the mark in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_run_prints_its_result_and_leaves_its_folder(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+
+    done = run(tmp_path, WORLD="3", BATCH="8")
+
+    folder = run_folder(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{folder.name}: complete\n")
+    assert all(name in done.stdout for name in ("NMAD", "R²", "sum of rank rates", "Map wall", "end to end"))
+    ranks = {f"ranks/{rank:05d}.json" for rank in range(3)} | {f"predictions/{rank:05d}.npz" for rank in range(3)}
+    whole = {"request.json", "manifest.json", "combined_data.json", "summary.json", "logs/server.log", *ranks}
+    assert whole <= files(folder)
+    assert json.loads((folder / "summary.json").read_text())["num_samples"] == 3 * ROWS_PER_SHARD
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+
+
+def test_a_bad_shard_fails_the_run_by_name_and_keeps_the_other_ranks(tmp_path: Path) -> None:
+    make_dataset(tmp_path, bad_shard=1)
+
+    done = run(tmp_path, WORLD="3", COLUMNS="400")
+
+    folder = run_folder(tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"rank 1, datasets/tiny/1MB/1\.safetensors: ShardFormatError: \w+", done.stdout)
+    assert {"ranks/00000.json", "ranks/00002.json", "failures/00001.json", "summary.json"} <= files(folder)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_tolerated_loss_is_no_failure(tmp_path: Path) -> None:
+    make_dataset(tmp_path, bad_shard=1)
+
+    done = run(tmp_path, WORLD="3", TOLERATE="34")
+
+    assert done.returncode == 0, done.stderr
+    assert "incomplete, as tolerated (1 of 3 ranks lost)" in done.stdout
+
+
+def test_a_request_that_cannot_be_planned_says_why_without_json(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+
+    done = run(tmp_path, WORLD="1000")
+
+    assert done.returncode == 1
+    assert "PlanError: world_size 1000 is more than the 60 rows" in done.stdout
+    assert "errorMessage" not in done.stdout
+
+
+def test_a_published_payload_runs_and_says_what_was_replaced(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    payload = {"bucket_name": "cosmicai-data", "world_size": "2", "dataset_path": "10MB", "data_size": "1GB"}
+    (tmp_path / "payload.json").write_text(json.dumps(payload))
+
+    done = run(tmp_path, PAYLOAD="payload.json", RESULT="experiments/$7 a")
+
+    summary = json.loads((run_folder(tmp_path) / "summary.json").read_text())
+    assert done.returncode == 0, done.stderr
+    assert "`bucket_name`" in done.stdout
+    assert "`data_size` was ignored" in done.stdout
+    assert (summary["world_size"], summary["request"]["result_path"]) == (2, "experiments/$7 a/")
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("server.log", signal.SIGINT), ("request.json", signal.SIGTERM), ("infer-0.log", signal.SIGINT)],
+    ids=["local AWS starts", "execution starts", "ranks run"],
+)
+def test_an_interrupted_run_leaves_its_files_and_no_process(
+    moment: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    make_dataset(tmp_path)
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scripts.run"],
+        cwd=tmp_path,
+        env=environment(WORLD="3", **{MARK: mark}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: any(tmp_path.glob(f"runs/*/**/{moment}")), timeout_s=60)
+
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert f"lies in runs/{run_folder(tmp_path).name}/" in said
+    assert "Traceback" not in said
+    wait_until(lambda: not marked_processes(mark), timeout_s=10)
+
+
+def wait_until(condition: Callable[[], bool], *, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.02)
