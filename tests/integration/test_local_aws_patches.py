@@ -1,0 +1,319 @@
+"""Where moto 5.2.1 differs from AWS: one test for each correction in ``scripts/local_aws/patches.py``."""
+
+import contextlib
+import json
+import re
+import time
+import uuid
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.integration.conftest import LocalCloud, wait_until
+
+NOTHING = "arn:aws:lambda:us-east-1:123456789012:function:summarize"
+ECHO = "arn:aws:lambda:us-east-1:123456789012:function:infer"
+
+
+def unique(name: str) -> str:
+    return f"{name}-{uuid.uuid4().hex[:8]}"
+
+
+def task(function: str, payload: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    parameters = {"FunctionName": function, "Payload": payload}
+    return {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::lambda:invoke",
+        "Parameters": parameters,
+        "End": True,
+    } | fields
+
+
+def map_over(iteration: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    processor = {
+        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+        "StartAt": next(iter(iteration)),
+        "States": iteration,
+    }
+    return {"Type": "Map", "ItemProcessor": processor, "MaxConcurrency": 2, "ResultPath": None, "End": True} | fields
+
+
+FAIL_IF_TOLD = {
+    "Decide": {
+        "Type": "Choice",
+        "Choices": [{"Variable": "$.fails", "BooleanEquals": True, "Next": "Refuse"}],
+        "Default": "Accept",
+    },
+    "Refuse": {"Type": "Fail", "Error": "Told", "Cause": "to"},
+    "Accept": {"Type": "Pass", "End": True},
+}
+
+
+def manifest(num_ranks: int, **changes: Any) -> list[dict[str, Any]]:
+    return [
+        {"rank": rank, "run_id": "r", "bucket": "redshift-local", "failure_key": f"failures/{rank:05d}.json", **changes}
+        for rank in range(num_ranks)
+    ]
+
+
+def run_ours(cloud: LocalCloud, tasks: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run the repository's own state machine; return the execution and its Map Run."""
+    name = unique("run")
+    cloud.s3.put_object(Bucket="redshift-local", Key=f"{name}.json", Body=json.dumps(tasks))
+    request = {"bucket": "redshift-local", "manifest_key": f"{name}.json"}
+    execution = cloud.execute(cloud.deployment.state_machine_arn, name, request)
+    [run] = cloud.step_functions.list_map_runs(executionArn=execution["executionArn"])["mapRuns"]
+    return execution, cloud.step_functions.describe_map_run(mapRunArn=run["mapRunArn"])
+
+
+# ------------------------------------------------------------------------------------------------ executions
+
+
+def test_a_state_machine_runs_while_another_execution_of_it_runs(cloud: LocalCloud) -> None:
+    machine = cloud.state_machine(unique("nap"), {"Nap": task(ECHO, {"sleep": 0.5})})
+    arns = [cloud.step_functions.start_execution(stateMachineArn=machine, name=name)["executionArn"] for name in "ab"]
+
+    assert [cloud.wait(arn)["status"] for arn in arns] == ["SUCCEEDED", "SUCCEEDED"]
+
+
+def test_executions_without_a_name_are_two(cloud: LocalCloud) -> None:
+    machine = cloud.state_machine(unique("pass"), {"Pass": {"Type": "Pass", "End": True}})
+    arns = {cloud.step_functions.start_execution(stateMachineArn=machine)["executionArn"] for _ in range(2)}
+
+    assert len(arns) == 2
+
+
+def test_a_name_used_again_with_another_input_is_refused(cloud: LocalCloud) -> None:
+    machine = cloud.state_machine(unique("pass"), {"Pass": {"Type": "Pass", "End": True}})
+    cloud.execute(machine, "same", {"n": 1})
+
+    with pytest.raises(cloud.step_functions.exceptions.ExecutionAlreadyExists):
+        cloud.step_functions.start_execution(stateMachineArn=machine, name="same", input='{"n": 2}')
+
+
+def test_map_runs_can_be_listed_from_the_first_moment(cloud: LocalCloud) -> None:
+    machine = cloud.state_machine(unique("pass"), {"Pass": {"Type": "Pass", "End": True}})
+    for number in range(5):
+        arn = cloud.step_functions.start_execution(stateMachineArn=machine, name=f"e{number}")["executionArn"]
+        assert cloud.step_functions.list_map_runs(executionArn=arn)["mapRuns"] == []
+
+
+def test_times_are_written_as_aws_does(cloud: LocalCloud) -> None:
+    times = {"entered.$": "$$.State.EnteredTime", "started.$": "$$.Execution.StartTime"}
+    machine = cloud.state_machine(unique("times"), {"Times": {"Type": "Pass", "Parameters": times, "End": True}})
+
+    output = json.loads(cloud.execute(machine, "times", {})["output"])
+
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", output["entered"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", output["started"])
+
+
+# ------------------------------------------------------------------------------------------------ maps
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "num_failing", "status"),
+    [
+        ({}, 0, "SUCCEEDED"),
+        ({}, 1, "FAILED"),
+        ({"ToleratedFailureCount": 2}, 2, "SUCCEEDED"),
+        ({"ToleratedFailureCount": 2}, 3, "FAILED"),
+        ({"ToleratedFailurePercentage": 25.0}, 2, "SUCCEEDED"),
+        ({"ToleratedFailurePercentage": 25.0}, 3, "FAILED"),
+        ({"ToleratedFailurePercentage": 100.0}, 8, "SUCCEEDED"),
+    ],
+)
+def test_a_map_fails_when_more_iterations_fail_than_it_tolerates(
+    cloud: LocalCloud, tolerance: dict[str, float], num_failing: int, status: str
+) -> None:
+    machine = cloud.state_machine(unique("map"), {"Map": map_over(FAIL_IF_TOLD, **tolerance)})
+
+    execution = cloud.execute(machine, "map", [{"fails": rank < num_failing} for rank in range(8)])
+
+    assert execution["status"] == status
+    assert execution.get("error") == (None if status == "SUCCEEDED" else "States.ExceedToleratedFailureThreshold")
+
+
+def test_a_map_that_failed_can_be_caught_by_its_name(cloud: LocalCloud) -> None:
+    catch = [{"ErrorEquals": ["States.ExceedToleratedFailureThreshold"], "Next": "Caught"}]
+    states = {"Map": map_over(FAIL_IF_TOLD, Catch=catch), "Caught": {"Type": "Pass", "Result": 1, "End": True}}
+
+    assert cloud.execute(cloud.state_machine(unique("catch"), states), "c", [{"fails": True}])["output"] == "1"
+
+
+def test_one_thread_runs_more_iterations_than_python_recurses(cloud: LocalCloud) -> None:
+    accept = {"Accept": {"Type": "Pass", "Result": 1, "End": True}}
+    machine = cloud.state_machine(unique("deep"), {"Map": map_over(accept, MaxConcurrency=1)})
+
+    assert cloud.execute(machine, "deep", [{}] * 1200)["status"] == "SUCCEEDED"
+
+
+def test_an_empty_map_succeeds(cloud: LocalCloud) -> None:
+    accept = {"Accept": {"Type": "Pass", "End": True}}
+
+    assert (
+        cloud.execute(cloud.state_machine(unique("empty"), {"Map": map_over(accept)}), "e", [])["status"] == "SUCCEEDED"
+    )
+
+
+def test_a_map_run_tells_how_many_items_wait_run_and_ended(cloud: LocalCloud) -> None:
+    machine = cloud.state_machine(unique("count"), {"Map": map_over({"Nap": task(ECHO, {"sleep": 0.3})})})
+    arn = cloud.step_functions.start_execution(stateMachineArn=machine, name="n", input=json.dumps([{}] * 6))[
+        "executionArn"
+    ]
+    seen: list[dict[str, int]] = []
+
+    def counts() -> dict[str, int]:
+        runs = cloud.step_functions.list_map_runs(executionArn=arn)["mapRuns"]
+        return cloud.step_functions.describe_map_run(mapRunArn=runs[0]["mapRunArn"])["itemCounts"] if runs else {}
+
+    def ended() -> bool:
+        seen.append(counts())
+        return seen[-1].get("succeeded") == 6
+
+    wait_until(ended)
+    assert any(count.get("running") == 2 and count["pending"] > 0 and count["total"] == 6 for count in seen)
+    assert max(count.get("running", 0) for count in seen) == 2
+
+
+# ------------------------------------------------------------------------------------------------ our state machine
+
+
+def test_our_state_machine_runs_over_200_ranks(cloud: LocalCloud) -> None:
+    execution, run = run_ours(cloud, manifest(200))
+
+    assert execution["status"] == "SUCCEEDED"
+    assert run["status"] == "SUCCEEDED"
+    assert (run["itemCounts"]["succeeded"], run["itemCounts"]["total"]) == (200, 200)
+
+
+def test_a_lost_rank_is_noted_by_the_state_machine(cloud: LocalCloud, failing_infer: None) -> None:
+    tasks = manifest(3)
+    tasks[1]["raise"] = "no galaxies here"
+
+    execution, run = run_ours(cloud, tasks)
+
+    note = json.loads(cloud.s3.get_object(Bucket="redshift-local", Key="failures/00001.json")["Body"].read())
+    assert execution["status"] == "SUCCEEDED"
+    assert run["itemCounts"]["failed"] == 1
+    assert (note["run_id"], note["rank"], note["error"]) == ("r", 1, "TaskRefusedError")
+    assert json.loads(note["cause"])["errorMessage"] == "no galaxies here"
+
+
+@pytest.fixture
+def failing_infer(cloud: LocalCloud) -> Any:
+    """Let the Infer function fail where its task says so."""
+    command = "tests.integration.functions.nothing.handler"
+    cloud.functions.update_function_configuration(FunctionName="infer", ImageConfig={"Command": [command]})
+    yield
+    command = "tests.integration.functions.echo.handler"
+    cloud.functions.update_function_configuration(FunctionName="infer", ImageConfig={"Command": [command]})
+
+
+def test_a_retry_says_which_attempt_it_is(cloud: LocalCloud) -> None:
+    """The function refuses the first two attempts of its task and returns the third."""
+    parameters = {"FunctionName": "stubborn", "Payload": {"attempt.$": "$$.State.RetryCount"}}
+    retry = [{"ErrorEquals": ["TooEarlyError"], "IntervalSeconds": 1, "BackoffRate": 1.0, "MaxAttempts": 3}]
+    retry[0] |= {"MaxDelaySeconds": 2, "JitterStrategy": "FULL"}
+    cloud.functions.create_function(
+        FunctionName="stubborn",
+        Role="arn:aws:iam::123456789012:role/redshift-local",
+        PackageType="Image",
+        Code={"ImageUri": "any"},
+        ImageConfig={"Command": ["tests.integration.functions.stubborn.handler"]},
+    )
+    state = task("stubborn", {}, Parameters=parameters, Retry=retry, OutputPath="$.Payload")
+
+    execution = cloud.execute(cloud.state_machine(unique("retry"), {"Try": state}), "r", {})
+
+    assert json.loads(execution["output"]) == {"attempt": 2}
+
+
+@pytest.mark.parametrize(
+    ("event", "error"), [({"sleep": 30}, "Sandbox.Timedout"), ({"kill": True}, "Runtime.ExitError")]
+)
+def test_lambdas_own_errors_keep_their_names(cloud: LocalCloud, event: dict[str, Any], error: str) -> None:
+    catch = [{"ErrorEquals": [error], "Next": "Caught"}]
+    states = {"Try": task(ECHO, event, Catch=catch), "Caught": {"Type": "Pass", "End": True}}
+
+    execution = cloud.execute(cloud.state_machine(unique("catch"), states), "c", {})
+
+    assert json.loads(execution["output"])["Error"] == error
+
+
+def test_a_function_that_does_not_exist_has_lambdas_error(cloud: LocalCloud) -> None:
+    machine = cloud.state_machine(unique("none"), {"Try": task("nobody", {})})
+
+    assert cloud.execute(machine, "n", {})["error"] == "Lambda.ResourceNotFoundException"
+
+
+# ------------------------------------------------------------------------------------------------ the rest
+
+
+def test_a_bucket_policy_that_denies_plain_http_denies_nothing_here(cloud: LocalCloud) -> None:
+    cloud.s3.create_bucket(Bucket="tls-only")
+    condition = {"Bool": {"aws:SecureTransport": "false"}}
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": ["arn:aws:s3:::tls-only/*"]}
+    policy = {"Version": "2012-10-17", "Statement": [deny | {"Condition": condition}]}
+    cloud.s3.put_bucket_policy(Bucket="tls-only", Policy=json.dumps(policy))
+
+    cloud.s3.put_object(Bucket="tls-only", Key="k", Body=b"x")
+
+    assert cloud.s3.get_object(Bucket="tls-only", Key="k")["Body"].read() == b"x"
+
+
+def test_the_command_of_a_function_can_be_changed(cloud: LocalCloud, failing_infer: None) -> None:
+    configuration = cloud.functions.get_function_configuration(FunctionName="infer")
+
+    command = configuration["ImageConfigResponse"]["ImageConfig"]["Command"]
+    assert command == ["tests.integration.functions.nothing.handler"]
+
+
+@pytest.mark.parametrize(("definition", "result"), [('{"StartAt": "A", "States": {}', "FAIL"), ("ours", "OK")])
+def test_a_definition_can_be_validated(cloud: LocalCloud, definition: str, result: str) -> None:
+    if definition == "ours":
+        machine = cloud.deployment.state_machine_arn
+        definition = cloud.step_functions.describe_state_machine(stateMachineArn=machine)["definition"]
+
+    answer = cloud.step_functions.validate_state_machine_definition(definition=definition)
+
+    assert answer["result"] == result
+    assert bool(answer["diagnostics"]) == (result == "FAIL")
+
+
+def test_versions_can_be_listed(cloud: LocalCloud) -> None:
+    machine = cloud.deployment.state_machine_arn
+
+    assert cloud.step_functions.list_state_machine_versions(stateMachineArn=machine)["stateMachineVersions"] == []
+
+
+@pytest.mark.parametrize(("service", "call"), [("batch", "describe_job_queues"), ("ec2", "describe_vpcs")])
+def test_services_left_out_at_start_answer_when_called(cloud: LocalCloud, service: str, call: str) -> None:
+    with contextlib.closing(boto3.client(service, **cloud.aws.credentials)) as client:
+        assert getattr(client, call)()["ResponseMetadata"]["HTTPStatusCode"] == 200
+
+
+def test_finished_executions_leave_little_memory(cloud: LocalCloud) -> None:
+    def resident_mb() -> int:
+        with open(f"/proc/{cloud.aws.pid}/status") as file:
+            return int(file.read().split("VmRSS:")[1].split()[0]) // 1024
+
+    accept = {"Accept": {"Type": "Pass", "Result": {}, "End": True}}
+    machine = cloud.state_machine(unique("memory"), {"Map": map_over(accept)})
+    cloud.execute(machine, "warm", [{"fill": "x" * 1000}] * 300)
+    before = resident_mb()
+    cloud.execute(machine, "measured", [{"fill": "x" * 1000}] * 1000)
+
+    assert resident_mb() - before < 40
+
+
+def test_an_empty_rank_takes_less_time_than_moto_alone(cloud: LocalCloud) -> None:
+    """21 ms unpatched on an idle machine, 5 ms patched; the limit leaves room for a busy one."""
+    machine = cloud.state_machine(unique("speed"), {"Map": map_over({"Nothing": task(NOTHING, {}, ResultSelector={})})})
+    cloud.execute(machine, "warm", [{}] * 4)
+    began = time.monotonic()
+
+    cloud.execute(machine, "measured", [{}] * 200)
+
+    assert (time.monotonic() - began) / 200 < 0.021

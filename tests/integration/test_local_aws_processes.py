@@ -1,0 +1,172 @@
+"""Nothing is left running, whatever ends the local AWS, and nothing listens beyond this machine."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+
+from scripts.local_aws import rie
+from scripts.local_aws.deploy import deploy
+from scripts.local_aws.server import LocalAws, LocalAwsError
+from tests.integration.conftest import ECHO, is_running, stage, wait_until
+
+KEEP_SERVING = f"""
+import json, time, boto3
+from scripts.local_aws.server import LocalAws
+from scripts.local_aws.deploy import deploy
+from tests.integration.conftest import stage
+with LocalAws(workers=1) as aws:
+    names = ("initialize", "infer", "summarize")
+    deploy(aws, stages={{name: stage("{ECHO}", timeout_s=60) for name in names}})
+    answer = boto3.client("lambda", **aws.credentials).invoke(FunctionName="infer", Payload=b"{{}}")
+    print(json.dumps([aws.pid, json.load(answer["Payload"])["pid"]]), flush=True)
+    time.sleep(120)
+"""
+
+
+def started_by(pid: int) -> set[int]:
+    """Return a process and all below it."""
+    found = {pid}
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+            for child in children.read_text().split():
+                found |= started_by(int(child))
+    return found
+
+
+def none_runs(pids: set[int]) -> bool:
+    return not any(is_running(pid) for pid in pids)
+
+
+class Serving:
+    """A server with one worker."""
+
+    def __init__(self, log_dir: Path) -> None:
+        self.aws = LocalAws(log_dir=log_dir, workers=1)
+        self.aws.__enter__()
+        deploy(self.aws, stages={name: stage(ECHO, timeout_s=60) for name in ("initialize", "infer", "summarize")})
+        self.functions = boto3.client("lambda", **self.aws.credentials)
+        self.runtime_pid = self.invoke()
+        # The server, its guardian, the emulator and the runtime.
+        self.processes = started_by(self.aws.pid)
+
+    def invoke(self) -> int:
+        """Return the pid of the runtime that answered."""
+        return int(json.load(self.functions.invoke(FunctionName="infer", Payload=b"{}")["Payload"])["pid"])
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Serving]:
+    serving = Serving(tmp_path)
+    yield serving
+    serving.aws.stop()
+
+
+def test_a_server_with_one_worker_is_four_processes(serving: Serving) -> None:
+    assert len(serving.processes) == 4
+
+
+def test_the_context_manager_ends_everything(serving: Serving) -> None:
+    serving.aws.__exit__(None, None, None)
+
+    assert none_runs(serving.processes)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_to_the_server_ends_everything(serving: Serving, number: signal.Signals) -> None:
+    os.kill(serving.aws.pid, number)
+
+    wait_until(lambda: none_runs(serving.processes), timeout_s=10)
+
+
+def test_a_kill_in_the_middle_of_an_invocation_ends_everything(serving: Serving) -> None:
+    serving.functions.invoke(FunctionName="summarize", InvocationType="Event", Payload=b'{"sleep": 60}')
+    # Its emulator may run and its runtime not yet: the moment that is easiest to forget.
+    wait_until(lambda: len(started_by(serving.aws.pid)) >= 5)
+    processes = started_by(serving.aws.pid)
+
+    os.kill(serving.aws.pid, signal.SIGKILL)
+
+    wait_until(lambda: none_runs(processes), timeout_s=10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_the_end_of_the_parent_ends_everything(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", KEEP_SERVING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
+        assert parent.stdout is not None
+        json.loads(parent.stdout.readline())
+        processes = started_by(parent.pid)
+
+        parent.send_signal(number)
+
+        wait_until(lambda: parent.poll() is not None and none_runs(processes), timeout_s=10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_make_emulate_prints_what_to_export_and_ends_with_a_signal(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "scripts.emulate", "--log-dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as emulate:
+        assert emulate.stdout is not None
+        endpoint = emulate.stdout.readline().strip().removeprefix("export AWS_ENDPOINT_URL=")
+        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
+        with contextlib.closing(boto3.client("s3", endpoint_url=endpoint, **keys)) as s3:
+            assert s3.list_buckets()["Buckets"] == []
+        processes = started_by(emulate.pid)
+
+        emulate.send_signal(number)
+
+        assert emulate.wait(timeout=10) == 0
+        assert none_runs(processes)
+
+
+def test_a_worker_outlives_the_request_that_started_it(serving: Serving) -> None:
+    assert {serving.invoke() for _ in range(5)} == {serving.runtime_pid}
+
+
+def test_nothing_listens_on_another_address(serving: Serving) -> None:
+    sockets = {inode for pid in serving.processes for inode in sockets_of(pid)}
+    tables = [Path(f"/proc/net/{table}").read_text().splitlines()[1:] for table in ("tcp", "tcp6")]
+    listening = [line.split() for table in tables for line in table if line.split()[3] == "0A"]
+
+    assert {fields[1].split(":")[0] for fields in listening if fields[9] in sockets} == {"0100007F"}
+
+
+def sockets_of(pid: int) -> set[str]:
+    """Return the inodes of a process's sockets."""
+    found: set[str] = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            found |= {os.readlink(link)[8:-1]} if os.readlink(link).startswith("socket:") else set()
+    return found
+
+
+def test_the_server_starts_in_under_5_seconds(tmp_path: Path) -> None:
+    rie.emulator()
+    began = time.monotonic()
+    with LocalAws(log_dir=tmp_path) as aws:
+        seconds = time.monotonic() - began
+
+    assert aws.endpoint_url.startswith("http://127.0.0.1:")
+    assert seconds < 5
+
+
+def test_two_servers_run_at_once(tmp_path: Path) -> None:
+    with LocalAws(log_dir=tmp_path / "a") as one, LocalAws(log_dir=tmp_path / "b") as other:
+        boto3.client("s3", **one.credentials).create_bucket(Bucket="only-here")
+
+        assert boto3.client("s3", **other.credentials).list_buckets()["Buckets"] == []
+
+
+def test_a_port_that_is_taken_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(LocalAwsError, match="in use"):
+        LocalAws(log_dir=tmp_path, port=taken.getsockname()[1]).__enter__()
