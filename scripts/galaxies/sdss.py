@@ -65,10 +65,10 @@ def load_sources() -> SourceCatalog:
     SourceCatalogError
         If kcorrect 5.1.9 is not installed or its file has changed.
     """
-    content = _catalog_path().read_bytes()
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        raise SourceCatalogError(f"{_catalog_path()} is not the file of kcorrect 5.1.9. Install that version again.")
-    with fits.open(_catalog_path()) as file:
+    path = kcorrect_data("test", "gst_tests_small.fits")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
+        raise SourceCatalogError(f"{path} is not the file of kcorrect 5.1.9. Install that version again.")
+    with fits.open(path) as file:
         table = file[1].data
         columns = {name: np.asarray(table[name], dtype=np.float64) for name in _COLUMNS}
     digests = [_position_digest(*position) for position in zip(columns["RA"], columns["DEC"], strict=True)]
@@ -92,11 +92,18 @@ def load_sources() -> SourceCatalog:
 _COLUMNS = ("RA", "DEC", "MODELFLUX", "MODELFLUX_IVAR", "PETROFLUX", "EXTINCTION", "Z")
 
 
-def _catalog_path() -> Path:
-    spec = find_spec("kcorrect")  # finds the package without running it: importing it takes seconds
+def kcorrect_data(*parts: str) -> Path:
+    """Locate a data file of the kcorrect package without running it: importing it takes seconds.
+
+    Raises
+    ------
+    SourceCatalogError
+        If the package is not installed.
+    """
+    spec = find_spec("kcorrect")
     if spec is None or not spec.submodule_search_locations:
-        raise SourceCatalogError("kcorrect 5.1.9, whose real galaxies are used here, is not installed.")
-    return Path(spec.submodule_search_locations[0]) / "data" / "test" / "gst_tests_small.fits"
+        raise SourceCatalogError("kcorrect 5.1.9, whose real galaxies and templates are used here, is not installed.")
+    return Path(spec.submodule_search_locations[0]).joinpath("data", *parts)
 
 
 def _position_digest(ra_deg: float, dec_deg: float) -> bytes:

@@ -1,17 +1,22 @@
-"""Spectral energy distributions by kcorrect: what a galaxy's fluxes would be at another redshift."""
+"""Spectral energy distributions with kcorrect's templates: what a galaxy's fluxes would be at another redshift."""
 
-import gc
-import warnings
 from functools import cache
 
 import numpy as np
+from astropy.io import fits  # type: ignore[import-untyped]  # astropy ships no types
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+
+from scripts.galaxies.photometry import NANOMAGGY
+from scripts.galaxies.sdss import kcorrect_data
 
 MAX_REDSHIFT = 0.8
 NUM_REDSHIFTS = 401
 
-_NANOMAGGY = 1e-9
+AB_FLUX_DENSITY = 3.631e-20
+"""Of magnitude 0 [erg/s/cm2/Hz]."""
+SPEED_OF_LIGHT_ANGSTROM_S = 2.99792458e18
+WAVELENGTH_STEP_ANGSTROM = 2.5
 
 
 def fit(z: NDArray[np.float64], flux: NDArray[np.float64], flux_error: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -37,7 +42,9 @@ def fit(z: NDArray[np.float64], flux: NDArray[np.float64], flux_error: NDArray[n
     # The solver stalls on columns of very different size; it gets columns of unit length.
     lengths = np.linalg.norm(models, axis=1)
     problems = zip(models / lengths[:, None, :], flux / flux_error, strict=True)
-    return np.array([nnls(model, target, maxiter=200)[0] for model, target in problems]) / lengths
+    coefficients: NDArray[np.float64] = np.array([nnls(*problem, maxiter=200)[0] for problem in problems])
+    coefficients /= lengths
+    return coefficients
 
 
 def fluxes(z: NDArray[np.float64], coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -70,15 +77,36 @@ def _template_fluxes_at(z: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @cache
 def _template_fluxes() -> NDArray[np.float64]:
-    """Project kcorrect's templates onto the SDSS bands on a grid of redshifts: (401, 5 bands, 5 templates)."""
-    from kcorrect.kcorrect import Kcorrect  # imported here: it takes seconds, and real galaxies do without it
+    """Project kcorrect's templates onto the SDSS bands on a grid of redshifts: (401, 5 bands, 5 templates).
 
-    with warnings.catch_warnings():
-        # kcorrect 5.1.9 leaves its template file open; collecting it here keeps the warning from appearing later.
-        warnings.simplefilter("ignore", ResourceWarning)
-        responses = [f"sdss_{band}0" for band in "ugriz"]
-        projector = Kcorrect(responses=responses, redshift_range=[0.0, MAX_REDSHIFT], nredshift=NUM_REDSHIFTS)
-        table = np.array(projector.Amatrix.y, dtype=np.float64) / _NANOMAGGY
-        del projector
-        gc.collect()
-    return table
+    The package itself would take seconds to start and to do the same.
+    """
+    with fits.open(kcorrect_data("templates", "kcorrect-default-v4.fits")) as file:
+        table = file["FLUX"].data[0]
+        wavelength, templates = np.array(table["wave"], dtype=float), np.array(table["flux"], dtype=float)
+    redshifts = np.linspace(0, MAX_REDSHIFT, NUM_REDSHIFTS)
+    return np.stack([_through_band(band, wavelength, templates, redshifts) for band in "ugriz"], axis=1)
+
+
+def _through_band(
+    band: str, wavelength: NDArray[np.float64], templates: NDArray[np.float64], redshifts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Integrate redshifted templates [erg/s/cm2/A] over one SDSS band [nanomaggy]: (num redshifts, num templates).
+
+    References
+    ----------
+    Hogg et al. 2002, arXiv:astro-ph/0210394, for fluxes counted in photons.
+    """
+    lines = kcorrect_data("responses", f"sdss_{band}0.dat").read_text().splitlines()
+    head, *rows = (line.replace("|", " ").split() for line in lines if not line.startswith("#"))
+    # `pass` is the column seen through 1.3 airmasses, to which SDSS magnitudes are calibrated.
+    columns = head.index("lambda"), head.index("pass")
+    node, transmission = np.array([[row[column] for column in columns] for row in rows], dtype=float).T
+    observed = np.arange(node[0], node[-1], WAVELENGTH_STEP_ANGSTROM)
+    weight = observed * np.interp(observed, node, transmission)
+    rest = observed / (1 + redshifts[:, None])
+    density = np.stack([np.interp(rest, wavelength, template) for template in templates], axis=2)  # (Z, W, T)
+    zero_point = weight @ (AB_FLUX_DENSITY * SPEED_OF_LIGHT_ANGSTROM_S / observed**2)
+    flux: NDArray[np.float64] = np.einsum("w,zwt->zt", weight, density)
+    flux /= (1 + redshifts[:, None]) * zero_point * NANOMAGGY
+    return flux
