@@ -1,0 +1,1 @@
+"""The steps that turn galaxies into the weights of the redshift network."""

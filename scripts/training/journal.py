@@ -1,0 +1,101 @@
+"""What a training run leaves behind while it runs: progress, a loss log, and checkpoints to go on from."""
+
+import csv
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scripts.training.recipe import Recipe
+
+
+class Journal:
+    """Log and checkpoints of one training run.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds `log.csv`, `seconds.csv` and one checkpoint per stage.
+    recipe : Recipe
+        Checkpoints of another recipe are ignored.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._recipe = asdict(recipe)
+        self._started = time.monotonic()
+
+    def stage(self, name: str, num_steps: int, *, done: int = 0) -> Callable[[float], None]:
+        """Begin a stage; call the result with the loss after every step."""
+        started, step, average = time.monotonic(), done, 0.0
+
+        def after_step(loss: float) -> None:
+            nonlocal step, average
+            step += 1
+            average = loss if step == done + 1 else 0.98 * average + 0.02 * loss
+            if step % 20 == 0 or step == num_steps:
+                elapsed = time.monotonic() - started
+                eta = elapsed / (step - done) * (num_steps - step)
+                self.say(f"{name} {step}/{num_steps}  loss {average:.5f}  {elapsed:.0f} s, {eta:.0f} s to go")
+                self.log(name, step, average)
+
+        return after_step
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Append the wall time of a phase to `seconds.csv`."""
+        started = time.monotonic()
+        yield
+        with (self.folder / "seconds.csv").open("a", newline="") as file:
+            csv.writer(file).writerow([phase, f"{time.monotonic() - started:.1f}"])
+
+    def seconds(self) -> list[tuple[str, float]]:
+        """Sum the wall time of each phase over all attempts, in order of appearance."""
+        totals: dict[str, float] = {}
+        path = self.folder / "seconds.csv"
+        for phase, seconds in csv.reader(path.read_text().splitlines()) if path.exists() else ():
+            totals[phase] = totals.get(phase, 0.0) + float(seconds)
+        return list(totals.items())
+
+    def say(self, text: str) -> None:
+        """Tell how training goes, on stderr."""
+        print(f"[{time.monotonic() - self._started:6.0f} s] {text}", file=sys.stderr, flush=True)
+
+    def log(self, stage: str, step: int, loss: float, **values: float) -> None:
+        """Append one line to `log.csv`."""
+        path = self.folder / "log.csv"
+        is_new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if is_new:
+                writer.writerow(["seconds", "stage", "step", "loss", "values"])
+            told = " ".join(f"{name}={value:.6g}" for name, value in values.items())
+            writer.writerow([f"{time.monotonic() - self._started:.1f}", stage, step, f"{loss:.6g}", told])
+
+    def checkpoint(self, stage: str, progress: int, **parts: Any) -> None:
+        """Keep the state of a stage; written beside and renamed, so that a kill leaves the previous one whole."""
+        path = self._path(stage)
+        state = {name: part.state_dict() for name, part in parts.items()}
+        torch.save({"recipe": self._recipe, "progress": progress, "state": state}, path.with_suffix(".partial"))
+        path.with_suffix(".partial").replace(path)
+
+    def resume(self, stage: str, **parts: Any) -> int:
+        """Load the last checkpoint of a stage into its parts and return its progress, or 0 if there is none."""
+        if not self._path(stage).exists():
+            return 0
+        kept = torch.load(self._path(stage), weights_only=True)
+        if kept["recipe"] != self._recipe:
+            return 0
+        for name, part in parts.items():
+            part.load_state_dict(kept["state"][name])
+        self.say(f"{stage}: going on from checkpoint {kept['progress']}")
+        return int(kept["progress"])
+
+    def _path(self, stage: str) -> Path:
+        return self.folder / f"{stage}.pt"

@@ -1,0 +1,118 @@
+"""The model card that lies beside the weights: what they are, how good, and what they must not be used for."""
+
+from pathlib import Path
+
+from scripts.training.recipe import Recipe
+from scripts.training.report import TABLE_HEAD, Measurement
+
+
+def model_card(
+    recipe: Recipe, measurements: list[Measurement], seconds: list[tuple[str, float]], *, path: Path, sha256: str
+) -> str:
+    """Write the model card of a trained model.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        How it was trained.
+    measurements : list of Measurement
+        How good it is.
+    seconds : list of (str, float)
+        Wall time of each phase.
+    path : Path
+        The weights file.
+    sha256 : str
+        Its checksum.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    return _CARD.format(
+        size_mib=path.stat().st_size / 2**20,
+        sha256=sha256,
+        table="\n".join([TABLE_HEAD, *(measurement.table_row() for measurement in measurements)]),
+        recipe=recipe,
+        warm_up=recipe.pretrain_warmup_steps,
+        phases=", ".join(f"{phase} {value:.0f} s" for phase, value in seconds),
+        minutes=sum(value for _, value in seconds) / 60,
+    )
+
+
+_CARD = """# Model card: astromae.safetensors
+
+AstroMAE (Fathkouhi & Fox 2024, arXiv:2409.01825), 15,902,889 parameters, predicts the redshift of a galaxy from a
+five-band 32 by 32 pixel cutout [nanomaggy / pixel] and five extinction-corrected magnitudes [mag] in u, g, r, i, z.
+These are not the published weights. They were trained from nothing by `make train` of this repository.
+
+File: {size_mib:.1f} MiB, parameters in float16, scalings and batch-norm statistics in float32, sha256
+`{sha256}`.
+
+## What it was trained on
+
+- **Real galaxies**: the 10,000 SDSS galaxies in kcorrect 5.1.9 (`kcorrect/data/test/gst_tests_small.fits`; redshift
+  .010-.583, median .099), cleaned to 9,934 (`scripts/galaxies/sdss.py` lists the rules). A hash of the position splits
+  them: 70 % for training, of which a tenth only chooses the best step; 30 % (3,033) are held out and are the sample
+  dataset.
+- **Simulated galaxies**: {recipe.num_synthetic:,} made from the spectral energy distributions of the training galaxies
+  alone, moved in redshift as a magnitude-limited sample (r < 17.77, uniform in comoving volume) with 15 % luminous red
+  galaxies at z .25-.55. The sizes of {recipe.informative_share:.0%} of them follow from luminosity, colour, distance;
+  those of the others say nothing about redshift.
+- **All images are rendered**, those of real galaxies too: a de Vaucouleurs bulge and an exponential disc, a
+  double-Gaussian point-spread function (1.4 arcsec), SDSS pixels and noise. For a real galaxy, light and shape come
+  from its measured model and Petrosian fluxes and from chance, never from its redshift: shuffling the redshifts gives
+  the same pixels (a unit test does it).
+
+## How it was trained
+
+Masked-autoencoder pretraining of the transformer ({recipe.mask_ratio:.0%} of the patches hidden, decoder 96 x 2,
+{recipe.pretrain_epochs} epochs over {recipe.renderings} renderings of each real galaxy and the simulated ones, batch
+{recipe.pretrain_batch}, AdamW {recipe.pretrain_learning_rate}, warm-up {warm_up} steps, cosine). Then the
+transformer stays frozen: {recipe.head_steps} steps of its head, magnitudes and final layers (batch
+{recipe.head_batch}, AdamW {recipe.head_learning_rate}), and {recipe.joint_steps} steps with the inception branch too
+(batch {recipe.joint_batch}, AdamW {recipe.joint_learning_rate}). Loss: smooth absolute error of dz. Half of each batch
+is real. Averaged weights; the best of them on the selection galaxies. Seed {recipe.seed}.
+
+Wall time on two shared x86 cores with bfloat16 units, one thread: {minutes:.0f} minutes ({phases}).
+
+## How good it is
+
+dz = (z_phot - z_spec) / (1 + z_spec); NMAD = 1.48 median |dz - median dz|; the intervals resample the galaxies.
+R² depends on the spread of redshifts, std(z): compare it only between rows of the same sample.
+Nothing was tuned on these rows.
+
+{table}
+
+"Magnitudes only" is the same network without its images, trained with the same rows. "Other plausible structure" draws
+the unknown sizes of the real galaxies anew.
+
+The weights and numbers published by Staylor et al. 2025 belong to another task (659,857 real cutouts, std(z) .108) and
+cannot be compared with these.
+
+## What it must not be used for
+
+- Science on real SDSS cutouts: it has never seen one. Rendered images have no neighbours, spiral arms, correlated
+  noise or saturated stars; bulge and disc differ in colour by a fixed amount; sizes come from a law, not from the sky.
+- Galaxies at z > .25: the row above shows how little it knows there. Nor anything fainter than the training galaxies,
+  stars, quasars, or other surveys' filters.
+- Rows with broken photometry: there is no out-of-domain flag and no uncertainty.
+
+## Licences and credits
+
+Weights: Apache-2.0, like the code. Source data: SDSS (public domain), distributed with kcorrect (BSD-3-Clause,
+Blanton & Roweis 2007). Size and axis-ratio laws: numbers fitted to CurtinIDS/cic-ml-workshop (CC-BY-4.0), which draws
+on Galaxy Zoo (Lintott et al. 2008, 2011) and SDSS.
+
+Funding for SDSS-III has been provided by the Alfred P. Sloan Foundation, the Participating Institutions, the National
+Science Foundation, and the U.S. Department of Energy Office of Science. The SDSS-III web site is http://www.sdss3.org/.
+SDSS-III is managed by the Astrophysical Research Consortium for the Participating Institutions of the SDSS-III
+Collaboration including the University of Arizona, the Brazilian Participation Group, Brookhaven National Laboratory,
+Carnegie Mellon University, University of Florida, the French Participation Group, the German Participation Group,
+Harvard University, the Instituto de Astrofisica de Canarias, the Michigan State/Notre Dame/JINA Participation Group,
+Johns Hopkins University, Lawrence Berkeley National Laboratory, Max Planck Institute for Astrophysics, Max Planck
+Institute for Extraterrestrial Physics, New Mexico State University, New York University, Ohio State University,
+Pennsylvania State University, University of Portsmouth, Princeton University, the Spanish Participation Group,
+University of Tokyo, University of Utah, Vanderbilt University, University of Virginia, University of Washington, and
+Yale University.
+"""
