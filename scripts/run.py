@@ -92,9 +92,8 @@ def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
     try:
         ending = _run_locally(run_id, draft, dataset, folder, console)
     except KeyboardInterrupt:
-        console.print(
-            f"Interrupted. What is there lies in {folder}/: {files_in(folder)}.", markup=False, soft_wrap=True
-        )
+        console.print(f"Interrupted. What is there lies in {folder}/:", markup=False, soft_wrap=True)
+        console.print(files_in(folder), markup=False)
         return INTERRUPTED
     print_result(Console(highlight=False), run_id, _read_summary(folder), ending, folder, notes=notes)
     return COMPLETE if ending.succeeded else FAILED
