@@ -3,7 +3,6 @@
 import hashlib
 import multiprocessing
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,17 +146,31 @@ def _mapper(plan: DatasetPlan, processes: int) -> Iterator[Iterator[ShardEntry]]
     if processes <= 1:
         yield (_write_shard(plan, index) for index in jobs)
         return
-    # Forked processes inherit the galaxies in memory; macOS's system libraries do not survive a fork.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with context.Pool(processes, initializer=_adopt, initargs=(plan,)) as pool:
+    # New processes, not forked ones: numpy reads how many threads it may use only when it is first imported.
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), context.Pool(processes, initializer=_adopt, initargs=(plan,)) as pool:
         yield pool.imap(_write_adopted_shard, jobs)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes started meanwhile compute with one thread; more of them would only compete."""
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(before, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 _adopted: list[DatasetPlan] = []
 
 
 def _adopt(plan: DatasetPlan) -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
     _adopted[:] = [plan]
 
 

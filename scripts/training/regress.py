@@ -93,7 +93,7 @@ def train_stage(
     schedule = warm_cosine(optimizer, 50, num_steps)
     average, best = deepcopy(model), deepcopy(model)
     done = journal.resume(stage, model=model, average=average, best=best, optimizer=optimizer, schedule=schedule)
-    best_score = _score(best, selection, branches) if done else float("inf")
+    best_score = _score(best, selection, branches, recipe) if done else float("inf")
     progress = journal.stage(stage, num_steps, done=done)
     for step in range(done, num_steps):
         batch = train[_balanced(train.rows, batch_size, seed=recipe.seed * 1_000_003 + step)]
@@ -109,7 +109,7 @@ def train_stage(
         _follow(average, model, decay=min(recipe.ema_decay, (step + 1) / (step + 10)))
         progress(loss.item())
         if (step + 1) % CHECK_EVERY == 0 or step + 1 == num_steps:
-            score = _score(average, selection, branches)
+            score = _score(average, selection, branches, recipe)
             if score < best_score:
                 best, best_score = deepcopy(average), score
             journal.say(f"{stage}: loss on the selection rows {score:.4f}, best {best_score:.4f}")
@@ -164,9 +164,9 @@ def _balanced(rows: TrainingRows, batch_size: int, seed: int) -> Tensor:
     return torch.cat([real, synthetic])
 
 
-def _score(model: AstroMAE, selection: CachedRows, branches: Branches) -> float:
+def _score(model: AstroMAE, selection: CachedRows, branches: Branches, recipe: Recipe) -> float:
     predicted = predict_rows(model, selection, branches)
-    return redshift_loss(predicted, selection.rows.redshifts, Recipe()).item()
+    return redshift_loss(predicted, selection.rows.redshifts, recipe).item()
 
 
 @torch.no_grad()

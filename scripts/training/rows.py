@@ -54,8 +54,9 @@ def real_test_rows(seed: int = 0) -> TrainingRows:
 
 
 def synthetic_test_rows(recipe: Recipe, informative_share: float = 1.0) -> TrainingRows:
-    """Synthetic galaxies made from held-out sources."""
-    return _synthetic(load_sources().of("held_out"), recipe.num_test_synthetic, 1_000 * recipe.seed, informative_share)
+    """Synthetic galaxies made from held-out sources, with chances no training row had."""
+    seed = 1_000 * recipe.seed + 999
+    return _synthetic(load_sources().of("held_out"), recipe.num_test_synthetic, seed, informative_share)
 
 
 def _real(sources: SourceCatalog, seed: int) -> TrainingRows:
