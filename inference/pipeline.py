@@ -3,6 +3,7 @@
 import io
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -79,7 +80,7 @@ def infer_rank(task: RankTask, reader: RangeReader, engine: Engine, clock: Phase
     phot: list[NDArray[np.float32]] = []
     spec: list[NDArray[np.float64]] = []
     with _profiler(task) as profile:
-        for block in _timed(_blocks(task, reader), clock):
+        for block in _timed(_one_ahead(_blocks(task, reader)), clock):
             with clock.phase("inference"):
                 phot.append(predict_redshift(engine, block.images, block.magnitudes, micro_batch=micro_batch))
             # Copies, so that no view keeps a whole block alive.
@@ -103,6 +104,15 @@ def _blocks(task: RankTask, reader: RangeReader) -> Iterator[Block]:
     rest = join(gathered)
     if len(rest):
         yield rest
+
+
+def _one_ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Read the next block while the caller computes with this one; never more, so that memory stays flat."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(next, blocks, None)
+        while (block := ahead.result()) is not None:
+            ahead = pool.submit(next, blocks, None)
+            yield block
 
 
 def _timed(blocks: Iterator[Block], clock: PhaseClock) -> Iterator[Block]:

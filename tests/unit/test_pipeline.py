@@ -1,6 +1,7 @@
 """A rank predicts its own rows in order, whatever the batch size, and its record says so."""
 
 import json
+from threading import Event
 
 import numpy as np
 import pytest
@@ -47,6 +48,26 @@ def test_tiny_shards_are_gathered_into_full_micro_batches() -> None:
     np.testing.assert_array_equal(
         found.object_id, np.concatenate([make_arrays(3, seed=n)["object_id"] for n in range(50)])
     )
+
+
+def test_the_next_block_is_read_while_this_one_is_computed() -> None:
+    next_is_read = Event()
+
+    class Reader(MemoryReader):
+        def read_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
+            if key == "1.safetensors":
+                next_is_read.set()
+            return super().read_range(key, start, stop, etag=etag)
+
+    class Engine(FakeEngine):
+        def predict(self, images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
+            assert next_is_read.wait(timeout=30)
+            return super().predict(images, magnitudes)
+
+    reader = Reader(**{f"{n}.safetensors": make_shard_bytes(64) for n in range(2)})
+    rows = tuple(RowRange(key=f"{n}.safetensors", start_row=0, stop_row=64, etag='"e"') for n in range(2))
+
+    infer_rank(make_task(rows=rows, num_samples=128), reader, Engine(), PhaseClock())
 
 
 def test_unlabelled_rows_have_no_spectroscopic_redshift() -> None:
