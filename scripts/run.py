@@ -37,6 +37,10 @@ COMPLETE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 CLIENT_CONFIG = Config(max_pool_connections=NUM_CONNECTIONS, retries={"total_max_attempts": 3}, connect_timeout=5)
 
 
+class RunStoppedError(Exception):
+    """Something the run needs could not be had; the message says what. Exit status 1."""
+
+
 def main(
     world: Annotated[str, typer.Option(envvar="WORLD", help="Ranks; one per shard when absent.")] = "",
     batch: Annotated[str, typer.Option(envvar="BATCH", help="Galaxies per batch.")] = "",
@@ -62,7 +66,7 @@ def main(
     except UsageError as error:
         print(error, file=sys.stderr)
         status = WRONG_USAGE
-    except (LocalAwsError, EmulatorUnavailableError, BotoCoreError, ClientError) as error:
+    except (RunStoppedError, LocalAwsError, EmulatorUnavailableError, OSError) as error:
         print(f"The run stopped: {error}", file=sys.stderr)
         status = FAILED
     except KeyboardInterrupt:
@@ -91,6 +95,8 @@ def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
     (folder / "logs").mkdir(parents=True)
     try:
         ending = _run_locally(run_id, draft, dataset, folder, console)
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise RunStoppedError(f"{error}. What is there lies in {folder}/; logs/server.log may say why.") from error
     except KeyboardInterrupt:
         console.print(f"Interrupted. What is there lies in {folder}/:", markup=False, soft_wrap=True)
         console.print(files_in(folder), markup=False)
@@ -104,8 +110,12 @@ def _dataset(draft: Draft, root: Path, console: Console) -> LocalDataset:
         if is_sample(draft.dataset):
             # Imported here because only making the dataset needs it.
             from scripts.dataset import ensure_sample
+            from scripts.galaxies.sdss import SourceCatalogError
 
-            ensure_sample(root)
+            try:
+                ensure_sample(root)
+            except SourceCatalogError as error:
+                raise RunStoppedError(f"the sample dataset cannot be made: {error}") from error
         dataset = find_dataset(draft.dataset, asked=draft.dataset_asked, root=root)
         facts.append(dataset.describe())
     return dataset

@@ -74,7 +74,8 @@ def find_dataset(name: str, *, asked: str, root: Path) -> LocalDataset:
         if folder.is_dir():
             raise UsageError(f"{asked}: {folder} holds no shard; shards end in {', '.join(SHARD_SUFFIXES)}.")
     present = ", ".join(_present(datasets)) or "none"
-    raise UsageError(f"{asked}: no such dataset here. Present: {present}. {HOW_TO_MAKE}")
+    override = "" if asked.startswith("DATASET") else " DATASET=name reads another one instead."
+    raise UsageError(f"{asked}: no such dataset here. Present: {present}.{override} {HOW_TO_MAKE}")
 
 
 def _shards(folder: Path) -> list[Path]:

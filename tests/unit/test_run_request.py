@@ -181,6 +181,11 @@ def test_an_unknown_dataset_lists_what_is_there(tmp_path: Path) -> None:
         find_dataset("big", asked="DATASET=big", root=tmp_path)
 
 
+def test_an_unknown_dataset_of_a_payload_says_how_to_override_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="DATASET=name reads another one instead"):
+        find_dataset("100MB", asked='`data_prefix` "100MB" of payload.json', root=tmp_path)
+
+
 def test_a_dataset_of_several_partitions_must_be_named_in_full(tmp_path: Path) -> None:
     make_dataset(tmp_path, "tiny/1MB")
     make_dataset(tmp_path, "tiny/25MB")

@@ -52,9 +52,10 @@ def status_of(monkeypatch: pytest.MonkeyPatch, outcome: Ending | BaseException, 
         (Ending("FAILED", "PlanError", "too many ranks"), 1),
         (Ending("TIMED_OUT"), 1),
         (LocalAwsError("no port"), 1),
+        (ConnectionError("the server is gone"), 1),
         (KeyboardInterrupt(), 130),
     ],
-    ids=["succeeded", "failed", "timed out", "no local AWS", "interrupted"],
+    ids=["succeeded", "failed", "timed out", "no local AWS", "lost local AWS", "interrupted"],
 )
 @pytest.mark.usefixtures("here")
 def test_the_exit_status_says_how_the_run_ended(
