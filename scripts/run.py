@@ -1,6 +1,7 @@
 """`make run`: predict the redshifts of a dataset with the state machine, print the result, leave the run's folder."""
 
 import json
+import os
 import signal
 import sys
 import time
@@ -127,7 +128,16 @@ def _prefix_note(draft: Draft, dataset: LocalDataset) -> list[str]:
     return []
 
 
+def _forget_aws_settings() -> None:
+    """Keep the user's profile, region and proxy away from the clients of the local AWS."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
+
+
 def _run_locally(run_id: str, draft: Draft, dataset: LocalDataset, folder: Path, console: Console) -> Ending:
+    _forget_aws_settings()
     with ExitStack() as stack:
         with _step(console, "local AWS") as facts:
             aws = stack.enter_context(LocalAws(log_dir=folder / "logs"))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference import contract
+from inference.errors import InvalidRequestError
 from inference.plan import SHARD_SUFFIXES, natural_order
 from scripts.running.variables import UsageError
 
@@ -28,9 +29,11 @@ class LocalDataset:
         """Return where it lies and how large it is."""
         num_shards = len(_shards(self.folder))
         card = self.folder / contract.DATASET_KEY
-        if not card.exists():
+        try:
+            num_rows = contract.decode(card.read_bytes(), contract.DatasetCard).num_rows
+        except (FileNotFoundError, InvalidRequestError):
+            # A card that cannot be read is for Initialize to refuse.
             return f"{self.folder}: {num_shards} shards"
-        num_rows = contract.decode(card.read_bytes(), contract.DatasetCard).num_rows
         return f"{self.folder}: {num_rows:,} galaxies in {num_shards} shards"
 
 

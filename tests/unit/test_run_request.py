@@ -212,3 +212,12 @@ def test_a_file_limit_takes_the_first_shards_in_natural_order_and_the_card(tmp_p
     files = find_dataset("tiny", asked="DATASET", root=tmp_path).files(2)
 
     assert [path.name for path in files] == ["1.safetensors", "2.safetensors", "dataset.json"]
+
+
+@pytest.mark.parametrize("card", [None, "{", '{"name": 7}'], ids=["no card", "no JSON", "another card"])
+def test_a_dataset_is_described_whatever_its_card_says(card: str | None, tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, "tiny/1MB")
+    if card is not None:
+        (folder / "dataset.json").write_text(card)
+
+    assert find_dataset("tiny", asked="DATASET", root=tmp_path).describe().endswith("tiny/1MB: 1 shards")
