@@ -1,7 +1,7 @@
 """A tiny process that outlives the server just long enough to kill its workers, even after kill -9.
 
 It reads ``+PID`` and ``-PID`` lines from stdin. The operating system closes that pipe when the server ends, however it
-ends; the emulators still listed are killed then, and each runtime follows its emulator.
+ends; the workers still listed are killed then.
 """
 
 import contextlib
@@ -10,11 +10,17 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+
+class ClosedError(Exception):
+    """Something was to be started while the server is ending."""
 
 
 class Guardian:
-    """The server's side: tells the guardian process which workers live."""
+    """The server's side: starts the workers and tells the guardian process which ones live."""
 
     def __init__(self) -> None:
         # -S -E: needs only the standard library, starts in 20 ms. A session of its own: Ctrl-C must not reach it.
@@ -22,26 +28,46 @@ class Guardian:
             [sys.executable, "-S", "-E", str(Path(__file__).resolve())], stdin=subprocess.PIPE, start_new_session=True
         )
         self._lock = threading.Lock()
+        self._is_closed = False
+
+    def start(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+        """Start a process that ends with this one.
+
+        Raises
+        ------
+        ClosedError
+            If the guardian is closed: what started now would outlive the server.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise ClosedError
+            process = subprocess.Popen(command, **options)
+            self._tell(f"+{process.pid}\n")
+        return process
 
     def watch(self, pid: int) -> None:
-        """Kill `pid` when this process ends."""
-        self._tell(f"+{pid}\n")
+        """Kill `pid` too when this process ends."""
+        with self._lock:
+            self._tell(f"+{pid}\n")
 
-    def forget(self, pid: int) -> None:
-        """Leave `pid` alone: it has ended and its number may be given to another process."""
-        self._tell(f"-{pid}\n")
+    def forget(self, pids: Iterable[int]) -> None:
+        """Leave `pids` alone: they have ended and their numbers may be given to other processes."""
+        with self._lock:
+            for pid in pids:
+                self._tell(f"-{pid}\n")
 
     def close(self) -> None:
-        """End the guardian, which kills what is still listed."""
+        """Let nothing start any more and kill what is left."""
         assert self._process.stdin is not None
         with self._lock, contextlib.suppress(BrokenPipeError):
+            self._is_closed = True
             self._process.stdin.close()
         self._process.wait()
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
         # A guardian that was itself killed costs the protection, not the run.
-        with self._lock, contextlib.suppress(BrokenPipeError, ValueError):
+        with contextlib.suppress(BrokenPipeError, ValueError):
             self._process.stdin.write(line.encode())
             self._process.stdin.flush()
 

@@ -1,14 +1,12 @@
-"""Corrections of moto 5.2.1: each in a function with its reason, each with a test in ``test_local_aws_patches.py``.
+"""Corrections of moto 5.2.1, each in a function with its reason.
 
-A correction can go when its test passes without it.
+A wrong answer has a test in ``test_local_aws_patches.py`` and its correction can go when the test passes without it. A
+slow one states what it saves.
 """
 
-import collections
-import contextlib
 import copy
 import functools
 import json
-import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -22,7 +20,6 @@ from moto.core.responses import ActionResult
 from moto.iam.access_control import PermissionResult
 from moto.s3.models import FakeBucket
 from moto.stepfunctions.models import StateMachine
-from moto.stepfunctions.parser import utils as parser_utils
 from moto.stepfunctions.parser.api import HistoryEventType
 from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import FailureEvent, FailureEventException
 from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name import StatesErrorName
@@ -40,7 +37,6 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
     StateTaskServiceAwsSdk,
 )
 from moto.stepfunctions.parser.asl.eval.environment import Environment
-from moto.stepfunctions.parser.asl.eval.event.event_manager import EventManager
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser, ASLParserException
 from moto.stepfunctions.parser.asl.utils import boto_client, json_path
 from moto.stepfunctions.parser.backend.execution import Execution
@@ -65,11 +61,9 @@ def apply_all() -> None:
     write_objects_as_json()
     update_image_config()
     answer_terraform()
-    # Slow or growing, with the same answers.
+    # Slow, with the same answers.
     reuse_interpreter_clients()
     reuse_json_paths()
-    forget_finished_threads()
-    drop_child_histories()
 
 
 def _original(owner: Any, name: str) -> Any:
@@ -318,7 +312,7 @@ def answer_terraform() -> None:
     _add(StepFunctionResponse, "list_state_machine_versions", list_state_machine_versions)
 
 
-# ---------------------------------------------------------------------------------------------- slow or growing
+# ---------------------------------------------------------------------------------------------------- slow
 
 
 def invoke_lambda_directly(invoke: Callable[..., dict[str, Any]]) -> None:
@@ -327,7 +321,7 @@ def invoke_lambda_directly(invoke: Callable[..., dict[str, Any]]) -> None:
 
 
 def reuse_interpreter_clients() -> None:
-    """Make one boto3 client per service; the interpreter makes one per task, which takes longer than the task."""
+    """Make one boto3 client per service instead of one per task, which takes longer than the task."""
     _replace(boto_client, "boto3", _ClientCache())
 
 
@@ -354,27 +348,6 @@ class _ClientCache:
 
 
 def reuse_json_paths() -> None:
-    """Parse every JSONPath once; it is parsed again at every evaluation, some milliseconds each."""
+    """Parse every JSONPath once instead of at every evaluation: an empty rank takes 4.5 ms instead of 8.6."""
     for module in (json_path, result_path):
         _replace(module, "parse", functools.lru_cache(maxsize=4096)(_original(module, "parse")))
-
-
-def forget_finished_threads() -> None:
-    """Let the memory of a finished state go; a list that nobody reads holds every thread and all it refers to."""
-    keeper, nothing = parser_utils.TMP_THREADS, collections.deque[Any](maxlen=0)
-    for module in list(sys.modules.values()):
-        with contextlib.suppress(Exception):
-            if getattr(module, "TMP_THREADS", None) is keeper:
-                _replace(module, "TMP_THREADS", nothing)
-
-
-def drop_child_histories() -> None:
-    """Keep no history of the iterations of a Distributed Map; no call of moto can show it."""
-
-    class SilentEventManager(EventManager):
-        """Counts events and keeps none."""
-
-        def _publish_history_event(self, *_: Any, **__: Any) -> None:
-            pass
-
-    _replace(distributed_iteration_component, "EventManager", SilentEventManager)

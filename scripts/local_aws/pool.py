@@ -111,6 +111,8 @@ class Pool:
 
     def _dispatch(self) -> None:
         """Give workers to the waiting, the longest waiting first."""
+        if self._closed.is_set():
+            return
         for ticket in list(self._queue):
             worker = self._find_idle(ticket.settings) or self._make_room(ticket.settings)
             if worker is not None:

@@ -14,7 +14,7 @@ import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scripts.local_aws.guardian import Guardian
+from scripts.local_aws.guardian import ClosedError, Guardian
 from scripts.local_aws.rie import REPOSITORY
 from scripts.local_aws.worker_log import WorkerLog
 
@@ -118,7 +118,10 @@ class Worker:
 
         Init happens here too, before the function's timeout starts to count, as on Lambda.
         """
-        outcome = (self._start() if self._process is None else None) or self._call(payload)
+        try:
+            outcome = (self._start() if self._process is None else None) or self._call(payload)
+        except ClosedError as error:
+            raise WorkerStartError("The local AWS is ending.") from error
         return replace(outcome, log_tail=self._log.tail(self._num_calls)) if with_log else outcome
 
     def enforce_memory(self) -> None:
@@ -139,7 +142,7 @@ class Worker:
         for pid in self.pids:
             _kill(pid)
         self._process.wait()
-        self._guardian.forget(self._process.pid)
+        self._guardian.forget(self.pids)
         self._log.join()
 
     # ------------------------------------------------------------------------------------------------ start
@@ -160,7 +163,8 @@ class Worker:
             self.stop()
             return answer
         self._log.init_s = time.monotonic() - began
-        self.runtime_pid = json.loads(answer.payload)["pid"]
+        self.runtime_pid = int(json.loads(answer.payload)["pid"])
+        self._guardian.watch(self.runtime_pid)
         return None
 
     def _spawn(self) -> None:
@@ -174,7 +178,7 @@ class Worker:
             *(sys.executable, "-m", "scripts.local_aws.runtime"),
             *(f"{settings.timeout_s:g}", settings.arn, self._warm_up_event, settings.handler),
         ]
-        self._process = subprocess.Popen(
+        self._process = self._guardian.start(
             command,
             cwd=REPOSITORY,
             env=self._environment | dict(settings.environment) | _lambda_variables(settings, self._log.path.stem),
@@ -183,7 +187,6 @@ class Worker:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self._guardian.watch(self._process.pid)
         assert self._process.stdout is not None
         self._log.follow(self._process.stdout)
 

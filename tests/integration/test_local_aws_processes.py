@@ -99,6 +99,28 @@ def test_a_kill_in_the_middle_of_an_invocation_ends_everything(serving: Serving)
     wait_until(lambda: none_runs(processes), timeout_s=10)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_queue_of_invocations_starts_nothing_after_the_end(serving: Serving, number: signal.Signals) -> None:
+    for _ in range(20):
+        serving.functions.invoke(FunctionName="summarize", InvocationType="Event", Payload=b'{"sleep": 0.05}')
+
+    os.kill(serving.aws.pid, number)
+
+    wait_until(lambda: not using(serving.aws.endpoint_url), timeout_s=10)
+    # Whatever was about to start would have by now.
+    time.sleep(0.5)
+    assert not using(serving.aws.endpoint_url)
+
+
+def using(endpoint_url: str) -> list[str]:
+    """Return the processes that were started to use a server."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            found += [environment.parent.name] if f"={endpoint_url}".encode() in environment.read_bytes() else []
+    return found
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_the_end_of_the_parent_ends_everything(number: signal.Signals) -> None:
     command = [sys.executable, "-c", KEEP_SERVING]
