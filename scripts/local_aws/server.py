@@ -149,6 +149,10 @@ def num_cores() -> int:
 
 
 def _server_environment() -> dict[str, str]:
-    """Return our variables without AWS settings: a profile of the user must never reach the local server."""
+    """Return our variables with AWS settings of the server's own: a user's profile must never reach it.
+
+    moto makes clients of its own; without credentials they would look for some at the EC2 metadata address.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
-    return inherited | {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+    own = {name: value for name, value in client_environment("", REGION).items() if name != "AWS_ENDPOINT_URL"}
+    return inherited | own
