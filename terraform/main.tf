@@ -1,0 +1,135 @@
+# The deployment: a bucket, one image, three functions, the state machine over them, and what watches it.
+
+provider "aws" {
+  region = var.region
+
+  default_tags {
+    tags = merge(var.tags, { project = "serverless-redshift-inference", deployment = var.name })
+  }
+
+  # Only in rehearsals against a local AWS.
+  s3_use_path_style           = var.local_endpoint != null
+  skip_credentials_validation = var.local_endpoint != null
+  skip_metadata_api_check     = var.local_endpoint != null
+  max_retries                 = var.local_endpoint == null ? null : 2
+
+  dynamic "endpoints" {
+    for_each = var.local_endpoint[*]
+    content {
+      cloudwatch     = endpoints.value
+      cloudwatchlogs = endpoints.value
+      ecr            = endpoints.value
+      iam            = endpoints.value
+      lambda         = endpoints.value
+      s3             = endpoints.value
+      sfn            = endpoints.value
+      sns            = endpoints.value
+      sts            = endpoints.value
+    }
+  }
+}
+
+data "aws_caller_identity" "current" {}
+data "aws_partition" "current" {}
+data "aws_region" "current" {}
+
+locals {
+  region     = data.aws_region.current.name
+  account_id = data.aws_caller_identity.current.account_id
+
+  stages = {
+    for stage, settings in jsondecode(file("${path.module}/stages.json")) :
+    stage => merge(settings, { for key, value in try(var.stages[stage], {}) : key => value if value != null })
+  }
+
+  # Roles are made before what they are for, so they know it by name.
+  names = {
+    functions     = { for stage in keys(local.stages) : stage => "${var.name}-${stage}" }
+    log_groups    = { for stage in keys(local.stages) : stage => "/aws/lambda/${var.name}-${stage}" }
+    state_machine = var.name
+  }
+
+  # More than Infer's own limit would only be throttled.
+  max_concurrency = min(var.max_concurrency, coalesce(var.infer_reserved_concurrency, var.max_concurrency))
+}
+
+module "storage" {
+  source = "./modules/storage"
+
+  bucket_name                    = "${var.name}-${local.account_id}-${local.region}"
+  runs_expire_after_days         = var.runs_expire_after_days
+  old_versions_expire_after_days = var.old_versions_expire_after_days
+  data_bucket                    = var.data_bucket
+}
+
+module "registry" {
+  source = "./modules/registry"
+
+  name            = var.name
+  num_images_kept = var.num_images_kept
+  reader_arn      = "arn:${data.aws_partition.current.partition}:lambda:${local.region}:${local.account_id}:function:${var.name}-*"
+}
+
+module "identity" {
+  source = "./modules/identity"
+
+  name                 = var.name
+  partition            = data.aws_partition.current.partition
+  region               = local.region
+  account_id           = local.account_id
+  function_names       = local.names.functions
+  log_groups           = local.names.log_groups
+  state_machine_name   = local.names.state_machine
+  bucket_arn           = module.storage.bucket_arn
+  dataset_prefixes     = var.dataset_prefixes
+  result_prefixes      = var.result_prefixes
+  data_bucket_arn      = module.storage.data_bucket_arn
+  data_bucket_prefixes = var.data_bucket_prefixes
+}
+
+module "functions" {
+  source = "./modules/functions"
+
+  stages                  = local.stages
+  function_names          = local.names.functions
+  log_groups              = local.names.log_groups
+  role_arns               = module.identity.stage_role_arns
+  image_uri               = var.image_uri
+  region                  = local.region
+  code_version            = var.code_version
+  architecture            = var.architecture
+  reserved_concurrency    = var.infer_reserved_concurrency
+  provisioned_concurrency = var.infer_provisioned_concurrency
+  log_retention_days      = var.log_retention_days
+
+  # Lambda reads the image when a function is made: the registry must allow it by then.
+  depends_on = [module.registry]
+}
+
+module "workflow" {
+  source = "./modules/workflow"
+
+  name                         = local.names.state_machine
+  definition_path              = "${path.module}/state_machine.asl.json"
+  role_arn                     = module.identity.state_machine_role_arn
+  function_arns                = module.functions.invoke_arns
+  timeouts_s                   = { for stage, settings in local.stages : stage => settings.timeout_s }
+  max_concurrency              = local.max_concurrency
+  child_type                   = var.map_child_type
+  tolerated_failure_percentage = var.map_tolerated_failure_percentage
+  log_retention_days           = var.log_retention_days
+}
+
+module "dashboard" {
+  source = "./modules/dashboard"
+
+  name              = var.name
+  region            = local.region
+  stages            = local.stages
+  architecture      = var.architecture
+  function_names    = module.functions.names
+  log_groups        = module.functions.log_groups
+  state_machine_arn = module.workflow.state_machine_arn
+  max_concurrency   = local.max_concurrency
+  alarm_email       = var.alarm_email
+}

@@ -1,0 +1,118 @@
+# Functions: the image, what a handler reads from its environment, logs, warm workers.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  stages             = jsondecode(file("stages.json"))
+  function_names     = { initialize = "photo-z-initialize", infer = "photo-z-infer", summarize = "photo-z-summarize" }
+  log_groups         = { initialize = "/aws/lambda/photo-z-initialize", infer = "/aws/lambda/photo-z-infer", summarize = "/aws/lambda/photo-z-summarize" }
+  role_arns          = { initialize = "arn:aws:iam::123456789012:role/i", infer = "arn:aws:iam::123456789012:role/f", summarize = "arn:aws:iam::123456789012:role/s" }
+  image_uri          = "123456789012.dkr.ecr.us-east-1.amazonaws.com/photo-z@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+  region             = "us-east-1"
+  code_version       = "v1"
+  architecture       = "x86_64"
+  log_retention_days = 30
+}
+
+run "three_functions_of_one_image" {
+  command = plan
+
+  module {
+    source = "./modules/functions"
+  }
+
+  assert {
+    condition     = { for stage, function in aws_lambda_function.this : stage => function.image_config[0].command[0] } == { for stage, settings in var.stages : stage => settings.handler }
+    error_message = "The command picks the handler."
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["infer"].environment[0].variables == tomap({ CODE_VERSION = "v1", IMAGE_DIGEST = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" })
+    error_message = "Infer knows which image and code it is."
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["initialize"].environment[0].variables == tomap({ INFER_MEMORY_MB = tostring(var.stages.infer.memory_mb), INFER_TIMEOUT_S = tostring(var.stages.infer.timeout_s) })
+    error_message = "Initialize knows what a rank may use."
+  }
+
+  assert {
+    condition     = alltrue([for group in aws_cloudwatch_log_group.this : group.retention_in_days == 30])
+    error_message = "Every log group has a retention."
+  }
+
+  assert {
+    condition     = alltrue([for function in aws_lambda_function.this : function.logging_config[0].log_format == "JSON" && function.tracing_config[0].mode == "Active"])
+    error_message = "Logs are JSON, traces are on."
+  }
+
+  assert {
+    condition     = length(aws_lambda_alias.live) == 0 && output.invoke_arns == output.arns
+    error_message = "Nothing is kept warm unless asked."
+  }
+}
+
+run "warm_workers_are_called_through_their_alias" {
+  module {
+    source = "./modules/functions"
+  }
+
+  variables {
+    provisioned_concurrency = 8
+    reserved_concurrency    = 20
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["infer"].publish && endswith(output.invoke_arns.infer, ":live")
+    error_message = "Only a published version can be kept warm, and only under its alias."
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["infer"].reserved_concurrent_executions == 20 && aws_lambda_function.this["summarize"].reserved_concurrent_executions == -1
+    error_message = "Concurrency is kept for Infer alone."
+  }
+}
+
+run "without_an_image_there_are_no_functions" {
+  command = plan
+
+  module {
+    source = "./modules/functions"
+  }
+
+  variables {
+    image_uri = null
+  }
+
+  expect_failures = [output.invoke_arns]
+}
+
+run "an_image_of_another_region_is_refused" {
+  command = plan
+
+  module {
+    source = "./modules/functions"
+  }
+
+  variables {
+    region = "eu-central-1"
+  }
+
+  expect_failures = [output.invoke_arns]
+}
+
+run "a_table_of_stages_beyond_lambda_is_refused" {
+  command = plan
+
+  module {
+    source = "./modules/functions"
+  }
+
+  variables {
+    stages = { for stage, settings in jsondecode(file("stages.json")) : stage => merge(settings, { memory_mb = 20480 }) }
+  }
+
+  expect_failures = [var.stages]
+}

@@ -1,0 +1,280 @@
+# Every validation of the root refuses what AWS would refuse later, or would accept and nobody wants. A run holds one bad
+# value per variable, and every one of them must be refused. A variable whose validation looks at another one has a run of
+# its own: Terraform skips it when the other one is bad.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  image_uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+}
+
+run "values_too_small_are_refused" {
+  command = plan
+
+  variables {
+    name                             = "ab"
+    num_images_kept                  = 0
+    stages                           = { infer = { memory_mb = 127 } }
+    infer_reserved_concurrency       = 0
+    max_concurrency                  = 0
+    map_tolerated_failure_percentage = -1
+    dataset_prefixes                 = []
+    runs_expire_after_days           = -1
+    old_versions_expire_after_days   = 0
+    log_retention_days               = 0
+  }
+
+  expect_failures = [var.name, var.num_images_kept, var.stages, var.infer_reserved_concurrency, var.max_concurrency, var.map_tolerated_failure_percentage, var.dataset_prefixes, var.runs_expire_after_days, var.old_versions_expire_after_days, var.log_retention_days]
+}
+
+run "values_too_large_are_refused" {
+  command = plan
+
+  variables {
+    name                             = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    tags                             = { for n in range(41) : "t${n}" => "v" }
+    num_images_kept                  = 1001
+    stages                           = { infer = { memory_mb = 10241 } }
+    infer_reserved_concurrency       = 10001
+    max_concurrency                  = 10001
+    map_tolerated_failure_percentage = 101
+    runs_expire_after_days           = 36501
+    old_versions_expire_after_days   = 36501
+    log_retention_days               = 3654
+  }
+
+  expect_failures = [var.name, var.tags, var.num_images_kept, var.stages, var.infer_reserved_concurrency, var.max_concurrency, var.map_tolerated_failure_percentage, var.runs_expire_after_days, var.old_versions_expire_after_days, var.log_retention_days]
+}
+
+run "fractions_are_refused" {
+  command = plan
+
+  variables {
+    num_images_kept                = 1.5
+    stages                         = { infer = { memory_mb = 512.5 } }
+    infer_reserved_concurrency     = 1.5
+    max_concurrency                = 1.5
+    runs_expire_after_days         = 1.5
+    old_versions_expire_after_days = 1.5
+    log_retention_days             = 1.5
+  }
+
+  expect_failures = [var.num_images_kept, var.stages, var.infer_reserved_concurrency, var.max_concurrency, var.runs_expire_after_days, var.old_versions_expire_after_days, var.log_retention_days]
+}
+
+run "malformed_values_are_refused" {
+  command = plan
+
+  variables {
+    name                 = "Upper"
+    region               = "mars"
+    tags                 = { "aws:owner" = "me" }
+    image_uri            = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference@sha256:abc"
+    code_version         = "two words"
+    data_bucket          = "s3://sky-survey/"
+    data_bucket_prefixes = ["dr17"]
+    result_prefixes      = ["runs"]
+    alarm_email          = "nobody"
+    local_endpoint       = "127.0.0.1"
+  }
+
+  expect_failures = [var.name, var.region, var.tags, var.image_uri, var.code_version, var.data_bucket, var.data_bucket_prefixes, var.result_prefixes, var.alarm_email, var.local_endpoint]
+}
+
+run "unknown_words_are_refused" {
+  command = plan
+
+  variables {
+    architecture       = "riscv64"
+    map_child_type     = "INLINE"
+    log_retention_days = 31
+  }
+
+  expect_failures = [var.architecture, var.map_child_type, var.log_retention_days]
+}
+
+run "an_image_by_tag_is_refused" {
+  command = plan
+
+  variables {
+    image_uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference:latest"
+  }
+
+  expect_failures = [var.image_uri]
+}
+
+run "an_image_outside_ecr_is_refused" {
+  command = plan
+
+  variables {
+    image_uri = "docker.io/me/redshift-inference@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+  }
+
+  expect_failures = [var.image_uri]
+}
+
+run "other_names_are_refused" {
+  command = plan
+
+  variables {
+    name                 = "two--hyphens"
+    data_bucket_prefixes = ["dr*/"]
+    result_prefixes      = ["runs*/"]
+    local_endpoint       = "http://10.0.0.1:5000"
+  }
+
+  expect_failures = [var.name, var.data_bucket_prefixes, var.result_prefixes, var.local_endpoint]
+}
+
+run "a_reserved_name_is_refused" {
+  command = plan
+
+  variables {
+    name = "sthree-photo-z"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "a_name_with_underscore_is_refused" {
+  command = plan
+
+  variables {
+    name = "photo_z"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "a_timeout_above_900_is_refused" {
+  command = plan
+
+  variables {
+    stages = { infer = { timeout_s = 901 } }
+  }
+
+  expect_failures = [var.stages]
+}
+
+run "a_timeout_of_zero_is_refused" {
+  command = plan
+
+  variables {
+    stages = { infer = { timeout_s = 0 } }
+  }
+
+  expect_failures = [var.stages]
+}
+
+run "tmp_below_512_mb_is_refused" {
+  command = plan
+
+  variables {
+    stages = { infer = { ephemeral_mb = 511 } }
+  }
+
+  expect_failures = [var.stages]
+}
+
+run "tmp_above_10240_mb_is_refused" {
+  command = plan
+
+  variables {
+    stages = { infer = { ephemeral_mb = 10241 } }
+  }
+
+  expect_failures = [var.stages]
+}
+
+run "express_children_that_could_run_too_long_are_refused" {
+  command = plan
+
+  variables {
+    map_child_type = "EXPRESS"
+  }
+
+  expect_failures = [var.map_child_type]
+}
+
+run "results_inside_a_dataset_are_refused" {
+  command = plan
+
+  variables {
+    result_prefixes = ["datasets/results/"]
+  }
+
+  expect_failures = [var.result_prefixes]
+}
+
+run "more_warm_workers_than_reserved_are_refused" {
+  command = plan
+
+  variables {
+    infer_reserved_concurrency    = 5
+    infer_provisioned_concurrency = 6
+  }
+
+  expect_failures = [var.infer_provisioned_concurrency]
+}
+
+run "a_dataset_prefix_without_a_slash_is_refused" {
+  command = plan
+
+  variables {
+    dataset_prefixes = ["datasets"]
+  }
+
+  expect_failures = [var.dataset_prefixes]
+}
+
+run "a_dataset_prefix_with_a_leading_slash_is_refused" {
+  command = plan
+
+  variables {
+    dataset_prefixes = ["/datasets/"]
+  }
+
+  expect_failures = [var.dataset_prefixes]
+}
+
+run "an_unknown_stage_is_refused" {
+  command = plan
+
+  variables {
+    stages = { train = { memory_mb = 512 } }
+  }
+
+  expect_failures = [var.stages]
+}
+
+run "negative_warm_workers_are_refused" {
+  command = plan
+
+  variables {
+    infer_provisioned_concurrency = -1
+  }
+
+  expect_failures = [var.infer_provisioned_concurrency]
+}
+
+run "too_many_warm_workers_are_refused" {
+  command = plan
+
+  variables {
+    infer_provisioned_concurrency = 10001
+  }
+
+  expect_failures = [var.infer_provisioned_concurrency]
+}
+
+run "half_a_warm_worker_is_refused" {
+  command = plan
+
+  variables {
+    infer_provisioned_concurrency = 1.5
+  }
+
+  expect_failures = [var.infer_provisioned_concurrency]
+}
