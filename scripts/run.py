@@ -2,40 +2,37 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import boto3
-import msgspec
 import typer
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from inference import contract
-from inference.contract import RunSummary
-from scripts.local_aws.deploy import deploy
+from scripts.aws.account import other_region
+from scripts.aws.quota import waves_note
+from scripts.aws.stack import StackError, read_stack
 from scripts.local_aws.rie import EmulatorUnavailableError
-from scripts.local_aws.server import LocalAws, LocalAwsError
-from scripts.running import execution, variables
-from scripts.running.bucket import NUM_CONNECTIONS, Bucket
+from scripts.local_aws.server import LocalAwsError
+from scripts.running import execution, journal, variables
 from scripts.running.execution import Ending
+from scripts.running.exit_status import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE
 from scripts.running.follow import LiveLine
-from scripts.running.observe import Observer, local_invocations
+from scripts.running.journal import Entry
 from scripts.running.present import files_in, print_result
 from scripts.running.request import Draft, draft_request, make_run_id
-from scripts.running.shards import LocalDataset, find_dataset, is_sample
+from scripts.running.shards import LocalDataset, RemoteDataset, find_dataset, find_remote, is_sample
+from scripts.running.target import AwsTarget, Target, connect_aws, start_local
 from scripts.running.variables import UsageError
-
-COMPLETE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-CLIENT_CONFIG = Config(max_pool_connections=NUM_CONNECTIONS, retries={"total_max_attempts": 3}, connect_timeout=5)
 
 
 class RunStoppedError(Exception):
@@ -53,6 +50,7 @@ def main(
     target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
     tolerate: Annotated[str, typer.Option(envvar="TOLERATE", help="Percentage of ranks that may fail.")] = "",
     engine: Annotated[str, typer.Option(envvar="ENGINE", help="Library that computes.")] = "",
+    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
 ) -> None:
     """Run the main job. Exit status: 0 complete, 1 failed or incomplete, 2 wrong usage, 130 interrupted."""
     # Nothing else is local yet: exactly the options, under the names they have behind `make run`.
@@ -67,7 +65,7 @@ def main(
     except UsageError as error:
         print(error, file=sys.stderr)
         status = WRONG_USAGE
-    except (RunStoppedError, LocalAwsError, EmulatorUnavailableError, OSError) as error:
+    except (RunStoppedError, StackError, LocalAwsError, EmulatorUnavailableError, OSError) as error:
         print(f"The run stopped: {error}", file=sys.stderr)
         status = FAILED
     except KeyboardInterrupt:
@@ -84,30 +82,63 @@ def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
     UsageError
         If the variables cannot be followed; nothing has been started then.
     """
-    target, why = variables.choose_target(given)
-    console.print(f"target     {target}: {why}")
-    draft = draft_request(given)
-    dataset = _dataset(draft, root, console)
+    target, why = variables.choose_target(given, terraform=root / "terraform")
+    console.print(f"target     {target}: {why}", markup=False, soft_wrap=True)
+    is_aws = target == "aws"
+    draft = draft_request(given, bucket_words="the stack's bucket" if is_aws else "the local bucket")
+    aws = _connect(given, root, console) if is_aws else None
+    dataset = _dataset(draft, root, console, aws)
     notes = [*draft.notes, *_prefix_note(draft, dataset)]
+    if aws:
+        notes += [*filter(None, [other_region(aws.stack)]), *waves_note(aws.account, draft.request.world_size)]
     for note in notes:
         console.print(f"note       {note}", markup=False, soft_wrap=True)
     run_id = make_run_id(datetime.now(UTC))
     folder = root / "runs" / run_id
-    (folder / "logs").mkdir(parents=True)
+    folder.mkdir(parents=True)
+    opening: AbstractContextManager[Target] = nullcontext(aws) if aws else _serve(folder, console)
     try:
-        ending = _run_locally(run_id, draft, dataset, folder, console)
-    except (BotoCoreError, ClientError, OSError) as error:
-        raise RunStoppedError(f"{error}. What is there lies in {folder}/; logs/server.log may say why.") from error
+        with opening as there:
+            ending = _run_in(there, run_id, draft, dataset, folder, console)
+    except OSError as error:
+        raise RunStoppedError(f"{error}. What is there lies in {folder}/.") from error
     except KeyboardInterrupt:
         console.print(f"Interrupted. What is there lies in {folder}/:", markup=False, soft_wrap=True)
         console.print(files_in(folder), markup=False)
         return INTERRUPTED
-    print_result(Console(highlight=False), run_id, _read_summary(folder), ending, folder, notes=notes)
+    summary = journal.read_summary(folder)
+    bill = aws.bill(summary) if aws and summary else ()
+    print_result(Console(highlight=False), run_id, summary, ending, folder, notes=notes, bill=bill)
     return COMPLETE if ending.succeeded else FAILED
 
 
-def _dataset(draft: Draft, root: Path, console: Console) -> LocalDataset:
-    with _step(console, "dataset") as facts:
+# -------------------------------------------------------------------------------------- before the run
+
+
+def _connect(given: Mapping[str, str], root: Path, console: Console) -> AwsTarget:
+    with step(console, "AWS") as facts:
+        target = connect_aws(read_stack(root / "terraform", outputs=given.get("OUTPUTS", "").strip()))
+        facts.append(target.facts())
+    return target
+
+
+@contextmanager
+def _serve(folder: Path, console: Console) -> Iterator[Target]:
+    with ExitStack() as served:
+        with step(console, "local AWS") as facts:
+            (folder / "logs").mkdir()
+            target = served.enter_context(start_local(folder / "logs"))
+            facts.append(target.facts())
+        yield target
+
+
+def _dataset(draft: Draft, root: Path, console: Console, aws: AwsTarget | None) -> LocalDataset | RemoteDataset:
+    with step(console, "dataset") as facts:
+        if aws:
+            buckets = (aws.stack.bucket, aws.stack.data_bucket)
+            if remote := find_remote(draft.dataset, asked=draft.dataset_asked, buckets=buckets):
+                facts.append(remote.describe())
+                return remote
         if is_sample(draft.dataset):
             # Imported here because only making the dataset needs it.
             from scripts.dataset import ensure_sample
@@ -122,70 +153,103 @@ def _dataset(draft: Draft, root: Path, console: Console) -> LocalDataset:
     return dataset
 
 
-def _prefix_note(draft: Draft, dataset: LocalDataset) -> list[str]:
+def _prefix_note(draft: Draft, dataset: LocalDataset | RemoteDataset) -> list[str]:
     if draft.dataset_is_from_payload and contract.as_prefix(draft.dataset) != dataset.prefix:
         return [f"{draft.dataset_asked} was read as {dataset.prefix}."]
     return []
 
 
-def _forget_aws_settings() -> None:
-    """Keep the user's profile, region and proxy away from the clients of the local AWS."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        del os.environ[name]
-    for name in ("NO_PROXY", "no_proxy"):
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
+# -------------------------------------------------------------------------------------------- the run
 
 
-def _run_locally(run_id: str, draft: Draft, dataset: LocalDataset, folder: Path, console: Console) -> Ending:
-    _forget_aws_settings()
-    with ExitStack() as stack:
-        with _step(console, "local AWS") as facts:
-            aws = stack.enter_context(LocalAws(log_dir=folder / "logs"))
-            deployment = deploy(aws)
-            s3, states = (
-                boto3.client(name, config=CLIENT_CONFIG, **aws.credentials) for name in ("s3", "stepfunctions")
-            )
-            facts.append(f"{aws.endpoint_url}, {aws.workers} workers")
-        bucket = Bucket(s3, deployment.bucket)
-        with _step(console, "upload") as facts:
-            paths = dataset.files(draft.request.file_limit)
-            facts.append(
-                f"{len(paths)} files of {dataset.folder}, {bucket.upload(paths, dataset.prefix) / 1e6:,.0f} MB"
-            )
-        payload = draft.payload_for(deployment.bucket, dataset.prefix)
+def _run_in(
+    target: Target,
+    run_id: str,
+    draft: Draft,
+    dataset: LocalDataset | RemoteDataset,
+    folder: Path,
+    console: Console,
+) -> Ending:
+    """Run in a target that is there, whichever it is; what was computed comes home however the run ends."""
+    entry: Entry | None = None
+    try:
+        data_bucket = _upload(target, draft, dataset, console)
+        payload = draft.payload_for(target.bucket.name, dataset.prefix, data_bucket=data_bucket)
         (folder / "request.json").write_text(json.dumps(payload, indent=2) + "\n", encoding="utf-8")
         run_prefix = contract.with_defaults(draft.request, run_id=run_id, num_shards=1).result_path
         assert run_prefix is not None, "with_defaults fills it in"
-        observer = Observer(
-            bucket, run_prefix, invocations=partial(local_invocations, aws.endpoint_url), now=time.monotonic
-        )
-        with _download_at_exit(bucket, run_prefix, folder, console), _step(console, "run", spinner=False) as facts:
+        entry = _start(target, run_id, payload, run_prefix)
+        journal.write(folder, entry)
+        with _download_at_exit(target, run_prefix, folder, console), step(console, "run", spinner=False) as facts:
             facts.append(run_id)
-            arn = execution.start(states, deployment.state_machine_arn, run_id, payload)
-            return _follow(states, arn, observer, console)
+            ending = _follow(target, entry, console)
+        journal.write(folder, journal.ended(entry, ending))
+        return ending
+    except (BotoCoreError, ClientError) as error:
+        goes_on = f" The run may go on: `make status RUN={run_id}` tells, `make stop RUN={run_id}` ends it."
+        what_next = goes_on if entry and target.name == "aws" else ""
+        raise RunStoppedError(target.why(error) + what_next + _what_is_left(folder)) from error
 
 
-def _follow(states: Any, arn: str, observer: Observer, console: Console) -> Ending:
+def _upload(target: Target, draft: Draft, dataset: LocalDataset | RemoteDataset, console: Console) -> str | None:
+    """Make sure that the dataset is in the bucket; return the bucket it lies in when it is another one."""
+    if isinstance(dataset, RemoteDataset):
+        return dataset.bucket
+    with step(console, "upload", spinner=False) as facts, _bar(console) as (begin, tick):
+        paths = dataset.files(draft.request.file_limit)
+        done = target.bucket.upload_missing(dataset.checksums(paths), dataset.prefix, begin=begin, tick=tick)
+        present = f", {done.num_present} already there" if done.num_present else ""
+        facts.append(f"{done.num_files} files of {dataset.folder}, {done.num_bytes / 1e6:,.0f} MB{present}")
+    return None
+
+
+def _start(target: Target, run_id: str, payload: dict[str, object], run_prefix: str) -> Entry:
+    arn = execution.start(target.states, target.state_machine_arn, run_id, payload)
+    return Entry(
+        run_id=run_id,
+        target=target.name,
+        execution_arn=arn,
+        bucket=target.bucket.name,
+        run_prefix=run_prefix,
+        started_at_s=time.time(),
+        pid=os.getpid(),
+        **target.entry,
+    )
+
+
+def _follow(target: Target, entry: Entry, console: Console) -> Ending:
+    watcher = target.watch(entry.execution_arn, entry.run_prefix, started_at_s=entry.started_at_s)
     try:
         with LiveLine(console) as line:
-            return execution.follow(states, arn, observer, line)
+            return execution.follow(target.states, entry.execution_arn, watcher, line)
     except KeyboardInterrupt:
-        execution.stop(states, arn)
+        execution.stop(target.states, entry.execution_arn)
         raise
 
 
 @contextmanager
-def _download_at_exit(bucket: Bucket, run_prefix: str, folder: Path, console: Console) -> Iterator[None]:
+def _download_at_exit(target: Target, run_prefix: str, folder: Path, console: Console) -> Iterator[None]:
     """Bring the results home however the run ends: what was computed is never lost."""
     try:
         yield
     finally:
-        with _step(console, "download") as facts:
-            facts.append(f"{bucket.download(run_prefix, folder)} files to {folder}")
+        with step(console, "download") as facts:
+            facts.append(f"{target.bucket.download(run_prefix, folder)} files to {folder}")
+
+
+def _what_is_left(folder: Path) -> str:
+    """Say where the files of a run are that stopped; without any, its folder goes."""
+    if any(path.is_file() for path in folder.rglob("*")):
+        return f" What is there lies in {folder}/."
+    shutil.rmtree(folder)
+    return ""
+
+
+# ------------------------------------------------------------------------------------------ what it says
 
 
 @contextmanager
-def _step(console: Console, name: str, *, spinner: bool = True) -> Iterator[list[str]]:
+def step(console: Console, name: str, *, spinner: bool = True) -> Iterator[list[str]]:
     """Say what took how long, in one line; the block may append facts."""
     facts: list[str] = []
     began_s = time.monotonic()
@@ -195,9 +259,16 @@ def _step(console: Console, name: str, *, spinner: bool = True) -> Iterator[list
     console.print(text, markup=False, soft_wrap=True)
 
 
-def _read_summary(folder: Path) -> RunSummary | None:
-    path = folder / "summary.json"
-    return msgspec.json.decode(path.read_bytes(), type=RunSummary) if path.exists() else None
+@contextmanager
+def _bar(console: Console) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+    """Show a bar of bytes; give what sets its length and what moves it on."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("upload", total=None)
+        yield (
+            lambda num_bytes: progress.update(task, total=num_bytes),
+            lambda num_bytes: progress.advance(task, num_bytes),
+        )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,41 @@
-"""The bucket of a run, from outside: list, read, and copy the run's folder to this machine."""
+"""The bucket of a run, from outside: list, read, upload what is missing, copy the run's folder to this machine."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError
+
 NUM_CONNECTIONS = 8
+SHA256_KEY = "sha256"
+"""Metadata of an uploaded object: the checksum of the whole file. S3's own ETag and composite checksums depend on how
+the upload was cut into parts."""
+
+# Eight files at a time, each in the parts of one thread: the connections are used and none waits for another.
+TRANSFER = TransferConfig(use_threads=False)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What an upload did."""
+
+    num_files: int
+    """Files sent."""
+
+    num_bytes: int
+    """Their size [bytes]."""
+
+    num_present: int
+    """Files that the bucket had already."""
+
+
+class _UploadStoppedError(Exception):
+    """Another file failed, or the user interrupted: no more parts are sent."""
 
 
 class Bucket:
@@ -13,27 +43,88 @@ class Bucket:
 
     def __init__(self, s3: Any, name: str) -> None:
         self._s3 = s3
-        self._name = name
+        self.name = name
 
     def list_keys(self, prefix: str) -> list[str]:
         """Return every key under `prefix`."""
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=prefix)
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
     def read(self, key: str) -> bytes | None:
         """Return an object, or None when it does not exist."""
         try:
-            content: bytes = self._s3.get_object(Bucket=self._name, Key=key)["Body"].read()
+            content: bytes = self._s3.get_object(Bucket=self.name, Key=key)["Body"].read()
         except self._s3.exceptions.NoSuchKey:
             return None
         return content
 
-    def upload(self, files: Sequence[Path], prefix: str) -> int:
-        """Put files under `prefix`; return their bytes."""
+    def upload_missing(
+        self, files: Mapping[Path, str], prefix: str, *, begin: Callable[[int], None], tick: Callable[[int], None]
+    ) -> Upload:
+        """Put those files under `prefix` that are not there, or whose content is another one.
+
+        Parameters
+        ----------
+        files : mapping of Path to str
+            File to the sha256 of its content. The last one is sent when all others are there: a list of the others
+            never names what does not exist.
+        prefix : str
+            Folder in the bucket, ending in ``/``.
+        begin, tick : callable
+            Called with the bytes to send, and with every piece that was sent, from several threads.
+        """
         with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
             # list() so that the first failure is raised here.
-            list(pool.map(lambda path: self._s3.upload_file(str(path), self._name, prefix + path.name), files))
-        return sum(path.stat().st_size for path in files)
+            present = list(pool.map(lambda path: self._holds(path, prefix, files[path]), files))
+        missing = [path for path, is_there in zip(files, present, strict=True) if not is_there]
+        num_bytes = sum(path.stat().st_size for path in missing)
+        begin(num_bytes)
+        last = missing[-1:] if missing and missing[-1] == list(files)[-1] else []
+        for together in (missing[: len(missing) - len(last)], last):
+            self._upload(together, prefix, files, tick)
+        return Upload(len(missing), num_bytes, len(files) - len(missing))
+
+    def _holds(self, path: Path, prefix: str, sha256: str) -> bool:
+        try:
+            head = self._s3.head_object(Bucket=self.name, Key=prefix + path.name)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return False
+            raise
+        return bool(head["Metadata"].get(SHA256_KEY) == sha256 and head["ContentLength"] == path.stat().st_size)
+
+    def _upload(
+        self, files: list[Path], prefix: str, sha256_of: Mapping[Path, str], tick: Callable[[int], None]
+    ) -> None:
+        stopped = threading.Event()
+
+        def sent(num_bytes: int) -> None:
+            if stopped.is_set():
+                raise _UploadStoppedError
+            tick(num_bytes)
+
+        def put(path: Path) -> None:
+            if stopped.is_set():
+                return
+            try:
+                self._s3.upload_file(
+                    str(path),
+                    self.name,
+                    prefix + path.name,
+                    ExtraArgs={"Metadata": {SHA256_KEY: sha256_of[path]}},
+                    Callback=sent,
+                    Config=TRANSFER,
+                )
+            except S3UploadFailedError as error:
+                # boto3 hides in it what S3 answered.
+                raise error.__cause__ or error.__context__ or error from error
+
+        with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+            try:
+                list(pool.map(put, files))
+            except BaseException:
+                stopped.set()
+                raise
 
     def download(self, prefix: str, folder: Path) -> int:
         """Copy everything under `prefix` into `folder`; return the number of files."""

@@ -2,15 +2,21 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from botocore.exceptions import ClientError
+
+from scripts.aws.explain import is_throttled
 from scripts.running.follow import LiveLine
-from scripts.running.observe import Observer
+from scripts.running.observe import Watcher
 
 POLL_S = 1.0
 """Shortest time between two looks at a run [s]."""
+
+MAX_POLL_S = 30.0
+"""Longest pause when AWS throttles [s]; each throttled look doubles it."""
 
 LOOK_SHARE = 5
 """A look at many ranks takes long; the pause after it is at least this many times longer."""
@@ -44,16 +50,24 @@ def start(states: Any, state_machine_arn: str, run_id: str, payload: dict[str, A
 
 
 def follow(
-    states: Any, execution_arn: str, observer: Observer, line: LiveLine, *, sleep: Callable[[float], None] = time.sleep
+    states: Any, execution_arn: str, watcher: Watcher, line: LiveLine, *, sleep: Callable[[float], None] = time.sleep
 ) -> Ending:
     """Show the run until its execution has ended."""
+    pause_s = POLL_S
     while True:
         began_s = time.monotonic()
-        description = states.describe_execution(executionArn=execution_arn)
-        line.show(observer.look())
+        try:
+            description = states.describe_execution(executionArn=execution_arn)
+            line.show(watcher.look())
+            pause_s = POLL_S
+        except ClientError as error:
+            # The quotas of these calls are the account's: another program may have used them up.
+            if not is_throttled(error):
+                raise
+            description, pause_s = {"status": "RUNNING"}, min(2 * pause_s, MAX_POLL_S)
         if description["status"] != "RUNNING":
-            return _ending(description)
-        sleep(max(POLL_S, LOOK_SHARE * (time.monotonic() - began_s)))
+            return ending(description)
+        sleep(max(pause_s, LOOK_SHARE * (time.monotonic() - began_s)))
 
 
 def stop(states: Any, execution_arn: str) -> None:
@@ -61,7 +75,36 @@ def stop(states: Any, execution_arn: str) -> None:
     states.stop_execution(executionArn=execution_arn, error="Interrupted", cause="The user stopped the run.")
 
 
-def _ending(description: dict[str, Any]) -> Ending:
+def stop_children(
+    states: Any, execution_arn: str, *, wait_s: float = 10.0, sleep: Callable[[float], None] = time.sleep
+) -> int:
+    """Wait until no rank of a stopped execution runs any more; stop those that do; return how many those were.
+
+    Step Functions ends the Map Run of a stopped execution by itself, within seconds: this makes sure of it.
+    """
+    for _ in range(int(wait_s / POLL_S)):
+        running = _running_map_runs(states, execution_arn)
+        if not running:
+            return 0
+        sleep(POLL_S)
+    children = [child for map_run_arn in running for child in _running_children(states, map_run_arn)]
+    for child in children:
+        stop(states, child)
+    return len(children)
+
+
+def _running_map_runs(states: Any, execution_arn: str) -> list[str]:
+    arns = [map_run["mapRunArn"] for map_run in states.list_map_runs(executionArn=execution_arn)["mapRuns"]]
+    return [arn for arn in arns if states.describe_map_run(mapRunArn=arn)["status"] == "RUNNING"]
+
+
+def _running_children(states: Any, map_run_arn: str) -> list[str]:
+    pages = states.get_paginator("list_executions").paginate(mapRunArn=map_run_arn, statusFilter="RUNNING")
+    return [child["executionArn"] for page in pages for child in page["executions"]]
+
+
+def ending(description: Mapping[str, Any]) -> Ending:
+    """Read from the answer of DescribeExecution how an execution ended."""
     cause = description.get("cause") or ""
     try:
         document = json.loads(cause)

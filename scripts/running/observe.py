@@ -61,8 +61,15 @@ class Store(Protocol):
         """Return an object, or None while it does not exist."""
 
 
+class Watcher(Protocol):
+    """What looks at a run."""
+
+    def look(self) -> Progress:
+        """Look once."""
+
+
 class Observer:
-    """Looks at a run from outside: the keys under its prefix, and the Infer function's counts.
+    """Looks at a local run from outside: the keys under its prefix, and the Infer function's counts.
 
     Parameters
     ----------
@@ -74,16 +81,24 @@ class Observer:
         Counts of the Infer function.
     now : callable
         A monotonic clock [s].
+    elapsed_s : float
+        Time since the execution was started [s].
     """
 
     def __init__(
-        self, store: Store, run_prefix: str, *, invocations: Callable[[], Invocations], now: Callable[[], float]
+        self,
+        store: Store,
+        run_prefix: str,
+        *,
+        invocations: Callable[[], Invocations],
+        now: Callable[[], float],
+        elapsed_s: float = 0.0,
     ) -> None:
         self._store = store
         self._run_prefix = run_prefix
         self._invocations = invocations
         self._now = now
-        self._started_s = now()
+        self._started_s = now() - elapsed_s
         self._planned_s = self._started_s
         self._rows_of: dict[str, int] = {}
 

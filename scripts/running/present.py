@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.contract import LostRank, RunSummary
+from inference.cost import PRICES_AS_OF, CostItem
 from scripts.running.execution import Ending
 
 MAX_LOST_RANKS = 10
@@ -28,6 +29,7 @@ def print_result(
     folder: Path,
     *,
     notes: Sequence[str] = (),
+    bill: Sequence[CostItem] = (),
 ) -> None:
     """Print how a run ended, what it found, what failed, and where the files are.
 
@@ -45,10 +47,12 @@ def print_result(
         The run's folder on this machine.
     notes : sequence of str
         What was noticed outside the run, in sentences.
+    bill : sequence of CostItem
+        What the run cost; empty where nothing is paid.
     """
     console.print(_headline(run_id, summary, ending))
     if summary is not None:
-        _print_sections(console, _measured(summary))
+        _print_sections(console, _measured(summary) | _costs(bill))
         if summary.num_records:
             _print_phases(console, summary)
         _print_list(console, "Lost ranks", list(_lost(summary.lost_ranks)))
@@ -136,6 +140,15 @@ def _wall_time(summary: RunSummary) -> list[Row]:
         ("summarize", f"{clock.summarize:.2f} s", "Summarize, up to the summary"),
         ("end to end", f"{clock.end_to_end:.2f} s", ""),
     ]
+
+
+def _costs(bill: Sequence[CostItem]) -> dict[str, list[Row]]:
+    """Return the bill with its sum; nothing where nothing is paid."""
+    if not bill:
+        return {}
+    total = ("together", f"{sum(item.usd for item in bill):.5f} USD", "S3 and storage come on top")
+    rows = [(item.name, f"{item.usd:.5f} USD", item.quantity) for item in bill]
+    return {f"Cost at the prices of {PRICES_AS_OF}": [*rows, total]}
 
 
 def _lost(lost: Sequence[LostRank]) -> Iterator[str]:

@@ -40,9 +40,10 @@ class Draft:
     dataset_is_from_payload: bool = False
     """True when the payload named it, so that its prefix may be spelled otherwise here."""
 
-    def payload_for(self, bucket: str, data_prefix: str) -> dict[str, Any]:
-        """Return the execution's input."""
-        return {**self.payload, "bucket": bucket, "data_prefix": data_prefix}
+    def payload_for(self, bucket: str, data_prefix: str, *, data_bucket: str | None = None) -> dict[str, Any]:
+        """Return the execution's input; the data is in `bucket` unless `data_bucket` is another one."""
+        payload = {**self.payload, "bucket": bucket, "data_prefix": data_prefix}
+        return payload if data_bucket in (None, bucket) else {**payload, "data_bucket": data_bucket}
 
 
 def make_run_id(now: datetime) -> str:
@@ -50,8 +51,15 @@ def make_run_id(now: datetime) -> str:
     return f"run-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
-def draft_request(variables: Mapping[str, str]) -> Draft:
+def draft_request(variables: Mapping[str, str], *, bucket_words: str = "the local bucket") -> Draft:
     """Merge the payload file, if there is one, with the variables, which win.
+
+    Parameters
+    ----------
+    variables : mapping
+        The variables of `make run`.
+    bucket_words : str
+        What replaces a payload's bucket, in words.
 
     Raises
     ------
@@ -66,7 +74,7 @@ def draft_request(variables: Mapping[str, str]) -> Draft:
     prefixes = {key: payload.pop(key) for key in PREFIX_KEYS if key in payload}
     buckets = {key: payload.pop(key) for key in BUCKET_KEYS if key in payload}
     notes += [
-        f"`{key}` {json.dumps(bucket)} of {source} is another deployment's and was replaced by the local bucket."
+        f"`{key}` {json.dumps(bucket)} of {source} is another deployment's and was replaced by {bucket_words}."
         for key, bucket in buckets.items()
         if bucket
     ]

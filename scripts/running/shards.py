@@ -1,6 +1,8 @@
 """Where a dataset lies on this machine, and under which keys it goes into the bucket."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,16 +27,74 @@ class LocalDataset:
         card = self.folder / contract.DATASET_KEY
         return [*shards, card] if card.exists() else shards
 
+    def checksums(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Return the sha256 of every file, in order.
+
+        Notes
+        -----
+        What the card states is believed for a file of its size that is not newer than the card; every other file is
+        read.
+        """
+        card_path = self.folder / contract.DATASET_KEY
+        card = self._card()
+        stated = {entry.name: entry for entry in card.shards} if card else {}
+
+        def checksum(path: Path) -> str:
+            entry, facts = stated.get(path.name), path.stat()
+            if entry and facts.st_size == entry.size_bytes and facts.st_mtime <= card_path.stat().st_mtime:
+                return entry.sha256
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+
+        with ThreadPoolExecutor() as pool:
+            return dict(zip(paths, pool.map(checksum, paths), strict=True))
+
+    def _card(self) -> contract.DatasetCard | None:
+        try:
+            return contract.decode((self.folder / contract.DATASET_KEY).read_bytes(), contract.DatasetCard)
+        except (FileNotFoundError, InvalidRequestError):
+            # A card that cannot be read is for Initialize to refuse.
+            return None
+
     def describe(self) -> str:
         """Return where it lies and how large it is."""
         num_shards = len(_shards(self.folder))
-        card = self.folder / contract.DATASET_KEY
-        try:
-            num_rows = contract.decode(card.read_bytes(), contract.DatasetCard).num_rows
-        except (FileNotFoundError, InvalidRequestError):
-            # A card that cannot be read is for Initialize to refuse.
-            return f"{self.folder}: {num_shards} shards"
-        return f"{self.folder}: {num_rows:,} galaxies in {num_shards} shards"
+        if card := self._card():
+            return f"{self.folder}: {card.num_rows:,} galaxies in {num_shards} shards"
+        return f"{self.folder}: {num_shards} shards"
+
+
+@dataclass(frozen=True)
+class RemoteDataset:
+    """A folder of shards that lies in S3 already."""
+
+    bucket: str
+    prefix: str
+
+    def describe(self) -> str:
+        """Return where it lies."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+
+def find_remote(name: str, *, asked: str, buckets: Sequence[str | None]) -> RemoteDataset | None:
+    """Return the dataset that ``s3://bucket/prefix`` means, or None when `name` is no such address.
+
+    Raises
+    ------
+    UsageError
+        If the stack may not read there.
+    """
+    if not name.startswith("s3://"):
+        return None
+    bucket, _, prefix = name.removeprefix("s3://").partition("/")
+    readable = [known for known in buckets if known]
+    if bucket not in readable:
+        raise UsageError(
+            f"{asked}: the stack reads {' and '.join(readable)} only. Terraform's data_bucket={bucket} admits it."
+        )
+    if not prefix.strip("/"):
+        raise UsageError(f"{asked} names no folder of shards: s3://{bucket}/folder.")
+    return RemoteDataset(bucket, contract.as_prefix(prefix))
 
 
 def is_sample(name: str) -> bool:
@@ -61,7 +121,7 @@ def find_dataset(name: str, *, asked: str, root: Path) -> LocalDataset:
         If there is no such dataset, or it has several partitions; the message lists what there is.
     """
     if name.startswith("s3://"):
-        raise UsageError(f"{asked} is in another account's S3; TARGET=local reads {root / 'datasets'} or a folder.")
+        raise UsageError(f"{asked} lies in S3, which TARGET=aws reads; TARGET=local reads {root / 'datasets'}/.")
     datasets = root / "datasets"
     for folder in (datasets / name.strip("/").removeprefix("datasets/"), Path(name).expanduser()):
         if _shards(folder):

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from inference import contract
 from inference.errors import InvalidRequestError
+from scripts.aws.stack import HOW_TO_DEPLOY, has_applied
 
 TARGETS = ("local", "aws")
 
@@ -34,7 +36,7 @@ REQUEST_VARIABLES = {
     "ENGINE": RequestVariable("engine", "one of the engines in the image, or auto"),
 }
 
-VARIABLES = (*REQUEST_VARIABLES, "DATASET", "PAYLOAD", "TARGET")
+VARIABLES = (*REQUEST_VARIABLES, "DATASET", "PAYLOAD", "TARGET", "OUTPUTS")
 
 
 def given(environment: Mapping[str, str]) -> dict[str, str]:
@@ -64,19 +66,31 @@ def request_values(variables: Mapping[str, str]) -> dict[str, object]:
     return values
 
 
-def choose_target(variables: Mapping[str, str]) -> tuple[str, str]:
+def choose_target(variables: Mapping[str, str], *, terraform: Path) -> tuple[str, str]:
     """Return where to run and why.
+
+    Parameters
+    ----------
+    variables : mapping
+        The variables of `make run`.
+    terraform : Path
+        Terraform's root.
 
     Raises
     ------
     UsageError
         If TARGET is unknown, or nothing is deployed where it points.
     """
-    target = variables.get("TARGET", "").strip()
-    if not target:
-        return "local", "nothing is deployed from this working copy"
-    if target not in TARGETS:
+    target, outputs = variables.get("TARGET", "").strip(), variables.get("OUTPUTS", "").strip()
+    if target not in ("", *TARGETS):
         raise UsageError(f"TARGET={target} is not valid: TARGET is {' or '.join(TARGETS)}.")
-    if target == "aws":
-        raise UsageError("TARGET=aws: nothing is deployed from this working copy. TARGET=local needs no deployment.")
-    return target, "TARGET=local says so"
+    if outputs and target != "local":
+        return "aws", f"OUTPUTS={outputs} names a stack"
+    if target == "local":
+        return "local", "TARGET=local says so"
+    is_applied = has_applied(terraform)
+    if target == "aws" and not is_applied:
+        raise UsageError(f"TARGET=aws: nothing is deployed from this working copy. {HOW_TO_DEPLOY}")
+    if not is_applied:
+        return "local", "nothing is deployed from this working copy"
+    return "aws", "TARGET=aws says so" if target else "this working copy is deployed; TARGET=local runs here"

@@ -1,14 +1,17 @@
 import io
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from rich.console import Console
 
 from inference import contract
 from scripts.running import execution
 from scripts.running.execution import Ending
 from scripts.running.follow import LiveLine, live_line
+from scripts.running.map_run import MapRunObserver
 from scripts.running.observe import Invocations, Observer, Progress
 from tests.factories import make_task
 
@@ -180,6 +183,113 @@ def test_the_error_of_a_function_is_told_without_its_json() -> None:
 @pytest.mark.parametrize("cause", ["the state timed out", "12", ""])
 def test_the_cause_of_a_state_is_told_as_it_is(cause: str) -> None:
     assert follow({"status": "FAILED", "error": "States.Timeout", "cause": cause}).message == cause
+
+
+def throttled() -> ClientError:
+    return ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "DescribeMapRun")
+
+
+def test_a_throttled_look_doubles_the_pause_until_one_succeeds() -> None:
+    pauses: list[float] = []
+    answers: list[Any] = [throttled(), throttled(), Progress(3.0), Progress(4.0)]
+
+    class Watcher:
+        def look(self) -> Progress:
+            answer = answers.pop(0)
+            if isinstance(answer, ClientError):
+                raise answer
+            return answer
+
+    running = [{"status": "RUNNING"}] * 3
+    with LiveLine(make_console()) as line:
+        execution.follow(FakeStates(*running, {"status": "SUCCEEDED"}), "arn", Watcher(), line, sleep=pauses.append)
+
+    assert pauses == [2.0, 4.0, 1.0]
+
+
+def test_an_error_that_is_no_throttling_ends_the_following() -> None:
+    class Denied:
+        def look(self) -> Progress:
+            raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "DescribeMapRun")
+
+    with LiveLine(make_console()) as line, pytest.raises(ClientError):
+        execution.follow(FakeStates({"status": "RUNNING"}), "arn", Denied(), line, sleep=lambda _: None)
+
+
+# ---------------------------------------------------------------------------------------- the Map Run
+
+BEGAN = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+
+
+class FakeMapRun:
+    """Step Functions with one Map Run, which begins when a test says so."""
+
+    def __init__(self, **counts: int) -> None:
+        self.arns: list[str] = []
+        self.counts = dict.fromkeys(("succeeded", "failed", "timedOut", "aborted", "running", "pending"), 0) | counts
+        self.running_children = ["child-1", "child-2"]
+        self.status = "RUNNING"
+        self.stopped: list[str] = []
+
+    def list_map_runs(self, **_: str) -> dict[str, Any]:
+        return {"mapRuns": [{"mapRunArn": arn} for arn in self.arns]}
+
+    def describe_map_run(self, **_: str) -> dict[str, Any]:
+        return {"itemCounts": self.counts, "startDate": BEGAN, "status": self.status}
+
+    def get_paginator(self, _: str) -> "FakeMapRun":
+        return self
+
+    def paginate(self, **_: str) -> list[dict[str, Any]]:
+        return [{"executions": [{"executionArn": child}]} for child in self.running_children]
+
+    def stop_execution(self, *, executionArn: str, **_: str) -> None:  # noqa: N803 -- boto3's name
+        self.stopped.append(executionArn)
+
+
+def look_at(states: FakeMapRun, *, elapsed_s: float = 10.0) -> Progress:
+    tasks = [make_task(rank=rank, world_size=4, num_samples=10) for rank in range(4)]
+    started_at_s = BEGAN.timestamp()
+    observer = MapRunObserver(
+        states,
+        "arn",
+        FakeStore(manifest=tasks),
+        PREFIX,
+        started_at_s=started_at_s,
+        now=lambda: started_at_s + elapsed_s,
+    )
+    return observer.look()
+
+
+def test_before_the_map_run_a_run_on_aws_is_planning() -> None:
+    assert look_at(FakeMapRun()) == Progress(10.0)
+
+
+def test_a_map_run_tells_ranks_and_rows() -> None:
+    states = FakeMapRun(succeeded=2, failed=1, running=1)
+    states.arns = ["map-run"]
+
+    progress = look_at(states)
+
+    assert (progress.world_size, progress.num_rows) == (4, 40)
+    assert (progress.done, progress.failed, progress.running) == (2, 1, 1)
+    assert (progress.rows_done, progress.rows_per_s) == (20, 2.0)
+
+
+def test_the_ranks_of_a_stopped_run_are_left_to_step_functions_when_it_ends_them() -> None:
+    states = FakeMapRun()
+    states.arns, states.status = ["map-run"], "ABORTED"
+
+    assert execution.stop_children(states, "arn", sleep=lambda _: None) == 0
+    assert states.stopped == []
+
+
+def test_ranks_that_go_on_after_their_run_was_stopped_are_stopped() -> None:
+    states = FakeMapRun()
+    states.arns = ["map-run"]
+
+    assert execution.stop_children(states, "arn", sleep=lambda _: None) == 2
+    assert states.stopped == ["child-1", "child-2"]
 
 
 def test_looks_are_at_least_a_second_apart() -> None:

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from inference.contract import Accuracy, LostRank, RankClock, RunClock, RunSummary, Throughput
+from inference.cost import CostItem
 from scripts.running.execution import Ending
 from scripts.running.present import print_result
 from tests.factories import make_request
@@ -161,3 +162,19 @@ def test_the_files_and_the_notes_are_named(folder: Path) -> None:
 
     assert "summary.json, ranks/ (1)" in text
     assert text.index("`bucket` was replaced.") < text.index("`script` was ignored.")
+
+
+def test_a_bill_is_itemised_and_added_up(folder: Path) -> None:
+    console = Console(file=io.StringIO(), width=80, color_system=None, highlight=False)
+    bill = (CostItem("Lambda time", 0.0018, "110.4 GB-s, x86_64"), CostItem("Step Functions", 0.0003, "11 transitions"))
+
+    print_result(console, "run-a", make_summary(), SUCCEEDED, folder, bill=bill)
+
+    lines = console.file.getvalue().splitlines()
+    assert any("Lambda time" in line and "0.00180 USD" in line and "110.4 GB-s" in line for line in lines)
+    assert any("together" in line and "0.00210 USD" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_where_nothing_is_paid_nothing_is_said_about_it(folder: Path) -> None:
+    assert "USD" not in table(folder, make_summary())

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +9,7 @@ import pytest
 
 from inference import contract
 from scripts.running.request import draft_request, make_run_id
-from scripts.running.shards import find_dataset, is_sample
+from scripts.running.shards import RemoteDataset, find_dataset, find_remote, is_sample
 from scripts.running.variables import UsageError, choose_target, given
 
 EVENTS = Path(__file__).parents[1] / "events"
@@ -64,18 +66,57 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_the_variable(name: str,
         draft_request({name: value})
 
 
-def test_an_unknown_target_is_refused() -> None:
+def apply(terraform: Path, outputs: dict[str, object]) -> None:
+    terraform.mkdir()
+    (terraform / "terraform.tfstate").write_text(json.dumps({"version": 4, "outputs": outputs}))
+
+
+def test_an_unknown_target_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="TARGET=moon"):
-        choose_target({"TARGET": "moon"})
+        choose_target({"TARGET": "moon"}, terraform=tmp_path)
 
 
-def test_aws_is_refused_while_nothing_is_deployed() -> None:
+def test_aws_is_refused_while_nothing_is_deployed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing is deployed from this working copy"):
-        choose_target({"TARGET": "aws"})
+        choose_target({"TARGET": "aws"}, terraform=tmp_path)
 
 
-def test_without_a_target_the_run_is_local_and_says_why() -> None:
-    assert choose_target({}) == ("local", "nothing is deployed from this working copy")
+def test_without_a_target_the_run_is_local_and_says_why(tmp_path: Path) -> None:
+    assert choose_target({}, terraform=tmp_path) == ("local", "nothing is deployed from this working copy")
+
+
+def test_once_this_working_copy_is_deployed_the_run_goes_there(tmp_path: Path) -> None:
+    apply(tmp_path / "terraform", {"state_machine_arn": {"value": "arn"}})
+
+    assert choose_target({}, terraform=tmp_path / "terraform")[0] == "aws"
+    assert choose_target({"TARGET": "local"}, terraform=tmp_path / "terraform")[0] == "local"
+
+
+@pytest.mark.parametrize("outputs", [{}, {"repository_url": {"value": "registry"}}], ids=["destroyed", "registry only"])
+def test_a_state_without_a_state_machine_is_no_deployment(outputs: dict[str, object], tmp_path: Path) -> None:
+    apply(tmp_path / "terraform", outputs)
+
+    assert choose_target({}, terraform=tmp_path / "terraform")[0] == "local"
+
+
+def test_the_state_of_the_chosen_workspace_counts(tmp_path: Path) -> None:
+    apply(tmp_path / "terraform", {"state_machine_arn": {"value": "arn"}})
+    (tmp_path / "terraform" / ".terraform").mkdir()
+    (tmp_path / "terraform" / ".terraform" / "environment").write_text("trial")
+
+    assert choose_target({}, terraform=tmp_path / "terraform")[0] == "local"
+
+
+def test_a_remote_state_counts_as_deployed(tmp_path: Path) -> None:
+    (tmp_path / ".terraform").mkdir()
+    (tmp_path / ".terraform" / "terraform.tfstate").write_text('{"backend": {"type": "s3"}}')
+
+    assert choose_target({}, terraform=tmp_path)[0] == "aws"
+
+
+def test_a_file_of_outputs_names_the_stack(tmp_path: Path) -> None:
+    assert choose_target({"OUTPUTS": "a.json"}, terraform=tmp_path) == ("aws", "OUTPUTS=a.json names a stack")
+    assert choose_target({"OUTPUTS": "a.json", "TARGET": "local"}, terraform=tmp_path)[0] == "local"
 
 
 # ----------------------------------------------------------------------------------------- payload
@@ -204,6 +245,46 @@ def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
 def test_another_account_is_no_local_dataset(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="TARGET=local"):
         find_dataset("s3://bucket/prefix", asked="DATASET=s3://bucket/prefix", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("address", "refusal"),
+    [("s3://other/data", "reads mine and shared only"), ("s3://mine", "names no folder"), ("s3://mine//", "no folder")],
+)
+def test_a_dataset_in_s3_must_be_readable_by_the_stack(address: str, refusal: str) -> None:
+    with pytest.raises(UsageError, match=refusal):
+        find_remote(address, asked=f"DATASET={address}", buckets=("mine", "shared"))
+
+
+def test_a_dataset_in_s3_is_read_where_it_lies() -> None:
+    assert find_remote("s3://shared/a/b", asked="DATASET", buckets=("mine", "shared")) == RemoteDataset(
+        "shared", "a/b/"
+    )
+    assert find_remote("sdss", asked="DATASET", buckets=("mine",)) is None
+
+
+def test_a_checksum_of_the_card_is_believed_while_the_file_is_as_old_and_as_large(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, "tiny/1MB", shards=("0.safetensors", "1.safetensors", "2.safetensors"))
+    entries = [{"name": f"{n}.safetensors", "num_rows": 1, "size_bytes": n + 3, "sha256": "stated"} for n in (1, 2)]
+    card = {
+        "name": "t",
+        "partition": "1MB",
+        "num_rows": 2,
+        "arrays": {},
+        "seed": 0,
+        "provenance": "",
+        "shards": entries,
+    }
+    (folder / "dataset.json").write_text(json.dumps(card))
+    paths = [folder / f"{n}.safetensors" for n in range(3)]
+    sha256 = hashlib.sha256(b"rows").hexdigest()
+
+    believed = list(find_dataset("tiny", asked="DATASET", root=tmp_path).checksums(paths).values())
+    os.utime(paths[1], (2**31, 2**31))
+    read = list(find_dataset("tiny", asked="DATASET", root=tmp_path).checksums(paths).values())
+
+    assert believed == [sha256, "stated", sha256]
+    assert read == [sha256] * 3
 
 
 def test_a_file_limit_takes_the_first_shards_in_natural_order_and_the_card(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import io
 import signal
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from scripts import run
 from scripts.local_aws.server import LocalAwsError
 from scripts.running.execution import Ending
+from scripts.running.target import LocalTarget
 from tests.factories import make_shard_bytes
 
 
@@ -34,12 +36,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def status_of(monkeypatch: pytest.MonkeyPatch, outcome: Ending | BaseException, **options: str) -> int:
     """Return the exit status when the run itself ends with `outcome`."""
 
-    def run_locally(*_: Any) -> Ending:
+    def run_in(*_: Any) -> Ending:
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
-    monkeypatch.setattr(run, "_run_locally", run_locally)
+    monkeypatch.setattr(run, "start_local", lambda _: nullcontext(LocalTarget("http://127.0.0.1:1", None, None)))
+    monkeypatch.setattr(run, "_run_in", run_in)
     with pytest.raises(typer.Exit) as ended:
         run.main(**{"dataset": "tiny", **options})
     return ended.value.exit_code
@@ -111,7 +114,7 @@ def test_an_interrupted_run_says_where_its_files_are(
 def test_a_step_says_how_long_it_took() -> None:
     console = Console(file=io.StringIO())
 
-    with run._step(console, "upload") as facts:
+    with run.step(console, "upload") as facts:
         facts.append("3 files")
 
     assert console.file.getvalue() == "upload     3 files (0.0 s)\n"

@@ -1,0 +1,105 @@
+"""`make status RUN=…`: how a run is going or how it ended, from any terminal."""
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from inference import contract
+from inference.cost import itemise
+from scripts.running import execution, journal, variables
+from scripts.running.execution import Ending
+from scripts.running.exit_status import told_in_one_line
+from scripts.running.follow import live_line
+from scripts.running.present import print_result
+from scripts.running.recall import FoundRun, find_run, name_runs, runs_here, runs_there, stack_target
+from scripts.running.target import Target
+
+INTERRUPTED = Ending("ABORTED", "Interrupted", "The run ended before there was a summary.")
+
+
+def main(
+    run: Annotated[str, typer.Option(envvar="RUN", help="Name of the run; the newest are listed when absent.")] = "",
+    target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
+    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
+) -> None:
+    """Say how a run is. Exit status: 0 answered, 1 AWS cannot be asked, 2 there is no such run."""
+    given = variables.given({"TARGET": target, "OUTPUTS": outputs})
+    with told_in_one_line():
+        status(run, given, root=Path())
+
+
+def status(run: str, given: Mapping[str, str], *, root: Path) -> None:
+    """Print how a run is; without a name, which runs there are."""
+    console = Console(highlight=False)
+    if not run.strip():
+        _list(given, root)
+        return
+    found = find_run(run, given, root=root)
+    if found.target is None:
+        _print_folder(found, console)
+    elif found.is_running:
+        _print_progress(found, found.target, console)
+    else:
+        _print_end(found, found.target, console)
+
+
+def _list(given: Mapping[str, str], root: Path) -> None:
+    target = stack_target(given, root=root)
+    print(f"here  {name_runs(runs_here(root))}")
+    if target:
+        print(f"{target.name}   {name_runs(runs_there(target))}")
+    print("RUN=name tells more.")
+
+
+def _print_progress(found: FoundRun, target: Target, console: Console) -> None:
+    assert found.description is not None, "it was asked whether it runs"
+    started_at = found.description["startDate"]
+    watcher = target.watch(found.description["executionArn"], found.run_prefix, started_at_s=started_at.timestamp())
+    console.print(f"{found.run_id}: running since {started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({target.name})")
+    console.print(live_line(watcher.look(), console.width))
+    console.print(f"`make stop RUN={found.run_id}` ends it.", markup=False, soft_wrap=True)
+
+
+def _print_end(found: FoundRun, target: Target, console: Console) -> None:
+    """Print the result, and bring home what the terminal that started the run did not."""
+    assert found.description is not None, "it was asked whether it runs"
+    if not (found.folder / "summary.json").exists():
+        found.folder.mkdir(parents=True, exist_ok=True)
+        count = target.bucket.download(found.run_prefix, found.folder)
+        print(f"download   {count} files to {found.folder}", file=sys.stderr)
+    summary = journal.read_summary(found.folder)
+    bill = target.bill(summary) if summary else ()
+    print_result(console, found.run_id, summary, execution.ending(found.description), found.folder, bill=bill)
+
+
+def _print_folder(found: FoundRun, console: Console) -> None:
+    summary, entry = journal.read_summary(found.folder), found.entry
+    gone = "" if entry and entry.is_over else " ran on this machine and its local AWS is gone:"
+    print(f"{found.run_id}{gone} read from {found.folder}/", file=sys.stderr)
+    if entry and entry.is_over:
+        ending = entry.ending
+    elif summary:
+        ending = Ending("SUCCEEDED" if summary.complete else "FAILED")
+    else:
+        ending = INTERRUPTED
+        console.print(f"ranks {_count(found.folder, 'ranks')} done · {_count(found.folder, 'failures')} failed")
+    bill = itemise(summary, entry.stack.rates) if summary and entry and entry.stack else ()
+    print_result(console, found.run_id, summary, ending, found.folder, bill=bill)
+
+
+def _count(folder: Path, name: str) -> str:
+    manifest = folder / contract.MANIFEST_KEY
+    num = sum(1 for _ in (folder / name).glob("*.json"))
+    if name != "ranks" or not manifest.exists():
+        return f"{num}"
+    return f"{num}/{len(msgspec.json.decode(manifest.read_bytes()))}"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,16 @@
+"""A stand-in for Infer: the whole handler but for the network, which is instant; slow for a dataset named slow."""
+
+import time
+from typing import Any
+
+from handlers import infer, settings
+from tests.factories import FakeEngine
+
+SLOW_S = 4
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    settings.engine = lambda _name: FakeEngine()
+    if "/slow/" in event["task"]["rows"][0]["key"]:
+        time.sleep(SLOW_S)
+    return infer.handler(event, context)
