@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run test check emulate invoke dataset train schema clean help
+.PHONY: run status stop doctor test check emulate invoke dataset train schema clean help
 VENV := .venv
 # The Python 3.11 to make .venv with; found by itself when empty.
 PYTHON :=
@@ -9,8 +9,8 @@ READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
-RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE
-OTHER_VARIABLES := NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK
+RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE OUTPUTS
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK
 # Some systems set these for every program; only what is written behind `make` counts.
 $(foreach v,NAME N PORT SEED EVENT QUICK,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
@@ -19,8 +19,37 @@ export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
 $(READY): pyproject.toml scripts/setup.sh
 	@scripts/setup.sh
 
+## Predict
+
 run: $(READY) ## Predict the redshifts of a dataset and print the result
 	@$(PY) -m scripts.run
+
+status: $(READY) ## Say how a run is: RUN=name; without it, which runs there are
+	@$(PY) -m scripts.status
+
+stop: $(READY) ## End a run and its ranks: RUN=name
+	@$(PY) -m scripts.stop
+
+doctor: $(READY) ## Look for what could go wrong, before anything is spent
+	@$(PY) -m scripts.doctor
+
+## Data and model
+
+dataset: $(READY) ## Make the sample dataset; another: NAME=big N=100000 SHARD_MB=25
+	@$(PY) -m scripts.dataset
+
+train: $(READY) ## Train the checkpoint, hours; QUICK=1 rehearses it in minutes
+	@$(PY) -m scripts.train $(if $(QUICK),--quick)
+
+## Parts on their own
+
+emulate: $(READY) ## Serve the local AWS for the AWS CLI, boto3 or Terraform
+	@$(PY) -m scripts.emulate $(if $(PORT),--port "$$PORT")
+
+invoke: $(READY) ## Run FUNCTION=infer with EVENT=tests/events/rank_task.json
+	@$(PY) -m scripts.invoke "$$FUNCTION" "$$EVENT"
+
+## Development
 
 test: $(READY) ## Run unit and integration tests (no AWS, no network)
 	$(PY) -m pytest tests/unit tests/integration
@@ -33,29 +62,18 @@ check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
 	else echo "skipped: terraform fmt (terraform is not installed)"; fi
 	$(PY) -m scripts.schema --check
 
-emulate: $(READY) ## Serve the local AWS for the AWS CLI, boto3 or Terraform
-	@$(PY) -m scripts.emulate $(if $(PORT),--port "$$PORT")
-
-invoke: $(READY) ## Run FUNCTION=infer with EVENT=tests/events/rank_task.json
-	@$(PY) -m scripts.invoke "$$FUNCTION" "$$EVENT"
-
-dataset: $(READY) ## Make the sample dataset; another: NAME=big N=100000 SHARD_MB=25
-	@$(PY) -m scripts.dataset
-
-train: $(READY) ## Train the checkpoint, hours; QUICK=1 rehearses it in minutes
-	@$(PY) -m scripts.train $(if $(QUICK),--quick)
-
 schema: $(READY) ## Write the JSON Schema of every payload to docs/schema
 	@$(PY) -m scripts.schema
 
-clean: ## Remove .venv and caches; runs, datasets and training stay
+clean: ## Remove .venv and caches; runs/, datasets/, training/ stay
 	@if [ -e $(VENV) ] && [ ! -e $(READY) ] && [ ! -e $(VENV)/setup.log ]; then echo "$(VENV) was not made by make: it stays"; \
 	else rm -rf $(VENV); fi
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find handlers inference scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@for kept in runs datasets training; do [ ! -d $$kept ] || echo "$$kept/ stays"; done
 
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "; print "Targets"} /^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^## / {print substr($$0, 4)} /^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 	@sed -n 's/^#: //p' Makefile
 
 #: Variables of make run, as in: make run WORLD=8 BATCH=256
@@ -69,5 +87,6 @@ help: ## Show this help
 #:   TOLERATE=20        percentage of ranks that may fail
 #:   ENGINE=torch       the library that computes; the fastest present when absent
 #:   TARGET=local       where to run: local, or aws once it is deployed
+#:   OUTPUTS=file.json  a stack deployed elsewhere: terraform output -json
 #: Of every target
 #:   PYTHON=python3.11  the Python to make .venv with; found by itself when absent

@@ -22,6 +22,8 @@ LATE_IMPORTS=(antlr4 jsonpath_ng moto/batch moto/ec2 moto/ecs moto/iam moto/step
 main() {
     local base log torch
     base=$(find_python)
+    wait_for_other_setup "$base"
+    if [ "$VENV/.ready" -nt pyproject.toml ] && [ "$VENV/.ready" -nt scripts/setup.sh ]; then return; fi
     say "Setting up $VENV with $("$base" --version) and PyTorch for CPU; the first time takes a minute or two."
     is_our_python "$VENV/bin/python" || clear_venv
     mkdir -p "$VENV"
@@ -37,6 +39,25 @@ main() {
     step "packages" "$log" pip install --no-compile -e '.[tools,dev]' "$torch"
     step "first import" "$log" import_once
     touch "$VENV/.ready"
+}
+
+# Two `make` in a fresh clone: the second waits, and finds the work done. The lock belongs to descriptor 9, which this
+# shell keeps open: it goes with the shell, however that ends. Python takes it because macOS has no flock command.
+wait_for_other_setup() {
+    local folder
+    folder=$(dirname "$VENV")/.cache
+    mkdir -p "$folder"
+    exec 9>"$folder/$(basename "$VENV").lock"
+    "$1" -c '
+import fcntl, sys
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("Another make is setting up: waiting for it.", file=sys.stderr)
+    fcntl.flock(9, fcntl.LOCK_EX)
+except OSError:
+    pass  # a file system without locks
+'
 }
 
 find_python() {

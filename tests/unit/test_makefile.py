@@ -1,6 +1,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,11 +68,29 @@ def set_up(tmp_path: Path, **variables: str) -> tuple[subprocess.CompletedProces
 
 def test_make_alone_prints_every_target_and_variable() -> None:
     printed = make().stdout
-    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z0-9-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
-    assert {"run", "test", "check", "emulate", "invoke", "dataset", "train", "schema", "clean", "help"} <= set(targets)
+    assert {
+        "run",
+        "status",
+        "stop",
+        "doctor",
+        "test",
+        "check",
+        "emulate",
+        "invoke",
+        "dataset",
+        "train",
+        "schema",
+        "clean",
+        "help",
+    } <= set(targets)
     assert all(f"make {target} " in printed for target in targets)
-    assert all(f"{name}=" in printed for name in ("WORLD", "BATCH", "DATASET", "FILES", "RESULT", "PROFILE", "PAYLOAD"))
+    assert all(f"\n{group}\n" in f"\n{printed}" for group in ("Predict", "Data and model", "Development"))
+    assert all(
+        f"{name}=" in printed
+        for name in ("WORLD", "BATCH", "DATASET", "FILES", "RESULT", "PROFILE", "PAYLOAD", "OUTPUTS")
+    )
 
 
 def test_the_help_fits_80_columns() -> None:
@@ -167,3 +186,41 @@ def test_a_python_that_is_not_3_11_is_refused_in_one_line(tmp_path: Path) -> Non
 
     assert done.returncode == 1
     assert done.stderr == f"PYTHON={old} is no Python 3.11 with venv and ensurepip.\n"
+
+
+def test_two_set_ups_at_once_do_the_work_once(tmp_path: Path) -> None:
+    slow = FAKE_PYTHON.replace('"-m venv "*)', '"-m venv "*) sleep 1;')
+    # The lock is taken by a real Python, whichever program sets up.
+    python = executable(
+        tmp_path / "python", slow.replace('case "$*" in', f'case "$*" in *fcntl*) exec {sys.executable} "$@" ;;')
+    )
+    calls = tmp_path / "calls"
+    fakes = {"PYTHON": str(python), "VENV": str(tmp_path / "venv"), "FAKE_CALLS": str(calls), "FAKE_INSTALL_FAILS": ""}
+    command, variables = [ROOT / "scripts" / "setup.sh"], clean_environment(**fakes)
+
+    both = [subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=60)[1] for process in both]
+
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(call.startswith("-m venv") for call in calls.read_text().splitlines()) == 1
+    assert sum("waiting for it" in text for text in said) == 1
+
+
+def test_clean_says_what_stays(tmp_path: Path) -> None:
+    for folder in ("handlers", "inference", "scripts", "tests", "runs", "datasets", ".venv"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / ".venv" / ".ready").touch()
+
+    done = subprocess.run(
+        ["make", "-f", ROOT / "Makefile", "clean"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "runs/ stays\ndatasets/ stays\n" in done.stdout
+    assert (tmp_path / "runs").exists()
+    assert not (tmp_path / ".venv").exists()
