@@ -10,11 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
+from inference.checkpoints import CHECKPOINT
 from inference.errors import WeightsError
 from inference.model.astromae import AstroMAE
-
-CHECKPOINT = Path(__file__).parent.parent / "checkpoints" / "astromae.safetensors"
-"""The trained weights this project ships."""
 
 
 def save_weights(model: AstroMAE, path: Path, *, half: bool = True) -> None:
