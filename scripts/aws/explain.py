@@ -81,7 +81,9 @@ def _explain_client(error: BotoCoreError) -> str:
 def _explain_answer(error: ClientError) -> str:
     """Explain what AWS refused."""
     code, answer = _code(error), error.response.get("Error", {})
-    message = _sentence(str(answer.get("Message", "")))
+    message = _sentence(str(answer.get("Message") or answer.get("message") or ""))
+    if code == "RequestTimeTooSkewed" or "Signature expired" in message or "Signature not yet current" in message:
+        return "AWS refuses requests signed at the wrong time: set this machine's clock."
     if code in EXPIRED:
         return "The AWS credentials have expired: `aws sso login`, or a new session token, renews them."
     if code in UNKNOWN_KEY:

@@ -1,0 +1,117 @@
+"""`make doctor`: what could keep a run from working, looked at before anything is spent."""
+
+import json
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from inference.plan import Limits
+from scripts.aws.stack import HOW_TO_DEPLOY, Stack, StackError, has_applied, read_stack
+from scripts.checks.account import account_findings, tool_findings
+from scripts.checks.finding import Finding
+from scripts.checks.fit import Ceiling, fit_findings
+from scripts.checks.machine import machine_findings
+from scripts.local_aws.deploy import STAGES_PATH
+from scripts.running import variables
+from scripts.running.exit_status import COMPLETE, FAILED, told_in_one_line
+from scripts.running.variables import TARGETS, UsageError
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
+NAME_WIDTH = 13
+WIDTH = 80
+
+
+def main(
+    world: Annotated[str, typer.Option(envvar="WORLD", help="Ranks; one per shard when absent.")] = "",
+    batch: Annotated[str, typer.Option(envvar="BATCH", help="Galaxies per batch.")] = "",
+    dataset: Annotated[str, typer.Option(envvar="DATASET", help="Dataset under datasets/, or a folder.")] = "",
+    files: Annotated[str, typer.Option(envvar="FILES", help="Only the first n shards.")] = "",
+    profile: Annotated[str, typer.Option(envvar="PROFILE", help="1 to measure with torch's profiler.")] = "",
+    payload: Annotated[str, typer.Option(envvar="PAYLOAD", help="A request as a JSON file.")] = "",
+    target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
+    engine: Annotated[str, typer.Option(envvar="ENGINE", help="Library that computes.")] = "",
+    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
+) -> None:
+    """Look before anything is spent. Exit status: 0 nothing fails, 1 something does, 2 wrong usage."""
+    given = variables.given({name.upper(): value for name, value in locals().items()})
+    with told_in_one_line():
+        raise typer.Exit(examine(given, root=Path(), console=Console(highlight=False)))
+
+
+def examine(given: Mapping[str, str], *, root: Path, console: Console) -> int:
+    """Print every finding as it comes; return the exit status."""
+    target = given.get("TARGET", "").strip()
+    if target not in ("", *TARGETS):
+        raise UsageError(f"TARGET={target} is not valid: TARGET is {' or '.join(TARGETS)}.")
+    verdicts: Counter[str] = Counter()
+    for title, findings in _sections(given, root, target):
+        console.print(Text(title, "bold"))
+        for finding in findings:
+            _print(console, finding)
+            verdicts[finding.verdict] += 1
+        console.print()
+    console.print(f"{verdicts['ok']} ok, {verdicts['warn']} warn, {verdicts['fail']} fail, {verdicts['skip']} skipped")
+    return FAILED if verdicts["fail"] else COMPLETE
+
+
+def _sections(given: Mapping[str, str], root: Path, target: str) -> Iterator[tuple[str, Iterator[Finding]]]:
+    outputs = given.get("OUTPUTS", "").strip()
+    is_deployed = bool(outputs) or has_applied(root / "terraform")
+    is_aws = target == "aws" or (target != "local" and is_deployed)
+    yield "This machine", machine_findings(root, is_local=not is_aws)
+    stack, problem = _stack(root, outputs) if is_aws and is_deployed else (None, None)
+    yield "The run", fit_findings(given, _ceiling(stack, is_aws=is_aws), root=root)
+    yield "AWS", _aws(stack, problem, given) if is_aws else iter([_not_asked(is_deployed=is_deployed)])
+
+
+def _stack(root: Path, outputs: str) -> tuple[Stack | None, StackError | None]:
+    try:
+        return read_stack(root / "terraform", outputs=outputs), None
+    except StackError as error:
+        return None, error
+
+
+def _aws(stack: Stack | None, problem: StackError | None, given: Mapping[str, str]) -> Iterator[Finding]:
+    yield from tool_findings()
+    if stack:
+        yield Finding("stack", "ok", f"{stack.name} in {stack.region}")
+    else:
+        text = str(problem) if problem else "nothing is deployed from this working copy"
+        yield Finding("stack", "fail", text, "" if problem else HOW_TO_DEPLOY)
+    world = given.get("WORLD", "").strip()
+    yield from account_findings(stack, world_size=int(world) if world.isdecimal() else None)
+
+
+def _not_asked(*, is_deployed: bool) -> Finding:
+    why = "TARGET=local does not need it" if is_deployed else "nothing is deployed from this working copy"
+    return Finding("account", "skip", f"{why}; TARGET=aws looks at it")
+
+
+def _ceiling(stack: Stack | None, *, is_aws: bool) -> Ceiling:
+    if stack is None:
+        infer = json.loads(STAGES_PATH.read_text())["infer"]
+        limits = Limits(memory_mb=infer["memory_mb"], timeout_s=infer["timeout_s"])
+        return Ceiling(limits) if is_aws else Ceiling(limits, child_type=None)
+    infer_settings = stack.stages["infer"]
+    limits = Limits(memory_mb=infer_settings.memory_mb, timeout_s=infer_settings.timeout_s)
+    return Ceiling(limits, stack.map_child_type, stack.max_concurrency)
+
+
+def _print(console: Console, finding: Finding) -> None:
+    indent = " " * (2 + 6 + NAME_WIDTH)
+    wrapper = textwrap.TextWrapper(WIDTH - len(indent), break_long_words=False, break_on_hyphens=False)
+    lines = wrapper.wrap(finding.text) + (wrapper.wrap(f"→ {finding.fix}") if finding.fix else [])
+    first = Text.assemble("  ", (f"{finding.verdict:<6}", STYLES[finding.verdict]), f"{finding.name:<{NAME_WIDTH}}")
+    console.print(first.append(lines[0]), soft_wrap=True)
+    for line in lines[1:]:
+        console.print(Text(indent + line), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

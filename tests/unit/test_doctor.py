@@ -1,0 +1,349 @@
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import msgspec
+import pytest
+from botocore.stub import Stubber
+from rich.console import Console
+
+from inference.plan import Limits
+from scripts import doctor
+from scripts.aws.stack import Stack
+from scripts.checks import account, machine
+from scripts.checks.finding import Finding, looked
+from scripts.checks.fit import Ceiling, fit_findings
+from scripts.running.variables import UsageError
+from tests.factories import make_shard_bytes
+from tests.unit.test_run_stack import VALUES
+
+DIGEST = "sha256:" + "a" * 64
+LIMITS = Limits(memory_mb=1769, timeout_s=900)
+
+
+def make_stack(**changes: Any) -> Stack:
+    image_uri = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift@{DIGEST}"
+    return msgspec.convert({**VALUES, "image_uri": image_uri, **changes}, Stack)
+
+
+class StubbedAccount:
+    """An account whose answers a test wrote down."""
+
+    region = "us-east-1"
+
+    def __init__(self) -> None:
+        self._clients: dict[str, Any] = {}
+        self.stubs: dict[str, Stubber] = {}
+
+    def client(self, service: str) -> Any:
+        if service not in self._clients:
+            keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "region_name": "us-east-1"}
+            self._clients[service] = boto3.client(service, **keys)
+            self.stubs[service] = Stubber(self._clients[service])
+            self.stubs[service].activate()
+        return self._clients[service]
+
+    def answers(self, service: str, operation: str, answer: dict[str, Any]) -> "StubbedAccount":
+        self.client(service)
+        self.stubs[service].add_response(operation, answer)
+        return self
+
+    def refuses(self, service: str, operation: str, code: str, status: int = 400) -> "StubbedAccount":
+        self.client(service)
+        self.stubs[service].add_client_error(operation, code, "it said no", http_status_code=status)
+        return self
+
+
+def concurrency(limit: int) -> dict[str, Any]:
+    return {"AccountLimit": {"UnreservedConcurrentExecutions": limit, "ConcurrentExecutions": limit}}
+
+
+def finding(name: str, look: Callable[[], Finding | list[Finding]]) -> Finding:
+    (found,) = looked(name, look)
+    return found
+
+
+# --------------------------------------------------------------------------------------------- account
+
+
+@pytest.mark.parametrize(
+    ("limit", "world_size", "verdict", "text"),
+    [
+        (1000, 8, "ok", "1,000 invocations at the same time"),
+        (10, 8, "warn", "1,000 are usual"),
+        (10, 64, "warn", "64 ranks wait in turns"),
+        (1000, None, "ok", "1,000"),
+    ],
+)
+def test_a_reduced_quota_is_told_with_what_raises_it(
+    limit: int, world_size: int | None, verdict: str, text: str
+) -> None:
+    there = StubbedAccount().answers("lambda", "get_account_settings", concurrency(limit))
+
+    found = finding("concurrency", lambda: account._concurrency(there, world_size))
+
+    assert found.verdict == verdict
+    assert text in found.text
+    assert ("Service Quotas" in found.fix) == (verdict == "warn")
+
+
+def test_a_permission_that_only_the_doctor_needs_is_no_failure() -> None:
+    there = StubbedAccount().refuses("lambda", "get_account_settings", "AccessDeniedException", 403)
+
+    found = finding("concurrency", lambda: account._concurrency(there, 8))
+
+    assert found.verdict == "warn"
+    assert "lack a permission: GetAccountSettings" in found.text
+
+
+def test_an_image_that_is_in_the_registry_is_told_with_its_size() -> None:
+    image = {"imageDigest": DIGEST, "imageSizeInBytes": 240_000_000, "imageManifestMediaType": "application/x+json"}
+    there = StubbedAccount().answers("ecr", "describe_images", {"imageDetails": [image]})
+
+    found = account._image(there, make_stack())
+
+    assert (found.verdict, found.text) == ("ok", "sha256:aaaaaaaaaaaa… in redshift, 240 MB")
+
+
+def test_an_image_index_is_refused_before_lambda_does() -> None:
+    image = {"imageDigest": DIGEST, "imageManifestMediaType": "application/vnd.oci.image.index.v1+json"}
+    there = StubbedAccount().answers("ecr", "describe_images", {"imageDetails": [image]})
+
+    assert account._image(there, make_stack()).verdict == "fail"
+
+
+@pytest.mark.parametrize("image_uri", [None, "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift:latest"])
+def test_an_image_without_a_digest_is_none(image_uri: str | None) -> None:
+    found = account._image(StubbedAccount(), make_stack(image_uri=image_uri))
+
+    assert found.verdict == "fail"
+    assert "make build push apply" in found.fix
+
+
+def test_an_image_that_is_gone_says_how_to_push_it() -> None:
+    there = StubbedAccount().refuses("ecr", "describe_images", "ImageNotFoundException")
+
+    found = finding("image", lambda: account._image(there, make_stack()))
+
+    assert found.verdict == "fail"
+    assert "make build push apply" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ({"State": "Active", "LastUpdateStatus": "Successful"}, "ok"),
+        ({"State": "Pending", "LastUpdateStatus": "InProgress"}, "warn"),
+        ({"State": "Failed", "StateReason": "no image"}, "fail"),
+        ({"State": "Active", "LastUpdateStatus": "Failed", "LastUpdateStatusReason": "no image"}, "fail"),
+        ({"State": "Active", "MemorySize": 512}, "warn"),
+    ],
+    ids=["active", "pending", "failed", "update failed", "changed by hand"],
+)
+def test_a_function_that_cannot_be_invoked_is_told(answer: dict[str, Any], verdict: str) -> None:
+    there = StubbedAccount().answers(
+        "lambda", "get_function_configuration", {"MemorySize": 1769, "Timeout": 900, **answer}
+    )
+
+    assert account._function(there, make_stack(), "infer").verdict == verdict
+
+
+@pytest.mark.parametrize(("status", "verdict"), [(404, "fail"), (403, "warn"), (301, "fail")])
+def test_a_bucket_that_cannot_be_reached_is_told(status: int, verdict: str) -> None:
+    there = StubbedAccount().refuses("s3", "head_bucket", str(status), status)
+
+    assert finding("bucket", lambda: account._bucket(there, make_stack())).verdict == verdict
+
+
+def test_a_state_machine_that_is_being_deleted_is_told() -> None:
+    stack = make_stack()
+    answer = {
+        "stateMachineArn": stack.state_machine_arn,
+        "name": "redshift",
+        "status": "DELETING",
+        "definition": "{}",
+        "roleArn": "arn:aws:iam::123456789012:role/x",
+        "type": "STANDARD",
+        "creationDate": 0,
+    }
+    there = StubbedAccount().answers("stepfunctions", "describe_state_machine", answer)
+
+    assert account._state_machine(there, stack).verdict == "fail"
+
+
+def test_without_credentials_nothing_else_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    found = list(account.account_findings(make_stack(), world_size=8))
+
+    assert [(one.name, one.verdict) for one in found] == [("credentials", "fail"), ("account", "skip")]
+    assert "There are no AWS credentials here" in found[0].text
+
+
+# -------------------------------------------------------------------------------------------- the run
+
+
+def make_dataset(root: Path, *, num_rows: int = 30) -> None:
+    folder = root / "datasets" / "tiny" / "1MB"
+    folder.mkdir(parents=True)
+    (folder / "0.safetensors").write_bytes(make_shard_bytes(num_rows))
+
+
+def fit(root: Path, limits: Limits = LIMITS, **variables: str) -> dict[str, Finding]:
+    ceiling = Ceiling(limits, "STANDARD", max_concurrency=5)
+    return {found.name: found for found in fit_findings({"DATASET": "tiny", **variables}, ceiling, root=root)}
+
+
+def test_a_run_that_fits_is_told_with_its_numbers(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+
+    found = fit(tmp_path, WORLD="3")
+
+    assert {one.verdict for one in found.values()} == {"ok"}
+    assert "30 galaxies for 3 ranks" in found["dataset"].text
+    assert "10 rows, at most 20 s of 900 s" in found["timeout"].text
+
+
+@pytest.mark.parametrize(
+    ("limits", "variables", "said"),
+    [
+        (Limits(memory_mb=512, timeout_s=900), {}, "the function has 512 MB"),
+        (Limits(memory_mb=1769, timeout_s=20), {}, "stops after 20 s"),
+        (LIMITS, {"WORLD": "31"}, "more than the 30 rows"),
+    ],
+    ids=["memory", "timeout", "ranks"],
+)
+def test_a_run_that_does_not_fit_fails_with_the_words_of_the_plan(
+    limits: Limits, variables: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    make_dataset(tmp_path)
+
+    found = fit(tmp_path, limits, **variables)
+
+    assert found["plan"].verdict == "fail"
+    assert said in found["plan"].text
+
+
+def test_a_timeout_that_is_near_is_a_warning(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+
+    assert fit(tmp_path, Limits(memory_mb=1769, timeout_s=22))["timeout"].verdict == "warn"
+
+
+def test_more_ranks_than_run_at_a_time_are_a_warning(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+
+    found = fit(tmp_path, WORLD="6")["dispatch"]
+
+    assert found.verdict == "warn"
+    assert "5 run at the same time" in found.text
+
+
+def test_ranks_that_end_before_the_last_one_starts_are_a_warning(tmp_path: Path) -> None:
+    make_dataset(tmp_path, num_rows=30)
+    ceiling = Ceiling(LIMITS, "STANDARD")
+
+    found = {one.name: one for one in fit_findings({"DATASET": "tiny", "WORLD": "30"}, ceiling, root=tmp_path)}
+
+    assert found["dispatch"].verdict == "warn"
+    assert "lower WORLD" in found["dispatch"].fix
+
+
+@pytest.mark.parametrize(
+    ("variables", "name", "verdict"),
+    [
+        ({"WORLD": "0"}, "request", "fail"),
+        ({"DATASET": "missing"}, "request", "fail"),
+        ({"DATASET": "s3://bucket/data"}, "dataset", "skip"),
+        ({"DATASET": "sdss"}, "dataset", "skip"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_planned_is_told(variables: dict[str, str], name: str, verdict: str, tmp_path: Path) -> None:
+    assert fit(tmp_path, **variables)[name].verdict == verdict
+
+
+# ---------------------------------------------------------------------------------------- this machine
+
+
+def test_a_checkpoint_that_is_not_there_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "CHECKPOINT", tmp_path / "astromae.safetensors")
+    assert machine._checkpoint().verdict == "fail"
+
+    (tmp_path / "astromae.safetensors").write_text("half a download")
+    assert "cannot be read" in machine._checkpoint().text
+
+    (tmp_path / "astromae.safetensors").write_bytes(make_shard_bytes(1))
+    assert machine._checkpoint().verdict == "ok"
+
+
+@pytest.mark.parametrize(("free", "verdict"), [(10**10, "ok"), (10**9, "warn"), (10**8, "fail")])
+def test_little_disk_is_told(free: int, verdict: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free}))
+
+    assert machine._disk(tmp_path).verdict == verdict
+
+
+# ---------------------------------------------------------------------------------------------- report
+
+
+def report(root: Path, monkeypatch: pytest.MonkeyPatch, *findings: Finding, **variables: str) -> tuple[int, list[str]]:
+    """Return exit status and report when this machine gives `findings`."""
+    monkeypatch.setattr(doctor, "machine_findings", lambda *_, **__: iter(findings))
+    console = Console(file=io.StringIO(), width=80, color_system=None, highlight=False)
+    # A path in pieces could not be copied: here it is short enough for the line.
+    monkeypatch.chdir(root)
+    status = doctor.examine({"DATASET": "tiny", **variables}, root=Path(), console=console)
+    return status, console.file.getvalue().splitlines()
+
+
+def test_a_warning_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_dataset(tmp_path)
+
+    status, lines = report(tmp_path, monkeypatch, Finding("disk", "warn", "little"))
+
+    assert status == 0
+    assert lines[-1] == "4 ok, 1 warn, 0 fail, 1 skipped"
+
+
+def test_a_failure_is_told_with_its_fix_and_sets_the_exit_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_dataset(tmp_path)
+
+    status, lines = report(tmp_path, monkeypatch, Finding("disk", "fail", "full " * 40, "Delete something. " * 9))
+
+    assert status == 1
+    assert any("→ Delete something." in line for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_before_the_first_deployment_the_account_is_looked_at_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_dataset(tmp_path)
+    monkeypatch.setattr(doctor, "account_findings", lambda *_, **__: iter([Finding("credentials", "ok", "mine")]))
+
+    status, lines = report(tmp_path, monkeypatch, TARGET="aws")
+
+    assert status == 1
+    assert any("fail  stack" in line for line in lines)
+    assert any("ok    credentials" in line for line in lines)
+
+
+def test_an_unknown_target_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="TARGET=moon"):
+        report(tmp_path, monkeypatch, TARGET="moon")
+
+
+def test_stages_json_of_this_clone_fits_a_new_account() -> None:
+    stages = json.loads(doctor.STAGES_PATH.read_text())
+
+    assert max(stage["memory_mb"] for stage in stages.values()) <= account.MEMORY_CAP_MB
