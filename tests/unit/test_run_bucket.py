@@ -1,0 +1,99 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boto3.exceptions import S3UploadFailedError
+from botocore.exceptions import ClientError
+
+from scripts.running.bucket import Bucket, Upload
+
+
+def refusal(status: int, code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "HeadObject")
+
+
+class FakeS3:
+    """S3 in memory; remembers the order of what came in."""
+
+    def __init__(self, *, denied: str = "") -> None:
+        self.objects: dict[str, tuple[int, str]] = {}
+        self.order: list[str] = []
+        self.denied = denied
+
+    def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803 -- boto3's names
+        if Key not in self.objects:
+            raise refusal(404, "404")
+        size_bytes, sha256 = self.objects[Key]
+        return {"ContentLength": size_bytes, "Metadata": {"sha256": sha256} if sha256 else {}}
+
+    def upload_file(self, path: str, _: str, key: str, **rest: Any) -> None:
+        if key == self.denied:
+            answer = refusal(403, "AccessDenied")
+            raise S3UploadFailedError(f"Failed to upload {path}: {answer}") from answer
+        size_bytes = Path(path).stat().st_size
+        rest["Callback"](size_bytes)
+        self.objects[key] = (size_bytes, rest["ExtraArgs"]["Metadata"]["sha256"])
+        self.order.append(key)
+
+
+def make_files(folder: Path) -> dict[Path, str]:
+    files = {folder / f"{number}.safetensors": f"sha-{number}" for number in range(20)} | {folder / "dataset.json": "c"}
+    for path in files:
+        path.write_bytes(b"rows")
+    return files
+
+
+def upload(s3: FakeS3, files: dict[Path, str]) -> tuple[Upload, int, int]:
+    announced: list[int] = []
+    sent: list[int] = []
+    done = Bucket(s3, "b").upload_missing(files, "d/", begin=announced.append, tick=sent.append)
+    return done, sum(announced), sum(sent)
+
+
+def test_an_empty_bucket_gets_everything_the_card_last(tmp_path: Path) -> None:
+    s3 = FakeS3()
+
+    done, announced, sent = upload(s3, make_files(tmp_path))
+
+    assert done == Upload(num_files=21, num_bytes=84, num_present=0)
+    assert (announced, sent) == (84, 84)
+    assert s3.order[-1] == "d/dataset.json"
+
+
+def test_a_second_upload_sends_nothing(tmp_path: Path) -> None:
+    s3, files = FakeS3(), make_files(tmp_path)
+    upload(s3, files)
+
+    assert upload(s3, files)[0] == Upload(num_files=0, num_bytes=0, num_present=21)
+
+
+@pytest.mark.parametrize("there", [(4, "other"), (5, "sha-3"), (4, "")], ids=["content", "size", "no checksum"])
+def test_an_object_that_is_not_this_file_is_replaced(there: tuple[int, str], tmp_path: Path) -> None:
+    s3, files = FakeS3(), make_files(tmp_path)
+    upload(s3, files)
+    s3.objects["d/3.safetensors"] = there
+
+    assert upload(s3, files)[0].num_files == 1
+    assert s3.objects["d/3.safetensors"] == (4, "sha-3")
+
+
+def test_a_refused_upload_raises_what_s3_answered_and_leaves_the_card_out(tmp_path: Path) -> None:
+    s3 = FakeS3(denied="d/3.safetensors")
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        upload(s3, make_files(tmp_path))
+
+    assert "d/dataset.json" not in s3.objects
+
+
+def test_an_error_other_than_missing_is_not_taken_for_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3 = FakeS3()
+
+    def denied(**_: str) -> dict[str, Any]:
+        raise refusal(403, "403")
+
+    monkeypatch.setattr(s3, "head_object", denied)
+
+    with pytest.raises(ClientError):
+        upload(s3, make_files(tmp_path))
+    assert s3.order == []

@@ -1,0 +1,107 @@
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from inference import contract
+from scripts import status, stop
+from scripts.running import journal
+from scripts.running.journal import Entry
+from tests.factories import make_task
+from tests.unit.test_run_present import make_summary
+
+RUN = "run-20260131T120000Z-abcd"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory in which nothing is deployed."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_folder(root: Path, **noted: Any) -> Path:
+    """The folder of a local run whose terminal is gone."""
+    folder = root / "runs" / RUN
+    (folder / "ranks").mkdir(parents=True)
+    fields = {"target": "local", "execution_arn": "arn", "bucket": "b", "run_prefix": f"runs/{RUN}/"}
+    # No process has this number.
+    journal.write(folder, Entry(run_id=RUN, started_at_s=time.time(), pid=2**22 + 1, **{**fields, **noted}))
+    return folder
+
+
+def exit_status(command: Any, **options: str) -> int:
+    try:
+        command.main(**{"run": RUN, "target": "", "outputs": "", **options})
+    except typer.Exit as ended:
+        return ended.exit_code
+    return 0
+
+
+def test_a_local_run_that_ended_is_read_from_its_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_folder(here, status="SUCCEEDED")
+    (folder / "summary.json").write_bytes(contract.encode(make_summary()))
+
+    assert exit_status(status) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{RUN}: complete\n")
+    assert f"read from runs/{RUN}/" in said.err
+
+
+def test_a_local_run_whose_terminal_died_says_how_far_it_came(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_folder(here)
+    (folder / "manifest.json").write_bytes(contract.encode([make_task(rank=rank, world_size=3) for rank in range(3)]))
+    (folder / "ranks" / "00001.json").write_text("{}")
+
+    assert exit_status(status) == 0
+    said = capsys.readouterr()
+    assert "ranks 1/3 done · 0 failed" in said.out
+    assert f"{RUN}: failed" in said.out
+    assert "its local AWS is gone" in said.err
+
+
+def test_stopping_a_local_run_whose_terminal_died_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_folder(here)
+
+    assert exit_status(stop) == 0
+    assert capsys.readouterr().out == (
+        f"{RUN} does not run: its local AWS is gone, and everything it started with it.\n"
+    )
+
+
+@pytest.mark.parametrize("name", [f"runs/{RUN}/", f"./runs/{RUN}", f"arn:aws:states:us-east-1:1:execution:x:{RUN}"])
+def test_a_folder_or_an_arn_names_a_run_too(name: str, here: Path) -> None:
+    make_folder(here)
+
+    assert exit_status(status, run=name) == 0
+
+
+@pytest.mark.parametrize("command", [status, stop])
+def test_an_unknown_run_is_told_with_similar_ones(command: Any, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_folder(here)
+
+    assert exit_status(command, run=RUN[:-1] + "e") == 2
+    assert capsys.readouterr().err == f"RUN={RUN[:-1]}e: there is no such run. Similar: {RUN}.\n"
+
+
+@pytest.mark.parametrize("name", ["..", "invoke", "/"])
+def test_what_is_no_run_is_not_taken_for_one(name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_folder(here)
+    (here / "runs" / "invoke").mkdir()
+
+    assert exit_status(status, run=name) == 2
+    assert "there is no such run" in capsys.readouterr().err
+
+
+def test_without_a_name_the_runs_are_listed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_folder(here)
+
+    assert exit_status(status, run="") == 0
+    assert f"here  {RUN}\n" in capsys.readouterr().out
+
+
+def test_stop_without_a_name_stops_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status(stop, run="") == 2
+    assert "RUN=name says which run to stop" in capsys.readouterr().err
