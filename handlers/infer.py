@@ -20,7 +20,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     call = contract.decode(event, InferEvent)
     task = call.task
     with clock.phase("model_load"):
-        engine = settings.engine(task.engine)
+        engine = settings.engine(task.engine, task.precision, as_published=task.profile)
     shards, results = settings.object_store(task.data_bucket), settings.object_store(task.bucket)
     stores = {shards, results}
     for store in stores:

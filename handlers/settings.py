@@ -49,6 +49,7 @@ def object_store(bucket: str) -> ObjectStore:
 
 
 @cache
-def engine(name: str) -> Engine:
+def engine(name: str, precision: str, *, as_published: bool) -> Engine:
     """Return the engine with its weights, loaded once per process."""
-    return engines.load(name, CHECKPOINT, num_threads=max(1, function_memory_mb() // MB_PER_VCPU))
+    num_threads = max(1, function_memory_mb() // MB_PER_VCPU)
+    return engines.load(name, CHECKPOINT, num_threads=num_threads, precision=precision, as_published=as_published)

@@ -68,7 +68,8 @@ class DatasetCard(Payload, frozen=True, kw_only=True):
 
 # ------------------------------------------------------------------------------------- the request
 
-Engine = Literal["auto", "torch"]
+Engine = Literal["auto", "openvino", "onnxruntime", "torch"]
+Precision = Literal["fp32", "bf16", "int8"]
 
 
 class RunRequest(Payload, frozen=True, kw_only=True):
@@ -99,7 +100,10 @@ class RunRequest(Payload, frozen=True, kw_only=True):
     """Run the inference loop under torch's profiler, as the published runs did."""
 
     engine: Engine = "auto"
-    """Library that computes the redshifts; ``auto`` takes the fastest that is present."""
+    """Library that computes the redshifts; ``auto`` takes the fastest that is present. Torch replaces a missing one."""
+
+    precision: Precision = "fp32"
+    """Precision of the products; another one is refused where it was not found accurate enough."""
 
     tolerated_failure_percentage: Annotated[float, Meta(ge=0, le=100)] = 0.0
     """Share of ranks that may be lost before the run counts as failed [percent]."""
@@ -257,6 +261,9 @@ class RankTask(Payload, frozen=True, kw_only=True):
 
     engine: Engine = "auto"
     """Library that computes the redshifts."""
+
+    precision: Precision = "fp32"
+    """Precision of the products."""
 
 
 def rank_keys(run_prefix: str, rank: int) -> dict[str, str]:
@@ -487,6 +494,12 @@ class RankRecord(Payload, frozen=True, kw_only=True, omit_defaults=True, rename=
 
     engine: str
     """Library that computed the redshifts, with its version."""
+
+    precision: str = "fp32"
+    """Precision it computed in."""
+
+    engine_note: str | None = None
+    """Why it is not the library that was asked for; absent when it is."""
 
     num_threads: Positive
     """Threads the engine computed with."""

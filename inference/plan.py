@@ -136,6 +136,7 @@ def plan_tasks(request: RunRequest, shards: Sequence[Shard], limits: Limits, *, 
             batch_size=request.batch_size,
             profile=request.profile,
             engine=request.engine,
+            precision=request.precision,
             **contract.rank_keys(request.result_path, rank),
         )
         for rank, rows in enumerate(deal(shards, request.world_size))

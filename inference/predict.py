@@ -26,6 +26,12 @@ class Engine(Protocol):
     num_parameters: int
     """Parameters of the network."""
 
+    precision: str
+    """Precision of the products: ``fp32`` unless another was asked for."""
+
+    note: str | None
+    """Why this is not the engine that was asked for, if it is not."""
+
     def predict(self, images: NDArray[np.float32], magnitudes: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return one redshift per galaxy of one batch; see `predict_redshift` for the arrays."""
         ...

@@ -115,6 +115,8 @@ def make_record(
         predictions_key=task.predictions_key,
         inputs=task.rows,
         engine=engine.name,
+        precision=engine.precision,
+        engine_note=engine.note,
         num_threads=engine.num_threads,
         weights_sha256=engine.weights_sha256,
         code_version=invocation.code_version,

@@ -70,6 +70,8 @@ class FakeEngine:
     num_threads = 1
     weights_sha256 = "0" * 64
     num_parameters = 15_902_889
+    precision = "fp32"
+    note = None
 
     def predict(self, images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
         assert len(images) == len(magnitudes)

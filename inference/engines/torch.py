@@ -9,19 +9,32 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.model.weights import load_astromae, weights_sha256
+from inference.engines.folded import FoldedAstroMAE
+from inference.model.weights import load_astromae
 
 
 class TorchEngine:
-    """AstroMAE in eager torch; see `inference.predict.Engine`."""
+    """AstroMAE in torch, folded for prediction or layer by layer as published; see `inference.predict.Engine`."""
 
-    def __init__(self, checkpoint: Path, *, num_threads: int) -> None:
+    precision = "fp32"
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        sha256: str,
+        *,
+        num_threads: int,
+        as_published: bool = False,
+        note: str | None = None,
+    ) -> None:
         torch.set_num_threads(num_threads)
+        model = load_astromae(checkpoint)
         self.name = f"torch {torch.__version__}"
+        self.note = note
         self.num_threads = num_threads
-        self.weights_sha256 = weights_sha256(checkpoint)
-        self._model = load_astromae(checkpoint)
-        self.num_parameters = sum(parameter.numel() for parameter in self._model.parameters())
+        self.weights_sha256 = sha256
+        self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        self._model = model if as_published else FoldedAstroMAE(model)
 
     def predict(self, images: NDArray[np.float32], magnitudes: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return one redshift per galaxy of one batch; see `inference.predict.predict_redshift` for the arrays."""

@@ -10,7 +10,7 @@ SLOW_S = 4
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    settings.engine = lambda _name: FakeEngine()
+    settings.engine = lambda *_name, **_mode: FakeEngine()
     if "/slow/" in event["task"]["rows"][0]["key"]:
         time.sleep(SLOW_S)
     return infer.handler(event, context)

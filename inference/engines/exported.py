@@ -1,0 +1,114 @@
+"""The exported network beside a checkpoint: which file it is, what was checked about it, and why it may be missing."""
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+from inference.contract import Payload
+
+
+class UnavailableError(Exception):
+    """An engine cannot be used here; the message says why. Never leaves `inference.engines.load`."""
+
+
+class Agreement(Payload, frozen=True, kw_only=True):
+    """How closely an engine follows torch on real galaxies."""
+
+    version: str
+    """Version of the library that was checked."""
+
+    num_rows: int
+    """Galaxies compared."""
+
+    max_abs: float
+    """Largest absolute difference in redshift."""
+
+    mean_abs: float
+    """Mean absolute difference in redshift."""
+
+
+class Accuracy(Payload, frozen=True, kw_only=True):
+    """The accuracy of one precision on galaxies that training never saw."""
+
+    engine: str
+    """Engine that computes in this precision."""
+
+    nmad: float
+    """1.48 · median(abs(dz - median(dz)))."""
+
+    bias: float
+    """Mean dz."""
+
+    outlier_005: float
+    """Fraction with abs(dz) > 0.05."""
+
+    refused: str = ""
+    """Why the precision may not be used; empty when it may."""
+
+
+class ExportCard(Payload, frozen=True, kw_only=True):
+    """``astromae-SHA256.json``: written last, so that its presence means the graph beside it was checked."""
+
+    weights_sha256: str
+    """Checksum of the checkpoint the graph was made from."""
+
+    num_parameters: int
+    """Parameters of the network before folding."""
+
+    engines: dict[str, Agreement]
+    """Engine name to what was checked."""
+
+    precisions: dict[str, Accuracy]
+    """Precision to its accuracy, ``fp32`` included for comparison."""
+
+
+def sha256_of(path: Path) -> str:
+    """Fingerprint a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def graph_path(checkpoint: Path, sha256: str) -> Path:
+    """Return where the exported graph of a checkpoint lies: a changed checkpoint never meets an old graph."""
+    return checkpoint.with_name(f"{checkpoint.stem}-{sha256}.onnx")
+
+
+def card_path(checkpoint: Path, sha256: str) -> Path:
+    """Return where the card of the exported graph lies."""
+    return graph_path(checkpoint, sha256).with_suffix(".json")
+
+
+def read_card(checkpoint: Path, sha256: str) -> ExportCard:
+    """Read what was checked about the graph of a checkpoint.
+
+    Raises
+    ------
+    UnavailableError
+        If there is no graph for these weights, or its card cannot be read.
+    """
+    path = card_path(checkpoint, sha256)
+    try:
+        card = msgspec.json.decode(path.read_bytes(), type=ExportCard)
+    except FileNotFoundError:
+        raise UnavailableError(f"the weights {sha256[:12]} have no exported graph; `make engines` makes it") from None
+    except msgspec.DecodeError as error:
+        raise UnavailableError(f"{path.name} is no export card ({error}); `make engines` makes it again") from error
+    if not graph_path(checkpoint, sha256).exists():
+        raise UnavailableError(f"{path.name} has lost its graph; `make engines` makes it again")
+    return card
+
+
+def check_usable(card: ExportCard, engine: str) -> None:
+    """Refuse an engine that is not installed or whose answers nobody compared.
+
+    Raises
+    ------
+    UnavailableError
+        Saying which of the two.
+    """
+    if find_spec(engine) is None:
+        raise UnavailableError(f"{engine} is not installed")
+    if engine not in card.engines:
+        raise UnavailableError(f"{engine} was not compared with torch; `make engines` does")

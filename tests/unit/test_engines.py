@@ -1,0 +1,155 @@
+"""Which engine computes, what replaces a missing one, and which precision is refused."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from inference import engines
+from inference.engines import exported
+from inference.engines.exported import Accuracy, Agreement, ExportCard
+from inference.errors import EngineError, WeightsError
+from scripts import engines as exporting
+from tests.factories import FakeEngine, make_arrays
+
+ROOT = Path(__file__).parents[2]
+AGREED = Agreement(version="1", num_rows=512, max_abs=1e-7, mean_abs=1e-8)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Weights in name only; loading torch is replaced by saying so."""
+    path = tmp_path / "astromae.safetensors"
+    path.write_bytes(b"weights")
+
+    class Torch(FakeEngine):
+        def __init__(self, _checkpoint: Path, _sha256: str, **settings: object) -> None:
+            self.name, self.note, self.settings = "torch 0", settings["note"], settings
+
+    monkeypatch.setitem(sys.modules, "inference.engines.torch", type("module", (), {"TorchEngine": Torch}))
+    return path
+
+
+def put_card(checkpoint: Path, *, graph: bytes | None = b"graph", **changes: object) -> str:
+    sha256 = exported.sha256_of(checkpoint)
+    card = ExportCard(weights_sha256=sha256, num_parameters=15_902_889, engines={"onnxruntime": AGREED}, precisions={})
+    content = msgspec.json.encode(msgspec.structs.replace(card, **changes))
+    exported.card_path(checkpoint, sha256).write_bytes(content)
+    if graph is not None:
+        exported.graph_path(checkpoint, sha256).write_bytes(graph)
+    return sha256
+
+
+def accuracy(**changes: float | str) -> Accuracy:
+    return msgspec.structs.replace(Accuracy(engine="openvino", nmad=0.01, bias=-0.001, outlier_005=0.01), **changes)
+
+
+def test_torch_replaces_a_missing_graph_and_says_so(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        engine = engines.load("auto", checkpoint, num_threads=1)
+
+    assert engine.name == "torch 0"
+    assert "have no exported graph; `make engines` makes it" in str(engine.note)
+    assert "engine fell back to torch" in caplog.text
+
+
+def test_torch_replaces_an_engine_nobody_compared(checkpoint: Path) -> None:
+    put_card(checkpoint, engines={})
+
+    assert "onnxruntime was not compared" in str(engines.load("onnxruntime", checkpoint, num_threads=1).note)
+
+
+def test_torch_replaces_an_engine_that_is_not_installed(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_card(checkpoint)
+    monkeypatch.setattr(exported, "find_spec", lambda _name: None)
+
+    assert "openvino is not installed" in str(engines.load("openvino", checkpoint, num_threads=1).note)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"not JSON"])
+def test_torch_replaces_a_graph_whose_card_is_unreadable(checkpoint: Path, content: bytes) -> None:
+    sha256 = put_card(checkpoint)
+    exported.card_path(checkpoint, sha256).write_bytes(content)
+
+    assert "is no export card" in str(engines.load("auto", checkpoint, num_threads=1).note)
+
+
+def test_a_card_without_its_graph_counts_for_nothing(checkpoint: Path) -> None:
+    put_card(checkpoint, graph=None)
+
+    assert "has lost its graph" in str(engines.load("auto", checkpoint, num_threads=1).note)
+
+
+def test_other_weights_never_meet_an_old_graph(checkpoint: Path) -> None:
+    put_card(checkpoint)
+    checkpoint.write_bytes(b"new weights")
+
+    assert "have no exported graph" in str(engines.load("auto", checkpoint, num_threads=1).note)
+
+
+def test_torch_asked_for_is_no_replacement(checkpoint: Path) -> None:
+    assert engines.load("torch", checkpoint, num_threads=1).note is None
+
+
+def test_the_profiler_sees_the_published_network(checkpoint: Path) -> None:
+    put_card(checkpoint)
+
+    engine = engines.load("onnxruntime", checkpoint, num_threads=1, as_published=True)
+
+    assert engine.settings["as_published"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("precisions", "why"),
+    [({}, "was not checked"), ({"bf16": accuracy(refused="it changes the bias")}, "it changes the bias")],
+)
+def test_a_precision_is_refused_unless_it_was_found_accurate(
+    checkpoint: Path, precisions: dict[str, Accuracy], why: str
+) -> None:
+    put_card(checkpoint, precisions=precisions)
+
+    with pytest.raises(EngineError, match=rf"precision bf16 cannot be used: .*{why}.* Use fp32"):
+        engines.load("auto", checkpoint, num_threads=1, precision="bf16")
+
+
+def test_torch_computes_in_full_precision_only(checkpoint: Path) -> None:
+    with pytest.raises(EngineError, match="torch computes in fp32, not int8"):
+        engines.load("torch", checkpoint, num_threads=1, precision="int8")
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="make train"):
+        engines.load("auto", tmp_path / "none.safetensors", num_threads=1)
+
+
+@pytest.mark.parametrize(
+    ("figure", "value", "is_refused"),
+    [("nmad", 0.0100999, False), ("nmad", 0.0102, True), ("bias", -0.0012, True), ("outlier_005", 0.0098, True)],
+)
+def test_one_percent_of_any_figure_refuses_a_precision(figure: str, value: float, is_refused: bool) -> None:
+    assert bool(exporting.why_refused(accuracy(), accuracy(**{figure: value}))) == is_refused
+
+
+@pytest.mark.parametrize(("offset", "agrees"), [(0.0, True), (1e-3, False), (5e-6, False)])
+def test_an_engine_that_differs_from_torch_is_not_exported(offset: float, agrees: bool) -> None:
+    arrays = make_arrays(8)
+    reference = FakeEngine().predict(arrays["images"], arrays["magnitudes"]) + np.float32(offset)
+
+    if agrees:
+        assert exporting.compare(FakeEngine(), arrays, reference).version == "1"
+    else:
+        with pytest.raises(exporting.DisagreementError, match="No graph was left behind"):
+            exporting.compare(FakeEngine(), arrays, reference)
+
+
+def test_the_fast_engines_never_import_torch() -> None:
+    program = "import sys, json, handlers.infer, inference.engines.onnxruntime; print(json.dumps(sorted(sys.modules)))"
+
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert not {"torch", "boto3"} & set(json.loads(loaded.stdout))
