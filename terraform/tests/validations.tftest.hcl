@@ -64,6 +64,7 @@ run "fractions_are_refused" {
   expect_failures = [var.num_images_kept, var.stages, var.infer_reserved_concurrency, var.max_concurrency, var.runs_expire_after_days, var.old_versions_expire_after_days, var.log_retention_days]
 }
 
+# EXPRESS is none by itself: Infer may run for longer than such a child lives.
 run "malformed_values_are_refused" {
   command = plan
 
@@ -78,9 +79,10 @@ run "malformed_values_are_refused" {
     result_prefixes      = ["runs"]
     alarm_email          = "nobody"
     local_endpoint       = "127.0.0.1"
+    map_child_type       = "EXPRESS"
   }
 
-  expect_failures = [var.name, var.region, var.tags, var.image_uri, var.code_version, var.data_bucket, var.data_bucket_prefixes, var.result_prefixes, var.alarm_email, var.local_endpoint]
+  expect_failures = [var.name, var.region, var.tags, var.image_uri, var.code_version, var.data_bucket, var.data_bucket_prefixes, var.result_prefixes, var.alarm_email, var.local_endpoint, var.map_child_type]
 }
 
 run "unknown_words_are_refused" {
@@ -105,176 +107,67 @@ run "an_image_by_tag_is_refused" {
   expect_failures = [var.image_uri]
 }
 
-run "an_image_outside_ecr_is_refused" {
+run "an_image_outside_ecr_a_reserved_name_and_other_values_are_refused" {
   command = plan
 
   variables {
-    image_uri = "docker.io/me/redshift-inference@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    image_uri                     = "docker.io/me/redshift-inference@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    name                          = "sthree-photo-z"
+    stages                        = { infer = { timeout_s = 901 } }
+    dataset_prefixes              = ["datasets"]
+    infer_provisioned_concurrency = -1
+    data_bucket_prefixes          = ["dr*/"]
+    local_endpoint                = "http://10.0.0.1:5000"
   }
 
-  expect_failures = [var.image_uri]
+  expect_failures = [var.image_uri, var.name, var.stages, var.dataset_prefixes, var.infer_provisioned_concurrency, var.data_bucket_prefixes, var.local_endpoint]
 }
 
-run "other_names_are_refused" {
+run "an_underscore_no_timeout_and_other_values_are_refused" {
   command = plan
 
   variables {
-    name                 = "two--hyphens"
-    data_bucket_prefixes = ["dr*/"]
-    result_prefixes      = ["runs*/"]
-    local_endpoint       = "http://10.0.0.1:5000"
+    name                          = "photo_z"
+    stages                        = { infer = { timeout_s = 0 } }
+    dataset_prefixes              = ["/datasets/"]
+    infer_provisioned_concurrency = 10001
   }
 
-  expect_failures = [var.name, var.data_bucket_prefixes, var.result_prefixes, var.local_endpoint]
+  expect_failures = [var.name, var.stages, var.dataset_prefixes, var.infer_provisioned_concurrency]
 }
 
-run "a_reserved_name_is_refused" {
+run "two_hyphens_little_tmp_and_results_in_a_dataset_are_refused" {
   command = plan
 
   variables {
-    name = "sthree-photo-z"
+    name                          = "two--hyphens"
+    stages                        = { infer = { ephemeral_mb = 511 } }
+    infer_provisioned_concurrency = 1.5
+    result_prefixes               = ["datasets/results/"]
   }
 
-  expect_failures = [var.name]
+  expect_failures = [var.name, var.stages, var.infer_provisioned_concurrency, var.result_prefixes]
 }
 
-run "a_name_with_underscore_is_refused" {
+run "too_much_tmp_and_a_wildcard_in_a_prefix_are_refused" {
   command = plan
 
   variables {
-    name = "photo_z"
+    stages          = { infer = { ephemeral_mb = 10241 } }
+    result_prefixes = ["runs*/"]
   }
 
-  expect_failures = [var.name]
+  expect_failures = [var.stages, var.result_prefixes]
 }
 
-run "a_timeout_above_900_is_refused" {
+run "an_unknown_stage_and_more_warm_workers_than_reserved_are_refused" {
   command = plan
 
   variables {
-    stages = { infer = { timeout_s = 901 } }
-  }
-
-  expect_failures = [var.stages]
-}
-
-run "a_timeout_of_zero_is_refused" {
-  command = plan
-
-  variables {
-    stages = { infer = { timeout_s = 0 } }
-  }
-
-  expect_failures = [var.stages]
-}
-
-run "tmp_below_512_mb_is_refused" {
-  command = plan
-
-  variables {
-    stages = { infer = { ephemeral_mb = 511 } }
-  }
-
-  expect_failures = [var.stages]
-}
-
-run "tmp_above_10240_mb_is_refused" {
-  command = plan
-
-  variables {
-    stages = { infer = { ephemeral_mb = 10241 } }
-  }
-
-  expect_failures = [var.stages]
-}
-
-run "express_children_that_could_run_too_long_are_refused" {
-  command = plan
-
-  variables {
-    map_child_type = "EXPRESS"
-  }
-
-  expect_failures = [var.map_child_type]
-}
-
-run "results_inside_a_dataset_are_refused" {
-  command = plan
-
-  variables {
-    result_prefixes = ["datasets/results/"]
-  }
-
-  expect_failures = [var.result_prefixes]
-}
-
-run "more_warm_workers_than_reserved_are_refused" {
-  command = plan
-
-  variables {
+    stages                        = { train = { memory_mb = 512 } }
     infer_reserved_concurrency    = 5
     infer_provisioned_concurrency = 6
   }
 
-  expect_failures = [var.infer_provisioned_concurrency]
-}
-
-run "a_dataset_prefix_without_a_slash_is_refused" {
-  command = plan
-
-  variables {
-    dataset_prefixes = ["datasets"]
-  }
-
-  expect_failures = [var.dataset_prefixes]
-}
-
-run "a_dataset_prefix_with_a_leading_slash_is_refused" {
-  command = plan
-
-  variables {
-    dataset_prefixes = ["/datasets/"]
-  }
-
-  expect_failures = [var.dataset_prefixes]
-}
-
-run "an_unknown_stage_is_refused" {
-  command = plan
-
-  variables {
-    stages = { train = { memory_mb = 512 } }
-  }
-
-  expect_failures = [var.stages]
-}
-
-run "negative_warm_workers_are_refused" {
-  command = plan
-
-  variables {
-    infer_provisioned_concurrency = -1
-  }
-
-  expect_failures = [var.infer_provisioned_concurrency]
-}
-
-run "too_many_warm_workers_are_refused" {
-  command = plan
-
-  variables {
-    infer_provisioned_concurrency = 10001
-  }
-
-  expect_failures = [var.infer_provisioned_concurrency]
-}
-
-run "half_a_warm_worker_is_refused" {
-  command = plan
-
-  variables {
-    infer_provisioned_concurrency = 1.5
-  }
-
-  expect_failures = [var.infer_provisioned_concurrency]
+  expect_failures = [var.stages, var.infer_provisioned_concurrency]
 }

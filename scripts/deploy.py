@@ -1,0 +1,147 @@
+"""`make plan`, `apply`, `output`, `destroy`: Terraform, and what a person should know before data is deleted."""
+
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+
+from scripts.deploying.holdings import Holdings
+from scripts.deploying.terraform import IMAGE_FILE, DeployError, Terraform
+
+__all__ = ["DeployError", "Terraform", "apply", "destroy", "ensure_registry", "plan", "record_image"]
+
+COMMANDS = ("plan", "apply", "output", "destroy", "registry")
+HOLDS_DATA = ("aws_s3_bucket", "aws_ecr_repository")
+IMAGE_URI = re.compile(r"^\S+@sha256:[0-9a-f]{64}$")
+
+
+def main(
+    command: Annotated[str, typer.Argument(help=f"One of {', '.join(COMMANDS)}.")],
+    yes: Annotated[str, typer.Option(envvar="YES", help="1 answers yes to every question.")] = "",
+) -> None:
+    """Deploy. Exit status: 0 done, 1 failed or refused, 2 wrong usage."""
+    if command not in COMMANDS:
+        say(f"There is no command {command}; there are {', '.join(COMMANDS)}.")
+        raise typer.Exit(2)
+
+    def confirm(question: str) -> bool:
+        return ask(question, yes=yes == "1")
+
+    try:
+        terraform = Terraform()
+        if command == "plan":
+            plan(terraform)
+        elif command == "apply":
+            apply(terraform, confirm=confirm)
+        elif command == "output":
+            # As Terraform writes it: `make run OUTPUTS=file` reads the same.
+            terraform.init()
+            print(terraform.read("output", "-json", "-no-color"), end="")
+        elif command == "destroy":
+            destroy(terraform, confirm=confirm)
+        else:
+            print(ensure_registry(terraform))
+    except (DeployError, BotoCoreError, ClientError) as error:
+        say(str(error))
+        raise typer.Exit(1) from None
+
+
+def plan(terraform: Terraform) -> None:
+    """Show what `apply` would change."""
+    terraform.init()
+    terraform.show("plan", "-input=false")
+
+
+def apply(terraform: Terraform, *, confirm: Callable[[str], bool]) -> None:
+    """Make AWS as the configuration says; ask only when something that holds data would be deleted or replaced."""
+    terraform.init()
+    with tempfile.TemporaryDirectory() as folder:
+        plan_path = str(Path(folder) / "tfplan")
+        terraform.show("plan", "-input=false", f"-out={plan_path}")
+        doomed = list(_deleted(json.loads(terraform.read("show", "-json", plan_path))))
+        if doomed and not confirm(f"This deletes {', '.join(doomed)} and what lies there."):
+            raise DeployError("Nothing was changed.")
+        terraform.show("apply", "-input=false", plan_path)
+
+
+def ensure_registry(terraform: Terraform) -> str:
+    """Return the URL images are pushed to; make the registry first when it is not there."""
+    terraform.init()
+    url = terraform.outputs().get("repository_url")
+    if url is None:
+        say("There is no registry yet: making it and nothing else (terraform apply -target=module.registry).")
+        terraform.show("apply", "-input=false", "-auto-approve", "-target=module.registry")
+        url = terraform.outputs()["repository_url"]
+    return str(url)
+
+
+def record_image(folder: Path, image_uri: str, code_version: str) -> bool:
+    """Write down which image Terraform deploys; return whether that is another one than before."""
+    if not IMAGE_URI.match(image_uri):
+        raise DeployError(f"{image_uri} is no image by digest: it must end in @sha256:HEX, as `make push` records it.")
+    path = folder / IMAGE_FILE
+    content = json.dumps({"image_uri": image_uri, "code_version": code_version}, indent=2) + "\n"
+    if path.exists() and path.read_text() == content:
+        return False
+    partial = path.with_suffix(".partial")
+    partial.write_text(content)
+    os.replace(partial, path)
+    return True
+
+
+def destroy(terraform: Terraform, *, confirm: Callable[[str], bool]) -> None:
+    """Say which data would be deleted, ask, and delete everything that was deployed."""
+    terraform.init()
+    outputs = terraform.outputs()
+    if not outputs and not terraform.read("state", "list").strip():
+        say("Nothing is deployed.")
+        return
+    bucket = outputs.get("bucket")
+    holdings = Holdings(outputs.get("region"))
+    data = [*holdings.describe_bucket(bucket), *holdings.describe_images(outputs.get("repository_url"))]
+    running = holdings.running_executions(outputs.get("state_machine_arn"))
+    lines = [
+        f"This deletes the deployment {outputs.get('name', '')} and, for good:",
+        *(f"  {line}" for line in data or ["no data: bucket and registry are empty"]),
+        *([f"  {len(running)} runs that are going on"] if running else []),
+        "  its logs, its dashboard, its alarms",
+    ]
+    if not confirm("\n".join(lines)):
+        raise DeployError("Nothing was deleted.")
+    holdings.stop(running)
+    holdings.empty(bucket)
+    terraform.show("destroy", "-input=false", "-auto-approve")
+    (terraform.folder / IMAGE_FILE).unlink(missing_ok=True)
+
+
+def _deleted(planned: dict[str, Any]) -> Iterator[str]:
+    for change in planned.get("resource_changes", ()):
+        if "delete" in change["change"]["actions"] and change["type"] in HOLDS_DATA:
+            yield change["address"]
+
+
+def ask(question: str, *, yes: bool) -> bool:
+    """Ask a person; `yes` is the answer given beforehand."""
+    say(question)
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise DeployError("There is nobody to ask: YES=1 says yes beforehand.")
+    say("Type yes to go on:")
+    return sys.stdin.readline().strip() == "yes"
+
+
+def say(text: str) -> None:
+    """Tell the user something that is no result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,154 @@
+"""What `make plan apply destroy` decide without Terraform and without AWS."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+from scripts import deploy
+from scripts.deploying import terraform
+from scripts.deploying.terraform import DeployError, Terraform
+
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference@sha256:" + "a" * 64
+
+
+def test_an_image_is_recorded_for_terraform(tmp_path: Path) -> None:
+    assert deploy.record_image(tmp_path, IMAGE, "1.2.3")
+
+    (written,) = tmp_path.iterdir()
+    assert written.name == "image.auto.tfvars.json"
+    assert json.loads(written.read_text()) == {"image_uri": IMAGE, "code_version": "1.2.3"}
+
+
+def test_the_same_image_recorded_twice_changes_nothing(tmp_path: Path) -> None:
+    deploy.record_image(tmp_path, IMAGE, "1.2.3")
+
+    assert not deploy.record_image(tmp_path, IMAGE, "1.2.3")
+
+
+@pytest.mark.parametrize("image_uri", ["", "repository:latest", "repository@sha256:abc"])
+def test_an_image_that_is_not_by_digest_is_not_recorded(image_uri: str, tmp_path: Path) -> None:
+    with pytest.raises(DeployError, match="digest"):
+        deploy.record_image(tmp_path, image_uri, "1.2.3")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("below", [".", "mirror", "share/mirror"])
+def test_a_mirror_of_the_provider_is_found_below_a_root(below: str, tmp_path: Path) -> None:
+    mirror = tmp_path / below
+    (mirror / terraform.PROVIDER / "5.100.0" / "linux_amd64").mkdir(parents=True)
+
+    assert terraform.find_mirror("5.100.0", (str(tmp_path / "none"), str(tmp_path))) == mirror.resolve()
+
+
+def test_a_mirror_with_another_version_is_none(tmp_path: Path) -> None:
+    (tmp_path / terraform.PROVIDER / "5.99.0").mkdir(parents=True)
+
+    assert terraform.find_mirror("5.100.0", (str(tmp_path),)) is None
+
+
+def test_the_version_of_the_provider_is_the_pinned_one() -> None:
+    assert (
+        f'version = "{terraform.provider_version(terraform.FOLDER)}"' in (terraform.FOLDER / "versions.tf").read_text()
+    )
+
+
+def test_without_terraform_the_message_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+
+    with pytest.raises(DeployError, match="not installed"):
+        Terraform()
+
+
+def test_nobody_to_ask_means_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
+
+    with pytest.raises(DeployError, match="YES=1"):
+        deploy.ask("Delete?", yes=False)
+
+
+def test_yes_beforehand_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+
+    assert deploy.ask("Delete?", yes=True)
+
+
+def test_a_command_that_does_not_exist_is_refused_before_anything_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as exit_:
+        deploy.main("explode")
+
+    assert exit_.value.exit_code == 2
+    assert "plan, apply, output, destroy" in capsys.readouterr().err
+
+
+class FakeTerraform(Terraform):
+    """Answers with what it was given and remembers what was asked."""
+
+    def __init__(self, folder: Path, *, outputs: dict[str, object], planned: dict[str, object] | None = None) -> None:
+        self.folder = folder
+        self.shown: list[str] = []
+        self._outputs = outputs
+        self._planned = planned or {}
+
+    def init(self, *arguments: str) -> None:
+        pass
+
+    def show(self, *arguments: str) -> None:
+        self.shown.append(arguments[0])
+
+    def read(self, *arguments: str) -> str:
+        return json.dumps(self._planned) if arguments[0] == "show" else ""
+
+    def outputs(self) -> dict[str, object]:
+        return self._outputs
+
+
+def planned(kind: str, *actions: str) -> dict[str, object]:
+    return {"resource_changes": [{"address": f"{kind}.this", "type": kind, "change": {"actions": list(actions)}}]}
+
+
+def never(question: str) -> bool:
+    raise AssertionError(question)
+
+
+@pytest.mark.parametrize("actions", [("create",), ("update",), ("no-op",)])
+def test_apply_asks_nothing_while_no_data_is_deleted(actions: tuple[str, ...], tmp_path: Path) -> None:
+    fake = FakeTerraform(tmp_path, outputs={}, planned=planned("aws_s3_bucket", *actions))
+
+    deploy.apply(fake, confirm=never)
+
+    assert fake.shown == ["plan", "apply"]
+
+
+def test_apply_does_not_ask_about_what_holds_no_data(tmp_path: Path) -> None:
+    fake = FakeTerraform(tmp_path, outputs={}, planned=planned("aws_iam_role", "delete", "create"))
+
+    deploy.apply(fake, confirm=never)
+
+    assert fake.shown == ["plan", "apply"]
+
+
+def test_apply_changes_nothing_when_the_bucket_may_not_be_replaced(tmp_path: Path) -> None:
+    fake = FakeTerraform(tmp_path, outputs={}, planned=planned("aws_s3_bucket", "delete", "create"))
+
+    with pytest.raises(DeployError, match="Nothing was changed"):
+        deploy.apply(fake, confirm=lambda question: False)
+    assert fake.shown == ["plan"]
+
+
+def test_a_registry_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+    fake = FakeTerraform(tmp_path, outputs={"repository_url": "registry/name"})
+
+    assert deploy.ensure_registry(fake) == "registry/name"
+    assert fake.shown == []
+
+
+def test_destroy_says_when_nothing_is_deployed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fake = FakeTerraform(tmp_path, outputs={})
+
+    deploy.destroy(fake, confirm=never)
+
+    assert fake.shown == []
+    assert "Nothing is deployed" in capsys.readouterr().err

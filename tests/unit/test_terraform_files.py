@@ -1,0 +1,101 @@
+"""Terraform's files agree with the house style, and with what the code says about the same things."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from inference.cost import USD_PER_LAMBDA_GB_S, USD_PER_LAMBDA_REQUEST
+
+ROOT = Path(__file__).parents[2]
+TERRAFORM = ROOT / "terraform"
+MODULES = sorted(path for path in (TERRAFORM / "modules").iterdir() if path.is_dir())
+BLOCK = re.compile(r'^(variable|output) "(\w+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
+
+
+def blocks(kind: str) -> list[tuple[str, str]]:
+    files = [path for path in TERRAFORM.rglob("*.tf") if ".terraform" not in path.parts]
+    return [
+        (f"{path.parent.name}.{name}", body)
+        for path in files
+        for found, name, body in BLOCK.findall(path.read_text())
+        if found == kind
+    ]
+
+
+def text(path: str) -> str:
+    return (TERRAFORM / path).read_text()
+
+
+def test_every_variable_has_a_description_and_a_type() -> None:
+    for name, body in blocks("variable"):
+        assert re.search(r"^  description += \"", body, re.MULTILINE), name
+        assert re.search(r"^  type += ", body, re.MULTILINE), name
+
+
+def test_every_output_has_a_description() -> None:
+    for name, body in blocks("output"):
+        assert re.search(r"^  description += \"", body, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_every_module_has_main_variables_and_outputs(module: Path) -> None:
+    assert {"main.tf", "variables.tf", "outputs.tf"} <= {path.name for path in module.iterdir()}
+
+
+def test_every_variable_of_the_root_with_a_limit_is_validated() -> None:
+    free = {name for name, body in blocks("variable") if name.startswith("terraform.") and "validation {" not in body}
+
+    assert free == set()
+
+
+def test_the_readme_names_every_variable_of_the_root() -> None:
+    readme = text("README.md")
+    recorded_by_push = {"terraform.code_version", "terraform.image_uri"}
+
+    for name, _ in blocks("variable"):
+        if name.startswith("terraform.") and name not in recorded_by_push:
+            assert name.removeprefix("terraform.") in readme
+
+
+def test_every_skipped_check_has_its_reason_beside_the_code() -> None:
+    skips = [
+        line for path in TERRAFORM.rglob("*.tf") for line in path.read_text().splitlines() if "checkov:skip" in line
+    ]
+
+    assert skips
+    for line in skips:
+        assert re.search(r"# checkov:skip=CKV2?_AWS_\d+:\w.{10,}", line), line
+
+
+def test_the_functions_get_the_variables_that_the_handlers_read() -> None:
+    read = set(re.findall(r'_read\("(\w+)"\)', (ROOT / "handlers" / "settings.py").read_text()))
+    given = set(re.findall(r"^      ([A-Z_]+) += ", text("modules/functions/main.tf"), re.MULTILINE))
+
+    assert given == read - {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE"}
+
+
+def test_rows_are_counted_in_a_line_that_infer_logs() -> None:
+    (message,) = re.findall(r'\$\.message = \\"([\w ]+)\\"', text("modules/dashboard/main.tf"))
+    (field,) = re.findall(r'value = "\$\.(num_\w+)"', text("modules/dashboard/main.tf"))
+    handler = (ROOT / "handlers" / "infer.py").read_text()
+
+    assert f'logger.info("{message}"' in handler
+    assert f'"{field}":' in handler
+
+
+def test_the_dashboard_estimates_with_the_prices_of_the_report() -> None:
+    dashboard = text("modules/dashboard/main.tf")
+
+    for architecture, usd in USD_PER_LAMBDA_GB_S.items():
+        assert re.search(rf"{architecture} = {usd:.10f}\b", dashboard)
+    assert re.search(rf"usd_per_request = {USD_PER_LAMBDA_REQUEST:.7f}\b", dashboard)
+
+
+def test_the_state_machine_file_says_what_terraform_replaces_in_it() -> None:
+    definition = text("state_machine.asl.json")
+
+    for fragment in ('"ExecutionType": "STANDARD"', '"ToleratedFailurePercentage": 100.0'):
+        assert definition.count(fragment) == 1
+        assert json.dumps(fragment)[1:-1] in text("modules/workflow/main.tf")
