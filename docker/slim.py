@@ -1,0 +1,117 @@
+"""Make installed libraries small and quick to start: prune, strip, compile what the worker loads.
+
+Runs inside the build as ``slim.py LAYER PACKAGES``: LAYER is a folder that becomes one layer of the image, PACKAGES the
+folder of the libraries in the image. Needs nothing but the standard library and ``strip``.
+"""
+
+import json
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+from importlib.util import cache_from_source
+from pathlib import Path
+
+UNUSED_FOLDERS = ("bin", "torch/bin", "torch/include", "torch/share", "torch/test")
+UNUSED_PATTERNS = ("tests/", "*.a", "*.c", "*.h", "*.hpp", "*.pxd", "*.pyi", "*.pyx")
+SERVICES = ("s3", "sts")
+"""The parts of AWS that a worker speaks to; boto3 describes four hundred."""
+
+KEPT = "torch/bin/torch_shm_manager"
+"""torch does not import without it."""
+
+MTIME_S = 315532800
+"""The first second of 1980, for every file: the same content is the same layer, whenever it was built."""
+
+# Everything a worker imports, a request that fails and a small forward pass: boto3 and torch import some modules late.
+WORK = """
+import concurrent.futures.thread, json, logging.config, sys, zipfile
+import awslambdaric.__main__, boto3, msgspec, numpy, onnxruntime, safetensors.numpy, safetensors.torch, torch
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+s3 = boto3.client("s3", region_name="us-east-1", endpoint_url="http://127.0.0.1:9", aws_access_key_id="none",
+                  aws_secret_access_key="none", config=Config(retries={"mode": "standard", "max_attempts": 0}))
+for call in (s3.put_object, s3.get_object):
+    try:
+        call(Bucket="none", Key="none")
+    except BotoCoreError:
+        pass
+layers = torch.nn.Conv2d(5, 8, 8, 8), torch.nn.BatchNorm2d(8), torch.nn.GELU(), torch.nn.Flatten()
+with torch.inference_mode():
+    torch.nn.Sequential(*layers, torch.nn.Linear(128, 1)).eval()(torch.zeros(1, 5, 32, 32))
+files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+print(json.dumps(sorted(file for file in files if file and file.startswith("/") and file.endswith(".py"))))
+"""
+
+
+def main() -> None:
+    """Work on the layer in place."""
+    layer, packages = Path(sys.argv[1]), Path(sys.argv[2])
+    root = layer / packages.relative_to("/")
+    prune(root)
+    strip(root / "torch")
+    compile_loaded(layer, root)
+    normalise(layer)
+
+
+def prune(root: Path) -> None:
+    """Remove what no worker reads: headers, stubs, test suites, programs, services of AWS."""
+    kept = (root / KEPT).read_bytes()
+    for name in UNUSED_FOLDERS:
+        shutil.rmtree(root / name, ignore_errors=True)
+    for pattern in UNUSED_PATTERNS:
+        for path in list(root.rglob(pattern.rstrip("/"))):
+            if pattern.endswith("/"):
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    for folder in (root / "botocore" / "data").iterdir():
+        if folder.is_dir() and folder.name not in SERVICES:
+            shutil.rmtree(folder)
+    (root / KEPT).parent.mkdir()
+    (root / KEPT).write_bytes(kept)
+
+
+def strip(root: Path) -> None:
+    """Remove the symbols that only a debugger or a linker reads."""
+    libraries = [path for path in root.rglob("*.so*") if path.is_file() and not path.is_symlink()]
+    subprocess.run(["strip", "--strip-unneeded", *libraries], check=True)  # noqa: S603, S607
+
+
+def compile_loaded(layer: Path, root: Path) -> None:
+    """Write byte code for every module a worker loads, of the libraries and of the standard library.
+
+    The image's file system is read-only where it runs: what is not compiled now is compiled at every cold start.
+    """
+    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", WORK]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)  # noqa: S603
+    for name in json.loads(done.stdout):
+        source = Path(name)
+        inside = source if source.is_relative_to(layer) else layer / source.relative_to("/")
+        target = Path(cache_from_source(str(inside)))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Found valid by its name, not by the time of the source, which the layer sets.
+        py_compile.compile(
+            name,
+            cfile=str(target),
+            dfile="/" + str(inside.relative_to(layer)),
+            doraise=True,
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+
+
+def normalise(layer: Path) -> None:
+    """Give every file the mode and time that no machine's habits change."""
+    (layer / "opt/packages" / KEPT).chmod(0o755)
+    for path in [layer, *layer.rglob("*")]:
+        if not path.is_symlink():
+            is_executable = path.is_dir() or path.stat().st_mode & 0o100
+            path.chmod(0o755 if is_executable else 0o644)
+        os.utime(path, (MTIME_S, MTIME_S), follow_symlinks=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""`docker/requirements.txt`: every package of the image with the sha256 of its wheel on each architecture."""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+from scripts.local_aws.rie import REPOSITORY
+
+REQUIREMENTS = REPOSITORY / "docker" / "requirements.txt"
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}
+"""Architecture as Lambda names it, and as wheels do."""
+
+# What a machine with glibc 2.28 or newer accepts; the image has 2.36.
+PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux_2_5", "manylinux1")
+HEADER = """\
+# What the image installs: pyproject.toml's dependencies and theirs, by checksum. Written by `make lock`.
+# torch has one wheel per architecture and comes from PyTorch's index for CPU builds; the Dockerfile names it to pip.
+"""
+
+
+class LockError(Exception):
+    """The lock file cannot be written; the message says which package is missing and what to do."""
+
+
+@dataclass
+class Locked:
+    """One package: its version and its wheels."""
+
+    version: str
+    wheels: dict[str, str] = field(default_factory=dict)
+    """File name to sha256."""
+
+
+def wanted() -> list[str]:
+    """Return the dependencies of pyproject.toml, torch as its CPU build."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    return [f"{pin}+cpu" if pin.startswith("torch==") else pin for pin in project["dependencies"]]
+
+
+def lock(path: Path = REQUIREMENTS) -> list[str]:
+    """Write the lock file; return what could not be asked and was kept from the old one."""
+    old = parse(path.read_text()) if path.exists() else {}
+    merged: dict[str, Locked] = {}
+    kept: list[str] = []
+    for architecture in MACHINES:
+        resolved, missing = _resolve(architecture, old, merged)
+        kept += missing
+        _merge(merged, resolved)
+    path.write_text(render(merged))
+    return kept
+
+
+def parse(text: str) -> dict[str, Locked]:
+    """Read a lock file: package name to version and wheels."""
+    packages: dict[str, Locked] = {}
+    files: list[str] = []
+    name = ""
+    for line in text.splitlines():
+        if wheel := re.match(r"# (\S+\.whl)$", line):
+            files.append(wheel[1])
+        elif pin := re.match(r"([a-z0-9-]+)==(\S+) \\$", line):
+            name = pin[1]
+            packages[name] = Locked(pin[2])
+        elif digest := re.match(r"    --hash=sha256:([0-9a-f]{64})", line):
+            packages[name].wheels[files.pop(0)] = digest[1]
+    return packages
+
+
+def render(packages: Mapping[str, Locked]) -> str:
+    """Return the text of a lock file; `parse` reads it back."""
+    blocks = [HEADER]
+    for name in sorted(packages):
+        wheels = sorted(packages[name].wheels.items())
+        lines = [f"# {file}" for file, _ in wheels]
+        lines.append(f"{name}=={packages[name].version} \\")
+        lines.append(" \\\n".join(f"    --hash=sha256:{digest}" for _, digest in wheels))
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+# ------------------------------------------------------------------------------------------------ asking pip
+
+
+def _resolve(
+    architecture: str, old: Mapping[str, Locked], other: Mapping[str, Locked]
+) -> tuple[dict[str, Locked], list[str]]:
+    """Return the packages of one architecture, and torch's wheel if it was kept because no index offers it."""
+    pins = wanted()
+    try:
+        return _ask(architecture, pins), []
+    except LockError:
+        (torch,) = [pin for pin in pins if pin.startswith("torch==")]
+        known = old.get("torch")
+        file = next((file for file in known.wheels if MACHINES[architecture] in file), None) if known else None
+        if known is None or file is None or known.version != torch.removeprefix("torch=="):
+            raise
+    # Its dependencies are those of the other architecture, which was asked before.
+    packages = _ask(architecture, [f"{name}=={locked.version}" for name, locked in other.items() if name != "torch"])
+    packages["torch"] = Locked(known.version, {file: known.wheels[file]})
+    return packages, [file]
+
+
+def _ask(architecture: str, pins: list[str]) -> dict[str, Locked]:
+    """Let pip choose the wheels it would install, without installing them."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        command = [
+            *(sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"),
+            *("--retries", "0", "--timeout", "20", "--report", str(report), "--target", f"{folder}/none"),
+            *("--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp"),
+            *(word for name in PLATFORMS for word in ("--platform", f"{name}_{MACHINES[architecture]}")),
+            *("--extra-index-url", TORCH_INDEX, *pins),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            raise LockError(f"pip finds no complete set of wheels for {architecture}:\n" + "\n".join(errors))
+        return _read(json.loads(report.read_text()))
+
+
+def _read(report: Mapping[str, list[dict[str, dict[str, object]]]]) -> dict[str, Locked]:
+    packages: dict[str, Locked] = {}
+    for item in report["install"]:
+        download = item["download_info"]
+        archive = download["archive_info"]
+        assert isinstance(archive, dict)
+        file = unquote(str(download["url"]).rpartition("/")[2])
+        name = re.sub(r"[-_.]+", "-", str(item["metadata"]["name"])).lower()
+        packages[name] = Locked(str(item["metadata"]["version"]), {file: archive["hashes"]["sha256"]})
+    return packages
+
+
+def _merge(merged: dict[str, Locked], resolved: Mapping[str, Locked]) -> None:
+    for name, locked in resolved.items():
+        known = merged.setdefault(name, Locked(locked.version))
+        if known.version != locked.version:
+            raise LockError(f"{name} is {known.version} on one architecture and {locked.version} on the other.")
+        known.wheels |= locked.wheels
