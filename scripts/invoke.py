@@ -10,6 +10,8 @@ import boto3
 import typer
 
 from inference.contract import SAMPLE_PREFIX
+from scripts.imaging.emulate import answer_from_image
+from scripts.imaging.engine import EngineError
 from scripts.local_aws.deploy import STAGES_PATH, deploy
 from scripts.local_aws.rie import REPOSITORY, EmulatorUnavailableError
 from scripts.local_aws.server import LocalAws, LocalAwsError
@@ -21,6 +23,7 @@ LOG_DIR = REPOSITORY / "runs" / "invoke"
 def main(
     function: Annotated[str, typer.Option(envvar="FUNCTION", help="Stage: initialize, infer or summarize.")] = "",
     event: Annotated[str, typer.Option(envvar="EVENT", help="File with the event, JSON.")] = "",
+    image: Annotated[bool, typer.Option(envvar="IMAGE", help="Run the handler of the built image.")] = False,
 ) -> None:
     """Invoke one handler through the Lambda runtime: its result goes to stdout, its log and REPORT line to stderr.
 
@@ -36,8 +39,8 @@ def main(
             _check_buckets(payload, deployment.bucket)
             if _reads_sample(payload):
                 _upload_sample(aws, deployment.bucket)
-            answer = _invoke(aws, function, payload)
-    except (EmulatorUnavailableError, LocalAwsError) as error:
+            answer = (answer_from_image if image else _invoke)(aws, function, payload)
+    except (EngineError, EmulatorUnavailableError, LocalAwsError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
     raise typer.Exit(_print(answer))

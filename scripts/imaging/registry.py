@@ -1,0 +1,139 @@
+"""Pushes an image to a registry, once per content."""
+
+import base64
+import json
+import os
+import re
+import tempfile
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.imaging.build import Image
+from scripts.imaging.engine import Engine, EngineError
+from scripts.local_aws.rie import REPOSITORY
+
+TFVARS = REPOSITORY / "terraform" / "image.auto.tfvars.json"
+MANIFEST_TYPES = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
+ECR = re.compile(r"^(?P<account>\d{12})\.dkr\.ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/")
+LOOPBACK = re.compile(r"^(127\.0\.0\.1|localhost)(:\d+)?/")
+
+
+@dataclass(frozen=True)
+class Login:
+    """User and password of a registry."""
+
+    user: str
+    password: str
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """An image in a registry."""
+
+    uri: str
+    """By digest: ``REPOSITORY@sha256:…``."""
+
+    was_there: bool
+    """Whether the registry had this content already and nothing was sent."""
+
+
+def push(engine: Engine, image: Image, repository: str, login: Login | None = None) -> Pushed:
+    """Push an image under the tag of its content, unless the registry has it.
+
+    Parameters
+    ----------
+    engine, image
+        What to push and with what.
+    repository : str
+        Address of an existing repository, without tag.
+    login : Login, optional
+        None for a registry that asks for none.
+
+    Raises
+    ------
+    EngineError
+        If the registry refuses.
+    """
+    found = find_digest(repository, image.tag, login)
+    if found:
+        return Pushed(f"{repository}@{found}", was_there=True)
+    target = f"{repository}:{image.tag}"
+    with tempfile.TemporaryDirectory() as folder:
+        # The login of Podman ends with this push; Docker keeps its own where the user configured it.
+        session = Engine(engine.program, engine.version, engine.environment)
+        if engine.program == "podman":
+            session.environment.update(engine.environment | {"REGISTRY_AUTH_FILE": f"{folder}/auth.json"})
+        plain = ["--tls-verify=false"] if engine.program == "podman" and LOOPBACK.match(repository) else []
+        if login:
+            host = repository.partition("/")[0]
+            session.run("login", "--username", login.user, "--password-stdin", host, secret=login.password)
+        session.run("tag", image.name, target)
+        session.show("push", *plain, target)
+        session.run("rmi", target)
+    found = find_digest(repository, image.tag, login)
+    if found is None:
+        raise EngineError(f"{target} was pushed and yet is not in the registry.")
+    return Pushed(f"{repository}@{found}", was_there=False)
+
+
+def find_digest(repository: str, tag: str, login: Login | None = None) -> str | None:
+    """Return the digest of a tag in a registry; None if it has no such tag.
+
+    Raises
+    ------
+    EngineError
+        If the registry does not answer or refuses.
+    """
+    host, _, name = repository.partition("/")
+    scheme = "http" if LOOPBACK.match(repository) else "https"
+    request = urllib.request.Request(f"{scheme}://{host}/v2/{name}/manifests/{tag}", method="HEAD")  # noqa: S310
+    request.add_header("Accept", ", ".join(MANIFEST_TYPES))
+    if login:
+        basic = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {basic}")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            digest: str | None = answer.headers["Docker-Content-Digest"]
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 404:
+            return None
+        raise EngineError(f"{host} answered {error.code} for {name}:{tag}. Check the credentials.") from error
+    except OSError as error:
+        raise EngineError(f"{host} does not answer: {error}") from error
+    return digest
+
+
+def ecr_login(repository: str) -> Login:
+    """Return the login that AWS gives for twelve hours to the credentials in use.
+
+    Raises
+    ------
+    EngineError
+        If `repository` is none of ECR, or AWS refuses.
+    """
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    match = ECR.match(repository + "/")
+    if match is None:
+        raise EngineError(f"{repository} is no repository of ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME.")
+    try:
+        answer = boto3.client("ecr", region_name=match["region"]).get_authorization_token()
+    except (BotoCoreError, ClientError) as error:
+        raise EngineError(f"AWS gives no login for {repository}: {error}") from error
+    user, _, password = base64.b64decode(answer["authorizationData"][0]["authorizationToken"]).decode().partition(":")
+    return Login(user, password)
+
+
+def record(uri: str, code_version: str, path: Path = TFVARS) -> bool:
+    """Write down for Terraform which image to deploy; return whether it is another one than before."""
+    content = json.dumps({"image_uri": uri, "code_version": code_version}, indent=2) + "\n"
+    if path.exists() and path.read_text() == content:
+        return False
+    partial = path.with_suffix(".partial")
+    partial.write_text(content)
+    os.replace(partial, path)
+    return True

@@ -1,0 +1,119 @@
+"""The engine that is found, the name of a content, what ECR's addresses look like."""
+
+import base64
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from scripts.imaging import build, engine, registry
+from scripts.imaging.build import Image
+from scripts.imaging.engine import Engine, EngineError
+
+ECR = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/redshift"
+
+
+def make_image(**changes: Any) -> Image:
+    fields: dict[str, Any] = {
+        "name": "localhost/x:x86_64",
+        "id": "ab" * 32,
+        "revision": "c" * 40,
+        "architecture": "x86_64",
+        "size_bytes": 1,
+        "layers": (),
+    }
+    return Image(**{**fields, **changes})
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_docker_is_preferred_when_its_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "docker", "echo 28.2.2")
+    program(tmp_path, "podman", "echo 4.3.1")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    assert str(engine.find_engine()) == "Docker 28.2.2"
+
+
+def test_podman_is_taken_when_dockers_server_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "docker", "echo Cannot connect >&2; exit 1")
+    program(tmp_path, "podman", "echo 4.3.1")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    assert str(engine.find_engine()) == "Podman 4.3.1"
+
+
+def test_every_engine_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "docker", "echo Cannot connect >&2; exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(EngineError, match=r"docker: Cannot connect; podman: not installed.*make container-tools"):
+        engine.find_engine()
+
+
+def test_a_secret_is_never_an_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "podman", 'echo "$@"; cat')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    printed = Engine("podman", "4").run("login", "--password-stdin", secret="hidden")
+
+    assert printed == "login --password-stdin\nhidden"
+
+
+def test_the_tag_names_commit_architecture_and_content() -> None:
+    assert make_image().tag == "cccccccccccc-x86_64-abababababab"
+
+
+def test_uncommitted_changes_show_in_the_revision(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "handlers").mkdir()
+    (tmp_path / "handlers" / "a.py").write_text("1")
+    git("add", ".")
+    git("commit", "-m", "code")
+    committed = build.revision(tmp_path)
+    (tmp_path / "README.md").write_text("text")
+    git("add", ".")
+    git("commit", "-m", "text")
+    after_text = build.revision(tmp_path)
+    (tmp_path / "handlers" / "a.py").write_text("2")
+
+    assert len(committed) == 40
+    assert after_text == committed
+    assert build.revision(tmp_path) == f"{committed}-dirty"
+
+
+def test_a_build_without_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="make train"):
+        build.build(Engine("podman", "4"), architecture="x86_64", context=tmp_path)
+
+
+def test_the_login_of_ecr_is_that_of_the_repositorys_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+
+    with mock_aws():
+        token = boto3.client("ecr", "eu-central-1").get_authorization_token()["authorizationData"][0]
+        login = registry.ecr_login(ECR)
+
+    assert base64.b64decode(token["authorizationToken"]).decode() == f"{login.user}:{login.password}"
+
+
+def test_only_ecr_gives_a_login() -> None:
+    with pytest.raises(EngineError, match="no repository of ECR"):
+        registry.ecr_login("example.org/redshift")
+
+
+def test_a_registry_that_is_not_there_is_named() -> None:
+    with pytest.raises(EngineError, match=r"127\.0\.0\.1:9 does not answer"):
+        registry.find_digest("127.0.0.1:9/redshift", "tag")
