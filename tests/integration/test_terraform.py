@@ -1,0 +1,42 @@
+"""Terraform's own checks: format, validity, and its tests against a mocked provider."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scripts.deploying.terraform import FOLDER, Terraform
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed"),
+    pytest.mark.timeout(900),
+]
+
+
+def copy_configuration(folder: Path) -> Path:
+    """Copy what is committed, so that nothing Terraform writes lies in the clone and no state of the user is read."""
+    unwanted = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars*", "*.tfplan", "backend.tf", "override.tf")
+    shutil.copytree(FOLDER, folder, ignore=unwanted)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    terraform = Terraform(copy_configuration(tmp_path_factory.mktemp("tests") / "terraform"))
+    terraform.init()
+    return terraform
+
+
+def test_the_format_is_terraforms(terraform: Terraform) -> None:
+    assert terraform.read("fmt", "-check", "-recursive") == ""
+
+
+def test_the_configuration_is_valid(terraform: Terraform) -> None:
+    assert "Success" in terraform.read("validate", "-no-color")
+
+
+def test_its_own_tests_pass(terraform: Terraform) -> None:
+    printed = terraform.read("test", "-no-color")
+
+    assert ", 0 failed" in printed
+    assert "skip" not in printed
