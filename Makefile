@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE OUTPUTS
 OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,NAME N PORT SEED EVENT QUICK,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,RUN NAME N PORT SEED EVENT QUICK,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
 

@@ -23,7 +23,7 @@ from scripts.running.exit_status import COMPLETE, FAILED, told_in_one_line
 from scripts.running.variables import TARGETS, UsageError
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
-NAME_WIDTH = 13
+NAME_WIDTH = 14
 WIDTH = 80
 
 

@@ -90,7 +90,7 @@ def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
     dataset = _dataset(draft, root, console, aws)
     notes = [*draft.notes, *_prefix_note(draft, dataset)]
     if aws:
-        notes += [*filter(None, [other_region(aws.stack)]), *waves_note(aws.account, draft.request.world_size)]
+        notes += [*filter(None, [other_region(aws.stack)]), *waves_note(aws.account, _world_size(draft, dataset))]
     for note in notes:
         console.print(f"note       {note}", markup=False, soft_wrap=True)
     run_id = make_run_id(datetime.now(UTC))
@@ -157,6 +157,13 @@ def _prefix_note(draft: Draft, dataset: LocalDataset | RemoteDataset) -> list[st
     if draft.dataset_is_from_payload and contract.as_prefix(draft.dataset) != dataset.prefix:
         return [f"{draft.dataset_asked} was read as {dataset.prefix}."]
     return []
+
+
+def _world_size(draft: Draft, dataset: LocalDataset | RemoteDataset) -> int | None:
+    """Return the number of ranks; None when only Initialize will know."""
+    if draft.request.world_size or isinstance(dataset, RemoteDataset):
+        return draft.request.world_size
+    return sum(path.name != contract.DATASET_KEY for path in dataset.files(draft.request.file_limit))
 
 
 # -------------------------------------------------------------------------------------------- the run

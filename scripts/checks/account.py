@@ -47,7 +47,7 @@ def account_findings(stack: Stack | None, *, world_size: int | None) -> Iterator
         return
     yield Finding("credentials", "ok", f"{arn} of account {account_id}")
     yield _region(account, stack)
-    yield from looked("concurrency", lambda: _concurrency(account, world_size))
+    yield from looked("concurrency", lambda: _concurrency(account, world_size), worst="warn")
     yield _memory_cap(stack)
     if stack:
         yield from _stack_findings(account, stack, account_id)

@@ -87,7 +87,13 @@ def stop_children(
         if not running:
             return 0
         sleep(POLL_S)
-    children = [child for map_run_arn in running for child in _running_children(states, map_run_arn)]
+    try:
+        children = [child for map_run_arn in running for child in _running_children(states, map_run_arn)]
+    except ClientError as error:
+        # Express children can be neither listed nor stopped; they end within five minutes.
+        if error.response["Error"]["Code"] != "StateMachineTypeNotSupported":
+            raise
+        return 0
     for child in children:
         stop(states, child)
     return len(children)

@@ -85,7 +85,7 @@ def outputs_of(deployment: Deployment, image_uri: str) -> dict[str, object]:
 
 def verdicts(report: str) -> dict[str, str]:
     return {
-        name.strip(): verdict for verdict, name in re.findall(r"^  (ok|warn|fail|skip) +(.{13})", report, re.MULTILINE)
+        name.strip(): verdict for verdict, name in re.findall(r"^  (ok|warn|fail|skip) +(.{14})", report, re.MULTILINE)
     }
 
 

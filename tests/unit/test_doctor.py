@@ -99,6 +99,14 @@ def test_a_permission_that_only_the_doctor_needs_is_no_failure() -> None:
     assert "lack a permission: GetAccountSettings" in found.text
 
 
+def test_a_quota_that_cannot_be_read_is_no_failure() -> None:
+    there = StubbedAccount().refuses("lambda", "get_account_settings", "404", 404)
+
+    (found,) = looked("concurrency", lambda: account._concurrency(there, 8), worst="warn")
+
+    assert found.verdict == "warn"
+
+
 def test_an_image_that_is_in_the_registry_is_told_with_its_size() -> None:
     image = {"imageDigest": DIGEST, "imageSizeInBytes": 240_000_000, "imageManifestMediaType": "application/x+json"}
     there = StubbedAccount().answers("ecr", "describe_images", {"imageDetails": [image]})

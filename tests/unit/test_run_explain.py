@@ -33,6 +33,7 @@ def refusal(code: str, message: str = "it said no", *, operation: str = "StartEx
         (refusal("PermanentRedirect", operation="PutObject"), "in another region than the stack"),
         (refusal("ThrottlingException"), "throttling StartExecution (ThrottlingException): wait a minute"),
         (refusal("ExecutionLimitExceeded"), "`make stop RUN=…` ends one"),
+        (refusal("502", "<html>Bad gateway</html>"), "StartExecution failed with 502."),
         (refusal("Strange", "two\nlines"), "StartExecution failed with Strange: two lines."),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, exceptions.BotoCoreError) else None,
