@@ -69,13 +69,29 @@ def _print_progress(found: FoundRun, target: Target, console: Console) -> None:
 def _print_end(found: FoundRun, target: Target, console: Console) -> None:
     """Print the result, and bring home what the terminal that started the run did not."""
     assert found.description is not None, "it was asked whether it runs"
+    ending = execution.ending(found.description)
     if not (found.folder / "summary.json").exists():
         found.folder.mkdir(parents=True, exist_ok=True)
         count = target.bucket.download(found.run_prefix, found.folder)
         print(f"download   {count} files to {found.folder}", file=sys.stderr)
+    journal.write(found.folder, journal.ended(found.entry or _entry(found, target), ending))
     summary = journal.read_summary(found.folder)
     bill = target.bill(summary) if summary else ()
-    print_result(console, found.run_id, summary, execution.ending(found.description), found.folder, bill=bill)
+    print_result(console, found.run_id, summary, ending, found.folder, bill=bill)
+
+
+def _entry(found: FoundRun, target: Target) -> journal.Entry:
+    """Return what the terminal that started the run, on another machine, would have noted here."""
+    assert found.description is not None, "a run of another machine is known by its execution"
+    return journal.Entry(
+        run_id=found.run_id,
+        target=target.name,
+        execution_arn=found.description["executionArn"],
+        bucket=target.bucket.name,
+        run_prefix=found.run_prefix,
+        started_at_s=found.description["startDate"].timestamp(),
+        **target.entry,
+    )
 
 
 def _print_folder(found: FoundRun, console: Console) -> None:

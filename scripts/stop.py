@@ -38,7 +38,8 @@ def stop(run: str, given: Mapping[str, str], *, root: Path) -> str:
         return f"{found.run_id} had ended already: {found.description['status']}."
     arn = found.description["executionArn"]
     execution.stop(found.target.states, arn)
-    num_children = execution.stop_children(found.target.states, arn)
+    # A local run's ranks end with its terminal, which sees the execution end and goes.
+    num_children = execution.stop_children(found.target.states, arn) if found.target.name == "aws" else 0
     ranks = f" and {num_children} ranks" if num_children else ""
     return (
         f"{found.run_id}{ranks} stopped. Invocations under way end by themselves; "

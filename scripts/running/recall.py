@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from inference import contract
 from inference.errors import InvalidRequestError
@@ -96,6 +96,11 @@ def find_run(name: str, given: Mapping[str, str], *, root: Path) -> FoundRun:
     )
     try:
         description = target.states.describe_execution(executionArn=arn)
+    except EndpointConnectionError:
+        # Another process has the number of the terminal that is gone, or the terminal ends right now.
+        if target.name == "local":
+            return FoundRun(run_id, folder, entry)
+        raise
     except ClientError as error:
         if error.response["Error"]["Code"] not in NO_EXECUTION:
             raise

@@ -208,6 +208,9 @@ def test_a_run_of_another_machine_is_found_in_the_account(account: Rehearsal, tm
 
     assert done.stdout.startswith(f"{run_id}: complete\n"), done.stderr
     assert (here / "runs" / run_id / "summary.json").exists()
+    # From then on it is known here, without an account.
+    again = command("status", account, here, RUN=run_id, OUTPUTS="", AWS_ENDPOINT_URL="http://127.0.0.1:1")
+    assert again.stdout == done.stdout
 
 
 def test_a_stopped_run_has_ended_and_stopping_it_again_says_so(account: Rehearsal, tmp_path: Path) -> None:
@@ -225,6 +228,29 @@ def test_a_stopped_run_has_ended_and_stopping_it_again_says_so(account: Rehearsa
     assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
     assert "stopped" in first.stdout
     assert again.stdout == f"{run_id} had ended already: ABORTED.\n"
+
+
+@pytest.mark.parametrize(("name", "said"), [("status", "running since "), ("stop", "stopped.")])
+def test_a_local_run_of_another_terminal_is_asked_and_stopped_while_it_goes(
+    name: str, said: str, account: Rehearsal, tmp_path: Path
+) -> None:
+    """This process plays the other terminal."""
+    bucket, run_id = account.deployment.bucket, f"run-{name}"
+    account.s3.put_object(Bucket=bucket, Key="slow/slow/0.safetensors", Body=make_shard_bytes(3))
+    states = boto3.client("stepfunctions", **account.aws.credentials)
+    request = json.dumps({"bucket": bucket, "data_prefix": "slow/slow/"})
+    arn = account.deployment.state_machine_arn
+    arn = states.start_execution(stateMachineArn=arn, name=run_id, input=request)["executionArn"]
+    (tmp_path / "runs" / run_id).mkdir(parents=True)
+    noted = {"run_id": run_id, "target": "local", "execution_arn": arn, "bucket": bucket, "pid": os.getpid()}
+    noted |= {"run_prefix": f"runs/{run_id}/", "started_at_s": time.time(), "endpoint_url": account.aws.endpoint_url}
+    (tmp_path / "runs" / run_id / "execution.json").write_text(json.dumps(noted))
+
+    done = command(name, account, tmp_path, RUN=run_id, AWS_PROFILE="nobody")
+
+    assert said in done.stdout, done.stdout + done.stderr
+    wait_until(lambda: description(account, run_id)["status"] != "RUNNING")
+    assert description(account, run_id)["status"] == {"status": "SUCCEEDED", "stop": "ABORTED"}[name]
 
 
 @pytest.mark.parametrize("name", ["status", "stop"])

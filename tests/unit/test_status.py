@@ -1,3 +1,4 @@
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ def make_folder(root: Path, **noted: Any) -> Path:
     """The folder of a local run whose terminal is gone."""
     folder = root / "runs" / RUN
     (folder / "ranks").mkdir(parents=True)
-    fields = {"target": "local", "execution_arn": "arn", "bucket": "b", "run_prefix": f"runs/{RUN}/"}
+    fields = {"pid": 2**22 + 1, "target": "local", "execution_arn": "arn", "bucket": "b", "run_prefix": f"runs/{RUN}/"}
     # No process has this number.
-    journal.write(folder, Entry(run_id=RUN, started_at_s=time.time(), pid=2**22 + 1, **{**fields, **noted}))
+    journal.write(folder, Entry(run_id=RUN, started_at_s=time.time(), **{**fields, **noted}))
     return folder
 
 
@@ -60,6 +61,15 @@ def test_a_local_run_whose_terminal_died_says_how_far_it_came(here: Path, capsys
     assert "ranks 1/3 done · 0 failed" in said.out
     assert f"{RUN}: failed" in said.out
     assert "its local AWS is gone" in said.err
+
+
+def test_a_process_that_took_over_the_number_of_the_terminal_is_not_its_local_aws(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder(here, pid=os.getpid(), endpoint_url="http://127.0.0.1:1")
+
+    assert exit_status(status) == 0
+    assert "its local AWS is gone" in capsys.readouterr().err
 
 
 def test_stopping_a_local_run_whose_terminal_died_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
