@@ -94,8 +94,8 @@ cannot be compared with these.
 
 - Science on real SDSS cutouts: it has never seen one. Rendered images have no neighbours, spiral arms, correlated
   noise or saturated stars; bulge and disc differ in colour by a fixed amount; sizes come from a law, not from the sky.
-- Galaxies at z > .25: the row above shows how little it knows there. Nor anything fainter than the training galaxies,
-  stars, quasars, or other surveys' filters.
+- Galaxies at z > .25: few real ones taught it, and the row above shows the bias and the negative R² there.
+- Anything fainter than the training galaxies, stars, quasars, or other surveys' filters.
 - Rows with broken photometry: there is no out-of-domain flag and no uncertainty.
 
 ## Licences and credits

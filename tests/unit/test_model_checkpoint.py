@@ -1,0 +1,62 @@
+"""The shipped weights give the predictions they gave when they were made, and are good enough on galaxies unseen."""
+
+import numpy as np
+import pytest
+import torch
+
+from inference.checkpoints import CHECKPOINT
+from inference.metrics import redshift_accuracy
+from inference.model.astromae import AstroMAE
+from inference.model.weights import load_astromae, weights_sha256
+from scripts.galaxies.cutouts import Rows, real_rows
+from scripts.galaxies.sdss import load_sources
+
+NUM_ROWS = 64
+"""Rows of the sample rendered here; all of it takes longer than a unit test may."""
+
+GOLDEN_SHA256 = "319a603c153e960e6b3de5959b936d45c2f9f27eca4c18cd165351193ccf2df8"
+GOLDEN_REDSHIFTS = [0.15754, 0.11066, 0.13958, 0.07879, 0.07718, 0.08545, 0.03495, 0.19251]
+"""Predictions of those weights for the first galaxies of the sample."""
+
+
+@pytest.fixture(scope="module")
+def model() -> AstroMAE:
+    return load_astromae()
+
+
+@pytest.fixture(scope="module")
+def rows() -> Rows:
+    return real_rows(load_sources().of("held_out"), slice(0, NUM_ROWS), seed=0)
+
+
+@pytest.fixture(scope="module")
+def z_phot(model: AstroMAE, rows: Rows) -> np.ndarray:
+    with torch.inference_mode():
+        predicted = model(torch.from_numpy(rows.images), torch.from_numpy(rows.magnitudes).float())
+    return predicted.numpy().astype(np.float64)
+
+
+def test_golden_predictions_belong_to_the_shipped_weights() -> None:
+    assert weights_sha256() == GOLDEN_SHA256
+
+
+def test_predictions_are_the_golden_ones(z_phot: np.ndarray) -> None:
+    # Another CPU rounds float32 sums differently, in the images and in the network; the model's error is 0.013.
+    np.testing.assert_allclose(z_phot[: len(GOLDEN_REDSHIFTS)], GOLDEN_REDSHIFTS, atol=5e-4)
+
+
+def test_predictions_are_redshifts(z_phot: np.ndarray, rows: Rows) -> None:
+    accuracy = redshift_accuracy(z_phot, rows.redshifts)
+
+    # Loose: the NMAD of 64 galaxies scatters by a fifth. A network fed in wrong units is off by ten times.
+    assert accuracy is not None
+    assert accuracy.nmad < 0.025
+    assert abs(accuracy.bias) < 0.02
+
+
+def test_checkpoint_is_small_enough_to_ship() -> None:
+    assert CHECKPOINT.stat().st_size <= 32 * 2**20
+
+
+def test_model_card_is_that_of_the_checkpoint() -> None:
+    assert weights_sha256() in (CHECKPOINT.parent / "MODEL_CARD.md").read_text(encoding="utf-8")
