@@ -13,8 +13,15 @@ import sys
 from importlib.util import cache_from_source
 from pathlib import Path
 
-UNUSED_FOLDERS = ("bin", "torch/bin", "torch/include", "torch/share", "torch/test")
-UNUSED_PATTERNS = ("tests/", "*.a", "*.c", "*.h", "*.hpp", "*.pxd", "*.pyi", "*.pyx")
+UNUSED_FOLDERS = (
+    *("bin", "share", "setuptools", "_distutils_hack", "torch/bin", "torch/include", "torch/share", "torch/test"),
+    *(f"onnxruntime/{name}" for name in ("backend", "datasets", "quantization", "tools", "transformers")),
+)
+# libonnxruntime is for programs in C: Python's module holds all of it once more.
+UNUSED_PATTERNS = (
+    *("tests/", "*.a", "*.c", "*.h", "*.hpp", "*.pxd", "*.pyi", "*.pyx", "distutils-precedence.pth"),
+    *("libonnxruntime.so.*", "libtorchbind_test.so", "libjitbackend_test.so", "libbackend_with_compiler.so"),
+)
 SERVICES = ("s3", "sts")
 """The parts of AWS that a worker speaks to; boto3 describes four hundred."""
 

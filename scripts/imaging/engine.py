@@ -39,6 +39,7 @@ class Engine:
         """
         done = subprocess.run(
             [self.program, *arguments],
+            cwd=_work_folder(),
             env=self._environment(),
             input=secret,
             stdout=subprocess.PIPE,
@@ -76,6 +77,12 @@ class Engine:
 
     def _environment(self) -> dict[str, str]:
         return os.environ | self.environment
+
+
+def _work_folder() -> Path:
+    """Return where Podman's monitor leaves a file named ``oom`` when a container runs out of memory."""
+    CONFIGURATION.mkdir(parents=True, exist_ok=True)
+    return CONFIGURATION
 
 
 def find_engine(wanted: str = "") -> Engine:

@@ -7,7 +7,7 @@ import re
 import tempfile
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scripts.imaging.build import Image
@@ -62,9 +62,11 @@ def push(engine: Engine, image: Image, repository: str, login: Login | None = No
     target = f"{repository}:{image.tag}"
     with tempfile.TemporaryDirectory() as folder:
         # The login of Podman ends with this push; Docker keeps its own where the user configured it.
-        session = Engine(engine.program, engine.version, engine.environment)
+        session = engine
         if engine.program == "podman":
-            session.environment.update(engine.environment | {"REGISTRY_AUTH_FILE": f"{folder}/auth.json"})
+            logins = Path(folder) / "auth.json"
+            logins.write_text("{}")
+            session = replace(engine, environment=engine.environment | {"REGISTRY_AUTH_FILE": str(logins)})
         plain = ["--tls-verify=false"] if engine.program == "podman" and LOOPBACK.match(repository) else []
         if login:
             host = repository.partition("/")[0]

@@ -1,0 +1,58 @@
+"""What the build leaves out of the libraries, and what it must keep."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from scripts.local_aws.rie import REPOSITORY
+
+
+def load_slim() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("slim", REPOSITORY / "docker" / "slim.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SLIM = load_slim()
+
+
+def make_packages(root: Path, *names: str) -> None:
+    for name in (SLIM.KEPT, "botocore/data/s3/service-2.json.gz", *names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+
+
+def files(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def test_headers_stubs_and_test_suites_are_left_out(tmp_path: Path) -> None:
+    make_packages(tmp_path, "torch/include/a.h", "numpy/a.pyi", "numpy/tests/test_a.py", "bin/f2py", "numpy/core.py")
+
+    SLIM.prune(tmp_path)
+
+    assert files(tmp_path) == {SLIM.KEPT, "botocore/data/s3/service-2.json.gz", "numpy/core.py"}
+
+
+def test_only_the_services_a_worker_uses_are_described(tmp_path: Path) -> None:
+    make_packages(tmp_path, "botocore/data/ec2/service-2.json.gz", "botocore/data/endpoints.json")
+
+    SLIM.prune(tmp_path)
+
+    assert files(tmp_path / "botocore") == {"data/s3/service-2.json.gz", "data/endpoints.json"}
+
+
+def test_modes_and_times_do_not_depend_on_the_machine(tmp_path: Path) -> None:
+    packages = tmp_path / "opt" / "packages"
+    make_packages(packages, "a.py", "b.so")
+    (packages / "a.py").chmod(0o600)
+    (packages / "b.so").chmod(0o700)
+
+    SLIM.normalise(tmp_path)
+
+    states = {name: (packages / name).stat() for name in ("a.py", "b.so", SLIM.KEPT)}
+    assert [oct(state.st_mode & 0o777) for state in states.values()] == ["0o644", "0o755", "0o755"]
+    assert {state.st_mtime for state in states.values()} == {SLIM.MTIME_S}
