@@ -231,6 +231,8 @@ def _follow(target: Target, entry: Entry, console: Console) -> Ending:
             return execution.follow(target.states, entry.execution_arn, watcher, line)
     except KeyboardInterrupt:
         execution.stop(target.states, entry.execution_arn)
+        if target.name == "aws":
+            console.print("The run is stopped. Invocations under way end by themselves.")
         raise
 
 

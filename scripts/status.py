@@ -18,7 +18,7 @@ from scripts.running.exit_status import told_in_one_line
 from scripts.running.follow import live_line
 from scripts.running.present import print_result
 from scripts.running.recall import FoundRun, find_run, name_runs, runs_here, runs_there, stack_target
-from scripts.running.target import Target
+from scripts.running.target import AwsTarget, Target
 
 INTERRUPTED = Ending("ABORTED", "Interrupted", "The run ended before there was a summary.")
 
@@ -50,8 +50,8 @@ def status(run: str, given: Mapping[str, str], *, root: Path) -> None:
 
 
 def _list(given: Mapping[str, str], root: Path) -> None:
-    target = stack_target(given, root=root)
     print(f"here  {name_runs(runs_here(root))}")
+    target = stack_target(given, root=root)
     if target:
         print(f"{target.name}   {name_runs(runs_there(target))}")
     print("RUN=name tells more.")
@@ -64,6 +64,8 @@ def _print_progress(found: FoundRun, target: Target, console: Console) -> None:
     console.print(f"{found.run_id}: running since {started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({target.name})")
     console.print(live_line(watcher.look(), console.width))
     console.print(f"`make stop RUN={found.run_id}` ends it.", markup=False, soft_wrap=True)
+    if isinstance(target, AwsTarget) and target.stack.dashboard_url:
+        console.print(target.stack.dashboard_url, markup=False, soft_wrap=True)
 
 
 def _print_end(found: FoundRun, target: Target, console: Console) -> None:

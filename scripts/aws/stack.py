@@ -1,8 +1,6 @@
 """The stack: what Terraform deployed, read from its outputs."""
 
 import json
-import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,9 +8,12 @@ from typing import Any, Literal
 import msgspec
 
 from inference.cost import Rates
+from scripts.deploying.terraform import DeployError, Terraform
 
-TERRAFORM_TIMEOUT_S = 120
 HOW_TO_DEPLOY = "`make build push apply` deploys it; TARGET=local needs no deployment."
+WITHOUT_TERRAFORM = (
+    "Without it, OUTPUTS=file.json reads what `terraform output -json` printed elsewhere, and TARGET=local runs here."
+)
 
 
 class StackError(Exception):
@@ -146,29 +147,11 @@ def _read_file(path: str) -> str:
 
 
 def _ask_terraform(folder: Path) -> str:
-    command = ["terraform", f"-chdir={folder}", "output", "-json", "-no-color"]
     try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=TERRAFORM_TIMEOUT_S,
-        )
-    except FileNotFoundError as error:
-        raise StackError(
-            "terraform is not installed, and the stack is known to it alone. Install it, or name a file with what "
-            "`terraform output -json` printed elsewhere: OUTPUTS=file.json; TARGET=local runs without it."
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise StackError(
-            f"terraform did not answer within {TERRAFORM_TIMEOUT_S} s; its remote state may be out of reach."
-        ) from error
-    if done.returncode != 0:
-        said = " ".join(line.strip(" │╷╵") for line in done.stderr.splitlines() if line.strip(" │╷╵"))
-        raise StackError(f"terraform cannot read its outputs: {said} `make plan` says more.")
-    return done.stdout
+        return Terraform(folder).read("output", "-json", "-no-color")
+    except DeployError as error:
+        said = " ".join(line.strip(" │╷╵") for line in str(error).splitlines() if line.strip(" │╷╵"))
+        raise StackError(f"{said.rstrip('.')}. {WITHOUT_TERRAFORM}") from error
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -150,6 +150,7 @@ def test_an_interrupted_run_on_aws_is_stopped(account: Rehearsal, tmp_path: Path
 
     assert process.returncode == 130
     assert "Traceback" not in said
+    assert "The run is stopped." in said
     wait_until(lambda: description(account, run_folder(tmp_path).name)["status"] == "ABORTED")
 
 

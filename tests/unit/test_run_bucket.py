@@ -5,7 +5,7 @@ import pytest
 from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError
 
-from scripts.running.bucket import Bucket, Upload
+from scripts.running.bucket import NUM_CONNECTIONS, Bucket, Upload
 
 
 def refusal(status: int, code: str) -> ClientError:
@@ -83,6 +83,21 @@ def test_a_refused_upload_raises_what_s3_answered_and_leaves_the_card_out(tmp_pa
     with pytest.raises(ClientError, match="AccessDenied"):
         upload(s3, make_files(tmp_path))
 
+    assert "d/dataset.json" not in s3.objects
+
+
+def test_an_interrupt_ends_the_upload_before_the_next_file(tmp_path: Path) -> None:
+    s3, files = FakeS3(), make_files(tmp_path)
+    sent: list[int] = []
+
+    def tick(num_bytes: int) -> None:
+        sent.append(num_bytes)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Bucket(s3, "b").upload_missing(files, "d/", begin=lambda _: None, tick=tick)
+
+    assert len(sent) <= NUM_CONNECTIONS
     assert "d/dataset.json" not in s3.objects
 
 

@@ -58,7 +58,10 @@ def test_terraform_is_asked_for_its_outputs(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("echo '╷\n│ Error: no credentials\n╵' >&2; exit 1", "cannot read its outputs: Error: no credentials"),
+        (
+            "echo '╷\n│ Error: no credentials\n╵' >&2; exit 1",
+            "terraform output failed: Error: no credentials. Without it, OUTPUTS=file.json",
+        ),
         ("echo '{}'", "the stack is not deployed"),
         ("echo 'not JSON'", "does not hold what `terraform output -json` prints"),
     ],
