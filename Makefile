@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run status stop doctor test check emulate invoke dataset train schema clean help
+.PHONY: run status stop doctor push plan apply output destroy checkov test check emulate invoke dataset train schema clean help
 VENV := .venv
 # The Python 3.11 to make .venv with; found by itself when empty.
 PYTHON :=
@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE OUTPUTS
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK YES
 # Some systems set these for every program; only what is written behind `make` counts.
 $(foreach v,RUN NAME N PORT SEED EVENT QUICK,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
@@ -33,12 +33,29 @@ stop: $(READY) ## End a run and its ranks: RUN=name
 doctor: $(READY) ## Look for what could go wrong, before anything is spent
 	@$(PY) -m scripts.doctor
 
+## Deploy
+
+push: $(READY) ## Push the image to ECR and record its digest for Terraform
+	@$(PY) -m scripts.image push
+
+plan: $(READY) ## Show what apply would change
+	@$(PY) -m scripts.deploy plan
+
+apply: $(READY) ## Deploy; asks only before data would be deleted (YES=1: never)
+	@$(PY) -m scripts.deploy apply
+
+output: $(READY) ## Print what is deployed, as JSON
+	@$(PY) -m scripts.deploy output
+
+destroy: $(READY) ## Say which data goes, ask, delete everything (YES=1: not ask)
+	@$(PY) -m scripts.deploy destroy
+
 ## Data and model
 
 dataset: $(READY) ## Make the sample dataset; another: NAME=big N=100000 SHARD_MB=25
 	@$(PY) -m scripts.dataset
 
-train: $(READY) ## Train the checkpoint, hours; QUICK=1 rehearses it in minutes
+train: $(READY) ## Train the checkpoint, an hour; QUICK=1 rehearses it in minutes
 	@$(PY) -m scripts.train $(if $(QUICK),--quick)
 
 ## Parts on their own
@@ -61,6 +78,10 @@ check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
 	@if command -v terraform >/dev/null; then set -x; terraform fmt -check -recursive terraform; \
 	else echo "skipped: terraform fmt (terraform is not installed)"; fi
 	$(PY) -m scripts.schema --check
+
+checkov: $(READY) ## Scan Terraform with checkov, in an environment of its own
+	@[ -x .cache/checkov/bin/checkov ] || { $(PY) -m venv .cache/checkov && .cache/checkov/bin/pip install -q checkov==3.3.30; }
+	.cache/checkov/bin/checkov --config-file terraform/.checkov.yaml
 
 schema: $(READY) ## Write the JSON Schema of every payload to docs/schema
 	@$(PY) -m scripts.schema

@@ -137,5 +137,8 @@ class ObjectStore:
         if status == 416:
             return ObjectMissingError(f"{where} is shorter than the range that was asked for. Upload it again.")
         if status == 403:
-            return AccessDeniedError(f"This stage may not access {where} ({code}). Check the role's policy.")
+            # To a role that may not list the bucket S3 also answers 403 for what does not exist.
+            return AccessDeniedError(
+                f"{where} does not exist, or this stage may not access it ({code}); check its role."
+            )
         return StorageUnavailableError(f"S3 answered {status} {code} for {where}.")

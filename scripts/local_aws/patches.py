@@ -60,6 +60,7 @@ def apply_all() -> None:
     answer_before_the_first_state()
     write_objects_as_json()
     update_image_config()
+    keep_logging_config()
     answer_terraform()
     # Slow, with the same answers.
     reuse_interpreter_clients()
@@ -289,6 +290,33 @@ def update_image_config() -> None:
         return answer
 
     _replace(LambdaFunction, "update_configuration", update_configuration)
+
+
+def keep_logging_config() -> None:
+    """Return a function's LoggingConfig, which is forgotten: every plan of Terraform would add it again."""
+    init = _original(LambdaFunction, "__init__")
+    update = _original(LambdaFunction, "update_configuration")
+    describe = _original(LambdaFunction, "get_configuration")
+
+    def __init__(self: LambdaFunction, *args: Any, **kwargs: Any) -> None:  # noqa: N807 -- replaces this method
+        init(self, *args, **kwargs)
+        spec: dict[str, Any] = kwargs.get("spec") or (args[1] if len(args) > 1 else {})
+        vars(self)["logging_config"] = spec.get("LoggingConfig")
+
+    def update_configuration(self: LambdaFunction, config_updates: dict[str, Any]) -> dict[str, Any]:
+        if config_updates.get("LoggingConfig"):
+            vars(self)["logging_config"] = config_updates["LoggingConfig"]
+        answer: dict[str, Any] = update(self, config_updates)
+        return answer
+
+    def get_configuration(self: LambdaFunction, on_create: bool = False) -> dict[str, Any]:
+        logging_config = vars(self).get("logging_config")
+        found = {"LoggingConfig": logging_config} if logging_config else {}
+        return {**describe(self, on_create), **found}
+
+    _replace(LambdaFunction, "__init__", __init__)
+    _replace(LambdaFunction, "update_configuration", update_configuration)
+    _replace(LambdaFunction, "get_configuration", get_configuration)
 
 
 def answer_terraform() -> None:

@@ -3,14 +3,13 @@
 import contextlib
 import json
 import re
-import time
 import uuid
 from typing import Any
 
 import boto3
 import pytest
-from botocore.config import Config
 
+from scripts.local_aws.deploy import IMAGE_URI
 from tests.integration.conftest import LocalCloud, wait_until
 
 NOTHING = "arn:aws:lambda:us-east-1:123456789012:function:summarize"
@@ -293,33 +292,22 @@ def test_versions_can_be_listed(cloud: LocalCloud) -> None:
     assert cloud.step_functions.list_state_machine_versions(stateMachineArn=machine)["stateMachineVersions"] == []
 
 
+def test_the_logging_of_a_function_is_remembered(cloud: LocalCloud) -> None:
+    name = unique("logging")
+    made = cloud.functions.create_function(
+        FunctionName=name,
+        Role="arn:aws:iam::123456789012:role/redshift-local",
+        PackageType="Image",
+        Code={"ImageUri": IMAGE_URI},
+        LoggingConfig={"LogFormat": "JSON", "LogGroup": "/aws/lambda/own"},
+    )
+    cloud.functions.update_function_configuration(FunctionName=name, LoggingConfig={"LogFormat": "Text"})
+
+    assert made["LoggingConfig"]["LogGroup"] == "/aws/lambda/own"
+    assert cloud.functions.get_function_configuration(FunctionName=name)["LoggingConfig"] == {"LogFormat": "Text"}
+
+
 @pytest.mark.parametrize(("service", "call"), [("batch", "describe_job_queues"), ("ec2", "describe_vpcs")])
 def test_services_left_out_at_start_answer_when_called(cloud: LocalCloud, service: str, call: str) -> None:
     with contextlib.closing(boto3.client(service, **cloud.aws.credentials)) as client:
         assert getattr(client, call)()["ResponseMetadata"]["HTTPStatusCode"] == 200
-
-
-def test_an_empty_rank_takes_less_time_than_moto_alone(cloud: LocalCloud) -> None:
-    """21 ms unpatched on an idle machine, 5 ms patched; the limit leaves room for a busy one."""
-    machine = cloud.state_machine(unique("speed"), {"Map": map_over({"Nothing": task(NOTHING, {}, ResultSelector={})})})
-    cloud.execute(machine, "warm", [{}] * 4)
-    began = time.monotonic()
-
-    cloud.execute(machine, "measured", [{}] * 200)
-
-    assert (time.monotonic() - began) / 200 < 0.021
-
-
-def test_the_interpreter_makes_one_client_per_service() -> None:
-    from scripts.local_aws.patches import _ClientCache
-
-    cache = _ClientCache()
-    keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "config": Config()}
-    made = [
-        cache.client(service_name="s3", region_name=region, endpoint_url="http://localhost:1", **keys)
-        for region in ("us-east-1", "us-east-1", "eu-west-1")
-    ]
-
-    assert made[0] is made[1]
-    assert made[0] is not made[2]
-    assert made[0].meta.endpoint_url == "http://127.0.0.1:1"

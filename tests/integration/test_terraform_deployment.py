@@ -28,16 +28,6 @@ pytestmark = [
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference@sha256:" + "a" * 64
 
-# moto 5.2.1 forgets a function's LoggingConfig, which every plan would then add again; drop when the second plan below
-# is clean without it. Mocked tests check the setting itself.
-MOTO_OVERRIDE = """
-resource "aws_lambda_function" "this" {
-  lifecycle {
-    ignore_changes = [logging_config]
-  }
-}
-"""
-
 
 @dataclass
 class Deployed:
@@ -71,7 +61,6 @@ def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
 @pytest.fixture(scope="module")
 def deployed(local_aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     folder = copy_configuration(tmp_path_factory.mktemp("deployment") / "terraform")
-    (folder / "modules" / "functions" / "moto_override.tf").write_text(MOTO_OVERRIDE)
     terraform = Terraform(folder)
     deploy.ensure_registry(terraform)
     deploy.record_image(folder, IMAGE, "v1")
