@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from inference.engines import folded
 from inference.engines.folded import Affine, Conv, Dense, FoldedAstroMAE, weights_of
+from inference.engines.torch import PackedDense, prepare
 from inference.model.astromae import WIDTH, AstroMAE, Block, ConvBranch, InceptionBlock
 
 
@@ -111,6 +112,25 @@ def test_the_folded_network_is_the_network() -> None:
     images, magnitudes = numbers(3, 5, 32, 32), 18 + numbers(3, 5, seed=1)
 
     agree(FoldedAstroMAE(model)(images, magnitudes), model(images, magnitudes))
+
+
+@pytest.mark.parametrize(
+    ("activation", "has_residual"), [("none", False), ("relu", False), ("gelu", False), ("none", True)]
+)
+def test_a_packed_layer_is_the_layer(activation: str, has_residual: bool) -> None:
+    layer = Dense(weights_of(randomised(nn.Linear(192, 96))), activation)
+    rows, residual = numbers(34, 192), numbers(34, 96, seed=1) if has_residual else None
+
+    agree(PackedDense(layer)(rows, residual), layer(rows, residual))
+
+
+def test_the_prepared_network_is_the_network() -> None:
+    model = randomised(AstroMAE())
+    assert isinstance(model, AstroMAE)
+    images, magnitudes = numbers(3, 5, 32, 32), 18 + numbers(3, 5, seed=1)
+
+    with torch.inference_mode():
+        agree(prepare(FoldedAstroMAE(model))(images, magnitudes), model(images, magnitudes))
 
 
 def test_weights_are_combined_in_double_precision() -> None:
