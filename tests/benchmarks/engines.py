@@ -1,0 +1,87 @@
+"""Part 1: engines by asked batch size against the reference loop, and how much of the machine they use.
+
+Run as a program with the number of threads and a budget: libraries take their threads once per process.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+
+from inference import engines
+from inference.checkpoints import CHECKPOINT
+from inference.model.weights import load_astromae
+from inference.predict import predict_redshift
+from scripts.dataset import ensure_sample
+from tests.benchmarks import reference_loop
+from tests.benchmarks.pairs import measure
+
+MFLOP_PER_SAMPLE = 221.5
+"""Of the published network; the folded one needs 3 % less and is credited with the same work."""
+
+REFERENCE = "reference loop"
+
+
+def main(num_threads: int, batch_sizes: list[int], num_rows: int, rounds: int) -> list[dict[str, Any]]:
+    """Measure every engine that is present, per asked batch size."""
+    shard = load_file(ensure_sample() / "0.safetensors")
+    images, magnitudes = shard["images"][:num_rows], shard["magnitudes"][:num_rows]
+    torch.set_num_threads(num_threads)
+    model = load_astromae(CHECKPOINT)
+    tensors = torch.tensor(images), torch.tensor(magnitudes, dtype=torch.float32)
+    loaded = [(name, engines.load(name, CHECKPOINT, num_threads=num_threads)) for name in engines.NAMES]
+    present = [engine for name, engine in loaded if engine.name.startswith(name)]
+    results = []
+    for batch_size in batch_sizes:
+        programs: dict[str, Callable[[], object]] = {
+            REFERENCE: lambda size=batch_size: reference_loop.predict(model, *tensors, batch_size=size)
+        }
+        for engine in present:
+            programs[engine.name] = lambda engine=engine: predict_redshift(engine, images, magnitudes)
+        programs["fp32 GEMM"] = _gemm
+        lines = measure(programs, num_rows=len(images), reference=REFERENCE, rounds=rounds)
+        results += [{"num_threads": num_threads, "batch_size": batch_size, **line} for line in lines]
+    _add_rooflines(results, len(images))
+    wanted = reference_loop.predict(model, *tensors, batch_size=512)[0].numpy()
+    for line in results:
+        for engine in present:
+            if line["program"] == engine.name:
+                found = predict_redshift(engine, images, magnitudes)
+                line["max_abs_difference"] = float(np.abs(found - wanted).max())
+    return results
+
+
+def _gemm() -> None:
+    """Multiply matrices as large as a CPU likes them: its practical peak."""
+    with torch.inference_mode():
+        for _ in range(GEMM_REPEATS):
+            torch.nn.functional.linear(GEMM_ROWS, GEMM_WEIGHTS)
+
+
+GEMM_REPEATS = 3
+GEMM_ROWS = torch.randn(1536, 1536)
+GEMM_WEIGHTS = torch.randn(1536, 1536)
+GEMM_FLOP = 2 * 1536**3 * GEMM_REPEATS
+
+
+def _add_rooflines(results: list[dict[str, Any]], num_rows: int) -> None:
+    """Turn the GEMM's time into the number of galaxies it is worth, and every rate into a share of it."""
+    worth = GEMM_FLOP / (MFLOP_PER_SAMPLE * 1e6) / num_rows
+    roofs = {}
+    for line in results:
+        if line["program"] == "fp32 GEMM":
+            for key in ("samples_per_cpu_s", "samples_per_wall_s"):
+                line[key] *= worth
+            for key in ("cpu_ratio", "wall_ratio"):
+                line[key] = {name: value * worth for name, value in line[key].items()}
+            roofs[line["batch_size"]] = line["samples_per_cpu_s"]
+    for line in results:
+        line["roofline_share"] = line["samples_per_cpu_s"] / roofs[line["batch_size"]]
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(**json.loads(sys.argv[1]))))

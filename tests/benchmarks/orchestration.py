@@ -1,0 +1,98 @@
+"""Part 3: what Summarize costs per number of records, in memory and through the local S3. Run as a program."""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from inference import contract, summary
+from scripts.local_aws.server import LocalAws, client_environment
+from tests.factories import make_plan, make_record_for, make_request, make_task
+
+GALAXIES_PER_RANK = 100
+
+
+def main(num_records: list[int], num_stored: list[int]) -> list[dict[str, Any]]:
+    """Measure the merging for `num_records`, and the whole handler for `num_stored`."""
+    lines = [merge(count) for count in num_records]
+    with tempfile.TemporaryDirectory() as logs, LocalAws(log_dir=Path(logs), workers=1) as aws:
+        os.environ |= client_environment(aws.endpoint_url, aws.credentials["region_name"])
+        return lines + [summarize(count) for count in num_stored]
+
+
+def merge(count: int) -> dict[str, Any]:
+    """Prove, merge and combine records that are in memory."""
+    plan, tasks, found = _run(count)
+    times = summary.RunTimes(started_at_s=1.0, planned_at_s=2.0, mapped_at_s=3.0, summarized_at_s=4.0)
+    start = time.perf_counter()
+    proof = summary.prove(tasks, found, [])
+    summary.summarize(plan, tasks, proof, times)
+    summary.combine(proof.records)
+    return _line("merge in memory", count, time.perf_counter() - start)
+
+
+def summarize(count: int) -> dict[str, Any]:
+    """Run the whole handler against the local S3."""
+    from handlers import settings, summarize
+
+    plan, tasks, found = _run(count)
+    store = settings.object_store(plan.bucket)
+    _make_bucket(plan.bucket)
+    store.write(plan.manifest_key, contract.encode(tasks))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda item: store.write(*item), found.items()))
+    start = time.perf_counter()
+    summarize.handler(contract.to_builtins(plan), None)
+    return _line("Summarize, local S3", count, time.perf_counter() - start)
+
+
+def _run(count: int) -> tuple[contract.RunPlan, list[contract.RankTask], dict[str, bytes]]:
+    run_id = f"bench-{count}"
+    changes = {"run_id": run_id, "bucket": "bench", "run_prefix": f"runs/{run_id}/"}
+    tasks = [
+        make_task(
+            rank=rank,
+            world_size=count,
+            num_samples=GALAXIES_PER_RANK,
+            **changes,
+            **contract.rank_keys(f"runs/{run_id}/", rank),
+        )
+        for rank in range(count)
+    ]
+    # One record stands for all: their numbers do not matter here, their size does.
+    found = {task.record_key: _record(task) for task in tasks}
+    plan = make_plan(
+        num_samples=count * GALAXIES_PER_RANK,
+        manifest_key=f"runs/{run_id}/manifest.json",
+        request=make_request(bucket="bench"),
+        **changes,
+    )
+    return plan, tasks, found
+
+
+_template: dict[str, Any] = {}
+
+
+def _record(task: contract.RankTask) -> bytes:
+    if not _template:
+        _template.update(json.loads(contract.encode(make_record_for(task))))
+    own = {"run_id": task.run_id, "rank": task.rank, "world_size": task.world_size}
+    return json.dumps({**_template, **own, "result_path": task.run_prefix}).encode()
+
+
+def _make_bucket(name: str) -> None:
+    import boto3
+
+    boto3.client("s3").create_bucket(Bucket=name)
+
+
+def _line(what: str, count: int, seconds: float) -> dict[str, Any]:
+    return {"program": what, "num_records": count, "seconds": seconds, "seconds_per_rank": seconds / count}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(**json.loads(sys.argv[1]))))
