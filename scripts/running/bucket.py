@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,13 @@ class Bucket:
                 raise error.__cause__ or error.__context__ or error from error
 
         with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+            uploads = [pool.submit(put, path) for path in files]
             try:
-                list(pool.map(put, files))
-            except BaseException:
+                for upload in wait(uploads, return_when=FIRST_EXCEPTION).done:
+                    upload.result()
+            finally:
+                # All are there, or one failed, or the user interrupted: nobody sends any more.
                 stopped.set()
-                raise
 
     def download(self, prefix: str, folder: Path) -> int:
         """Copy everything under `prefix` into `folder`; return the number of files."""

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import pytest
 from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError
 
-from scripts.running.bucket import NUM_CONNECTIONS, Bucket, Upload
+from scripts.running.bucket import Bucket, Upload
 
 
 def refusal(status: int, code: str) -> ClientError:
@@ -86,19 +87,22 @@ def test_a_refused_upload_raises_what_s3_answered_and_leaves_the_card_out(tmp_pa
     assert "d/dataset.json" not in s3.objects
 
 
-def test_an_interrupt_ends_the_upload_before_the_next_file(tmp_path: Path) -> None:
-    s3, files = FakeS3(), make_files(tmp_path)
-    sent: list[int] = []
+def test_a_failure_stops_the_files_under_way_and_is_the_error_that_is_told(tmp_path: Path) -> None:
+    pieces: list[str] = []
 
-    def tick(num_bytes: int) -> None:
-        sent.append(num_bytes)
-        raise KeyboardInterrupt
+    class EndlessS3(FakeS3):
+        def upload_file(self, path: str, bucket: str, key: str, **rest: Any) -> None:
+            if key == self.denied:
+                super().upload_file(path, bucket, key, **rest)
+            while True:
+                rest["Callback"](1)
+                pieces.append(key)
+                time.sleep(0.001)
 
-    with pytest.raises(KeyboardInterrupt):
-        Bucket(s3, "b").upload_missing(files, "d/", begin=lambda _: None, tick=tick)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        upload(EndlessS3(denied="d/3.safetensors"), make_files(tmp_path))
 
-    assert len(sent) <= NUM_CONNECTIONS
-    assert "d/dataset.json" not in s3.objects
+    assert pieces, "others were under way"
 
 
 def test_an_error_other_than_missing_is_not_taken_for_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
