@@ -26,33 +26,31 @@ MFLOP_PER_SAMPLE = 221.5
 REFERENCE = "reference loop"
 
 
-def main(num_threads: int, batch_sizes: list[int], num_rows: int, rounds: int) -> list[dict[str, Any]]:
-    """Measure every engine that is present, per asked batch size."""
+def main(num_threads: int, batch_size: int, num_rows: int, rounds: int) -> list[dict[str, Any]]:
+    """Measure every engine that is present for one asked batch size."""
     shard = load_file(ensure_sample() / "0.safetensors")
-    images, magnitudes = shard["images"][:num_rows], shard["magnitudes"][:num_rows]
+    images, magnitudes = np.resize(shard["images"], (num_rows, 5, 32, 32)), shard["magnitudes"]
+    magnitudes = np.resize(magnitudes, (num_rows, 5))
     torch.set_num_threads(num_threads)
     model = load_astromae(CHECKPOINT)
     tensors = torch.tensor(images), torch.tensor(magnitudes, dtype=torch.float32)
     loaded = [(name, engines.load(name, CHECKPOINT, num_threads=num_threads)) for name in engines.NAMES]
     present = [engine for name, engine in loaded if engine.name.startswith(name)]
-    results = []
-    for batch_size in batch_sizes:
-        programs: dict[str, Callable[[], object]] = {
-            REFERENCE: lambda size=batch_size: reference_loop.predict(model, *tensors, batch_size=size)
-        }
-        for engine in present:
-            programs[engine.name] = lambda engine=engine: predict_redshift(engine, images, magnitudes)
-        programs["fp32 GEMM"] = _gemm
-        lines = measure(programs, num_rows=len(images), reference=REFERENCE, rounds=rounds)
-        results += [{"num_threads": num_threads, "batch_size": batch_size, **line} for line in lines]
-    _add_rooflines(results, len(images))
-    wanted = reference_loop.predict(model, *tensors, batch_size=512)[0].numpy()
-    for line in results:
-        for engine in present:
-            if line["program"] == engine.name:
-                found = predict_redshift(engine, images, magnitudes)
-                line["max_abs_difference"] = float(np.abs(found - wanted).max())
-    return results
+    programs: dict[str, Callable[[], object]] = {
+        REFERENCE: lambda: reference_loop.predict(model, *tensors, batch_size=batch_size)
+    }
+    for engine in present:
+        programs[engine.name] = lambda engine=engine: predict_redshift(engine, images, magnitudes)
+    programs["fp32 GEMM"] = _gemm
+    lines = measure(programs, num_rows=num_rows, reference=REFERENCE, rounds=rounds)
+    _add_rooflines(lines, num_rows)
+    with torch.inference_mode():
+        wanted = model(tensors[0][:64], tensors[1][:64]).numpy()
+    for engine in present:
+        found = predict_redshift(engine, images[:64], magnitudes[:64])
+        line = next(line for line in lines if line["program"] == engine.name)
+        line["max_abs_difference"] = float(np.abs(found - wanted).max())
+    return [{"num_threads": num_threads, "batch_size": batch_size, **line} for line in lines]
 
 
 def _gemm() -> None:
@@ -68,19 +66,16 @@ GEMM_WEIGHTS = torch.randn(1536, 1536)
 GEMM_FLOP = 2 * 1536**3 * GEMM_REPEATS
 
 
-def _add_rooflines(results: list[dict[str, Any]], num_rows: int) -> None:
+def _add_rooflines(lines: list[dict[str, Any]], num_rows: int) -> None:
     """Turn the GEMM's time into the number of galaxies it is worth, and every rate into a share of it."""
+    gemm = lines[-1]
     worth = GEMM_FLOP / (MFLOP_PER_SAMPLE * 1e6) / num_rows
-    roofs = {}
-    for line in results:
-        if line["program"] == "fp32 GEMM":
-            for key in ("samples_per_cpu_s", "samples_per_wall_s"):
-                line[key] *= worth
-            for key in ("cpu_ratio", "wall_ratio"):
-                line[key] = {name: value * worth for name, value in line[key].items()}
-            roofs[line["batch_size"]] = line["samples_per_cpu_s"]
-    for line in results:
-        line["roofline_share"] = line["samples_per_cpu_s"] / roofs[line["batch_size"]]
+    for key in ("samples_per_cpu_s", "samples_per_wall_s"):
+        gemm[key] *= worth
+    for key in ("cpu_ratio", "wall_ratio"):
+        gemm[key] = {name: value * worth for name, value in gemm[key].items()}
+    for line in lines:
+        line["roofline_share"] = line["samples_per_cpu_s"] / gemm["samples_per_cpu_s"]
 
 
 if __name__ == "__main__":
