@@ -34,7 +34,7 @@ MTIME_S = 315532800
 # Everything a worker imports, a request that fails and a small forward pass: boto3 and torch import some modules late.
 WORK = """
 import concurrent.futures.thread, json, logging.config, sys, zipfile
-import awslambdaric.__main__, boto3, msgspec, numpy, onnxruntime, safetensors.numpy, safetensors.torch, torch
+import awslambdaric.__main__, boto3, msgspec, numpy.typing, onnxruntime, safetensors.numpy, safetensors.torch, torch
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 

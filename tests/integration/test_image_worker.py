@@ -1,0 +1,357 @@
+"""The built image, run as Lambda runs it: read-only, as nobody, within its stage's limits, against a local AWS."""
+
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+
+from inference import contract, engines
+from inference.contract import RankRecord, RunSummary
+from inference.model.astromae import AstroMAE
+from inference.model.weights import save_weights
+from inference.pipeline import Predictions
+from inference.plan import MB_PER_VCPU
+from inference.predict import predict_redshift
+from scripts.image import offline_arguments
+from scripts.imaging import bare, build, registry
+from scripts.imaging.build import Image
+from scripts.imaging.emulate import Container, function_variables, read_stages
+from scripts.imaging.engine import Engine, EngineError
+from scripts.local_aws.deploy import STAGES_PATH, deploy
+from scripts.local_aws.rie import REPOSITORY
+from scripts.local_aws.server import LocalAws
+from tests.factories import make_arrays, make_shard_bytes
+
+# The first test waits for the image: minutes, most of them for the libraries.
+pytestmark = pytest.mark.timeout(1200)
+
+STAGES = read_stages(STAGES_PATH)
+BUCKET = "redshift-local"
+KEY = "datasets/tiny/10MB/0.safetensors"
+NUM_ROWS = 70
+LARGEST_IMAGE_BYTES = 800e6
+LARGEST_DOWNLOAD_BYTES = 310e6
+"""Compressed, as a registry holds it. Without the exported network, which is 65 MB, it is 250."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """The image and what made it."""
+
+    engine: Engine
+    image: Image
+    context: Path
+    arguments: dict[str, str]
+
+
+def copy_context(source: Path, target: Path) -> Path:
+    """Copy what the image is made of; a clone without trained weights gets random ones."""
+    for name in (*build.CONTENTS, "pyproject.toml"):
+        subprocess.run(["cp", "-r", source / name, target], check=True)
+    checkpoint = target / "inference" / "checkpoints" / "astromae.safetensors"
+    if not checkpoint.exists():
+        save_weights(AstroMAE(), checkpoint)
+    return target
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    try:
+        engine = bare.install_tools()
+        architecture = build.machine_architecture()
+        arguments = offline_arguments(engine, architecture)
+    except EngineError as error:
+        pytest.skip(f"no image can be built on this machine: {error}")
+    context = copy_context(REPOSITORY, tmp_path_factory.mktemp("context"))
+    log = tmp_path_factory.mktemp("log") / "build.log"
+    image = build.build(
+        engine, architecture=architecture, context=context, arguments=arguments, name="localhost/worker:test", log=log
+    )
+    return Built(engine, image, context, arguments)
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    with LocalAws(log_dir=tmp_path_factory.mktemp("aws"), workers=1) as aws:
+        deploy(aws, bucket=BUCKET)
+        yield aws
+
+
+@pytest.fixture(scope="module")
+def s3(aws: LocalAws) -> Any:
+    client = boto3.client("s3", **aws.credentials)
+    client.put_object(Bucket=BUCKET, Key=KEY, Body=make_shard_bytes(NUM_ROWS, **make_arrays(NUM_ROWS)))
+    return client
+
+
+StartStage = Callable[..., AbstractContextManager[Container]]
+
+
+@pytest.fixture(scope="module")
+def start(built: Built, aws: LocalAws, s3: Any) -> StartStage:
+    """Start the container of a stage; name a limit to change it, or a variable to add it."""
+
+    def start(stage: str, *, variables: dict[str, str] | None = None, **limits: int) -> Container:
+        environment = aws.environment | function_variables(STAGES, built.image) | (variables or {})
+        return Container(built.engine, built.image, stage=STAGES[stage] | limits, environment=environment, name=stage)
+
+    return start
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run through the three handlers of the image."""
+
+    tasks: list[dict[str, Any]]
+    answers: dict[str, Any]
+    first_answer_s: float
+    record: RankRecord
+    summary: RunSummary
+    predictions: Predictions
+    probe: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def run(start: StartStage, s3: Any) -> Run:
+    """Initialize, infer and summarize one rank, each in a container of its own."""
+
+    def read(key: str) -> bytes:
+        return s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    request = {"bucket": BUCKET, "data_prefix": KEY.rpartition("/")[0], "engine": "torch"}
+    with start("initialize") as container:
+        _, plan = container.invoke({"execution_name": "image", "request": request})
+    tasks = json.loads(read(plan["manifest_key"]))
+    with start("infer") as container:
+        began = time.monotonic()
+        _, inferred = container.invoke({"task": tasks[0], "attempt": 0})
+        first_answer_s = time.monotonic() - began
+        probe = {name: container.run("sh", "-c", command) for name, command in PROBES.items()}
+    with start("summarize") as container:
+        _, result = container.invoke(plan)
+    return Run(
+        tasks=tasks,
+        answers={"initialize": plan, "infer": inferred, "summarize": result},
+        first_answer_s=first_answer_s,
+        record=contract.decode(read(tasks[0]["record_key"]), RankRecord),
+        summary=contract.decode(read(plan["run_prefix"] + "summary.json"), RunSummary),
+        predictions=Predictions.from_npz(read(tasks[0]["predictions_key"])),
+        probe=probe,
+    )
+
+
+# What is true inside a running worker.
+PROBES = {
+    "user": "id -u",
+    "root": "touch /var/task/x 2>&1 || true",
+    "packages": "touch /opt/packages/x 2>&1 || true",
+    "tmp": "touch /tmp/x && echo written",
+    "files": "cd /var/task && find . -name '*.py' -o -name '*.safetensors' | cut -d/ -f2 | sort -u | tr '\\n' ' '",
+    # Whoever listens in this machine's network on all interfaces: none of the worker's two ports.
+    "open": "cat /proc/1/cmdline | tr '\\0' ' '",
+}
+
+
+# ------------------------------------------------------------------------------------------------ the three handlers
+
+
+def test_the_three_handlers_of_the_image_complete_a_run(run: Run) -> None:
+    assert run.answers["infer"] == {"rank": 0, "record_key": run.tasks[0]["record_key"]}
+    assert run.answers["summarize"]["complete"] is True
+    assert run.summary.num_samples == NUM_ROWS
+
+
+def test_the_image_predicts_what_the_library_predicts(run: Run, built: Built) -> None:
+    arrays = make_arrays(NUM_ROWS)
+    checkpoint = built.context / "inference" / "checkpoints" / "astromae.safetensors"
+    engine = engines.load("torch", checkpoint, num_threads=1)
+
+    expected = predict_redshift(engine, arrays["images"], arrays["magnitudes"])
+
+    # The same wheel on the same processor; another number of threads may round sums differently.
+    np.testing.assert_allclose(run.predictions.z_phot, expected, rtol=0, atol=1e-6)
+    assert run.predictions.object_id.tolist() == arrays["object_id"].tolist()
+
+
+def test_the_record_names_the_image_and_its_code(run: Run, built: Built) -> None:
+    assert run.record.image_digest == f"sha256:{built.image.id}"
+    assert run.record.code_version == built.image.revision
+
+
+def test_a_worker_is_nobody_and_writes_to_tmp_only(run: Run) -> None:
+    assert run.probe["user"] == "65534"
+    assert "Read-only file system" in run.probe["root"]
+    assert "Read-only file system" in run.probe["packages"]
+    assert run.probe["tmp"] == "written"
+
+
+def test_a_worker_listens_on_loopback_only(run: Run) -> None:
+    addresses = [word for word in run.probe["open"].split() if ":" in word]
+
+    assert len(addresses) == 2
+    assert all(address.startswith("127.0.0.1:") for address in addresses)
+
+
+def test_the_image_holds_the_handlers_the_library_and_nothing_else_of_the_clone(run: Run) -> None:
+    assert run.probe["files"].split() == ["handlers", "inference"]
+
+
+# Numbers for people; the bounds only catch a worker that compiles at its start, on a machine as busy as CI's.
+def test_a_new_worker_answers_within_seconds(run: Run) -> None:
+    print(f"first answer after {run.first_answer_s:.2f} s")
+
+    assert run.first_answer_s < 20
+
+
+def test_whatever_a_worker_loads_was_compiled_before(built: Built) -> None:
+    script = (
+        "import sys, torch, boto3, awslambdaric.__main__, handlers.infer, handlers.initialize, handlers.summarize;"
+        "import inference.engines.torch as engine; boto3.client('s3', region_name='us-east-1');"
+        "import pathlib;"
+        "modules = [m for m in sys.modules.values() if (getattr(m, '__file__', None) or '').endswith('.py')];"
+        "print([m.__name__ for m in modules if m.__spec__ and m.__spec__.cached"
+        " and pathlib.Path(m.__file__).is_file() and not pathlib.Path(m.__spec__.cached).is_file()])"
+    )
+
+    printed = built.engine.run(
+        "run", "--rm", "--network", "host", "--entrypoint", "/usr/local/bin/python", built.image.name, "-c", script
+    )
+
+    assert printed == "[]"
+
+
+# -------------------------------------------------------------------------------------------------------- limits
+
+
+def test_the_memory_limit_ends_a_worker_and_the_answer_says_so(start: StartStage, run: Run) -> None:
+    with start("infer", memory_mb=128) as container:
+        error, answer = container.invoke({"task": run.tasks[0], "attempt": 0})
+        log = container.log()
+
+    assert error == "Runtime.ExitError"
+    assert "signal: killed" in answer["errorMessage"]
+    assert "signal: killed" in log
+
+
+def test_the_timeout_ends_a_worker_and_the_answer_says_so(start: StartStage, run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        # Takes the connection and never answers.
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with start("summarize", timeout_s=4, variables={"AWS_ENDPOINT_URL": endpoint}) as container:
+            error, answer = container.invoke(run.answers["initialize"])
+
+    assert error == "Sandbox.Timedout"
+    assert answer["errorMessage"] == "Task timed out after 4.00 seconds"
+
+
+def test_tmp_holds_what_the_stage_says(start: StartStage) -> None:
+    with start("infer", ephemeral_mb=16) as container:
+        said = container.run(
+            "sh", "-c", "head -c 20000000 /dev/zero 2>/dev/null | cat >/tmp/big || true; stat -c %s /tmp/big"
+        )
+
+    assert int(said) == 16 * 2**20
+
+
+def test_a_worker_has_the_processor_share_of_its_memory(start: StartStage) -> None:
+    with start("infer", memory_mb=MB_PER_VCPU // 2) as container:
+        quota = container.run(
+            "sh", "-c", "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null || cat /sys/fs/cgroup/cpu.max"
+        )
+
+    assert int(quota.split()[0]) == pytest.approx(50_000, rel=0.01)
+
+
+# ------------------------------------------------------------------------------------------- digests and the registry
+
+
+def test_the_same_content_is_the_same_layers(built: Built, tmp_path: Path) -> None:
+    again = copy_context(built.context, tmp_path)
+    # As another checkout would have it: other times, other modes.
+    for folder in ("handlers", "inference"):
+        for path in (again / folder).rglob("*.*"):
+            path.chmod(0o600)
+            os.utime(path, (1, 1))
+
+    image = build.build(
+        built.engine,
+        architecture=built.image.architecture,
+        context=again,
+        arguments=built.arguments | {"REBUILD": "1"},
+        name="localhost/worker:again",
+        log=tmp_path / "build.log",
+    )
+
+    assert image.layers[-2:] == built.image.layers[-2:]
+
+
+@pytest.fixture
+def local_registry(tmp_path: Path) -> Iterator[str]:
+    try:
+        program = bare.install_registry()
+    except EngineError as error:
+        pytest.skip(f"no registry on this machine: {error}")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    settings = {
+        "version": 0.1,
+        "log": {"level": "error"},
+        "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}},
+        "http": {"addr": address},
+    }
+    (tmp_path / "registry.json").write_text(json.dumps(settings))
+    with (tmp_path / "registry.log").open("wb") as log:
+        server = subprocess.Popen([program, "serve", tmp_path / "registry.json"], stdout=log, stderr=log)
+    try:
+        for _ in range(100):
+            try:
+                socket.create_connection(tuple_of(address), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+
+
+def tuple_of(address: str) -> tuple[str, int]:
+    host, _, port = address.partition(":")
+    return host, int(port)
+
+
+def test_a_content_is_pushed_once_and_pulled_back_by_its_digest(built: Built, local_registry: str) -> None:
+    repository = f"{local_registry}/redshift"
+
+    first = registry.push(built.engine, built.image, repository)
+    second = registry.push(built.engine, built.image, repository)
+    plain = ["--tls-verify=false"] if built.engine.program == "podman" else []
+    built.engine.run("pull", *plain, first.uri)
+    pulled = build.inspect(built.engine, first.uri)
+    built.engine.run("rmi", first.uri)
+
+    assert (first.was_there, second.was_there) == (False, True)
+    assert second.uri == first.uri
+    assert pulled.id == built.image.id
+    assert compressed_bytes(repository, first.uri) < LARGEST_DOWNLOAD_BYTES
+    assert built.image.size_bytes < LARGEST_IMAGE_BYTES
+
+
+def compressed_bytes(repository: str, uri: str) -> int:
+    host, _, name = repository.partition("/")
+    request = urllib.request.Request(f"http://{host}/v2/{name}/manifests/{uri.partition('@')[2]}")
+    request.add_header("Accept", ", ".join(registry.MANIFEST_TYPES))
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return sum(layer["size"] for layer in json.load(answer)["layers"])
