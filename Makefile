@@ -61,10 +61,10 @@ train: $(READY) ## Train the checkpoint, an hour; QUICK=1 rehearses it in minute
 ## Parts on their own
 
 emulate: $(READY) ## Serve the local AWS for the AWS CLI, boto3 or Terraform
-	@$(PY) -m scripts.emulate $(if $(PORT),--port "$$PORT")
+	@$(PY) -m scripts.emulate
 
 invoke: $(READY) ## Run FUNCTION=infer with EVENT=tests/events/rank_task.json
-	@$(PY) -m scripts.invoke "$$FUNCTION" "$$EVENT"
+	@$(PY) -m scripts.invoke
 
 ## Development
 

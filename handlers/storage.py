@@ -1,5 +1,6 @@
 """Reads and writes objects of one S3 bucket, and says in the run's own errors what went wrong."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,8 @@ def _client() -> Any:
     import boto3
     from botocore.config import Config
 
+    # At INFO botocore says where it found credentials, once per process: noise in every rank's log.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     retries = {"mode": "standard", "max_attempts": 8}
     return boto3.client(
         "s3", config=Config(retries=retries, max_pool_connections=NUM_CONNECTIONS, connect_timeout=5, read_timeout=60)
