@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from astropy.io import fits  # type: ignore[import-untyped]  # astropy ships no types
@@ -45,10 +45,16 @@ class SourceCatalog:
     removed: dict[str, int]
     """Galaxies refused by each cleaning rule; one galaxy may break several."""
 
-    def of(self, *parts: Part) -> "SourceCatalog":
+    def of(self, *parts: Part) -> Self:
         """Keep the galaxies of some parts, in catalogue order."""
-        rows = np.isin(self.part, parts)
-        return SourceCatalog(self.photometry[rows], self.redshift[rows], self.part[rows], self.removed)
+        return self._rows(np.isin(self.part, parts))
+
+    def first(self, num: int) -> Self:
+        """Keep at most the first galaxies."""
+        return self._rows(slice(num))
+
+    def _rows(self, rows: slice | NDArray[np.bool_]) -> Self:
+        return type(self)(self.photometry[rows], self.redshift[rows], self.part[rows], self.removed)
 
 
 @cache

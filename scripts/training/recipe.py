@@ -8,6 +8,8 @@ class Recipe:
     """Settings of a training run."""
 
     seed: int = 1
+    num_real: int = 10_000
+    """Real training galaxies at most."""
     renderings: int = 4
     """Images made of each real training galaxy, with other plausible structure and noise."""
     num_synthetic: int = 40_000
@@ -39,5 +41,11 @@ class Recipe:
 
 FULL = Recipe()
 QUICK = Recipe(
-    renderings=1, num_synthetic=6_000, num_test_synthetic=1_000, pretrain_epochs=1, head_steps=150, joint_steps=80
+    num_real=1_500,
+    renderings=1,
+    num_synthetic=1_500,
+    num_test_synthetic=200,
+    pretrain_epochs=1,
+    head_steps=50,
+    joint_steps=25,
 )

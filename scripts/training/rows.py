@@ -36,7 +36,7 @@ class TrainingRows:
 
 def training_rows(recipe: Recipe) -> TrainingRows:
     """Real training galaxies, each rendered several times, then synthetic ones made from them."""
-    real = load_sources().of("train")
+    real = load_sources().of("train").first(recipe.num_real)
     # Offsets keep the random streams of training apart from those of the datasets, which use small seeds.
     views = [_real(real, seed=1_000 * recipe.seed + view + 1) for view in range(recipe.renderings)]
     synthetic = _synthetic(real, recipe.num_synthetic, 1_000 * recipe.seed, recipe.informative_share)
