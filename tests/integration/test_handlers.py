@@ -45,7 +45,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    monkeypatch.setattr(settings, "engine", lambda name: FakeEngine())
+    monkeypatch.setattr(settings, "engine", lambda *_name, **_mode: FakeEngine())
     with mock_aws():
         storage._client.cache_clear()
         client = boto3.client("s3")
