@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run status stop doctor push plan apply output destroy checkov test check emulate invoke dataset train schema clean help
+.PHONY: run status stop doctor build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset train schema clean help
 VENV := .venv
 # The Python 3.11 to make .venv with; found by itself when empty.
 PYTHON :=
@@ -10,9 +10,9 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE OUTPUTS
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK YES
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,RUN NAME N PORT SEED EVENT QUICK,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,RUN NAME N PORT SEED EVENT QUICK ARCH IMAGE BASE,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
 
@@ -24,7 +24,7 @@ $(READY): pyproject.toml scripts/setup.sh
 run: $(READY) ## Predict the redshifts of a dataset and print the result
 	@$(PY) -m scripts.run
 
-status: $(READY) ## Say how a run is: RUN=name; without it, which runs there are
+status: $(READY) ## How a run is: RUN=name; without it, which there are
 	@$(PY) -m scripts.status
 
 stop: $(READY) ## End a run and its ranks: RUN=name
@@ -35,27 +35,30 @@ doctor: $(READY) ## Look for what could go wrong, before anything is spent
 
 ## Deploy
 
+build: $(READY) ## Build the image; ARCH=arm64 BASE_IMAGE=… NO_REGISTRY=1
+	@$(PY) -m scripts.image build
+
 push: $(READY) ## Push the image to ECR and record its digest for Terraform
 	@$(PY) -m scripts.image push
 
 plan: $(READY) ## Show what apply would change
 	@$(PY) -m scripts.deploy plan
 
-apply: $(READY) ## Deploy; asks only before data would be deleted (YES=1: never)
+apply: $(READY) ## Deploy; asks before data would be deleted (YES=1: never)
 	@$(PY) -m scripts.deploy apply
 
 output: $(READY) ## Print what is deployed, as JSON
 	@$(PY) -m scripts.deploy output
 
-destroy: $(READY) ## Say which data goes, ask, delete everything (YES=1: not ask)
+destroy: $(READY) ## Say which data goes, ask (not with YES=1), delete all
 	@$(PY) -m scripts.deploy destroy
 
 ## Data and model
 
-dataset: $(READY) ## Make the sample dataset; another: NAME=big N=100000 SHARD_MB=25
+dataset: $(READY) ## Make the sample; another: NAME=big N=100000 SHARD_MB=25
 	@$(PY) -m scripts.dataset
 
-train: $(READY) ## Train the checkpoint, an hour; QUICK=1 rehearses it in minutes
+train: $(READY) ## Train the checkpoint, an hour; QUICK=1 rehearses it
 	@$(PY) -m scripts.train $(if $(QUICK),--quick)
 
 ## Parts on their own
@@ -65,6 +68,9 @@ emulate: $(READY) ## Serve the local AWS for the AWS CLI, boto3 or Terraform
 
 invoke: $(READY) ## Run FUNCTION=infer with EVENT=tests/events/rank_task.json
 	@$(PY) -m scripts.invoke
+
+emulate-image: $(READY) ## Run the image as FUNCTION=infer on Lambda would
+	@$(PY) -m scripts.image emulate
 
 ## Development
 
@@ -78,10 +84,20 @@ check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
 	@if command -v terraform >/dev/null; then set -x; terraform fmt -check -recursive terraform; \
 	else echo "skipped: terraform fmt (terraform is not installed)"; fi
 	$(PY) -m scripts.schema --check
+	$(PY) -m scripts.image lint
 
 checkov: $(READY) ## Scan Terraform with checkov, in an environment of its own
 	@[ -x .cache/checkov/bin/checkov ] || { $(PY) -m venv .cache/checkov && .cache/checkov/bin/pip install -q checkov==3.3.30; }
 	.cache/checkov/bin/checkov --config-file terraform/.checkov.yaml
+
+sbom: $(READY) ## Write what the image contains, SPDX JSON
+	@$(PY) -m scripts.image sbom
+
+lock: $(READY) ## Pin the image's packages by checksum
+	@$(PY) -m scripts.image lock
+
+container-tools: $(READY) ## Install Podman where no engine answers (Debian, root)
+	@$(PY) -m scripts.image install
 
 schema: $(READY) ## Write the JSON Schema of every payload to docs/schema
 	@$(PY) -m scripts.schema
@@ -89,12 +105,12 @@ schema: $(READY) ## Write the JSON Schema of every payload to docs/schema
 clean: ## Remove .venv and caches; runs/, datasets/, training/ stay
 	@if [ -e $(VENV) ] && [ ! -e $(READY) ] && [ ! -e $(VENV)/setup.log ]; then echo "$(VENV) was not made by make: it stays"; \
 	else rm -rf $(VENV); fi
-	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info docker/wheels/*.whl
 	find handlers inference scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	@for kept in runs datasets training; do [ ! -d $$kept ] || echo "$$kept/ stays"; done
 
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^## / {print substr($$0, 4)} /^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^## / {print substr($$0, 4)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 	@sed -n 's/^#: //p' Makefile
 
 #: Variables of make run, as in: make run WORLD=8 BATCH=256
