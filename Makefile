@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run status stop doctor build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset train schema clean help
+.PHONY: run status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset train schema clean help
 VENV := .venv
 # The Python 3.11 to make .venv with; found by itself when empty.
 PYTHON :=
@@ -60,6 +60,12 @@ dataset: $(READY) ## Make the sample; another: NAME=big N=100000 SHARD_MB=25
 
 train: $(READY) ## Train the checkpoint, an hour; QUICK=1 rehearses it
 	@$(PY) -m scripts.train $(if $(QUICK),--quick)
+
+engines: $(READY) ## Export the network for faster engines; checks it
+	@$(PY) -m scripts.engines
+
+bench: $(READY) ## Measure beside the published loop; QUICK=1, BASE=old.json
+	@$(PY) -m scripts.bench $(if $(QUICK),--quick)
 
 ## Parts on their own
 
