@@ -1,5 +1,6 @@
 """Every engine present here, with the weights this project ships: same answers, whatever batch was asked for."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,27 @@ from inference.contract import RowRange
 from inference.pipeline import infer_rank
 from inference.predict import Engine
 from scripts import engines as exporting
+from scripts.dataset import ensure_sample
 from tests.factories import MemoryReader, make_arrays, make_shard_bytes, make_task
 
 NUM_ROWS = 70
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped weights with a graph exported from them, compared with torch on the first shard of the sample."""
+    folder = tmp_path_factory.mktemp("exported")
+    copy = Path(shutil.copy(CHECKPOINT, folder))
+    rows = folder / "rows"
+    rows.mkdir()
+    shutil.copy(ensure_sample() / "0.safetensors", rows)
+    exporting.export(copy, rows)
+    return copy
+
+
 @pytest.fixture(scope="module", params=engines.NAMES)
-def engine(request: pytest.FixtureRequest) -> Engine:
-    engine = engines.load(request.param, CHECKPOINT, num_threads=1)
+def engine(request: pytest.FixtureRequest, checkpoint: Path) -> Engine:
+    engine = engines.load(request.param, checkpoint, num_threads=1)
     if engine.note:
         pytest.skip(engine.note)
     return engine
