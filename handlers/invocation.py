@@ -46,5 +46,10 @@ def resident_memory_bytes() -> int:
 
 def peak_memory_bytes() -> int:
     """Return the highest memory of the process so far [bytes]."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    # Not getrusage on Linux: it starts a child's maximum at the size of the parent that forked it.
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) * 1024
