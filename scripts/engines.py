@@ -22,7 +22,7 @@ import typer
 from numpy.typing import NDArray
 
 from inference import metrics
-from inference.checkpoints import CHECKPOINT
+from inference.checkpoints import CHECKPOINT, weights_sha256
 from inference.engines import NAMES, exported
 from inference.engines.exported import Accuracy, Agreement, ExportCard, UnavailableError
 from inference.errors import WeightsError
@@ -72,7 +72,7 @@ def export(checkpoint: Path, rows: Path | None, *, force: bool = False) -> Expor
     """
     if not checkpoint.exists():
         raise WeightsError(f"{checkpoint} does not exist. Make weights with `make train`.")
-    sha256 = exported.sha256_of(checkpoint)
+    sha256 = weights_sha256(checkpoint)
     installed = [name for name in NAMES if name != "torch" and find_spec(name)]
     if not force:
         try:

@@ -10,9 +10,9 @@ from typing import Annotated
 import torch
 import typer
 
-from inference.checkpoints import CHECKPOINT
+from inference.checkpoints import CHECKPOINT, weights_sha256
 from inference.model.astromae import AstroMAE
-from inference.model.weights import load_astromae, save_weights, weights_sha256
+from inference.model.weights import load_astromae, save_weights
 from scripts.galaxies.sdss import SourceCatalogError
 from scripts.training.fast_blocks import fast_blocks
 from scripts.training.journal import Journal

@@ -3,8 +3,9 @@
 import logging
 from pathlib import Path
 
+from inference.checkpoints import weights_sha256
 from inference.engines import exported
-from inference.engines.exported import ExportCard, UnavailableError, sha256_of
+from inference.engines.exported import ExportCard, UnavailableError
 from inference.errors import EngineError, WeightsError
 from inference.predict import Engine
 
@@ -43,7 +44,7 @@ def load(
         raise WeightsError(f"{checkpoint} does not exist. Make weights with `make train`.")
     if precision != "fp32" and (as_published or name == "torch"):
         raise EngineError(f"torch computes in fp32, not {precision}. Leave out engine, profile or precision.")
-    sha256 = sha256_of(checkpoint)
+    sha256 = weights_sha256(checkpoint)
     if precision != "fp32":
         return _load_reduced(name, checkpoint, sha256, num_threads, precision)
     note = None

@@ -1,6 +1,5 @@
 """The exported network beside a checkpoint: which file it is, what was checked about it, and why it may be missing."""
 
-import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -62,12 +61,6 @@ class ExportCard(Payload, frozen=True, kw_only=True):
 
     precisions: dict[str, Accuracy]
     """Precision to its accuracy, ``fp32`` included for comparison."""
-
-
-def sha256_of(path: Path) -> str:
-    """Fingerprint a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def graph_path(checkpoint: Path, sha256: str) -> Path:

@@ -1,6 +1,5 @@
 """Weights of AstroMAE as safetensors: written once by training, read quickly by every worker."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,12 +63,6 @@ def load_astromae(source: Path | bytes = CHECKPOINT) -> AstroMAE:
         for name, tensor in expected.items():
             tensor.copy_(tensors[name])
     return model.eval().requires_grad_(False)
-
-
-def weights_sha256(path: Path = CHECKPOINT) -> str:
-    """Fingerprint a weights file, for the record of a run."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(source: Path | bytes) -> dict[str, Tensor]:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from inference.checkpoints import CHECKPOINT
+from inference.checkpoints import CHECKPOINT, weights_sha256
 from inference.metrics import redshift_accuracy
 from inference.model.astromae import AstroMAE
-from inference.model.weights import load_astromae, weights_sha256
+from inference.model.weights import load_astromae
 from scripts.galaxies.cutouts import Rows, real_rows
 from scripts.galaxies.sdss import load_sources
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from inference.checkpoints import weights_sha256
 from inference.errors import WeightsError
 from inference.model.astromae import AstroMAE
-from inference.model.weights import load_astromae, save_weights, weights_sha256
+from inference.model.weights import load_astromae, save_weights
 
 
 @pytest.fixture(scope="module")
