@@ -15,6 +15,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from moto import backends
 from moto.awslambda.models import ImageConfig, LambdaFunction
 from moto.core.responses import ActionResult
 from moto.iam.access_control import PermissionResult
@@ -65,6 +66,7 @@ def apply_all() -> None:
     # Slow, with the same answers.
     reuse_interpreter_clients()
     reuse_json_paths()
+    list_modules_once()
 
 
 def _original(owner: Any, name: str) -> Any:
@@ -379,3 +381,9 @@ def reuse_json_paths() -> None:
     """Parse every JSONPath once instead of at every evaluation: an empty rank takes 4.5 ms instead of 8.6."""
     for module in (json_path, result_path):
         _replace(module, "parse", functools.lru_cache(maxsize=4096)(_original(module, "parse")))
+
+
+def list_modules_once() -> None:
+    """Read moto's own folder once instead of at every request: two fifths of the time of a small GET."""
+    modules = frozenset(_original(backends, "list_of_moto_modules")())
+    _replace(backends, "list_of_moto_modules", lambda: modules)
