@@ -121,6 +121,27 @@ def test_a_name_that_the_system_gives_to_every_program_is_none_of_ours(tmp_path:
     assert handed_down(tmp_path, NAME="my-laptop") == "<><><>"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["run", "WORLD=abc"], "WORLD=abc is not valid"),
+        (["status", "RUN=no-such-run"], "RUN=no-such-run: there is no such run"),
+        (["stop", "RUN=no-such-run"], "RUN=no-such-run: there is no such run"),
+        (["dataset", "N=abc"], "N=abc makes synthetic galaxies and needs a NAME"),
+        (["invoke", "FUNCTION=inferr"], "There is no function 'inferr'"),
+        (["emulate", "PORT=abc"], "'--port'"),
+        (["emulate-image", "ARCH=vax", "FUNCTION=inferr"], "There is no function 'inferr'"),
+        (["build", "ARCH=vax"], "ARCH=vax is none of"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_command_understands_its_variables_as_make_hands_them_over(arguments: list[str], answer: str) -> None:
+    done = make("-o", f"{sys.prefix}/.ready", f"VENV={sys.prefix}", *arguments)
+
+    assert done.returncode == 2
+    assert answer in " ".join(done.stderr.split())
+
+
 # --------------------------------------------------------------------------------------------- set-up
 
 
