@@ -115,14 +115,14 @@ class ObjectStore:
             raise
 
     def _request(self, call: Callable[[], T], key: str) -> T:
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from botocore.exceptions import BotoCoreError, ClientError
 
         start = time.perf_counter()
         try:
             return call()
         except ClientError as error:
             raise self._translate(error, key) from error
-        except (HTTPClientError, BotoCoreError) as error:
+        except BotoCoreError as error:
             raise StorageUnavailableError(f"S3 did not answer for s3://{self.bucket}/{key}: {error}") from error
         finally:
             self.request_times_s.append(time.perf_counter() - start)

@@ -181,8 +181,13 @@ def with_defaults(request: RunRequest, *, run_id: str, num_shards: int) -> RunRe
         data_bucket=request.data_bucket or request.bucket,
         data_prefix=as_prefix(request.data_prefix),
         world_size=request.world_size or num_shards,
-        result_path=as_prefix(request.result_path or f"runs/{run_id}"),
+        result_path=run_prefix(request, run_id=run_id),
     )
+
+
+def run_prefix(request: RunRequest, *, run_id: str) -> str:
+    """Return where a run stores its results, ending in ``/``."""
+    return as_prefix(request.result_path or f"runs/{run_id}")
 
 
 def as_prefix(path: str) -> str:
@@ -296,9 +301,6 @@ class InitializeEvent(Payload, frozen=True, kw_only=True):
 
     request: Any
     """The execution's input, as the user wrote it: `parse_request` reads it."""
-
-    entered_at: str | None = None
-    """When the execution entered the state, ISO 8601."""
 
 
 class RunPlan(Payload, frozen=True, kw_only=True):

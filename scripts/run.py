@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +24,7 @@ from scripts.local_aws.rie import EmulatorUnavailableError
 from scripts.local_aws.server import LocalAwsError
 from scripts.running import execution, journal, variables
 from scripts.running.execution import Ending
-from scripts.running.exit_status import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE
+from scripts.running.exit_status import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, settle_terminal
 from scripts.running.follow import LiveLine
 from scripts.running.journal import Entry
 from scripts.running.present import files_in, print_result
@@ -55,10 +54,7 @@ def main(
     """Run the main job. Exit status: 0 complete, 1 failed or incomplete, 2 wrong usage, 130 interrupted."""
     # Nothing else is local yet: exactly the options, under the names they have behind `make run`.
     options = {name.upper(): value for name, value in locals().items()}
-    # SIGTERM ends a run as Ctrl-C does: in order.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    settle_terminal()
     console = Console(stderr=True, highlight=False)
     try:
         status = run(variables.given(options), root=Path(), console=console)
@@ -183,8 +179,7 @@ def _run_in(
         data_bucket = _upload(target, draft, dataset, console)
         payload = draft.payload_for(target.bucket.name, dataset.prefix, data_bucket=data_bucket)
         (folder / "request.json").write_text(json.dumps(payload, indent=2) + "\n", encoding="utf-8")
-        run_prefix = contract.with_defaults(draft.request, run_id=run_id, num_shards=1).result_path
-        assert run_prefix is not None, "with_defaults fills it in"
+        run_prefix = contract.run_prefix(draft.request, run_id=run_id)
         entry = _start(target, run_id, payload, run_prefix)
         journal.write(folder, entry)
         with _download_at_exit(target, run_prefix, folder, console), step(console, "run", spinner=False) as facts:

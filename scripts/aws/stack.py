@@ -81,10 +81,6 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         memory_mb = {stage: settings.memory_mb for stage, settings in self.stages.items()}
         return Rates(memory_mb=memory_mb, architecture=self.architecture, child_type=self.map_child_type)
 
-    def execution_arn(self, run_id: str) -> str:
-        """Return the ARN that the execution of a run has."""
-        return f"{self.state_machine_arn.replace(':stateMachine:', ':execution:')}:{run_id}"
-
 
 def has_applied(folder: Path) -> bool:
     """Return whether this working copy has applied `folder`, as far as can be seen without asking anybody.

@@ -41,6 +41,11 @@ class Ending:
         return self.status == "SUCCEEDED"
 
 
+def execution_arn(state_machine_arn: str, run_id: str) -> str:
+    """Return the ARN that the execution of a run has."""
+    return f"{state_machine_arn.replace(':stateMachine:', ':execution:')}:{run_id}"
+
+
 def start(states: Any, state_machine_arn: str, run_id: str, payload: dict[str, Any]) -> str:
     """Start an execution named after the run; return its ARN."""
     arn: str = states.start_execution(stateMachineArn=state_machine_arn, name=run_id, input=json.dumps(payload))[

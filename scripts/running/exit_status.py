@@ -15,13 +15,17 @@ from scripts.running.variables import UsageError
 COMPLETE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
-@contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """End the command with a line on stderr and its exit status when the block raises."""
-    # SIGTERM ends a command as Ctrl-C does.
+def settle_terminal() -> None:
+    """Let SIGTERM end a command in order, as Ctrl-C does, and no terminal be too old for what it prints."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """End the command with a line on stderr and its exit status when the block raises."""
+    settle_terminal()
     try:
         yield
     except UsageError as error:

@@ -13,6 +13,7 @@ from inference import contract
 from inference.errors import InvalidRequestError
 from scripts.aws.stack import has_applied, read_stack
 from scripts.running import journal
+from scripts.running.execution import execution_arn
 from scripts.running.journal import Entry
 from scripts.running.target import Target, connect_aws, rejoin
 from scripts.running.variables import UsageError
@@ -59,9 +60,7 @@ class FoundRun:
             request, _ = contract.parse_request(json.loads(self.description["input"]))
         except InvalidRequestError as error:
             raise UsageError(f"RUN={self.run_id} was not started by `make run`: {error}") from error
-        prefix = contract.with_defaults(request, run_id=self.run_id, num_shards=1).result_path
-        assert prefix is not None, "with_defaults fills it in"
-        return prefix
+        return contract.run_prefix(request, run_id=self.run_id)
 
 
 def find_run(name: str, given: Mapping[str, str], *, root: Path) -> FoundRun:
@@ -89,11 +88,7 @@ def find_run(name: str, given: Mapping[str, str], *, root: Path) -> FoundRun:
         if _is_run(folder):
             return FoundRun(run_id, folder, entry)
         raise _unknown(run_id, runs_here(root))
-    arn = (
-        entry.execution_arn
-        if entry
-        else f"{target.state_machine_arn.replace(':stateMachine:', ':execution:')}:{run_id}"
-    )
+    arn = entry.execution_arn if entry else execution_arn(target.state_machine_arn, run_id)
     try:
         description = target.states.describe_execution(executionArn=arn)
     except EndpointConnectionError:

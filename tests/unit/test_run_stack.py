@@ -7,6 +7,7 @@ import pytest
 
 from scripts.aws.account import check_owner, other_region
 from scripts.aws.stack import Stack, StackError, read_stack
+from scripts.running.execution import execution_arn
 
 STAGES = {name: {"memory_mb": 1769, "timeout_s": 900} for name in ("initialize", "infer", "summarize")}
 VALUES: dict[str, Any] = {
@@ -39,7 +40,10 @@ def fake_terraform(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -
 def test_a_stack_is_read_from_a_file_of_outputs(tmp_path: Path) -> None:
     stack = read_stack(tmp_path, outputs=write_outputs(tmp_path, data_bucket=None, image_uri=None, dashboard_url="u"))
 
-    assert stack.execution_arn("run-a") == "arn:aws:states:us-east-1:123456789012:execution:redshift:run-a"
+    assert (
+        execution_arn(stack.state_machine_arn, "run-a")
+        == "arn:aws:states:us-east-1:123456789012:execution:redshift:run-a"
+    )
     assert (stack.architecture, stack.data_bucket) == ("x86_64", None)
     assert stack.rates.memory_mb["infer"] == 1769
 
