@@ -1,6 +1,5 @@
 """`make dataset`: the sample of real galaxies, or any number of synthetic ones, as shards under `datasets/`."""
 
-import os
 import re
 import sys
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from scripts.galaxies.cutouts import Rows, real_rows, synthetic_rows
 from scripts.galaxies.population import Population
 from scripts.galaxies.sdss import SourceCatalog, SourceCatalogError, load_sources
 from scripts.galaxies.shards import DatasetPlan, is_complete, make
+from scripts.local_aws.server import num_cores
 from scripts.running.variables import UsageError
 
 ROOT = Path(__file__).parent.parent
@@ -63,7 +63,7 @@ def ensure_sample(root: Path = ROOT) -> Path:
     """Make the sample dataset if it is missing or incomplete, and return its folder."""
     plan = sample_plan(root, shard_mb=SAMPLE_SHARD_MB, seed=0)
     if not is_complete(plan):
-        make(plan, processes=_num_processes())
+        make(plan, processes=num_cores())
     return plan.folder
 
 
@@ -134,10 +134,6 @@ def _whole(variable: str, text: str, low: int, high: int) -> int:
     return int(digits)
 
 
-def _num_processes() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def main(
     name: Annotated[str, typer.Option(envvar="NAME", help="Name of a synthetic dataset; the sample when absent.")] = "",
     n: Annotated[str, typer.Option(envvar="N", help="Number of synthetic galaxies.")] = "",
@@ -153,7 +149,7 @@ def main(
             return
         with _progress(console) as progress:
             bar = progress.add_task("galaxies", total=len(plan.galaxies))
-            card = make(plan, processes=_num_processes(), tick=lambda rows: progress.advance(bar, rows))
+            card = make(plan, processes=num_cores(), tick=lambda rows: progress.advance(bar, rows))
     except UsageError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(WRONG_USAGE) from error

@@ -15,8 +15,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from scripts.deploying.holdings import Holdings
 from scripts.deploying.terraform import IMAGE_FILE, DeployError, Terraform
 
-__all__ = ["DeployError", "Terraform", "apply", "destroy", "ensure_registry", "plan", "record_image"]
-
 COMMANDS = ("plan", "apply", "output", "destroy", "registry")
 HOLDS_DATA = ("aws_s3_bucket", "aws_ecr_repository")
 IMAGE_URI = re.compile(r"^\S+@sha256:[0-9a-f]{64}$")

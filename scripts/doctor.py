@@ -1,6 +1,5 @@
 """`make doctor`: what could keep a run from working, looked at before anything is spent."""
 
-import json
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from scripts.checks.account import account_findings, tool_findings
 from scripts.checks.finding import Finding
 from scripts.checks.fit import Ceiling, fit_findings
 from scripts.checks.machine import machine_findings
-from scripts.local_aws.deploy import STAGES_PATH
+from scripts.local_aws.deploy import read_stages
 from scripts.running import variables
 from scripts.running.exit_status import COMPLETE, FAILED, told_in_one_line
 from scripts.running.variables import TARGETS, UsageError
@@ -95,7 +94,7 @@ def _not_asked(*, is_deployed: bool) -> Finding:
 
 def _ceiling(stack: Stack | None, *, is_aws: bool) -> Ceiling:
     if stack is None:
-        infer = json.loads(STAGES_PATH.read_text())["infer"]
+        infer = read_stages()["infer"]
         limits = Limits(memory_mb=infer["memory_mb"], timeout_s=infer["timeout_s"])
         return Ceiling(limits) if is_aws else Ceiling(limits, child_type=None)
     infer_settings = stack.stages["infer"]

@@ -22,7 +22,8 @@ import typer
 from numpy.typing import NDArray
 
 from inference import metrics
-from inference.checkpoints import CHECKPOINT, weights_sha256
+from inference.checkpoints import CHECKPOINT
+from inference.checksum import file_sha256
 from inference.engines import NAMES, exported
 from inference.engines.exported import Accuracy, Agreement, ExportCard, UnavailableError
 from inference.errors import WeightsError
@@ -72,7 +73,7 @@ def export(checkpoint: Path, rows: Path | None, *, force: bool = False) -> Expor
     """
     if not checkpoint.exists():
         raise WeightsError(f"{checkpoint} does not exist. Make weights with `make train`.")
-    sha256 = weights_sha256(checkpoint)
+    sha256 = file_sha256(checkpoint)
     installed = [name for name in NAMES if name != "torch" and find_spec(name)]
     if not force:
         try:

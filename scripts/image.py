@@ -5,16 +5,15 @@ import sys
 import threading
 from typing import Annotated
 
-import boto3
 import typer
 
 from scripts.imaging import bare, registry, tools
 from scripts.imaging import build as building
 from scripts.imaging import lock as locking
 from scripts.imaging.build import Image
-from scripts.imaging.emulate import Container, function_variables, read_stages
+from scripts.imaging.emulate import Container, image_variables
 from scripts.imaging.engine import Engine, EngineError, find_engine
-from scripts.local_aws.deploy import STAGES_PATH, deploy
+from scripts.local_aws.deploy import deploy, read_stages, upload_sample
 from scripts.local_aws.rie import REPOSITORY, EmulatorUnavailableError
 from scripts.local_aws.server import LocalAws, LocalAwsError
 
@@ -57,7 +56,7 @@ def offline_arguments(engine: Engine, architecture: str) -> dict[str, str]:
 @app.command()
 def push(arch: Architecture = "", engine: Program = "") -> None:
     """Push the image to ECR, once per content, and record its digest for Terraform."""
-    from scripts.deploy import ensure_registry
+    from scripts.deploy import ensure_registry, record_image
     from scripts.deploying.terraform import DeployError, Terraform
 
     program = _find(engine)
@@ -66,7 +65,7 @@ def push(arch: Architecture = "", engine: Program = "") -> None:
         terraform = Terraform()
         repository = ensure_registry(terraform)
         pushed = registry.push(program, image, repository, registry.ecr_login(repository))
-        is_new = registry.record(pushed.uri, image.revision)
+        is_new = record_image(terraform.folder, pushed.uri, image.revision)
     except DeployError as error:
         raise EngineError(str(error)) from error
     _say("The registry has this content already: nothing was sent." if pushed.was_there else "Pushed.")
@@ -113,7 +112,7 @@ def emulate(
     engine: Program = "",
 ) -> None:
     """Run the image as one function would run on Lambda, beside a local AWS, until Ctrl-C."""
-    stages = read_stages(STAGES_PATH)
+    stages = read_stages()
     function = function or "infer"
     if function not in stages:
         raise EngineError(f"There is no function {function!r}. FUNCTION is one of: {', '.join(stages)}.")
@@ -124,8 +123,8 @@ def emulate(
         signal.signal(number, lambda *_: stop.set())
     with LocalAws(log_dir=LOG_DIR, workers=1) as aws:
         bucket = deploy(aws).bucket
-        _upload_sample(aws, bucket)
-        environment = aws.environment | function_variables(stages, image)
+        upload_sample(aws, bucket)
+        environment = aws.environment | image_variables(stages, image)
         with Container(program, image, stage=stages[function], environment=environment, name=function) as container:
             for name, value in aws.environment.items():
                 print(f"export {name}={value}")
@@ -134,15 +133,6 @@ def emulate(
             sys.stdout.flush()
             while aws.is_running() and not stop.wait(timeout=1):
                 pass
-
-
-def _upload_sample(aws: LocalAws, bucket: str) -> None:
-    from inference.contract import SAMPLE_PREFIX
-    from scripts.dataset import ensure_sample
-
-    s3 = boto3.client("s3", **aws.credentials)
-    for path in sorted(ensure_sample().iterdir()):
-        s3.upload_file(str(path), bucket, f"{SAMPLE_PREFIX}{path.name}")
 
 
 def _architecture(wanted: str) -> str:

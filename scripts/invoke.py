@@ -12,7 +12,7 @@ import typer
 from inference.contract import SAMPLE_PREFIX
 from scripts.imaging.emulate import answer_from_image
 from scripts.imaging.engine import EngineError
-from scripts.local_aws.deploy import STAGES_PATH, deploy
+from scripts.local_aws.deploy import deploy, read_stages, upload_sample
 from scripts.local_aws.rie import REPOSITORY, EmulatorUnavailableError
 from scripts.local_aws.server import LocalAws, LocalAwsError
 
@@ -29,7 +29,7 @@ def main(
 
     The local S3 holds the bucket `redshift-local`, with the sample dataset when the event reads it.
     """
-    stages = json.loads(STAGES_PATH.read_text())
+    stages = read_stages()
     if function not in stages:
         _refuse(f"There is no function {function!r}. FUNCTION is one of: {', '.join(stages)}.")
     payload = _read_event(event)
@@ -38,7 +38,7 @@ def main(
             deployment = deploy(aws)
             _check_buckets(payload, deployment.bucket)
             if _reads_sample(payload):
-                _upload_sample(aws, deployment.bucket)
+                upload_sample(aws, deployment.bucket)
             answer = (answer_from_image if image else _invoke)(aws, function, payload)
     except (EngineError, EmulatorUnavailableError, LocalAwsError) as error:
         print(error, file=sys.stderr)
@@ -92,15 +92,6 @@ def _reads_sample(event: dict[str, Any]) -> bool:
     names = {key for key, _ in _pairs(event)}
     has_default = isinstance(event.get("request"), dict) and not names & {"data_prefix", "dataset_path"}
     return has_default or any(str(value).strip("/").startswith(SAMPLE_PREFIX.strip("/")) for _, value in _pairs(event))
-
-
-def _upload_sample(aws: LocalAws, bucket: str) -> None:
-    # Imported late: only events that read galaxies need the generator.
-    from scripts.dataset import ensure_sample
-
-    s3 = boto3.client("s3", **aws.credentials)
-    for path in sorted(ensure_sample().iterdir()):
-        s3.upload_file(str(path), bucket, f"{SAMPLE_PREFIX}{path.name}")
 
 
 def _pairs(value: Any, key: str = "") -> list[tuple[str, Any]]:

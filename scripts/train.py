@@ -10,7 +10,8 @@ from typing import Annotated
 import torch
 import typer
 
-from inference.checkpoints import CHECKPOINT, weights_sha256
+from inference.checkpoints import CHECKPOINT
+from inference.checksum import file_sha256
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae, save_weights
 from scripts.galaxies.sdss import SourceCatalogError
@@ -83,7 +84,7 @@ def publish(trained: Trained, recipe: Recipe, journal: Journal, path: Path) -> l
     save_weights(trained.model, path)
     journal.say("measuring on held-out galaxies")
     measurements = measure(load_astromae(path), blind_predictor(trained.control), recipe)
-    card = model_card(recipe, measurements, journal.seconds(), path=path, sha256=weights_sha256(path))
+    card = model_card(recipe, measurements, journal.seconds(), path=path, sha256=file_sha256(path))
     (path.parent / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     return measurements
 

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from inference.checkpoints import weights_sha256
+from inference.checksum import file_sha256
 from inference.engines import exported
 from inference.engines.exported import ExportCard, UnavailableError
 from inference.errors import EngineError, WeightsError
@@ -44,7 +44,7 @@ def load(
         raise WeightsError(f"{checkpoint} does not exist. Make weights with `make train`.")
     if precision != "fp32" and (as_published or name == "torch"):
         raise EngineError(f"torch computes in fp32, not {precision}. Leave out engine, profile or precision.")
-    sha256 = weights_sha256(checkpoint)
+    sha256 = file_sha256(checkpoint)
     if precision != "fp32":
         return _load_reduced(name, checkpoint, sha256, num_threads, precision)
     note = None

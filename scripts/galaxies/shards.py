@@ -1,6 +1,5 @@
 """A dataset on disk: shard files of bounded size and the `dataset.json` that commits them."""
 
-import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from typing import Protocol
 from safetensors.numpy import save_file
 
 from inference import contract
+from inference.checksum import file_sha256
 from inference.contract import DatasetCard, ShardEntry
 from inference.errors import InvalidRequestError
 from scripts.galaxies.cutouts import Rows
@@ -186,7 +186,7 @@ def _write_shard(plan: DatasetPlan, index: int) -> ShardEntry:
     path = plan.folder / _name(index)
     _write_whole(path, lambda partial: save_file(Rows.joined(batches).arrays(), partial))
     assert path.stat().st_size <= plan.shard_mb * 2**20, f"{path} is larger than {plan.shard_mb} MiB"
-    return ShardEntry(name=path.name, num_rows=stop - start, size_bytes=path.stat().st_size, sha256=_sha256(path))
+    return ShardEntry(name=path.name, num_rows=stop - start, size_bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
 def _name(index: int) -> str:
@@ -201,9 +201,4 @@ def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _is_intact(path: Path, shard: ShardEntry) -> bool:
-    return path.is_file() and path.stat().st_size == shard.size_bytes and _sha256(path) == shard.sha256
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return path.is_file() and path.stat().st_size == shard.size_bytes and file_sha256(path) == shard.sha256

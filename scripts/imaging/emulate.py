@@ -8,7 +8,6 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +15,7 @@ from inference.plan import MB_PER_VCPU
 from scripts.imaging.build import Image, image_name, inspect, machine_architecture
 from scripts.imaging.engine import Engine, EngineError, find_engine
 from scripts.local_aws import rie
-from scripts.local_aws.deploy import STAGES_PATH
+from scripts.local_aws.deploy import function_variables, read_stages
 from scripts.local_aws.server import LocalAws
 
 RIE_PATH = "/usr/local/bin/aws-lambda-rie"
@@ -172,10 +171,10 @@ def answer_from_image(aws: LocalAws, function: str, event: dict[str, Any]) -> di
     EngineError
         If there is no engine or no image.
     """
-    stages = read_stages(STAGES_PATH)
+    stages = read_stages()
     engine = find_engine()
     image = inspect(engine, image_name(machine_architecture()))
-    environment = aws.environment | function_variables(stages, image)
+    environment = aws.environment | image_variables(stages, image)
     with Container(engine, image, stage=stages[function], environment=environment, name=function) as container:
         error, answer = container.invoke(event)
         log = base64.b64encode(container.log().encode()).decode()
@@ -183,20 +182,9 @@ def answer_from_image(aws: LocalAws, function: str, event: dict[str, Any]) -> di
     return failed | {"Payload": json.dumps(answer), "LogResult": log}
 
 
-def function_variables(stages: Mapping[str, Mapping[str, Any]], image: Image) -> dict[str, str]:
-    """Return what a deployment sets on every function."""
-    return {
-        "CODE_VERSION": image.revision,
-        "IMAGE_DIGEST": f"sha256:{image.id}",
-        "INFER_MEMORY_MB": str(stages["infer"]["memory_mb"]),
-        "INFER_TIMEOUT_S": str(stages["infer"]["timeout_s"]),
-    }
-
-
-def read_stages(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the table of stages."""
-    stages: dict[str, dict[str, Any]] = json.loads(path.read_text())
-    return stages
+def image_variables(stages: Mapping[str, Mapping[str, Any]], image: Image) -> dict[str, str]:
+    """Return what a deployment of the image sets on every function."""
+    return function_variables(stages, code_version=image.revision, image_digest=f"sha256:{image.id}")
 
 
 def _free_ports(count: int) -> list[int]:

@@ -1,8 +1,6 @@
 """Pushes an image to a registry, once per content."""
 
 import base64
-import json
-import os
 import re
 import tempfile
 import urllib.error
@@ -12,9 +10,7 @@ from pathlib import Path
 
 from scripts.imaging.build import Image
 from scripts.imaging.engine import Engine, EngineError
-from scripts.local_aws.rie import REPOSITORY
 
-TFVARS = REPOSITORY / "terraform" / "image.auto.tfvars.json"
 MANIFEST_TYPES = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
 ECR = re.compile(r"^(?P<account>\d{12})\.dkr\.ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/")
 LOOPBACK = re.compile(r"^(127\.0\.0\.1|localhost)(:\d+)?/")
@@ -128,14 +124,3 @@ def ecr_login(repository: str) -> Login:
         raise EngineError(f"AWS gives no login for {repository}: {error}") from error
     user, _, password = base64.b64decode(answer["authorizationData"][0]["authorizationToken"]).decode().partition(":")
     return Login(user, password)
-
-
-def record(uri: str, code_version: str, path: Path = TFVARS) -> bool:
-    """Write down for Terraform which image to deploy; return whether it is another one than before."""
-    content = json.dumps({"image_uri": uri, "code_version": code_version}, indent=2) + "\n"
-    if path.exists() and path.read_text() == content:
-        return False
-    partial = path.with_suffix(".partial")
-    partial.write_text(content)
-    os.replace(partial, path)
-    return True

@@ -8,6 +8,7 @@ from typing import Any
 
 import boto3
 
+from inference.contract import SAMPLE_PREFIX
 from scripts.local_aws.rie import REPOSITORY
 from scripts.local_aws.server import LocalAws
 
@@ -53,7 +54,7 @@ def deploy(
     stages, definition : optional
         Instead of ``terraform/stages.json`` and ``terraform/state_machine.asl.json``.
     """
-    stages = stages or json.loads(STAGES_PATH.read_text())
+    stages = stages or read_stages()
     definition = definition or DEFINITION_PATH.read_text()
     _make_bucket(aws, bucket)
     role_arn = _make_role(aws)
@@ -64,6 +65,34 @@ def deploy(
         name="redshift-local", definition=render_definition(definition, values), roleArn=role_arn
     )
     return Deployment(bucket=bucket, state_machine_arn=state_machine["stateMachineArn"], function_arns=function_arns)
+
+
+def read_stages() -> dict[str, dict[str, Any]]:
+    """Return ``terraform/stages.json``: stage to its handler, memory, timeout and ephemeral storage."""
+    stages: dict[str, dict[str, Any]] = json.loads(STAGES_PATH.read_text())
+    return stages
+
+
+def function_variables(
+    stages: Mapping[str, Mapping[str, Any]], *, code_version: str, image_digest: str
+) -> dict[str, str]:
+    """Return what a deployment sets in the environment of every function."""
+    variables = {"CODE_VERSION": code_version, "IMAGE_DIGEST": image_digest}
+    if "infer" in stages:
+        # Initialize refuses a plan whose ranks would not fit the Infer function.
+        variables["INFER_MEMORY_MB"] = str(stages["infer"]["memory_mb"])
+        variables["INFER_TIMEOUT_S"] = str(stages["infer"]["timeout_s"])
+    return variables
+
+
+def upload_sample(aws: LocalAws, bucket: str) -> None:
+    """Put the sample dataset under its own prefix, where requests without a prefix look for it."""
+    # Imported late: only what reads galaxies needs the generator.
+    from scripts.dataset import ensure_sample
+
+    s3 = boto3.client("s3", **aws.credentials)
+    for path in sorted(ensure_sample().iterdir()):
+        s3.upload_file(str(path), bucket, f"{SAMPLE_PREFIX}{path.name}")
 
 
 def render_definition(text: str, values: Mapping[str, object]) -> str:
@@ -104,11 +133,7 @@ def _make_functions(
     aws: LocalAws, stages: Mapping[str, Mapping[str, Any]], *, role_arn: str, code_version: str
 ) -> dict[str, str]:
     functions = boto3.client("lambda", **aws.credentials)
-    variables = {"CODE_VERSION": code_version, "IMAGE_DIGEST": "local"}
-    if "infer" in stages:
-        # Initialize refuses a plan whose ranks would not fit the Infer function.
-        variables["INFER_MEMORY_MB"] = str(stages["infer"]["memory_mb"])
-        variables["INFER_TIMEOUT_S"] = str(stages["infer"]["timeout_s"])
+    variables = function_variables(stages, code_version=code_version, image_digest="local")
     arns: dict[str, str] = {}
     for stage, settings in stages.items():
         function = functions.create_function(

@@ -54,12 +54,7 @@ class LocalAws:
     @property
     def credentials(self) -> dict[str, str]:
         """The same for `boto3.client`, as keyword arguments."""
-        return {
-            "endpoint_url": self.endpoint_url,
-            "region_name": REGION,
-            "aws_access_key_id": "testing",
-            "aws_secret_access_key": "testing",
-        }
+        return client_arguments(self.endpoint_url)
 
     def __enter__(self) -> Self:
         """Start the server and wait until it answers."""
@@ -125,6 +120,16 @@ class LocalAws:
             raise LocalAwsError(f"The local AWS did not start:\n{log[-2000:]}")
         self.endpoint_url = json.loads(ready)["endpoint_url"]
         self.pid = json.loads(ready)["pid"]
+
+
+def client_arguments(endpoint_url: str) -> dict[str, str]:
+    """Return the keyword arguments that point `boto3.client` at `endpoint_url`, which takes any key."""
+    return {
+        "endpoint_url": endpoint_url,
+        "region_name": REGION,
+        "aws_access_key_id": "testing",
+        "aws_secret_access_key": "testing",
+    }
 
 
 def client_environment(endpoint_url: str, region: str) -> dict[str, str]:

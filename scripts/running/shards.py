@@ -1,12 +1,12 @@
 """Where a dataset lies on this machine, and under which keys it goes into the bucket."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from inference import contract
+from inference.checksum import file_sha256
 from inference.errors import InvalidRequestError
 from inference.plan import SHARD_SUFFIXES, natural_order
 from scripts.running.variables import UsageError
@@ -43,8 +43,7 @@ class LocalDataset:
             entry, facts = stated.get(path.name), path.stat()
             if entry and facts.st_size == entry.size_bytes and facts.st_mtime <= card_path.stat().st_mtime:
                 return entry.sha256
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return file_sha256(path)
 
         with ThreadPoolExecutor() as pool:
             return dict(zip(paths, pool.map(checksum, paths), strict=True))

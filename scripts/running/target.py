@@ -20,7 +20,7 @@ from scripts.aws.account import Account, check_owner
 from scripts.aws.explain import explain
 from scripts.aws.stack import Stack, StackError
 from scripts.local_aws.deploy import deploy
-from scripts.local_aws.server import LocalAws
+from scripts.local_aws.server import LocalAws, client_arguments
 from scripts.running.bucket import NUM_CONNECTIONS, Bucket
 from scripts.running.journal import Entry
 from scripts.running.map_run import MapRunObserver
@@ -197,12 +197,6 @@ def rejoin(entry: Entry) -> Target | None:
     if not entry.is_served:
         return None
     forget_aws_settings()
-    # The local AWS takes any key.
-    keys = {
-        "endpoint_url": entry.endpoint_url,
-        "region_name": "us-east-1",
-        "aws_access_key_id": "testing",
-        "aws_secret_access_key": "testing",
-    }
-    s3, states = (boto3.client(name, config=LOCAL_CONFIG, **keys) for name in ("s3", "stepfunctions"))
+    arguments = client_arguments(entry.endpoint_url)
+    s3, states = (boto3.client(name, config=LOCAL_CONFIG, **arguments) for name in ("s3", "stepfunctions"))
     return LocalTarget(entry.endpoint_url, Bucket(s3, entry.bucket), states)

@@ -61,7 +61,7 @@ def stage(handler: str, *, memory_mb: int = 256, timeout_s: int = 20) -> dict[st
     return {"handler": handler, "memory_mb": memory_mb, "timeout_s": timeout_s, "ephemeral_mb": 512}
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float = 60) -> None:
+def wait_until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:
     """Return when `condition` holds."""
     deadline = time.monotonic() + timeout_s
     while not condition():

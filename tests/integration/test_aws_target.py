@@ -7,16 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-from scripts.local_aws.deploy import STAGES_PATH, Deployment, deploy
+from scripts.local_aws.deploy import Deployment, deploy, read_stages
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_shard_bytes
+from tests.integration.conftest import wait_until
 
 ACCOUNT_ID = "123456789012"
 ROWS_PER_SHARD = 20
@@ -36,7 +37,7 @@ class Rehearsal:
 
     def outputs(self, **changes: Any) -> dict[str, Any]:
         """What Terraform would say, as ``terraform output -json`` prints it."""
-        stages = json.loads(STAGES_PATH.read_text())
+        stages = read_stages()
         values = {
             "name": "redshift-local",
             "region": "us-east-1",
@@ -55,7 +56,7 @@ class Rehearsal:
 
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    stages = json.loads(STAGES_PATH.read_text())
+    stages = read_stages()
     stages["infer"]["handler"] = "tests.integration.functions.rehearse.handler"
     with LocalAws(log_dir=tmp_path_factory.mktemp("logs"), workers=4) as aws:
         yield Rehearsal(aws, deploy(aws, stages=stages))
@@ -90,13 +91,6 @@ def command(name: str, account: Rehearsal, root: Path, **variables: str) -> subp
 def run_folder(root: Path) -> Path:
     (folder,) = (root / "runs").iterdir()
     return folder
-
-
-def wait_until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.05)
 
 
 # ------------------------------------------------------------------------------------------------- run

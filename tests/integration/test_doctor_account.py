@@ -11,7 +11,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from scripts.local_aws.deploy import STAGES_PATH, Deployment, deploy
+from scripts.local_aws.deploy import Deployment, deploy, read_stages
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_shard_bytes
 
@@ -69,7 +69,7 @@ def doctor(
 
 
 def outputs_of(deployment: Deployment, image_uri: str) -> dict[str, object]:
-    stages = json.loads(STAGES_PATH.read_text())
+    stages = read_stages()
     return {
         "name": "redshift-local",
         "region": "us-east-1",

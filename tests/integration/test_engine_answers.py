@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from inference import engines
-from inference.checkpoints import CHECKPOINT, weights_sha256
+from inference.checkpoints import CHECKPOINT
+from inference.checksum import file_sha256
 from inference.clock import PhaseClock
 from inference.contract import RowRange
 from inference.pipeline import infer_rank
@@ -72,7 +73,7 @@ def test_every_engine_follows_the_published_network(engine: Engine, published: E
 
 def test_a_record_can_name_the_engine(engine: Engine) -> None:
     assert engine.name.split()[0] in engines.NAMES
-    assert engine.weights_sha256 == weights_sha256()
+    assert engine.weights_sha256 == file_sha256(CHECKPOINT)
     assert engine.num_parameters == 15_902_889
     assert engine.precision == "fp32"
 

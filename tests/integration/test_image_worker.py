@@ -26,9 +26,9 @@ from inference.predict import predict_redshift
 from scripts.image import offline_arguments
 from scripts.imaging import bare, build, registry
 from scripts.imaging.build import Image
-from scripts.imaging.emulate import Container, function_variables, read_stages
+from scripts.imaging.emulate import Container, image_variables
 from scripts.imaging.engine import Engine, EngineError
-from scripts.local_aws.deploy import STAGES_PATH, deploy
+from scripts.local_aws.deploy import deploy, read_stages
 from scripts.local_aws.rie import REPOSITORY
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
@@ -36,7 +36,7 @@ from tests.factories import make_arrays, make_shard_bytes
 # The first test waits for the image: minutes, most of them for the libraries.
 pytestmark = pytest.mark.timeout(1200)
 
-STAGES = read_stages(STAGES_PATH)
+STAGES = read_stages()
 BUCKET = "redshift-local"
 KEY = "datasets/tiny/10MB/0.safetensors"
 NUM_ROWS = 70
@@ -103,7 +103,7 @@ def start(built: Built, aws: LocalAws, s3: Any) -> StartStage:
     """Start the container of a stage; name a limit to change it, or a variable to add it."""
 
     def start(stage: str, *, variables: dict[str, str] | None = None, **limits: int) -> Container:
-        environment = aws.environment | function_variables(STAGES, built.image) | (variables or {})
+        environment = aws.environment | image_variables(STAGES, built.image) | (variables or {})
         return Container(built.engine, built.image, stage=STAGES[stage] | limits, environment=environment, name=stage)
 
     return start

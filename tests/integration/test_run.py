@@ -6,15 +6,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.factories import make_shard_bytes
+from tests.integration.conftest import wait_until
 
 ROWS_PER_SHARD = 20
 MARK = "REDSHIFT_TEST_MARK"
@@ -157,10 +156,3 @@ def test_an_interrupted_run_leaves_its_files_and_no_process(
     assert f"lies in runs/{run_folder(tmp_path).name}/" in said
     assert "Traceback" not in said
     wait_until(lambda: not marked_processes(mark), timeout_s=10)
-
-
-def wait_until(condition: Callable[[], bool], *, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.02)

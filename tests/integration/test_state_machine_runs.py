@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -12,7 +11,7 @@ import pytest
 
 from inference import contract
 from inference.contract import RankRecord, RunSummary
-from scripts.local_aws.deploy import STAGES_PATH, Deployment, deploy
+from scripts.local_aws.deploy import Deployment, deploy, read_stages
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
 
@@ -82,7 +81,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 @pytest.fixture(scope="module")
 def faulty_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    stages = json.loads(Path(STAGES_PATH).read_text())
+    stages = read_stages()
     stages["infer"]["handler"] = "tests.integration.functions.faulty.handler"
     with LocalAws(log_dir=tmp_path_factory.mktemp("logs")) as aws:
         cloud = Cloud(aws, deploy(aws, stages=stages))

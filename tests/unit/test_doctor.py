@@ -1,5 +1,4 @@
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -352,6 +351,6 @@ def test_an_unknown_target_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_stages_json_of_this_clone_fits_a_new_account() -> None:
-    stages = json.loads(doctor.STAGES_PATH.read_text())
+    stages = doctor.read_stages()
 
     assert max(stage["memory_mb"] for stage in stages.values()) <= account.MEMORY_CAP_MB

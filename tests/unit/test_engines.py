@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from inference import engines
-from inference.checkpoints import weights_sha256
+from inference.checksum import file_sha256
 from inference.engines import exported
 from inference.engines.exported import Accuracy, Agreement, ExportCard
 from inference.errors import EngineError, WeightsError
@@ -37,7 +37,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put_card(checkpoint: Path, *, graph: bytes | None = b"graph", **changes: object) -> str:
-    sha256 = weights_sha256(checkpoint)
+    sha256 = file_sha256(checkpoint)
     card = ExportCard(weights_sha256=sha256, num_parameters=15_902_889, engines={"onnxruntime": AGREED}, precisions={})
     content = msgspec.json.encode(msgspec.structs.replace(card, **changes))
     exported.card_path(checkpoint, sha256).write_bytes(content)

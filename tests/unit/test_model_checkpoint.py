@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from inference.checkpoints import CHECKPOINT, weights_sha256
+from inference.checkpoints import CHECKPOINT
+from inference.checksum import file_sha256
 from inference.metrics import redshift_accuracy
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae
@@ -37,7 +38,7 @@ def z_phot(model: AstroMAE, rows: Rows) -> np.ndarray:
 
 
 def test_golden_predictions_belong_to_the_shipped_weights() -> None:
-    assert weights_sha256() == GOLDEN_SHA256
+    assert file_sha256(CHECKPOINT) == GOLDEN_SHA256
 
 
 def test_predictions_are_the_golden_ones(z_phot: np.ndarray) -> None:
@@ -59,4 +60,4 @@ def test_checkpoint_is_small_enough_to_ship() -> None:
 
 
 def test_model_card_is_that_of_the_checkpoint() -> None:
-    assert weights_sha256() in (CHECKPOINT.parent / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert file_sha256(CHECKPOINT) in (CHECKPOINT.parent / "MODEL_CARD.md").read_text(encoding="utf-8")

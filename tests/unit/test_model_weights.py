@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from inference.checkpoints import weights_sha256
+from inference.checksum import file_sha256
 from inference.errors import WeightsError
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae, save_weights
@@ -113,4 +113,4 @@ def test_absent_file_is_refused(tmp_path: Path) -> None:
 def test_fingerprint_is_the_files_sha256(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
 
-    assert weights_sha256(tmp_path / "abc").startswith("ba7816bf8f01cfea")
+    assert file_sha256(tmp_path / "abc").startswith("ba7816bf8f01cfea")
