@@ -1,0 +1,185 @@
+"""What is wrong with a galaxy is flagged, filled or refused by the stated rules, and clean rows pass untouched."""
+
+import numpy as np
+import pytest
+
+from inference import cleaning
+from inference.cleaning import MAGNITUDE_COVARIANCE, MEAN_MAGNITUDES, clean_cutouts
+from inference.quality import Quality
+
+NAN, INF = np.nan, np.inf
+
+
+def cutouts(num_rows: int = 4) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(num_rows, 5, 32, 32)).astype(np.float32)
+
+
+def magnitudes(num_rows: int = 4, **changes: float) -> np.ndarray:
+    """Mean galaxies; name a band to change it in the first."""
+    table = np.tile(MEAN_MAGNITUDES, (num_rows, 1))
+    for band, value in changes.items():
+        table[0, "ugriz".index(band)] = value
+    return table
+
+
+def flags(images: np.ndarray, table: np.ndarray) -> Quality:
+    """Flags of the first galaxy; the others must have none."""
+    quality = clean_cutouts(images, table).quality
+    assert quality.dtype == np.uint8
+    assert not quality[1:].any()
+    return Quality(int(quality[0]))
+
+
+def test_clean_rows_come_back_as_the_very_same_arrays() -> None:
+    images, table = cutouts(), magnitudes()
+    images.flags.writeable = False
+
+    cleaned = clean_cutouts(images, table)
+
+    assert cleaned.images is images
+    assert cleaned.magnitudes is table
+    assert not cleaned.quality.any()
+
+
+def test_a_block_without_rows_stays_empty() -> None:
+    assert [len(part) for part in clean_cutouts(cutouts(0), magnitudes(0))] == [0, 0, 0]
+
+
+# ----------------------------------------------------------------------------------------- magnitudes
+
+
+@pytest.mark.parametrize("code", [-9999.0, 0.0, NAN, INF, -INF, 99.0, 10.0, 30.0])
+def test_what_stands_for_a_missing_magnitude_is_imputed_and_flagged(code: float) -> None:
+    cleaned = clean_cutouts(cutouts(), magnitudes(u=code))
+
+    assert flags(cutouts(), magnitudes(u=code)) == Quality.IMPUTED_BAND
+    # The mean galaxy's missing band is the mean.
+    assert cleaned.magnitudes[0] == pytest.approx(MEAN_MAGNITUDES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"u": NAN, "z": 0}, Quality.IMPUTED_BAND),
+        ({"r": NAN}, Quality.IMPUTED_BAND | Quality.REFUSED),
+        ({"u": NAN, "g": -9999, "z": 0}, Quality.IMPUTED_BAND | Quality.REFUSED),
+        ({"u": 25.0}, Quality.COLOR_OUTLIER),
+        ({"i": 16.5, "z": 18.0}, Quality.COLOR_OUTLIER),
+        ({"u": 20.0}, Quality(0)),
+    ],
+    ids=str,
+)
+def test_bands_decide_between_imputed_refused_and_odd(changes: dict[str, float], expected: Quality) -> None:
+    assert flags(cutouts(), magnitudes(**changes)) == expected
+
+
+def test_a_refused_galaxy_holds_finite_stand_ins() -> None:
+    images = cutouts()
+    images[0] = NAN
+
+    cleaned = clean_cutouts(images, magnitudes(r=NAN, u=14.0))
+
+    assert np.isfinite(cleaned.images).all()
+    assert cleaned.magnitudes[0] == pytest.approx(MEAN_MAGNITUDES)
+
+
+@pytest.mark.parametrize("missing", [[0], [1], [3], [4], [0, 1], [3, 4], [0, 4]], ids=str)
+def test_an_imputed_band_is_the_linear_law_of_the_measured_ones(missing: list[int]) -> None:
+    rng = np.random.default_rng(1)
+    # Galaxies that obey the law exactly except for what the law cannot know.
+    table = rng.multivariate_normal(MEAN_MAGNITUDES, MAGNITUDE_COVARIANCE, size=4000)
+    holes = table.copy()
+    holes[:, missing] = NAN
+
+    error = (cleaning.fill_bands(holes)[0] - table)[:, missing]
+
+    kept = [band for band in range(5) if band not in missing]
+    within = MAGNITUDE_COVARIANCE[np.ix_(missing, missing)]
+    across = MAGNITUDE_COVARIANCE[np.ix_(missing, kept)]
+    unknowable = within - across @ np.linalg.solve(MAGNITUDE_COVARIANCE[np.ix_(kept, kept)], across.T)
+    # The standard error of a standard deviation from 4,000 galaxies is 1.1 %.
+    assert error.std(axis=0) == pytest.approx(np.sqrt(np.diag(unknowable)), rel=0.05)
+
+
+def test_galaxies_that_miss_different_bands_do_not_mix() -> None:
+    table = np.tile(MEAN_MAGNITUDES, (3, 1)) + np.array([[0.0], [0.5], [1.0]])
+    alone = table.copy()
+    table[0, 0], table[1, 4] = NAN, NAN
+    alone[1, 4] = NAN
+
+    together, _ = cleaning.fill_bands(table)
+
+    assert together[1].tolist() == cleaning.fill_bands(alone[1:2])[0][0].tolist()
+    assert together[2].tolist() == table[2].tolist()
+
+
+# --------------------------------------------------------------------------------------------- pixels
+
+
+@pytest.mark.parametrize("code", [NAN, INF, -INF, -9999.0])
+def test_a_missing_pixel_becomes_sky_and_is_counted(code: float) -> None:
+    images = cutouts()
+    images[0, 1, 2, 3:5] = code
+
+    filled, num_filled, _ = cleaning.fill_pixels(images)
+
+    assert flags(images, magnitudes()) == Quality.FILLED_PIXELS
+    assert filled[0, 1, 2, 3:5].tolist() == [0, 0]
+    assert num_filled.tolist() == [2, 0, 0, 0]
+    assert filled[1:].tobytes() == images[1:].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("band", "rows", "columns", "is_refused"),
+    [
+        (0, slice(0, 8), slice(0, 32), False),  # exactly 5 % of 5,120 pixels
+        (0, slice(0, 9), slice(0, 32), True),
+        (4, slice(11, 12), slice(11, 12), False),
+        (4, slice(12, 13), slice(12, 13), True),
+        (4, slice(19, 20), slice(19, 20), True),
+        (4, slice(20, 21), slice(20, 21), False),
+    ],
+)
+def test_many_missing_pixels_or_a_central_one_refuse_a_galaxy(
+    band: int, rows: slice, columns: slice, is_refused: bool
+) -> None:
+    images = cutouts()
+    images[0, band, rows, columns] = NAN
+
+    assert (Quality.REFUSED in flags(images, magnitudes())) == is_refused
+
+
+@pytest.mark.parametrize("value", [0.0, 3.5, NAN])
+def test_a_dead_band_refuses_a_galaxy(value: float) -> None:
+    images = cutouts()
+    images[0, 3] = value
+
+    assert flags(images, magnitudes()) == Quality.FILLED_PIXELS | Quality.REFUSED
+    assert cleaning.fill_pixels(images)[1][0] == 32 * 32
+
+
+def test_the_input_is_never_changed() -> None:
+    images, table = cutouts(), magnitudes(u=NAN)
+    images[0, 0, 0, 0] = NAN
+
+    clean_cutouts(images, table)
+
+    assert np.isnan(images[0, 0, 0, 0])
+    assert np.isnan(table[0, 0])
+
+
+# -------------------------------------------------------------------------------------- rules of tables
+
+
+def test_low_signal_counts_in_every_band_but_u() -> None:
+    ratio = np.array([[1.0, 9, 9, 9, 9], [9, 4.9, 9, 9, 9], [9, 9, 9, 9, 5.0], [9, NAN, NAN, NAN, NAN]])
+
+    assert cleaning.has_low_signal(ratio).tolist() == [False, True, False, False]
+
+
+def test_high_extinction_begins_above_half_a_magnitude() -> None:
+    assert cleaning.has_high_extinction(np.array([0.1, 0.5, 0.51, NAN])).tolist() == [False, False, True, False]
+
+
+def test_a_label_is_a_positive_redshift() -> None:
+    assert cleaning.is_label(np.array([0.1, 0.0, -0.001, -9999, NAN, INF])).tolist() == [True] + [False] * 5
