@@ -361,9 +361,18 @@ class AccuracySums(Payload, frozen=True, kw_only=True):
     num_outliers_015: Count = 0
     """Galaxies with abs(dz) > 0.15."""
 
+    num_with_sigma: Count = 0
+    """Galaxies that also have a sigma; none where the weights have no calibration."""
+
+    num_within_68: Count = 0
+    """Of these, galaxies with abs(z_phot - z_spec) <= sigma."""
+
+    num_within_95: Count = 0
+    """Of these, galaxies within the half-width of the 95 % interval."""
+
 
 class RankClock(Payload, frozen=True, kw_only=True):
-    """Where a rank's time went. The phases model_load … upload add up to the handler's duration."""
+    """Where a rank's time went. The phases model_load … record add up to `total` within 2 %."""
 
     queue: Seconds
     """From the Map entering the iteration to the handler's first line [s]; includes a cold start."""
@@ -381,10 +390,14 @@ class RankClock(Payload, frozen=True, kw_only=True):
     """Computing redshifts [s]."""
 
     upload: Seconds
-    """Writing the predictions [s]; the record, which reports this, comes after."""
+    """Writing the predictions [s]."""
 
     total: Seconds
-    """The handler from its first line to the record [s]."""
+    """The handler from its first line to the record [s]. Encoding and writing the record, which reports this, come
+    after: the worker's log has them as ``record_write_s``."""
+
+    record: Seconds = 0.0
+    """Describing the rank: accuracy, memory, versions [s]."""
 
 
 PUBLISHED_RECORD_KEYS = {
@@ -524,6 +537,15 @@ class RankRecord(Payload, frozen=True, kw_only=True, omit_defaults=True, rename=
     started_at_s: float
     """When the handler was entered [s since the epoch]."""
 
+    num_flagged: dict[str, Count] = {}
+    """Name of a flag of `inference.quality.Quality` to the galaxies that carry it, where there are any."""
+
+    ratio_95: float | None = None
+    """z_phot ± ratio_95 · sigma is to hold 95 % of the galaxies; absent where no sigma is known."""
+
+    sigma_note: str | None = None
+    """Why no sigma is known; absent where it is."""
+
     residuals: bytes = b""
     """dz of the labelled galaxies, little-endian float32, base64 in JSON: the part of the accuracy that no sum holds
     (a median), so that Summarize reads one object per rank. Left out of ``combined_data.json``."""
@@ -565,16 +587,25 @@ class LostRank(Payload, frozen=True, kw_only=True):
 
 
 class Accuracy(Payload, frozen=True, kw_only=True):
-    """Accuracy over all labelled galaxies; dz = (z_phot - z_spec) / (1 + z_spec)."""
+    """Accuracy over all labelled galaxies; dz = (z_phot - z_spec) / (1 + z_spec). Sources: `inference.metrics`."""
 
     num_labelled: Positive
-    """Galaxies with a spectroscopic redshift."""
+    """Galaxies with a spectroscopic and a predicted redshift."""
 
     bias: float
     """Mean dz."""
 
+    bias_median: float | None = None
+    """Median dz; null in summaries of older versions."""
+
     nmad: float
     """1.48 · median(abs(dz - median(dz)))."""
+
+    sigma_mad: float | None = None
+    """1.4826 · median(abs(dz - median(dz))); null in summaries of older versions."""
+
+    sigma_iqr: float | None = None
+    """Interquartile range of dz over 1.349; null in summaries of older versions."""
 
     outlier_005: float
     """Fraction with abs(dz) > 0.05."""
@@ -594,6 +625,16 @@ class Accuracy(Payload, frozen=True, kw_only=True):
     std_z_spec: float
     """Standard deviation of z_spec: the width of the sample."""
 
+    coverage_68: float | None = None
+    """Fraction with z_spec inside z_phot ± sigma; null where no sigma is known."""
+
+    coverage_95: float | None = None
+    """Fraction with z_spec inside the 95 % interval; null where no sigma is known."""
+
+
+BITS_PER_ROW = 164_160
+"""One galaxy as published: 5·32·32 float32 and 5 float64 [bit]."""
+
 
 class Throughput(Payload, frozen=True, kw_only=True):
     """Galaxies per second by three definitions; they differ by factors, so the name is part of the number."""
@@ -606,6 +647,54 @@ class Throughput(Payload, frozen=True, kw_only=True):
 
     end_to_end: float
     """Galaxies over the time from Initialize to the summary [1/s]."""
+
+    sum_of_rank_rates_bit_per_s: float = 0.0
+    """`sum_of_rank_rates` at 164,160 bits per galaxy, the published ``throughput_bps`` summed [bit/s]."""
+
+    map_wall_bit_per_s: float = 0.0
+    """`map_wall` at 164,160 bits per galaxy [bit/s]."""
+
+    end_to_end_bit_per_s: float = 0.0
+    """`end_to_end` at 164,160 bits per galaxy [bit/s]."""
+
+    def __post_init__(self) -> None:
+        for name in ("sum_of_rank_rates", "map_wall", "end_to_end"):
+            msgspec.structs.force_setattr(self, f"{name}_bit_per_s", getattr(self, name) * BITS_PER_ROW)
+
+
+class PhaseSpread(Payload, frozen=True, kw_only=True):
+    """One phase over a set of ranks."""
+
+    sum: Seconds
+    """Over all ranks of the set [s]."""
+
+    p50: Seconds
+    """Median of a rank [s]."""
+
+    p95: Seconds
+    """95th percentile, between ranks by linear interpolation [s]."""
+
+    max: Seconds
+    """Longest of any rank [s]."""
+
+
+class SlowRank(Payload, frozen=True, kw_only=True):
+    """One of the ranks that took longest, init included."""
+
+    rank: Count
+    """The rank."""
+
+    num_samples: Positive
+    """Galaxies it predicted."""
+
+    attempt: Count
+    """Earlier attempts, 0 for the first."""
+
+    cold_start: bool
+    """True when a fresh process served it."""
+
+    clock: RankClock
+    """Where its time went."""
 
 
 class RunClock(Payload, frozen=True, kw_only=True):
@@ -625,6 +714,26 @@ class RunClock(Payload, frozen=True, kw_only=True):
 
     ranks: RankClock
     """Every phase summed over the ranks [s]."""
+
+    phases: dict[str, PhaseSpread] = {}
+    """Every phase of `RankClock` over all ranks. Empty, as what follows, in summaries of older versions."""
+
+    cold: dict[str, PhaseSpread] = {}
+    """The same over the ranks that a fresh process served; empty when there was none."""
+
+    warm: dict[str, PhaseSpread] = {}
+    """The same over the others."""
+
+    slowest: tuple[SlowRank, ...] = ()
+    """The five ranks that took longest, the longest first."""
+
+    num_concurrent_ranks: Count = 0
+    """Most ranks that were at work at the same time."""
+
+    parallel_efficiency: float | None = None
+    """Seconds of inference over all ranks, divided by `num_concurrent_ranks` times `map`: 1 when every worker computed
+    from the manifest to Summarize. Queues, starts, transfers and stragglers lower it; workers that share a processor do
+    not, since each then computes longer."""
 
 
 class RunSummary(Payload, frozen=True, kw_only=True):
@@ -660,6 +769,12 @@ class RunSummary(Payload, frozen=True, kw_only=True):
     accuracy: Accuracy | None
     """Null when no galaxy has a spectroscopic redshift."""
 
+    num_flagged: dict[str, Count] = {}
+    """Name of a flag of `inference.quality.Quality` to the galaxies that carry it; one galaxy may carry several."""
+
+    ratio_95: float | None = None
+    """z_phot ± ratio_95 · sigma is to hold 95 % of the galaxies; null where no sigma is known."""
+
     throughput: Throughput
     """Three definitions side by side."""
 
@@ -671,6 +786,9 @@ class RunSummary(Payload, frozen=True, kw_only=True):
 
     num_retried_ranks: Count
     """Ranks that needed more than one attempt."""
+
+    retries: dict[int, int] = {}
+    """Rank to its earlier attempts, where there were any; throttled ones count."""
 
     peak_memory_bytes: Count
     """Highest resident memory of any rank [bytes]."""

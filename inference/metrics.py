@@ -1,8 +1,7 @@
 """Accuracy of photometric redshifts as the field defines it, in sums that merge across ranks.
 
-Notation: dz = (z_phot - z_spec) / (1 + z_spec). A galaxy without a spectroscopic redshift has z_spec = NaN and
-counts nowhere. Definitions follow Pasquet et al. 2019 (A&A 621, A26, section 4.1) and, for 1.48·MAD as "precision",
-Staylor et al. 2025 (arXiv:2501.06249).
+Notation: dz = (z_phot - z_spec) / (1 + z_spec). A galaxy without a spectroscopic redshift has z_spec = NaN, one whose
+photometry was refused has z_phot = NaN; neither counts anywhere.
 """
 
 import math
@@ -15,36 +14,98 @@ from numpy.typing import NDArray
 from inference.contract import Accuracy, AccuracySums
 
 Array = NDArray[np.float64]
+Values = NDArray[np.floating]
 
 
-def normalised_residuals(z_phot: NDArray[np.floating], z_spec: NDArray[np.floating]) -> Array:
+def normalised_residuals(z_phot: Values, z_spec: Values) -> Array:
     """Return dz of the labelled galaxies.
 
     Parameters
     ----------
     z_phot : array, shape (N,)
-        Predicted redshifts.
+        Predicted redshifts; NaN where refused.
     z_spec : array, shape (N,)
         Spectroscopic redshifts; NaN where unknown.
 
     Returns
     -------
     array, shape (M,), float64
-        dz of the M galaxies with a known z_spec, in input order.
+        dz of the M galaxies with both, in input order.
     """
-    phot, spec = _labelled(z_phot, z_spec)
-    residuals: Array = (phot - spec) / (1.0 + spec)
+    known = _labelled(z_phot, z_spec)
+    residuals: Array = (_double(z_phot)[known] - _double(z_spec)[known]) / (1.0 + _double(z_spec)[known])
     return residuals
+
+
+# ------------------------------------------------------------------------------- one number for an array of dz
+
+
+def bias(dz: Array) -> float:
+    """Return the mean of dz.
+
+    References
+    ----------
+    Pasquet et al. 2019, A&A 621, A26, section 4.1.
+    """
+    return float(np.mean(dz))
+
+
+def bias_median(dz: Array) -> float:
+    """Return the median of dz: the bias without its outliers.
+
+    References
+    ----------
+    Schmidt et al. 2020, MNRAS 499, 1587, appendix B.
+    """
+    return float(np.median(dz))
 
 
 def nmad(dz: Array) -> float:
     """Return the normalised median absolute deviation, 1.48 · median(abs(dz - median(dz))).
 
-    Notes
-    -----
-    1.48 is the rounded factor of the published "precision"; a Gaussian needs 1.4826.
+    References
+    ----------
+    Brammer et al. 2008, ApJ 686, 1503, equation 5. With dz, and as "precision": Staylor et al. 2025, arXiv:2501.06249.
     """
-    return float(1.48 * np.median(np.abs(dz - np.median(dz))))
+    return 1.48 * _median_deviation(dz)
+
+
+def sigma_mad(dz: Array) -> float:
+    """Return 1.4826 · median(abs(dz - median(dz))): the NMAD with the unrounded factor of a Gaussian.
+
+    References
+    ----------
+    Pasquet et al. 2019, A&A 621, A26, section 4.1.
+    """
+    return 1.4826 * _median_deviation(dz)
+
+
+def sigma_iqr(dz: Array) -> float:
+    """Return the interquartile range over 1.349, the width of a Gaussian with the same quartiles.
+
+    References
+    ----------
+    Schmidt et al. 2020, MNRAS 499, 1587, appendix B.
+    """
+    low, high = np.quantile(dz, [0.25, 0.75])
+    return float(high - low) / 1.349
+
+
+def outlier_fraction(dz: Array, limit: float) -> float:
+    """Return the share of galaxies with abs(dz) > `limit`.
+
+    References
+    ----------
+    0.05: Pasquet et al. 2019, A&A 621, A26, section 4.1. 0.15: Hildebrandt et al. 2010, A&A 523, A31.
+    """
+    return float(np.mean(np.abs(dz) > limit))
+
+
+def _median_deviation(dz: Array) -> float:
+    return float(np.median(np.abs(dz - np.median(dz))))
+
+
+# ------------------------------------------------------------------------------------------------------ merging
 
 
 def pack_residuals(dz: Array) -> bytes:
@@ -57,11 +118,25 @@ def unpack_residuals(parts: Iterable[bytes]) -> Array:
     return np.frombuffer(b"".join(parts), dtype="<f4").astype(np.float64)
 
 
-def accuracy_sums(z_phot: NDArray[np.floating], z_spec: NDArray[np.floating]) -> AccuracySums:
-    """Sum what the accuracy of a set of galaxies is computed from; see `normalised_residuals` for the arguments."""
-    phot, spec = _labelled(z_phot, z_spec)
+def accuracy_sums(
+    z_phot: Values, z_spec: Values, sigma: Values | None = None, *, ratio_95: float = math.nan
+) -> AccuracySums:
+    """Sum what the accuracy of a set of galaxies is computed from.
+
+    Parameters
+    ----------
+    z_phot, z_spec : array, shape (N,)
+        See `normalised_residuals`.
+    sigma : array, shape (N,), optional
+        Half-width of the interval that is to hold 68 % of the galaxies; NaN where unknown.
+    ratio_95 : float
+        Half-width of the 95 % interval in units of sigma.
+    """
+    known = _labelled(z_phot, z_spec)
+    phot, spec = _double(z_phot)[known], _double(z_spec)[known]
     error = phot - spec
     dz = error / (1.0 + spec)
+    width = np.full(len(spec), np.nan) if sigma is None else _double(sigma)[known]
     return AccuracySums(
         num_labelled=len(spec),
         sum_dz=float(dz.sum()),
@@ -71,6 +146,9 @@ def accuracy_sums(z_phot: NDArray[np.floating], z_spec: NDArray[np.floating]) ->
         sum_squared_z_spec=float((spec**2).sum()),
         num_outliers_005=int((np.abs(dz) > 0.05).sum()),
         num_outliers_015=int((np.abs(dz) > 0.15).sum()),
+        num_with_sigma=int(np.isfinite(width).sum()),
+        num_within_68=int((np.abs(error) <= width).sum()),
+        num_within_95=int((np.abs(error) <= ratio_95 * width).sum()),
     )
 
 
@@ -102,7 +180,7 @@ def accuracy(sums: AccuracySums, dz: Array) -> Accuracy | None:
     Accuracy or None
         None when no galaxy is labelled.
     """
-    count = sums.num_labelled
+    count, with_sigma = sums.num_labelled, sums.num_with_sigma
     assert count == len(dz), f"{count} galaxies in the sums, {len(dz)} residuals"
     if count == 0:
         return None
@@ -112,7 +190,10 @@ def accuracy(sums: AccuracySums, dz: Array) -> Accuracy | None:
     return Accuracy(
         num_labelled=count,
         bias=sums.sum_dz / count,
+        bias_median=bias_median(dz),
         nmad=nmad(dz),
+        sigma_mad=sigma_mad(dz),
+        sigma_iqr=sigma_iqr(dz),
         outlier_005=sums.num_outliers_005 / count,
         outlier_015=sums.num_outliers_015 / count,
         mae=sums.sum_abs_error / count,
@@ -120,14 +201,22 @@ def accuracy(sums: AccuracySums, dz: Array) -> Accuracy | None:
         # Below 1e-12 the variance is rounding of equal redshifts, and the ratio means nothing.
         r2=1.0 - mse / variance if variance > 1e-12 else None,
         std_z_spec=math.sqrt(variance),
+        coverage_68=sums.num_within_68 / with_sigma if with_sigma else None,
+        coverage_95=sums.num_within_95 / with_sigma if with_sigma else None,
     )
 
 
-def redshift_accuracy(z_phot: NDArray[np.floating], z_spec: NDArray[np.floating]) -> Accuracy | None:
-    """Return the accuracy of one set of galaxies; see `normalised_residuals` for the arguments."""
-    return accuracy(accuracy_sums(z_phot, z_spec), normalised_residuals(z_phot, z_spec))
+def redshift_accuracy(
+    z_phot: Values, z_spec: Values, sigma: Values | None = None, *, ratio_95: float = math.nan
+) -> Accuracy | None:
+    """Return the accuracy of one set of galaxies; see `accuracy_sums` for the arguments."""
+    sums = accuracy_sums(z_phot, z_spec, sigma, ratio_95=ratio_95)
+    return accuracy(sums, normalised_residuals(z_phot, z_spec))
 
 
-def _labelled(z_phot: NDArray[np.floating], z_spec: NDArray[np.floating]) -> tuple[Array, Array]:
-    known = np.isfinite(z_spec)
-    return np.asarray(z_phot, dtype=np.float64)[known], np.asarray(z_spec, dtype=np.float64)[known]
+def _labelled(z_phot: Values, z_spec: Values) -> NDArray[np.bool_]:
+    return np.isfinite(z_phot) & np.isfinite(z_spec)
+
+
+def _double(values: Values) -> Array:
+    return np.asarray(values, dtype=np.float64)

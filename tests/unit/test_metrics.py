@@ -18,8 +18,12 @@ def test_a_case_computed_by_hand() -> None:
     assert accuracy is not None
     assert accuracy.num_labelled == 5
     assert accuracy.bias == pytest.approx(0.30 / 5)
+    assert accuracy.bias_median == pytest.approx(0.03)
     # Sorted dz: -.02 .01 .03 .08 .20; median .03; distances .05 .02 0 .05 .17; their median .05.
     assert accuracy.nmad == pytest.approx(1.48 * 0.05)
+    assert accuracy.sigma_mad == pytest.approx(1.4826 * 0.05)
+    # Quartiles of five sorted values are the second and the fourth.
+    assert accuracy.sigma_iqr == pytest.approx((0.08 - 0.01) / 1.349)
     assert accuracy.outlier_005 == pytest.approx(2 / 5)
     assert accuracy.outlier_015 == pytest.approx(1 / 5)
     # Errors: .01 -.04 .10 .20 .06.
@@ -30,10 +34,38 @@ def test_a_case_computed_by_hand() -> None:
     assert accuracy.r2 == pytest.approx(1 - 0.0553 / 1.05)
 
 
-def test_galaxies_without_a_spectroscopic_redshift_count_nowhere() -> None:
-    with_gap = metrics.redshift_accuracy(np.append(Z_PHOT, 9.0), np.append(Z_SPEC, np.nan))
+def test_single_metrics_agree_with_the_sums() -> None:
+    accuracy = metrics.redshift_accuracy(Z_PHOT, Z_SPEC)
+
+    assert accuracy is not None
+    assert metrics.bias(DZ) == pytest.approx(accuracy.bias)
+    assert metrics.outlier_fraction(DZ, 0.05) == accuracy.outlier_005
+    assert metrics.outlier_fraction(DZ, 0.15) == accuracy.outlier_015
+
+
+@pytest.mark.parametrize(("z_phot", "z_spec"), [(9.0, np.nan), (np.nan, 0.1)], ids=["no label", "refused"])
+def test_galaxies_without_a_label_or_a_prediction_count_nowhere(z_phot: float, z_spec: float) -> None:
+    with_gap = metrics.redshift_accuracy(np.append(Z_PHOT, z_phot), np.append(Z_SPEC, z_spec))
 
     assert with_gap == metrics.redshift_accuracy(Z_PHOT, Z_SPEC)
+
+
+def test_coverage_counts_redshifts_inside_their_interval() -> None:
+    # Errors are .01 -.04 .10 .20 .06; the last galaxy has no sigma.
+    sigma = np.array([0.02, 0.03, 0.06, 0.05, np.nan])
+
+    accuracy = metrics.redshift_accuracy(Z_PHOT, Z_SPEC, sigma, ratio_95=2.0)
+
+    assert accuracy is not None
+    assert accuracy.coverage_68 == 1 / 4
+    assert accuracy.coverage_95 == 3 / 4
+
+
+def test_without_sigma_there_is_no_coverage() -> None:
+    accuracy = metrics.redshift_accuracy(Z_PHOT, Z_SPEC)
+
+    assert accuracy is not None
+    assert (accuracy.coverage_68, accuracy.coverage_95) == (None, None)
 
 
 def test_no_labels_give_no_accuracy() -> None:
