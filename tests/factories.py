@@ -13,6 +13,7 @@ from inference.errors import ObjectMissingError, ShardChangedError
 from inference.pipeline import Outcome, Predictions
 from inference.plan import Shard
 from inference.record import Invocation, make_record
+from scripts.sweeping.rows import RunRow
 
 RUN = "run-a"
 
@@ -133,3 +134,37 @@ class MemoryReader:
             raise ShardChangedError(key)
         self.requests.append((key, start, stop))
         return self.objects[key][start:stop]
+
+
+def make_run_row(**changes: Any) -> RunRow:
+    """A complete local run of a sweep."""
+    fields: dict[str, Any] = {
+        "sweep": "tiny",
+        "setting": "WORLD=2 BATCH=32",
+        "repeat": 0,
+        "position": 0,
+        "run_id": RUN,
+        "state": "complete",
+        "target": "local",
+        "started_at_s": 1.0,
+        "world_size": 2,
+        "batch_size": 32,
+        "dataset": "sdss/10MB",
+        "shard_mb": 10.0,
+        "file_limit": None,
+        "memory_mb": 1769,
+        "engine": "auto",
+        "precision": "fp32",
+        "profile": False,
+        "max_concurrency": 2,
+        "num_samples": 1000,
+        "data_bytes": 20_520_000,
+        "num_records": 2,
+        "end_to_end_s": 10.0,
+        "map_s": 8.0,
+        "rank_seconds": 14.0,
+        "end_to_end_per_s": 100.0,
+        "list_price_usd": 0.001,
+        "paid_usd": 0.0,
+    }
+    return RunRow(**{**fields, **changes})

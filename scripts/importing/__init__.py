@@ -1,0 +1,1 @@
+"""Results as they were published, read as runs."""

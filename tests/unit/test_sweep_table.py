@@ -1,0 +1,68 @@
+"""A sweep's tables: both files say the same, and a damaged one is told in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts.sweeping import table
+from scripts.sweeping.rows import RunRow
+from scripts.sweeping.table import TableError
+from tests.factories import make_run_row
+
+ROWS = [make_run_row(), make_run_row(repeat=1, state="failed", error="PlanError", message='a "quoted", text\nof two')]
+
+
+def test_a_table_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    table.write_table(tmp_path / table.RUNS, ROWS, RunRow)
+
+    assert table.read_runs(tmp_path) == ROWS
+
+
+def test_csv_alone_says_the_same(tmp_path: Path) -> None:
+    table.write_table(tmp_path / table.RUNS, ROWS, RunRow)
+    (tmp_path / "runs.parquet").unlink()
+
+    assert table.read_runs(tmp_path) == ROWS
+
+
+def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:
+    table.write_table(tmp_path / table.RUNS, [], RunRow)
+
+    assert (tmp_path / "runs.csv").read_text().startswith('"sweep","setting","repeat"')
+    assert table.read_runs(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_table_cut_in_the_middle_is_told_in_one_line(suffix: str, tmp_path: Path) -> None:
+    table.write_table(tmp_path / table.RUNS, ROWS, RunRow)
+    other = {".parquet": ".csv", ".csv": ".parquet"}[suffix]
+    (tmp_path / f"runs{other}").unlink()
+    path = tmp_path / f"runs{suffix}"
+    path.write_bytes(path.read_bytes()[: -path.stat().st_size // 4])
+
+    with pytest.raises(TableError, match=rf"runs{suffix} cannot be read as a table of runs") as caught:
+        table.read_runs(tmp_path)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("sweep,speed\nmine,7\n")
+
+    with pytest.raises(TableError, match="cannot be read"):
+        table.read_runs(tmp_path)
+
+
+def test_a_write_that_fails_leaves_the_old_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table.write_table(tmp_path / table.RUNS, ROWS[:1], RunRow)
+
+    def fail(_: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(table.parquet, "write_table", fail)
+    with pytest.raises(OSError, match="disk full"):
+        table.write_table(tmp_path / table.RUNS, ROWS, RunRow)
+
+    assert table.read_runs(tmp_path) == ROWS[:1]
+    assert {path.name for path in tmp_path.iterdir()} == {"runs.parquet", "runs.csv"}
