@@ -10,7 +10,7 @@ from inference.contract import Payload, RankTask, RowRange, RunRequest
 from inference.errors import DatasetNotFoundError, PlanError
 
 SHARD_SUFFIXES = (".safetensors", ".pt", ".npz")
-ROW_BYTES = 20_520
+ROW_BYTES = contract.BITS_PER_ROW // 8
 """One galaxy as published: 5·32·32 float32 and 5 float64."""
 
 # What one Infer process needs, measured on the torch engine and rounded up.

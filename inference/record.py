@@ -75,6 +75,9 @@ def make_record(
     model_mb = engine.num_parameters * 4 / MIB
     process_mb = invocation.resident_memory_bytes / MIB
     predictions = outcome.predictions
+    with clock.phase("record"):
+        sums = metrics.accuracy_sums(predictions.z_phot, predictions.z_spec)
+        residuals = metrics.pack_residuals(metrics.normalised_residuals(predictions.z_phot, predictions.z_spec))
     return RankRecord(
         total_cpu_time_s=loop_s,
         total_cpu_memory_mb=outcome.profile.allocated_bytes / 1e6 if outcome.profile else None,
@@ -108,10 +111,11 @@ def make_record(
             download=clock.seconds("download"),
             inference=clock.seconds("inference"),
             upload=clock.seconds("upload"),
+            record=clock.seconds("record"),
             total=clock.total,
         ),
         peak_memory_bytes=invocation.peak_memory_bytes,
-        accuracy=metrics.accuracy_sums(predictions.z_phot, predictions.z_spec),
+        accuracy=sums,
         predictions_key=task.predictions_key,
         inputs=task.rows,
         engine=engine.name,
@@ -124,5 +128,5 @@ def make_record(
         request_id=invocation.request_id,
         function_memory_mb=invocation.function_memory_mb,
         started_at_s=clock.started_at_s,
-        residuals=metrics.pack_residuals(metrics.normalised_residuals(predictions.z_phot, predictions.z_spec)),
+        residuals=residuals,
     )

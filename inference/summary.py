@@ -11,16 +11,15 @@ from inference import contract, metrics
 from inference.contract import (
     LostRank,
     Payload,
-    RankClock,
     RankFailure,
     RankRecord,
     RankTask,
-    RunClock,
     RunPlan,
     RunSummary,
     Throughput,
 )
 from inference.errors import IncompleteRunError
+from inference.run_clock import run_clock
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,13 @@ def summarize(
     num_samples = sum(record.num_samples for record in records)
     map_s = max(times.mapped_at_s - times.planned_at_s, 1e-9)
     end_to_end_s = max(times.summarized_at_s - times.started_at_s, 1e-9)
-    phases = {name: sum(getattr(record.clock, name) for record in records) for name in RankClock.__struct_fields__}
+    clock = run_clock(
+        records,
+        initialize_s=times.planned_at_s - times.started_at_s,
+        map_s=map_s,
+        summarize_s=times.summarized_at_s - times.mapped_at_s,
+        end_to_end_s=end_to_end_s,
+    )
     return RunSummary(
         run_id=plan.run_id,
         complete=proof.is_complete,
@@ -137,18 +142,13 @@ def summarize(
             map_wall=num_samples / map_s,
             end_to_end=num_samples / end_to_end_s,
         ),
-        clock=RunClock(
-            initialize=times.planned_at_s - times.started_at_s,
-            map=map_s,
-            summarize=times.summarized_at_s - times.mapped_at_s,
-            end_to_end=end_to_end_s,
-            ranks=RankClock(**phases),
-        ),
+        clock=clock,
         num_cold_starts=sum(record.cold_start for record in records),
         num_retried_ranks=sum(record.attempt > 0 for record in records),
+        retries={record.rank: record.attempt for record in records if record.attempt > 0},
         peak_memory_bytes=max((record.peak_memory_bytes for record in records), default=0),
         function_memory_mb=max((record.function_memory_mb for record in records), default=0),
-        rank_seconds=phases["total"] + phases["init"],
+        rank_seconds=clock.ranks.total + clock.ranks.init,
         engines=_distinct(record.engine for record in records),
         weights_sha256=_distinct(record.weights_sha256 for record in records),
         image_digests=_distinct(record.image_digest for record in records),
