@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
-RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE OUTPUTS
+RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS
 OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE
 # Some systems set these for every program; only what is written behind `make` counts.
 $(foreach v,RUN NAME N PORT SEED EVENT QUICK ARCH IMAGE BASE,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
@@ -129,6 +129,7 @@ help: ## Show this help
 #:   PAYLOAD=file.json  a request as JSON, also published ones; variables win
 #:   TOLERATE=20        percentage of ranks that may fail
 #:   ENGINE=torch       the library that computes; the fastest present when absent
+#:   PRECISION=fp32     or int8, bf16, where they were found accurate enough
 #:   TARGET=local       where to run: local, or aws once it is deployed
 #:   OUTPUTS=file.json  a stack deployed elsewhere: terraform output -json
 #: Of every target

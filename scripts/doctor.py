@@ -35,6 +35,7 @@ def main(
     payload: Annotated[str, typer.Option(envvar="PAYLOAD", help="A request as a JSON file.")] = "",
     target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
     engine: Annotated[str, typer.Option(envvar="ENGINE", help="Library that computes.")] = "",
+    precision: Annotated[str, typer.Option(envvar="PRECISION", help="Precision of the products.")] = "",
     outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
 ) -> None:
     """Look before anything is spent. Exit status: 0 nothing fails, 1 something does, 2 wrong usage."""

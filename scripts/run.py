@@ -49,6 +49,7 @@ def main(
     target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
     tolerate: Annotated[str, typer.Option(envvar="TOLERATE", help="Percentage of ranks that may fail.")] = "",
     engine: Annotated[str, typer.Option(envvar="ENGINE", help="Library that computes.")] = "",
+    precision: Annotated[str, typer.Option(envvar="PRECISION", help="Precision of the products.")] = "",
     outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
 ) -> None:
     """Run the main job. Exit status: 0 complete, 1 failed or incomplete, 2 wrong usage, 130 interrupted."""

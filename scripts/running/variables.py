@@ -34,6 +34,7 @@ REQUEST_VARIABLES = {
     "PROFILE": RequestVariable("profile", "1 or 0"),
     "TOLERATE": RequestVariable("tolerated_failure_percentage", "a percentage from 0 to 100"),
     "ENGINE": RequestVariable("engine", "one of the engines in the image, or auto"),
+    "PRECISION": RequestVariable("precision", "fp32, bf16 or int8"),
 }
 
 VARIABLES = (*REQUEST_VARIABLES, "DATASET", "PAYLOAD", "TARGET", "OUTPUTS")

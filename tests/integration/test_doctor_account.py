@@ -15,7 +15,7 @@ from scripts.local_aws.deploy import Deployment, deploy, read_stages
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_shard_bytes
 
-OURS = re.compile(r"AWS_|WORLD|BATCH|DATASET|FILES|PROFILE|PAYLOAD|TARGET|ENGINE|OUTPUTS|COLUMNS")
+OURS = re.compile(r"AWS_|WORLD|BATCH|DATASET|FILES|PROFILE|PAYLOAD|TARGET|ENGINE|PRECISION|OUTPUTS|COLUMNS")
 LAYER = {"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": 1, "digest": "sha256:" + "b" * 64}
 
 

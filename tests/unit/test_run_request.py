@@ -59,6 +59,7 @@ def test_the_variables_become_keys_of_the_request() -> None:
         ("PROFILE", "maybe"),
         ("TOLERATE", "101"),
         ("ENGINE", "abacus"),
+        ("PRECISION", "fp16"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line_that_names_the_variable(name: str, value: str) -> None:
