@@ -1,0 +1,1 @@
+"""How good predictions are: intervals, bins, tables and plots, from plain arrays."""
