@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-from astropy.io import fits  # type: ignore[import-untyped]  # astropy ships no types
+from astropy.io import fits
 from numpy.typing import NDArray
 
 from scripts.galaxies.photometry import Photometry

@@ -3,7 +3,7 @@
 from functools import cache
 
 import numpy as np
-from astropy.io import fits  # type: ignore[import-untyped]  # astropy ships no types
+from astropy.io import fits
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
