@@ -4,13 +4,12 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
 
 from scripts.aws.explain import is_throttled
-from scripts.running.follow import LiveLine
-from scripts.running.observe import Watcher
+from scripts.running.observe import Progress, Watcher
 
 POLL_S = 1.0
 """Shortest time between two looks at a run [s]."""
@@ -20,6 +19,13 @@ MAX_POLL_S = 30.0
 
 LOOK_SHARE = 5
 """A look at many ranks takes long; the pause after it is at least this many times longer."""
+
+
+class Line(Protocol):
+    """What shows how far a run is."""
+
+    def show(self, progress: Progress) -> None:
+        """Show the newest look at it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ def start(states: Any, state_machine_arn: str, run_id: str, payload: dict[str, A
 
 
 def follow(
-    states: Any, execution_arn: str, watcher: Watcher, line: LiveLine, *, sleep: Callable[[float], None] = time.sleep
+    states: Any, execution_arn: str, watcher: Watcher, line: Line, *, sleep: Callable[[float], None] = time.sleep
 ) -> Ending:
     """Show the run until its execution has ended."""
     pause_s = POLL_S

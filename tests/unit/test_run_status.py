@@ -42,7 +42,7 @@ def status_of(monkeypatch: pytest.MonkeyPatch, outcome: Ending | BaseException, 
         return outcome
 
     monkeypatch.setattr(run, "start_local", lambda _: nullcontext(LocalTarget("http://127.0.0.1:1", None, None)))
-    monkeypatch.setattr(run, "_run_in", run_in)
+    monkeypatch.setattr(run, "run_in", run_in)
     with pytest.raises(typer.Exit) as ended:
         run.main(**{"dataset": "tiny", **options})
     return ended.value.exit_code
