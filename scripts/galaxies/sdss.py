@@ -11,6 +11,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from inference import cleaning
 from scripts.galaxies.photometry import Photometry
 
 SHA256 = "d7e87e8abc45167e48889a0e824870760a2e6dde20650a6e41a72164859bf578"
@@ -19,10 +20,6 @@ SHA256 = "d7e87e8abc45167e48889a0e824870760a2e6dde20650a6e41a72164859bf578"
 TRAIN_PERCENT = 70
 SELECTION_PERCENT = 10
 """Share of the train sources that training keeps aside for choosing and calibrating."""
-
-MAX_COLOR_SIGMA = 8.0
-MIN_SIGNAL_TO_NOISE = 5.0
-MAX_EXTINCTION_R = 0.5
 
 Part = Literal["train", "selection", "held_out"]
 
@@ -39,6 +36,10 @@ class SourceCatalog:
     redshift: NDArray[np.float64]
     """Spectroscopic redshift, shape (N,)."""
 
+    ra_deg: NDArray[np.float64]
+    dec_deg: NDArray[np.float64]
+    """Position, J2000, shape (N,) [degree]."""
+
     part: NDArray[np.str_]
     """`train`, `selection` or `held_out` for each galaxy, shape (N,)."""
 
@@ -54,7 +55,8 @@ class SourceCatalog:
         return self._rows(slice(num))
 
     def _rows(self, rows: slice | NDArray[np.bool_]) -> Self:
-        return type(self)(self.photometry[rows], self.redshift[rows], self.part[rows], self.removed)
+        arrays = (self.redshift, self.ra_deg, self.dec_deg, self.part)
+        return type(self)(self.photometry[rows], *(array[rows] for array in arrays), self.removed)
 
 
 @cache
@@ -64,7 +66,7 @@ def load_sources() -> SourceCatalog:
     Returns
     -------
     SourceCatalog
-        9,932 galaxies in the order of the file.
+        9,934 galaxies in the order of the file.
 
     Raises
     ------
@@ -90,6 +92,8 @@ def load_sources() -> SourceCatalog:
     return SourceCatalog(
         photometry=photometry[good],
         redshift=columns["Z"][good],
+        ra_deg=columns["RA"][good],
+        dec_deg=columns["DEC"][good],
         part=np.array([part_of(digest) for digest in digests])[good],
         removed={rule: int(is_bad.sum()) for rule, is_bad in faults.items()},
     )
@@ -130,17 +134,19 @@ def part_of(digest: bytes) -> Part:
 
 
 def _faults(photometry: Photometry, redshift: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
+    """Apply the rules of `inference.cleaning`; a colour is odd beside those of these very galaxies."""
     magnitudes = photometry.magnitudes
-    colors = magnitudes[:, :-1] - magnitudes[:, 1:]
-    offset = np.abs(colors - np.median(colors, axis=0))
-    robust_sigma = 1.4826 * np.median(offset, axis=0)
     signal_to_noise = photometry.model_flux / photometry.model_flux_error
     return {
-        "magnitude outside 10-30": np.any((magnitudes < 10) | (magnitudes > 30), axis=1),
-        f"colour beyond {MAX_COLOR_SIGMA:g} robust sigma": np.any(offset > MAX_COLOR_SIGMA * robust_sigma, axis=1),
-        f"signal-to-noise below {MIN_SIGNAL_TO_NOISE:g} in g, r, i or z": np.any(
-            signal_to_noise[:, 1:] < MIN_SIGNAL_TO_NOISE, axis=1
+        "magnitude outside 10-30": cleaning.missing_bands(magnitudes).any(axis=1),
+        f"colour beyond {cleaning.MAX_COLOR_SIGMA:g} robust sigma": cleaning.has_odd_colors(
+            magnitudes, *cleaning.color_spread(magnitudes)
         ),
-        f"extinction in r above {MAX_EXTINCTION_R:g} mag": photometry.extinction[:, 2] > MAX_EXTINCTION_R,
-        "redshift not positive": ~(redshift > 0),
+        f"signal-to-noise below {cleaning.MIN_SIGNAL_TO_NOISE:g} in g, r, i or z": cleaning.has_low_signal(
+            signal_to_noise
+        ),
+        f"extinction in r above {cleaning.MAX_EXTINCTION_R:g} mag": cleaning.has_high_extinction(
+            photometry.extinction[:, 2]
+        ),
+        "redshift not positive": ~cleaning.is_label(redshift),
     }

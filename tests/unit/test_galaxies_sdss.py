@@ -1,5 +1,7 @@
 """The real galaxies are the expected ones, clean, and split by source."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,28 @@ def test_clean_galaxies_are_counted() -> None:
 
     assert len(sources.photometry) == len(sources.redshift) == 9_934
     assert sources.removed["extinction in r above 0.5 mag"] == 25
+
+
+def test_the_rows_and_parts_that_the_weights_were_trained_on_never_change() -> None:
+    sources = load_sources()
+    rows = zip(sources.photometry.object_id.tolist(), sources.part.tolist(), strict=True)
+
+    digest = hashlib.sha256("".join(f"{identifier} {part}\n" for identifier, part in rows).encode()).hexdigest()
+
+    assert {part: len(sources.of(part).redshift) for part in ("train", "selection", "held_out")} == {
+        "train": 6_197,
+        "selection": 704,
+        "held_out": 3_033,
+    }
+    assert digest == "ca4585b377b11a8dbb7bc33669a4c6ee730e2fe95686663046150abc5c1b5147"
+
+
+def test_positions_belong_to_their_galaxies() -> None:
+    sources = load_sources().of("held_out").first(3)
+
+    digests = [sdss._position_digest(*position) for position in zip(sources.ra_deg, sources.dec_deg, strict=True)]
+
+    assert [sdss.object_id(digest) for digest in digests] == sources.photometry.object_id.tolist()
 
 
 def test_clean_galaxies_are_plausible() -> None:
