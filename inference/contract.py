@@ -790,6 +790,9 @@ class RunSummary(Payload, frozen=True, kw_only=True):
     retries: dict[int, int] = {}
     """Rank to its earlier attempts, where there were any; throttled ones count."""
 
+    num_s3_requests: Count = 0
+    """Requests to S3 of all ranks, the writing of the records excepted; 0 in summaries of older versions."""
+
     peak_memory_bytes: Count
     """Highest resident memory of any rank [bytes]."""
 

@@ -146,6 +146,7 @@ def summarize(
         num_cold_starts=sum(record.cold_start for record in records),
         num_retried_ranks=sum(record.attempt > 0 for record in records),
         retries={record.rank: record.attempt for record in records if record.attempt > 0},
+        num_s3_requests=sum(record.s3_num_requests for record in records),
         peak_memory_bytes=max((record.peak_memory_bytes for record in records), default=0),
         function_memory_mb=max((record.function_memory_mb for record in records), default=0),
         rank_seconds=clock.ranks.total + clock.ranks.init,
