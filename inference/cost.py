@@ -1,26 +1,72 @@
-"""What a run costs: the configured memory, the billed time, and one dated table of prices."""
+"""What a run costs: what AWS bills it for, counted, times one dated table of prices."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-from inference.contract import RunSummary
+from inference.contract import Payload, RunSummary
 
-PRICES_AS_OF = "us-east-1, January 2026, without free tier"
-USD_PER_LAMBDA_GB_S = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
-USD_PER_LAMBDA_REQUEST = 0.20 / 1e6
-USD_PER_STATE_TRANSITION = 0.025 / 1e3
-USD_PER_EXPRESS_REQUEST = 1.00 / 1e6
-USD_PER_EXPRESS_GB_S = 0.00001667
+MB_PER_GB = 1024
+BYTES_PER_GB = 2**30
+FREE_EPHEMERAL_MB = 512
 EXPRESS_MEMORY_GB = 64 / 1024
 """Smallest chunk that an Express execution is billed for; a rank's payload stays far below it."""
 
-MB_PER_GB = 1024
+EXPRESS_ROUNDING_S = 0.05
+"""Express executions are billed in steps of 100 ms: half a step each, on average."""
+
+LAMBDA_ROUNDING_MS = 0.5
+"""The same for Lambda's steps of 1 ms, where only the sum over the ranks is known."""
+
 STATES_OF_A_RUN = 3
 """Initialize, InferRanks, Summarize."""
 
 STATES_OF_A_LOST_RANK = 3
 """Infer, RecordFailure, RankLost."""
+
+LIST_PAGE = 1000
+
+# Where they were not measured: one rank's objects and log lines, from runs of this version, rounded up.
+RECORD_BYTES = 9_000
+RESULT_BYTES_PER_ROW = 35
+LOG_BYTES_PER_INVOCATION = 2_500
+LOG_EVENT_BYTES = 26
+"""CloudWatch counts this much for every event, besides its text."""
+
+
+class Prices(Payload, frozen=True, kw_only=True):
+    """List prices of one region [USD], without free tier."""
+
+    lambda_gb_s: dict[str, float]
+    """Architecture to the price of a GB of configured memory for a second."""
+
+    lambda_request: float
+    """One invocation."""
+
+    lambda_ephemeral_gb_s: float
+    """A GB of /tmp above the first 512 MB for a second."""
+
+    state_transition: float
+    """One state entered in a Standard execution, retries included."""
+
+    express_request: float
+    """One Express execution."""
+
+    express_gb_s: float
+    """A GB of an Express execution for a second."""
+
+    s3_put: float
+    """One PUT, COPY, POST or LIST."""
+
+    s3_get: float
+    """One GET or HEAD."""
+
+    s3_gb_month: float
+    """A GB stored for a month."""
+
+    log_gb: float
+    """A GB of log lines taken in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +81,41 @@ class Rates:
 
     child_type: Literal["STANDARD", "EXPRESS"] = "STANDARD"
     """Kind of child execution per rank."""
+
+    ephemeral_mb: Mapping[str, int] = field(default_factory=dict)
+    """Stage to the size of its /tmp [MB]; 512 where not named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a run took, in the units that AWS bills."""
+
+    billed_ms: Mapping[str, int]
+    """Stage to the billed duration of its invocations, init included [ms]."""
+
+    num_invocations: int
+    """Invocations of all functions."""
+
+    num_transitions: int
+    """States entered in Standard executions."""
+
+    num_express: int = 0
+    """Express executions."""
+
+    express_s: float = 0.0
+    """Their duration [s]."""
+
+    num_s3_puts: int = 0
+    """PUT and LIST requests."""
+
+    num_s3_gets: int = 0
+    """GET and HEAD requests."""
+
+    stored_bytes: int = 0
+    """Size of the results [bytes]."""
+
+    log_bytes: int = 0
+    """Log lines as CloudWatch counts them [bytes]."""
 
 
 @dataclass(frozen=True)
@@ -51,44 +132,141 @@ class CostItem:
     """How much of it, in words."""
 
 
-def itemise(summary: RunSummary, rates: Rates) -> tuple[CostItem, ...]:
-    """Return what a run cost by Lambda's and Step Functions' rules.
+@dataclass(frozen=True)
+class Bill:
+    """What a run cost, or would cost."""
+
+    items: tuple[CostItem, ...]
+    """What is paid for."""
+
+    prices_of: str
+    """Region and date of the prices."""
+
+    @property
+    def usd(self) -> float:
+        """All of it [USD]."""
+        return math.fsum(item.usd for item in self.items)
+
+
+def billed_ms(duration_s: float, init_s: float = 0.0) -> int:
+    """Return what Lambda bills for one invocation [ms]: init and duration, rounded up together."""
+    return math.ceil(round((duration_s + init_s) * 1000, 6))
+
+
+def usage_of(
+    summary: RunSummary,
+    rates: Rates,
+    *,
+    billed: Mapping[str, Sequence[int]] | None = None,
+    stored_bytes: int | None = None,
+    log_bytes: int | None = None,
+) -> Usage:
+    """Count what a run took.
 
     Parameters
     ----------
     summary : RunSummary
-        Of the run; the time of a rank's failed attempts is not in it, and so not in the bill.
+        Of the run.
     rates : Rates
         Of the deployment.
+    billed : mapping of str to sequence of int, optional
+        Stage to the billed duration of every invocation [ms], as the REPORT lines state it. Without it the clocks of
+        the summary count: they end some milliseconds before Lambda's, know nothing of failed attempts, and miss the
+        init of Initialize and Summarize.
+    stored_bytes, log_bytes : int, optional
+        Size of the results and of the log lines; from the number of ranks and rows when absent.
+    """
+    attempts = summary.num_records + (sum(summary.retries.values()) or summary.num_retried_ranks)
+    lost = len(summary.lost_ranks)
+    if billed is None:
+        ranks_ms = summary.rank_seconds * 1000 + LAMBDA_ROUNDING_MS * summary.num_records
+        sums = {
+            "infer": math.ceil(ranks_ms),
+            "initialize": billed_ms(summary.clock.initialize),
+            "summarize": billed_ms(summary.clock.summarize),
+        }
+        num_invocations = attempts + lost + 2
+    else:
+        sums = {stage: sum(each) for stage, each in billed.items()}
+        num_invocations = sum(map(len, billed.values()))
+    entered_by_ranks = attempts + lost * STATES_OF_A_LOST_RANK
+    is_express = rates.child_type == "EXPRESS"
+    puts, gets = s3_requests(summary)
+    modelled_bytes = summary.world_size * RECORD_BYTES + summary.num_samples * RESULT_BYTES_PER_ROW
+    return Usage(
+        billed_ms=sums,
+        num_invocations=num_invocations,
+        num_transitions=STATES_OF_A_RUN + (0 if is_express else entered_by_ranks),
+        num_express=summary.world_size if is_express else 0,
+        express_s=summary.clock.ranks.queue + summary.clock.ranks.total if is_express else 0.0,
+        num_s3_puts=puts,
+        num_s3_gets=gets,
+        stored_bytes=modelled_bytes if stored_bytes is None else stored_bytes,
+        log_bytes=num_invocations * LOG_BYTES_PER_INVOCATION if log_bytes is None else log_bytes,
+    )
+
+
+def s3_requests(summary: RunSummary) -> tuple[int, int]:
+    """Count a run's requests to S3: PUT and LIST, then GET.
+
+    Notes
+    -----
+    A rank PUTs its predictions and its record; Initialize LISTs the dataset, GETs ``dataset.json`` and PUTs the
+    manifest, which the Map GETs; Summarize GETs the manifest, LISTs and GETs the records and failures, and PUTs two
+    objects. What the client repeats by itself is not counted.
+    """
+    ranks, lost = summary.num_records, len(summary.lost_ranks)
+    puts = 2 * ranks + lost + 3 + 1 + (1 + ranks // LIST_PAGE) + (1 + lost // LIST_PAGE)
+    return puts, max(summary.num_s3_requests - ranks, 0) + ranks + lost + 3
+
+
+def bill(usage: Usage, rates: Rates, prices: Prices, *, prices_of: str) -> Bill:
+    """Price what a run took.
 
     Returns
     -------
-    tuple of CostItem
-        Compute, requests, state transitions, and Express executions where the children are such. S3 is not in it:
-        some cents per ten thousand ranks.
+    Bill
+        Lambda's time on the **configured** memory, its requests and its storage above 512 MB, state transitions or
+        Express executions, S3 requests and one month of the results, and the log lines taken in. Not in it: the
+        dataset's storage, tracing, and the transfer of results out of AWS.
     """
-    lost = len(summary.lost_ranks)
-    attempts = summary.num_records + summary.num_retried_ranks + lost
-    # The stages' own clocks stop some milliseconds before Lambda's.
-    compute_gb_s = (
-        summary.rank_seconds * rates.memory_mb["infer"]
-        + summary.clock.initialize * rates.memory_mb["initialize"]
-        + summary.clock.summarize * rates.memory_mb["summarize"]
-    ) / MB_PER_GB
-    num_requests = attempts + 2
-    entered_by_ranks = attempts + lost * (STATES_OF_A_LOST_RANK - 1)
-    num_transitions = STATES_OF_A_RUN + (entered_by_ranks if rates.child_type == "STANDARD" else 0)
-    items = [
-        CostItem(
-            "Lambda time",
-            compute_gb_s * USD_PER_LAMBDA_GB_S[rates.architecture],
-            f"{compute_gb_s:,.1f} GB-s, {rates.architecture}",
+    seconds = {stage: ms / 1000 for stage, ms in usage.billed_ms.items()}
+    gb_s = sum(s * rates.memory_mb[stage] for stage, s in seconds.items()) / MB_PER_GB
+    extra_mb = {stage: max(rates.ephemeral_mb.get(stage, 0) - FREE_EPHEMERAL_MB, 0) for stage in seconds}
+    ephemeral_gb_s = sum(s * extra_mb[stage] for stage, s in seconds.items()) / MB_PER_GB
+    express_gb_s = (usage.express_s + usage.num_express * EXPRESS_ROUNDING_S) * EXPRESS_MEMORY_GB
+    lines = [
+        ("Lambda time", gb_s * prices.lambda_gb_s[rates.architecture], f"{gb_s:,.1f} GB-s, {rates.architecture}"),
+        ("Lambda requests", usage.num_invocations * prices.lambda_request, f"{usage.num_invocations:,} invocations"),
+        ("Lambda storage", ephemeral_gb_s * prices.lambda_ephemeral_gb_s, f"{ephemeral_gb_s:,.1f} GB-s above 512 MB"),
+        ("Step Functions", usage.num_transitions * prices.state_transition, f"{usage.num_transitions:,} transitions"),
+        (
+            "Express ranks",
+            usage.num_express * prices.express_request + express_gb_s * prices.express_gb_s,
+            f"{usage.num_express:,} executions, {express_gb_s:,.1f} GB-s",
         ),
-        CostItem("Lambda requests", num_requests * USD_PER_LAMBDA_REQUEST, f"{num_requests:,} invocations"),
-        CostItem("Step Functions", num_transitions * USD_PER_STATE_TRANSITION, f"{num_transitions:,} transitions"),
+        (
+            "S3 requests",
+            usage.num_s3_puts * prices.s3_put + usage.num_s3_gets * prices.s3_get,
+            f"{usage.num_s3_puts:,} PUT and LIST, {usage.num_s3_gets:,} GET",
+        ),
+        (
+            "S3 storage",
+            usage.stored_bytes / BYTES_PER_GB * prices.s3_gb_month,
+            f"{usage.stored_bytes / 1e6:,.1f} MB for a month",
+        ),
+        ("Logs", usage.log_bytes / BYTES_PER_GB * prices.log_gb, f"{usage.log_bytes / 1e3:,.0f} kB"),
     ]
-    if rates.child_type == "EXPRESS":
-        express_gb_s = (summary.clock.ranks.queue + summary.clock.ranks.total) * EXPRESS_MEMORY_GB
-        usd = summary.world_size * USD_PER_EXPRESS_REQUEST + express_gb_s * USD_PER_EXPRESS_GB_S
-        items.append(CostItem("Express ranks", usd, f"{summary.world_size:,} executions, {express_gb_s:,.1f} GB-s"))
-    return tuple(items)
+    always = {"Lambda time", "Lambda requests", "Step Functions", "S3 requests", "S3 storage", "Logs"}
+    return Bill(tuple(CostItem(*line) for line in lines if line[1] or line[0] in always), prices_of)
+
+
+def usd_as_published(num_requests: int, inference_s: float, used_gb: float, usd_per_gb_s: float = 0.00001667) -> float:
+    """Return what the published cost table states: **used** memory times inference time, no init, no transfers [USD].
+
+    References
+    ----------
+    Staylor et al. 2025, arXiv:2501.06249: requests x duration(s) x memory(GB) x 0.00001667. Lambda bills the configured
+    memory and the whole duration.
+    """
+    return num_requests * inference_s * used_gb * usd_per_gb_s

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from inference import contract
+from scripts.accounting.prices import price_note
 from scripts.aws.account import other_region
 from scripts.aws.quota import waves_note
 from scripts.aws.stack import StackError, read_stack
@@ -76,6 +77,7 @@ def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
     notes = [*draft.notes, *_prefix_note(draft, dataset)]
     if aws:
         notes += [*filter(None, [other_region(aws.stack)]), *waves_note(aws.account, _world_size(draft, dataset))]
+        notes += price_note(aws.stack.region)
     for note in notes:
         console.print(f"note       {note}", markup=False, soft_wrap=True)
     run_id = make_run_id(datetime.now(UTC))
@@ -92,7 +94,7 @@ def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
         console.print(files_in(folder), markup=False)
         return INTERRUPTED
     summary = journal.read_summary(folder)
-    bill = aws.bill(summary) if aws and summary else ()
+    bill = aws.bill(summary) if aws and summary else None
     print_result(Console(highlight=False), run_id, summary, ending, folder, notes=notes, bill=bill)
     return COMPLETE if ending.succeeded else FAILED
 

@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 
 from inference import contract
-from inference.cost import itemise
+from inference.contract import RunSummary
+from inference.cost import Bill
+from scripts.accounting.prices import PriceError, bill_of
 from scripts.running import execution, journal, variables
 from scripts.running.execution import Ending
 from scripts.running.exit_status import told_in_one_line
@@ -78,7 +80,7 @@ def _print_end(found: FoundRun, target: Target, console: Console) -> None:
         print(f"download   {count} files to {found.folder}", file=sys.stderr)
     journal.write(found.folder, journal.ended(found.entry or _entry(found, target), ending))
     summary = journal.read_summary(found.folder)
-    bill = target.bill(summary) if summary else ()
+    bill = target.bill(summary) if summary else None
     print_result(console, found.run_id, summary, ending, found.folder, bill=bill)
 
 
@@ -107,8 +109,17 @@ def _print_folder(found: FoundRun, console: Console) -> None:
     else:
         ending = INTERRUPTED
         console.print(f"ranks {_count(found.folder, 'ranks')} done · {_count(found.folder, 'failures')} failed")
-    bill = itemise(summary, entry.stack.rates) if summary and entry and entry.stack else ()
+    bill = _bill(summary, entry) if summary and entry else None
     print_result(console, found.run_id, summary, ending, found.folder, bill=bill)
+
+
+def _bill(summary: RunSummary, entry: journal.Entry) -> Bill | None:
+    if entry.stack is None:
+        return None
+    try:
+        return bill_of(summary, entry.stack.rates, entry.stack.region)
+    except PriceError:
+        return None
 
 
 def _count(folder: Path, name: str) -> str:

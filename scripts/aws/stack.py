@@ -29,6 +29,9 @@ class StageSettings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: int
     """Configured timeout [s]."""
 
+    ephemeral_mb: int = 512
+    """Size of /tmp [MB]."""
+
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True):
     """Terraform's outputs, as far as the commands use them."""
@@ -72,6 +75,9 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     data_bucket: str | None = None
     """Another bucket the functions may read from."""
 
+    log_groups: dict[str, str] = {}
+    """Stage to its log group."""
+
     dashboard_url: str | None = None
     """Where to watch it."""
 
@@ -79,7 +85,12 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     def rates(self) -> Rates:
         """What of it decides the price of a run."""
         memory_mb = {stage: settings.memory_mb for stage, settings in self.stages.items()}
-        return Rates(memory_mb=memory_mb, architecture=self.architecture, child_type=self.map_child_type)
+        return Rates(
+            memory_mb=memory_mb,
+            architecture=self.architecture,
+            child_type=self.map_child_type,
+            ephemeral_mb={stage: settings.ephemeral_mb for stage, settings in self.stages.items()},
+        )
 
 
 def has_applied(folder: Path) -> bool:

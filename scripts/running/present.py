@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.contract import LostRank, RunSummary
-from inference.cost import PRICES_AS_OF, CostItem
+from inference.cost import Bill
 from scripts.running.execution import Ending
 
 MAX_LOST_RANKS = 10
@@ -29,7 +29,7 @@ def print_result(
     folder: Path,
     *,
     notes: Sequence[str] = (),
-    bill: Sequence[CostItem] = (),
+    bill: Bill | None = None,
 ) -> None:
     """Print how a run ended, what it found, what failed, and where the files are.
 
@@ -47,8 +47,8 @@ def print_result(
         The run's folder on this machine.
     notes : sequence of str
         What was noticed outside the run, in sentences.
-    bill : sequence of CostItem
-        What the run cost; empty where nothing is paid.
+    bill : Bill, optional
+        What the run cost; None where nothing is paid.
     """
     console.print(_headline(run_id, summary, ending))
     if summary is not None:
@@ -142,13 +142,13 @@ def _wall_time(summary: RunSummary) -> list[Row]:
     ]
 
 
-def _costs(bill: Sequence[CostItem]) -> dict[str, list[Row]]:
+def _costs(bill: Bill | None) -> dict[str, list[Row]]:
     """Return the bill with its sum; nothing where nothing is paid."""
-    if not bill:
+    if bill is None:
         return {}
-    total = ("together", f"{sum(item.usd for item in bill):.5f} USD", "S3 and storage come on top")
-    rows = [(item.name, f"{item.usd:.5f} USD", item.quantity) for item in bill]
-    return {f"Cost at the prices of {PRICES_AS_OF}": [*rows, total]}
+    rows = [(item.name, f"{item.usd:.5f} USD", item.quantity) for item in bill.items]
+    total = ("together", f"{bill.usd:.5f} USD", "the dataset's storage comes on top")
+    return {f"Cost at the prices of {bill.prices_of}": [*rows, total]}
 
 
 def _lost(lost: Sequence[LostRank]) -> Iterator[str]:

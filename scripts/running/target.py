@@ -13,9 +13,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from inference import cost
 from inference.contract import RunSummary
-from inference.cost import CostItem
+from inference.cost import Bill
+from scripts.accounting.prices import PriceError, bill_of
 from scripts.aws.account import Account, check_owner
 from scripts.aws.explain import explain
 from scripts.aws.stack import Stack, StackError
@@ -58,8 +58,8 @@ class Target(Protocol):
     def watch(self, execution_arn: str, run_prefix: str, *, started_at_s: float) -> Watcher:
         """Return what looks at a run."""
 
-    def bill(self, summary: RunSummary) -> tuple[CostItem, ...]:
-        """Return what a run cost; nothing where nothing is paid."""
+    def bill(self, summary: RunSummary) -> Bill | None:
+        """Return what a run cost; None where nothing is paid or the prices are not known."""
 
     def why(self, error: BotoCoreError | ClientError) -> str:
         """Say in one line what an error means and what to do."""
@@ -95,9 +95,9 @@ class LocalTarget:
             elapsed_s=time.time() - started_at_s,
         )
 
-    def bill(self, summary: RunSummary) -> tuple[CostItem, ...]:  # noqa: ARG002
+    def bill(self, summary: RunSummary) -> Bill | None:  # noqa: ARG002
         """Return nothing."""
-        return ()
+        return None
 
     def why(self, error: BotoCoreError | ClientError) -> str:
         """Say where to look."""
@@ -139,9 +139,12 @@ class AwsTarget:
         """Return an observer of the Map Run."""
         return MapRunObserver(self.states, execution_arn, self.bucket, run_prefix, started_at_s=started_at_s)
 
-    def bill(self, summary: RunSummary) -> tuple[CostItem, ...]:
-        """Return what a run cost."""
-        return cost.itemise(summary, self.stack.rates)
+    def bill(self, summary: RunSummary) -> Bill | None:
+        """Return what a run cost, where the price file knows the region."""
+        try:
+            return bill_of(summary, self.stack.rates, self.stack.region)
+        except PriceError:
+            return None
 
     def why(self, error: BotoCoreError | ClientError) -> str:
         """Say what AWS meant."""

@@ -1,43 +1,150 @@
+"""What a run costs, by the rules AWS bills by and by the published method."""
+
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inference.cost import Rates, itemise
+from inference import cost
+from inference.cost import Rates, Usage, billed_ms, usage_of
+from scripts.accounting.prices import PRICES_FILE, PriceError, read_prices
 from tests.unit.test_run_present import LOST, make_summary
 
 MEMORY = {"initialize": 1024, "infer": 2048, "summarize": 1024}
+PRICES = read_prices().of("us-east-1")
+
+# Partition, requests, inference [s], used memory [GB], published cost [USD]: README of the reference's repository.
+PUBLISHED = [("25MB", 517, 6.55, 2.8, 0.16), ("50MB", 259, 11.8, 4.0, 0.20), ("75MB", 173, 17.6, 5.9, 0.30)]
+PUBLISHED += [("100MB", 130, 25.0, 7.0, 0.38)]
 
 
-def bill(summary: Any, **changes: Any) -> dict[str, Any]:
-    rates = Rates(**{"memory_mb": MEMORY, "architecture": "x86_64", **changes})
-    return {item.name: item for item in itemise(summary, rates)}
+def make_rates(**changes: Any) -> Rates:
+    return Rates(**{"memory_mb": MEMORY, "architecture": "x86_64", **changes})
+
+
+def items(usage: Usage, rates: Rates | None = None) -> dict[str, cost.CostItem]:
+    return {item.name: item for item in cost.bill(usage, rates or make_rates(), PRICES, prices_of="here").items}
+
+
+def make_usage(**changes: Any) -> Usage:
+    return Usage(**{"billed_ms": {"infer": 10_000}, "num_invocations": 3, "num_transitions": 7, **changes})
 
 
 def test_lambda_time_is_the_configured_memory_times_the_billed_time() -> None:
-    summary = make_summary()
-    gb_s = 2 * summary.rank_seconds + summary.clock.initialize + summary.clock.summarize
+    usage = make_usage(billed_ms={"infer": 10_000, "initialize": 3_000, "summarize": 1_000})
 
-    assert bill(summary)["Lambda time"].usd == pytest.approx(gb_s * 0.0000166667)
-    assert bill(summary, architecture="arm64")["Lambda time"].usd == pytest.approx(gb_s * 0.0000133334)
+    assert items(usage)["Lambda time"].usd == pytest.approx((2 * 10 + 3 + 1) * 0.0000166667)
+    assert items(usage, make_rates(architecture="arm64"))["Lambda time"].usd == pytest.approx(24 * 0.0000133334)
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "init_s", "expected"), [(1.04963, 1.29383, 2344), (0.0101, 0.0, 11), (0.005, 0.0, 5)]
+)
+def test_init_is_billed_and_rounded_up_together_with_the_duration(
+    duration_s: float, init_s: float, expected: int
+) -> None:
+    assert billed_ms(duration_s, init_s) == expected
+
+
+def test_the_published_cost_table_is_reproduced() -> None:
+    computed = [cost.usd_as_published(requests, seconds, used_gb) for _, requests, seconds, used_gb, _ in PUBLISHED]
+
+    assert computed == pytest.approx([usd for *_, usd in PUBLISHED], abs=0.005)
+
+
+def test_what_lambda_bills_for_the_published_75_mb_run_is_three_times_its_table() -> None:
+    (requests, inference_s, used_gb) = PUBLISHED[2][1:4]
+    warm_invocation_s = 33.5  # published: 32 to 35 s billed
+    usage = make_usage(billed_ms={"infer": requests * billed_ms(warm_invocation_s)})
+
+    billed = items(usage, make_rates(memory_mb={"infer": 10_240}))["Lambda time"].usd
+
+    assert billed == pytest.approx(0.966, abs=0.001)
+    assert billed / cost.usd_as_published(requests, inference_s, used_gb) == pytest.approx(3.2, abs=0.1)
 
 
 def test_every_attempt_is_a_request_and_a_transition() -> None:
-    found = bill(make_summary(num_records=8, num_retried_ranks=1))
+    found = usage_of(make_summary(num_records=8, num_retried_ranks=2, retries={1: 3, 4: 1}), make_rates())
 
-    assert found["Lambda requests"].quantity == "11 invocations"
-    assert found["Step Functions"].quantity == "12 transitions"
-    assert found["Step Functions"].usd == pytest.approx(12 * 0.025 / 1000)
+    assert (found.num_invocations, found.num_transitions) == (8 + 4 + 2, 8 + 4 + 3)
+    assert items(found)["Step Functions"].usd == pytest.approx(15 * 0.025 / 1000)
 
 
 def test_a_lost_rank_enters_three_states() -> None:
-    whole = bill(make_summary(num_records=8, num_retried_ranks=0))["Step Functions"]
-    broken = bill(make_summary(num_records=7, num_retried_ranks=0, lost_ranks=(LOST,)))["Step Functions"]
+    whole = usage_of(make_summary(num_records=8, num_retried_ranks=0), make_rates())
+    broken = usage_of(make_summary(num_records=7, num_retried_ranks=0, lost_ranks=(LOST,)), make_rates())
 
-    assert (whole.quantity, broken.quantity) == ("11 transitions", "13 transitions")
+    assert broken.num_transitions - whole.num_transitions == 2
 
 
 def test_express_ranks_are_paid_by_request_and_time_instead_of_transitions() -> None:
-    found = bill(make_summary(), child_type="EXPRESS")
+    rates = make_rates(child_type="EXPRESS")
+    usage = usage_of(make_summary(), rates)
 
-    assert found["Step Functions"].quantity == "3 transitions"
-    assert found["Express ranks"].usd == pytest.approx(8 * 1e-6 + (3.2 + 61.9) / 16 * 0.00001667)
+    assert usage.num_transitions == 3
+    gb_s = (3.2 + 61.9 + 8 * 0.05) / 16
+    assert items(usage, rates)["Express ranks"].usd == pytest.approx(8 * 1e-6 + gb_s * 0.00001667)
+
+
+def test_storage_of_a_function_is_paid_above_512_mb() -> None:
+    larger = make_rates(ephemeral_mb={"infer": 512 + 2048})
+
+    assert "Lambda storage" not in items(make_usage())
+    assert items(make_usage(), larger)["Lambda storage"].usd == pytest.approx(10 * 2 * 3.09e-8)
+
+
+def test_requests_to_s3_are_counted_by_class() -> None:
+    summary = make_summary(num_records=8, num_s3_requests=8 * 4)
+
+    puts, gets = cost.s3_requests(summary)
+
+    # A rank: predictions and record; the run: manifest, two results, three listings.
+    assert puts == 8 * 2 + 3 + 3
+    # A rank: its three reads; the run: dataset.json, the manifest twice, eight records.
+    assert gets == 8 * 3 + 3 + 8
+    assert items(make_usage(num_s3_puts=1000, num_s3_gets=1000))["S3 requests"].usd == pytest.approx(0.0054)
+
+
+def test_results_and_log_lines_are_paid_by_the_gb() -> None:
+    found = items(make_usage(stored_bytes=2**30, log_bytes=2**29))
+
+    assert (found["S3 storage"].usd, found["Logs"].usd) == pytest.approx((0.023, 0.25))
+
+
+def test_reported_durations_take_the_place_of_the_clocks() -> None:
+    billed = {"infer": [1000, 2000, 500], "initialize": [700], "summarize": [300]}
+
+    usage = usage_of(make_summary(), make_rates(), billed=billed)
+
+    assert usage.billed_ms == {"infer": 3500, "initialize": 700, "summarize": 300}
+    assert usage.num_invocations == 5
+
+
+def test_a_region_without_prices_is_named_and_those_that_have_some() -> None:
+    with pytest.raises(PriceError, match=r"no prices of mars-1, only of us-east-1, .*add a table \[regions.mars-1\]"):
+        read_prices().of("mars-1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("lambda_request = 0.0000002", 'lambda_request = "cheap"', r"Expected `float`, got `str`.*lambda_request"),
+        ("log_gb = 0.50", "", "missing required field `log_gb`"),
+        ("[sources]", "[sources", "is not valid"),
+    ],
+    ids=["no number", "missing", "no TOML"],
+)
+def test_a_price_file_that_is_not_valid_is_refused_in_one_line(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    broken = tmp_path / "prices.toml"
+    broken.write_text(PRICES_FILE.read_text().replace(old, new))
+
+    with pytest.raises(PriceError, match=message) as caught:
+        read_prices(broken)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_price_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PriceError, match=r"prices\.toml cannot be read"):
+        read_prices(tmp_path / "prices.toml")

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from inference.contract import Accuracy, LostRank, RankClock, RunClock, RunSummary, Throughput
-from inference.cost import CostItem
+from inference.cost import Bill, CostItem
 from scripts.running.execution import Ending
 from scripts.running.present import print_result
 from tests.factories import make_request
@@ -166,7 +166,8 @@ def test_the_files_and_the_notes_are_named(folder: Path) -> None:
 
 def test_a_bill_is_itemised_and_added_up(folder: Path) -> None:
     console = Console(file=io.StringIO(), width=80, color_system=None, highlight=False)
-    bill = (CostItem("Lambda time", 0.0018, "110.4 GB-s, x86_64"), CostItem("Step Functions", 0.0003, "11 transitions"))
+    items = (CostItem("Lambda time", 0.0018, "110.4 GB-s, x86_64"), CostItem("Step Functions", 0.0003, "11 states"))
+    bill = Bill(items, "us-east-1, January 2026, without free tier")
 
     print_result(console, "run-a", make_summary(), SUCCEEDED, folder, bill=bill)
 

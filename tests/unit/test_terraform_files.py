@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.cost import USD_PER_LAMBDA_GB_S, USD_PER_LAMBDA_REQUEST
+from scripts.accounting.prices import read_prices
 
 ROOT = Path(__file__).parents[2]
 TERRAFORM = ROOT / "terraform"
@@ -87,10 +87,11 @@ def test_rows_are_counted_in_a_line_that_infer_logs() -> None:
 
 def test_the_dashboard_estimates_with_the_prices_of_the_report() -> None:
     dashboard = text("modules/dashboard/main.tf")
+    prices = read_prices().of("us-east-1")
 
-    for architecture, usd in USD_PER_LAMBDA_GB_S.items():
+    for architecture, usd in prices.lambda_gb_s.items():
         assert re.search(rf"{architecture} = {usd:.10f}\b", dashboard)
-    assert re.search(rf"usd_per_request = {USD_PER_LAMBDA_REQUEST:.7f}\b", dashboard)
+    assert re.search(rf"usd_per_request = {prices.lambda_request:.7f}\b", dashboard)
 
 
 def test_the_state_machine_file_says_what_terraform_replaces_in_it() -> None:

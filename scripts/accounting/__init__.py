@@ -1,0 +1,1 @@
+"""What runs cost and what their workers printed."""
