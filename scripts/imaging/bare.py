@@ -11,7 +11,13 @@ from scripts.imaging.engine import CONFIGURATION, Engine, EngineError, find_engi
 from scripts.imaging.lock import MACHINES, PLATFORMS, REQUIREMENTS
 from scripts.local_aws.rie import ARCHITECTURES, REPOSITORY
 
-PACKAGES = {"podman": "podman", "runc": "runc", "mmdebstrap": "mmdebstrap", "docker-registry": "docker-registry"}
+PACKAGES = {
+    "podman": "podman",
+    "runc": "runc",
+    "mmdebstrap": "mmdebstrap",
+    "docker-registry": "docker-registry",
+    "chromium": "chromium",
+}
 """Program to Debian package."""
 
 MACHINE_SETTINGS = (Path("/etc/containers/containers.conf"), Path("/etc/containers/storage.conf"))
@@ -54,7 +60,7 @@ def install_tools() -> Engine:
             raise EngineError(
                 f"{error}\nThis machine cannot install it by itself: that needs apt-get and root."
             ) from error
-        _install("podman", "runc")
+        install_programs("podman", "runc")
         engine = find_engine("podman")
     if engine.program == "podman" and os.geteuid() == 0 and not any(path.exists() for path in MACHINE_SETTINGS):
         _configure()
@@ -68,7 +74,7 @@ def make_base(engine: Engine) -> str:
     It stands in for the base image where no registry can be reached, and is laid out like it.
     """
     if not BASE_TAR.exists():
-        _install("mmdebstrap")
+        install_programs("mmdebstrap")
         _debootstrap(BASE_TAR)
     engine.run("import", "--change", "ENV PATH=/usr/local/bin:/usr/bin:/bin", str(BASE_TAR), BASE_NAME)
     return BASE_NAME
@@ -110,13 +116,20 @@ def here() -> str:
 
 def install_registry() -> str:
     """Return the path of Debian's registry server, installing it the first time."""
-    _install("docker-registry")
+    install_programs("docker-registry")
     path = shutil.which("docker-registry")
     assert path is not None
     return path
 
 
-def _install(*programs: str) -> None:
+def install_programs(*programs: str) -> None:
+    """Install what is missing from Debian's packages.
+
+    Raises
+    ------
+    EngineError
+        If this machine cannot: it needs apt-get and root.
+    """
     missing = [PACKAGES[name] for name in programs if shutil.which(name) is None]
     if not missing:
         return
