@@ -157,7 +157,7 @@ def fill_pixels(
     dirty = np.flatnonzero(~((low >= MIN_PIXEL) & (high < np.inf) & (low < high)).all(axis=1))
     if not len(dirty):
         return images, num_filled, quality
-    is_missing = _missing_pixels(images[dirty])
+    is_missing = missing_pixels(images[dirty])
     filled = images.copy()
     filled[dirty] = np.where(is_missing, SKY, images[dirty])
     num_filled[dirty] = is_missing.sum(axis=(1, 2, 3))
@@ -168,7 +168,8 @@ def fill_pixels(
     return filled, num_filled, quality
 
 
-def _missing_pixels(images: NDArray[np.float32]) -> NDArray[np.bool_]:
+def missing_pixels(images: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which pixels of shape (N, 5, 32, 32) are no measurement, a whole band where it is dead."""
     is_missing: NDArray[np.bool_] = ~((images >= MIN_PIXEL) & (images < np.inf))
     low = np.where(is_missing, np.inf, images).min(axis=(2, 3), keepdims=True)
     high = np.where(is_missing, -np.inf, images).max(axis=(2, 3), keepdims=True)

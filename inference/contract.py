@@ -11,6 +11,12 @@ SAMPLE_PREFIX = "datasets/sdss/10MB/"
 """The dataset `make dataset` builds without arguments: real SDSS galaxies that training never saw."""
 
 DATASET_KEY = "dataset.json"
+TABLE_KEY = "table.parquet"
+TABLE_CSV_KEY = "table.csv"
+CLEANING_KEY = "cleaning.json"
+TABLE_KEYS = (TABLE_KEY, TABLE_CSV_KEY, CLEANING_KEY)
+"""Beside the shards: one cleaned row per galaxy, and what cleaning found."""
+
 MANIFEST_KEY = "manifest.json"
 NonEmpty = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=0)]

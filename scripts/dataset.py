@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from scripts.galaxies.cleaning_report import CleaningReport
 from scripts.galaxies.cutouts import Rows, real_rows, synthetic_rows
+from scripts.galaxies.facts import Facts
 from scripts.galaxies.population import Population
 from scripts.galaxies.sdss import SourceCatalog, SourceCatalogError, load_sources
 from scripts.galaxies.shards import DatasetPlan, is_complete, make
@@ -42,6 +45,12 @@ class RealGalaxies:
         """Render the galaxies from `start` to before `stop`."""
         return real_rows(self.sources, slice(start, stop), self.seed)
 
+    def facts(self, start: int, stop: int) -> Facts:
+        """Return positions."""
+        rows = slice(start, stop)
+        known = np.zeros(stop - start, dtype=np.uint8)
+        return Facts(self.sources.ra_deg[rows], self.sources.dec_deg[rows], known)
+
 
 @dataclass(frozen=True)
 class SyntheticGalaxies:
@@ -58,6 +67,10 @@ class SyntheticGalaxies:
         """Make the galaxies from `start` to before `stop`."""
         return synthetic_rows(self.population, np.arange(start + 1, stop + 1), self.seed)
 
+    def facts(self, start: int, stop: int) -> Facts:
+        """Return nothing: they are on no sky."""
+        return Facts.unknown(stop - start)
+
 
 def ensure_sample(root: Path = ROOT) -> Path:
     """Make the sample dataset if it is missing or incomplete, and return its folder."""
@@ -69,7 +82,9 @@ def ensure_sample(root: Path = ROOT) -> Path:
 
 def sample_plan(root: Path, *, shard_mb: int, seed: int) -> DatasetPlan:
     """Plan the dataset of real galaxies that no training has seen."""
-    sources = load_sources().of("held_out")
+    everything = load_sources()
+    sources = everything.of("held_out")
+    num_training = len(everything.redshift) - len(sources.redshift)
     removed = ", ".join(f"{count} {rule}" for rule, count in sources.removed.items() if count)
     return DatasetPlan(
         galaxies=RealGalaxies(sources, seed),
@@ -83,6 +98,9 @@ def sample_plan(root: Path, *, shard_mb: int, seed: int) -> DatasetPlan:
             f"(of all 10,000: {removed}). Magnitudes are measured ones. Images are rendered from the measured "
             "photometry with plausible sizes; neither knows the redshift. "
             f"{GENERATOR}."
+        ),
+        report=CleaningReport(
+            Counter({"dropped": sources.num_removed, "kept for training": num_training}), +Counter(sources.removed)
         ),
     )
 

@@ -137,7 +137,7 @@ def _world_size(draft: Draft, dataset: LocalDataset | RemoteDataset) -> int | No
     """Return the number of ranks; None when only Initialize will know."""
     if draft.request.world_size or isinstance(dataset, RemoteDataset):
         return draft.request.world_size
-    return sum(path.name != contract.DATASET_KEY for path in dataset.files(draft.request.file_limit))
+    return len(dataset.shards(draft.request.file_limit))
 
 
 if __name__ == "__main__":

@@ -104,9 +104,7 @@ def _shards(dataset: LocalDataset, file_limit: int | None) -> Iterator[Shard]:
     card_path = dataset.folder / contract.DATASET_KEY
     card = contract.decode(card_path.read_bytes(), DatasetCard) if card_path.exists() else None
     entries = {entry.name: entry for entry in card.shards} if card else {}
-    for path in dataset.files(file_limit):
-        if path == card_path:
-            continue
+    for path in dataset.shards(file_limit):
         key, size_bytes, entry = dataset.prefix + path.name, path.stat().st_size, entries.get(path.name)
         if entry and entry.size_bytes == size_bytes:
             num_rows = entry.num_rows

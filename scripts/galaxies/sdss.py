@@ -1,7 +1,7 @@
 """The 10,000 real SDSS galaxies that the kcorrect package ships, cleaned and split by source."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,6 +46,9 @@ class SourceCatalog:
     removed: dict[str, int]
     """Galaxies refused by each cleaning rule; one galaxy may break several."""
 
+    num_removed: int
+    """Galaxies refused by any rule."""
+
     def of(self, *parts: Part) -> Self:
         """Keep the galaxies of some parts, in catalogue order."""
         return self._rows(np.isin(self.part, parts))
@@ -55,8 +58,14 @@ class SourceCatalog:
         return self._rows(slice(num))
 
     def _rows(self, rows: slice | NDArray[np.bool_]) -> Self:
-        arrays = (self.redshift, self.ra_deg, self.dec_deg, self.part)
-        return type(self)(self.photometry[rows], *(array[rows] for array in arrays), self.removed)
+        return replace(
+            self,
+            photometry=self.photometry[rows],
+            redshift=self.redshift[rows],
+            ra_deg=self.ra_deg[rows],
+            dec_deg=self.dec_deg[rows],
+            part=self.part[rows],
+        )
 
 
 @cache
@@ -96,6 +105,7 @@ def load_sources() -> SourceCatalog:
         dec_deg=columns["DEC"][good],
         part=np.array([part_of(digest) for digest in digests])[good],
         removed={rule: int(is_bad.sum()) for rule, is_bad in faults.items()},
+        num_removed=int(np.sum(~good)),
     )
 
 
@@ -138,7 +148,7 @@ def _faults(photometry: Photometry, redshift: NDArray[np.float64]) -> dict[str, 
     magnitudes = photometry.magnitudes
     signal_to_noise = photometry.model_flux / photometry.model_flux_error
     return {
-        "magnitude outside 10-30": cleaning.missing_bands(magnitudes).any(axis=1),
+        "magnitude outside 10-30": np.any(cleaning.missing_bands(magnitudes), axis=1),
         f"colour beyond {cleaning.MAX_COLOR_SIGMA:g} robust sigma": cleaning.has_odd_colors(
             magnitudes, *cleaning.color_spread(magnitudes)
         ),

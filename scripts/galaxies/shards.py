@@ -1,21 +1,25 @@
-"""A dataset on disk: shard files of bounded size and the `dataset.json` that commits them."""
+"""A dataset on disk: shard files of bounded size, their table, and the `dataset.json` that commits them."""
 
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from safetensors.numpy import save_file
 
 from inference import contract
 from inference.checksum import file_sha256
+from inference.cleaning import is_label
 from inference.contract import DatasetCard, ShardEntry
 from inference.errors import InvalidRequestError
+from scripts.galaxies.cleaning_report import CleaningReport, inspect
 from scripts.galaxies.cutouts import Rows
+from scripts.galaxies.facts import Facts
 
 BYTES_PER_ROW = 20_536
 """5·32·32 float32 pixels, 5 float64 magnitudes, one float64 redshift, one int64 identifier."""
@@ -45,6 +49,10 @@ class Galaxies(Protocol):
         """Make the galaxies from `start` to before `stop`."""
         ...
 
+    def facts(self, start: int, stop: int) -> Facts:
+        """Return what else is known of the galaxies from `start` to before `stop`."""
+        ...
+
 
 @dataclass(frozen=True)
 class DatasetPlan:
@@ -58,6 +66,10 @@ class DatasetPlan:
     """Largest size of a shard file [MiB]."""
     seed: int
     provenance: str
+    report: CleaningReport = field(default_factory=CleaningReport)
+    """What cleaning found while the source was read."""
+    is_sequential: bool = False
+    """Whether the galaxies can only be had from the first to the last, by one process."""
 
     @property
     def partition(self) -> str:
@@ -94,13 +106,15 @@ def rows_per_shard(shard_mb: int) -> int:
 
 
 def is_complete(plan: DatasetPlan) -> bool:
-    """Tell whether this very dataset lies on disk: same inputs, and every file with its size and checksum."""
+    """Tell whether this very dataset lies on disk: same inputs, and every shard with its size and checksum."""
     try:
         card = contract.decode((plan.folder / contract.DATASET_KEY).read_bytes(), DatasetCard)
     except (FileNotFoundError, InvalidRequestError):
         return False
     names = [_name(index) for index in range(len(plan.ranges))]
     if card != plan.card(card.shards) or [shard.name for shard in card.shards] != names:
+        return False
+    if not all((plan.folder / name).is_file() for name in contract.TABLE_KEYS):
         return False
     return all(_is_intact(plan.folder / shard.name, shard) for shard in card.shards)
 
@@ -125,23 +139,40 @@ def make(plan: DatasetPlan, *, processes: int, tick: Callable[[int], None] = lam
     DatasetCard
         The content of `dataset.json`.
     """
+    # pyarrow takes half a second to import, which a dataset that lies there already need not cost.
+    from scripts.galaxies.table import TableWriter
+
     plan.folder.mkdir(parents=True, exist_ok=True)
-    for stale in [plan.folder / contract.DATASET_KEY, *plan.folder.glob("*.safetensors*")]:
-        stale.unlink(missing_ok=True)
-    entries = []
-    with _mapper(plan, processes) as shards:
-        for entry in shards:
-            entries.append(entry)
-            tick(entry.num_rows)
+    stale = [contract.DATASET_KEY, *contract.TABLE_KEYS, "*.safetensors*", "*.partial"]
+    for path in [path for pattern in stale for path in plan.folder.glob(pattern)]:
+        path.unlink()
+    entries, report = [], plan.report
+    with _mapper(plan, processes) as shards, closing(TableWriter(plan.folder)) as writer:
+        for shard in shards:
+            entries.append(shard.entry)
+            writer.add(shard.table)
+            report += shard.report
+            tick(shard.entry.num_rows)
+        writer.finish()
     card = plan.card(entries)
+    _write_whole(plan.folder / contract.CLEANING_KEY, lambda path: path.write_bytes(report.to_json()))
     _write_whole(plan.folder / contract.DATASET_KEY, lambda path: path.write_bytes(contract.encode(card)))
     return card
 
 
+class _Written(NamedTuple):
+    """A shard that lies on disk, and what the dataset's other files say of it."""
+
+    entry: ShardEntry
+    table: Any
+    report: CleaningReport
+
+
 @contextmanager
-def _mapper(plan: DatasetPlan, processes: int) -> Iterator[Iterator[ShardEntry]]:
-    """Yield the entries of all shards in order, made here or by a pool of processes."""
+def _mapper(plan: DatasetPlan, processes: int) -> Iterator[Iterator[_Written]]:
+    """Yield all shards in order, made here or by a pool of processes."""
     jobs = range(len(plan.ranges))
+    processes = 1 if plan.is_sequential else processes
     processes = min(processes, len(jobs), len(plan.galaxies) // MIN_ROWS_PER_PROCESS)
     if processes <= 1:
         yield (_write_shard(plan, index) for index in jobs)
@@ -174,19 +205,25 @@ def _adopt(plan: DatasetPlan) -> None:
     _adopted[:] = [plan]
 
 
-def _write_adopted_shard(index: int) -> ShardEntry:
+def _write_adopted_shard(index: int) -> _Written:
     return _write_shard(_adopted[0], index)
 
 
-def _write_shard(plan: DatasetPlan, index: int) -> ShardEntry:
+def _write_shard(plan: DatasetPlan, index: int) -> _Written:
+    from scripts.galaxies.table import make_table
+
     start, stop = plan.ranges[index]
     batches = [
         plan.galaxies.rows(first, min(first + ROWS_PER_BATCH, stop)) for first in range(start, stop, ROWS_PER_BATCH)
     ]
+    rows, facts = Rows.joined(batches), plan.galaxies.facts(start, stop)
+    magnitudes, quality, report = inspect(rows.images, rows.magnitudes, rows.redshifts, facts.quality)
+    labels = np.where(is_label(rows.redshifts), rows.redshifts, np.nan)
     path = plan.folder / _name(index)
-    _write_whole(path, lambda partial: save_file(Rows.joined(batches).arrays(), partial))
+    _write_whole(path, lambda partial: save_file(replace(rows, redshifts=labels).arrays(), partial))
     assert path.stat().st_size <= plan.shard_mb * 2**20, f"{path} is larger than {plan.shard_mb} MiB"
-    return ShardEntry(name=path.name, num_rows=stop - start, size_bytes=path.stat().st_size, sha256=file_sha256(path))
+    entry = ShardEntry(name=path.name, num_rows=stop - start, size_bytes=path.stat().st_size, sha256=file_sha256(path))
+    return _Written(entry, make_table(rows.object_id, facts, magnitudes, quality, labels), report)
 
 
 def _name(index: int) -> str:

@@ -21,11 +21,14 @@ class LocalDataset:
     folder: Path
     prefix: str
 
+    def shards(self, file_limit: int | None) -> list[Path]:
+        """Return what a run reads: the first shards in natural order."""
+        return sorted(_shards(self.folder), key=lambda path: natural_order(path.name))[:file_limit]
+
     def files(self, file_limit: int | None) -> list[Path]:
-        """Return what a run reads: the first shards in natural order, and ``dataset.json`` where there is one."""
-        shards = sorted(_shards(self.folder), key=lambda path: natural_order(path.name))[:file_limit]
-        card = self.folder / contract.DATASET_KEY
-        return [*shards, card] if card.exists() else shards
+        """Return what is uploaded: those shards, then the table, and ``dataset.json`` last, where there are any."""
+        beside = [self.folder / name for name in (*contract.TABLE_KEYS, contract.DATASET_KEY)]
+        return [*self.shards(file_limit), *(path for path in beside if path.exists())]
 
     def checksums(self, paths: Sequence[Path]) -> dict[Path, str]:
         """Return the sha256 of every file, in order.

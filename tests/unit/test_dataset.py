@@ -13,6 +13,7 @@ from inference.contract import DatasetCard
 from scripts import dataset
 from scripts.galaxies import shards
 from scripts.galaxies.cutouts import Rows
+from scripts.galaxies.facts import Facts
 from scripts.galaxies.shards import DatasetPlan, is_complete, make, rows_per_shard
 from scripts.running.variables import UsageError
 
@@ -30,6 +31,9 @@ class CountedGalaxies:
         identifiers = np.arange(start + 1, stop + 1)
         images = np.broadcast_to(identifiers[:, None, None, None], (len(identifiers), 5, 32, 32))
         return Rows(images.astype(np.float32), np.zeros((len(identifiers), 5)), identifiers / 1e4, identifiers)
+
+    def facts(self, start: int, stop: int) -> Facts:
+        return Facts.unknown(stop - start)
 
 
 def make_plan(root: Path, *, num_rows: int = 120, name: str = "counted", seed: int = 0) -> DatasetPlan:
@@ -150,7 +154,10 @@ def test_shards_of_a_larger_dataset_are_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in make_plan(tmp_path).folder.iterdir()) == [
         "0.safetensors",
         "1.safetensors",
+        "cleaning.json",
         "dataset.json",
+        "table.csv",
+        "table.parquet",
     ]
 
 

@@ -288,12 +288,21 @@ def test_a_checksum_of_the_card_is_believed_while_the_file_is_as_old_and_as_larg
     assert read == [sha256] * 3
 
 
-def test_a_file_limit_takes_the_first_shards_in_natural_order_and_the_card(tmp_path: Path) -> None:
-    make_dataset(tmp_path, "tiny/1MB", shards=("10.safetensors", "2.safetensors", "1.safetensors", "dataset.json"))
+def test_a_file_limit_takes_the_first_shards_in_natural_order_the_table_and_last_the_card(tmp_path: Path) -> None:
+    beside = ("dataset.json", "cleaning.json", "table.csv", "table.parquet", "notes.txt")
+    make_dataset(tmp_path, "tiny/1MB", shards=("10.safetensors", "2.safetensors", "1.safetensors", *beside))
 
-    files = find_dataset("tiny", asked="DATASET", root=tmp_path).files(2)
+    dataset = find_dataset("tiny", asked="DATASET", root=tmp_path)
 
-    assert [path.name for path in files] == ["1.safetensors", "2.safetensors", "dataset.json"]
+    shards = ["1.safetensors", "2.safetensors"]
+    assert [path.name for path in dataset.shards(2)] == shards
+    assert [path.name for path in dataset.files(2)] == [
+        *shards,
+        "table.parquet",
+        "table.csv",
+        "cleaning.json",
+        "dataset.json",
+    ]
 
 
 @pytest.mark.parametrize("card", [None, "{", '{"name": 7}'], ids=["no card", "no JSON", "another card"])

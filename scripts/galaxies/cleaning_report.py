@@ -1,0 +1,183 @@
+"""What cleaning found in a dataset: galaxies by outcome, and how often each rule applied."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from inference import cleaning
+from inference.quality import Quality
+
+RULES = {
+    "magnitude is NaN or infinite": "missing",
+    "magnitude is -9999": "missing",
+    "magnitude is 0": "missing",
+    "magnitude outside 10-30": "missing",
+    "one or two bands missing": "imputed",
+    "no r": "refused",
+    "more than two bands missing": "refused",
+    f"colour beyond {cleaning.MAX_COLOR_SIGMA:g} robust sigma": "flagged",
+    f"signal-to-noise below {cleaning.MIN_SIGNAL_TO_NOISE:g} in g, r, i or z": "flagged",
+    f"extinction in r above {cleaning.MAX_EXTINCTION_R:g} mag": "flagged",
+    "pixels missing": "filled with sky",
+    "more than 5 % of the pixels missing": "refused",
+    "a central pixel missing": "refused",
+    "a band without signal": "refused",
+    "no cutout": "refused",
+    "object_id repeated": "counted",
+    "redshift not positive": "no label",
+    "zWarning not 0": "no label",
+    "class not GALAXY": "no label",
+    "clean not 1": "no label",
+}
+"""Each rule, in the order of the report, and what follows for a galaxy it applies to."""
+
+OUTCOMES = ("clean", "imputed", "flagged", "refused", "dropped", "kept for training")
+"""Every galaxy that was read has one: refused before imputed (bands or pixels) before flagged before clean."""
+
+
+@dataclass(frozen=True)
+class CleaningReport:
+    """Counts over any number of galaxies; reports of parts add up."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """Galaxies by outcome."""
+
+    rules: Counter[str] = field(default_factory=Counter)
+    """Galaxies to which each rule applied; one galaxy may break several."""
+
+    num_filled_pixels: int = 0
+
+    def __add__(self, other: "CleaningReport") -> "CleaningReport":
+        return CleaningReport(
+            self.outcomes + other.outcomes, self.rules + other.rules, self.num_filled_pixels + other.num_filled_pixels
+        )
+
+    def to_json(self) -> bytes:
+        """Return the content of ``cleaning.json``: every rule, also those that never applied."""
+        document = {
+            "num_rows": self.outcomes.total(),
+            "outcomes": {name: self.outcomes[name] for name in OUTCOMES},
+            "rules": [{"rule": rule, "num_rows": self.rules[rule], "then": then} for rule, then in RULES.items()],
+            "num_filled_pixels": self.num_filled_pixels,
+        }
+        return json.dumps(document, indent=2).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """Read what `to_json` wrote."""
+        document: dict[str, Any] = json.loads(content)
+        rules = {entry["rule"]: entry["num_rows"] for entry in document["rules"]}
+        return cls(+Counter(document["outcomes"]), +Counter(rules), document["num_filled_pixels"])
+
+    def table(self) -> Table:
+        """Show the rules that applied, and how the galaxies came out."""
+        table = Table(box=None, pad_edge=False, title="Cleaning", title_justify="left", title_style="bold")
+        table.add_column("galaxies", justify="right")
+        table.add_column("rule")
+        table.add_column("then")
+        for rule, then in RULES.items():
+            if self.rules[rule]:
+                table.add_row(f"{self.rules[rule]:,}", rule, then)
+        if self.rules:
+            table.add_section()
+        for name in OUTCOMES:
+            if self.outcomes[name] or name == "clean":
+                table.add_row(f"{self.outcomes[name]:,}", name)
+        return table
+
+
+class Inspected(NamedTuple):
+    """N galaxies judged by all rules."""
+
+    magnitudes: NDArray[np.float64]
+    """As the table shows them: imputed bands filled in, refused rows as measured; shape (N, 5) [mag]."""
+
+    quality: NDArray[np.uint8]
+    report: CleaningReport
+
+
+def inspect(
+    images: NDArray[np.float32] | None,
+    magnitudes: NDArray[np.float64],
+    redshifts: NDArray[np.float64],
+    known: NDArray[np.uint8],
+) -> Inspected:
+    """Apply every rule to N galaxies and count.
+
+    Parameters
+    ----------
+    images : array, shape (N, 5, 32, 32), float32, or None
+        Cutouts [nanomaggy / pixel]; None where there are none to judge yet.
+    magnitudes : array, shape (N, 5), float64
+        Dereddened, as measured [mag].
+    redshifts : array, shape (N,), float64
+        As given; NaN where unknown.
+    known : array, shape (N,), uint8
+        Flags that neither pixels nor magnitudes show.
+    """
+    filled, flags = cleaning.fill_bands(magnitudes)
+    is_refused = (flags & Quality.REFUSED.value) > 0
+    quality = flags | known
+    quality[cleaning.has_odd_colors(filled)] |= Quality.COLOR_OUTLIER.value
+    rules, num_filled_pixels = _count_bands(magnitudes), 0
+    if images is not None:
+        pixel_rules, num_filled_pixels, pixel_flags = _inspect_pixels(images)
+        rules, quality = rules + pixel_rules, quality | pixel_flags
+    for flag, rule in zip(
+        (Quality.COLOR_OUTLIER, Quality.LOW_SIGNAL, Quality.HIGH_EXTINCTION), _FLAG_RULES, strict=True
+    ):
+        rules[rule] = _num_with(quality, flag)
+    rules["redshift not positive"] = int(np.sum(~np.isnan(redshifts) & ~cleaning.is_label(redshifts)))
+    report = CleaningReport(_count_outcomes(quality), +rules, num_filled_pixels)
+    return Inspected(np.where(is_refused[:, None], magnitudes, filled), quality, report)
+
+
+_FLAG_RULES = [rule for rule, then in RULES.items() if then == "flagged"]
+
+
+def _num_with(quality: NDArray[np.uint8], flag: Quality) -> int:
+    return int(np.count_nonzero(quality & flag.value))
+
+
+def _count_bands(magnitudes: NDArray[np.float64]) -> Counter[str]:
+    is_missing = cleaning.missing_bands(magnitudes)
+    is_code = {
+        "magnitude is NaN or infinite": ~np.isfinite(magnitudes),
+        "magnitude is -9999": magnitudes == -9999,
+        "magnitude is 0": magnitudes == 0,
+    }
+    is_outside = is_missing & ~np.any(list(is_code.values()), axis=0)
+    num_missing = is_missing.sum(axis=1)
+    num_allowed, has_r = cleaning.MAX_IMPUTED_BANDS, ~is_missing[:, cleaning.R_BAND]
+    rules = {rule: found.any(axis=1) for rule, found in {**is_code, "magnitude outside 10-30": is_outside}.items()}
+    rules["one or two bands missing"] = (num_missing > 0) & (num_missing <= num_allowed) & has_r
+    rules["no r"] = ~has_r
+    rules["more than two bands missing"] = num_missing > num_allowed
+    return Counter({rule: int(found.sum()) for rule, found in rules.items()})
+
+
+def _inspect_pixels(images: NDArray[np.float32]) -> tuple[Counter[str], int, NDArray[np.uint8]]:
+    _, num_filled, quality = cleaning.fill_pixels(images)
+    dirty = num_filled > 0
+    is_missing = cleaning.missing_pixels(images[dirty])
+    centre = cleaning.CENTRE
+    rules = {
+        "pixels missing": dirty,
+        "more than 5 % of the pixels missing": num_filled > cleaning.MAX_FILLED_SHARE * images[:1].size,
+        "a central pixel missing": is_missing[:, :, centre, centre].any(axis=(1, 2, 3)),
+        "a band without signal": np.any(is_missing.all(axis=(2, 3)), axis=1),
+    }
+    return Counter({rule: int(found.sum()) for rule, found in rules.items()}), int(num_filled.sum()), quality
+
+
+def _count_outcomes(quality: NDArray[np.uint8]) -> Counter[str]:
+    is_refused = (quality & Quality.REFUSED.value) > 0
+    is_imputed = ((quality & (Quality.IMPUTED_BAND | Quality.FILLED_PIXELS).value) > 0) & ~is_refused
+    is_flagged = (quality > 0) & ~is_refused & ~is_imputed
+    counts = {"refused": is_refused, "imputed": is_imputed, "flagged": is_flagged, "clean": quality == 0}
+    return Counter({name: int(found.sum()) for name, found in counts.items()})

@@ -1,0 +1,29 @@
+"""What is known of galaxies besides what the network reads."""
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of N galaxies besides what the network reads."""
+
+    ra_deg: NDArray[np.float64]
+    """Right ascension, J2000, shape (N,) [degree]; NaN where unknown."""
+
+    dec_deg: NDArray[np.float64]
+    """Declination, J2000, shape (N,) [degree]; NaN where unknown."""
+
+    quality: NDArray[np.uint8]
+    """LOW_SIGNAL and HIGH_EXTINCTION, which cutouts and magnitudes do not show; shape (N,)."""
+
+    def __getitem__(self, rows: slice | NDArray[np.bool_]) -> Self:
+        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    @classmethod
+    def unknown(cls, num_rows: int) -> Self:
+        """Nothing is known of the galaxies."""
+        return cls(np.full(num_rows, np.nan), np.full(num_rows, np.nan), np.zeros(num_rows, dtype=np.uint8))
