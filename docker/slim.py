@@ -14,8 +14,14 @@ from importlib.util import cache_from_source
 from pathlib import Path
 
 UNUSED_FOLDERS = (
-    *("bin", "share", "setuptools", "_distutils_hack", "torch/bin", "torch/include", "torch/share", "torch/test"),
+    *("bin", "share", "setuptools", "_distutils_hack"),
     *(f"onnxruntime/{name}" for name in ("backend", "datasets", "quantization", "tools", "transformers")),
+    *(f"torch/{name}" for name in ("bin", "include", "share", "test", "onnx", "_vendor/quack")),
+    # torch's compiler, and what only it imports: no worker compiles. `compile_loaded` fails if one of them is missed.
+    *("torch/_dynamo", "torch/_inductor", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec", "filelock"),
+    *(f"torch/distributed/{name}" for name in ("checkpoint", "elastic", "pipelining", "_tools", "optim", "launcher")),
+    # What only ONNX Runtime's own converters import.
+    *("protobuf", "google", "flatbuffers", "packaging", "numpy/f2py"),
 )
 # libonnxruntime is for programs in C: Python's module holds all of it once more.
 UNUSED_PATTERNS = (
@@ -31,7 +37,8 @@ KEPT = "torch/bin/torch_shm_manager"
 MTIME_S = 315532800
 """The first second of 1980, for every file: the same content is the same layer, whenever it was built."""
 
-# Everything a worker imports, a request that fails and a small forward pass: boto3 and torch import some modules late.
+# Everything a worker imports, a request that fails and a small forward pass, as such and profiled: boto3 and torch
+# import some modules late.
 WORK = """
 import concurrent.futures.thread, json, logging.config, sys, zipfile
 import awslambdaric.__main__, boto3, msgspec, numpy.typing, onnxruntime, safetensors.numpy, safetensors.torch, torch
@@ -46,8 +53,12 @@ for call in (s3.put_object, s3.get_object):
     except BotoCoreError:
         pass
 layers = torch.nn.Conv2d(5, 8, 8, 8), torch.nn.BatchNorm2d(8), torch.nn.GELU(), torch.nn.Flatten()
+network = torch.nn.Sequential(*layers, torch.nn.Linear(128, 1)).eval()
 with torch.inference_mode():
-    torch.nn.Sequential(*layers, torch.nn.Linear(128, 1)).eval()(torch.zeros(1, 5, 32, 32))
+    network(torch.zeros(1, 5, 32, 32))
+    with torch.autograd.profiler.profile(profile_memory=True) as trace:
+        network(torch.zeros(1, 5, 32, 32))
+    trace.key_averages()
 files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
 print(json.dumps(sorted(file for file in files if file and file.startswith("/") and file.endswith(".py"))))
 """
@@ -67,7 +78,9 @@ def prune(root: Path) -> None:
     """Remove what no worker reads: headers, stubs, test suites, programs, services of AWS."""
     kept = (root / KEPT).read_bytes()
     for name in UNUSED_FOLDERS:
-        shutil.rmtree(root / name, ignore_errors=True)
+        # With a whole library goes its entry in the list of what is installed.
+        for path in (root / name, *root.glob(f"{name}-*.dist-info")):
+            shutil.rmtree(path, ignore_errors=True)
     for pattern in UNUSED_PATTERNS:
         for path in list(root.rglob(pattern.rstrip("/"))):
             if pattern.endswith("/"):

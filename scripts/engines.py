@@ -1,8 +1,8 @@
 """`make engines`: export the trained network for the fast engines, and prove that they answer as torch does.
 
-The graph appears beside the checkpoint, under the checksum of the weights, only after every installed engine agreed
-with torch on real galaxies; the card beside it says how closely. A reduced precision is admitted only where its
-accuracy on galaxies that training never saw stays within 1 % of fp32.
+The graph appears beside the checkpoint, whose weights it reads, under their checksum, and only after every installed
+engine agreed with torch on real galaxies; the card beside it says how closely. A reduced precision is admitted only
+where its accuracy on galaxies that training never saw stays within 1 % of fp32.
 """
 
 import io
@@ -87,7 +87,13 @@ def export(checkpoint: Path, rows: Path | None, *, force: bool = False) -> Expor
     draft = graph.with_suffix(f".draft-{os.getpid()}")
     try:
         num_parameters, reference = write_graph(checkpoint, draft, galaxies)
-        blank = ExportCard(weights_sha256=sha256, num_parameters=num_parameters, engines={}, precisions={})
+        blank = ExportCard(
+            weights_sha256=sha256,
+            weights_name=checkpoint.name,
+            num_parameters=num_parameters,
+            engines={},
+            precisions={},
+        )
         engines = {name: _open(name, draft, blank) for name in installed}
         agreements = {name: compare(engine, galaxies, reference) for name, engine in engines.items()}
         precisions = judge_precisions(engines, draft, blank, galaxies)
@@ -117,6 +123,7 @@ def write_graph(checkpoint: Path, target: Path, galaxies: Arrays) -> tuple[int, 
 
     from inference.engines.folded import FoldedAstroMAE
     from inference.model.weights import load_astromae
+    from scripts.exporting.checkpoint_weights import forget_origin, refer_to_checkpoint
 
     model = load_astromae(checkpoint)
     images = torch.tensor(galaxies["images"][:NUM_ROWS])
@@ -126,17 +133,20 @@ def write_graph(checkpoint: Path, target: Path, galaxies: Arrays) -> tuple[int, 
         parts = [model(images[i : i + MICRO_BATCH], magnitudes[i : i + MICRO_BATCH]) for i in starts]
     rows = torch.export.Dim("rows")
     with _quiet():
-        torch.onnx.export(
+        program = torch.onnx.export(
             FoldedAstroMAE(model),
             (images[:MICRO_BATCH], magnitudes[:MICRO_BATCH]),
-            target,
             dynamo=True,
             input_names=["images", "magnitudes"],
             output_names=["redshifts"],
             dynamic_shapes=({0: rows}, {0: rows}),
-            external_data=False,
             verbose=False,
         )
+    assert program is not None, "the exporter based on dynamo returns what it made"
+    graph = program.model_proto
+    refer_to_checkpoint(graph, checkpoint)
+    forget_origin(graph)
+    target.write_bytes(graph.SerializeToString())
     return sum(parameter.numel() for parameter in model.parameters()), torch.cat(parts).numpy()
 
 

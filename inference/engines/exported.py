@@ -53,6 +53,9 @@ class ExportCard(Payload, frozen=True, kw_only=True):
     weights_sha256: str
     """Checksum of the checkpoint the graph was made from."""
 
+    weights_name: str
+    """File name of that checkpoint: the graph holds few weights itself and reads the others there."""
+
     num_parameters: int
     """Parameters of the network before folding."""
 
@@ -90,6 +93,8 @@ def read_card(checkpoint: Path, sha256: str) -> ExportCard:
         raise UnavailableError(f"{path.name} is no export card ({error}); `make engines` makes it again") from error
     if not graph_path(checkpoint, sha256).exists():
         raise UnavailableError(f"{path.name} has lost its graph; `make engines` makes it again")
+    if card.weights_name != checkpoint.name:
+        raise UnavailableError(f"{path.name} reads its weights from {card.weights_name}; `make engines` makes it again")
     return card
 
 

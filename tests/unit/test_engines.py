@@ -38,7 +38,13 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def put_card(checkpoint: Path, *, graph: bytes | None = b"graph", **changes: object) -> str:
     sha256 = file_sha256(checkpoint)
-    card = ExportCard(weights_sha256=sha256, num_parameters=15_902_889, engines={"onnxruntime": AGREED}, precisions={})
+    card = ExportCard(
+        weights_sha256=sha256,
+        weights_name=checkpoint.name,
+        num_parameters=15_902_889,
+        engines={"onnxruntime": AGREED},
+        precisions={},
+    )
     content = msgspec.json.encode(msgspec.structs.replace(card, **changes))
     exported.card_path(checkpoint, sha256).write_bytes(content)
     if graph is not None:
@@ -84,6 +90,12 @@ def test_a_card_without_its_graph_counts_for_nothing(checkpoint: Path) -> None:
     put_card(checkpoint, graph=None)
 
     assert "has lost its graph" in str(engines.load("auto", checkpoint, num_threads=1).note)
+
+
+def test_a_graph_that_reads_another_file_counts_for_nothing(checkpoint: Path) -> None:
+    put_card(checkpoint, weights_name="other.safetensors")
+
+    assert "reads its weights from other.safetensors" in str(engines.load("auto", checkpoint, num_threads=1).note)
 
 
 def test_other_weights_never_meet_an_old_graph(checkpoint: Path) -> None:

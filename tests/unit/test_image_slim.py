@@ -37,6 +37,14 @@ def test_headers_stubs_and_test_suites_are_left_out(tmp_path: Path) -> None:
     assert files(tmp_path) == {SLIM.KEPT, "botocore/data/s3/service-2.json.gz", "numpy/core.py"}
 
 
+def test_a_library_left_out_is_not_listed_as_installed(tmp_path: Path) -> None:
+    make_packages(tmp_path, "sympy/core.py", "sympy-1.14.0.dist-info/METADATA", "torch-2.dist-info/METADATA")
+
+    SLIM.prune(tmp_path)
+
+    assert {path.parts[0] for path in map(Path, files(tmp_path))} == {"torch", "torch-2.dist-info", "botocore"}
+
+
 def test_only_the_services_a_worker_uses_are_described(tmp_path: Path) -> None:
     make_packages(tmp_path, "botocore/data/ec2/service-2.json.gz", "botocore/data/endpoints.json")
 

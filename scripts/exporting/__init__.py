@@ -1,0 +1,1 @@
+"""What `make engines` does to a graph between its export and its use."""
