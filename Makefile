@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset train schema clean help
+.PHONY: run catalog status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset train schema clean help
 VENV := .venv
 # The Python 3.11 to make .venv with; found by itself when empty.
 PYTHON :=
@@ -10,9 +10,9 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,RUN NAME N PORT SEED EVENT QUICK ARCH IMAGE BASE,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,RUN NAME N PORT SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
 
@@ -23,6 +23,9 @@ $(READY): pyproject.toml scripts/setup.sh
 
 run: $(READY) ## Predict the redshifts of a dataset and print the result
 	@$(PY) -m scripts.run
+
+catalog: $(READY) ## Write a run's redshifts as FITS and Parquet: RUN=name
+	@$(PY) -m scripts.catalog
 
 status: $(READY) ## How a run is: RUN=name; without it, which there are
 	@$(PY) -m scripts.status

@@ -1,0 +1,160 @@
+"""`make catalog RUN=…`: the redshifts of a run as FITS and Parquet, in dataset order, beside what the run left."""
+
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inference.contract import RunRequest
+from scripts.cataloguing.errors import CatalogError
+from scripts.cataloguing.fits_file import FitsWriter
+from scripts.cataloguing.merge import merged_blocks
+from scripts.cataloguing.parquet_file import ParquetWriter
+from scripts.cataloguing.positions import TABLE_NAME, DatasetTable
+from scripts.cataloguing.provenance import Card, cards
+from scripts.cataloguing.survey import Survey, name_lost, survey
+from scripts.cataloguing.tally import Tally
+from scripts.cataloguing.verify import prove_equal
+from scripts.running import journal, variables
+from scripts.running.exit_status import FAILED, told_in_one_line
+from scripts.running.recall import FoundRun, find_run, runs_here
+from scripts.running.variables import UsageError
+
+FITS_NAME, PARQUET_NAME = "catalog.fits", "catalog.parquet"
+NO_TABLE = "none"
+
+
+def main(
+    run: Annotated[str, typer.Option(envvar="RUN", help="Name of the run; the newest here when absent.")] = "",
+    table: Annotated[str, typer.Option(envvar="TABLE", help="The dataset's table.parquet, or none.")] = "",
+    partial: Annotated[str, typer.Option(envvar="PARTIAL", help="1 to write an incomplete run too.")] = "",
+    target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
+    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
+) -> None:
+    """Write the catalog of a run. Exit status: 0 written, 1 the run makes none, 2 there is no such run."""
+    given = variables.given({"TARGET": target, "OUTPUTS": outputs})
+    with told_in_one_line():
+        try:
+            catalog(run, given, root=Path(), table_asked=table.strip(), partial=_switch(partial))
+        except CatalogError as error:
+            print(error, file=sys.stderr)
+            raise typer.Exit(FAILED) from error
+
+
+def catalog(run: str, given: Mapping[str, str], *, root: Path, table_asked: str = "", partial: bool = False) -> None:
+    """Write the catalog of a run beside what it left, and say what is in it."""
+    found_run = find_run(run.strip() or _newest(root), given, root=root)
+    folder = _bring_home(found_run)
+    found = survey(folder)
+    summary = journal.read_summary(folder)
+    request = summary.request if summary else None
+    _refuse_incomplete(found_run.run_id, found, request, partial=partial)
+    table = _open_table(table_asked, root, request, found)
+    positions = str(table.path) if table else ""
+    told = cards(found_run.run_id, request, found, started_at=_started_at(found_run, found), positions=positions)
+    tally = _write(folder, found, table, told)
+    print(f"{found_run.run_id}: {tally.in_words()}")
+    for name in (FITS_NAME, PARQUET_NAME):
+        print(f"{folder / name}  {(folder / name).stat().st_size / 1e6:,.1f} MB")
+    print(f"read back: both hold the same {found.num_rows:,} rows, in dataset order; astropy finds the FITS file valid")
+    if not table:
+        print("positions: unknown; no table.parquet lies beside the dataset. TABLE=file.parquet names one.")
+    if found.lost:
+        print(f"lost: {name_lost(tuple(found.lost.values()))}. Their rows have no redshift and flag 128.")
+
+
+# ------------------------------------------------------------------------------------------ what there is
+
+
+def _switch(text: str) -> bool:
+    if text.strip() not in ("", "0", "1"):
+        raise UsageError(f"PARTIAL={text} is not valid: PARTIAL is 1 or 0.")
+    return text.strip() == "1"
+
+
+def _newest(root: Path) -> str:
+    """Return the run that began last."""
+
+    def began_s(name: str) -> float:
+        entry = journal.read(root / "runs" / name)
+        return entry.started_at_s if entry else 0.0
+
+    names = runs_here(root)
+    if not names:
+        raise UsageError("There is no run yet: `make run` makes one, RUN=name names one on AWS.")
+    newest = max(names, key=lambda name: (began_s(name), name))
+    print(f"RUN={newest}, the newest", file=sys.stderr)
+    return newest
+
+
+def _bring_home(found: FoundRun) -> Path:
+    """Return the run's folder; download it when its results are elsewhere."""
+    if found.is_running:
+        raise CatalogError(f"{found.run_id} still runs; `make status RUN={found.run_id}` tells how far it is.")
+    if found.target and not (found.folder / "summary.json").exists():
+        found.folder.mkdir(parents=True, exist_ok=True)
+        count = found.target.bucket.download(found.run_prefix, found.folder)
+        print(f"download   {count} files to {found.folder}", file=sys.stderr)
+    return found.folder
+
+
+def _refuse_incomplete(run_id: str, found: Survey, request: RunRequest | None, *, partial: bool) -> None:
+    tolerated = request.tolerated_failure_percentage if request else 0.0
+    if partial or 100.0 * len(found.lost) / len(found.tasks) <= tolerated:
+        return
+    raise CatalogError(
+        f"{run_id} is incomplete, {len(found.lost)} of {len(found.tasks)} ranks are lost: "
+        f"{name_lost(tuple(found.lost.values()))}. PARTIAL=1 writes the others, with these rows marked."
+    )
+
+
+def _open_table(asked: str, root: Path, request: RunRequest | None, found: Survey) -> DatasetTable | None:
+    if asked == NO_TABLE:
+        return None
+    path = Path(asked).expanduser()
+    if asked and not path.is_file():
+        raise UsageError(f"TABLE={asked}: there is no such file. It is the dataset's table.parquet, or none.")
+    if not asked:
+        first_shard = found.tasks[0].rows[0].key
+        path = (root / first_shard).parent / TABLE_NAME
+        if not path.is_file():
+            return None
+    return DatasetTable(path, num_rows=found.num_rows, is_part=bool(request and request.file_limit))
+
+
+def _started_at(found_run: FoundRun, found: Survey) -> str:
+    began_s = found_run.entry.started_at_s if found_run.entry else found.started_at_s
+    return datetime.fromtimestamp(began_s, UTC).strftime("%Y-%m-%dT%H:%M:%S") if began_s else ""
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+def _write(folder: Path, found: Survey, table: DatasetTable | None, told: Mapping[str, Card]) -> Tally:
+    """Write both files under other names, read them back, and only then give them theirs."""
+    drafts = {name: folder / f".{name}.{os.getpid()}" for name in (FITS_NAME, PARQUET_NAME)}
+    tally = Tally()
+    try:
+        with (
+            FitsWriter(drafts[FITS_NAME], told, found.num_rows) as fits,
+            ParquetWriter(drafts[PARQUET_NAME], told) as parquet,
+        ):
+            for rows in merged_blocks(folder, found, table):
+                fits.write(rows)
+                parquet.write(rows)
+                tally.count(rows)
+        prove_equal(drafts[FITS_NAME], drafts[PARQUET_NAME], found.num_rows)
+        for name, draft in drafts.items():
+            draft.replace(folder / name)
+    finally:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
+    return tally
+
+
+if __name__ == "__main__":
+    typer.run(main)

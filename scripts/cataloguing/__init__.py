@@ -1,0 +1,1 @@
+"""A run's predictions as a catalog that astronomers' tools open."""

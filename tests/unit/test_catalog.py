@@ -1,0 +1,389 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+from astropy.io import fits
+from astropy.table import Table
+
+from inference import contract
+from inference.contract import RankFailure, RankTask
+from inference.pipeline import Predictions
+from inference.quality import Quality
+from scripts import catalog
+from scripts.cataloguing import merge
+from scripts.cataloguing.columns import COLUMNS, FLAG_MEANINGS, LOST, NO_ID, ROW
+from scripts.cataloguing.parquet_file import row_of
+from scripts.running import journal
+from scripts.running.journal import Entry
+from tests.factories import RUN, make_record_for, make_request, make_task
+from tests.unit.test_run_present import make_summary
+
+SIZES = (3, 5, 2)
+NUM_ROWS = sum(SIZES)
+FIRST_ID = 2**62 + 1
+"""Larger than a float holds exactly."""
+
+
+def make_tasks() -> list[RankTask]:
+    return [make_task(rank=rank, world_size=len(SIZES), num_samples=size) for rank, size in enumerate(SIZES)]
+
+
+def make_predictions(task: RankTask) -> Predictions:
+    first = FIRST_ID + sum(SIZES[: task.rank])
+    size = task.num_samples
+    z_phot = np.linspace(0.1, 0.2, size, dtype=np.float32)
+    quality = np.zeros(size, dtype=np.uint8)
+    z_spec = np.full(size, 0.15)
+    z_phot[-1], quality[-1], z_spec[0] = np.nan, Quality.REFUSED, np.nan
+    arrays = {
+        "object_id": np.arange(first, first + size, dtype=np.int64),
+        "z_phot": z_phot,
+        "sigma": z_phot / 10,
+        "quality": quality,
+        "z_spec": z_spec,
+    }
+    return Predictions(**{name: arrays[name] for name in Predictions.__dataclass_fields__})
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with one complete run of three ranks."""
+    folder = tmp_path / "runs" / RUN
+    for name in ("ranks", "predictions", "failures"):
+        (folder / name).mkdir(parents=True)
+    (folder / "manifest.json").write_bytes(contract.encode(make_tasks()))
+    (folder / "summary.json").write_bytes(contract.encode(make_summary(request=make_request())))
+    for task in make_tasks():
+        (folder / "predictions" / f"{task.rank:05d}.npz").write_bytes(make_predictions(task).to_npz())
+        (folder / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(make_record_for(task)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def folder_of(here: Path) -> Path:
+    return here / "runs" / RUN
+
+
+def exit_status(**options: str) -> int:
+    try:
+        catalog.main(**{"run": RUN, "table": "", "partial": "", "target": "", "outputs": "", **options})
+    except typer.Exit as ended:
+        return ended.exit_code
+    return 0
+
+
+def fits_rows(here: Path) -> np.ndarray:
+    with fits.open(folder_of(here) / "catalog.fits") as hdus:
+        return np.array(hdus[1].data).astype(ROW)
+
+
+def parquet_rows(here: Path) -> np.ndarray:
+    return row_of(pq.read_table(folder_of(here) / "catalog.parquet").combine_chunks().to_batches()[0])
+
+
+def write_table(path: Path, num_rows: int = NUM_ROWS, *, first_id: int = FIRST_ID, **changes: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {
+        "object_id": pa.array(range(first_id, first_id + num_rows), pa.int64()),
+        "ra_deg": pa.array([None, *np.arange(1.0, num_rows)], pa.float64()),
+        "dec_deg": pa.array(np.full(num_rows, -0.5)),
+        "mag_r": pa.array(np.full(num_rows, 17.25)),
+        "quality": pa.array(np.full(num_rows, 4, dtype=np.uint8)),
+        "z_spec": pa.array(np.full(num_rows, 0.3)),
+        **changes,
+    }
+    pq.write_table(pa.table({name: values for name, values in columns.items() if values is not None}), path)
+    return path
+
+
+def lose(here: Path, rank: int) -> None:
+    """Let the state machine have noted that a rank failed."""
+    (folder_of(here) / "ranks" / f"{rank:05d}.json").unlink()
+    failure = RankFailure(run_id=RUN, rank=rank, error="ShardFormatError", cause='{"errorMessage": "1.pt is dirt"}')
+    (folder_of(here) / "failures" / f"{rank:05d}.json").write_bytes(contract.encode(failure))
+
+
+# ---------------------------------------------------------------------------------------------- rows
+
+
+@pytest.mark.parametrize("read", [fits_rows, parquet_rows])
+def test_rows_are_those_of_the_ranks_in_dataset_order(read: Any, here: Path) -> None:
+    assert exit_status() == 0
+
+    rows, predictions = read(here), [make_predictions(task) for task in make_tasks()]
+    np.testing.assert_array_equal(rows["object_id"], np.arange(FIRST_ID, FIRST_ID + NUM_ROWS))
+    for column, name in (("z_phot", "z_phot"), ("z_phot_err", "sigma"), ("flags", "quality"), ("z_spec", "z_spec")):
+        if not hasattr(predictions[0], name):
+            continue
+        np.testing.assert_array_equal(rows[column], np.concatenate([getattr(one, name) for one in predictions]))
+    assert np.isnan(rows["ra_deg"]).all()
+
+
+@pytest.mark.parametrize("block_rows", [1, 3, 4, 100])
+def test_blocks_of_any_size_hold_the_same_rows(block_rows: int, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "BLOCK_ROWS", block_rows)
+    write_table(here / "d" / "table.parquet")
+
+    assert exit_status() == 0
+    assert pq.ParquetFile(folder_of(here) / "catalog.parquet").num_row_groups == -(-NUM_ROWS // block_rows)
+    np.testing.assert_array_equal(parquet_rows(here)["object_id"], np.arange(FIRST_ID, FIRST_ID + NUM_ROWS))
+    np.testing.assert_array_equal(parquet_rows(here)["ra_deg"], [np.nan, *np.arange(1.0, NUM_ROWS)])
+
+
+def test_an_unknown_float_is_null_in_parquet(here: Path) -> None:
+    exit_status()
+
+    table = pq.read_table(folder_of(here) / "catalog.parquet")
+    assert table["z_phot"].null_count == len(SIZES)
+    assert table["ra_deg"].null_count == NUM_ROWS
+    assert table["object_id"].null_count == 0
+
+
+# ------------------------------------------------------------------------------------- as astronomers read
+
+
+def read_fits(here: Path) -> Table:
+    return Table.read(folder_of(here) / "catalog.fits")
+
+
+def read_parquet(here: Path) -> Table:
+    return Table.read(folder_of(here) / "catalog.parquet", format="parquet")
+
+
+def read_voparquet(here: Path) -> Table:
+    return Table.read(folder_of(here) / "catalog.parquet", format="parquet.votable")
+
+
+@pytest.mark.parametrize("read", [read_fits, read_parquet, read_voparquet])
+def test_astropy_knows_units_descriptions_and_provenance(read: Any, here: Path) -> None:
+    exit_status()
+
+    table = read(here)
+    assert table.colnames == [column.name for column in COLUMNS]
+    assert [column.unit and str(column.unit) for column in table.columns.values()] == [one.unit for one in COLUMNS]
+    assert [column.description for column in table.columns.values()] == [one.description for one in COLUMNS]
+    assert list(table["object_id"]) == list(range(FIRST_ID, FIRST_ID + NUM_ROWS))
+    assert table.meta["RUN_ID"] == RUN
+    assert table.meta["WEIGHTS"] == "sha256:" + "0" * 64
+    assert table.meta["ENGINE"] == "fake 1"
+    assert table.meta["DATASET"] == contract.SAMPLE_PREFIX
+
+
+def test_fits_has_the_keywords_that_topcat_reads(here: Path) -> None:
+    exit_status()
+
+    with fits.open(folder_of(here) / "catalog.fits") as hdus:
+        hdus.verify("exception")
+        header = hdus[1].header
+    for number, column in enumerate(COLUMNS, start=1):
+        assert header[f"TUCD{number}"] == column.ucd
+        assert header[f"TCOMM{number}"] == column.description
+        assert header.get(f"TUNIT{number}") == column.unit
+    assert header["TNULL1"] == NO_ID
+
+
+def test_every_flag_has_a_meaning_in_the_header(here: Path) -> None:
+    exit_status()
+
+    assert set(FLAG_MEANINGS) == set(Quality)
+    assert LOST not in {flag.value for flag in Quality}
+    assert {f"FLAG_{flag.value}" for flag in Quality} | {f"FLAG_{LOST}"} <= set(read_fits(here).meta)
+
+
+# ----------------------------------------------------------------------------------------- positions
+
+
+def test_positions_come_from_the_table_beside_the_shards(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_table(here / "d" / "table.parquet")
+
+    assert exit_status() == 0
+    rows = fits_rows(here)
+    np.testing.assert_array_equal(rows["ra_deg"], [np.nan, *np.arange(1.0, NUM_ROWS)])
+    np.testing.assert_array_equal(rows["mag_r"], np.full(NUM_ROWS, np.float32(17.25)))
+    assert read_fits(here).meta["POSITION"] == str(path.relative_to(here))
+    assert "positions" not in capsys.readouterr().out
+
+
+def test_the_run_s_own_redshifts_and_flags_win_over_the_table_s(here: Path) -> None:
+    write_table(here / "d" / "table.parquet")
+
+    exit_status()
+
+    assert not (fits_rows(here)["z_spec"] == 0.3).any()
+    assert not (fits_rows(here)["flags"] & 4).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"first_id": FIRST_ID + 1}, f"its row 0 is object_id {FIRST_ID + 1} and the run predicted {FIRST_ID}"),
+        ({"num_rows": NUM_ROWS + 1}, "has 11 rows and the run 10"),
+        ({"num_rows": NUM_ROWS - 1}, "has 9 rows and the run 10"),
+        ({"object_id": None}, "no column object_id"),
+    ],
+    ids=["other galaxies", "longer", "shorter", "no identifiers"],
+)
+def test_another_dataset_s_table_is_refused(
+    changes: dict[str, Any], reason: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(here / "d" / "table.parquet", **changes)
+
+    assert exit_status() == 1
+    assert reason in capsys.readouterr().err
+    assert not list(folder_of(here).glob("*catalog*"))
+
+
+def test_a_run_over_the_first_shards_takes_the_first_rows_of_the_table(here: Path) -> None:
+    summary = make_summary(request=make_request(file_limit=1))
+    (folder_of(here) / "summary.json").write_bytes(contract.encode(summary))
+    write_table(here / "d" / "table.parquet", NUM_ROWS + 4)
+
+    assert exit_status() == 0
+    assert len(fits_rows(here)) == NUM_ROWS
+
+
+def test_a_table_may_lie_elsewhere_or_be_left_out(here: Path) -> None:
+    write_table(here / "d" / "table.parquet", first_id=1)
+    write_table(here / "elsewhere.parquet")
+
+    assert exit_status(table="elsewhere.parquet") == 0
+    assert np.isfinite(fits_rows(here)["dec_deg"]).all()
+    assert exit_status(table="none") == 0
+    assert np.isnan(fits_rows(here)["dec_deg"]).all()
+
+
+# ------------------------------------------------------------------------------------------ incomplete
+
+
+def test_an_incomplete_run_is_refused_by_naming_its_lost_ranks(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lose(here, 1)
+
+    assert exit_status() == 1
+    assert "1 of 3 ranks are lost: rank 1: ShardFormatError: 1.pt is dirt" in capsys.readouterr().err
+    assert not list(folder_of(here).glob("*catalog*"))
+
+
+def test_lost_rows_keep_their_place_with_nothing_predicted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lose(here, 1)
+
+    assert exit_status(partial="1") == 0
+    rows, is_lost = fits_rows(here), np.repeat([False, True, False], SIZES)
+    np.testing.assert_array_equal(rows["flags"] & LOST == LOST, is_lost)
+    np.testing.assert_array_equal(rows["object_id"] == NO_ID, is_lost)
+    assert np.isnan(rows["z_phot"][is_lost]).all()
+    assert read_fits(here)["object_id"].mask.tolist() == is_lost.tolist()
+    assert read_fits(here).meta["COMPLETE"] is False
+    assert "lost: rank 1: ShardFormatError" in capsys.readouterr().out
+
+
+def test_the_table_says_whose_the_lost_rows_are(here: Path) -> None:
+    lose(here, 1)
+    write_table(here / "d" / "table.parquet")
+
+    assert exit_status(partial="1") == 0
+    rows, lost = fits_rows(here), slice(3, 8)
+    np.testing.assert_array_equal(rows["object_id"], np.arange(FIRST_ID, FIRST_ID + NUM_ROWS))
+    assert (rows["z_spec"][lost] == 0.3).all()
+    assert (rows["flags"][lost] == LOST | Quality.LOW_SIGNAL).all()
+
+
+def test_what_the_request_tolerated_needs_no_second_permission(here: Path) -> None:
+    lose(here, 1)
+    summary = make_summary(request=make_request(tolerated_failure_percentage=40))
+    (folder_of(here) / "summary.json").write_bytes(contract.encode(summary))
+
+    assert exit_status() == 0
+
+
+@pytest.mark.parametrize("content", [None, b"no zip", make_predictions(make_task(rank=1, num_samples=4)).to_npz()])
+def test_predictions_that_are_not_the_rank_s_make_it_a_lost_one(
+    content: bytes | None, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder_of(here) / "predictions" / "00001.npz"
+    path.unlink() if content is None else path.write_bytes(content)
+
+    assert exit_status() == 1
+    assert "rank 1: MissingPredictions" in capsys.readouterr().err
+
+
+def test_a_record_of_another_run_does_not_count(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stale = make_record_for(make_tasks()[2], run_id="run-b")
+    (folder_of(here) / "ranks" / "00002.json").write_bytes(contract.encode(stale))
+
+    assert exit_status() == 1
+    assert "rank 2: StaleRecord" in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------------- the command
+
+
+def test_without_a_name_the_run_that_began_last_is_taken(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, started_at_s in (("run-z", 5.0), (RUN, 9.0)):
+        folder = here / "runs" / name
+        folder.mkdir(exist_ok=True)
+        fields = {"target": "local", "execution_arn": "arn", "bucket": "b", "run_prefix": f"runs/{name}/"}
+        journal.write(folder, Entry(run_id=name, started_at_s=started_at_s, status="SUCCEEDED", **fields))
+
+    assert exit_status(run="") == 0
+    assert f"RUN={RUN}, the newest" in capsys.readouterr().err
+
+
+def test_an_unknown_run_is_told_with_similar_ones(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status(run="run-b") == 2
+    assert capsys.readouterr().err == f"RUN=run-b: there is no such run. Similar: {RUN}.\n"
+
+
+def test_without_any_run_it_says_how_to_make_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert exit_status(run="") == 2
+    assert "`make run` makes one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [({"table": "no.parquet"}, "TABLE=no"), ({"partial": "yes"}, "PARTIAL=yes")]
+)
+def test_wrong_usage_names_the_variable(
+    options: dict[str, str], named: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_status(**options) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_a_run_that_was_refused_has_no_catalog(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder_of(here) / "manifest.json").unlink()
+
+    assert exit_status() == 1
+    assert "manifest.json is missing" in capsys.readouterr().err
+
+
+def test_a_catalog_stays_when_a_second_one_cannot_be_written(here: Path) -> None:
+    exit_status()
+    before = (folder_of(here) / "catalog.fits").read_bytes()
+    write_table(here / "d" / "table.parquet", first_id=1)
+
+    assert exit_status() == 1
+    assert (folder_of(here) / "catalog.fits").read_bytes() == before
+    assert sorted(path.name for path in folder_of(here).glob(".catalog*")) == []
+
+
+def test_files_that_differ_are_not_left_behind(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Careless(catalog.ParquetWriter):
+        def write(self, rows: np.ndarray) -> None:
+            changed = rows.copy()
+            changed["z_spec"] = 0.5
+            super().write(changed)
+
+    monkeypatch.setattr(catalog, "ParquetWriter", Careless)
+
+    assert exit_status() == 1
+    assert "differ in rows 0 to 10" in capsys.readouterr().err
+    assert not list(folder_of(here).glob("*catalog*"))
