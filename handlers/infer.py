@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from handlers import invocation, settings
+from handlers import invocation, settings, telemetry
 from inference import contract
 from inference.clock import PhaseClock
 from inference.contract import InferEvent
@@ -21,11 +21,12 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     task = call.task
     with clock.phase("model_load"):
         engine = settings.engine(task.engine, task.precision, as_published=task.profile)
+        calibration, sigma_note = settings.calibration(engine.weights_sha256)
     shards, results = settings.object_store(task.data_bucket), settings.object_store(task.bucket)
     stores = {shards, results}
     for store in stores:
         store.start_counting()
-    outcome = infer_rank(task, shards, engine, clock)
+    outcome = infer_rank(task, shards, engine, clock, calibration)
     with clock.phase("upload"):
         results.write(task.predictions_key, outcome.predictions.to_npz())
     with clock.phase("record"):
@@ -42,9 +43,20 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             peak_memory_bytes=invocation.peak_memory_bytes(),
         )
     request_times_s = [seconds for store in stores for seconds in store.request_times_s]
-    record = make_record(task, outcome, engine, clock, here, request_times_s=request_times_s)
+    record = make_record(
+        task, outcome, engine, clock, here, request_times_s=request_times_s, sigma_note=sigma_note
+    )
     results.write(task.record_key, contract.encode(record))
-    facts = {"run_id": task.run_id, "rank": task.rank, "num_samples": task.num_samples}
+    metrics = telemetry.embed(
+        settings.function_name(),
+        rows=record.num_samples,
+        rows_per_s=record.sample_persec,
+        inference_s=record.clock.inference,
+        download_s=record.clock.download,
+        peak_memory_bytes=record.peak_memory_bytes,
+        cold_starts=int(record.cold_start),
+    )
+    facts = {"run_id": task.run_id, "rank": task.rank}
     # The one phase that the record cannot hold: its own writing.
-    logger.info("rank inferred", extra=facts | {"record_write_s": clock.total - record.clock.total})
+    logger.info("rank inferred", extra=facts | metrics | {"record_write_s": clock.total - record.clock.total})
     return {"rank": task.rank, "record_key": task.record_key}

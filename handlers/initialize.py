@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from handlers import settings
+from handlers import settings, telemetry
 from handlers.storage import NUM_CONNECTIONS, ObjectExistsError, ObjectInfo, ObjectStore
 from inference import contract, shard
 from inference.contract import DatasetCard, InitializeEvent, RankTask, RunPlan, RunRequest
@@ -25,7 +25,8 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     tasks = plan_tasks(request, shards, settings.infer_limits(), run_id=call.execution_name)
     run_prefix = tasks[0].run_prefix
     _write_manifest(settings.object_store(request.bucket), run_prefix + contract.MANIFEST_KEY, tasks)
-    logger.info("run planned", extra={"run_id": call.execution_name, "world_size": len(tasks)})
+    metrics = telemetry.embed(settings.function_name(), ranks_planned=len(tasks))
+    logger.info("run planned", extra={"run_id": call.execution_name} | metrics)
     plan = RunPlan(
         run_id=call.execution_name,
         bucket=request.bucket,

@@ -4,7 +4,7 @@ import logging
 import time
 from typing import Any
 
-from handlers import settings
+from handlers import settings, telemetry
 from handlers.storage import ObjectStore
 from inference import contract, summary
 from inference.contract import RankFailure, RankTask, RunPlan, RunResult
@@ -31,7 +31,8 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     keys = {name: plan.run_prefix + name for name in ("combined_data.json", "summary.json")}
     store.write(keys["combined_data.json"], summary.combine(proof.records))
     store.write(keys["summary.json"], contract.encode(result))
-    logger.info("run summarized", extra={"run_id": plan.run_id, "num_records": len(proof.records)})
+    metrics = telemetry.embed(settings.function_name(), ranks_lost=len(result.lost_ranks))
+    logger.info("run summarized", extra={"run_id": plan.run_id, "num_records": result.num_records} | metrics)
     # Raised after both objects are there: an incomplete run still shows what it has.
     summary.refuse_incomplete(result)
     return contract.to_builtins(

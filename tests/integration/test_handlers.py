@@ -1,6 +1,7 @@
 """The three handlers over S3, one after the other as the state machine calls them: good runs and every bad input."""
 
 import json
+import logging
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -38,6 +39,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+        "AWS_LAMBDA_FUNCTION_NAME": "photo-z",
         "INFER_MEMORY_MB": "1769",
         "INFER_TIMEOUT_S": "900",
         "CODE_VERSION": "test",
@@ -134,6 +136,18 @@ def test_the_phases_of_a_rank_add_up_to_its_time(s3: Any) -> None:
     assert phases == pytest.approx(clock.total, rel=0.02, abs=0.01)
     # Per shard its head and its images, and the predictions.
     assert record.s3_num_requests == 3 * 2 + 1
+
+
+def test_the_metrics_of_a_run_add_up_to_it(s3: Any, caplog: pytest.LogCaptureFixture) -> None:
+    upload(s3)
+
+    with caplog.at_level(logging.INFO, logger="handlers"):
+        summary, _ = run(s3, world_size=2)
+
+    lines = [vars(record) for record in caplog.records if hasattr(record, "_aws")]
+    assert {line["function_name"] for line in lines} == {"photo-z"}
+    totals = {name: sum(line.get(name, 0) for line in lines) for name in ("ranks_planned", "rows", "ranks_lost")}
+    assert totals == {"ranks_planned": 2, "rows": summary.num_samples, "ranks_lost": 0}
 
 
 def test_a_published_payload_runs_and_says_what_it_ignored(s3: Any) -> None:

@@ -1,11 +1,13 @@
 """Terraform's files agree with the house style, and with what the code says about the same things."""
 
+import ast
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from handlers import telemetry
 from scripts.accounting.prices import read_prices
 
 ROOT = Path(__file__).parents[2]
@@ -73,16 +75,21 @@ def test_the_functions_get_the_variables_that_the_handlers_read() -> None:
     read = set(re.findall(r'_read\("(\w+)"\)', (ROOT / "handlers" / "settings.py").read_text()))
     given = set(re.findall(r"^      ([A-Z_]+) += ", text("modules/functions/main.tf"), re.MULTILINE))
 
-    assert given == read - {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE"}
+    assert given == {name for name in read if not name.startswith("AWS_LAMBDA_")}
 
 
-def test_rows_are_counted_in_a_line_that_infer_logs() -> None:
-    (message,) = re.findall(r'\$\.message = \\"([\w ]+)\\"', text("modules/dashboard/main.tf"))
-    (field,) = re.findall(r'value = "\$\.(num_\w+)"', text("modules/dashboard/main.tf"))
-    handler = (ROOT / "handlers" / "infer.py").read_text()
+def test_the_dashboard_draws_every_metric_that_the_handlers_write_and_no_other() -> None:
+    drawn = set(re.findall(r'\[local\.namespace, "(\w+)", "function_name"', text("modules/dashboard/widgets.tf")))
+    calls = [
+        node
+        for handler in (ROOT / "handlers").glob("*.py")
+        for node in ast.walk(ast.parse(handler.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "telemetry.embed"
+    ]
+    written = {keyword.arg for call in calls for keyword in call.keywords}
 
-    assert f'logger.info("{message}"' in handler
-    assert f'"{field}":' in handler
+    assert drawn == written == set(telemetry.UNITS)
+    assert f'namespace = "{telemetry.NAMESPACE}"' in text("modules/dashboard/main.tf")
 
 
 def test_the_dashboard_estimates_with_the_prices_of_the_report() -> None:

@@ -8,34 +8,26 @@ locals {
   infer       = var.function_names.infer
   timeouts_ms = { for stage, settings in var.stages : stage => settings.timeout_s * 1000 }
 
-  # Metric → what is counted in which line of the log. Lines of the platform are Lambda's own report of an invocation.
-  log_metrics = merge(
-    # handlers/infer.py says this once per rank.
-    { rows = { stage = "infer", pattern = "{ $.message = \"rank inferred\" }", value = "$.num_samples", unit = "Count" } },
-    { for stage in keys(var.stages) : "${stage}-billed-ms" => {
-      stage = stage, pattern = "{ $.type = \"platform.report\" }", value = "$.record.metrics.billedDurationMs", unit = "Milliseconds"
-    } },
-    { for stage in keys(var.stages) : "${stage}-memory-mb" => {
-      stage = stage, pattern = "{ $.type = \"platform.report\" }", value = "$.record.metrics.maxMemoryUsedMB", unit = "Megabytes"
-    } },
-  )
+  # Of the metrics that the handlers write into their log lines (handlers/telemetry.py), one of each per function.
+  namespace = "RedshiftInference"
 
   alarm_actions = aws_sns_topic.this[*].arn
 }
 
-# Billed only for hours in which something ran (0.30 USD per metric and month, prorated).
-resource "aws_cloudwatch_log_metric_filter" "this" {
-  for_each = local.log_metrics
+# What is billed: Lambda says it in its own report of an invocation, also of one whose worker died, and nowhere else.
+# Charged only for hours in which something ran (0.30 USD per metric and month, prorated).
+resource "aws_cloudwatch_log_metric_filter" "billed" {
+  for_each = var.log_groups
 
-  name           = "${var.name}-${each.key}"
-  log_group_name = var.log_groups[each.value.stage]
-  pattern        = each.value.pattern
+  name           = "${var.name}-${each.key}-billed-ms"
+  log_group_name = each.value
+  pattern        = "{ $.type = \"platform.report\" }"
 
   metric_transformation {
     namespace = var.name
-    name      = each.key
-    value     = each.value.value
-    unit      = each.value.unit
+    name      = "${each.key}-billed-ms"
+    value     = "$.record.metrics.billedDurationMs"
+    unit      = "Milliseconds"
   }
 }
 

@@ -2,7 +2,7 @@
 
 locals {
   per_function = { for metric in ["Invocations", "Errors", "Throttles"] : metric => [
-    for stage, name in var.function_names : ["AWS/Lambda", metric, "FunctionName", name, { label = stage }]
+    for stage, name in var.function_names : ["AWS/Lambda", metric, "FunctionName", name, { label = "${stage}: ${lower(metric)}" }]
   ] }
 
   # Billed milliseconds → GB-seconds → USD, per stage; metrics that are only an ingredient are not drawn.
@@ -20,8 +20,14 @@ locals {
       ["AWS/States", metric, "StateMachineArn", var.state_machine_arn, { label = trimprefix(metric, "Executions") }]
     ] },
     { title = "Rows per second", stat = "Sum", metrics = [
-      [{ expression = "rows / PERIOD(rows)", label = "rows/s" }],
-      [var.name, "rows", { id = "rows", visible = false }],
+      [{ expression = "rows / PERIOD(rows)", label = "all ranks" }],
+      [local.namespace, "rows", "function_name", local.infer, { id = "rows", visible = false }],
+      [local.namespace, "rows_per_s", "function_name", local.infer, { stat = "Average", label = "one rank while it computes" }],
+    ] },
+    { title = "Ranks planned, done and lost", stat = "Sum", metrics = [
+      [local.namespace, "ranks_planned", "function_name", var.function_names.initialize, { label = "planned" }],
+      [local.namespace, "rows", "function_name", local.infer, { stat = "SampleCount", label = "done" }],
+      [local.namespace, "ranks_lost", "function_name", var.function_names.summarize, { label = "lost" }],
     ] },
     { title = "Ranks at the same time", stat = "Maximum", mark = { label = "MaxConcurrency", value = var.max_concurrency }, metrics = [
       ["AWS/Lambda", "ConcurrentExecutions", "FunctionName", local.infer, { label = "infer" }],
@@ -31,11 +37,17 @@ locals {
       ["AWS/Lambda", "Duration", "FunctionName", local.infer, { stat = "p95", label = "p95" }],
       ["AWS/Lambda", "Duration", "FunctionName", local.infer, { stat = "Maximum", label = "max" }],
     ] },
-    { title = "Memory of Infer [MB]", stat = "Maximum", mark = { label = "limit", value = var.stages.infer.memory_mb }, metrics = [
-      [var.name, "infer-memory-mb", { label = "max" }],
-      [var.name, "infer-memory-mb", { stat = "Average", label = "mean" }],
+    { title = "Where the time of a rank goes, mean [s]", stat = "Average", metrics = [
+      [local.namespace, "inference_s", "function_name", local.infer, { label = "inference" }],
+      [local.namespace, "download_s", "function_name", local.infer, { label = "waiting for S3" }],
     ] },
-    { title = "Invocations", stat = "Sum", metrics = local.per_function.Invocations },
+    { title = "Peak memory of a rank [bytes]", stat = "Maximum", mark = { label = "limit", value = var.stages.infer.memory_mb * 1048576 }, metrics = [
+      [local.namespace, "peak_memory_bytes", "function_name", local.infer, { label = "max" }],
+      [local.namespace, "peak_memory_bytes", "function_name", local.infer, { stat = "Average", label = "mean" }],
+    ] },
+    { title = "Invocations", stat = "Sum", metrics = concat(local.per_function.Invocations, [
+      [local.namespace, "cold_starts", "function_name", local.infer, { label = "infer: cold starts" }],
+    ]) },
     # What did it cost?
     { title = "Compute [GB s]", stat = "Sum", metrics = concat([[{ expression = local.gb_s, label = "GB s" }]], local.billed) },
     { title = "Lambda, estimate [USD]", stat = "Sum", metrics = concat(
@@ -46,8 +58,7 @@ locals {
       for stage in ["initialize", "summarize"] : ["AWS/Lambda", "Duration", "FunctionName", var.function_names[stage], { label = stage }]
     ] },
     # What failed?
-    { title = "Errors", stat = "Sum", metrics = local.per_function.Errors },
-    { title = "Throttles", stat = "Sum", metrics = local.per_function.Throttles },
+    { title = "Errors and throttles", stat = "Sum", metrics = concat(local.per_function.Errors, local.per_function.Throttles) },
   ]
 
   chart_widgets = [for index, chart in local.charts : {
@@ -71,7 +82,7 @@ locals {
   error_lines = {
     type   = "log"
     x      = 0
-    y      = 24
+    y      = 6 * ceil(length(local.charts) / 3)
     width  = 24
     height = 6
     properties = {
