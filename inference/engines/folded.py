@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inference.errors import WeightsError
 from inference.model.astromae import (
     CONV_GROUPS,
     NUM_HEADS,
@@ -34,6 +35,7 @@ from inference.model.astromae import (
     Encoder,
     Inception,
     InceptionBlock,
+    Variant,
 )
 
 WIDE_GROUPS = 12
@@ -50,6 +52,8 @@ class FoldedAstroMAE(nn.Module):
 
     def __init__(self, model: AstroMAE) -> None:
         super().__init__()
+        if model.variant != Variant():
+            raise WeightsError("Published weights are computed layer by layer: only torch can, as engine=torch does.")
         self.register_buffer("inverse_softening", 1 / model.image_softening)
         self.register_buffer("magnitude_center", model.magnitude_center.clone())
         scaling = model.image_center, model.image_scale

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inference.engines.folded import Dense, FoldedAstroMAE
+from inference.model.astromae import Variant
 from inference.model.weights import load_astromae
 from inference.predict import MICRO_BATCH
 
@@ -40,8 +41,9 @@ class TorchEngine:
         self.num_threads = num_threads
         self.weights_sha256 = sha256
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        self._model = model if as_published else prepare(FoldedAstroMAE(model))
-        self._memory_format = torch.contiguous_format if as_published else torch.channels_last
+        layer_by_layer = as_published or model.variant != Variant()
+        self._model = model if layer_by_layer else prepare(FoldedAstroMAE(model))
+        self._memory_format = torch.contiguous_format if layer_by_layer else torch.channels_last
 
     def predict(self, images: NDArray[np.float32], magnitudes: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return one redshift per galaxy of one batch; see `inference.predict.predict_redshift` for the arrays."""

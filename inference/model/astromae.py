@@ -15,6 +15,7 @@ Fathkouhi & Fox 2024, arXiv:2409.01825 (AstroMAE); He et al. 2022, arXiv:2111.06
 Pasquet et al. 2019, A&A 621, A26 (inception network for SDSS cutouts); Staylor et al. 2025, arXiv:2501.06249.
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -42,6 +43,24 @@ NUM_PARAMETERS = 15_902_889
 """Size of the published network; a unit test counts every part."""
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What the names and shapes of the tensors leave open. Published weights need other values than ours."""
+
+    num_heads: int = NUM_HEADS
+    """Heads of the attention."""
+
+    norm_epsilon: float = 1e-6
+    """Added to the variance in the layer norms of the blocks."""
+
+    has_joint_relus: bool = True
+    """A ReLU follows the first convolution of the inception network, and each of the three branches."""
+
+    pools_first: bool = False
+    """The pooled branch of an inception block takes the largest of 3x3 pixels before its convolution, not their mean
+    after it."""
+
+
 class AstroMAE(nn.Module):
     """Photometric redshift network of Fathkouhi & Fox, with physical units at both ends.
 
@@ -58,8 +77,9 @@ class AstroMAE(nn.Module):
     redshift_center: Tensor
     redshift_scale: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, variant: Variant | None = None) -> None:
         super().__init__()
+        self.variant = variant or Variant()
         bands = len(BANDS)
         self.register_buffer("image_softening", torch.ones(bands, 1, 1))  # [nanomaggy / pixel]
         self.register_buffer("image_center", torch.zeros(bands, 1, 1))
@@ -69,9 +89,9 @@ class AstroMAE(nn.Module):
         self.register_buffer("redshift_center", torch.zeros(()))
         self.register_buffer("redshift_scale", torch.ones(()))
 
-        self.encoder = Encoder()
+        self.encoder = Encoder(self.variant)
         self.encoder_projection = dense(WIDTH, IMAGE_FEATURES, IMAGE_FEATURES)
-        self.inception = Inception()
+        self.inception = Inception(self.variant)
         self.inception_projection = dense(INCEPTION_FEATURES, IMAGE_FEATURES, IMAGE_FEATURES)
         self.magnitude_branch = dense(bands, *[MAGNITUDE_FEATURES] * 5)
         self.final = dense(2 * IMAGE_FEATURES + MAGNITUDE_FEATURES, 1024, 1)
@@ -99,7 +119,8 @@ class AstroMAE(nn.Module):
         from_magnitudes = self.magnitude_branch(magnitudes)  # (N, 1024)
 
         features = torch.cat([from_encoder, from_inception, from_magnitudes], dim=1)  # (N, 3216)
-        scaled_redshift = self.final(functional.relu(features)).squeeze(1)  # (N,)
+        features = functional.relu(features) if self.variant.has_joint_relus else features
+        scaled_redshift = self.final(features).squeeze(1)  # (N,)
         redshift: Tensor = scaled_redshift * self.redshift_scale + self.redshift_center
         return redshift
 
@@ -122,13 +143,13 @@ class AstroMAE(nn.Module):
 class Encoder(nn.Module):
     """Vision transformer over 16 patches, with a convolution branch in each block."""
 
-    def __init__(self) -> None:
+    def __init__(self, variant: Variant | None = None) -> None:
         super().__init__()
         num_patches = (IMAGE_SIZE // PATCH_SIZE) ** 2
         self.patch_embed = nn.Conv2d(len(BANDS), WIDTH, kernel_size=PATCH_SIZE, stride=PATCH_SIZE)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
         self.position = nn.Parameter(torch.zeros(1, 1 + num_patches, WIDTH))
-        self.blocks = nn.ModuleList(Block() for _ in range(DEPTH))
+        self.blocks = nn.ModuleList(Block(variant) for _ in range(DEPTH))
         self.norm = nn.LayerNorm(WIDTH, eps=1e-6)
         self.head = nn.Linear(WIDTH, WIDTH)
 
@@ -174,12 +195,13 @@ class Encoder(nn.Module):
 class Block(nn.Module):
     """Attention and a convolution branch side by side, then a two-layer perceptron."""
 
-    def __init__(self) -> None:
+    def __init__(self, variant: Variant | None = None) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(WIDTH, eps=1e-6)
-        self.attention = Attention()
+        variant = variant or Variant()
+        self.norm1 = nn.LayerNorm(WIDTH, eps=variant.norm_epsilon)
+        self.attention = Attention(variant.num_heads)
         self.convolution = ConvBranch()
-        self.norm2 = nn.LayerNorm(WIDTH, eps=1e-6)
+        self.norm2 = nn.LayerNorm(WIDTH, eps=variant.norm_epsilon)
         self.mlp = nn.Sequential(nn.Linear(WIDTH, MLP_WIDTH), nn.GELU(), nn.Linear(MLP_WIDTH, WIDTH))
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -195,8 +217,9 @@ class Attention(nn.Module):
     A bias on the keys would add the same number to every score of a query, and the softmax would cancel it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, num_heads: int = NUM_HEADS) -> None:
         super().__init__()
+        self.num_heads = num_heads
         self.qkv = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
         self.query_bias = nn.Parameter(torch.zeros(WIDTH))
         self.value_bias = nn.Parameter(torch.zeros(WIDTH))
@@ -207,7 +230,8 @@ class Attention(nn.Module):
         n, t, _ = tokens.shape
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])  # (576,)
         qkv = functional.linear(tokens, self.qkv.weight, bias)  # (N, T, 576)
-        q, k, v = qkv.view(n, t, 3, NUM_HEADS, WIDTH // NUM_HEADS).permute(2, 0, 3, 1, 4)  # each (N, 6, T, 32)
+        heads = self.num_heads
+        q, k, v = qkv.view(n, t, 3, heads, WIDTH // heads).permute(2, 0, 3, 1, 4)  # each (N, 6, T, 32)
         mixed = functional.scaled_dot_product_attention(q, k, v)  # (N, 6, T, 32)
         projected: Tensor = self.projection(mixed.transpose(1, 2).reshape(n, t, WIDTH))  # (N, T, 192)
         return projected
@@ -234,19 +258,22 @@ class ConvBranch(nn.Module):
 class Inception(nn.Module):
     """Small inception network on the cutout, after Pasquet et al. 2019."""
 
-    def __init__(self) -> None:
+    def __init__(self, variant: Variant | None = None) -> None:
         super().__init__()
+        variant = variant or Variant()
+        self.has_relu = variant.has_joint_relus
         self.first = nn.Conv2d(len(BANDS), 32, kernel_size=1)
         inputs = (32, *(4 * width for width in INCEPTION_WIDTHS[:-1]))
         last = len(INCEPTION_WIDTHS) - 1
         self.blocks = nn.ModuleList(
-            InceptionBlock(channels, width, uses_5x5=(i != last))
+            InceptionBlock(channels, width, uses_5x5=(i != last), pools_first=variant.pools_first)
             for i, (channels, width) in enumerate(zip(inputs, INCEPTION_WIDTHS, strict=True))
         )
 
     def forward(self, images: Tensor) -> Tensor:
         """Summarise each stretched cutout: (N, 5, 32, 32) to (N, 192)."""
-        x: Tensor = functional.avg_pool2d(functional.relu(self.first(images)), 2)  # (N, 32, 16, 16)
+        x: Tensor = self.first(images)  # (N, 32, 32, 32)
+        x = functional.avg_pool2d(functional.relu(x) if self.has_relu else x, 2)  # (N, 32, 16, 16)
         x = self.blocks[1](self.blocks[0](x))  # (N, 64, 16, 16)
         x = functional.avg_pool2d(x, 2)  # (N, 64, 8, 8)
         x = self.blocks[3](self.blocks[2](x))  # (N, 32, 8, 8)
@@ -258,14 +285,16 @@ class Inception(nn.Module):
 class InceptionBlock(nn.Module):
     """Parallel 1x1, 3x3, 5x5 and pooled convolutions of one width, concatenated."""
 
-    def __init__(self, channels: int, width: int, *, uses_5x5: bool) -> None:
+    def __init__(self, channels: int, width: int, *, uses_5x5: bool, pools_first: bool = False) -> None:
         super().__init__()
         self.uses_5x5 = uses_5x5
         self.branch_1x1 = convolution(channels, width, 1)
         self.branch_3x3 = nn.Sequential(convolution(channels, width, 1), convolution(width, width, 3))
         # The published last block owns this branch without using it; its 552 parameters count.
         self.branch_5x5 = nn.Sequential(convolution(channels, width, 1), convolution(width, width, 5))
-        self.branch_pool = nn.Sequential(convolution(channels, width, 1), nn.AvgPool2d(3, stride=1, padding=1))
+        pooled = convolution(channels, width, 1)
+        largest, mean = nn.MaxPool2d(3, stride=1, padding=1), nn.AvgPool2d(3, stride=1, padding=1)
+        self.branch_pool = nn.Sequential(largest, pooled) if pools_first else nn.Sequential(pooled, mean)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (N, channels, S, S) to (N, 4 * width, S, S), or 3 * width without the 5x5 branch."""

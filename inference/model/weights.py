@@ -1,17 +1,22 @@
 """Weights of AstroMAE as safetensors: written once by training, read quickly by every worker."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
 from inference.checkpoints import CHECKPOINT
 from inference.errors import WeightsError
-from inference.model.astromae import AstroMAE
+from inference.model.astromae import AstroMAE, Variant
+
+VARIANT_KEY = "variant"
+"""Metadata of a weights file: the `Variant` as JSON; absent when it is the default one."""
 
 
 def save_weights(model: AstroMAE, path: Path, *, half: bool = True) -> None:
@@ -32,7 +37,8 @@ def save_weights(model: AstroMAE, path: Path, *, half: bool = True) -> None:
         name: tensor.half() if half and name in parameters else tensor.float()
         for name, tensor in _expected(model).items()
     }
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    metadata = {} if model.variant == Variant() else {VARIANT_KEY: json.dumps(asdict(model.variant))}
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, metadata or None)
     path.chmod(0o644)  # safetensors makes files that only their owner may read
 
 
@@ -56,7 +62,7 @@ def load_astromae(source: Path | bytes = CHECKPOINT) -> AstroMAE:
     """
     tensors = _read(source)
     with _without_initialisation():
-        model = AstroMAE()
+        model = AstroMAE(_read_variant(source))
     expected = _expected(model)
     _check(tensors, expected)
     with torch.no_grad():
@@ -73,6 +79,19 @@ def _read(source: Path | bytes) -> dict[str, Tensor]:
         raise WeightsError(
             f"{name}: not a readable safetensors file ({error}). Make weights with `make train`."
         ) from error
+
+
+def _read_variant(source: Path | bytes) -> Variant:
+    if isinstance(source, bytes):
+        length = int.from_bytes(source[:8], "little")
+        metadata = json.loads(source[8 : 8 + length]).get("__metadata__") or {}
+    else:
+        with safe_open(source, "pt") as file:
+            metadata = file.metadata() or {}
+    try:
+        return Variant(**json.loads(metadata.get(VARIANT_KEY, "{}")))
+    except (TypeError, json.JSONDecodeError) as error:
+        raise WeightsError(f"The weights are of a network that this version does not know ({error}).") from error
 
 
 def _expected(model: AstroMAE) -> dict[str, Tensor]:
