@@ -1,6 +1,7 @@
 """What a worker prints, as CloudWatch would show it: the emulator's own lines out, honest REPORT lines in."""
 
 import collections
+import math
 import re
 import threading
 import time
@@ -61,7 +62,7 @@ class WorkerLog:
         with self.path.open("ab", buffering=0) as file:
             self._write(file, f"RequestId: {self.request_id} Error: {message}\n".encode())
             self._write(file, f"END RequestId: {self.request_id}\n".encode())
-            self._write(file, self._report(f"{duration_ms:.2f} ms", f"{duration_ms:.0f} ms", f"\tStatus: {status}"))
+            self._write(file, self._report(duration_ms, f"\tStatus: {status}"))
 
     def _follow(self, stream: IO[bytes]) -> None:
         with stream, self.path.open("ab", buffering=0) as file:
@@ -73,8 +74,7 @@ class WorkerLog:
         # The first call is the warm-up: its START, END and REPORT are nobody's invocation.
         is_platform_line = line.startswith((b"START RequestId", b"END RequestId", b"REPORT RequestId"))
         if line.startswith(b"REPORT RequestId"):
-            duration, billed = _durations(line)
-            line = self._report(duration, billed)
+            line = self._report(_duration_ms(line))
         if self._num_reports == 0 and is_platform_line:
             self._count_report(line)
             return
@@ -96,19 +96,25 @@ class WorkerLog:
                 self._num_reports += 1
                 self._changed.notify_all()
 
-    def _report(self, duration: str, billed: str, ending: str = "") -> bytes:
-        # The emulator prints the configured memory as the used one and an init time of its own start only.
-        fields = [f"REPORT RequestId: {self.request_id}", f"Duration: {duration}", f"Billed Duration: {billed}"]
-        fields.append(f"Memory Size: {self._memory_mb} MB")
+    def _report(self, duration_ms: float, ending: str = "") -> bytes:
+        # The emulator prints the configured memory as the used one and an init time of its own start only, and bills
+        # the duration alone; Lambda bills an image's init and duration, rounded up together.
+        init_ms = self.init_s * 1000 if self._num_reports > 0 and self.init_s is not None else 0.0
+        fields = [
+            f"REPORT RequestId: {self.request_id}",
+            f"Duration: {duration_ms:.2f} ms",
+            f"Billed Duration: {math.ceil(duration_ms + init_ms)} ms",
+            f"Memory Size: {self._memory_mb} MB",
+        ]
         peak_mb = self._peak_mb()
         if peak_mb is not None:
             fields.append(f"Max Memory Used: {peak_mb} MB")
-        if self._num_reports > 0 and self.init_s is not None:
-            fields.append(f"Init Duration: {self.init_s * 1000:.2f} ms")
+        if init_ms:
+            fields.append(f"Init Duration: {init_ms:.2f} ms")
             self.init_s = None
         return ("\t".join(fields) + ending + "\n").encode()
 
 
-def _durations(report: bytes) -> tuple[str, str]:
-    found = re.search(rb"\tDuration: ([\d.]+ ms)\tBilled Duration: (\d+ ms)", report)
-    return (found[1].decode(), found[2].decode()) if found else ("unknown", "unknown")
+def _duration_ms(report: bytes) -> float:
+    found = re.search(rb"\tDuration: ([\d.]+) ms", report)
+    return float(found[1]) if found else 0.0

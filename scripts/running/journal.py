@@ -8,6 +8,7 @@ import msgspec
 from inference.contract import RunSummary
 from scripts.aws.stack import Stack
 from scripts.running.execution import Ending
+from scripts.running.variables import UsageError
 
 FILE_NAME = "execution.json"
 
@@ -94,6 +95,15 @@ def read(folder: Path) -> Entry | None:
 
 
 def read_summary(folder: Path) -> RunSummary | None:
-    """Return the summary in a run's folder, or None when the run ended before there was one."""
+    """Return the summary in a run's folder, or None when the run ended before there was one.
+
+    Raises
+    ------
+    UsageError
+        If it is cut off, or of a version that cannot be read.
+    """
     path = folder / "summary.json"
-    return msgspec.json.decode(path.read_bytes(), type=RunSummary) if path.exists() else None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=RunSummary) if path.exists() else None
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path} cannot be read ({error}): it is of another version, or was cut off.") from error
