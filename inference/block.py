@@ -102,24 +102,6 @@ def check_arrays(key: str, arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any
     return num_rows
 
 
-def check_values(block: Block, key: str) -> None:
-    """Refuse a block with a pixel or magnitude that is not finite.
-
-    Raises
-    ------
-    ShardFormatError
-        Naming the shard, the array and the first bad galaxy.
-    """
-    for name, values in (("images", block.images), ("magnitudes", block.magnitudes)):
-        finite = np.isfinite(values.reshape(len(block), -1)).all(axis=1)
-        if not finite.all():
-            bad = np.flatnonzero(~finite)
-            raise ShardFormatError(
-                f"{key} holds {len(bad)} galaxies whose {name} are not finite, the first with object_id "
-                f"{block.object_id[bad[0]]}. Clean the table and cut the shard again."
-            )
-
-
 def centre_crop(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Cut the central 32 by 32 pixels out of cutouts of shape (N, 5, H, W) with H, W >= 32."""
     top = (images.shape[2] - SIDE) // 2

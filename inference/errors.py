@@ -22,7 +22,7 @@ class ResultPathTakenError(RunError):
 
 
 class ShardFormatError(RunError):
-    """A shard does not hold what the model reads: layout, shape, dtype, or a value that is not finite. Not retried."""
+    """A shard does not hold what the model reads: layout, shape or dtype. Not retried."""
 
 
 class ShardChangedError(RunError):

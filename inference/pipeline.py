@@ -1,20 +1,23 @@
-"""The work of one rank: read its rows block by block, predict, and keep what its record reports."""
+"""The work of one rank: read its rows block by block, clean them, predict, and keep what its record reports."""
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.block import Block, RangeReader, join
+from inference.calibration import Calibration
+from inference.cleaning import clean_cutouts
 from inference.clock import PhaseClock
 from inference.contract import RankTask
 from inference.predict import MICRO_BATCH, Engine, predict_redshift
+from inference.quality import Quality
 from inference.shard import read_blocks
 
 if TYPE_CHECKING:
@@ -29,7 +32,14 @@ class Predictions:
     """Identifiers, shape (N,), int64."""
 
     z_phot: NDArray[np.float32]
-    """Predicted redshifts, shape (N,), float32."""
+    """Predicted redshifts, shape (N,), float32; NaN where the photometry was refused."""
+
+    sigma: NDArray[np.float32]
+    """Half-width of the interval around z_phot that holds 68 % of the galaxies, shape (N,), float32; NaN where refused
+    and where the weights have no calibration."""
+
+    quality: NDArray[np.uint8]
+    """Flags of `inference.quality.Quality`, shape (N,), uint8."""
 
     z_spec: NDArray[np.float64]
     """Spectroscopic redshifts, shape (N,), float64; NaN where unknown."""
@@ -37,14 +47,21 @@ class Predictions:
     def to_npz(self) -> bytes:
         """Return the content of ``predictions/<rank>.npz``."""
         buffer = io.BytesIO()
-        np.savez(buffer, object_id=self.object_id, z_phot=self.z_phot, z_spec=self.z_spec)
+        np.savez(buffer, **{field.name: getattr(self, field.name) for field in fields(self)})
         return buffer.getvalue()
 
     @classmethod
     def from_npz(cls, content: bytes) -> "Predictions":
         """Read what `to_npz` wrote."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return cls(**{name: arrays[name] for name in ("object_id", "z_phot", "z_spec")})
+            return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+    @classmethod
+    def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        """Put predictions one behind the other."""
+        return cls(
+            **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
+        )
 
 
 @dataclass(frozen=True)
@@ -52,10 +69,18 @@ class Outcome:
     """The predictions of a rank, and what torch's profiler saw if it was asked."""
 
     predictions: Predictions
-    profile: "Profile | None"
+    profile: "Profile | None" = None
+    ratio_95: float | None = None
+    """Half-width of the 95 % interval in units of sigma; None where the weights have no calibration."""
 
 
-def infer_rank(task: RankTask, reader: RangeReader, engine: Engine, clock: PhaseClock) -> Outcome:
+def infer_rank(
+    task: RankTask,
+    reader: RangeReader,
+    engine: Engine,
+    clock: PhaseClock,
+    calibration: Calibration | None = None,
+) -> Outcome:
     """Predict the redshifts of a rank's rows; memory does not grow with their number.
 
     Parameters
@@ -66,6 +91,8 @@ def infer_rank(task: RankTask, reader: RangeReader, engine: Engine, clock: Phase
     engine : Engine
     clock : PhaseClock
         Gets the phases ``download`` and ``inference``.
+    calibration : Calibration, optional
+        Of the engine's weights; without it no sigma is known and nobody is out of domain.
 
     Raises
     ------
@@ -76,19 +103,40 @@ def infer_rank(task: RankTask, reader: RangeReader, engine: Engine, clock: Phase
     """
     # The published loop profiles the batch size the user asked for; ours never depends on it.
     micro_batch = task.batch_size if task.profile else MICRO_BATCH
-    ids: list[NDArray[np.int64]] = []
-    phot: list[NDArray[np.float32]] = []
-    spec: list[NDArray[np.float64]] = []
+    parts: list[Predictions] = []
     with _profiler(task) as profile:
         for block in _timed(_one_ahead(_blocks(task, reader)), clock):
             with clock.phase("inference"):
-                phot.append(predict_redshift(engine, block.images, block.magnitudes, micro_batch=micro_batch))
-            # Copies, so that no view keeps a whole block alive.
-            ids.append(np.array(block.object_id))
-            spec.append(np.array(block.redshifts))
-    predictions = Predictions(np.concatenate(ids), np.concatenate(phot), np.concatenate(spec))
+                parts.append(predict_block(block, engine, calibration, micro_batch=micro_batch))
+    predictions = Predictions.joined(parts)
     assert len(predictions.z_phot) == task.num_samples, "the plan counted other rows than were read"
-    return Outcome(predictions, profile)
+    return Outcome(predictions, profile, calibration.errors.ratio_95 if calibration else None)
+
+
+def predict_block(
+    block: Block, engine: Engine, calibration: Calibration | None, *, micro_batch: int = MICRO_BATCH
+) -> Predictions:
+    """Clean a block, predict its redshifts, and say how sure they are; a refused galaxy keeps its row, without numbers.
+
+    Parameters
+    ----------
+    block : Block
+        Galaxies as they were read.
+    engine, calibration, micro_batch
+        See `infer_rank`.
+    """
+    cleaned = clean_cutouts(block.images, block.magnitudes)
+    z_phot = predict_redshift(engine, cleaned.images, cleaned.magnitudes, micro_batch=micro_batch)
+    sigma = np.full(len(block), np.nan, dtype=np.float32)
+    quality = cleaned.quality
+    is_refused = (quality & Quality.REFUSED) != 0
+    if calibration is not None:
+        sigma = calibration.errors.sigma(cleaned.magnitudes, z_phot)
+        is_outside = calibration.domain.is_outside(cleaned.images, cleaned.magnitudes)
+        quality[is_outside & ~is_refused] |= Quality.OUT_OF_DOMAIN.value
+    z_phot[is_refused] = sigma[is_refused] = np.nan
+    # Copies, so that no view keeps a whole block alive.
+    return Predictions(np.array(block.object_id), z_phot, sigma, quality, np.array(block.redshifts))
 
 
 def _blocks(task: RankTask, reader: RangeReader) -> Iterator[Block]:

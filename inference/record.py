@@ -3,12 +3,16 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inference import metrics
 from inference.clock import PhaseClock
 from inference.contract import Payload, RankClock, RankRecord, RankTask
 from inference.pipeline import Outcome
 from inference.plan import ROW_BYTES
 from inference.predict import Engine
+from inference.quality import Quality
 
 MIB = 2**20
 
@@ -55,6 +59,7 @@ def make_record(
     invocation: Invocation,
     *,
     request_times_s: Sequence[float],
+    sigma_note: str | None = None,
 ) -> RankRecord:
     """Describe what a rank did.
 
@@ -64,6 +69,8 @@ def make_record(
         The rank's work, its result, and where and when it ran.
     request_times_s : sequence of float
         Duration of every request to S3 so far [s].
+    sigma_note : str, optional
+        Why no sigma is known, where it is not.
 
     References
     ----------
@@ -76,7 +83,9 @@ def make_record(
     process_mb = invocation.resident_memory_bytes / MIB
     predictions = outcome.predictions
     with clock.phase("record"):
-        sums = metrics.accuracy_sums(predictions.z_phot, predictions.z_spec)
+        sums = metrics.accuracy_sums(
+            predictions.z_phot, predictions.z_spec, predictions.sigma, ratio_95=outcome.ratio_95 or math.nan
+        )
         residuals = metrics.pack_residuals(metrics.normalised_residuals(predictions.z_phot, predictions.z_spec))
     return RankRecord(
         total_cpu_time_s=loop_s,
@@ -128,5 +137,14 @@ def make_record(
         request_id=invocation.request_id,
         function_memory_mb=invocation.function_memory_mb,
         started_at_s=clock.started_at_s,
+        num_flagged=count_flags(predictions.quality),
+        ratio_95=outcome.ratio_95,
+        sigma_note=sigma_note,
         residuals=residuals,
     )
+
+
+def count_flags(quality: NDArray[np.uint8]) -> dict[str, int]:
+    """Return name of a flag to the galaxies that carry it, without the flags that none carries."""
+    counts = {str(flag.name): int(((quality & flag) != 0).sum()) for flag in Quality}
+    return {name: count for name, count in counts.items() if count}

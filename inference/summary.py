@@ -132,11 +132,13 @@ def summarize(
         num_samples_planned=plan.num_samples,
         lost_ranks=proof.lost,
         request=plan.request,
-        notes=(*plan.notes, *proof.notes),
+        notes=(*plan.notes, *proof.notes, *_distinct(record.sigma_note for record in records if record.sigma_note)),
         accuracy=metrics.accuracy(
             metrics.add_sums(record.accuracy for record in records),
             metrics.unpack_residuals(record.residuals for record in records),
         ),
+        num_flagged=_add_up(record.num_flagged for record in records),
+        ratio_95=_only(record.ratio_95 for record in records),
         throughput=Throughput(
             sum_of_rank_rates=sum(record.sample_persec for record in records),
             map_wall=num_samples / map_s,
@@ -214,6 +216,19 @@ def _message_of(cause: str) -> str:
     except json.JSONDecodeError:
         return cause
     return str(document.get("errorMessage", cause)) if isinstance(document, dict) else cause
+
+
+def _add_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return dict(total)
+
+
+def _only(values: Iterable[float | None]) -> float | None:
+    """Return the value that all ranks share, None where a deployment changed under the run."""
+    distinct = set(values)
+    return distinct.pop() if len(distinct) == 1 else None
 
 
 def _distinct(values: Iterable[str]) -> tuple[str, ...]:

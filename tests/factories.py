@@ -1,5 +1,6 @@
 """Makes the smallest valid shard, task, record or engine; a test names only what it is about."""
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -7,12 +8,17 @@ import numpy as np
 from safetensors.numpy import save
 
 from inference import contract
+from inference.calibration import Calibration
 from inference.clock import PhaseClock
 from inference.contract import RankRecord, RankTask, RowRange, RunPlan, RunRequest
+from inference.domain import NUM_FEATURES as NUM_DOMAIN_FEATURES
+from inference.domain import DomainModel
 from inference.errors import ObjectMissingError, ShardChangedError
 from inference.pipeline import Outcome, Predictions
 from inference.plan import Shard
 from inference.record import Invocation, make_record
+from inference.uncertainty import NUM_FEATURES as NUM_ERROR_FEATURES
+from inference.uncertainty import ErrorModel, Layer
 from scripts.sweeping.rows import RunRow
 
 RUN = "run-a"
@@ -64,6 +70,26 @@ def make_task(*, rank: int = 0, world_size: int = 1, num_samples: int = 3, **cha
     return RankTask(**{**fields, **changes})
 
 
+def make_calibration(*, threshold: float = -20.0, weights_sha256: str = "0" * 64) -> Calibration:
+    """A calibration that knows galaxies of r = 17 and colours of .5 with the light their magnitudes promise."""
+    rng = np.random.default_rng(0)
+    widths = (NUM_ERROR_FEATURES, 4, 1)
+    layers = tuple(Layer(rng.normal(size=pair), rng.normal(size=pair[1])) for pair in pairwise(widths))
+    center = np.array([17.0, 0.5, 0.5, 0.5, 0.5])
+    return Calibration(
+        weights_sha256=weights_sha256,
+        errors=ErrorModel(center=np.append(center, 0.1), scale=np.ones(6), layers=layers, factor_68=1.1, factor_95=2.5),
+        domain=DomainModel(
+            center=np.append(center, np.zeros(6)),
+            scale=np.ones(NUM_DOMAIN_FEATURES),
+            log_weight=np.log([0.4, 0.6]),
+            mean=rng.normal(size=(2, NUM_DOMAIN_FEATURES)),
+            whitening=np.triu(rng.normal(size=(2, NUM_DOMAIN_FEATURES, NUM_DOMAIN_FEATURES))),
+            threshold=threshold,
+        ),
+    )
+
+
 class FakeEngine:
     """Predicts a tenth of the r magnitude: exact, instant, and different for every galaxy."""
 
@@ -79,9 +105,24 @@ class FakeEngine:
         return (magnitudes[:, 2] / 100).astype(np.float32)
 
 
+def make_predictions(**arrays: np.ndarray) -> Predictions:
+    """Three clean galaxies, or as many as are named; name an array to replace it."""
+    num_rows = len(next(iter(arrays.values()), range(3)))
+    fields = {
+        "object_id": np.arange(num_rows, dtype=np.int64),
+        "z_phot": np.full(num_rows, 0.1, dtype=np.float32),
+        "sigma": np.full(num_rows, 0.02, dtype=np.float32),
+        "quality": np.zeros(num_rows, dtype=np.uint8),
+        "z_spec": np.full(num_rows, 0.1),
+    }
+    return Predictions(**{**fields, **arrays})
+
+
 def make_record_for(task: RankTask, **changes: Any) -> RankRecord:
     arrays = make_arrays(task.num_samples, seed=task.rank)
-    predictions = Predictions(arrays["object_id"], arrays["redshifts"].astype(np.float32) + 0.01, arrays["redshifts"])
+    predictions = make_predictions(
+        object_id=arrays["object_id"], z_phot=arrays["redshifts"].astype(np.float32) + 0.01, z_spec=arrays["redshifts"]
+    )
     clock = PhaseClock()
     with clock.phase("inference"):
         pass
@@ -97,7 +138,9 @@ def make_record_for(task: RankTask, **changes: Any) -> RankRecord:
         resident_memory_bytes=2**28,
         peak_memory_bytes=2**28,
     )
-    record = make_record(task, Outcome(predictions, None), FakeEngine(), clock, here, request_times_s=[0.1, 0.3])
+    record = make_record(
+        task, Outcome(predictions, ratio_95=2.0), FakeEngine(), clock, here, request_times_s=[0.1, 0.3]
+    )
     return msgspec.structs.replace(record, **changes)
 
 
@@ -150,7 +193,7 @@ def make_run_row(**changes: Any) -> RunRow:
         "world_size": 2,
         "batch_size": 32,
         "dataset": "sdss/10MB",
-        "shard_mb": 10.0,
+        "shard_mb": 10,
         "file_limit": None,
         "memory_mb": 1769,
         "engine": "auto",

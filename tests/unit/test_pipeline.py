@@ -1,18 +1,36 @@
 """A rank predicts its own rows in order, whatever the batch size, and its record says so."""
 
 import json
+from itertools import pairwise
 from threading import Event
 
 import numpy as np
 import pytest
 
 from inference import contract
+from inference.calibration import Calibration
 from inference.clock import PhaseClock
 from inference.contract import RowRange
+from inference.domain import domain_features
 from inference.errors import EngineError, ShardFormatError
+from inference.metrics import accuracy_sums
 from inference.pipeline import Predictions, infer_rank
 from inference.predict import predict_redshift
-from tests.factories import FakeEngine, MemoryReader, make_arrays, make_record_for, make_shard_bytes, make_task
+from inference.quality import Quality
+from inference.record import count_flags
+from tests.factories import (
+    FakeEngine,
+    MemoryReader,
+    make_arrays,
+    make_calibration,
+    make_predictions,
+    make_record_for,
+    make_shard_bytes,
+    make_task,
+)
+
+PREDICTED = {"object_id": "int64", "z_phot": "float32", "sigma": "float32", "quality": "uint8", "z_spec": "float64"}
+"""What a rank writes, and as what: catalog and report read it."""
 
 
 def test_a_rank_over_several_shards_keeps_their_order() -> None:
@@ -79,12 +97,99 @@ def test_unlabelled_rows_have_no_spectroscopic_redshift() -> None:
 
 
 def test_predictions_survive_their_file() -> None:
-    before = Predictions(np.array([7]), np.array([0.1], dtype=np.float32), np.array([np.nan]))
+    before = make_predictions(z_spec=np.array([np.nan, 0.2]))
 
     after = Predictions.from_npz(before.to_npz())
 
-    for name in ("object_id", "z_phot", "z_spec"):
+    for name, dtype in PREDICTED.items():
         np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
+        assert getattr(after, name).dtype == dtype
+
+
+def infer(num_rows: int, *, calibration: Calibration | None = None, **arrays: np.ndarray) -> Predictions:
+    """Infer one shard; name an array to replace it."""
+    reader = MemoryReader(**{"d/0.safetensors": make_shard_bytes(num_rows, **arrays)})
+    return infer_rank(make_task(num_samples=num_rows), reader, FakeEngine(), PhaseClock(), calibration).predictions
+
+
+def test_a_refused_galaxy_keeps_its_row_without_numbers() -> None:
+    magnitudes = make_arrays(5)["magnitudes"]
+    magnitudes[3, 2] = -9999.0
+
+    found = infer(5, magnitudes=magnitudes, calibration=make_calibration())
+
+    others = np.array([0, 1, 2, 4])
+    np.testing.assert_array_equal(np.isnan(found.z_phot), [False, False, False, True, False])
+    np.testing.assert_array_equal(np.isnan(found.sigma), np.isnan(found.z_phot))
+    assert found.quality[3] & Quality.REFUSED
+    assert not found.quality[3] & Quality.OUT_OF_DOMAIN
+    np.testing.assert_array_equal(found.z_phot[others], FakeEngine().predict(np.zeros(4), magnitudes[others]))
+    np.testing.assert_array_equal(found.object_id, make_arrays(5)["object_id"])
+
+
+def test_a_galaxy_with_an_imputed_band_or_filled_pixels_gets_a_redshift_and_a_flag() -> None:
+    arrays = make_arrays(3)
+    arrays["magnitudes"][0, 0] = np.nan
+    arrays["images"][1, 2, 0, :5] = np.nan
+
+    found = infer(3, magnitudes=arrays["magnitudes"], images=arrays["images"])
+
+    assert np.isfinite(found.z_phot).all()
+    assert found.quality[0] & Quality.IMPUTED_BAND
+    assert found.quality[1] & Quality.FILLED_PIXELS
+    assert not found.quality[2] & (Quality.IMPUTED_BAND | Quality.FILLED_PIXELS)
+
+
+def test_without_a_calibration_no_sigma_is_made_up() -> None:
+    found = infer(3)
+
+    assert np.isnan(found.sigma).all()
+    assert not (found.quality & Quality.OUT_OF_DOMAIN).any()
+
+
+def test_with_a_calibration_every_redshift_has_a_sigma_and_strangers_are_flagged() -> None:
+    # The calibration knows galaxies of r = 17 with light as their magnitudes promise; pixel noise is none.
+    found = infer(3, calibration=make_calibration())
+
+    assert (found.sigma > 0).all()
+    assert (found.quality & Quality.OUT_OF_DOMAIN).all()
+
+
+def test_no_cut_between_ranks_or_blocks_changes_a_single_bit() -> None:
+    arrays = make_arrays(600)
+    density = make_calibration().domain.log_density(domain_features(arrays["images"], arrays["magnitudes"]))
+    calibration = make_calibration(threshold=float(np.median(density)))
+    whole = infer(600, **arrays, calibration=calibration)
+
+    reader = MemoryReader(**{"d/0.safetensors": make_shard_bytes(600, **arrays)})
+    cuts = [0, 1, 8, 75, 331, 600]
+    parts = [
+        infer_rank(
+            make_task(
+                rows=(RowRange(key="d/0.safetensors", start_row=start, stop_row=stop, etag='"e"'),),
+                num_samples=stop - start,
+            ),
+            reader,
+            FakeEngine(),
+            PhaseClock(),
+            calibration,
+        ).predictions
+        for start, stop in pairwise(cuts)
+    ]
+
+    assert np.count_nonzero(whole.quality & Quality.OUT_OF_DOMAIN) == 300
+    for name in PREDICTED:
+        np.testing.assert_array_equal(getattr(Predictions.joined(parts), name), getattr(whole, name))
+
+
+def test_the_record_counts_flags_and_leaves_refused_galaxies_out_of_the_accuracy() -> None:
+    refused, odd = Quality.REFUSED.value, Quality.OUT_OF_DOMAIN.value | Quality.COLOR_OUTLIER.value
+    predictions = make_predictions(
+        z_phot=np.array([0.1, np.nan, 0.3], dtype=np.float32), quality=np.array([0, refused, odd], dtype=np.uint8)
+    )
+
+    assert count_flags(predictions.quality) == {"COLOR_OUTLIER": 1, "OUT_OF_DOMAIN": 1, "REFUSED": 1}
+    assert accuracy_sums(predictions.z_phot, predictions.z_spec, predictions.sigma, ratio_95=2.0).num_labelled == 2
 
 
 def test_the_phases_of_a_rank_are_counted() -> None:

@@ -97,11 +97,26 @@ def test_merged_accuracy_equals_that_of_all_galaxies_at_once() -> None:
     merged = summary.summarize(make_plan(12), tasks, proof, TIMES)
 
     z_spec = np.concatenate([make_arrays(3, seed=rank)["redshifts"] for rank in range(4)])
-    whole = metrics.redshift_accuracy(z_spec.astype(np.float32) + 0.01, z_spec)
+    sigma = np.full(12, 0.02)
+    whole = metrics.redshift_accuracy(z_spec.astype(np.float32) + 0.01, z_spec, sigma, ratio_95=2.0)
     assert merged.accuracy is not None
     assert whole is not None
-    expected = {name: value for name, value in msgspec.structs.asdict(whole).items() if value is not None}
-    assert {name: getattr(merged.accuracy, name) for name in expected} == pytest.approx(expected, rel=1e-6)
+    assert msgspec.structs.asdict(merged.accuracy) == pytest.approx(msgspec.structs.asdict(whole), rel=1e-6)
+
+
+def test_flags_of_all_ranks_add_up_and_a_missing_sigma_is_noted_once() -> None:
+    tasks = make_tasks(2)
+    reported = [
+        make_record_for(tasks[0], num_flagged={"REFUSED": 1, "OUT_OF_DOMAIN": 2}, sigma_note="No sigma."),
+        make_record_for(tasks[1], num_flagged={"OUT_OF_DOMAIN": 3}, sigma_note="No sigma."),
+    ]
+    found = {task.record_key: contract.encode(record) for task, record in zip(tasks, reported, strict=True)}
+
+    merged = summary.summarize(make_plan(6), tasks, summary.prove(tasks, found, []), TIMES)
+
+    assert merged.num_flagged == {"REFUSED": 1, "OUT_OF_DOMAIN": 5}
+    assert merged.notes == ("No sigma.",)
+    assert merged.ratio_95 == 2.0
 
 
 def test_the_three_throughputs_are_what_their_names_say() -> None:

@@ -1,0 +1,130 @@
+"""What is known about a checkpoint's errors, in one small file tied to the weights: sigma, and who is out of domain."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from inference.contract import Payload
+from inference.domain import DomainModel
+from inference.errors import WeightsError
+from inference.uncertainty import Array, ErrorModel, Layer
+
+FILE_NAME = "calibration.safetensors"
+REMAKE = "`make calibrate` makes it"
+
+
+class CalibrationCard(Payload, frozen=True, kw_only=True):
+    """The numbers beside the tensors."""
+
+    weights_sha256: str
+    """Checksum of the checkpoint whose errors were measured."""
+
+    factor_68: float
+    """See `inference.uncertainty.ErrorModel`."""
+
+    factor_95: float
+    """See `inference.uncertainty.ErrorModel`."""
+
+    threshold: float
+    """See `inference.domain.DomainModel`."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The error model and the domain of one checkpoint."""
+
+    weights_sha256: str
+    """Checksum of the checkpoint it belongs to."""
+
+    errors: ErrorModel
+    """Gives every redshift its sigma."""
+
+    domain: DomainModel
+    """Tells which galaxies are unlike the training galaxies."""
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the file; equal calibrations give equal bytes. Arrays are rounded to float32."""
+        errors, domain = self.errors, self.domain
+        card = CalibrationCard(
+            weights_sha256=self.weights_sha256,
+            factor_68=errors.factor_68,
+            factor_95=errors.factor_95,
+            threshold=domain.threshold,
+        )
+        tensors = {
+            **{f"errors.{name}": getattr(errors, name) for name in ("center", "scale")},
+            **{
+                f"errors.{index}.{name}": array
+                for index, layer in enumerate(errors.layers)
+                for name, array in layer._asdict().items()
+            },
+            **{f"domain.{name}": getattr(domain, name) for name in _DOMAIN_ARRAYS},
+        }
+        # One key: safetensors writes several in any order.
+        return save(
+            {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in tensors.items()},
+            metadata={"card": msgspec.json.encode(card).decode()},
+        )
+
+
+_DOMAIN_ARRAYS = ("center", "scale", "log_weight", "mean", "whitening")
+
+
+def calibration_path(checkpoint: Path) -> Path:
+    """Return where the calibration of a checkpoint lies."""
+    return checkpoint.with_name(FILE_NAME)
+
+
+def load_calibration(path: Path, weights_sha256: str) -> Calibration:
+    """Read the calibration of some weights.
+
+    Parameters
+    ----------
+    path : Path
+        See `calibration_path`.
+    weights_sha256 : str
+        Checksum of the weights that predict.
+
+    Raises
+    ------
+    WeightsError
+        If there is none, it cannot be read, or it was made for other weights: their sigma would be wrong.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            card = msgspec.json.decode((file.metadata() or {})["card"], type=CalibrationCard)
+            tensors = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
+        calibration = _build(card, tensors)
+    except FileNotFoundError:
+        raise WeightsError(f"{path.name} does not exist; {REMAKE}.") from None
+    except (SafetensorError, msgspec.DecodeError, KeyError) as error:
+        raise WeightsError(f"{path.name} is no calibration ({error}); {REMAKE} again.") from error
+    if card.weights_sha256 != weights_sha256:
+        raise WeightsError(
+            f"{path.name} was made for the weights {card.weights_sha256[:12]} and these are {weights_sha256[:12]}; "
+            f"{REMAKE} for them."
+        )
+    return calibration
+
+
+def _build(card: CalibrationCard, tensors: dict[str, Array]) -> Calibration:
+    num_layers = sum(name.endswith(".weight") for name in tensors)
+    layers = (Layer(tensors[f"errors.{i}.weight"], tensors[f"errors.{i}.bias"]) for i in range(num_layers))
+    return Calibration(
+        weights_sha256=card.weights_sha256,
+        errors=ErrorModel(
+            center=tensors["errors.center"],
+            scale=tensors["errors.scale"],
+            layers=tuple(layers),
+            factor_68=card.factor_68,
+            factor_95=card.factor_95,
+        ),
+        domain=DomainModel(
+            **{name: tensors[f"domain.{name}"] for name in _DOMAIN_ARRAYS},
+            threshold=card.threshold,
+        ),
+    )

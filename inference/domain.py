@@ -1,0 +1,131 @@
+"""Whether a galaxy is like those the network learned from: a density of its photometry and of the light in its cutout.
+
+Eleven numbers describe a galaxy: r, the four colours, in each band the light in the central 16 by 16 pixels compared
+with what the magnitude promises, and the concentration of that light in r. So a magnitude that was shifted, swapped or
+taken from a neighbour stands out twice, against the other bands and against the image; noise, other units or an empty
+image against the magnitudes; a point source by its concentration.
+
+A Gaussian mixture over the training galaxies gives their density. A galaxy less likely than all but `FLAGGED_SHARE` of
+the selection galaxies is out of domain: its redshift and sigma stand, but nobody measured what they are worth.
+
+References
+----------
+Bishop 2006, Pattern Recognition and Machine Learning, chapter 9.2 (Gaussian mixtures) and page 5 (novelty detection).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.uncertainty import Array, photometry_features
+
+NUM_FEATURES = 11
+R_BAND = 2
+ZERO_POINT = 22.5
+"""Magnitude of one nanomaggy."""
+
+APERTURE = slice(8, 24)
+"""Central 16 by 16 pixels, 6.3 arcsec: most of the light, few neighbours."""
+CORE = slice(12, 20)
+"""Central 8 by 8 pixels."""
+
+SKY_NOISE = np.array([0.045, 0.017, 0.028, 0.042, 0.176])
+"""Of one SDSS pixel in u, g, r, i, z [nanomaggy]: light below it is compared in units of noise, not as a ratio."""
+
+FLAGGED_SHARE = 0.01
+"""Share of the selection galaxies that the threshold leaves outside: what the flag costs where nothing is wrong."""
+
+
+@dataclass(frozen=True)
+class DomainModel:
+    """A Gaussian mixture in standardised features, and the density below which a galaxy is a stranger."""
+
+    center: Array
+    """Mean of each feature, shape (11,)."""
+
+    scale: Array
+    """Standard deviation of each feature, shape (11,)."""
+
+    log_weight: Array
+    """Logarithm of each component's weight times the determinant of its whitening, shape (K,)."""
+
+    mean: Array
+    """Centres of the components, shape (K, 11)."""
+
+    whitening: Array
+    """Upper triangular; a difference from the centre times it has unit covariance, shape (K, 11, 11)."""
+
+    threshold: float
+    """Logarithm of the density below which a galaxy is out of domain."""
+
+    def is_outside(self, images: NDArray[np.float32], magnitudes: Array) -> NDArray[np.bool_]:
+        """Tell which galaxies are unlike the training galaxies.
+
+        Parameters
+        ----------
+        images : array, shape (N, 5, 32, 32), float32
+            Sky-subtracted cutouts, cleaned [nanomaggy / pixel].
+        magnitudes : array, shape (N, 5), float64
+            Dereddened magnitudes, cleaned [mag].
+
+        Returns
+        -------
+        array, shape (N,), bool
+            Each one depends on its own row alone, bit by bit; a density that is no number is outside.
+        """
+        return ~(self.log_density(domain_features(images, magnitudes)) >= self.threshold)
+
+    def log_density(self, features: Array) -> Array:
+        """Return the logarithm of the density up to a constant: (11, N) to (N,)."""
+        standardised = (features - self.center[:, None]) / self.scale[:, None]
+        parts = [
+            log_weight - 0.5 * _squared_length(standardised - mean[:, None], whitening)
+            for log_weight, mean, whitening in zip(self.log_weight, self.mean, self.whitening, strict=True)
+        ]
+        highest: Array = np.maximum.reduce(parts)
+        total = np.zeros(features.shape[1])
+        for part in parts:
+            total += np.exp(part - highest)
+        return highest + np.log(total)
+
+
+def _squared_length(difference: Array, whitening: Array) -> Array:
+    """Return the squared Mahalanobis distance, (11, N) to (N,), added up in an order that no batch size changes."""
+    total = np.zeros(difference.shape[1])
+    for column in range(len(whitening)):
+        whitened = np.zeros(difference.shape[1])
+        for weight, row in zip(whitening[: column + 1, column], difference, strict=False):
+            whitened += weight * row
+        total += whitened**2
+    return total
+
+
+def domain_features(images: NDArray[np.float32], magnitudes: Array) -> Array:
+    """Return the eleven features, one row each: (11, N), float64.
+
+    Parameters
+    ----------
+    images, magnitudes
+        See `DomainModel.is_outside`.
+    """
+    promised = 10.0 ** (0.4 * (ZERO_POINT - magnitudes))
+    aperture, core = _light(images, APERTURE), _light(images, CORE)
+    aperture_noise = SKY_NOISE * (APERTURE.stop - APERTURE.start)
+    core_noise = SKY_NOISE * (CORE.stop - CORE.start)
+    excess = _log_light(aperture, aperture_noise) - _log_light(promised, aperture_noise)
+    concentration = _log_light(core, core_noise) - _log_light(aperture, core_noise)
+    return np.vstack([photometry_features(magnitudes), excess.T, concentration[:, R_BAND]])
+
+
+def _light(images: NDArray[np.float32], side: slice) -> Array:
+    """Sum the light in a central square of each band: (N, 5) [nanomaggy]."""
+    square = np.ascontiguousarray(images[:, :, side, side])
+    light: Array = square.reshape(*square.shape[:2], -1).sum(axis=2).astype(np.float64)
+    return light
+
+
+def _log_light(light: Array, noise: Array) -> Array:
+    """Return a logarithm of light that is linear below its noise, so that it takes negative light too."""
+    stretched: Array = np.arcsinh(light / (2 * noise))
+    return stretched
