@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run catalog status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset train schema clean help
+.PHONY: run cost logs explain catalog report browser-tools status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset train schema clean help
 VENV := .venv
 # The Python 3.11 to make .venv with; found by itself when empty.
 PYTHON :=
@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
-RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL
+RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,RUN NAME N PORT SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,RUN NAME N PORT SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
 
@@ -27,11 +27,23 @@ run: $(READY) ## Predict the redshifts of a dataset and print the result
 catalog: $(READY) ## Write a run's redshifts as FITS and Parquet: RUN=name
 	@$(PY) -m scripts.catalog
 
+report: $(READY) ## Write RUN=name or SWEEP=name as one page, and Markdown
+	@$(PY) -m scripts.report
+
 status: $(READY) ## How a run is: RUN=name; without it, which there are
 	@$(PY) -m scripts.status
 
 stop: $(READY) ## End a run and its ranks: RUN=name
 	@$(PY) -m scripts.stop
+
+cost: $(READY) ## What RUN=name cost item by item, and would elsewhere
+	@$(PY) -m scripts.cost
+
+logs: $(READY) ## What the workers of RUN=name printed; RANK=17, FILE=csv
+	@$(PY) -m scripts.logs
+
+explain: $(READY) ## The whole story of one rank: RUN=name RANK=17
+	@$(PY) -m scripts.explain
 
 doctor: $(READY) ## Look for what could go wrong, before anything is spent
 	@$(PY) -m scripts.doctor
@@ -108,6 +120,9 @@ lock: $(READY) ## Pin the image's packages by checksum
 container-tools: $(READY) ## Install Podman where no engine answers (Debian, root)
 	@$(PY) -m scripts.image install
 
+browser-tools: $(READY) ## Install Chromium for the tests of reports (Debian, root)
+	@$(PY) -m scripts.reporting.browser
+
 schema: $(READY) ## Write the JSON Schema of every payload to docs/schema
 	@$(PY) -m scripts.schema
 
@@ -134,6 +149,7 @@ help: ## Show this help
 #:   ENGINE=torch       the library that computes; the fastest present when absent
 #:   PRECISION=fp32     or int8, bf16, where they were found accurate enough
 #:   TARGET=local       where to run: local, or aws once it is deployed
+#:   BUDGET=2.00        USD; a run that may cost more at list prices is refused
 #:   OUTPUTS=file.json  a stack deployed elsewhere: terraform output -json
 #: Of every target
 #:   PYTHON=python3.11  the Python to make .venv with; found by itself when absent

@@ -1,0 +1,104 @@
+"""`make report RUN=…|SWEEP=…`: what a run or a sweep found, on one page and as Markdown."""
+
+import difflib
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scripts.reporting.document import Report
+from scripts.reporting.evidence import ReportError, read_run
+from scripts.reporting.markdown import as_markdown
+from scripts.reporting.page import as_page
+from scripts.reporting.run_report import run_report
+from scripts.running.exit_status import FAILED, told_in_one_line
+from scripts.running.recall import find_run
+from scripts.running.variables import UsageError
+
+NAME = "report"
+
+
+def main(
+    run: Annotated[str, typer.Option(envvar="RUN", help="Name of a run, or its folder; the newest when absent.")] = "",
+    sweep: Annotated[str, typer.Option(envvar="SWEEP", help="Name of a sweep, or its folder.")] = "",
+) -> None:
+    """Write the report of a run or a sweep into its folder. Exit status: 0 written, 1 not, 2 there is no such run."""
+    with told_in_one_line():
+        try:
+            write_report(run.strip(), sweep.strip(), root=Path())
+        except ReportError as error:
+            print(error, file=sys.stderr)
+            raise typer.Exit(FAILED) from error
+
+
+def write_report(run: str, sweep: str, *, root: Path) -> None:
+    """Write ``report.html`` and ``report.md``, and print the sentence that matters and where they are."""
+    if run and sweep:
+        raise UsageError(f"RUN={run} and SWEEP={sweep}: a report is about one of them.")
+    folder = sweep_folder(sweep, root) if sweep else run_folder(run, root)
+    report = _sweep_report(folder) if sweep else run_report(read_run(folder), root=root)
+    footer = f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by make report from {folder.name}/."
+    print(f"{report.name}: {report.sentence}")
+    for suffix, text in (
+        ("html", as_page(report, footer=footer)),
+        ("md", as_markdown(report, footer=footer)),
+    ):
+        path = folder / f"{NAME}.{suffix}"
+        _write_whole(path, text)
+        print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
+
+
+def run_folder(name: str, root: Path) -> Path:
+    """Return the folder of a run here; the newest one's without a name.
+
+    Raises
+    ------
+    UsageError
+        If there is no such run, naming similar ones, or its files are still elsewhere.
+    """
+    if not name:
+        known = [path.parent for path in (root / "runs").glob("*/summary.json")]
+        if not known:
+            raise UsageError("There is no run here yet: `make run` makes one, RUN=name or SWEEP=name names another.")
+        return max(known, key=lambda folder: (folder / "summary.json").stat().st_mtime)
+    # Also what was fetched or imported by hand: a report asks nobody but the folder.
+    for folder in (root / "runs" / Path(name).name, Path(name)):
+        if name not in (".", "..") and folder.is_dir() and any(folder.iterdir()):
+            return folder
+    find_run(name, os.environ, root=root)
+    raise UsageError(f"RUN={name}: its files are not here. `make status RUN={name}` fetches them.")
+
+
+def sweep_folder(name: str, root: Path) -> Path:
+    """Return the folder of a sweep; see `run_folder`."""
+    for folder in (root / "sweeps" / Path(name).name, Path(name)):
+        if folder.is_dir():
+            return folder
+    known = sorted(path.name for path in (root / "sweeps").glob("*") if path.is_dir())
+    similar = difflib.get_close_matches(name, known, n=3) or known[-10:]
+    raise UsageError(f"SWEEP={name}: there is no such sweep. Known: {', '.join(similar) or 'none'}.")
+
+
+def _sweep_report(folder: Path) -> Report:
+    # The tables of a sweep need pyarrow, which takes a moment to import.
+    from scripts.reporting.sweep_evidence import read_sweep
+    from scripts.reporting.sweep_report import sweep_report
+
+    return sweep_report(read_sweep(folder))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

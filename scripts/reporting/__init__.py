@@ -1,0 +1,1 @@
+"""Reports of runs and sweeps: one self-contained page, and the same as Markdown."""

@@ -1,0 +1,1 @@
+"""Charts as SVG: coloured by the page's CSS variables, text stays text."""

@@ -1,0 +1,103 @@
+"""Everything a run left behind, as far as it is there and can be read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from inference import contract
+from scripts.reporting.predictions import Predictions, read_predictions
+from scripts.reporting.ranks import PartialRecord, Ranks, as_columns
+from scripts.running import journal
+
+SUMMARY, COMBINED, COST = "summary.json", "combined_data.json", "cost.json"
+PUBLISHED_PAGE = 1000
+"""Objects in one page of a listing: published tools read the first page only."""
+
+
+class ReportError(Exception):
+    """What a report needs is missing or cannot be read; the message names the file. Exit status 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEvidence:
+    """What is known of one run."""
+
+    run_id: str
+    summary: Mapping[str, Any]
+    """``summary.json``; empty where the run ended before there was one."""
+
+    ranks: Ranks
+    predictions: Predictions | None
+    manifest: tuple[Mapping[str, Any], ...]
+    cost: Mapping[str, Any]
+    """``cost.json``, a receipt; empty where there is none."""
+
+    entry: journal.Entry | None
+    """What the terminal that started the run noted."""
+
+    files: tuple[str, ...]
+    """Names of what lies in the run's folder."""
+
+    def get(self, *path: str) -> Any:
+        """Return a value of the summary, or None where it has none."""
+        value: Any = self.summary
+        for name in path:
+            if not isinstance(value, Mapping) or name not in value:
+                return None
+            value = value[name]
+        return value
+
+
+def read_run(folder: Path) -> RunEvidence:
+    """Read a run's folder.
+
+    Raises
+    ------
+    ReportError
+        If a file cannot be read, or there is neither a summary nor a record.
+    """
+    summary = _object(folder / SUMMARY)
+    ranks = as_columns(_records(folder))
+    if not summary and not len(ranks):
+        raise ReportError(
+            f"{folder}/ holds neither {SUMMARY} nor records of ranks: there is nothing to report. "
+            "`make status` tells how the run ended."
+        )
+    try:
+        predictions = read_predictions(folder)
+    except ValueError as error:
+        raise ReportError(str(error)) from error
+    manifest = folder / contract.MANIFEST_KEY
+    return RunEvidence(
+        run_id=str(summary.get("run_id") or folder.name),
+        summary=summary,
+        ranks=ranks,
+        predictions=predictions,
+        manifest=tuple(_decode(manifest, list[dict[str, Any]])) if manifest.exists() else (),
+        cost=_object(folder / COST),
+        entry=journal.read(folder),
+        files=tuple(sorted(child.name for child in folder.iterdir())),
+    )
+
+
+def _records(folder: Path) -> list[PartialRecord]:
+    """Return the records; those of the ranks one by one where nobody has merged them."""
+    combined = folder / COMBINED
+    if combined.exists():
+        merged: list[PartialRecord] = _decode(combined, list[PartialRecord])
+        return merged
+    return [_decode(path, PartialRecord) for path in sorted(folder.glob("ranks/*.json"))]
+
+
+def _object(path: Path) -> dict[str, Any]:
+    return _decode(path, dict[str, Any]) if path.exists() else {}
+
+
+def _decode(path: Path, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except msgspec.DecodeError as error:
+        raise ReportError(f"{path} cannot be read ({error}). Fetch the run again, or remove the file.") from error

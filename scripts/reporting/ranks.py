@@ -1,0 +1,134 @@
+"""What the ranks of a run reported, as columns; what a record does not say is NaN."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.contract import PUBLISHED_RECORD_KEYS
+
+Array = NDArray[np.float64]
+
+PHASES = ("queue", "init", "model_load", "download", "inference", "upload", "record")
+"""Phases of a rank in the order in which they begin. `queue` includes `init` when the process was started for it."""
+
+NAN = float("nan")
+
+
+class PartialRecord(msgspec.Struct, frozen=True, kw_only=True, rename=PUBLISHED_RECORD_KEYS):
+    """What a report reads of a record; published ones lack our keys, and older ones the newest."""
+
+    total_cpu_time_s: float | None = None
+    execution_time_s_per_batch: float | None = None
+    sample_persec: float | None = None
+    throughput_bps: float | None = None
+    total_cpu_memory_mb: float | None = None
+    total_process_memory_mb: float | None = None
+    total_model_memory_mb: float | None = None
+    total_image_memory_mb: float | None = None
+    library_overhead_memory_mb: float | None = None
+    num_batches: float | None = None
+    batch_size: float | None = None
+    device: str | None = None
+    data_path: str | None = None
+    s3_num_requests: float | None = None
+    s3_total_time: float | None = None
+    rank: int | None = None
+    world_size: int | None = None
+    run_id: str | None = None
+    num_samples: float | None = None
+    attempt: float | None = None
+    cold_start: bool | None = None
+    clock: dict[str, float] = {}
+    peak_memory_bytes: float | None = None
+    function_memory_mb: float | None = None
+    num_threads: float | None = None
+    engine: str | None = None
+    engine_note: str | None = None
+    precision: str | None = None
+    weights_sha256: str | None = None
+    image_digest: str | None = None
+    code_version: str | None = None
+    started_at_s: float | None = None
+    inputs: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The records of a run and their numbers as columns, one value per record."""
+
+    records: Sequence[PartialRecord]
+    columns: dict[str, Array]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, name: str) -> Array:
+        return self.columns[name]
+
+    def has(self, *names: str) -> bool:
+        """Return whether at least one record has each of these numbers."""
+        return all(bool(np.isfinite(self.columns[name]).any()) for name in names)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return the distinct values of a text, in order of their first appearance."""
+        return tuple(dict.fromkeys(value for record in self.records if (value := getattr(record, name)) is not None))
+
+
+def as_columns(records: Sequence[PartialRecord]) -> Ranks:
+    """Return records in rank order with their numbers as columns.
+
+    `start` is when a rank entered the Map, in seconds after the first; `seconds` is what Lambda bills, the handler and
+    the init before it; `memory_bytes` is the peak, or the published memory of the process where no peak is known.
+    """
+    ordered = sorted(records, key=lambda record: -1 if record.rank is None else record.rank)
+    columns = {name: _column(ordered, name) for name in _NUMBERS}
+    for phase in (*PHASES, "total"):
+        columns[phase] = np.array([record.clock.get(phase, NAN) for record in ordered], float)
+    columns["record"] = np.where(np.isnan(columns["total"]), NAN, np.nan_to_num(columns["record"]))
+    unnamed = np.isnan(columns["rank"])
+    columns["rank"][unnamed] = np.flatnonzero(unnamed)
+    rows = columns["sample_persec"] * columns["total_cpu_time_s"]
+    columns["num_samples"] = np.where(np.isnan(columns["num_samples"]), np.round(rows), columns["num_samples"])
+    columns["seconds"] = columns["total"] + np.nan_to_num(columns["init"])
+    start = columns["started_at_s"] - np.nan_to_num(columns["queue"])
+    columns["start"] = start - (np.nanmin(start) if np.isfinite(start).any() else 0.0)
+    columns["memory_bytes"] = np.where(
+        np.isnan(columns["peak_memory_bytes"]),
+        columns["total_process_memory_mb"] * 2**20,
+        columns["peak_memory_bytes"],
+    )
+    return Ranks(ordered, columns)
+
+
+_NUMBERS = (
+    "total_cpu_time_s",
+    "execution_time_s_per_batch",
+    "sample_persec",
+    "throughput_bps",
+    "total_cpu_memory_mb",
+    "total_process_memory_mb",
+    "total_model_memory_mb",
+    "total_image_memory_mb",
+    "library_overhead_memory_mb",
+    "num_batches",
+    "batch_size",
+    "s3_num_requests",
+    "s3_total_time",
+    "rank",
+    "num_samples",
+    "attempt",
+    "cold_start",
+    "peak_memory_bytes",
+    "function_memory_mb",
+    "num_threads",
+    "started_at_s",
+)
+
+
+def _column(records: Sequence[PartialRecord], name: str) -> Array:
+    values = (getattr(record, name) for record in records)
+    return np.array([NAN if value is None else value for value in values], float)

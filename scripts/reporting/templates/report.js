@@ -1,0 +1,136 @@
+"use strict";
+// Hover, sort and filter. Everything is readable without; nothing is loaded.
+const tip = document.getElementById("tip");
+
+function showTip(mark, x, y) {
+  tip.textContent = mark.dataset.tip;
+  tip.hidden = false;
+  const room = document.documentElement.clientWidth - tip.offsetWidth - 8;
+  tip.style.left = `${Math.max(8, Math.min(x + 12, room)) + window.scrollX}px`;
+  tip.style.top = `${y + 16 + window.scrollY}px`;
+}
+
+function hideTip() { tip.hidden = true; }
+
+// A title inside a mark becomes our tooltip, which also the keyboard reaches: focus the chart, then arrow keys.
+for (const chart of document.querySelectorAll("svg")) {
+  const marks = [...chart.querySelectorAll(".tip")];
+  for (const mark of marks) {
+    const title = mark.querySelector("title");
+    mark.dataset.tip = title.textContent;
+    title.remove();
+    mark.addEventListener("pointermove", (event) => showTip(mark, event.clientX, event.clientY));
+    mark.addEventListener("pointerleave", hideTip);
+  }
+  if (!marks.length) continue;
+  let current = -1;
+  chart.setAttribute("tabindex", "0");
+  chart.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    marks[current]?.classList.remove("current");
+    current = Math.min(Math.max(current + step, 0), marks.length - 1);
+    marks[current].classList.add("current");
+    const box = marks[current].getBoundingClientRect();
+    showTip(marks[current], box.left, box.bottom - 12);
+  });
+  chart.addEventListener("blur", () => { marks[current]?.classList.remove("current"); hideTip(); });
+}
+
+const PAGE = 64;
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells];
+  const names = heads.map((head) => head.textContent);
+  const body = table.tBodies[0];
+  const shown = [...body.rows].map((row) => [...row.cells].map((cell) => cell.textContent));
+  const data = document.getElementById(table.dataset.rows);
+  const decimals = names.map((_, i) => (shown[0]?.[i].split(".")[1] ?? "").length);
+  const isCold = names.map((name) => name === "cold");
+  const rows = data ? JSON.parse(data.textContent) : shown.map((row) => row.map(parse));
+  let limit = PAGE, sortedBy = -1, direction = 1, wanted = rows;
+
+  function parse(text) {
+    if (text === "cold" || text === "warm") return text === "cold" ? 1 : 0;
+    const value = Number(text.replaceAll(",", ""));
+    return text === "" || Number.isNaN(value) ? null : value;
+  }
+  function format(value, i) {
+    if (value === null) return "\u2013";
+    if (typeof value === "string") return value;
+    if (isCold[i]) return value ? "cold" : "warm";
+    const options = { minimumFractionDigits: decimals[i], maximumFractionDigits: decimals[i], useGrouping: i > 0 };
+    return value.toLocaleString("en", options);
+  }
+  function matches(row, term) {
+    if (!term) return true;
+    const [, name, sign, limitText] = /^(.*?)\s*(<=|>=|<|>|=)\s*([\d.]+)$/.exec(term) ?? [];
+    if (sign) {
+      const i = name ? names.findIndex((column) => column.toLowerCase().startsWith(name)) : 0;
+      const value = row[i], bound = Number(limitText);
+      if (i < 0 || value === null) return false;
+      return { "<": value < bound, ">": value > bound, "<=": value <= bound, ">=": value >= bound, "=": value === bound }[sign];
+    }
+    if (/^\d+$/.test(term)) return row[0] === Number(term);
+    return row.some((value, i) => format(value, i).toLowerCase().includes(term));
+  }
+  function draw() {
+    const order = [...wanted];
+    if (sortedBy >= 0) {
+      const rank = (value) => (value === null ? -Infinity : value);
+      order.sort((a, b) => direction * (rank(a[sortedBy]) > rank(b[sortedBy]) ? 1 : rank(a[sortedBy]) < rank(b[sortedBy]) ? -1 : 0));
+    }
+    body.replaceChildren(...order.slice(0, limit).map((values) => {
+      const row = document.createElement("tr");
+      values.forEach((value, i) => {
+        const cell = document.createElement(i ? "td" : "th");
+        if (!i) cell.scope = "row";
+        cell.textContent = format(value, i);
+        row.append(cell);
+      });
+      return row;
+    }));
+    const num = Math.min(limit, wanted.length);
+    count.textContent = `${num.toLocaleString("en")} of ${wanted.length.toLocaleString("en")} rows`;
+    more.hidden = num >= wanted.length;
+  }
+
+  heads.forEach((head, i) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      direction = sortedBy === i ? -direction : -1;
+      sortedBy = i;
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+      draw();
+    });
+  });
+
+  const bar = document.createElement("div");
+  bar.className = "filter";
+  const label = document.createElement("label");
+  const input = document.createElement("input");
+  input.type = "search";
+  input.id = `${table.dataset.rows}-filter`;
+  label.htmlFor = input.id;
+  label.textContent = "Filter";
+  const hint = document.createElement("small");
+  hint.textContent = table.dataset.hint ?? "a rank (17), a word (cold), or a bound (inference > 2)";
+  const count = document.createElement("output");
+  const more = document.createElement("button");
+  more.type = "button";
+  more.textContent = `${PAGE} more`;
+  more.addEventListener("click", () => { limit += PAGE; draw(); });
+  input.addEventListener("input", () => {
+    limit = PAGE;
+    wanted = rows.filter((row) => matches(row, input.value.trim().toLowerCase()));
+    draw();
+  });
+  bar.append(label, input, hint, count, more);
+  table.closest(".scroll").before(bar);
+  draw();
+}
