@@ -54,7 +54,13 @@ def offline_arguments(engine: Engine, architecture: str) -> dict[str, str]:
 
 
 @app.command()
-def push(arch: Architecture = "", engine: Program = "") -> None:
+def push(
+    arch: Architecture = "",
+    engine: Program = "",
+    rehearsal: Annotated[
+        str, typer.Option("--registry", envvar="REGISTRY", help="127.0.0.1:PORT in place of ECR, to rehearse.")
+    ] = "",
+) -> None:
     """Push the image to ECR, once per content, and record its digest for Terraform."""
     from scripts.deploy import ensure_registry, record_image
     from scripts.deploying.terraform import DeployError, Terraform
@@ -64,13 +70,16 @@ def push(arch: Architecture = "", engine: Program = "") -> None:
     try:
         terraform = Terraform()
         repository = ensure_registry(terraform)
-        pushed = registry.push(program, image, repository, registry.ecr_login(repository))
-        is_new = record_image(terraform.folder, pushed.uri, image.revision)
+        login = registry.ecr_login(repository)
+        target = registry.stand_in(repository, rehearsal) if rehearsal else repository
+        pushed = registry.push(program, image, target, login)
+        uri = pushed.uri.replace(target, repository, 1)
+        is_new = record_image(terraform.folder, uri, image.revision)
     except DeployError as error:
         raise EngineError(str(error)) from error
     _say("The registry has this content already: nothing was sent." if pushed.was_there else "Pushed.")
     _say("Recorded for Terraform: `make apply` deploys it." if is_new else "Terraform knows this image already.")
-    print(pushed.uri)
+    print(uri)
 
 
 @app.command()

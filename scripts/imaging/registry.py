@@ -66,7 +66,7 @@ def push(engine: Engine, image: Image, repository: str, login: Login | None = No
         plain = ["--tls-verify=false"] if engine.program == "podman" and LOOPBACK.match(repository) else []
         if login:
             host = repository.partition("/")[0]
-            session.run("login", "--username", login.user, "--password-stdin", host, secret=login.password)
+            session.run("login", *plain, "--username", login.user, "--password-stdin", host, secret=login.password)
         session.run("tag", image.name, target)
         session.show("push", *plain, target)
         session.run("rmi", target)
@@ -74,6 +74,23 @@ def push(engine: Engine, image: Image, repository: str, login: Login | None = No
     if found is None:
         raise EngineError(f"{target} was pushed and yet is not in the registry.")
     return Pushed(f"{repository}@{found}", was_there=False)
+
+
+def stand_in(repository: str, host: str) -> str:
+    """Return the repository of the same name in a registry of this machine, which takes ECR's place in a rehearsal.
+
+    Raises
+    ------
+    EngineError
+        If `host` is elsewhere: it would be told ECR's password.
+    """
+    there = f"{host}/{repository.partition('/')[2]}"
+    if not LOOPBACK.match(there):
+        raise EngineError(
+            f"REGISTRY={host} is not on this machine. Rehearse with a registry at 127.0.0.1:PORT; "
+            "without REGISTRY, `make push` goes to ECR."
+        )
+    return there
 
 
 def find_digest(repository: str, tag: str, login: Login | None = None) -> str | None:

@@ -117,3 +117,13 @@ def test_only_ecr_gives_a_login() -> None:
 def test_a_registry_that_is_not_there_is_named() -> None:
     with pytest.raises(EngineError, match=r"127\.0\.0\.1:9 does not answer"):
         registry.find_digest("127.0.0.1:9/redshift", "tag")
+
+
+def test_a_rehearsal_sends_to_the_same_name_on_this_machine() -> None:
+    assert registry.stand_in(ECR, "127.0.0.1:5000") == "127.0.0.1:5000/redshift"
+
+
+@pytest.mark.parametrize("host", ["registry.example", "127.0.0.1.example", "192.168.0.1:5000"])
+def test_a_password_of_ecr_never_leaves_for_another_machine(host: str) -> None:
+    with pytest.raises(EngineError, match="is not on this machine"):
+        registry.stand_in(ECR, host)
