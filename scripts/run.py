@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from inference import contract
+from scripts.accounting.budget import forecast, read_budget, refuse_above
 from scripts.accounting.prices import price_note
 from scripts.aws.account import other_region
 from scripts.aws.quota import waves_note
@@ -40,6 +41,7 @@ def main(
     engine: Annotated[str, typer.Option(envvar="ENGINE", help="Library that computes.")] = "",
     precision: Annotated[str, typer.Option(envvar="PRECISION", help="Precision of the products.")] = "",
     outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
+    budget: Annotated[str, typer.Option(envvar="BUDGET", help="USD that the run may cost at list prices.")] = "",
 ) -> None:
     """Run the main job. Exit status: 0 complete, 1 failed or incomplete, 2 wrong usage, 130 interrupted."""
     # Nothing else is local yet: exactly the options, under the names they have behind `make run`.
@@ -68,6 +70,7 @@ def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
     UsageError
         If the variables cannot be followed; nothing has been started then.
     """
+    budget = read_budget(given)
     target, why = variables.choose_target(given, terraform=root / "terraform")
     console.print(f"target     {target}: {why}", markup=False, soft_wrap=True)
     is_aws = target == "aws"
@@ -80,6 +83,12 @@ def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
         notes += price_note(aws.stack.region)
     for note in notes:
         console.print(f"note       {note}", markup=False, soft_wrap=True)
+    if aws or budget is not None:
+        found = forecast(draft.request, dataset, aws, root=root)
+        console.print(
+            f"estimate   {found.words if found else 'unknown: the dataset has no dataset.json'}", soft_wrap=True
+        )
+        refuse_above(budget, found)
     run_id = make_run_id(datetime.now(UTC))
     folder = root / "runs" / run_id
     folder.mkdir(parents=True)

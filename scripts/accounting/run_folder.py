@@ -13,11 +13,11 @@ from inference.contract import LostRank, RankFailure, RankRecord, RankTask, RunS
 from inference.cost import Rates
 from scripts.accounting.prices import LOCAL_REGION
 from scripts.aws.stack import Stack
+from scripts.local_aws.deploy import read_stages
 from scripts.running import journal
 from scripts.running.recall import FoundRun, find_run, name_runs, runs_here
 from scripts.running.variables import UsageError
 
-STAGES_FILE = Path(__file__).parents[2] / "terraform" / "stages.json"
 COMBINED_KEY = "combined_data.json"
 
 
@@ -146,7 +146,7 @@ def open_run(name: str, given: Mapping[str, str], *, root: Path) -> RunFolder:
 
 def local_rates(*, infer_mb: int = 0, architecture: str = "x86_64") -> Rates:
     """Return what the local deployment would be priced by: the table of stages, with the memory that Infer had."""
-    stages = json.loads(STAGES_FILE.read_text())
+    stages = read_stages()
     memory_mb = {stage: int(settings["memory_mb"]) for stage, settings in stages.items()}
     return Rates(
         memory_mb=memory_mb | ({"infer": infer_mb} if infer_mb else {}),

@@ -131,6 +131,10 @@ class AwsTarget:
         """The stack, so that the run is found again without Terraform."""
         return {"stack": self.stack}
 
+    def bucket_named(self, name: str) -> Bucket:
+        """Return another bucket, which the user may read."""
+        return Bucket(self.account.client("s3"), name)
+
     def facts(self) -> str:
         """Say which stack of which account it is."""
         return f"{self.stack.name} in {self.stack.region}, account {self.stack.account_id}"

@@ -37,7 +37,7 @@ REQUEST_VARIABLES = {
     "PRECISION": RequestVariable("precision", "fp32, bf16 or int8"),
 }
 
-VARIABLES = (*REQUEST_VARIABLES, "DATASET", "PAYLOAD", "TARGET", "OUTPUTS")
+VARIABLES = (*REQUEST_VARIABLES, "DATASET", "PAYLOAD", "TARGET", "OUTPUTS", "BUDGET")
 
 
 def given(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,103 @@
+"""`make cost RUN=…`: the receipt of a run, and what it would have cost with other memory or another processor."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from inference.what_if import SERIAL_SHARE, Range, WhatIf
+from scripts.accounting.prices import read_prices
+from scripts.accounting.receipt import COST_FILE, Receipt, receipt_of, write_receipt
+from scripts.accounting.run_folder import open_run
+from scripts.running import variables
+from scripts.running.exit_status import told_in_one_line
+
+COLUMNS = ("memory", "vCPU", "rank [s]", "x86_64 [USD]", "arm64 [USD]")
+WIDTHS = (9, 6, 15, 18, 18)
+
+
+def main(
+    run: Annotated[str, typer.Option(envvar="RUN", help="Name of the run.")] = "",
+    prices: Annotated[str, typer.Option(envvar="PRICES", help="Another price file, as TOML.")] = "",
+    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
+) -> None:
+    """Print what a run cost. Exit status: 0 printed, 1 AWS cannot be asked, 2 no such run, or no prices for it."""
+    with told_in_one_line():
+        cost(run, prices, variables.given({"OUTPUTS": outputs}), root=Path())
+
+
+def cost(run: str, prices: str, given: Mapping[str, str], *, root: Path) -> None:
+    """Print the receipt and write ``cost.json`` into the run's folder."""
+    price_list = read_prices(Path(prices.strip()).expanduser() if prices.strip() else None)
+    folder = open_run(run, given, root=root)
+    receipt = receipt_of(folder, price_list)
+    path = folder.path / COST_FILE
+    write_receipt(path, folder.run_id, receipt)
+    console = Console(highlight=False)
+    _print_receipt(console, folder.run_id, receipt)
+    _print_settings(console, receipt)
+    console.print()
+    console.print(f"  {path}", markup=False, soft_wrap=True)
+
+
+def _print_receipt(console: Console, run_id: str, receipt: Receipt) -> None:
+    paid = "" if receipt.is_paid else " on AWS; it ran here, where nothing is paid"
+    console.print(Text(f"{run_id}: {receipt.bill.usd:.6f} USD{paid}", "bold"), soft_wrap=True)
+    console.print(f"  List prices of {receipt.bill.prices_of}", soft_wrap=True)
+    console.print()
+    console.print(Text(f"  Receipt, {receipt.basis}", "bold"), soft_wrap=True)
+    for item in receipt.bill.items:
+        console.print(_line(item.name, item.usd, item.quantity))
+    console.print(_line("together", receipt.bill.usd, f"{receipt.usd_per_million_rows:.3f} USD per million galaxies"))
+    ratio = receipt.bill.usd / receipt.published_usd if receipt.published_usd else 0.0
+    console.print(_line("as published", receipt.published_usd, f"used memory · inference: {ratio:.1f} times less"))
+
+
+def _line(name: str, usd: float, meaning: str) -> Text:
+    return Text(f"  {name:<17} {usd:>10.6f} USD").append(f"   {meaning}", "dim")
+
+
+def _print_settings(console: Console, receipt: Receipt) -> None:
+    if not receipt.settings:
+        return
+    console.print()
+    console.print(Text("  The same run with other memory or another processor, by the memory model", "bold"))
+    console.print(Text(_row(COLUMNS), "dim"))
+    own_mb = receipt.rates.memory_mb["infer"]
+    for setting in receipt.settings:
+        console.print(
+            Text(_row(_cells(setting)) + _mark(setting, own_mb), "bold" if setting.memory_mb == own_mb else "")
+        )
+    low, high = SERIAL_SHARE.low, SERIAL_SHARE.high
+    console.print()
+    console.print("  A rank is faster with a larger share of a vCPU, up to 1,769 MB. Above, further")
+    console.print(f"  threads speed up all but {low:.0%} to {high:.0%} of inference. arm64 is assumed to be as")
+    console.print("  fast, which was not measured.")
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=True))
+
+
+def _cells(setting: WhatIf) -> tuple[str, ...]:
+    prices = tuple(_between(setting.usd[name], 5) for name in ("x86_64", "arm64"))
+    return (f"{setting.memory_mb:,} MB", f"{setting.num_vcpus:.2f}", _between(setting.rank_s, 2), *prices)
+
+
+def _between(values: Range, digits: int) -> str:
+    """Return a range in words; one number where both ends look the same."""
+    low, high = f"{values.low:.{digits}f}", f"{values.high:.{digits}f}"
+    return low if low == high else f"{low}-{high}"
+
+
+def _mark(setting: WhatIf, own_mb: int) -> str:
+    if setting.memory_mb == own_mb:
+        return "  as run"
+    return "" if setting.is_large_enough else "  too small"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,121 @@
+"""`make logs RUN=…`: what a run's workers printed, joined to its ranks; `RANK=17` shows the lines of one."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from scripts.accounting.invocations import Invocation, Log, read_log, write_csv
+from scripts.accounting.log_cloudwatch import collect, log_groups, save
+from scripts.accounting.log_show import print_lines, print_table
+from scripts.accounting.log_sources import events_of_export, events_of_run
+from scripts.accounting.run_folder import RunFolder, open_run
+from scripts.running import variables
+from scripts.running.exit_status import told_in_one_line
+from scripts.running.target import connect_aws
+from scripts.running.variables import UsageError
+
+LOGS_FILE = "logs.csv"
+
+
+def main(
+    run: Annotated[str, typer.Option(envvar="RUN", help="Name of the run.")] = "",
+    rank: Annotated[str, typer.Option(envvar="RANK", help="Show the lines of this rank.")] = "",
+    file: Annotated[str, typer.Option(envvar="FILE", help="A log exported from CloudWatch as CSV.")] = "",
+    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
+) -> None:
+    """Show what workers printed. Exit status: 0 shown, 1 AWS cannot be asked, 2 there is no such run, rank or file."""
+    with told_in_one_line():
+        logs(run, rank, file, variables.given({"OUTPUTS": outputs}), root=Path())
+
+
+def logs(run: str, rank: str, file: str, given: Mapping[str, str], *, root: Path) -> None:
+    """Print the table of invocations, or the lines of one rank, and write the table as CSV."""
+    number = rank_number(rank)
+    folder = open_run(run, given, root=root) if run.strip() or not file.strip() else None
+    log = _of_file(Path(file.strip()), folder) if file.strip() else of_run(_existing(folder))
+    console = Console(highlight=False)
+    if number is not None:
+        _show_rank(console, log, number, folder)
+        return
+    table = folder.path / LOGS_FILE if folder else Path(file.strip()).with_suffix(".invocations.csv")
+    _refuse_empty(log.invocations, file or run)
+    write_csv(table, log.invocations)
+    print_table(console, folder.run_id if folder else file, log, table)
+
+
+def rank_number(text: str) -> int | None:
+    """Read RANK; None when it is not given.
+
+    Raises
+    ------
+    UsageError
+        If it is no whole number from 0.
+    """
+    if not text.strip():
+        return None
+    if not text.strip().isdecimal():
+        raise UsageError(f"RANK={text} is not valid: RANK is a whole number from 0.")
+    return int(text)
+
+
+def of_run(folder: RunFolder) -> Log:
+    """Return the log of a run: the files here, or what CloudWatch has, which is kept in the run's folder."""
+    has_logs = any((folder.path / "logs").glob("*.jsonl")) or not folder.stack
+    if not has_logs:
+        return _collect(folder)
+    # What lies in the folder is the run's own: its workers wrote it, or it was collected for it.
+    return read_log(events_of_run(folder.path), rank_of=folder.rank_of, run_id=folder.run_id, is_all_ours=True)
+
+
+def _collect(folder: RunFolder) -> Log:
+    assert folder.stack is not None, "only a deployment has logs elsewhere"
+    assert folder.found.entry is not None, "the stack is noted in it"
+    account = connect_aws(folder.stack).account
+    started_s = folder.found.entry.started_at_s
+    ended_s = time.time()
+    if (folder.path / "summary.json").exists():
+        ended_s = started_s + folder.summary.clock.end_to_end + 60
+    log, events = collect(
+        account.client("logs"),
+        log_groups(folder.stack),
+        window_s=(started_s, ended_s),
+        rank_of=folder.rank_of,
+        run_id=folder.run_id,
+    )
+    count = save(folder.path / "logs", events)
+    print(f"collected  {count:,} events of {len(log.invocations):,} invocations from CloudWatch", file=sys.stderr)
+    return log
+
+
+def _of_file(path: Path, folder: RunFolder | None) -> Log:
+    rank_of = folder.rank_of if folder else {}
+    return read_log(events_of_export(path), rank_of=rank_of, run_id=folder.run_id if folder else "")
+
+
+def _existing(folder: RunFolder | None) -> RunFolder:
+    assert folder is not None, "without a file there is a run"
+    return folder
+
+
+def _refuse_empty(invocations: Sequence[Invocation], where: str) -> None:
+    if not invocations:
+        raise UsageError(f"{where}: no invocation of this run is in the log; nothing was written.")
+
+
+def _show_rank(console: Console, log: Log, rank: int, folder: RunFolder | None) -> None:
+    lines = log.of_rank(rank)
+    if not lines:
+        known = [one.rank for one in log.invocations if one.rank is not None]
+        there = f"the log has ranks {min(known)} to {max(known)}" if known else "the log names no rank"
+        world = f" of {folder.tasks[-1].world_size}" if folder and folder.tasks else ""
+        raise UsageError(f"RANK={rank}: no line is this rank's{world}; {there}.")
+    print_lines(console, lines)
+
+
+if __name__ == "__main__":
+    typer.run(main)
