@@ -19,6 +19,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     is_cold = invocation.count() == 0
     call = contract.decode(event, InferEvent)
     task = call.task
+    # An attempt that is killed leaves no record: this line says whose it was.
+    logger.info("rank started", extra={"run_id": task.run_id, "rank": task.rank, "attempt": call.attempt})
     with clock.phase("model_load"):
         engine = settings.engine(task.engine, task.precision, as_published=task.profile)
         calibration, sigma_note = settings.calibration(engine.weights_sha256)
