@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run cost logs explain catalog report browser-tools status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset train schema clean help
+.PHONY: run sweep cost logs explain catalog report browser-tools status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset train calibrate evaluate schema clean help
 VENV := .venv
 # The Python 3.11 to make .venv with; found by itself when empty.
 PYTHON :=
@@ -10,9 +10,9 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,RUN NAME N PORT SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,RUN NAME N PORT SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
 
@@ -48,6 +48,11 @@ explain: $(READY) ## The whole story of one rank: RUN=name RANK=17
 doctor: $(READY) ## Look for what could go wrong, before anything is spent
 	@$(PY) -m scripts.doctor
 
+## Experiment
+
+sweep: $(READY) ## Run all of WORLD=1,2,4 BATCH=8,32 REPEAT=3: which is best
+	@$(PY) -m scripts.sweep
+
 ## Deploy
 
 build: $(READY) ## Build the image; ARCH=arm64 BASE_IMAGE=… NO_REGISTRY=1
@@ -75,6 +80,12 @@ dataset: $(READY) ## Make the sample; another: NAME=big N=100000 SHARD_MB=25
 
 train: $(READY) ## Train the checkpoint, an hour; QUICK=1 rehearses it
 	@$(PY) -m scripts.train $(if $(QUICK),--quick)
+
+calibrate: $(READY) ## Measure the weights' errors: sigma, out-of-domain flag
+	@$(PY) -m scripts.training.calibrate
+
+evaluate: $(READY) ## Accuracy, intervals, plots on held-out rows, or RUN=name
+	@$(PY) -m scripts.evaluate
 
 engines: $(READY) ## Export the network for faster engines; checks it
 	@$(PY) -m scripts.engines
@@ -151,5 +162,13 @@ help: ## Show this help
 #:   TARGET=local       where to run: local, or aws once it is deployed
 #:   BUDGET=2.00        USD; a run that may cost more at list prices is refused
 #:   OUTPUTS=file.json  a stack deployed elsewhere: terraform output -json
+#: Variables of make sweep: WORLD BATCH FILES ENGINE PRECISION PROFILE, and
+#:   DATA=sdss,big      datasets
+#:   SHARD_MB=10,25     the same galaxies in shards of these sizes
+#:   MEMORY=1769,3008   memory of a rank in megabytes
+#:   REPEAT=3           how often every setting runs; SEED decides the order
+#:   SWEEP=file.yaml    the lists as a file, in small letters: world: [1, 2]
+#:   NAME=mine          folder under sweeps/; the same command goes on with it
+#:   RETRY=1            run again what failed; YES=1 to be asked nothing
 #: Of every target
 #:   PYTHON=python3.11  the Python to make .venv with; found by itself when absent

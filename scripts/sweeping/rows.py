@@ -55,8 +55,8 @@ class RunRow(Row, frozen=True, kw_only=True):
     dataset: str
     """Dataset and partition, ``sdss/10MB``."""
 
-    shard_mb: float | None
-    """Size that its shards are cut to [10⁶ bytes]; empty when the partition's name does not say it."""
+    shard_mb: int | None
+    """Largest size of its shards [MiB]; empty when the partition's name does not say it."""
 
     file_limit: int | None
     """Only the first n shards; empty: all."""

@@ -27,11 +27,17 @@ class SettingStatistics(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, int | float | str | bool | None]
     """Every setting by the name of its column in ``runs``: ``world_size``, ``batch_size``, ``dataset`` …"""
 
+    num_samples: int
+    """Galaxies of a run, median; 0 when none predicted."""
+
     num_runs: int
     """Runs that predicted, complete or as tolerated."""
 
     num_failed: int
     """Runs that failed: in no number here."""
+
+    error: str = ""
+    """Why the last of them did."""
 
     num_cold_starts: int
     """Ranks served by a fresh process, over all its runs."""

@@ -61,8 +61,8 @@ def write_table(path: Path, rows: Sequence[AnyRow], kind: type[AnyRow]) -> None:
     names = kind.__struct_fields__
     columns = {name: [getattr(row, name) for row in rows] for name in names}
     table = pa.table(columns, schema=arrow_schema(kind))
-    _write_whole(path.with_suffix(".parquet"), lambda partial: parquet.write_table(table, partial))
-    _write_whole(path.with_suffix(".csv"), lambda partial: csv.write_csv(table, partial))
+    _replace_whole(path.with_suffix(".parquet"), lambda partial: parquet.write_table(table, partial))
+    _replace_whole(path.with_suffix(".csv"), lambda partial: csv.write_csv(table, partial))
 
 
 def read_table(path: Path, kind: type[AnyRow]) -> list[AnyRow]:
@@ -107,7 +107,12 @@ def _read_csv(path: Path, kind: type[Row]) -> pa.Table:
     return csv.read_csv(path, convert_options=options)
 
 
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    _replace_whole(path, lambda partial: partial.write_bytes(content))
+
+
+def _replace_whole(path: Path, write: Callable[[Path], object]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         write(partial)
