@@ -11,27 +11,23 @@ WIDTH = 880.0
 
 
 def shares(parts: Sequence[tuple[str, str, float]], *, title: str, description: str) -> Markup:
-    """Return one bar of parts that add up.
+    """Return one bar of parts that add up, and below it what each part is, in the same order.
 
     Parameters
     ----------
     parts : sequence of (str, str, float)
-        Class, name and seconds of each part, in order.
+        Class, name and seconds of each part.
     """
     whole = sum(value for _, _, value in parts) or 1.0
-    marks, left, last_label, line = [], 0.0, -1e9, 0
+    marks, left, key_left = [], 0.0, 0.0
     for css, name, value in parts:
-        width = value / whole * WIDTH
-        inside = [element("title", f"{name}: {seconds(value)}, {percent(value / whole)}")]
-        inside.append(element("rect", x=left, y=24, width=max(width - 1, 0.5), height=26, class_=f"fill {css}"))
-        label = f"{name} {percent(value / whole)}"
-        room = 6.3 * len(label)
-        if value / whole >= 0.005:
-            # Labels of narrow parts take turns above and below the bar.
-            anchor = min(left, WIDTH - room)
-            line = 0 if anchor > last_label + 8 else 1 - line
-            inside.append(element("text", label, x=anchor, y=16 if line == 0 else 66, class_="legend"))
-            last_label = anchor + room if line == 0 else last_label
-        marks.append(element("g", *inside, class_="tip"))
+        width, share = value / whole * WIDTH, percent(value / whole)
+        bar = element("rect", x=left, y=0.0, width=max(width - 1, 0.5), height=28, class_=f"fill {css}")
+        swatch = element("rect", x=key_left, y=41.0, width=10, height=10, class_=f"fill {css}")
+        label = f"{name} {share}"
+        text = element("text", label, x=key_left + 16, y=50, class_="legend")
+        told = element("title", f"{name}: {seconds(value)}, {share}")
+        marks.append(element("g", told, bar, swatch, text, class_="tip"))
         left += width
-    return picture(marks, (WIDTH, 74), title=title, description=description)
+        key_left += 40 + 6.4 * len(label)
+    return picture(marks, (WIDTH, 58), title=title, description=description)

@@ -74,7 +74,9 @@ def _dots(ordered: Array, x_label: str, what: str) -> tuple[Frame, list[Markup]]
     """Return each value as a dot as high as its place among all: the steps of the cumulative distribution."""
     num = len(ordered)
     room = (0.0, float(ordered[-1]) * 1.06) if ordered[0] >= 0 and ordered[-1] > 0 else padded(ordered)
-    frame = Frame(room, (0.0, num + 0.5), x_label=x_label, y_label=f"{what}s at or below", size=SIZE, whole_y=True)
+    frame = Frame(
+        room, (0.0, num + 0.5), x_label=x_label, y_label=f"{what}s at or below", size=SIZE, top=38, whole_y=True
+    )
     places = np.arange(1, num + 1, dtype=float)
     x, y = frame.x(ordered), frame.y(places)
     steps = element("path", d=line_path(np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]), class_="line series-1 thin")
@@ -89,7 +91,9 @@ def _bars(finite: Array, x_label: str, what: str) -> tuple[Frame, list[Markup]]:
     edges = bin_edges(finite)
     counts = np.histogram(finite, edges)[0].astype(float)
     top = padded(counts, from_zero=True, share=0.15)
-    frame = Frame((edges[0], edges[-1]), top, x_label=x_label, y_label=f"{what}s per bin", size=SIZE, whole_y=True)
+    frame = Frame(
+        (edges[0], edges[-1]), top, x_label=x_label, y_label=f"{what}s per bin", size=SIZE, top=38, whole_y=True
+    )
     left, right, heights = frame.x(edges[:-1]), frame.x(edges[1:]), frame.y(counts)
     path = "".join(
         f"M{short(a + 0.5)} {short(frame.bottom)}V{short(t)}H{short(b - 0.5)}V{short(frame.bottom)}z"
@@ -100,16 +104,15 @@ def _bars(finite: Array, x_label: str, what: str) -> tuple[Frame, list[Markup]]:
 
 
 def _verticals(frame: Frame, marks: dict[str, float]) -> list[Markup]:
-    """Return lines with their names on top; a name that would run into the one before moves a line down."""
-    parts, last, room = [], -1e9, 0
-    for name, value in sorted(marks.items(), key=lambda mark: mark[1]):
+    """Return lines with their names on top: to the right, unless the next line or the end of the chart is near."""
+    ordered = sorted(marks.items(), key=lambda mark: mark[1])
+    ends = [*(frame.x.at(value) for _, value in ordered[1:]), frame.right]
+    parts = []
+    for (name, value), end in zip(ordered, ends, strict=True):
         x = frame.x.at(value)
-        room = 0 if x - last > 100 else room + 14
-        css = "note end" if x > frame.right - 90 else "note"
-        at = x - 5 if x > frame.right - 90 else x + 5
-        parts.append(
-            element("path", d=f"M{short(x)} {short(frame.top)}V{short(frame.bottom)}", class_="line mark dashed")
-        )
-        parts.append(element("text", name, x=at, y=frame.top + 9 + room, class_=css))
-        last = x
+        is_left = end - x < 7 * len(name)
+        css = "note end" if is_left else "note"
+        d = f"M{short(x)} {short(frame.top - 8)}V{short(frame.bottom)}"
+        parts.append(element("path", d=d, class_="line mark dashed"))
+        parts.append(element("text", name, x=x + (-5 if is_left else 5), y=frame.top, class_=css))
     return parts

@@ -136,8 +136,11 @@ class Frame:
         return across if self._show_y else []
 
     def _y_ticks(self) -> list[float]:
-        ticks = self.y.ticks(max(3, round((self.bottom - self.top) / 48)))
-        return [tick for tick in ticks if tick.is_integer()] if self._whole_y else ticks
+        num = max(3, round((self.bottom - self.top) / 48))
+        wanted = (self.y.ticks(fewer) for fewer in range(num + 1, 0, -1))
+        if self._whole_y:
+            return next((ticks for ticks in wanted if all(tick.is_integer() for tick in ticks)), [self.y.low])
+        return self.y.ticks(num)
 
     def _axes(self) -> list[Markup]:
         ticks = list(self._x_ticks) if self._x_ticks is not None else self.x.ticks(round((self.right - self.left) / 75))

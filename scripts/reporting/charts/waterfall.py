@@ -1,6 +1,7 @@
 """When each rank was in which phase: a row per rank, or per group of ranks when there are many."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from markupsafe import Markup
@@ -33,7 +34,7 @@ class Timeline:
     lengths: Array
     """Seconds per phase, shape (R, P) [s]."""
 
-    @property
+    @cached_property
     def edges(self) -> Array:
         """Begin of each phase and the end of the last, shape (R, P + 1) [s]."""
         return self.start[:, None] + np.pad(np.cumsum(self.lengths, axis=1), ((0, 0), (1, 0)))

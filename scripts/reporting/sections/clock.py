@@ -11,7 +11,7 @@ from scripts.reporting.document import Block, Figure, Note, Row, Section, Table
 from scripts.reporting.evidence import RunEvidence
 from scripts.reporting.quantities import UNKNOWN, count, decimals, number, percent, plural, seconds
 from scripts.reporting.ranks import PHASES, Array, Ranks
-from scripts.reporting.sections.rank_tables import MAX_ROWS_SHOWN, NUM_SLOWEST, all_ranks, slowest_ranks
+from scripts.reporting.sections.rank_tables import MAX_ROWS, NUM_SLOWEST, all_ranks, slowest_ranks
 
 STAGES = (
     ("initialize", "Initialize", "listing the shards and dealing their rows"),
@@ -141,7 +141,7 @@ def _over_time(timeline: Timeline, ranks: Ranks) -> Iterator[Figure]:
             "from the group's first start to its last end. Long lines to the right are stragglers."
         )
     yield Figure(title, svg, caption, is_wide=True)
-    if len(ranks) > MAX_ROWS_SHOWN:
+    if len(ranks) > MAX_ROWS:
         title = "Ranks at work over time"
         caption = "How many ranks were in each phase at each moment."
         yield Figure(title, concurrency(timeline, title=title, description=caption), caption, is_wide=True)

@@ -7,8 +7,10 @@ from scripts.reporting.quantities import UNKNOWN, count, number, seconds
 from scripts.reporting.ranks import PHASES, Array, Ranks
 
 NUM_SLOWEST = 10
-MAX_ROWS_SHOWN = 64
-"""Ranks in the table of the page; the page's script shows the others."""
+MAX_ROWS = 64
+"""Above so many ranks the table of the page holds the first; the page's script shows the others."""
+
+NUM_FIRST_ROWS = 20
 
 RANK_COLUMNS = (
     ("rank", "rank"),
@@ -49,26 +51,21 @@ def slowest_ranks(ranks: Ranks) -> Table:
 
 
 def all_ranks(ranks: Ranks) -> Table:
-    """Return every rank; the page shows the first, and its script the others."""
+    """Return every rank; of many, the page shows the first, and its script the others."""
     columns = dict(ranks.columns) | {"memory_mb": ranks["memory_bytes"] / 2**20}
     shown = [(key, name) for key, name in RANK_COLUMNS if np.isfinite(columns[key]).any()]
-    values = np.stack([_rounded(key, columns[key]) for key, _ in shown], axis=1)
-    rows = [
-        [_cell(key, value) for (key, _), value in zip(shown, row, strict=True)]
-        for row in values[:MAX_ROWS_SHOWN].tolist()
-    ]
-    everything = [[None if value != value else value for value in row] for row in values.tolist()]
+    values = np.stack([_rounded(key, columns[key]) for key, _ in shown], axis=1).tolist()
+    are_many = len(ranks) > MAX_ROWS
+    first = values[:NUM_FIRST_ROWS] if are_many else values
     caption = f"All {len(ranks):,} ranks"
-    if len(ranks) > MAX_ROWS_SHOWN:
-        caption = (
-            f"The first {MAX_ROWS_SHOWN} of {len(ranks):,} ranks; where scripts run, all can be sorted and filtered"
-        )
+    if are_many:
+        caption = f"The first {len(first)} of {len(ranks):,} ranks; where scripts run, all can be sorted and filtered"
     return Table(
         caption,
         tuple(name for _, name in shown),
-        rows,
+        [[_cell(key, value) for (key, _), value in zip(shown, row, strict=True)] for row in first],
         is_sortable=True,
-        all_rows=everything if len(ranks) > MAX_ROWS_SHOWN else (),
+        all_rows=[[None if value != value else value for value in row] for row in values] if are_many else (),
     )
 
 

@@ -38,7 +38,7 @@ def throughput_section(run: RunEvidence) -> Section:
         for key, name, meaning in DEFINITIONS
         if key in rates
     ]
-    columns = ("definition", "galaxies/s", "data rate", "relative", "definition")
+    columns = ("throughput", "galaxies/s", "data rate", "relative", "definition")
     blocks: list[Block] = [Table("Throughput by definition", columns, rows, frozenset({0, 4}))]
     if np.isfinite(own).sum() > 1:
         blocks.append(_rank_rates(own))

@@ -38,7 +38,7 @@ for (const chart of document.querySelectorAll("svg")) {
   chart.addEventListener("blur", () => { marks[current]?.classList.remove("current"); hideTip(); });
 }
 
-const PAGE = 64;
+const PAGE = 100;
 
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
@@ -49,7 +49,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const decimals = names.map((_, i) => (shown[0]?.[i].split(".")[1] ?? "").length);
   const isCold = names.map((name) => name === "cold");
   const rows = data ? JSON.parse(data.textContent) : shown.map((row) => row.map(parse));
-  let limit = PAGE, sortedBy = -1, direction = 1, wanted = rows;
+  const first = shown.length;
+  let limit = first, sortedBy = -1, direction = 1, wanted = rows;
 
   function parse(text) {
     if (text === "cold" || text === "warm") return text === "cold" ? 1 : 0;
@@ -123,10 +124,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const count = document.createElement("output");
   const more = document.createElement("button");
   more.type = "button";
-  more.textContent = `${PAGE} more`;
+  more.textContent = `show ${PAGE} more`;
   more.addEventListener("click", () => { limit += PAGE; draw(); });
   input.addEventListener("input", () => {
-    limit = PAGE;
+    limit = first;
     wanted = rows.filter((row) => matches(row, input.value.trim().toLowerCase()));
     draw();
   });
