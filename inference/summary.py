@@ -195,7 +195,7 @@ def _why_invalid(
     record: RankRecord | str | None, task: RankTask, claims: Counter[int], failure: RankFailure | None
 ) -> tuple[str, str] | None:
     if failure is not None and not (isinstance(record, RankRecord) and record.run_id == task.run_id):
-        return failure.error, _message_of(failure.cause)
+        return failure.error, message_of(failure.cause)
     if record is None:
         return "MissingRecord", f"{task.record_key} does not exist; the worker's log says why."
     if isinstance(record, str):
@@ -209,7 +209,7 @@ def _why_invalid(
     return None
 
 
-def _message_of(cause: str) -> str:
+def message_of(cause: str) -> str:
     """Take the message out of Lambda's JSON, or the text as it is."""
     try:
         document = json.loads(cause)

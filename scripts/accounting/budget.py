@@ -108,8 +108,8 @@ def refuse_above(budget: float | None, found: Forecast | None) -> None:
     if found.estimate.usd.high > budget:
         free = "" if found.is_paid else " Here nothing is paid: without BUDGET it runs."
         raise UsageError(
-            f"BUDGET={budget:g}: the run may cost {found.estimate.usd.high:.4f} USD at list prices. Nothing was started. A "
-            f"higher BUDGET or fewer FILES let it.{free}"
+            f"BUDGET={budget:g}: the run may cost {found.estimate.usd.high:.4f} USD at list prices. "
+            f"Nothing was started; a higher BUDGET or fewer FILES let it.{free}"
         )
 
 
