@@ -11,6 +11,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from scripts.accounting.budget import read_budget
 from scripts.aws.stack import StackError, read_stack
 from scripts.local_aws.rie import EmulatorUnavailableError
 from scripts.running.exit_status import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, settle_terminal
@@ -21,7 +22,7 @@ from scripts.sweeping.analyse import analyse
 from scripts.sweeping.borrowed import Borrowed
 from scripts.sweeping.carry_out import Carrier, SweepStoppedError
 from scripts.sweeping.data import Dataset, Key, cut_missing, find_datasets
-from scripts.sweeping.estimate import cost_in_words, runs_on_aws
+from scripts.sweeping.estimate import forecast_sweep, refuse_above
 from scripts.sweeping.journal import Journal, held, read_journal, write_tables
 from scripts.sweeping.lists import VARIABLES, read_plan
 from scripts.sweeping.place import AwsPlace, LocalPlace, Place
@@ -32,6 +33,7 @@ from scripts.sweeping.statistics import STATISTICS_KEY, SweepStatistics
 from scripts.sweeping.table import write_whole
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NOT_KNOWN = "not known: a dataset has no dataset.json that says how many galaxies it has"
 OF_ONE_RUN = ("RESULT", "PAYLOAD")
 
 
@@ -51,6 +53,7 @@ def main(
     tolerate: Annotated[str, typer.Option(envvar="TOLERATE", help="Percentage of ranks that may fail.")] = "",
     target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
     outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
+    budget: Annotated[str, typer.Option(envvar="BUDGET", help="USD that the sweep may cost.")] = "",
     sweep: Annotated[str, typer.Option(envvar="SWEEP", help="The lists as a YAML file.")] = "",
     name: Annotated[str, typer.Option(envvar="NAME", help="Folder under sweeps/.")] = "",
     retry: Annotated[str, typer.Option(envvar="RETRY", help="1 runs what failed again.")] = "",
@@ -91,8 +94,10 @@ def run_sweep(given: Mapping[str, str], *, root: Path, console: Console) -> int:
     place = _place(journal, given, root)
     datasets = find_datasets(journal.plan, root, place.buckets)
     left = journal.remaining(retry=retry)
-    cost = cost_in_words(left, place, datasets, list(runs_on_aws(root)))
-    print_plan(console, journal, num_left=len(left), cost=cost)
+    budget = read_budget(given)
+    forecast = forecast_sweep(left, place, datasets, root=root)
+    print_plan(console, journal, num_left=len(left), cost=forecast.words if forecast else NOT_KNOWN)
+    refuse_above(budget, forecast)
     if left:
         _confirm(len(left), yes=given.get("YES", "") not in ("", "0"))
         with held(journal.folder, journal.plan):

@@ -88,6 +88,7 @@ class Carrier:
         try:
             if self.place.is_cold(planned.setting):
                 self._warm_up(planned.setting, journal)
+                began_s = time.monotonic()
             ending = self._run(planned.setting, run_id, draft, folder)
         except PLACE_ERRORS as error:
             ending = Ending("FAILED", type(error).__name__, str(error))

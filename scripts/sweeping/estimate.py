@@ -1,28 +1,48 @@
-"""What a sweep will cost, before it starts."""
+"""What a sweep may cost, before it starts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from inference import contract
-from inference.contract import DatasetCard, RunSummary
+from inference.contract import DatasetCard
 from inference.errors import InvalidRequestError
 from inference.estimate import DEFAULTS, Job, estimate, learn
 from inference.what_if import Range
+from scripts.accounting.budget import earlier_runs
 from scripts.accounting.prices import read_prices
-from scripts.running import journal
 from scripts.running.shards import LocalDataset
+from scripts.running.variables import UsageError
 from scripts.sweeping.data import Dataset, Key, key_of
 from scripts.sweeping.place import Place
 from scripts.sweeping.plan import PlannedRun, Setting
 
-NUM_EARLIER = 20
-"""Newest runs on AWS that an estimate learns from."""
+
+@dataclass(frozen=True)
+class SweepForecast:
+    """What the runs that are left may cost together."""
+
+    usd: Range
+    """At list prices [USD]."""
+
+    is_paid: bool
+    """False on this machine."""
+
+    source: str
+    """Where the times come from, and whose prices."""
+
+    @property
+    def words(self) -> str:
+        """The range in one line."""
+        amount = f"{self.usd.expected:.4f} USD ({self.usd.low:.4f} to {self.usd.high:.4f})"
+        where = f"about {amount}" if self.is_paid else f"nothing here; on AWS about {amount}"
+        return f"{where}, by {self.source}"
 
 
-def cost_in_words(
-    left: Sequence[PlannedRun], place: Place, datasets: Mapping[Key, Dataset], earlier: Sequence[RunSummary]
-) -> str:
-    """Say what the runs that are left will cost.
+def forecast_sweep(
+    left: Sequence[PlannedRun], place: Place, datasets: Mapping[Key, Dataset], *, root: Path
+) -> SweepForecast | None:
+    """Return what the runs that are left may cost, or None when a dataset does not say how many galaxies it has.
 
     Parameters
     ----------
@@ -30,36 +50,42 @@ def cost_in_words(
         Runs to come.
     place, datasets
         Where they go and what they read.
-    earlier : sequence of RunSummary
-        Runs on the same place.
+    root : Path
+        Folder in which ``runs/`` lies: earlier runs on the same place say how long things take.
+
+    Raises
+    ------
+    PriceError
+        If the price file does not know the region.
     """
-    if place.name == "local":
-        return "nothing is paid: the sweep runs on this machine"
     jobs = [_job(run.setting, datasets[key_of(run.setting)], place) for run in left]
-    known = [one for one in jobs if one is not None]
+    known = [job for job in jobs if job is not None]
     if len(known) < len(jobs):
-        return "not known: a dataset has no dataset.json that says how many galaxies it has"
-    experience = learn(earlier) or DEFAULTS
+        return None
+    experience = learn(earlier_runs(root, place.name, place.rates(None))) or DEFAULTS
     prices = read_prices()
-    rates = [place.rates(run.setting.memory) for run in left]
     label = prices.label(place.region)
     each = [
-        estimate(job, rate, prices.of(place.region), experience, prices_of=label).usd
-        for job, rate in zip(known, rates, strict=True)
+        estimate(job, place.rates(run.setting.memory), prices.of(place.region), experience, prices_of=label).usd
+        for job, run in zip(known, left, strict=True)
     ]
-    total = Range(*(sum(column) for column in zip(*each, strict=True))) if each else Range(0.0, 0.0, 0.0)
-    spread = f"{total.low:.4f} to {total.high:.4f}"
-    return f"about {total.expected:.4f} USD ({spread}), from {experience.source}; prices of {label}"
+    total = Range(*map(sum, zip(*each, strict=True))) if each else Range(0.0, 0.0, 0.0)
+    return SweepForecast(total, place.name == "aws", f"{experience.source}; {label}")
 
 
-def runs_on_aws(root: Path) -> Iterator[RunSummary]:
-    """Yield the newest runs on AWS that left a summary."""
-    folders = sorted((root / "runs").glob("*/execution.json"), reverse=True)
-    on_aws = [path.parent for path in folders if (entry := journal.read(path.parent)) and entry.target == "aws"]
-    for folder in on_aws[:NUM_EARLIER]:
-        summary = journal.read_summary(folder)
-        if summary is not None:
-            yield summary
+def refuse_above(budget: float | None, found: SweepForecast | None) -> None:
+    """Raise when the sweep may cost more than the budget: the upper end of the estimate counts.
+
+    Raises
+    ------
+    UsageError
+        With the estimate; nothing has been started.
+    """
+    if budget is None or (found is not None and found.usd.high <= budget):
+        return
+    if found is None:
+        raise UsageError(f"BUDGET={budget:g}: what the sweep costs cannot be estimated, a dataset has no dataset.json.")
+    raise UsageError(f"BUDGET={budget:g}: the sweep may cost {found.usd.high:.4f} USD at list prices: nothing started.")
 
 
 def _job(setting: Setting, dataset: Dataset, place: Place) -> Job | None:
@@ -78,7 +104,8 @@ def _job(setting: Setting, dataset: Dataset, place: Place) -> Job | None:
 def _card(dataset: LocalDataset) -> DatasetCard | None:
     """Return the card of a dataset; of a partition not cut yet the card of another one, whose galaxies are the same."""
     own = dataset.folder / contract.DATASET_KEY
-    for path in (own, *sorted(dataset.folder.parent.glob(f"*/{contract.DATASET_KEY}"))):
+    others = sorted(dataset.folder.parent.glob(f"*/{contract.DATASET_KEY}"))
+    for path in (own, *others) if not dataset.folder.exists() else (own,):
         try:
             return contract.decode(path.read_bytes(), DatasetCard)
         except (OSError, InvalidRequestError):
