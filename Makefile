@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run sweep cost logs explain catalog report browser-tools status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset train calibrate evaluate schema clean help
+.PHONY: run sweep cost logs explain catalog report browser-tools status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate schema clean help
 VENV := .venv
 # The Python 3.11 to make .venv with; found by itself when empty.
 PYTHON :=
@@ -10,9 +10,9 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED FUNCTION EVENT PORT QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,RUN NAME N PORT SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,RUN NAME N PORT SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
 
@@ -75,8 +75,17 @@ destroy: $(READY) ## Say which data goes, ask (not with YES=1), delete all
 
 ## Data and model
 
-dataset: $(READY) ## Make the sample; another: NAME=big N=100000 SHARD_MB=25
+dataset: $(READY) ## Make the sample; or NAME=big N=100000; or SOURCE=my.csv
 	@$(PY) -m scripts.dataset
+
+clean-table: $(READY) ## Clean a table: SOURCE=my.csv; counts what each rule found
+	@$(PY) -m scripts.clean_table
+
+repartition: $(READY) ## The same galaxies in other shards: DATASET=… SHARD_MB=25
+	@$(PY) -m scripts.repartition
+
+verify: $(READY) ## Check every shard of DATASET=… against its card and table
+	@$(PY) -m scripts.verify
 
 train: $(READY) ## Train the checkpoint, an hour; QUICK=1 rehearses it
 	@$(PY) -m scripts.train $(if $(QUICK),--quick)
@@ -86,6 +95,9 @@ calibrate: $(READY) ## Measure the weights' errors: sigma, out-of-domain flag
 
 evaluate: $(READY) ## Accuracy, intervals, plots on held-out rows, or RUN=name
 	@$(PY) -m scripts.evaluate
+
+convert: $(READY) ## Published checkpoint to ours: FILE=x.pt TRUST_PICKLE=1
+	@$(PY) -m scripts.convert
 
 engines: $(READY) ## Export the network for faster engines; checks it
 	@$(PY) -m scripts.engines
@@ -170,5 +182,12 @@ help: ## Show this help
 #:   SWEEP=file.yaml    the lists as a file, in small letters: world: [1, 2]
 #:   NAME=mine          folder under sweeps/; the same command goes on with it
 #:   RETRY=1            run again what failed; YES=1 to be asked nothing
+#: Variables of make dataset and clean-table
+#:   SOURCE=my.csv      table (also .parquet, .fits), published .pt or .npz, or a
+#:                      folder of FITS cutouts; FIELDS="u=MAG_U,z_spec=ZBEST"
+#:                      names columns that are not recognized
+#:   NAME=big N=100000  so many synthetic galaxies instead
+#:   TRAINING=1         leave out what training must not see, instead of a flag
+#:   SHARD_MB=25        largest shard; SEED=1 draws what is drawn anew
 #: Of every target
 #:   PYTHON=python3.11  the Python to make .venv with; found by itself when absent

@@ -1,0 +1,1 @@
+"""Published checkpoints into our format and back; never part of a run."""

@@ -1,0 +1,340 @@
+import io
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+from torch import Tensor, nn
+
+from inference import engines
+from inference.checkpoints import CHECKPOINT
+from inference.engines.folded import FoldedAstroMAE
+from inference.errors import WeightsError
+from inference.model.astromae import NUM_PARAMETERS, AstroMAE, Variant
+from inference.model.weights import load_astromae, save_weights
+from scripts import convert
+from scripts.converting import published, unpickle
+from scripts.converting.errors import ConversionError
+from scripts.converting.isolation import Checkpoint, read_pickled
+from scripts.converting.weights import to_ours, to_published
+from tests.published_network import HEADS, ViT_Astro, load, random_network, save
+
+AS_PUBLISHED = Variant(num_heads=HEADS, has_joint_relus=False, pools_first=True)
+
+
+@pytest.fixture(scope="module")
+def network() -> ViT_Astro:
+    return random_network()
+
+
+@pytest.fixture(scope="module")
+def pickled(network: ViT_Astro, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(network, tmp_path_factory.mktemp("published") / "published.pt")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(pickled: Path) -> Checkpoint:
+    """What the file holds, read in this process: the other one is a test of its own."""
+    return Checkpoint(*unpickle.read(pickled))
+
+
+def galaxies(num: int = 3) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn(num, 5, 32, 32, generator=generator), 18 + torch.randn(num, 5, generator=generator)
+
+
+def of_published(network: nn.Module, images: Tensor, magnitudes: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return network([images, magnitudes]).squeeze(1)
+
+
+def of_ours(model: AstroMAE, images: Tensor, magnitudes: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return model(images, magnitudes)
+
+
+def agree(ours: Tensor, theirs: Tensor) -> None:
+    # Both add up the same products of float32, in another order.
+    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+
+
+def exit_status(**options: Any) -> int:
+    fields = {"file": "", "to": "", "scalings": "", "trust_pickle": "", "trust": False}
+    try:
+        convert.main(**{**fields, **options})
+    except typer.Exit as ended:
+        return ended.exit_code
+    return 0
+
+
+# --------------------------------------------------------------------------------------- published to ours
+
+
+def test_a_published_checkpoint_predicts_the_same_as_safetensors(
+    network: ViT_Astro, pickled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "converted.safetensors"
+
+    assert exit_status(file=str(pickled), to=str(target), trust=True) == 0
+    model = load_astromae(target)
+    agree(of_ours(model, *galaxies()), of_published(network, *galaxies()))
+    assert model.variant == AS_PUBLISHED
+    assert load_astromae(target.read_bytes()).variant == AS_PUBLISHED
+    said = capsys.readouterr().out
+    assert f"{NUM_PARAMETERS:,} parameters, every name and shape fits" in said
+    assert "No scaling of images, magnitudes, redshifts was given" in said
+    images, magnitudes = (tensor.numpy() for tensor in galaxies())
+    engine = engines.load("torch", target, num_threads=1)
+    answer = engine.predict(images, magnitudes.astype(np.float64))
+    agree(torch.tensor(answer), of_published(network, *galaxies()))
+
+
+def test_the_folded_network_refuses_what_it_does_not_compute(checkpoint: Checkpoint) -> None:
+    model, _ = to_ours(checkpoint, {})
+
+    with pytest.raises(WeightsError, match="engine=torch"):
+        FoldedAstroMAE(model)
+
+
+def test_weights_of_an_unknown_variant_are_refused(tmp_path: Path) -> None:
+    model = AstroMAE(AS_PUBLISHED)
+    save_weights(model, tmp_path / "w.safetensors")
+    content = (tmp_path / "w.safetensors").read_bytes().replace(b"num_heads", b"new_heads")
+
+    with pytest.raises(WeightsError, match="this version does not know"):
+        load_astromae(content)
+
+
+def test_scalings_are_taken_over(checkpoint: Checkpoint, network: ViT_Astro) -> None:
+    scalings = {"image_softening": [2] * 5, "magnitude_center": [1, 2, 3, 4, 5], "redshift_scale": 0.5}
+    images, magnitudes = galaxies()
+
+    model, notes = to_ours(checkpoint, scalings)
+
+    stretched = torch.asinh(images / 2)
+    centred = magnitudes - torch.tensor([1.0, 2, 3, 4, 5])
+    agree(of_ours(model, images, magnitudes), of_published(network, stretched, centred) / 2)
+    assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("scalings", "named"),
+    [
+        ({"image_softness": 1}, "no scaling image_softness"),
+        ({"magnitude_scale": [1, 2]}, r"magnitude_scale is \[1, 2\]"),
+    ],
+)
+def test_a_wrong_scaling_is_named(scalings: dict[str, Any], named: str, checkpoint: Checkpoint) -> None:
+    with pytest.raises(ConversionError, match=named):
+        to_ours(checkpoint, scalings)
+
+
+# ------------------------------------------------------------------------------------------ what does not fit
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"blocks.3.attn.q_bias": None}, "missing: blocks.3.attn.q_bias"),
+        ({"inception_model.vis_inception.8.branch4.1.bn.weight": None}, "vis_inception.8.branch4.1.bn.weight"),
+        ({"blocks.3.attn.k_bias": torch.zeros(192)}, "unexpected: blocks.3.attn.k_bias"),
+        ({"concat_block.2.bias": torch.zeros(2)}, "concat_block.2.bias (2,) instead of (1,)"),
+        ({"head.bias": torch.full((192,), torch.nan)}, "not finite: head.bias"),
+        ({"inception_model.conv2d_init.bias": torch.zeros(32)}, "conv2d_init.bias and vis_inception.0.bias differ"),
+    ],
+    ids=["missing", "missing deep inside", "unexpected", "shape", "not finite", "alias"],
+)
+def test_a_tensor_that_does_not_fit_is_named(changes: dict[str, Any], told: str, checkpoint: Checkpoint) -> None:
+    tensors = {name: value for name, value in {**checkpoint.tensors, **changes}.items() if value is not None}
+
+    with pytest.raises(ConversionError) as refused:
+        to_ours(Checkpoint(tensors, checkpoint.modules), {})
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("module", "changes", "told"),
+    [
+        ("", {"class": "ResNet"}, "holds a ResNet, not the published network"),
+        ("blocks.4.attn", {"num_heads": 6}, "have several values of num_heads"),
+        ("blocks.4.attn", {"scale": 1.0}, "blocks.4.attn has scale 1.0, not 0.125"),
+        ("blocks.4.mlp.act", {"class": "ReLU"}, "blocks.4.mlp.act has class ReLU, not GELU"),
+        ("fc_norm", {"eps": 1e-5}, "fc_norm has eps 1e-05, not 1e-06"),
+        ("inception_model.vis_inception.8", {"is_custom": False}, "has is_custom False, not True"),
+        ("inception_model.vis_inception.3.branch4.0", {"class": "AvgPool2d"}, "branch4.0 has class AvgPool2d"),
+        ("inception_model.vis_inception.3.branch1.bn", {"eps": 1e-3}, "branch1.bn has eps 0.001, not 1e-05"),
+        ("vit_block.3", {"class": "ReLU"}, "some of the joints"),
+    ],
+)
+def test_a_network_of_another_function_is_refused(
+    module: str, changes: dict[str, Any], told: str, checkpoint: Checkpoint
+) -> None:
+    modules = {**checkpoint.modules, module: {**checkpoint.modules.get(module, {}), **changes}}
+
+    with pytest.raises(ConversionError) as refused:
+        to_ours(Checkpoint(checkpoint.tensors, modules), {})
+    assert told in str(refused.value)
+
+
+# ------------------------------------------------------------------------------------------------- pickles
+
+
+class Malice:
+    """Runs something when it is unpickled."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, self.arguments
+
+
+def test_a_pickle_that_runs_a_command_is_refused_without_running_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proof = tmp_path / "ran"
+    bad = nn.Linear(1, 1)
+    bad.payload = Malice(os.system, f"touch {proof}")  # type: ignore[assignment]
+    torch.save(nn.DataParallel(bad), tmp_path / "bad.pt")
+
+    assert exit_status(file=str(tmp_path / "bad.pt"), trust_pickle="1") == 1
+    said = capsys.readouterr().err
+    assert "was refused, and nothing in it was run" in said
+    assert "posix.system" in said
+    assert not proof.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (Malice(eval, "1"), "eval"),
+        (Malice(getattr, "a", "upper"), "getattr"),
+        (Malice(torch.load, "a"), "torch.serialization.load"),
+        (Malice(torch.jit.load, "a"), "torch.jit"),
+        (nn.Linear, "a type at its top"),
+        ({"head.weight": torch.ones(1)}, "a dict at its top"),
+        ([Path("a")], "pathlib"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_whatever_is_no_network_is_refused_by_name(content: Any, named: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "bad.pt")
+
+    with pytest.raises(pickle.UnpicklingError, match=named):
+        unpickle.read(tmp_path / "bad.pt")
+
+
+@pytest.mark.parametrize("name", ["os.Attention", "builtins.Mlp", "torch.nn.modules.module.register_module_hook"])
+def test_a_name_of_the_network_stands_for_a_stub_wherever_it_lies(name: str) -> None:
+    module, _, attribute = name.rpartition(".")
+
+    found = unpickle.RestrictedUnpickler(io.BytesIO()).find_class(module, attribute)
+
+    assert issubclass(found, unpickle.Stub)
+
+
+def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_text("no pickle")
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
+        archive.writestr("script/constants.pkl", b"")
+
+    with pytest.raises(pickle.UnpicklingError, match="no zip archive"):
+        unpickle.read(tmp_path / "text.pt")
+    with pytest.raises(pickle.UnpicklingError, match="TorchScript"):
+        unpickle.read(tmp_path / "script.pt")
+
+
+def test_the_reader_has_no_credentials(pickled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def run(command: list[str], **options: Any) -> Any:
+        seen.update(options["env"])
+        raise ConversionError("enough")
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setattr("scripts.converting.isolation.subprocess.run", run)
+
+    with pytest.raises(ConversionError, match="enough"):
+        read_pickled(pickled)
+    assert set(seen) == {"PATH", "PYTHONPATH", "OMP_NUM_THREADS", "HOME"}
+
+
+# --------------------------------------------------------------------------------------- ours to published
+
+
+def test_our_weights_predict_the_same_under_the_published_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "ours.pt"
+    images, magnitudes = galaxies()
+
+    assert exit_status(file=str(CHECKPOINT), to=str(target)) == 0
+    model = load_astromae()
+    stretched = torch.asinh(images / model.image_softening)
+    agree(of_published(load(target), stretched, magnitudes), of_ours(model, images, magnitudes))
+    assert "Feed it asinh(image / s)" in capsys.readouterr().out
+    back, _ = to_ours(Checkpoint(*unpickle.read(target)), {})
+    assert back.variant == Variant()
+    agree(of_ours(back, images, magnitudes), of_ours(model, images, magnitudes))
+
+
+def test_published_tensors_come_back_bit_for_bit(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    model, _ = to_ours(checkpoint, {})
+
+    tensors, softening = to_published(model)
+    published.write(tensors, model.variant, tmp_path / "again.pt", softening=softening)
+
+    again, modules = unpickle.read(tmp_path / "again.pt")
+    assert softening is None
+    assert again.keys() == checkpoint.tensors.keys()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in checkpoint.tensors.items())
+    assert {name: facts["class"] for name, facts in modules.items()} == {
+        name: facts["class"] for name, facts in checkpoint.modules.items()
+    }
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+def test_a_pickle_is_not_opened_without_permission(
+    pickled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("scripts.converting.isolation.read_pickled", lambda _: pytest.fail("it was opened"))
+
+    assert exit_status(file=str(pickled), to=str(tmp_path / "to.safetensors")) == 2
+    assert "TRUST_PICKLE=1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "FILE=checkpoint.pt names"),
+        ({"file": "none.pt"}, "FILE=none.pt: there is no such file"),
+        ({"file": "a.pt", "to": "a.pt", "trust": True}, "a.pt exists already"),
+        ({"file": "a.pt", "scalings": "none.json", "to": "new", "trust": True}, "SCALINGS=none.json cannot be read"),
+        ({"file": "a.pt", "scalings": "list.json", "to": "new", "trust": True}, "holds no JSON object"),
+        ({"file": "a.safetensors", "scalings": "list.json", "to": "new"}, "SCALINGS belong to a published checkpoint"),
+    ],
+)
+def test_wrong_usage_names_the_variable(
+    options: dict[str, Any],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.pt", "a.safetensors"):
+        (tmp_path / name).touch()
+    (tmp_path / "list.json").write_text(json.dumps([1]))
+
+    assert exit_status(**options) == 2
+    assert told in capsys.readouterr().err
