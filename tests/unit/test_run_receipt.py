@@ -1,0 +1,211 @@
+"""The receipt of a run from its folder, and what BUDGET lets start."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from inference import contract, summary
+from inference.cost import billed_ms
+from scripts.accounting import budget
+from scripts.accounting.budget import forecast, read_budget, refuse_above
+from scripts.accounting.prices import read_prices
+from scripts.accounting.receipt import receipt_of, write_receipt
+from scripts.accounting.run_folder import RunFolder, open_run
+from scripts.running import journal
+from scripts.running.journal import Entry
+from scripts.running.shards import LocalDataset
+from scripts.running.variables import UsageError
+from tests.factories import make_plan, make_record_for, make_request
+from tests.unit.test_log_invocations import report
+from tests.unit.test_run_clock import make_clock
+from tests.unit.test_summary import TIMES, make_tasks
+
+REQUEST_IDS = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(5)]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return write_run(tmp_path)
+
+
+def write_run(root: Path, *, name: str = "run-a", seconds: float = 10.0) -> RunFolder:
+    """A local run of three ranks, `seconds` each."""
+    folder = root / "runs" / name
+    (folder / "logs").mkdir(parents=True)
+    tasks = make_tasks(3)
+    records = [
+        make_record_for(task, clock=make_clock(seconds), request_id=REQUEST_IDS[task.rank], total_cpu_time_s=seconds)
+        for task in tasks
+    ]
+    proof = summary.Proof(tuple(records), (), ())
+    made = summary.summarize(make_plan(9, request=make_request(world_size=3)), tasks, proof, TIMES)
+    (folder / "summary.json").write_bytes(contract.encode(made))
+    (folder / "combined_data.json").write_bytes(summary.combine(records))
+    (folder / "manifest.json").write_bytes(contract.encode(tasks))
+    entry = Entry(run_id=name, target="local", execution_arn="a", bucket="b", run_prefix="r/", started_at_s=0.0)
+    journal.write(folder, msgspec.structs.replace(entry, status="SUCCEEDED"))
+    return open_run(name, {}, root=root)
+
+
+def log_stage(folder: RunFolder, stage: str, *messages: str) -> None:
+    (folder.path / "logs" / f"{stage}-0.log").write_text("\n".join(messages) + "\n")
+
+
+def test_without_a_log_every_rank_is_billed_by_its_clock_rounded_up(run: RunFolder) -> None:
+    found = receipt_of(run, read_prices())
+
+    assert found.usage.billed_ms["infer"] == 3 * billed_ms(10.0)
+    assert found.basis == "from the clocks of 3 records"
+
+
+def test_with_a_whole_log_lambdas_own_numbers_count_failed_attempts_included(run: RunFolder) -> None:
+    infer = [report(name, billed=1000) for name in REQUEST_IDS[:4]]
+    log_stage(run, "infer", *infer)
+    log_stage(run, "initialize", report("aaaaaaaa-0", billed=500))
+    log_stage(run, "summarize", report("bbbbbbbb-0", billed=250))
+
+    found = receipt_of(run, read_prices())
+
+    assert found.usage.billed_ms == {"initialize": 500, "infer": 4000, "summarize": 250}
+    assert found.basis == "from the REPORT lines of 6 invocations"
+    assert found.usage.log_bytes == sum(len(line) + 26 for line in [*infer, report("aaaaaaaa-0"), report("bbbbbbbb-0")])
+
+
+def test_a_log_that_lacks_a_rank_is_not_believed(run: RunFolder) -> None:
+    log_stage(run, "infer", *[report(name, billed=1) for name in REQUEST_IDS[:2]])
+    log_stage(run, "initialize", report("aaaaaaaa-0"))
+    log_stage(run, "summarize", report("bbbbbbbb-0"))
+
+    assert receipt_of(run, read_prices()).usage.billed_ms["infer"] == 3 * 10_000
+
+
+def test_the_receipt_stands_beside_what_the_published_method_gives(run: RunFolder) -> None:
+    found = receipt_of(run, read_prices())
+
+    # 30 s of inference in 256 MiB used, against 30 s and more of 1,769 MB configured.
+    assert found.published_usd == pytest.approx(30 * 0.25 * 0.00001667)
+    assert found.bill.usd > 5 * found.published_usd
+
+
+def test_the_receipt_is_written_whole(run: RunFolder, tmp_path: Path) -> None:
+    write_receipt(tmp_path / "cost.json", run.run_id, receipt_of(run, read_prices()))
+
+    document = json.loads((tmp_path / "cost.json").read_text())
+    assert document["usd"] == pytest.approx(sum(item["usd"] for item in document["items"]))
+    assert document["is_paid"] is False
+    assert [row["memory_mb"] for row in document["what_if"] if row["is_own"]] == [1769]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_requests_of_older_summaries_are_counted_from_their_records(run: RunFolder) -> None:
+    document = json.loads((run.path / "summary.json").read_text())
+    del document["num_s3_requests"]
+    before = receipt_of(run, read_prices()).usage.num_s3_gets
+    (run.path / "summary.json").write_text(json.dumps(document))
+
+    assert receipt_of(RunFolder(run.found), read_prices()).usage.num_s3_gets == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("summary.json", None, r"summary\.json is missing: `make status RUN=run-a`"),
+        ("summary.json", "{", r"summary\.json cannot be read .*cut off"),
+        ("combined_data.json", '[{"rank": 0}]', r"combined_data\.json cannot be read .*another version"),
+    ],
+)
+def test_a_folder_that_lacks_or_damages_a_file_is_refused_in_one_line(
+    name: str, content: str | None, message: str, run: RunFolder
+) -> None:
+    if content is None:
+        (run.path / name).unlink()
+    else:
+        (run.path / name).write_text(content)
+
+    with pytest.raises(UsageError, match=message) as caught:
+        receipt_of(run, read_prices())
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_run_is_answered_with_similar_names(run: RunFolder) -> None:
+    with pytest.raises(UsageError, match=r"RUN=run-b: there is no such run\. Similar: run-a\."):
+        open_run("run-b", {}, root=run.path.parents[1])
+
+
+def test_without_a_name_the_newest_runs_are_named(run: RunFolder) -> None:
+    with pytest.raises(UsageError, match=r"RUN=name names a run\. The newest: run-a\."):
+        open_run(" ", {}, root=run.path.parents[1])
+
+
+# ----------------------------------------------------------------------------------------------------- BUDGET
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Callable[[int], LocalDataset]:
+    def make(num_rows: int) -> LocalDataset:
+        folder = tmp_path / "datasets" / f"d{num_rows}"
+        folder.mkdir(parents=True)
+        with (folder / "0.safetensors").open("wb") as file:
+            file.truncate(num_rows * 20_520)
+        return LocalDataset(folder, "datasets/d/")
+
+    return make
+
+
+@pytest.mark.parametrize("text", ["two", "2,00", "-1", "nan", "inf", "$2"])
+def test_a_budget_that_is_no_amount_is_refused_by_name(text: str) -> None:
+    with pytest.raises(UsageError, match=r"BUDGET=.* is not valid: BUDGET is an amount in USD"):
+        read_budget({"BUDGET": text})
+
+
+def test_a_budget_is_an_amount_or_nothing() -> None:
+    assert read_budget({"BUDGET": " 2.00 "}) == 2.0
+    assert read_budget({}) is None
+
+
+def test_a_run_that_may_cost_more_than_the_budget_is_refused(make_dataset: Any, tmp_path: Path) -> None:
+    found = forecast(make_request(world_size=8), make_dataset(3000), None, root=tmp_path)
+    assert found is not None
+    high = found.estimate.usd.high
+
+    refuse_above(high, found)
+    refuse_above(None, found)
+    with pytest.raises(UsageError, match=r"the run may cost 0\.\d+ USD at list prices\. Nothing was started"):
+        refuse_above(high * 0.99, found)
+
+
+def test_a_cost_nobody_can_estimate_is_above_every_budget() -> None:
+    with pytest.raises(UsageError, match="cannot be estimated"):
+        refuse_above(2.0, None)
+
+
+def test_only_the_shards_that_are_read_count(make_dataset: Any, tmp_path: Path) -> None:
+    few, many = (forecast(make_request(), make_dataset(rows), None, root=tmp_path) for rows in (1_000, 100_000))
+
+    assert few is not None
+    assert many is not None
+    assert many.estimate.usd.expected > 10 * few.estimate.usd.expected
+
+
+def test_earlier_runs_of_the_same_target_are_learnt_from(make_dataset: Any, tmp_path: Path) -> None:
+    write_run(tmp_path, seconds=900.0)
+
+    found = forecast(make_request(world_size=3), make_dataset(9), None, root=tmp_path)
+
+    assert found is not None
+    assert found.estimate.source == "1 earlier run"
+    # Three ranks of 900 s with 1,769 MB.
+    assert found.estimate.usd.expected == pytest.approx(2700 * 1769 / 1024 * 0.0000166667, rel=0.05)
+
+
+def test_runs_of_another_target_and_damaged_ones_teach_nothing(tmp_path: Path) -> None:
+    damaged = write_run(tmp_path, name="run-b")
+    (damaged.path / "summary.json").write_text("{")
+    write_run(tmp_path)
+
+    assert len(budget.earlier_runs(tmp_path, "local", write_run(tmp_path, name="run-c").rates())) == 2
+    assert budget.earlier_runs(tmp_path, "aws", write_run(tmp_path, name="run-d").rates()) == []
