@@ -1,0 +1,194 @@
+"""What follows from the rows of a sweep: medians, speedup, the Pareto front, and which setting to take."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from scripts.sweeping.analyse import analyse, statistic
+from scripts.sweeping.journal import Entry, Journal
+from scripts.sweeping.plan import SweepPlan
+from scripts.sweeping.present import print_statistics
+from scripts.sweeping.rows import RunRow
+from scripts.sweeping.statistics import SweepStatistics
+from tests.factories import make_run_row
+
+PLAN = SweepPlan(world=(1, 2, 4), repeat=3, target="local")
+TIMES_S = {1: (40.0, 41.0, 44.0), 2: (20.0, 22.0, 21.0), 4: (16.0, 14.0, 30.0)}
+PRICES_USD = {1: 0.0010, 2: 0.0011, 4: 0.0019}
+
+
+def rows(**changes: Any) -> list[RunRow]:
+    return [
+        make_run_row(
+            setting=f"WORLD={world}",
+            world_size=world,
+            repeat=repeat,
+            position=3 * repeat + world,
+            end_to_end_s=seconds,
+            map_s=seconds - 2.0,
+            end_to_end_per_s=1000 / seconds,
+            list_price_usd=PRICES_USD[world],
+            **changes,
+        )
+        for world, times in TIMES_S.items()
+        for repeat, seconds in enumerate(times)
+    ]
+
+
+def changed(row: RunRow, **changes: Any) -> RunRow:
+    return msgspec.structs.replace(row, **changes)
+
+
+def found(made: list[RunRow], plan: SweepPlan = PLAN) -> SweepStatistics:
+    settings = {plan.label(setting): setting for setting in plan.settings}
+    entries = tuple(
+        Entry(planned=settings[row.setting], repeat=row.repeat, elapsed_s=1.0, run=row, ranks=()) for row in made
+    )
+    return analyse(Journal(Path("sweeps/tiny"), plan, entries), prices="list prices")
+
+
+def printed(statistics: SweepStatistics, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    print_statistics(console, statistics, "sweeps/tiny")
+    return console.file.getvalue()
+
+
+# ----------------------------------------------------------------------------------------------- numbers
+
+
+def test_a_median_has_the_smallest_and_largest_of_three_repeats_beside_it() -> None:
+    by_setting = {one.setting: one.end_to_end_s for one in found(rows()).settings}
+
+    assert (by_setting["WORLD=4"].median, by_setting["WORLD=4"].low, by_setting["WORLD=4"].high) == (16.0, 14.0, 30.0)
+    assert found(rows()).interval == "smallest and largest of 3 repeats"
+
+
+def test_many_repeats_have_a_bootstrap_interval_inside_their_extremes() -> None:
+    values = [10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0, 90.0]
+
+    one, again = statistic(values, repeat=10), statistic(values, repeat=10)
+
+    assert one == again
+    assert 10.0 < one.low < one.median == 14.5 < one.high < 90.0
+
+
+def test_speedup_is_to_the_smallest_world_size_and_efficiency_shares_it_out() -> None:
+    four = found(rows()).settings[2]
+
+    assert four.reference == "WORLD=1"
+    assert four.speedup == pytest.approx(41.0 / 16.0)
+    assert four.parallel_efficiency == pytest.approx(41.0 / 16.0 / 4)
+    assert four.speedup_map == pytest.approx(39.0 / 14.0)
+
+
+def test_speedup_compares_equal_settings_only() -> None:
+    plan = SweepPlan(batch=(8, 32), repeat=1, target="local")
+    made = [make_run_row(setting=f"BATCH={batch}", batch_size=batch) for batch in (8, 32)]
+
+    assert [one.speedup for one in found(made, plan).settings] == [None, None]
+
+
+def test_performance_efficiency_is_gigabytes_per_second_per_dollar() -> None:
+    one = found(rows()).settings[0]
+
+    assert one.performance_efficiency == pytest.approx(1000 / 41.0 * 20_520 / 1e9 / 0.0010)
+
+
+def test_the_front_holds_what_nothing_beats_in_time_and_price() -> None:
+    made = [*rows(), *(make_run_row(setting="WORLD=8", world_size=8, repeat=n, end_to_end_s=25.0) for n in range(3))]
+    dear = [row if row.world_size != 8 else changed(row, list_price_usd=0.01) for row in made]
+    plan = SweepPlan(world=(1, 2, 4, 8), repeat=3, target="local")
+
+    assert [one.is_pareto for one in found(dear, plan).settings] == [True, True, True, False]
+
+
+def test_a_failed_run_is_in_no_median() -> None:
+    made = rows()
+    made[0] = make_run_row(
+        setting="WORLD=1", repeat=0, state="failed", error="PlanError", message="why", end_to_end_s=None, map_s=None
+    )
+
+    statistics = found(made)
+
+    assert (statistics.settings[0].num_runs, statistics.settings[0].num_failed) == (2, 1)
+    assert statistics.settings[0].end_to_end_s.low == 41.0
+    assert statistics.settings[0].error == "PlanError: why"
+    assert any("1 of 9 runs failed" in warning for warning in statistics.warnings)
+
+
+def test_a_sweep_whose_every_run_failed_has_no_recommendation() -> None:
+    made = [make_run_row(setting="WORLD=1", state="failed", error="PlanError", end_to_end_s=None)]
+
+    statistics = found(made)
+
+    assert statistics.recommendations == ()
+    assert "PlanError" in printed(statistics, 80)
+
+
+# ----------------------------------------------------------------------------------------- recommendations
+
+
+def test_the_three_goals_have_their_settings_and_their_reasons() -> None:
+    goals = {one.goal: one for one in found(rows()).recommendations}
+
+    assert {goal: one.setting for goal, one in goals.items()} == {
+        "fastest": "WORLD=4",
+        "cheapest": "WORLD=1",
+        "balanced": "WORLD=2",
+    }
+    assert "16.00 s end to end" in goals["fastest"].why
+    assert "47% cheaper than the fastest and 156% slower" in goals["cheapest"].why
+    assert "31% slower than the fastest and 10% dearer than the cheapest" in goals["balanced"].why
+
+
+def test_overlapping_intervals_are_said_to_decide_nothing() -> None:
+    fastest = found(rows()).recommendations[0]
+
+    assert "not told apart from WORLD=2, whose intervals overlap" in fastest.why
+
+
+def test_settings_over_different_data_compare_by_galaxy() -> None:
+    plan = SweepPlan(files=(1, 4), repeat=1, target="local")
+    small = make_run_row(setting="FILES=1", file_limit=1, num_samples=1000, end_to_end_s=10.0, list_price_usd=0.001)
+    large = make_run_row(setting="FILES=4", file_limit=4, num_samples=4000, end_to_end_s=20.0, list_price_usd=0.003)
+
+    statistics = found([small, large], plan)
+
+    assert {one.setting for one in statistics.recommendations} == {"FILES=4"}
+    assert [one.is_pareto for one in statistics.settings] == [True, True]
+
+
+# ----------------------------------------------------------------------------------------------- warnings
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (rows()[:4], "The sweep is not over: 4 of 9 runs have ended."),
+        (rows(), "2 ranks run at a time: a world size above that waits in turns"),
+        (rows(), "Nothing was paid"),
+        ([*rows()[:8], changed(rows()[8], weights_sha256="f" * 64)], "different weights"),
+        ([*rows()[:8], changed(rows()[8], num_retried_ranks=2)], "2 ranks were retried"),
+        ([*rows()[:6], *(changed(row, num_cold_starts=2) for row in rows()[6:])], "started cold"),
+    ],
+)
+def test_what_limits_a_comparison_is_said(made: list[RunRow], said: str) -> None:
+    assert any(said in warning for warning in found(made).warnings)
+
+
+# ------------------------------------------------------------------------------------------------ printed
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_table_fits_the_width(width: int) -> None:
+    lines = printed(found(rows()), width).splitlines()
+
+    table = [line for line in lines if line.startswith(("setting", "WORLD="))]
+    assert len(table) == 4
+    assert max(len(line) for line in table) <= width
+    assert all("end to end [s]" in line for line in table[:1])
+    assert "nan" not in "\n".join(lines)
