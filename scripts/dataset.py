@@ -1,32 +1,29 @@
 """`make dataset`: the sample of real galaxies, or any number of synthetic ones, as shards under `datasets/`."""
 
 import re
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scripts.galaxies.cleaning_report import CleaningReport
 from scripts.galaxies.cutouts import Rows, real_rows, synthetic_rows
 from scripts.galaxies.facts import Facts
 from scripts.galaxies.population import Population
-from scripts.galaxies.sdss import SourceCatalog, SourceCatalogError, load_sources
+from scripts.galaxies.sdss import SourceCatalog, load_sources
 from scripts.galaxies.shards import DatasetPlan, is_complete, make
 from scripts.local_aws.server import num_cores
+from scripts.running.exit_status import told_in_one_line
 from scripts.running.variables import UsageError
+from scripts.sources.present import progress_bar, show_report, shown
+from scripts.sources.request import SAMPLE, Wanted, plan_of_source
+from scripts.sources.variables import DEFAULT_SHARD_MB, refuse_without_source, seed_number, shard_size_mb, whole
 
 ROOT = Path(__file__).parent.parent
-SAMPLE = "sdss"
-SAMPLE_SHARD_MB = 10
-MAX_SHARD_MB = 1_024
-WRONG_USAGE, FAILED = 2, 1
-
 GENERATOR = "generator 1"
 """Part of the provenance: a changed generator makes existing datasets count as other ones."""
 
@@ -74,7 +71,7 @@ class SyntheticGalaxies:
 
 def ensure_sample(root: Path = ROOT) -> Path:
     """Make the sample dataset if it is missing or incomplete, and return its folder."""
-    plan = sample_plan(root, shard_mb=SAMPLE_SHARD_MB, seed=0)
+    plan = sample_plan(root, shard_mb=DEFAULT_SHARD_MB, seed=0)
     if not is_complete(plan):
         make(plan, processes=num_cores())
     return plan.folder
@@ -129,8 +126,8 @@ def plan_for(root: Path, *, name: str, n: str, shard_mb: str, seed: str) -> Data
     UsageError
         If a variable is no valid value; the message names it.
     """
-    size = _whole("SHARD_MB", shard_mb or str(SAMPLE_SHARD_MB), 1, MAX_SHARD_MB)
-    number = _whole("SEED", seed or "0", 0, 2**31 - 1)
+    size = shard_size_mb(shard_mb)
+    number = seed_number(seed)
     if not name and n:
         raise UsageError(f"N={n} makes synthetic galaxies and needs a NAME, as in NAME=big N={n}.")
     if name in ("", SAMPLE):
@@ -141,50 +138,39 @@ def plan_for(root: Path, *, name: str, n: str, shard_mb: str, seed: str) -> Data
         raise UsageError(f"NAME={name} is not valid: NAME is letters, digits, dots, dashes and underscores.")
     if not n:
         raise UsageError(f"NAME={name} needs N, the number of synthetic galaxies, as in NAME={name} N=100000.")
-    num_rows = _whole("N", n, 1, 10**9)
+    num_rows = whole("N", n, 1, 10**9)
     return synthetic_plan(root, name=name, num_rows=num_rows, shard_mb=size, seed=number)
 
 
-def _whole(variable: str, text: str, low: int, high: int) -> int:
-    digits = text.strip().replace(",", "").replace("_", "")
-    if not digits.isascii() or not digits.isdigit() or not low <= int(digits) <= high:
-        raise UsageError(f"{variable}={text} is not valid: {variable} is a whole number from {low} to {high}.")
-    return int(digits)
-
-
 def main(
-    name: Annotated[str, typer.Option(envvar="NAME", help="Name of a synthetic dataset; the sample when absent.")] = "",
+    name: Annotated[str, typer.Option(envvar="NAME", help="Name of the dataset; the sample when absent.")] = "",
     n: Annotated[str, typer.Option(envvar="N", help="Number of synthetic galaxies.")] = "",
     shard_mb: Annotated[str, typer.Option(envvar="SHARD_MB", help="Largest shard [MiB]; 10 when absent.")] = "",
     seed: Annotated[str, typer.Option(envvar="SEED", help="Another seed, other galaxies; 0 when absent.")] = "",
+    source: Annotated[str, typer.Option(envvar="SOURCE", help="Table, published file, or folder of cutouts.")] = "",
+    fields: Annotated[str, typer.Option(envvar="FIELDS", help="Columns of a table, as in u=MAG_U,z_spec=ZBEST.")] = "",
+    training: Annotated[str, typer.Option(envvar="TRAINING", help="1: leave out what training must not see.")] = "",
 ) -> None:
     """Make datasets/NAME/SHARD_MBMB/. Exit status: 0 made or already there, 1 failed, 2 wrong usage."""
-    console = Console(stderr=True, highlight=False)
-    try:
-        plan = plan_for(ROOT, name=name, n=n, shard_mb=shard_mb, seed=seed)
+    (ROOT / "datasets").mkdir(exist_ok=True)
+    scratch = TemporaryDirectory(prefix=".records-", dir=ROOT / "datasets")
+    with told_in_one_line(), scratch, progress_bar() as progress:
+        if source:
+            wanted = Wanted(source, name, n, fields, training, shard_mb, seed)
+            bar = progress.add_task("reading", total=None)
+            plan = plan_of_source(ROOT, wanted, Path(scratch.name), lambda rows: progress.advance(bar, rows))
+            progress.remove_task(bar)
+        else:
+            refuse_without_source(FIELDS=fields, TRAINING=training)
+            plan = plan_for(ROOT, name=name, n=n, shard_mb=shard_mb, seed=seed)
         if is_complete(plan):
-            print(f"{_shown(plan.folder)}: {len(plan.galaxies):,} galaxies, already there")
+            print(f"{shown(plan.folder)}: {len(plan.galaxies):,} galaxies, already there")
             return
-        with _progress(console) as progress:
-            bar = progress.add_task("galaxies", total=len(plan.galaxies))
-            card = make(plan, processes=num_cores(), tick=lambda rows: progress.advance(bar, rows))
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(WRONG_USAGE) from error
-    except (SourceCatalogError, OSError) as error:
-        print(f"The dataset could not be made: {error}", file=sys.stderr)
-        raise typer.Exit(FAILED) from error
+        bar = progress.add_task("galaxies", total=len(plan.galaxies))
+        card = make(plan, processes=num_cores(), tick=lambda rows: progress.advance(bar, rows))
+    show_report(plan.folder)
     size_mb = sum(shard.size_bytes for shard in card.shards) / 1e6
-    print(f"{_shown(plan.folder)}: {card.num_rows:,} galaxies in {len(card.shards)} shards, {size_mb:,.0f} MB")
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
-
-
-def _shown(folder: Path) -> Path:
-    return folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    print(f"{shown(plan.folder)}: {card.num_rows:,} galaxies in {len(card.shards)} shards, {size_mb:,.0f} MB")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,10 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Group
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from inference import cleaning
 from inference.quality import Quality
@@ -33,6 +36,7 @@ RULES = {
     "zWarning not 0": "no label",
     "class not GALAXY": "no label",
     "clean not 1": "no label",
+    "no usable redshift": "no label",
 }
 """Each rule, in the order of the report, and what follows for a galaxy it applies to."""
 
@@ -74,21 +78,17 @@ class CleaningReport:
         rules = {entry["rule"]: entry["num_rows"] for entry in document["rules"]}
         return cls(+Counter(document["outcomes"]), +Counter(rules), document["num_filled_pixels"])
 
-    def table(self) -> Table:
-        """Show the rules that applied, and how the galaxies came out."""
-        table = Table(box=None, pad_edge=False, title="Cleaning", title_justify="left", title_style="bold")
-        table.add_column("galaxies", justify="right")
-        table.add_column("rule")
-        table.add_column("then")
+    def shown(self) -> Group:
+        """Show how the galaxies came out, and the rules that applied."""
+        counts = [f"{self.outcomes[name]:,} {name}" for name in OUTCOMES if self.outcomes[name]]
+        total = Text(f"cleaning   {self.outcomes.total():,} galaxies: {', '.join(counts)}")
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
+        for justify in ("right", "left", "left"):
+            table.add_column(justify=justify)
         for rule, then in RULES.items():
             if self.rules[rule]:
                 table.add_row(f"{self.rules[rule]:,}", rule, then)
-        if self.rules:
-            table.add_section()
-        for name in OUTCOMES:
-            if self.outcomes[name] or name == "clean":
-                table.add_row(f"{self.outcomes[name]:,}", name)
-        return table
+        return Group(total, Padding(table, (0, 0, 0, 2)))
 
 
 class Inspected(NamedTuple):

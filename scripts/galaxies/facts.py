@@ -20,7 +20,7 @@ class Facts:
     quality: NDArray[np.uint8]
     """LOW_SIGNAL and HIGH_EXTINCTION, which cutouts and magnitudes do not show; shape (N,)."""
 
-    def __getitem__(self, rows: slice | NDArray[np.bool_]) -> Self:
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> Self:
         return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     @classmethod

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from inference import cleaning
 from scripts.galaxies.photometry import Photometry
+from scripts.sources.errors import SourceError
 
 SHA256 = "d7e87e8abc45167e48889a0e824870760a2e6dde20650a6e41a72164859bf578"
 """Of `kcorrect/data/test/gst_tests_small.fits` in kcorrect 5.1.9."""
@@ -24,7 +25,7 @@ SELECTION_PERCENT = 10
 Part = Literal["train", "selection", "held_out"]
 
 
-class SourceCatalogError(RuntimeError):
+class SourceCatalogError(SourceError):
     """The catalogue of real galaxies is absent or not the expected file."""
 
 

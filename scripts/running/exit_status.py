@@ -8,9 +8,11 @@ from contextlib import contextmanager
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
+from inference.errors import RunError
 from scripts.aws.explain import explain
 from scripts.aws.stack import StackError
 from scripts.running.variables import UsageError
+from scripts.sources.errors import SourceError
 
 COMPLETE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -30,7 +32,7 @@ def told_in_one_line() -> Iterator[None]:
         yield
     except UsageError as error:
         _end(str(error), WRONG_USAGE, error)
-    except (StackError, OSError) as error:
+    except (StackError, SourceError, RunError, OSError) as error:
         _end(str(error), FAILED, error)
     except (BotoCoreError, ClientError) as error:
         _end(explain(error), FAILED, error)
