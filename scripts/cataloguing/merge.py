@@ -75,8 +75,7 @@ def _pieces(folder: Path, found: Survey, table: DatasetTable | None) -> Iterator
 
 def _fill_predicted(rows: NDArray[Any], predictions: Predictions, part: slice) -> None:
     for name, column in FROM_PREDICTIONS.items():
-        if hasattr(predictions, name):
-            rows[column] = getattr(predictions, name)[part]
+        rows[column] = getattr(predictions, name)[part]
 
 
 def _fill_lost(rows: NDArray[Any], stated: dict[str, NDArray[Any]]) -> None:

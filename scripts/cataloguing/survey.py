@@ -91,7 +91,7 @@ def read_predictions(folder: Path, task: RankTask) -> Predictions:
     try:
         predictions = Predictions.from_npz(path.read_bytes())
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CatalogError(f"{path} cannot be read ({error}). Delete it and download the run again.") from error
+        raise CatalogError(f"{path} is broken or of an older version ({error}). Run again.") from error
     if len(predictions.z_phot) != task.num_samples:
         raise CatalogError(f"{path} holds {len(predictions.z_phot)} rows; the manifest says {task.num_samples}.")
     return predictions

@@ -15,6 +15,7 @@ class Tally:
 
     num_rows: int = 0
     num_redshifts: int = 0
+    num_errors: int = 0
     num_clean: int = 0
     num_flagged: dict[int, int] = field(default_factory=dict)
 
@@ -22,6 +23,7 @@ class Tally:
         """Add rows of dtype `columns.ROW`."""
         self.num_rows += len(rows)
         self.num_redshifts += int(np.isfinite(rows["z_phot"]).sum())
+        self.num_errors += int(np.isfinite(rows["z_phot_err"]).sum())
         self.num_clean += int((rows["flags"] == 0).sum())
         for bit in flags_in_words():
             flagged = int((rows["flags"] & np.uint8(bit) != 0).sum())
@@ -32,5 +34,5 @@ class Tally:
         """Say it in one line."""
         names = {bit: words.partition(":")[0] for bit, words in flags_in_words().items()}
         flagged = "".join(f", {count:,} {names[bit]}" for bit, count in sorted(self.num_flagged.items()))
-        known = f"{self.num_redshifts:,} with a redshift, {self.num_clean:,} without a flag"
+        known = f"{self.num_redshifts:,} with a redshift, {self.num_errors:,} with its error, {self.num_clean:,} clean"
         return f"{self.num_rows:,} galaxies, {known}{flagged}"

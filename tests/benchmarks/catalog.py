@@ -39,8 +39,7 @@ def write_run(root: Path, num_rows: int) -> None:
             table.write_table(pa.table({name: ids if name == "object_id" else z_spec * 300 for name in columns}))
             z_phot = (z_spec + rng.normal(0, 0.01, RANK_ROWS)).astype(np.float32)
             quality = (ids % 7 == 0).astype(np.uint8)
-            arrays = {"object_id": ids, "z_phot": z_phot, "sigma": z_phot / 10, "quality": quality, "z_spec": z_spec}
-            predictions = Predictions(**{name: arrays[name] for name in Predictions.__dataclass_fields__})
+            predictions = Predictions(object_id=ids, z_phot=z_phot, sigma=z_phot / 10, quality=quality, z_spec=z_spec)
             (folder / "predictions" / f"{task.rank:05d}.npz").write_bytes(predictions.to_npz())
             mine = msgspec.structs.replace(record, rank=task.rank, world_size=world_size)
             (folder / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(mine))
