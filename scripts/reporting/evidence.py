@@ -7,12 +7,11 @@ from typing import Any
 
 import msgspec
 
-from inference import contract
 from scripts.reporting.predictions import Predictions, read_predictions
 from scripts.reporting.ranks import PartialRecord, Ranks, as_columns
 from scripts.running import journal
 
-SUMMARY, COMBINED, COST = "summary.json", "combined_data.json", "cost.json"
+SUMMARY, COMBINED = "summary.json", "combined_data.json"
 PUBLISHED_PAGE = 1000
 """Objects in one page of a listing: published tools read the first page only."""
 
@@ -26,20 +25,14 @@ class RunEvidence:
     """What is known of one run."""
 
     run_id: str
+    folder: Path
     summary: Mapping[str, Any]
     """``summary.json``; empty where the run ended before there was one."""
 
     ranks: Ranks
     predictions: Predictions | None
-    manifest: tuple[Mapping[str, Any], ...]
-    cost: Mapping[str, Any]
-    """``cost.json``, a receipt; empty where there is none."""
-
     entry: journal.Entry | None
     """What the terminal that started the run noted."""
-
-    files: tuple[str, ...]
-    """Names of what lies in the run's folder."""
 
     def get(self, *path: str) -> Any:
         """Return a value of the summary, or None where it has none."""
@@ -70,16 +63,13 @@ def read_run(folder: Path) -> RunEvidence:
         predictions = read_predictions(folder)
     except ValueError as error:
         raise ReportError(str(error)) from error
-    manifest = folder / contract.MANIFEST_KEY
     return RunEvidence(
         run_id=str(summary.get("run_id") or folder.name),
+        folder=folder,
         summary=summary,
         ranks=ranks,
         predictions=predictions,
-        manifest=tuple(_decode(manifest, list[dict[str, Any]])) if manifest.exists() else (),
-        cost=_object(folder / COST),
         entry=journal.read(folder),
-        files=tuple(sorted(child.name for child in folder.iterdir())),
     )
 
 

@@ -12,7 +12,7 @@ from scripts.reporting.predictions import Predictions
 from scripts.reporting.sections import headline
 from scripts.reporting.sections.accuracy import accuracy_section
 from scripts.reporting.sections.clock import clock_section
-from scripts.reporting.sections.cost import cost_section, total_usd
+from scripts.reporting.sections.cost import cost_section, find_receipt
 from scripts.reporting.sections.memory import memory_section
 from scripts.reporting.sections.provenance import provenance_section, settings_section
 from scripts.reporting.sections.throughput import throughput_section
@@ -27,7 +27,8 @@ def run_report(run: RunEvidence, *, root: Path) -> Report:
     root : Path
         Folder in which ``datasets/`` lies: magnitudes of the galaxies are looked up there.
     """
-    cost = total_usd(run)
+    receipt = find_receipt(run)
+    cost = receipt.bill.usd if receipt else None
     return Report(
         kind="Run",
         name=run.run_id,
@@ -38,7 +39,7 @@ def run_report(run: RunEvidence, *, root: Path) -> Report:
             accuracy_section(run, _r_magnitude(run, root)),
             clock_section(run),
             throughput_section(run),
-            cost_section(run),
+            cost_section(receipt),
             memory_section(run),
             settings_section(run),
             provenance_section(run),

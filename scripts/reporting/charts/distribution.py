@@ -5,7 +5,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from scripts.reporting.charts.scale import padded
-from scripts.reporting.charts.svg import Frame, element, legend, line_path, short
+from scripts.reporting.charts.svg import Frame, element, legend, legend_width, line_path, short
 
 Array = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ def outlines(
             parts.append(element("path", d=path + "z", class_="fill series-1 soft"))
         parts.append(element("path", d=path, class_=f"line series-{i}"))
         entries.append((f"series-{i}", name))
-    parts.append(legend(entries, x=frame.right - sum(34 + 6.4 * len(name) for _, name in entries), y=12, kind="line"))
+    parts.append(legend(entries, x=frame.right - legend_width(entries), y=12, kind="line"))
     return frame.draw(parts, title=title, description=description)
 
 

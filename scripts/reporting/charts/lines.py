@@ -81,7 +81,8 @@ def lines(
         x_ticks=_apart(x, is_log),
         x_names=x_names,
     )
-    marks = [frame.line(x, ideal(x), "mark dashed")] if ideal else []
+    along = np.geomspace(x[0], x[-1], 48) if ideal else x
+    marks = [frame.line(along, ideal(along), "mark dashed")] if ideal else []
     for i, one in enumerate(series):
         marks += _drawn(one, frame, _style(i), connected=x_names is None)
     return frame.draw([*keys, *marks], title=title, description=description)

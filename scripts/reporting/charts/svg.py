@@ -49,15 +49,24 @@ def rectangles(x: Array, y: Array, width: Array, height: float) -> str:
 
 def legend(entries: Sequence[tuple[str, str]], *, x: float, y: float, kind: str = "swatch") -> Markup:
     """Return one line of legend: class and name of each entry."""
-    parts, left = [], x
+    parts, left = [], x + (4 if kind == "line" else 0)
     for css, name in entries:
         if kind == "swatch":
             mark = element("rect", x=left, y=y - 9, width=10, height=10, class_=f"fill {css}")
         else:
             mark = element("path", d=f"M{short(left - 4)} {short(y - 4)}h16", class_=f"line {css}")
         parts += [mark, element("text", name, x=left + 16, y=y, class_="legend")]
-        left += 34 + 6.4 * len(name)
+        left += _legend_room(name)
     return Markup("").join(parts)
+
+
+def legend_width(entries: Sequence[tuple[str, str]]) -> float:
+    """Return how wide a line of legend is, by the usual width of its letters [px]."""
+    return sum(_legend_room(name) for _, name in entries)
+
+
+def _legend_room(name: str) -> float:
+    return 38 + 6.6 * len(name)
 
 
 def legend_lines(entries: Sequence[tuple[str, str]], *, width: float, y: float) -> list[Markup]:
@@ -65,13 +74,13 @@ def legend_lines(entries: Sequence[tuple[str, str]], *, width: float, y: float) 
     rows: list[list[tuple[str, str]]] = []
     used = width
     for css, name in entries:
-        room = 34 + 6.4 * len(name)
+        room = _legend_room(name)
         if used + room > width:
             rows.append([])
             used = 0
         rows[-1].append((css, name))
         used += room
-    return [legend(row, x=6, y=y + 16 * i, kind="line") for i, row in enumerate(rows)]
+    return [legend(row, x=0, y=y + 16 * i, kind="line") for i, row in enumerate(rows)]
 
 
 class Frame:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from scripts.reporting.charts.scale import padded
-from scripts.reporting.charts.svg import Frame, element, legend, rectangles, short
+from scripts.reporting.charts.svg import Frame, element, legend, legend_width, rectangles, short
 from scripts.reporting.quantities import seconds
 
 Array = NDArray[np.float64]
@@ -70,7 +70,7 @@ def waterfall(timeline: Timeline, *, title: str, description: str) -> tuple[Mark
     )
     rows = [_row(timeline, group, frame, frame.top + pitch * i, pitch) for i, group in enumerate(groups)]
     entries = [(f"phase-{name}", name.replace("_", " ")) for name in timeline.names]
-    key = legend(entries, x=frame.right - sum(34 + 6.4 * len(name) for _, name in entries), y=12)
+    key = legend(entries, x=frame.right - legend_width(entries), y=12)
     return frame.draw([*rows, key], title=title, description=description), share
 
 
@@ -130,7 +130,7 @@ def concurrency(timeline: Timeline, *, title: str, description: str) -> Markup:
             path = "M" + "L".join(f"{short(a)} {short(b)}" for a, b in points) + "z"
             areas.append(element("path", d=path, class_=f"fill phase-{name}"))
     entries = [(f"phase-{name}", name.replace("_", " ")) for name in timeline.names]
-    key = legend(entries, x=frame.right - sum(34 + 6.4 * len(name) for _, name in entries), y=12)
+    key = legend(entries, x=frame.right - legend_width(entries), y=12)
     return frame.draw([*areas, key], title=title, description=description)
 
 

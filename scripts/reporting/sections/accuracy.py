@@ -201,7 +201,7 @@ def _residuals(at: Array, dz: Array, label: str, short_label: str) -> Figure:
     x, y = frame.x(centres), frame.y(medians)
     marks += [element("circle", cx=a, cy=b, r=2.6, class_="fill series-2") for a, b in zip(x, y, strict=True)]
     beyond = int((np.abs(dz) > 6 * spread).sum())
-    caption = f"Line: running median. Dashed: median ± NMAD, in bins of equal numbers of galaxies. " + (
+    caption = "Line: running median. Dashed: median ± NMAD, in bins of equal numbers of galaxies. " + (
         f"{count(beyond)} galaxies beyond ± 6 NMAD are drawn at the border." if beyond else ""
     )
     title = f"Residuals against {short_label}"

@@ -6,7 +6,6 @@ from scripts.reporting.document import Block, Fact, Note, Section, Table
 from scripts.reporting.quantities import count, number, plural, seconds, usd
 from scripts.reporting.sweep_axes import varying
 from scripts.reporting.sweep_evidence import SweepEvidence, median
-from scripts.sweeping.statistics import SettingStatistics
 
 MIB = 2**20
 MAX_FAILED_NAMED = 3
@@ -14,14 +13,10 @@ MAX_FAILED_NAMED = 3
 
 def sentence(sweep: SweepEvidence) -> str:
     """Return what to take for which goal, in one sentence."""
-    told = []
+    goals: dict[str, list[str]] = {}
     for one in sweep.statistics.recommendations:
-        setting = _named(sweep, one.setting)
-        if setting is None:
-            continue
-        numbers = seconds(median(setting.end_to_end_s))
-        price = median(setting.list_price_usd)
-        told.append(f"{one.goal} {one.setting or 'the only setting'}: {numbers}" + (f", {usd(price)}" if price else ""))
+        goals.setdefault(one.setting, []).append(one.goal)
+    told = [f"{' and '.join(named)}: {_in_words(sweep, setting)}" for setting, named in goals.items()]
     first = "; ".join(told)
     return f"{first[:1].upper()}{first[1:]}." if told else f"{plural(len(sweep.runs), 'run')}, no recommendation."
 
@@ -80,8 +75,14 @@ def _shared(sweep: SweepEvidence) -> Iterator[Block]:
         )
 
 
-def _named(sweep: SweepEvidence, setting: str) -> SettingStatistics | None:
-    return next((one for one in sweep.statistics.settings if one.setting == setting), None)
+def _in_words(sweep: SweepEvidence, setting: str) -> str:
+    numbers = [setting or "the only setting"]
+    for one in sweep.statistics.settings:
+        if one.setting == setting:
+            numbers.append(seconds(median(one.end_to_end_s)))
+            if one.list_price_usd:
+                numbers.append(usd(one.list_price_usd.median))
+    return ", ".join(numbers)
 
 
 def _cell(value: object) -> str:

@@ -44,7 +44,9 @@ def _figure(sweep: SweepEvidence, column: str, measure: Measure) -> Figure | Non
     if not points:
         return None
     lowest, highest = min(points, key=lambda point: point.y), max(points, key=lambda point: point.y)
-    caption = f"From {lowest.told} to {highest.told}." + (f" At {held}, as in the fastest setting." if held else "")
+    caption = f"Lowest: {lowest.told}. Highest: {highest.told}." + (
+        f" At {held}, as in the fastest setting." if held else ""
+    )
     title = f"{name[:1].upper()}{name[1:]} against {axis.name.partition(' [')[0]}"
     svg = lines(
         series, x_label=axis.name, y_label=f"{name} [{unit}]", title=title, description=caption, x_names=names or None
