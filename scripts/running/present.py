@@ -139,7 +139,16 @@ def _wall_time(summary: RunSummary) -> list[Row]:
         ("Map", f"{clock.map:.2f} s", "all ranks"),
         ("summarize", f"{clock.summarize:.2f} s", "Summarize, up to the summary"),
         ("end to end", f"{clock.end_to_end:.2f} s", ""),
+        *_efficiency(summary),
     ]
+
+
+def _efficiency(summary: RunSummary) -> list[Row]:
+    """Return how well the workers were used; nothing for summaries of older versions."""
+    share = summary.clock.parallel_efficiency
+    if share is None:
+        return []
+    return [("efficiency", f"{100 * share:.0f} %", f"inference; {summary.clock.num_concurrent_ranks:,} ranks at a time")]
 
 
 def _costs(bill: Bill | None) -> dict[str, list[Row]]:
@@ -175,11 +184,15 @@ def _print_sections(console: Console, sections: dict[str, list[Row]]) -> None:
 
 def _print_phases(console: Console, summary: RunSummary) -> None:
     names = [phase.replace("_", " ") for phase in PHASES]
-    means = [f"{getattr(summary.clock.ranks, phase) / summary.num_records:.2f}" for phase in PHASES]
-    widths = [max(map(len, pair)) + 2 for pair in zip(names, means, strict=True)]
+    rows = {"mean of rank": [getattr(summary.clock.ranks, phase) / summary.num_records for phase in PHASES]}
+    for one in summary.clock.slowest[:1]:
+        rows[f"slowest: {one.rank}"] = [getattr(one.clock, phase) for phase in PHASES]
+    cells = {label: [f"{seconds:.2f}" for seconds in row] for label, row in rows.items()}
+    widths = [max(map(len, column)) + 2 for column in zip(names, *cells.values(), strict=True)]
     console.print()
-    console.print(Text(f"  {'mean of rank [s]':<{LABEL_WIDTH}}" + "".join(map(str.rjust, names, widths)), "dim"))
-    console.print(Text(" " * (2 + LABEL_WIDTH) + "".join(map(str.rjust, means, widths))))
+    console.print(Text(f"  {'phases [s]':<{LABEL_WIDTH}}" + "".join(map(str.rjust, names, widths)), "dim"))
+    for label, row in cells.items():
+        console.print(Text(f"  {label:<{LABEL_WIDTH}}" + "".join(map(str.rjust, row, widths))))
 
 
 def _print_list(console: Console, title: str, lines: Sequence[str]) -> None:

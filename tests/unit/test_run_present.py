@@ -2,10 +2,11 @@ import io
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
-from inference.contract import Accuracy, LostRank, RankClock, RunClock, RunSummary, Throughput
+from inference.contract import Accuracy, LostRank, RankClock, RunClock, RunSummary, SlowRank, Throughput
 from inference.cost import Bill, CostItem
 from scripts.running.execution import Ending
 from scripts.running.present import print_result
@@ -116,6 +117,21 @@ def test_no_line_is_wider_than_the_screen_or_ends_in_spaces(
 
     assert max(len(line) for line in text.splitlines()) <= width
     assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_the_slowest_rank_stands_below_the_mean_of_all(folder: Path) -> None:
+    mean = make_summary().clock.ranks
+    slow = SlowRank(rank=10_239, num_samples=9, attempt=0, cold_start=True, clock=mean)
+    clock = msgspec.structs.replace(
+        make_summary().clock, slowest=(slow,), num_concurrent_ranks=4, parallel_efficiency=0.625
+    )
+
+    lines = table(folder, make_summary(clock=clock)).splitlines()
+
+    assert any("mean of rank" in line and f"{60.25 / 8:.2f}" in line for line in lines)
+    assert any("slowest: 10239" in line and "60.25" in line for line in lines)
+    assert any("efficiency" in line and "62 %" in line and "4 ranks at a time" in line for line in lines)
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_lost_rank_is_named_with_shard_and_reason(folder: Path) -> None:
