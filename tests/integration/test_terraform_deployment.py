@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,6 @@ from scripts.deploying.terraform import FOLDER, IMAGE_FILE, DeployError, Terrafo
 from scripts.local_aws.deploy import DEFINITION_PATH, render_definition
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
-from tests.integration.conftest import wait_until
 from tests.integration.test_terraform import copy_configuration
 
 pytestmark = [
@@ -86,23 +87,37 @@ def test_the_state_machine_is_the_file_with_its_placeholders_filled_in(deployed:
     assert json.loads(found["definition"]) == json.loads(expected)
 
 
-def test_eight_ranks_run_to_a_complete_summary(deployed: Deployed) -> None:
-    s3, states = deployed.client("s3"), deployed.client("stepfunctions")
-    bucket = deployed.outputs["bucket"]
-    shard = make_shard_bytes(20, **make_arrays(20))
+@pytest.fixture(scope="module")
+def eight_ranks(deployed: Deployed) -> subprocess.CompletedProcess[str]:
+    """`make run WORLD=8` in the working copy that applied the configuration: nothing tells it where the stack is."""
+    root = deployed.terraform.folder.parent
+    dataset = root / "datasets" / "tiny" / "10MB"
+    dataset.mkdir(parents=True)
     for number in range(4):
-        s3.put_object(Bucket=bucket, Key=f"datasets/tiny/10MB/{number}.safetensors", Body=shard)
+        (dataset / f"{number}.safetensors").write_bytes(make_shard_bytes(20, **make_arrays(20, seed=number)))
+    return command("run", root, DATASET="tiny", WORLD="8")
 
-    started = states.start_execution(
-        stateMachineArn=deployed.outputs["state_machine_arn"],
-        name="eight",
-        input=json.dumps({"bucket": bucket, "data_prefix": "datasets/tiny/10MB/", "world_size": 8}),
+
+def command(name: str, root: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in {"TARGET", "OUTPUTS", "RUN"}}
+    return subprocess.run(
+        [sys.executable, "-m", f"scripts.{name}"],
+        cwd=root,
+        env=inherited | {"COLUMNS": "120"} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
-    wait_until(lambda: states.describe_execution(**execution(started))["status"] != "RUNNING", timeout_s=300)
 
-    ended = states.describe_execution(**execution(started))
-    assert ended["status"] == "SUCCEEDED", ended.get("cause")
-    written = s3.get_object(Bucket=bucket, Key="runs/eight/summary.json")["Body"].read()
+
+def test_make_run_goes_to_the_stack_that_was_applied_and_its_eight_ranks_complete(
+    deployed: Deployed, eight_ranks: subprocess.CompletedProcess[str]
+) -> None:
+    assert eight_ranks.returncode == 0, eight_ranks.stderr
+    assert eight_ranks.stderr.startswith("target     aws: this working copy is deployed; TARGET=local runs here\n")
+    assert "upload     4 files of datasets/tiny/10MB" in eight_ranks.stderr
+    written = (only_run(deployed) / "summary.json").read_bytes()
     summary = contract.decode(written, RunSummary)
     assert summary.complete
     assert (summary.num_records, summary.num_samples) == (8, 80)
@@ -110,8 +125,31 @@ def test_eight_ranks_run_to_a_complete_summary(deployed: Deployed) -> None:
     assert summary.code_versions == ("v1",)
 
 
-def execution(started: dict[str, Any]) -> dict[str, str]:
-    return {"executionArn": started["executionArn"]}
+def test_the_run_prints_its_result_with_what_it_cost(eight_ranks: subprocess.CompletedProcess[str]) -> None:
+    assert ": complete\n" in eight_ranks.stdout
+    assert all(words in eight_ranks.stdout for words in ("8 of 8", "GB-s, x86_64", "10 invocations"))
+
+
+def test_the_run_is_known_afterwards(deployed: Deployed, eight_ranks: subprocess.CompletedProcess[str]) -> None:
+    done = command("status", deployed.terraform.folder.parent, RUN=only_run(deployed).name)
+
+    assert done.stdout == eight_ranks.stdout
+
+
+def test_every_rank_logged_its_metrics_under_the_name_of_its_function(
+    deployed: Deployed, eight_ranks: subprocess.CompletedProcess[str]
+) -> None:
+    lines = [line for log in deployed.aws.log_dir.glob("*.log") for line in log.read_text().splitlines()]
+
+    metrics = [json.loads(line) for line in lines if line.startswith("{") and '"_aws"' in line]
+
+    rows = [line["rows"] for line in metrics if line["function_name"] == "redshift-inference-infer"]
+    assert rows == [10] * 8
+
+
+def only_run(deployed: Deployed) -> Path:
+    (folder,) = (deployed.terraform.folder.parent / "runs").iterdir()
+    return folder
 
 
 # --------------------------------------------------------------------------------------------------- what it is like
