@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.cleaning import missing_bands
-from scripts.galaxies.photometry import asinh_magnitudes
 from scripts.sources.columns import Columns
 from scripts.sources.errors import SourceError
 from scripts.sources.table_file import TableFile
@@ -17,8 +16,8 @@ POSITION_UNITS = ("deg", "degree", "degrees")
 MIN_ROWS = 10
 """Fewer galaxies can all be odd."""
 
-FAINTEST_R = 26.0
-"""No survey with these five bands has galaxies this faint for half of its rows [mag]."""
+FLUX_LIMITS = (0.04, 1e5)
+"""No survey has half of its galaxies fainter than 26 mag or brighter than 10 in r [nanomaggy]."""
 
 
 def check_units(table: TableFile, columns: Columns) -> None:
@@ -82,5 +81,5 @@ def check_light(measured: NDArray[np.float64], columns: Columns, source: str) ->
                 f"{shown}, falling from u to r as magnitudes do: these are no fluxes of galaxies. "
                 'If they are magnitudes, say so: FIELDS="u=…,g=…,…".'
             )
-        if not 0 < np.nanmedian(asinh_magnitudes(values)[:, 2]) < FAINTEST_R:
+        if not FLUX_LIMITS[0] < np.nanmedian(r) < FLUX_LIMITS[1]:
             raise SourceError(f"{shown}: these are no nanomaggies (flux 1 is magnitude 22.5). Convert them first.")

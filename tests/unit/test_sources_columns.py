@@ -1,0 +1,165 @@
+"""Columns of surveys are recognized by their usual names; what cannot be is named with what was found."""
+
+import numpy as np
+import pytest
+
+from scripts.running.variables import UsageError
+from scripts.sources.columns import BANDS, Columns, recognize
+from scripts.sources.errors import SourceError
+from scripts.sources.units import check_light
+
+
+def bands(pattern: str) -> list[str]:
+    return [pattern.format(b=band) for band in BANDS]
+
+
+def columns(*names: str, given: str = "") -> Columns:
+    return recognize(names, given, source="my.csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "quantity", "is_dereddened"),
+    [
+        (bands("u{b}"[1:]), "magnitude", False),
+        (bands("modelMag_{b}"), "magnitude", False),
+        (bands("MODELMAG_{b}"), "magnitude", False),
+        (bands("dered_{b}"), "magnitude", True),
+        (bands("psfMag_{b}"), "magnitude", False),
+        (bands("{b}mag"), "magnitude", False),
+        (bands("modelFlux_{b}"), "flux", False),
+        (bands("flux_{b}"), "flux", False),
+        (["MODELFLUX"], "flux", False),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else str(value),
+)
+def test_usual_names_of_five_bands_are_recognized(names: list[str], quantity: str, is_dereddened: bool) -> None:
+    found = columns("objID", *names)
+
+    assert found.light == tuple(names)
+    assert (found.quantity, found.is_dereddened) == (quantity, is_dereddened)
+
+
+def test_magnitudes_that_are_corrected_go_before_others() -> None:
+    assert columns(*bands("psfMag_{b}"), *bands("modelMag_{b}"), *bands("dered_{b}")).light[0] == "dered_u"
+
+
+def test_a_galaxy_magnitude_goes_before_that_of_a_point_source() -> None:
+    assert columns(*bands("psfMag_{b}"), *bands("modelMag_{b}")).light[0] == "modelMag_u"
+
+
+def test_what_else_sdss_tables_hold_is_recognized() -> None:
+    found = columns(
+        *bands("modelMag_{b}"), *bands("modelMagErr_{b}"), *bands("extinction_{b}"), *bands("petroMag_{b}"),
+        *("objID", "ra", "dec", "z", "zWarning", "class", "clean", "petroR50_r", "expRad_r", "expAB_r"),
+    )  # fmt: skip
+
+    assert (found.errors[0], found.error_kind) == ("modelMagErr_u", "sigma")
+    assert (found.extinction[4], found.petrosian[2]) == ("extinction_z", "petroMag_r")
+    assert found.single == {
+        "object_id": "objID",
+        "ra": "ra",
+        "dec": "dec",
+        "z_spec": "z",
+        "z_warning": "zWarning",
+        "class": "class",
+        "clean": "clean",
+        "disc_radius": "expRad_r",
+        "half_light_radius": "petroR50_r",
+        "axis_ratio": "expAB_r",
+    }
+
+
+def test_z_is_a_band_where_it_stands_beside_u_g_r_i() -> None:
+    assert "z_spec" not in columns(*BANDS).single
+    assert columns(*BANDS, "redshift").single["z_spec"] == "redshift"
+
+
+def test_given_names_win() -> None:
+    given = ",".join(f"{band}=M{band.upper()}" for band in BANDS) + ", z_spec = ZBEST"
+
+    found = columns(*bands("modelMag_{b}"), "MU", "MG", "MR", "MI", "MZ", "ZBEST", "z", given=given)
+
+    assert found.light == ("MU", "MG", "MR", "MI", "MZ")
+    assert found.single["z_spec"] == "ZBEST"
+
+
+def test_given_fluxes_are_fluxes() -> None:
+    given = ",".join(f"flux_{band}=F{band}" for band in BANDS)
+
+    assert columns(*bands("F{b}"), given=given).quantity == "flux"
+
+
+def test_a_field_without_a_column_is_not_read() -> None:
+    assert "object_id" not in columns("id", *BANDS, given="object_id=").single
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("u=NOPE", "my.csv has no column NOPE, which FIELDS names as u. Columns found: a, b"),
+        ("colour=a", "'colour=a' is not field=column with one of the fields object_id"),
+        ("u", "'u' is not field=column"),
+        ("u=a,g=b", "FIELDS names only some bands of u: r, i, z must be given too"),
+    ],
+)
+def test_a_wrong_mapping_is_named(given: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        columns("a", "b", given=given)
+
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["ra", "dec"], "no magnitudes or fluxes in u, g, r, i, z were recognized. Columns found: ra, dec."),
+        (bands("modelMag_{b}")[:4], "modelMag_z is missing beside modelMag_u. Columns found: modelMag_u, modelMag_g"),
+    ],
+)
+def test_a_missing_band_is_named_with_what_was_found(names: list[str], message: str) -> None:
+    with pytest.raises(SourceError) as error:
+        columns(*names)
+
+    assert message in str(error.value)
+    assert 'FIELDS="u=MAG_U' in str(error.value)
+
+
+# ---------------------------------------------------------------------------------------------- units
+
+MAGNITUDES = np.array([19.2, 17.5, 16.6, 16.1, 15.8]) + np.linspace(-1, 1, 20)[:, None]
+FLUXES = 10 ** (-0.4 * (MAGNITUDES - 22.5))
+FAINT_FLUXES = 10 ** (-0.4 * (MAGNITUDES + 2.7 - 22.5))
+"""Of galaxies so faint that fluxes in nanomaggies are numbers like 10 to 30."""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "values"), [("{b}", MAGNITUDES), ("flux_{b}", FLUXES), ("flux_{b}", FAINT_FLUXES)], ids=str
+)
+def test_galaxies_in_their_unit_pass(pattern: str, values: np.ndarray) -> None:
+    check_light(values, columns(*bands(pattern)), "my.csv")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "values", "message"),
+    [
+        ("{b}", FLUXES, "outside 10 to 30: these are no magnitudes"),
+        ("{b}", FAINT_FLUXES, "brighter in u than in r, as fluxes are: these are no magnitudes"),
+        ("flux_{b}", MAGNITUDES, "falling from u to r as magnitudes do: these are no fluxes"),
+        ("flux_{b}", FLUXES * 1e-9, "these are no nanomaggies"),
+        ("flux_{b}", FLUXES * 1e20, "these are no nanomaggies"),
+    ],
+)
+def test_numbers_in_another_unit_are_named(pattern: str, values: np.ndarray, message: str) -> None:
+    with pytest.raises(SourceError) as error:
+        check_light(values, columns(*bands(pattern)), "my.csv")
+
+    assert message in str(error.value)
+    assert "my.csv: " in str(error.value)
+
+
+def test_codes_of_missing_values_are_no_unit() -> None:
+    values = MAGNITUDES.copy()
+    values[:9] = -9999
+    values[9:15, 0] = 0
+
+    check_light(values, columns(*BANDS), "my.csv")

@@ -1,0 +1,321 @@
+"""A user's table becomes a dataset: dirt is flagged and counted, nothing is lost, and training gets clean rows only."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from astropy.table import Table
+from safetensors.numpy import load_file
+
+from inference.cleaning import MEAN_MAGNITUDES
+from inference.quality import Quality
+from scripts.clean_table import clean_table
+from scripts.galaxies.photometry import asinh_magnitudes
+from scripts.galaxies.shards import is_complete, make
+from scripts.sources import survey
+from scripts.sources.errors import SourceError
+from scripts.sources.plan import name_of, plan_source
+from scripts.sources.survey import SFD_COEFFICIENTS
+from scripts.sources.verification import find_problems
+
+NAN = np.nan
+
+
+def galaxies(num: int = 12, **changes: Any) -> dict[str, np.ndarray]:
+    """Columns of clean galaxies; name one to replace it, None leaves it out."""
+    magnitudes = MEAN_MAGNITUDES + np.linspace(-0.5, 0.5, num)[:, None]
+    columns: dict[str, Any] = {
+        "objID": np.arange(num) + 1_237_648_720_693_755_918,
+        "ra": np.linspace(10, 20, num),
+        "dec": np.linspace(-5, 5, num),
+        **{f"modelMag_{band}": magnitudes[:, number] for number, band in enumerate("ugriz")},
+        "z": np.linspace(0.05, 0.2, num),
+        **changes,
+    }
+    return {name: np.asarray(values) for name, values in columns.items() if values is not None}
+
+
+def changed(column: np.ndarray, **rows: Any) -> np.ndarray:
+    """Replace single values: changed(column, r3=NAN)."""
+    column = column.astype(float)
+    for row, value in rows.items():
+        column[int(row[1:])] = value
+    return column
+
+
+def write(folder: Path, columns: dict[str, np.ndarray], ending: str = "csv") -> Path:
+    path = folder / f"my.{ending}"
+    if ending == "csv":
+        pyarrow.csv.write_csv(pa.table(columns), path)
+    elif ending == "parquet":
+        pyarrow.parquet.write_table(pa.table(columns), path, row_group_size=5)
+    else:
+        Table(columns).write(path)
+    return path
+
+
+def make_dataset(folder: Path, path: Path, *, training: bool = False, fields: str = "", shard_mb: int = 1) -> Path:
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    plan = plan_source(
+        folder, path, name="mine", fields=fields, for_training=training, shard_mb=shard_mb, seed=0, scratch=scratch
+    )
+    make(plan, processes=1)
+    assert is_complete(plan)
+    return plan.folder
+
+
+def read_table(folder: Path) -> dict[str, np.ndarray]:
+    table = pyarrow.parquet.read_table(folder / "table.parquet")
+    return {name: table.column(name).to_numpy() for name in table.column_names}
+
+
+def report(folder: Path) -> dict[str, int]:
+    document = json.loads((folder / "cleaning.json").read_bytes())
+    return {
+        **{entry["rule"]: entry["num_rows"] for entry in document["rules"] if entry["num_rows"]},
+        **{name: count for name, count in document["outcomes"].items() if count},
+    }
+
+
+# -------------------------------------------------------------------------------------------- formats
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "fits"])
+def test_every_format_gives_the_same_dataset(ending: str, tmp_path: Path) -> None:
+    columns = galaxies()
+
+    folder = make_dataset(tmp_path, write(tmp_path, columns, ending))
+    arrays, table = load_file(folder / "0.safetensors"), read_table(folder)
+
+    assert arrays["object_id"].tolist() == columns["objID"].tolist() == table["object_id"].tolist()
+    assert arrays["magnitudes"][:, 0] == pytest.approx(columns["modelMag_u"], abs=1e-9)
+    assert arrays["redshifts"] == pytest.approx(columns["z"])
+    assert table["ra_deg"] == pytest.approx(columns["ra"])
+    assert report(folder) == {"clean": 12}
+    assert list(find_problems(folder)) == []
+
+
+def test_rendered_images_hold_the_light_of_the_table(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, write(tmp_path, galaxies(expRad_r=np.full(12, 1.0))))
+
+    light = load_file(folder / "0.safetensors")["images"].sum(axis=(2, 3))[:, 2]
+    flux = 10 ** (-0.4 * (galaxies()["modelMag_r"] - 22.5))
+
+    # Some light falls outside 12.7 arcsec, and the Petrosian aperture holds 6 % less than the model.
+    assert np.all((light > 0.7 * flux) & (light < 1.02 * flux))
+
+
+def test_measured_sizes_are_those_of_the_images(tmp_path: Path) -> None:
+    def central_share(folder: Path, radius: float) -> float:
+        folder.mkdir()
+        made = make_dataset(folder, write(folder, galaxies(expRad_r=np.full(12, radius), deVRad_r=np.full(12, radius))))
+        images = load_file(made / "0.safetensors")["images"][:, 2]
+        return float((images[:, 12:20, 12:20].sum(axis=(1, 2)) / images.sum(axis=(1, 2))).mean())
+
+    assert central_share(tmp_path / "small", 0.5) > 1.3 * central_share(tmp_path / "large", 4.0)
+
+
+def test_a_table_longer_than_a_block_keeps_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_dataset(tmp_path, write(tmp_path, galaxies(120), "parquet"))
+
+    table = pyarrow.parquet.ParquetFile(folder / "table.parquet")
+
+    # The file came in row groups of 5; the dataset's are its shards.
+    assert [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)] == [51, 51, 18]
+    assert read_table(folder)["object_id"].tolist() == galaxies(120)["objID"].tolist()
+
+
+# ------------------------------------------------------------------------------------ what is measured
+
+
+def test_fluxes_become_magnitudes_corrected_for_extinction(tmp_path: Path) -> None:
+    flux = 10 ** (-0.4 * (MEAN_MAGNITUDES - 22.5)) * np.linspace(0.8, 1.2, 12)[:, None]
+    flux[3, 0] = -0.5  # a measurement like any other
+    columns = {f"modelFlux_{band}": flux[:, number] for number, band in enumerate("ugriz")}
+
+    folder = make_dataset(tmp_path, write(tmp_path, {**columns, "EBV": np.full(12, 0.02)}))
+
+    expected = asinh_magnitudes(flux) - 0.02 * SFD_COEFFICIENTS
+    assert load_file(folder / "0.safetensors")["magnitudes"] == pytest.approx(expected)
+    assert read_table(folder)["object_id"].tolist() == list(range(1, 13))
+
+
+def test_errors_and_extinction_flag_what_magnitudes_do_not_show(tmp_path: Path) -> None:
+    errors = {f"modelMagErr_{band}": np.full(12, 0.02) for band in "ugriz"}
+    errors["modelMagErr_u"][0] = 0.5
+    errors["modelMagErr_g"][1] = 0.5
+    extinction = {f"extinction_{band}": np.full(12, 0.1) for band in "ugriz"}
+    extinction["extinction_r"][2] = 0.6
+
+    folder = make_dataset(tmp_path, write(tmp_path, galaxies(**errors, **extinction)))
+    quality = read_table(folder)["quality"]
+
+    assert quality[:4].tolist() == [0, Quality.LOW_SIGNAL, Quality.HIGH_EXTINCTION | Quality.COLOR_OUTLIER, 0]
+    assert report(folder)["signal-to-noise below 5 in g, r, i or z"] == 1
+    assert list(find_problems(folder)) == []
+
+
+# ----------------------------------------------------------------------------------------------- dirt
+
+
+def dirty() -> dict[str, np.ndarray]:
+    clean = galaxies()
+    return galaxies(
+        objID=np.where(np.arange(12) == 11, clean["objID"][10], clean["objID"]),
+        modelMag_u=changed(clean["modelMag_u"], r0=-9999, r1=0, r5=25.0),
+        modelMag_g=changed(clean["modelMag_g"], r2=NAN, r4=NAN),
+        modelMag_r=changed(clean["modelMag_r"], r3=-9999),
+        modelMag_i=changed(clean["modelMag_i"], r4=99),
+        modelMag_z=changed(clean["modelMag_z"], r4=np.inf),
+        z=changed(clean["z"], r6=-9999, r7=0, r8=NAN),
+        zWarning=changed(np.zeros(12), r9=4),
+        **{"class": np.array(["GALAXY"] * 10 + ["STAR", "GALAXY"])},
+    )
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "fits"])
+def test_dirt_is_flagged_counted_and_kept(ending: str, tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, write(tmp_path, dirty(), ending))
+    table, arrays = read_table(folder), load_file(folder / "0.safetensors")
+
+    imputed, refused = Quality.IMPUTED_BAND, Quality.IMPUTED_BAND | Quality.REFUSED
+    assert table["quality"].tolist() == [imputed, imputed, imputed, refused, refused, Quality.COLOR_OUTLIER] + [0] * 6
+    assert np.isnan(table["mag_r"][3])
+    assert table["mag_g"][2] == pytest.approx(galaxies()["modelMag_g"][2], abs=0.1)
+    assert np.isfinite(arrays["images"]).all()
+    assert np.isnan(table["z_spec"][6:11]).all()
+    assert np.isnan(arrays["redshifts"][6:11]).all()
+    assert report(folder) == {
+        "magnitude is NaN or infinite": 2,
+        "magnitude is -9999": 2,
+        "magnitude is 0": 1,
+        "magnitude outside 10-30": 1,
+        "one or two bands missing": 3,
+        "no r": 1,
+        "more than two bands missing": 1,
+        "colour beyond 8 robust sigma": 1,
+        "object_id repeated": 1,
+        "redshift not positive": 2,
+        "zWarning not 0": 1,
+        "class not GALAXY": 1,
+        "clean": 6,
+        "imputed": 3,
+        "flagged": 1,
+        "refused": 2,
+    }
+    assert list(find_problems(folder)) == []
+
+
+def test_training_gets_clean_labelled_galaxies_once(tmp_path: Path) -> None:
+    columns = dirty()
+    columns["modelMag_u"][0], columns["z"][9], columns["objID"][9] = MEAN_MAGNITUDES[0] - 0.5, 0.1, columns["objID"][0]
+
+    folder = make_dataset(tmp_path, write(tmp_path, {**columns, "zWarning": np.zeros(12)}), training=True)
+
+    table = read_table(folder)
+    # Row 9 repeats row 0; row 10 is a star; row 11 repeats row 10.
+    assert table["object_id"].tolist() == [columns["objID"][0]]
+    assert not table["quality"].any()
+    assert (report(folder)["clean"], report(folder)["dropped"]) == (1, 11)
+    assert list(find_problems(folder)) == []
+
+
+def test_a_table_of_which_nothing_is_left_for_training_says_why(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="None of the 12 galaxies may be used for training: 12 no usable redshift"):
+        make_dataset(tmp_path, write(tmp_path, galaxies(z=None)), training=True)
+
+
+def test_a_table_without_redshifts_is_a_dataset_without_labels(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, write(tmp_path, galaxies(z=None)))
+
+    assert np.isnan(read_table(folder)["z_spec"]).all()
+    assert report(folder) == {"clean": 12}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("u,g,r,i,z\n", "has column names but no rows"),
+        ("# only a comment\n", "holds no line of column names"),
+        ("19,18,17,16,15\n19,18,17,16,15\n", "begins with numbers, not with the names of its columns"),
+        ("u,g,r,i,z\n19,18,seventeen,16,15\n", "conversion error to double"),
+        ("u,g,r,i,z\n19,18,17\n", "Expected 5 columns, got 3"),
+        ("objid,u,g,r,i,z\n-9999,19,18,17,16,15\n", "objid is -9999 in row 1; identifiers are not negative"),
+        ("objid,u,g,r,i,z\n1.5,19,18,17,16,15\n", "conversion error to int64"),
+        ("objid,u,g,r,i,z\n,19,18,17,16,15\n", "objid has 1 rows without a value"),
+    ],
+)
+def test_a_table_that_is_none_is_refused_by_name(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.csv"
+    path.write_text(content)
+
+    with pytest.raises(SourceError, match="my.csv") as error:
+        make_dataset(tmp_path, path)
+
+    assert message in str(error.value)
+
+
+def test_a_stated_unit_is_believed(tmp_path: Path) -> None:
+    table = Table(galaxies())
+    table["modelMag_u"].unit = "Jy"
+    table.write(tmp_path / "my.fits")
+
+    with pytest.raises(SourceError, match="modelMag_u is in 'jy'; it is read in mag"):
+        make_dataset(tmp_path, tmp_path / "my.fits")
+
+
+def test_comments_and_other_separators_of_csv_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "my.csv"
+    path.write_text("#Table1\nu;g;r;i;z;Redshift\n19.2;17.5;16.6;16.1;15.8;NULL\n")
+
+    folder = make_dataset(tmp_path, path)
+
+    assert load_file(folder / "0.safetensors")["magnitudes"][0].tolist() == [19.2, 17.5, 16.6, 16.1, 15.8]
+
+
+def test_a_table_can_be_cleaned_without_making_images(tmp_path: Path) -> None:
+    path = write(tmp_path, dirty())
+    with_images = make_dataset(tmp_path, path)
+
+    num_rows = clean_table(path, tmp_path / "cleaned", fields="", for_training=False)
+
+    assert num_rows == 12
+    assert (tmp_path / "cleaned" / "table.csv").read_text() == (with_images / "table.csv").read_text()
+    assert report(tmp_path / "cleaned") == report(with_images)
+
+
+def test_cleaning_for_training_writes_the_rows_that_are_left(tmp_path: Path) -> None:
+    num_rows = clean_table(write(tmp_path, dirty()), tmp_path / "cleaned", fields="", for_training=True)
+
+    table = read_table(tmp_path / "cleaned")
+    assert num_rows == len(table["quality"]) == 0
+    assert report(tmp_path / "cleaned")["dropped"] == 12
+
+
+def test_repeated_identifiers_are_the_later_ones(tmp_path: Path) -> None:
+    path = tmp_path / "records"
+    rows = np.zeros(5, dtype=survey.ROW)
+    rows["object_id"] = [7, 3, 7, 7, 3]
+    rows.tofile(path)
+
+    read = survey.Survey(path, 5, "", survey.Counter())
+
+    assert survey.repeated(read).tolist() == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("my data (1).csv", "my-data-1-"), ("a/SDSS_dr17.fits.gz", "SDSS_dr17"), (".x.csv", "")]
+)
+def test_a_dataset_is_named_after_its_source(path: str, name: str) -> None:
+    if name:
+        assert name_of(Path(path), "") == name
+    else:
+        with pytest.raises(Exception, match="NAME= is not valid"):
+            name_of(Path(path), "")
