@@ -9,21 +9,25 @@ from typing import Annotated
 
 import torch
 import typer
+from torch import Tensor
 
 from inference.checkpoints import CHECKPOINT
 from inference.checksum import file_sha256
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae, save_weights
 from scripts.galaxies.sdss import SourceCatalogError
+from scripts.training.controls import NUM_NEIGHBOURS, boosted_trees, neighbours
+from scripts.training.curves import draw_curves
 from scripts.training.fast_blocks import fast_blocks
 from scripts.training.journal import Journal
-from scripts.training.model_card import model_card
-from scripts.training.pretrain import pooled_features, pretrain, settle_batch_norms
+from scripts.training.model_card import model_card, tables
+from scripts.training.pretrain import initialise_encoder, pooled_features, pretrain, settle_batch_norms
 from scripts.training.recipe import FULL, QUICK, Recipe
-from scripts.training.regress import CachedRows, blind_predictor, train_stage
-from scripts.training.report import TABLE_HEAD, Measurement, measure
+from scripts.training.regress import CachedRows, add_inception, blind_predictor, score, train_stage
+from scripts.training.report import Predictor, compare, measure, network
 from scripts.training.rows import TrainingRows, selection_rows, training_rows
 from scripts.training.scalings import set_scalings
+from scripts.training.whitening import prepare
 
 ROOT = Path(__file__).parent.parent
 WRONG_USAGE, FAILED = 2, 1
@@ -31,11 +35,13 @@ WRONG_USAGE, FAILED = 2, 1
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of training."""
+    """The outcome of training: every method with its repeats, in evaluation mode."""
 
-    model: AstroMAE
-    control: AstroMAE
-    """The same network trained without its images."""
+    networks: list[AstroMAE]
+    """The networks, the best on the selection rows first; it is the one that is shipped."""
+
+    predictors: dict[str, list[Predictor]]
+    """The same and the controls, ready to be measured."""
 
 
 def train(recipe: Recipe, journal: Journal) -> Trained:
@@ -51,7 +57,6 @@ def train(recipe: Recipe, journal: Journal) -> Trained:
     Returns
     -------
     Trained
-        Both in evaluation mode.
     """
     torch.manual_seed(recipe.seed)
     model = AstroMAE()
@@ -59,34 +64,113 @@ def train(recipe: Recipe, journal: Journal) -> Trained:
         taught, chosen = training_rows(recipe), selection_rows(recipe)
     journal.say(f"{len(taught):,} training rows ({taught.num_real:,} of real galaxies), {len(chosen)} to choose by")
     set_scalings(model, taught)
-    with fast_blocks():
-        with journal.timed("pretrain"):
-            pretrain(model, taught.images, recipe, journal)
-            settle_batch_norms(model, taught.images)
-        with journal.timed("features"):
-            train_rows, choice_rows = _cache(model, taught, journal), _cache(model, chosen, journal)
-    control = deepcopy(model)
+    untaught = deepcopy(model)
+    initialise_encoder(untaught.encoder)
+    with journal.timed("pretrain"), fast_blocks():
+        pretrain(model, taught.images, recipe, journal)
+    sides = {
+        "pretrained": _frozen(model, taught, chosen, journal, "pretrained"),
+        "random": _frozen(untaught, taught, chosen, journal, "random"),
+    }
+    networks = [_regress(model, *sides["pretrained"], recipe, journal, repeat) for repeat in range(recipe.num_repeats)]
+    blind = [_regress_blind(model, *sides["pretrained"], recipe, journal, k) for k in range(recipe.num_repeats)]
+    random = [
+        _regress(untaught, *sides["random"], recipe, journal, repeat, of="random ")
+        for repeat in range(recipe.num_repeats)
+    ]
+    networks.sort(key=lambda network: score(network, sides["pretrained"][1], "joint", recipe))
+    return Trained(
+        networks,
+        {
+            "AstroMAE": [network(one) for one in networks],
+            "the same, transformer never trained": [network(one) for one in random],
+            "the same, magnitudes only": [blind_predictor(one) for one in blind],
+            "boosted trees, magnitudes and colours": [
+                boosted_trees(taught, recipe, seed) for seed in range(recipe.num_repeats)
+            ],
+            f"{NUM_NEIGHBOURS} nearest neighbours, the same": [neighbours(taught, recipe, 0)],
+        },
+    )
+
+
+def _frozen(
+    model: AstroMAE, taught: TrainingRows, chosen: TrainingRows, journal: Journal, name: str
+) -> tuple[CachedRows, CachedRows]:
+    """Settle the transformer of a model and compute its features of all rows once."""
+
+    def compute(rows: TrainingRows, side: str) -> CachedRows:
+        def features() -> Tensor:
+            return pooled_features(model, rows.images, journal.stage(f"features {name} {side}", -(-len(rows) // 256)))
+
+        return CachedRows(rows, journal.keep(f"features {name} {side}", features))
+
+    with journal.timed("features"), fast_blocks():
+        settle_batch_norms(model, taught.images)
+        return compute(taught, "train"), compute(chosen, "selection")
+
+
+def _regress(
+    model: AstroMAE,
+    train_rows: CachedRows,
+    choice_rows: CachedRows,
+    recipe: Recipe,
+    journal: Journal,
+    repeat: int,
+    *,
+    of: str = "",
+) -> AstroMAE:
+    """Train what stands behind the frozen transformer, from start values of its own."""
+    seed = recipe.seed + repeat
+    one = _with_new_heads(model, train_rows, seed)
     for stage in ("heads", "joint"):
-        with journal.timed(stage):
-            train_stage(stage, model, train_rows, choice_rows, recipe, journal)
-    train_stage("magnitudes", control, train_rows, choice_rows, recipe, journal)
-    return Trained(model.eval(), control.eval())
+        if stage == "joint":
+            add_inception(one)
+        with journal.timed(of + stage):
+            name = f"{of}{stage} {seed}"
+            train_stage(stage, one, train_rows, choice_rows, recipe, journal, name=name, seed=seed)
+    return one
 
 
-def _cache(model: AstroMAE, rows: TrainingRows, journal: Journal) -> CachedRows:
-    tick = journal.stage("features", -(-len(rows) // 256))
-    return CachedRows(rows, pooled_features(model, rows.images, tick))
+def _regress_blind(
+    model: AstroMAE, train_rows: CachedRows, choice_rows: CachedRows, recipe: Recipe, journal: Journal, repeat: int
+) -> AstroMAE:
+    """Train the control that sees no image."""
+    seed = recipe.seed + repeat
+    one = _with_new_heads(model, train_rows, seed)
+    with journal.timed("magnitudes"):
+        name = f"magnitudes {seed}"
+        train_stage("magnitudes", one, train_rows, choice_rows, recipe, journal, name=name, seed=seed)
+    return one
 
 
-def publish(trained: Trained, recipe: Recipe, journal: Journal, path: Path) -> list[Measurement]:
-    """Write the weights and their model card into the folder of `path`, and return what the card says."""
+def _with_new_heads(model: AstroMAE, train_rows: CachedRows, seed: int) -> AstroMAE:
+    torch.manual_seed(seed)
+    one = AstroMAE()
+    one.load_state_dict({**one.state_dict(), **_scalings(model)})
+    one.encoder.load_state_dict({**model.encoder.state_dict(), **_head(one)})
+    prepare(one, train_rows.pooled, train_rows.rows.magnitudes)
+    return one
+
+
+def _scalings(model: AstroMAE) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in model.named_buffers() if "." not in name}
+
+
+def _head(model: AstroMAE) -> dict[str, Tensor]:
+    return {f"head.{name}": tensor for name, tensor in model.encoder.head.state_dict().items()}
+
+
+def publish(trained: Trained, recipe: Recipe, journal: Journal, path: Path) -> list[str]:
+    """Write weights, model card and training curves into the folder of `path`; return the card's tables."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(trained.model, path)
+    save_weights(trained.networks[0], path)
     journal.say("measuring on held-out galaxies")
-    measurements = measure(load_astromae(path), blind_predictor(trained.control), recipe)
-    card = model_card(recipe, measurements, journal.seconds(), path=path, sha256=file_sha256(path))
+    measurements = measure(network(load_astromae(path)), recipe)
+    comparisons = compare(trained.predictors, recipe)
+    card = model_card(recipe, measurements, comparisons, journal.seconds(), path=path, sha256=file_sha256(path))
     (path.parent / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    return measurements
+    draw_curves(journal.folder / "log.csv", path.parent / "training_curves.png")
+    return [*tables(measurements, comparisons)]
 
 
 def main(
@@ -106,11 +190,12 @@ def main(
     journal = Journal(ROOT / "training" / ("quick" if is_quick else "full"), recipe)
     path = journal.folder / CHECKPOINT.name if is_quick else CHECKPOINT
     try:
-        measurements = publish(train(recipe, journal), recipe, journal, path)
+        with journal:
+            told = publish(train(recipe, journal), recipe, journal, path)
     except SourceCatalogError as error:
         print(f"Training could not start: {error}", file=sys.stderr)
         raise typer.Exit(FAILED) from error
-    print(path, TABLE_HEAD, *(measurement.table_row() for measurement in measurements), sep="\n")
+    print(path, *told, sep="\n")
 
 
 if __name__ == "__main__":

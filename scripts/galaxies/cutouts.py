@@ -75,7 +75,7 @@ def draw_chances(seed: int, object_id: NDArray[np.int64]) -> Chances:
     return chances
 
 
-def real_images(photometry: Photometry, seed: int) -> NDArray[np.float32]:
+def real_images(photometry: Photometry, seed: int, *, structure_of: Photometry | None = None) -> NDArray[np.float32]:
     """Render real galaxies from their photometry and chance; no redshift comes in, so none can come out.
 
     Parameters
@@ -84,6 +84,8 @@ def real_images(photometry: Photometry, seed: int) -> NDArray[np.float32]:
         N real galaxies.
     seed : int
         Another seed gives the same galaxies another plausible structure and other noise.
+    structure_of : Photometry, optional
+        N galaxies whose structure is borrowed, for a test of what structure is worth.
 
     Returns
     -------
@@ -91,7 +93,7 @@ def real_images(photometry: Photometry, seed: int) -> NDArray[np.float32]:
         Cutouts [nanomaggy / pixel].
     """
     chances = draw_chances(seed, photometry.object_id)
-    shape = apparent_structure(photometry, chances.structure)
+    shape = apparent_structure(photometry if structure_of is None else structure_of, chances.structure)
     return render.render(photometry, shape, chances.view, chances.pixels)
 
 

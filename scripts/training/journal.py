@@ -1,21 +1,30 @@
 """What a training run leaves behind while it runs: progress, a loss log, and checkpoints to go on from."""
 
 import csv
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor
 
-from scripts.training.recipe import Recipe
+from scripts.training.recipe import PRETRAINING, Recipe
 
 
 class Journal:
-    """Log and checkpoints of one training run.
+    """Log and checkpoints of one training run; as a context, it draws progress bars on a terminal.
 
     Parameters
     ----------
@@ -30,20 +39,41 @@ class Journal:
         self.folder = folder
         self._recipe = asdict(recipe)
         self._started = time.monotonic()
+        self._console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bars.stop()
 
     def stage(self, name: str, num_steps: int, *, done: int = 0) -> Callable[[float], None]:
         """Begin a stage; call the result with the loss after every step."""
         started, step, average = time.monotonic(), done, 0.0
+        bar = self._bars.add_task(name, total=num_steps, completed=done, loss=float("nan"))
 
         def after_step(loss: float) -> None:
             nonlocal step, average
             step += 1
             average = loss if step == done + 1 else 0.98 * average + 0.02 * loss
+            self._bars.update(bar, completed=step, loss=average)
             if step % 20 == 0 or step == num_steps:
-                elapsed = time.monotonic() - started
-                eta = elapsed / (step - done) * (num_steps - step)
-                self.say(f"{name} {step}/{num_steps}  loss {average:.5f}  {elapsed:.0f} s, {eta:.0f} s to go")
                 self.log(name, step, average)
+                if not self._console.is_terminal:
+                    elapsed = time.monotonic() - started
+                    eta = elapsed / (step - done) * (num_steps - step)
+                    self.say(f"{name} {step}/{num_steps}  loss {average:.5f}  {elapsed:.0f} s, {eta:.0f} s to go")
 
         return after_step
 
@@ -65,7 +95,7 @@ class Journal:
 
     def say(self, text: str) -> None:
         """Tell how training goes, on stderr."""
-        print(f"[{time.monotonic() - self._started:6.0f} s] {text}", file=sys.stderr, flush=True)
+        self._console.print(f"\\[{time.monotonic() - self._started:6.0f} s] {text}", highlight=False, soft_wrap=True)
 
     def log(self, stage: str, step: int, loss: float, **values: float) -> None:
         """Append one line to `log.csv`."""
@@ -85,17 +115,40 @@ class Journal:
         torch.save({"recipe": self._recipe, "progress": progress, "state": state}, path.with_suffix(".partial"))
         path.with_suffix(".partial").replace(path)
 
+    def progress(self, stage: str) -> int:
+        """Tell how far the last checkpoint of a stage is, 0 if there is none."""
+        kept = self._kept(stage)
+        return int(kept["progress"]) if kept else 0
+
     def resume(self, stage: str, **parts: Any) -> int:
         """Load the last checkpoint of a stage into its parts and return its progress, or 0 if there is none."""
-        if not self._path(stage).exists():
-            return 0
-        kept = torch.load(self._path(stage), weights_only=True)
-        if kept["recipe"] != self._recipe:
+        kept = self._kept(stage)
+        if kept is None:
             return 0
         for name, part in parts.items():
             part.load_state_dict(kept["state"][name])
         self.say(f"{stage}: going on from checkpoint {kept['progress']}")
         return int(kept["progress"])
 
+    def keep(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        """Compute a tensor that follows from the encoder, or load what an earlier attempt computed."""
+        path = self._path(name)
+        kept = self._kept(name)
+        if kept is None:
+            kept = {"recipe": self._recipe, "tensor": compute()}
+            torch.save(kept, path.with_suffix(".partial"))
+            path.with_suffix(".partial").replace(path)
+        tensor: Tensor = kept["tensor"]
+        return tensor
+
+    def _kept(self, stage: str) -> dict[str, Any] | None:
+        if not self._path(stage).exists():
+            return None
+        kept: dict[str, Any] = torch.load(self._path(stage), weights_only=True, mmap=True)
+        # The encoder, and what is computed with it alone, outlives a change of the later stages.
+        depends_on = PRETRAINING if stage.startswith(("pretrain", "features")) else self._recipe.keys()
+        same = all(kept["recipe"].get(name) == self._recipe[name] for name in depends_on)
+        return kept if same else None
+
     def _path(self, stage: str) -> Path:
-        return self.folder / f"{stage}.pt"
+        return self.folder / f"{stage.replace(' ', '-')}.pt"

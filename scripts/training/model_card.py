@@ -3,11 +3,17 @@
 from pathlib import Path
 
 from scripts.training.recipe import Recipe
-from scripts.training.report import TABLE_HEAD, Measurement
+from scripts.training.report import TABLE_HEAD, Comparison, Measurement, comparison_head
 
 
 def model_card(
-    recipe: Recipe, measurements: list[Measurement], seconds: list[tuple[str, float]], *, path: Path, sha256: str
+    recipe: Recipe,
+    measurements: list[Measurement],
+    comparisons: list[Comparison],
+    seconds: list[tuple[str, float]],
+    *,
+    path: Path,
+    sha256: str,
 ) -> str:
     """Write the model card of a trained model.
 
@@ -17,6 +23,8 @@ def model_card(
         How it was trained.
     measurements : list of Measurement
         How good it is.
+    comparisons : list of Comparison
+        It and the controls, each trained several times.
     seconds : list of (str, float)
         Wall time of each phase.
     path : Path
@@ -29,15 +37,25 @@ def model_card(
     str
         Markdown.
     """
+    accuracy, controls = tables(measurements, comparisons)
     return _CARD.format(
         size_mib=path.stat().st_size / 2**20,
         sha256=sha256,
-        table="\n".join([TABLE_HEAD, *(measurement.table_row() for measurement in measurements)]),
+        accuracy=accuracy,
+        controls=controls,
         recipe=recipe,
+        loss_turn=recipe.loss_unit * recipe.loss_beta,
         warm_up=recipe.pretrain_warmup_steps,
         phases=", ".join(f"{phase} {value:.0f} s" for phase, value in seconds),
         minutes=sum(value for _, value in seconds) / 60,
     )
+
+
+def tables(measurements: list[Measurement], comparisons: list[Comparison]) -> tuple[str, str]:
+    """Format the two tables of the card: the shipped network in detail, and all methods side by side."""
+    accuracy = "\n".join([TABLE_HEAD, *(measurement.table_row() for measurement in measurements)])
+    head = comparison_head(comparisons[0])
+    return accuracy, "\n".join([head, *(comparison.table_row() for comparison in comparisons)])
 
 
 _CARD = """# Model card: astromae.safetensors
@@ -71,10 +89,13 @@ Masked-autoencoder pretraining of the transformer ({recipe.mask_ratio:.0%} of th
 {recipe.pretrain_batch}, AdamW {recipe.pretrain_learning_rate}, warm-up {warm_up} steps, cosine). Then the
 transformer stays frozen: {recipe.head_steps} steps of its head, magnitudes and final layers (batch
 {recipe.head_batch}, AdamW {recipe.head_learning_rate}), and {recipe.joint_steps} steps with the inception branch too
-(batch {recipe.joint_batch}, AdamW {recipe.joint_learning_rate}). Loss: smooth absolute error of dz. Half of each batch
-is real. Averaged weights; the best of them on the selection galaxies. Seed {recipe.seed}.
+(batch {recipe.joint_batch}, AdamW {recipe.joint_learning_rate}). Loss: smooth absolute error of dz, absolute beyond
+{loss_turn:.3f}. Half of each batch is real. Magnitudes train along the principal axes of their scatter
+(`scripts/training/whitening.py`). Averaged weights; the best of them on the selection galaxies. The supervised stages
+ran {recipe.num_repeats} times, with seeds from {recipe.seed}. `training_curves.png` beside this file shows the losses.
 
-Wall time on two shared x86 cores with bfloat16 units, one thread: {minutes:.0f} minutes ({phases}).
+Wall time on two shared x86 cores with bfloat16 units, one thread, other work beside it, controls and repeats included:
+{minutes:.0f} minutes ({phases}).
 
 ## How good it is
 
@@ -84,10 +105,15 @@ No weight was fitted and no step chosen on these rows. One choice did involve so
 Petrosian fluxes was decided after comparing small networks on a random part of all the galaxies, before this split was
 made.
 
-{table}
+{accuracy}
 
-"Magnitudes only" is the same network without its images, trained with the same rows. "Other plausible structure" draws
-the unknown sizes of the real galaxies anew.
+"Other plausible structure" draws the unknown sizes of the real galaxies anew; "structure of other galaxies" gives each
+the sizes and shapes of another one, so that the structure in its image says nothing about it.
+
+Beside it, methods taught with the same galaxies; mean and standard deviation of the repeats, each with other start
+values and other batches. The shipped network is the repeat that did best on the selection galaxies.
+
+{controls}
 
 The weights and numbers published by Staylor et al. 2025 belong to another task (659,857 real cutouts, std(z) .108) and
 cannot be compared with these.

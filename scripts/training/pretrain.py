@@ -103,7 +103,7 @@ def pretrain(model: AstroMAE, images: Tensor, recipe: Recipe, journal: Journal) 
         generator = torch.Generator().manual_seed(recipe.seed * 1_000 + epoch)
         shuffled = torch.randperm(len(images), generator=generator)
         for batch in shuffled[: steps_per_epoch * recipe.pretrain_batch].view(steps_per_epoch, -1):
-            turned = _turn(images[batch], generator)
+            turned = turn(images[batch], generator)
             order = torch.rand(len(batch), NUM_PATCHES, generator=generator).argsort(dim=1)
             with torch.autocast("cpu", torch.bfloat16):
                 loss = autoencoder(model.scale_images(turned), order, num_visible)
@@ -173,7 +173,7 @@ def _take(tokens: Tensor, order: Tensor) -> Tensor:
     return tokens.gather(1, order[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
-def _turn(images: Tensor, generator: torch.Generator) -> Tensor:
+def turn(images: Tensor, generator: torch.Generator) -> Tensor:
     """Turn a batch by a random quarter and mirror it half of the time: the sky has no up."""
     quarter, mirror = torch.randint(0, 4, (2,), generator=generator).tolist()
     turned = torch.rot90(images, quarter, dims=(2, 3))

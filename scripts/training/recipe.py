@@ -8,6 +8,8 @@ class Recipe:
     """Settings of a training run."""
 
     seed: int = 1
+    num_repeats: int = 3
+    """Times the supervised stages are run, each with other start values and other batches."""
     num_real: int = 10_000
     """Real training galaxies at most."""
     renderings: int = 4
@@ -25,22 +27,35 @@ class Recipe:
     pretrain_weight_decay: float = 0.05
     pretrain_warmup_steps: int = 100
 
-    head_steps: int = 1_200
+    head_steps: int = 600
     head_batch: int = 512
     head_learning_rate: float = 5e-4
-    joint_steps: int = 600
+    joint_steps: int = 400
     joint_batch: int = 256
     joint_learning_rate: float = 3e-4
     weight_decay: float = 0.1
-    ema_decay: float = 0.999
+    ema_decay: float = 0.998
     loss_unit: float = 0.02
     """dz that counts as one in the loss: about the error to be expected."""
-    loss_beta: float = 3.5
+    loss_beta: float = 1.0
     """Where the loss turns from square to absolute, in those units."""
 
 
+PRETRAINING = frozenset(
+    (
+        "seed",
+        "num_real",
+        "renderings",
+        "num_synthetic",
+        "informative_share",
+        *(name for name in Recipe.__dataclass_fields__ if name.startswith(("mask", "pretrain"))),
+    )
+)
+"""Settings the encoder depends on; with others changed, its checkpoint still holds."""
+
 FULL = Recipe()
 QUICK = Recipe(
+    num_repeats=1,
     num_real=1_500,
     renderings=1,
     num_synthetic=1_500,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import torch
@@ -11,9 +11,11 @@ from torch.nn import functional
 
 from inference.model.astromae import IMAGE_FEATURES, WIDTH, AstroMAE
 from scripts.training.journal import Journal
+from scripts.training.pretrain import turn
 from scripts.training.recipe import Recipe
 from scripts.training.rows import TrainingRows
 from scripts.training.schedule import warm_cosine
+from scripts.training.whitening import whitened_magnitudes
 
 Branches = frozenset[Literal["encoder", "inception"]]
 """Image branches that take part; magnitudes always do."""
@@ -46,6 +48,10 @@ class CachedRows:
         )
         return type(self)(rows, self.pooled[index])
 
+    def turned(self, generator: torch.Generator) -> Self:
+        """Turn and mirror the images at random. Their pooled features stay those of the images as they came."""
+        return replace(self, rows=replace(self.rows, images=turn(self.rows.images, generator)))
+
 
 def predict_cached(model: AstroMAE, batch: CachedRows, branches: Branches) -> Tensor:
     """Predict as `AstroMAE.forward` does, from cached transformer features: (N,).
@@ -61,13 +67,24 @@ def predict_cached(model: AstroMAE, batch: CachedRows, branches: Branches) -> Te
     # bfloat16 would round magnitudes to 0.01 mag, as coarse as the colours that tell redshifts apart.
     with torch.autocast("cpu", enabled=False):
         magnitudes = (batch.rows.magnitudes - model.magnitude_center) / model.magnitude_scale
-        features = [from_encoder.float(), from_inception.float(), model.magnitude_branch(magnitudes)]
-        scaled: Tensor = model.final(functional.relu(torch.cat(features, dim=1))).squeeze(1)
+        first = model.magnitude_branch[0](magnitudes)
+    features = torch.cat([from_encoder, from_inception, model.magnitude_branch[1:](first)], dim=1)
+    hidden = model.final[:-1](functional.relu(features))
+    with torch.autocast("cpu", enabled=False):
+        scaled: Tensor = model.final[-1](hidden.float()).squeeze(1)
     return scaled * model.redshift_scale + model.redshift_center
 
 
 def train_stage(
-    stage: str, model: AstroMAE, train: CachedRows, selection: CachedRows, recipe: Recipe, journal: Journal
+    stage: str,
+    model: AstroMAE,
+    train: CachedRows,
+    selection: CachedRows,
+    recipe: Recipe,
+    journal: Journal,
+    *,
+    name: str = "",
+    seed: int = 1,
 ) -> None:
     """Train one stage in place, keeping the averaged weights that did best on the selection rows.
 
@@ -83,42 +100,76 @@ def train_stage(
         Settings.
     journal : Journal
         Progress, log and checkpoints.
+    name : str
+        Of its log lines and checkpoint; the stage's own when empty.
+    seed : int
+        Decides the batches.
     """
-    branches = STAGES[stage]
+    branches, name = STAGES[stage], name or stage
     num_steps, batch_size, learning_rate = recipe.head_steps, recipe.head_batch, recipe.head_learning_rate
     if stage == "joint":
         num_steps, batch_size, learning_rate = recipe.joint_steps, recipe.joint_batch, recipe.joint_learning_rate
-    parameters = trainable_parameters(model, branches)
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=recipe.weight_decay, fused=True)
-    schedule = warm_cosine(optimizer, 50, num_steps)
-    average, best = deepcopy(model), deepcopy(model)
-    done = journal.resume(stage, model=model, average=average, best=best, optimizer=optimizer, schedule=schedule)
-    best_score = _score(best, selection, branches, recipe) if done else float("inf")
-    progress = journal.stage(stage, num_steps, done=done)
-    for step in range(done, num_steps):
-        batch = train[_balanced(train.rows, batch_size, seed=recipe.seed * 1_000_003 + step)]
-        model.train()
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = predict_cached(model, batch, branches)
-        loss = redshift_loss(predicted, batch.rows.redshifts, recipe)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 5.0)
-        optimizer.step()
-        schedule.step()
-        _follow(average, model, decay=min(recipe.ema_decay, (step + 1) / (step + 10)))
-        progress(loss.item())
-        if (step + 1) % CHECK_EVERY == 0 or step + 1 == num_steps:
-            score = _score(average, selection, branches, recipe)
-            if score < best_score:
-                best, best_score = deepcopy(average), score
-            journal.say(f"{stage}: loss on the selection rows {score:.4f}, best {best_score:.4f}")
-            journal.log(f"{stage} selection", step + 1, score)
-            journal.checkpoint(
-                stage, step + 1, model=model, average=average, best=best, optimizer=optimizer, schedule=schedule
-            )
-    model.load_state_dict(best.state_dict())
+    if journal.progress(name) == num_steps:
+        journal.resume(name, best=model)
+        return
+    with whitened_magnitudes(model, train.rows.magnitudes):
+        parameters = trainable_parameters(model, branches)
+        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=recipe.weight_decay, fused=True)
+        schedule = warm_cosine(optimizer, 50, num_steps)
+        average, best = deepcopy(model), deepcopy(model)
+        parts = {"model": model, "average": average, "best": best, "optimizer": optimizer, "schedule": schedule}
+        done = journal.resume(name, **parts)
+        best_score = _score(best, selection, branches, recipe) if done else float("inf")
+        progress = journal.stage(name, num_steps, done=done)
+        for step in range(done, num_steps):
+            loss = _step(model, train, branches, batch_size, optimizer, recipe, seed=seed * 1_000_003 + step)
+            schedule.step()
+            _follow(average, model, decay=min(recipe.ema_decay, (step + 1) / (step + 10)))
+            progress(loss)
+            if (step + 1) % CHECK_EVERY == 0 or step + 1 == num_steps:
+                reached = _score(average, selection, branches, recipe)
+                if reached < best_score:
+                    best.load_state_dict(average.state_dict())
+                    best_score = reached
+                journal.log(f"{name} selection", step + 1, reached)
+                if step + 1 < num_steps:
+                    journal.checkpoint(name, step + 1, **parts)
+        model.load_state_dict(best.state_dict())
     model.eval()
+    journal.checkpoint(name, num_steps, best=model)
+
+
+def _step(
+    model: AstroMAE,
+    train: CachedRows,
+    branches: Branches,
+    batch_size: int,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    *,
+    seed: int,
+) -> float:
+    generator = torch.Generator().manual_seed(seed)
+    batch = train[_balanced(train.rows, batch_size, generator)]
+    if "inception" in branches:
+        batch = batch.turned(generator)
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        predicted = predict_cached(model, batch, branches)
+    loss = redshift_loss(predicted, batch.rows.redshifts, recipe)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 5.0)
+    optimizer.step()
+    return loss.item()
+
+
+@torch.no_grad()
+def add_inception(model: AstroMAE) -> None:
+    """Let the inception branch begin silent: a network trained without it predicts the same with it."""
+    layer = model.final[0]
+    assert isinstance(layer, nn.Linear), "the joint network begins with a dense layer"
+    layer.weight[:, IMAGE_FEATURES : 2 * IMAGE_FEATURES] = 0
 
 
 def redshift_loss(predicted: Tensor, redshifts: Tensor, recipe: Recipe) -> Tensor:
@@ -155,13 +206,17 @@ def trainable_parameters(model: AstroMAE, branches: Branches) -> list[nn.Paramet
     return [parameter for part in parts for parameter in part.parameters()]
 
 
-def _balanced(rows: TrainingRows, batch_size: int, seed: int) -> Tensor:
-    """Draw a batch, half real and half synthetic, from the step alone, so that a resumed run repeats it."""
-    generator = torch.Generator().manual_seed(seed)
+def _balanced(rows: TrainingRows, batch_size: int, generator: torch.Generator) -> Tensor:
+    """Draw a batch, half real and half synthetic."""
     half = batch_size // 2
     real = torch.randint(0, rows.num_real, (half,), generator=generator)
     synthetic = torch.randint(rows.num_real, len(rows), (batch_size - half,), generator=generator)
     return torch.cat([real, synthetic])
+
+
+def score(model: AstroMAE, selection: CachedRows, stage: str, recipe: Recipe) -> float:
+    """Return the loss on the selection rows, by which weights are chosen."""
+    return _score(model, selection, STAGES[stage], recipe)
 
 
 def _score(model: AstroMAE, selection: CachedRows, branches: Branches, recipe: Recipe) -> float:

@@ -1,20 +1,20 @@
-"""What a trained model is worth: accuracy on galaxies it never saw, with intervals, and the controls beside it."""
+"""What trained networks are worth on galaxies they never saw, with intervals, and the controls beside them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from inference.contract import Accuracy
-from inference.metrics import nmad, normalised_residuals, redshift_accuracy
+from inference.metrics import redshift_accuracy
 from inference.model.astromae import AstroMAE
+from scripts.evaluating.intervals import Interval, bootstrap
 from scripts.training.recipe import Recipe
-from scripts.training.rows import TrainingRows, real_test_rows, synthetic_test_rows
+from scripts.training.rows import TrainingRows, borrowed_structure_rows, real_test_rows, synthetic_test_rows
 
-NUM_BOOTSTRAPS = 1_000
 HIGH_REDSHIFT = 0.25
 
 Predictor = Callable[[TrainingRows], Tensor]
@@ -22,57 +22,87 @@ Predictor = Callable[[TrainingRows], Tensor]
 
 @dataclass(frozen=True)
 class Measurement:
-    """Accuracy of one predictor on one set of rows."""
+    """Accuracy of the shipped network on one set of rows."""
 
     rows: str
-    predictor: str
     accuracy: Accuracy
-    nmad_interval: tuple[float, float]
+    nmad_interval: Interval
     """95 % interval of the NMAD under resampling of the galaxies."""
-    r2_interval: tuple[float, float]
+    r2_interval: Interval
     """The same of R²."""
 
     def table_row(self) -> str:
         """Format one line of a Markdown table."""
         a = self.accuracy
         return (
-            f"| {self.rows} | {a.num_labelled:,} | {a.std_z_spec:.3f} | {self.predictor} "
-            f"| {a.nmad:.4f} ({self.nmad_interval[0]:.4f}-{self.nmad_interval[1]:.4f}) "
+            f"| {self.rows} | {a.num_labelled:,} | {a.std_z_spec:.3f} "
+            f"| {a.nmad:.4f} ({self.nmad_interval.low:.4f}-{self.nmad_interval.high:.4f}) "
             f"| {a.bias:+.4f} | {100 * a.outlier_005:.2f} | {100 * a.outlier_015:.2f} "
-            f"| {a.r2 or 0:.3f} ({self.r2_interval[0]:.3f}-{self.r2_interval[1]:.3f}) |"
+            f"| {a.r2 or 0:.3f} ({self.r2_interval.low:.3f}-{self.r2_interval.high:.3f}) |"
         )
 
 
 TABLE_HEAD = (
-    "| rows | N | std(z) | predictor | NMAD (95 %) | bias | dz > .05 [%] | dz > .15 [%] | R² (95 %) |\n"
-    "|---|---|---|---|---|---|---|---|---|"
+    "| rows | N | std(z) | NMAD (95 %) | bias | dz > .05 [%] | dz > .15 [%] | R² (95 %) |\n"
+    "|---|---|---|---|---|---|---|---|"
 )
 
 
-def measure(model: AstroMAE, control: Predictor, recipe: Recipe) -> list[Measurement]:
-    """Measure a model and its controls on held-out galaxies.
+@dataclass(frozen=True)
+class Comparison:
+    """A method on several sets of rows, trained several times."""
+
+    predictor: str
+    accuracies: Mapping[str, Sequence[Accuracy]]
+    """Set of rows to the accuracy of each repeat."""
+
+    def table_row(self) -> str:
+        """Format one line of a Markdown table: mean ± standard deviation of the repeats."""
+        cells = [
+            _spread([getattr(one, field) or 0.0 for one in repeats], digits)
+            for repeats in self.accuracies.values()
+            for field, digits in (("nmad", 5), ("r2", 4))
+        ]
+        return f"| {self.predictor} | {max(map(len, self.accuracies.values()))} | {' | '.join(cells)} |"
+
+
+def comparison_head(comparison: Comparison) -> str:
+    """Head of the table whose lines `Comparison.table_row` formats."""
+    columns = [f"{rows}: {metric}" for rows in comparison.accuracies for metric in ("NMAD", "R²")]
+    return f"| predictor | repeats | {' | '.join(columns)} |\n|---|---|{'---|' * len(columns)}"
+
+
+def measure(predict: Predictor, recipe: Recipe) -> list[Measurement]:
+    """Measure the network that is shipped on held-out galaxies.
 
     Parameters
     ----------
-    model : AstroMAE
-        As it is shipped.
-    control : callable
-        The magnitudes-only network.
+    predict : callable
+        The network with its stored weights.
     recipe : Recipe
         Sizes and seed of the synthetic test rows.
     """
-    full = network(model)
-    real, simulated = real_test_rows(), synthetic_test_rows(recipe)
-    high = real.redshifts > HIGH_REDSHIFT
-    distant = TrainingRows(real.images[high], real.magnitudes[high], real.redshifts[high], int(high.sum()))
+    return [_measurement(name, rows, predict) for name, rows in _all_test_rows(recipe)]
+
+
+def compare(predictors: Mapping[str, Sequence[Predictor]], recipe: Recipe) -> list[Comparison]:
+    """Measure networks and controls, each trained several times, on the same held-out galaxies.
+
+    Parameters
+    ----------
+    predictors : mapping
+        Method to its repeats.
+    recipe : Recipe
+        Sizes and seed of the synthetic test rows.
+    """
+    tests = {
+        "real": real_test_rows(),
+        "real, structure of others": borrowed_structure_rows(),
+        "simulated": synthetic_test_rows(recipe),
+    }
     return [
-        _measurement("real, held out", "AstroMAE", real, full),
-        _measurement("real, held out", "magnitudes only", real, control),
-        _measurement("real, other plausible structure", "AstroMAE", real_test_rows(seed=12_345), full),
-        _measurement(f"real, held out, z > {HIGH_REDSHIFT}", "AstroMAE", distant, full),
-        _measurement("simulated, held-out sources", "AstroMAE", simulated, full),
-        _measurement("simulated, held-out sources", "magnitudes only", simulated, control),
-        _measurement("simulated, structure without information", "AstroMAE", synthetic_test_rows(recipe, 0.0), full),
+        Comparison(name, {rows: [_accuracy(tests[rows], predict) for predict in repeats] for rows in tests})
+        for name, repeats in predictors.items()
     ]
 
 
@@ -87,25 +117,34 @@ def network(model: AstroMAE) -> Predictor:
     return predict
 
 
-def _measurement(name: str, predictor: str, rows: TrainingRows, predict: Predictor) -> Measurement:
+def _all_test_rows(recipe: Recipe) -> Iterator[tuple[str, TrainingRows]]:
+    real = real_test_rows()
+    high = real.redshifts > HIGH_REDSHIFT
+    yield "real, held out", real
+    yield "real, other plausible structure", real_test_rows(seed=12_345)
+    yield "real, structure of other galaxies", borrowed_structure_rows()
+    yield (
+        f"real, held out, z > {HIGH_REDSHIFT}",
+        TrainingRows(real.images[high], real.magnitudes[high], real.redshifts[high], int(high.sum())),
+    )
+    yield "simulated, held-out sources", synthetic_test_rows(recipe)
+    yield "simulated, structure without information", synthetic_test_rows(recipe, 0.0)
+
+
+def _measurement(name: str, rows: TrainingRows, predict: Predictor) -> Measurement:
     z_phot, z_spec = predict(rows).numpy().astype(np.float64), rows.redshifts.numpy().astype(np.float64)
     accuracy = redshift_accuracy(z_phot, z_spec)
     assert accuracy is not None, "every row here has a redshift"
-    nmad_interval, r2_interval = _intervals(z_phot, z_spec)
-    return Measurement(name, predictor, accuracy, nmad_interval, r2_interval)
+    intervals = bootstrap(z_phot, z_spec)
+    return Measurement(name, accuracy, intervals["nmad"], intervals["r2"])
 
 
-def _intervals(
-    z_phot: NDArray[np.float64], z_spec: NDArray[np.float64]
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    generator = np.random.default_rng(0)
-    draws = generator.integers(0, len(z_spec), (NUM_BOOTSTRAPS, len(z_spec)))
-    nmads = [nmad(normalised_residuals(z_phot[draw], z_spec[draw])) for draw in draws]
-    errors, spreads = (z_phot - z_spec) ** 2, [z_spec[draw].var() for draw in draws]
-    r2s = [1 - errors[draw].mean() / spread for draw, spread in zip(draws, spreads, strict=True)]
-    return _interval(nmads), _interval(r2s)
+def _accuracy(rows: TrainingRows, predict: Predictor) -> Accuracy:
+    accuracy = redshift_accuracy(predict(rows).numpy().astype(np.float64), rows.redshifts.numpy().astype(np.float64))
+    assert accuracy is not None, "every row here has a redshift"
+    return accuracy
 
 
-def _interval(values: list[float]) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
+def _spread(values: Sequence[float], digits: int) -> str:
+    middle = f"{mean(values):.{digits}f}"
+    return f"{middle} ± {stdev(values):.{digits}f}" if len(values) > 1 else middle

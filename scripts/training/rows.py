@@ -53,6 +53,17 @@ def real_test_rows(seed: int = 0) -> TrainingRows:
     return _real(load_sources().of("held_out"), seed)
 
 
+def borrowed_structure_rows(seed: int = 0) -> TrainingRows:
+    """Held-out real galaxies with the light of their own and the sizes and shapes of others, drawn at random.
+
+    An image's structure then says nothing about its galaxy; what is lost is what the network had taken from it.
+    """
+    sources = load_sources().of("held_out")
+    donors = np.random.default_rng((seed, 1)).permutation(len(sources.redshift))
+    images = real_images(sources.photometry, seed, structure_of=sources.photometry[donors])
+    return _rows(images, sources.photometry.magnitudes, sources.redshift, num_real=len(sources.redshift))
+
+
 def synthetic_test_rows(recipe: Recipe, informative_share: float = 1.0) -> TrainingRows:
     """Synthetic galaxies made from held-out sources, with chances no training row had."""
     seed = 1_000 * recipe.seed + 999

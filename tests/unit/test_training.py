@@ -1,24 +1,30 @@
 """Training steps do what they say on a handful of galaxies; the whole of it is `make train QUICK=1`."""
 
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace as replace_struct
 
 from inference.contract import Accuracy
 from inference.model.astromae import AstroMAE
+from scripts.evaluating.intervals import Interval
 from scripts.galaxies.sdss import SourceCatalog
-from scripts.training import pretrain, regress, rows
+from scripts.training import controls, pretrain, regress, rows
+from scripts.training.curves import _curves, draw_curves
 from scripts.training.fast_blocks import fast_blocks
 from scripts.training.journal import Journal
 from scripts.training.model_card import model_card
 from scripts.training.recipe import QUICK, Recipe
 from scripts.training.regress import STAGES, CachedRows, redshift_loss, train_stage, trainable_parameters
-from scripts.training.report import Measurement
+from scripts.training.report import Comparison, Measurement
 from scripts.training.rows import TrainingRows
 from scripts.training.scalings import set_scalings
 from scripts.training.schedule import warm_cosine
+from scripts.training.whitening import principal_axes, whitened_magnitudes
 
 TINY = replace(QUICK, pretrain_batch=4, head_batch=4, joint_batch=4, head_steps=3, joint_steps=2)
 
@@ -108,7 +114,7 @@ def test_stage_changes_only_its_own_parts(tmp_path: Path) -> None:
 def test_batch_is_half_real() -> None:
     data = make_rows(12)
 
-    picked = regress._balanced(data, 8, seed=3)
+    picked = regress._balanced(data, 8, torch.Generator().manual_seed(3))
 
     assert (picked < data.num_real).sum() == 4
 
@@ -219,9 +225,125 @@ def test_model_card_names_its_weights(tmp_path: Path) -> None:
     weights.write_bytes(b"x")
     numbers = {"bias": 0.001, "nmad": 0.0131, "outlier_005": 0.01, "outlier_015": 0.0, "mae": 0.01, "mse": 0.001}
     accuracy = Accuracy(num_labelled=7, r2=0.85, std_z_spec=0.057, **numbers)
-    measured = Measurement("real, held out", "AstroMAE", accuracy, (0.012, 0.014), (0.8, 0.9))
+    measured = Measurement("real, held out", accuracy, Interval(0.012, 0.014), Interval(0.8, 0.9))
+    compared = Comparison("AstroMAE", {"real": [accuracy, replace_struct(accuracy, nmad=0.0133)]})
 
-    card = model_card(Recipe(), [measured], [("rows", 60.0)], path=weights, sha256="abc")
+    card = model_card(Recipe(), [measured], [compared], [("rows", 60.0)], path=weights, sha256="abc")
 
     assert "`abc`" in card
-    assert "| real, held out | 7 | 0.057 | AstroMAE | 0.0131 (0.0120-0.0140)" in card
+    assert "| real, held out | 7 | 0.057 | 0.0131 (0.0120-0.0140)" in card
+    assert "| AstroMAE | 2 | 0.01320 ± 0.00014 |" in card
+
+
+def test_whitening_changes_no_prediction_and_leaves_a_plain_layer(model: AstroMAE) -> None:
+    data = make_cached()
+    before = regress.predict_rows(model, data, STAGES["magnitudes"])
+
+    with whitened_magnitudes(model, data.rows.magnitudes):
+        during = regress.predict_rows(model, data, STAGES["magnitudes"])
+    after = regress.predict_rows(model, data, STAGES["magnitudes"])
+
+    # The matrix is applied and taken back in float32.
+    torch.testing.assert_close(during, before, atol=1e-5, rtol=0)
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=0)
+    assert set(model.magnitude_branch[0].state_dict()) == {"weight", "bias"}
+
+
+def test_principal_axes_make_colours_count_as_much_as_brightness(model: AstroMAE) -> None:
+    generator = torch.Generator().manual_seed(2)
+    brightness = torch.randn(500, 1, generator=generator)
+    magnitudes = 18 + brightness + 0.03 * torch.randn(500, 5, generator=generator)
+
+    scaled = (magnitudes - model.magnitude_center) / model.magnitude_scale
+    whitened = scaled @ principal_axes(model, magnitudes)
+
+    torch.testing.assert_close(torch.cov(whitened.T), torch.eye(5), atol=1e-3, rtol=0)
+
+
+def test_added_inception_branch_begins_silent() -> None:
+    torch.manual_seed(3)
+    model, data = AstroMAE(), make_cached(4)
+
+    regress.add_inception(model)
+
+    heads, joint = (regress.predict_rows(model, data, STAGES[stage]) for stage in ("heads", "joint"))
+    assert torch.equal(heads, joint)
+
+
+def test_finished_stage_is_loaded_and_not_trained_again(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    first = AstroMAE()
+    second = deepcopy(first)
+    train_stage("heads", first, make_cached(), make_cached(6), TINY, Journal(tmp_path, TINY))
+    lines = (tmp_path / "log.csv").read_text()
+
+    train_stage("heads", second, make_cached(), make_cached(6), TINY, Journal(tmp_path, TINY))
+
+    assert torch.equal(second.final[0].weight, first.final[0].weight)
+    assert (tmp_path / "log.csv").read_text() == lines
+
+
+def test_killed_stage_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regress, "CHECK_EVERY", 1)
+    torch.manual_seed(5)
+    start = AstroMAE()
+    whole, killed, resumed = deepcopy(start), deepcopy(start), deepcopy(start)
+    train_stage("heads", whole, make_cached(), make_cached(6), TINY, Journal(tmp_path / "whole", TINY))
+    journal = Journal(tmp_path / "killed", TINY)
+    monkeypatch.setattr(journal, "log", kill_at("heads selection", 2))
+    with pytest.raises(KeyboardInterrupt):
+        train_stage("heads", killed, make_cached(), make_cached(6), TINY, journal)
+
+    train_stage("heads", resumed, make_cached(), make_cached(6), TINY, Journal(tmp_path / "killed", TINY))
+
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def kill_at(stage: str, step: int) -> Callable[..., None]:
+    """A log during which the process ends at a step."""
+
+    def log(told: str, at: int, loss: float, **values: float) -> None:
+        if (told, at) == (stage, step):
+            raise KeyboardInterrupt
+
+    return log
+
+
+def test_encoder_outlives_a_change_of_the_later_stages(tmp_path: Path) -> None:
+    Journal(tmp_path, TINY).keep("features train", lambda: torch.ones(2))
+
+    kept = Journal(tmp_path, replace(TINY, head_steps=99)).keep("features train", lambda: torch.zeros(2))
+    other = Journal(tmp_path, replace(TINY, pretrain_epochs=99)).keep("features train", lambda: torch.zeros(2))
+
+    assert kept.tolist() == [1, 1]
+    assert other.tolist() == [0, 0]
+
+
+def test_controls_see_each_real_galaxy_once() -> None:
+    data = make_rows(60)
+    recipe = replace(TINY, renderings=3)
+    taught = controls._teach(data, recipe)
+
+    assert len(taught[1]) == 10 + 30
+    assert taught[2].sum() == 10
+
+
+def test_neighbours_recall_the_galaxies_they_were_taught() -> None:
+    data = make_rows(60)
+
+    predicted = controls.neighbours(data, replace(TINY, renderings=1), seed=0)(data)
+
+    torch.testing.assert_close(predicted.float(), data.redshifts)
+
+
+def test_curves_show_the_stages_of_the_log(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, TINY)
+    for stage in ("pretrain", "heads 1", "heads 1 selection", "joint 1"):
+        for step, loss in ((1, 0.5), (2, 0.4), (2, 0.3)):
+            journal.log(stage, step, loss)
+
+    curves = _curves(tmp_path / "log.csv")
+    draw_curves(tmp_path / "log.csv", tmp_path / "curves.png")
+
+    assert curves["heads 1"] == [(1, 0.5), (2, 0.3)]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

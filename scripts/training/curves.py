@@ -1,0 +1,55 @@
+"""Training curves: the loss of every stage over its steps, from the log of a run."""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+SELECTION = " selection"
+"""Ending of the log's lines that hold the loss on the selection rows."""
+
+
+def draw_curves(log: Path, target: Path) -> None:
+    """Draw `log.csv` of a training run as a PNG: pretraining beside the supervised stages.
+
+    Parameters
+    ----------
+    log : Path
+        Written by `scripts.training.journal.Journal`.
+    target : Path
+        The picture.
+    """
+    curves = _curves(log)
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw(left, {name: curve for name, curve in curves.items() if name == "pretrain"})
+    _draw(right, {name: curve for name, curve in curves.items() if name.split(" ")[0] in ("heads", "joint")})
+    left.set(title="Masked-autoencoder pretraining", ylabel="mean squared error of the hidden patches", yscale="log")
+    right.set(title="Supervised training (line: training, dots: selection galaxies)", ylabel="smooth absolute error")
+    figure.savefig(target, dpi=120)
+
+
+def _curves(log: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return step and loss by stage; of a step that was repeated after a kill, the last."""
+    steps: dict[str, dict[int, float]] = defaultdict(dict)
+    with log.open(newline="") as file:
+        for line in csv.DictReader(file):
+            if line["step"].isdigit():
+                steps[line["stage"]][int(line["step"])] = float(line["loss"])
+    return {name: sorted(points.items()) for name, points in steps.items()}
+
+
+def _draw(axes: Axes, curves: dict[str, list[tuple[int, float]]]) -> None:
+    for number, (name, points) in enumerate(sorted(curves.items())):
+        x, y = zip(*points, strict=True)
+        color = f"C{number // 2}" if len(curves) > 1 else "C0"
+        if name.endswith(SELECTION):
+            axes.plot(x, y, "o", markersize=4, color=color)
+        else:
+            axes.plot(x, y, linewidth=1.2, color=color, label=name)
+    axes.set(xlabel="step")
+    axes.grid(alpha=0.3)
+    if len(curves) > 1:
+        axes.legend(frameon=False, fontsize="small", ncols=2)
