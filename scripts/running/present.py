@@ -148,7 +148,8 @@ def _efficiency(summary: RunSummary) -> list[Row]:
     share = summary.clock.parallel_efficiency
     if share is None:
         return []
-    return [("efficiency", f"{100 * share:.0f} %", f"inference; {summary.clock.num_concurrent_ranks:,} ranks at a time")]
+    workers = summary.clock.num_concurrent_ranks
+    return [("efficiency", f"{100 * share:.0f} %", f"inference; {workers:,} ranks at a time")]
 
 
 def _costs(bill: Bill | None) -> dict[str, list[Row]]:
