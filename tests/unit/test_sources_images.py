@@ -1,0 +1,242 @@
+"""Published files and FITS cutouts become datasets with their own images; missing pixels are flagged, never lost."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from astropy.io import fits
+from safetensors.numpy import load_file
+from torch.utils.data import TensorDataset
+
+from inference.cleaning import MEAN_MAGNITUDES
+from inference.quality import Quality
+from scripts.galaxies.shards import make
+from scripts.running.variables import UsageError
+from scripts.sources.errors import SourceError
+from scripts.sources.plan import plan_source
+from scripts.sources.published import CubeFile
+from scripts.sources.verification import find_problems
+
+NUM = 60
+"""More than one shard of 1 MB."""
+
+
+def images(side: int = 32, num: int = NUM) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(num, 5, side, side)).astype(np.float32)
+
+
+def magnitudes(num: int = NUM) -> np.ndarray:
+    return MEAN_MAGNITUDES + np.linspace(-0.5, 0.5, num)[:, None]
+
+
+def make_dataset(root: Path, source: Path, *, training: bool = False) -> Path:
+    scratch = root / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    plan = plan_source(
+        root, source, name="mine", fields="", for_training=training, shard_mb=1, seed=0, scratch=scratch
+    )
+    make(plan, processes=2)
+    return plan.folder
+
+
+def read(folder: Path) -> dict[str, np.ndarray]:
+    """Arrays of all shards, and the quality of the table."""
+    card = json.loads((folder / "dataset.json").read_bytes())
+    shards = [load_file(folder / entry["name"]) for entry in card["shards"]]
+    arrays = {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
+    table = pyarrow.parquet.read_table(folder / "table.parquet")
+    return {**arrays, **{name: table.column(name).to_numpy() for name in ("quality", "ra_deg")}}
+
+
+# ------------------------------------------------------------------------------------ published files
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_a_tensor_dataset_keeps_its_images_and_numbers(side: int, tmp_path: Path) -> None:
+    tensors = images(side), magnitudes(), np.linspace(0.01, 0.3, NUM)
+    torch.save(TensorDataset(*map(torch.from_numpy, tensors)), tmp_path / "data.pt")
+
+    made = read(make_dataset(tmp_path, tmp_path / "data.pt"))
+
+    start = (side - 32) // 2
+    assert np.array_equal(made["images"], tensors[0][:, :, start : start + 32, start : start + 32])
+    assert np.array_equal(made["magnitudes"], tensors[1])
+    assert np.array_equal(made["redshifts"], tensors[2])
+    assert made["object_id"].tolist() == list(range(1, NUM + 1))
+
+
+def test_code_in_a_pickle_never_runs(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save(Evil(), tmp_path / "data.pt")
+
+    with pytest.raises(SourceError, match=r"data\.pt is no TensorDataset that loads without running code"):
+        make_dataset(tmp_path, tmp_path / "data.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def labels(num: int = NUM) -> np.ndarray:
+    names = ["ra", "dec", "z", "EBV", *(f"modelMag_{band}" for band in "ugriz")]
+    table = np.zeros(num, dtype=[(name, "f8") for name in names])
+    table["ra"], table["z"], table["EBV"] = np.linspace(1, 9, num), 0.1, 0.01
+    for number, band in enumerate("ugriz"):
+        table[f"modelMag_{band}"] = magnitudes(num)[:, number]
+    return table
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_cube_keeps_its_images_and_labels(save: object, tmp_path: Path) -> None:
+    cube = images(64)
+    save(tmp_path / "sdss.npz", cube=np.moveaxis(cube, 1, -1), labels=labels())  # type: ignore[operator]
+
+    made = read(make_dataset(tmp_path, tmp_path / "sdss.npz"))
+
+    assert np.array_equal(made["images"], cube[:, :, 16:48, 16:48])
+    assert made["magnitudes"][:, 2] == pytest.approx(magnitudes()[:, 2] - 0.02751)
+    assert made["ra_deg"] == pytest.approx(labels()["ra"])
+
+
+def test_a_cube_is_read_on_from_where_it_was_left(tmp_path: Path) -> None:
+    np.savez(tmp_path / "sdss.npz", cube=images(), labels=labels())
+    cube = CubeFile(tmp_path / "sdss.npz")
+
+    parts = [cube.read(0, 7), cube.read(7, 20), cube.read(30, 40), cube.read(5, 8)]
+
+    for part, (start, stop) in zip(parts, [(0, 7), (7, 20), (30, 40), (5, 8)], strict=True):
+        assert np.array_equal(part, images()[start:stop])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"labels": labels()}, "neither `cube` nor `images`; it holds labels"),
+        ({"cube": images(), "labels": labels(3)}, "60 cutouts and 3 labels"),
+        ({"cube": images()[:, :4], "labels": labels()}, r"images of shape \(60, 4, 32, 32\)"),
+        ({"cube": images()}, r"no magnitudes of shape \(N, 5\)"),
+    ],
+    ids=["no cube", "few labels", "four bands", "no labels"],
+)
+def test_a_cube_that_is_none_is_refused_by_name(arrays: dict[str, np.ndarray], message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "sdss.npz", **arrays)
+
+    with pytest.raises(SourceError, match=message):
+        make_dataset(tmp_path, tmp_path / "sdss.npz")
+
+
+def test_missing_pixels_are_kept_flagged_and_left_out_of_training(tmp_path: Path) -> None:
+    dirty = images()
+    dirty[1, 0, 0, :10] = np.nan
+    dirty[2, 3] = 0
+    dirty[3, 1, 15, 15] = np.nan
+    np.savez(tmp_path / "sdss.npz", cube=dirty, labels=labels())
+
+    folder = make_dataset(tmp_path, tmp_path / "sdss.npz")
+    everything, training = read(folder), read(make_dataset(tmp_path / "t", tmp_path / "sdss.npz", training=True))
+
+    refused = Quality.FILLED_PIXELS | Quality.REFUSED
+    assert everything["quality"][:5].tolist() == [0, Quality.FILLED_PIXELS, refused, refused, 0]
+    # The shard holds what was measured; the worker fills it by the same rules.
+    assert np.array_equal(everything["images"], dirty, equal_nan=True)
+    assert list(find_problems(folder)) == []
+    assert np.array_equal(training["images"], np.delete(dirty, [1, 2, 3], axis=0))
+    report = json.loads((folder / "cleaning.json").read_bytes())
+    assert report["num_filled_pixels"] == 10 + 1024 + 1
+
+
+# --------------------------------------------------------------------------------------- FITS cutouts
+
+
+def write_cutouts(folder: Path, *, side: int = 40, as_cube: bool = True, unit: str = "nanomaggy") -> np.ndarray:
+    """Three galaxies, of which the last has no file."""
+    folder.mkdir()
+    rows = "".join(f"{number},{','.join(map(str, MEAN_MAGNITUDES))}\n" for number in (11, 12, 13))
+    (folder / "list.csv").write_text(f"object_id,u,g,r,i,z\n{rows}")
+    pixels = images(side, num=2)
+    for number, bands in zip((11, 12), pixels, strict=True):
+        if as_cube:
+            fits.writeto(folder / f"{number}.fits", bands, fits.Header([("BUNIT", unit)]))
+            continue
+        # Out of order, but named.
+        planes = [fits.ImageHDU(bands["ugriz".index(band)], name=band) for band in "zirgu"]
+        fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(folder / f"{number}.fits")
+    return pixels[:, :, 4:36, 4:36] if side == 40 else pixels
+
+
+@pytest.mark.parametrize("as_cube", [True, False], ids=["cube", "one image per band"])
+def test_fits_cutouts_are_read_beside_their_table(as_cube: bool, tmp_path: Path) -> None:
+    pixels = write_cutouts(tmp_path / "stamps", as_cube=as_cube)
+
+    folder = make_dataset(tmp_path, tmp_path / "stamps")
+    made = read(folder)
+
+    assert np.array_equal(made["images"][:2], pixels)
+    assert made["quality"].tolist() == [0, 0, Quality.FILLED_PIXELS | Quality.REFUSED]
+    rules = {rule["rule"]: rule["num_rows"] for rule in json.loads((folder / "cleaning.json").read_bytes())["rules"]}
+    assert rules["no cutout"] == 1
+
+
+def test_a_column_names_the_files_of_cutouts(tmp_path: Path) -> None:
+    pixels = write_cutouts(tmp_path / "stamps")
+    magnitudes = ",".join(map(str, MEAN_MAGNITUDES))
+    (tmp_path / "stamps" / "list.csv").write_text(f"file,u,g,r,i,z\n12.fits,{magnitudes}\n11.fits,{magnitudes}\n")
+
+    made = read(make_dataset(tmp_path, tmp_path / "stamps"))
+
+    assert np.array_equal(made["images"], pixels[::-1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"unit": "Jy"}, r"11\.fits is in 'jy' \(BUNIT\)"),
+        ({"side": 20}, r"11\.fits holds images of shape \(5, 20, 20\)"),
+    ],
+)
+def test_cutouts_in_another_unit_or_size_are_named(changes: dict[str, object], message: str, tmp_path: Path) -> None:
+    write_cutouts(tmp_path / "stamps", **changes)  # type: ignore[arg-type]
+
+    with pytest.raises(SourceError, match=message):
+        make_dataset(tmp_path, tmp_path / "stamps")
+
+
+def test_cutouts_need_one_table(tmp_path: Path) -> None:
+    write_cutouts(tmp_path / "stamps")
+    (tmp_path / "stamps" / "list.csv").unlink()
+
+    with pytest.raises(SourceError, match=r"needs one table of its cutouts.*it has none"):
+        make_dataset(tmp_path, tmp_path / "stamps")
+
+
+def test_cutouts_that_no_row_names_are_no_dataset(tmp_path: Path) -> None:
+    write_cutouts(tmp_path / "stamps")
+    for number in (11, 12):
+        (tmp_path / "stamps" / f"{number}.fits").rename(tmp_path / "stamps" / f"{number}0.fits")
+
+    with pytest.raises(SourceError, match=r"holds none of the 3 cutouts of list\.csv, the first 11\.fits"):
+        make_dataset(tmp_path, tmp_path / "stamps")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("none.csv", None, UsageError, "does not exist"),
+        ("notes.txt", b"hello", SourceError, r"is none of \.csv"),
+        ("broken.fits", b"SIMPLE", SourceError, "broken.fits cannot be read as its ending says"),
+        ("broken.parquet", b"PAR1", SourceError, "broken.parquet cannot be read as its ending says"),
+        ("broken.npz", b"PK", SourceError, "broken.npz is no .npz archive"),
+        ("broken.pt", b"PK", SourceError, "broken.pt is no TensorDataset"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(
+    name: str, content: bytes | None, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(error, match=message):
+        make_dataset(tmp_path, tmp_path / name)
