@@ -87,12 +87,15 @@ class ErrorModel:
 
     def expected_error(self, magnitudes: Array, z_phot: NDArray[np.floating]) -> Array:
         """Return the uncalibrated error of each redshift, in z, shape (N,), float64."""
-        features = error_features(magnitudes, z_phot)
-        hidden = np.clip((features - self.center[:, None]) / self.scale[:, None], -MAX_FEATURE, MAX_FEATURE)
+        hidden = self.standardise(error_features(magnitudes, z_phot))
         for layer in self.layers[:-1]:
             hidden = np.tanh(dense(hidden, layer))
         expected: Array = np.exp(dense(hidden, self.layers[-1])[0]) * (1.0 + z_phot.astype(np.float64))
         return expected
+
+    def standardise(self, features: Array) -> Array:
+        """Return features, (6, N), in units of their scatter, limited to `MAX_FEATURE`."""
+        return np.clip((features - self.center[:, None]) / self.scale[:, None], -MAX_FEATURE, MAX_FEATURE)
 
 
 def error_features(magnitudes: Array, z_phot: NDArray[np.floating]) -> Array:

@@ -1,0 +1,194 @@
+"""A sigma covers what it says, strangers are noticed, and neither is ever taken from other weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.block import Block
+from inference.calibration import calibration_path, load_calibration
+from inference.checkpoints import CHECKPOINT
+from inference.checksum import file_sha256
+from inference.domain import domain_features
+from inference.errors import WeightsError
+from inference.uncertainty import MAX_FEATURE, conformal_factor
+from scripts.training.broken_rows import broken
+from scripts.training.calibrate import Samples, calibrate, measure
+from scripts.training.domain_model import fit_domain_model
+from scripts.training.error_model import Predicted, fit_error_model
+from tests.factories import FakeEngine, make_arrays, make_calibration
+
+
+def draw_predicted(num_rows: int, seed: int) -> Predicted:
+    """Redshifts whose Gaussian error grows tenfold from r = 14 to r = 20."""
+    generator = np.random.default_rng(seed)
+    r = generator.uniform(14, 20, num_rows)
+    z_spec = generator.uniform(0.05, 0.3, num_rows)
+    z_phot = z_spec + 0.003 * 10 ** ((r - 14) / 6) * generator.standard_normal(num_rows)
+    return Predicted(
+        r[:, None] + generator.normal(size=(num_rows, 5)) * [1, 1, 0, 1, 1], z_phot.astype(np.float32), z_spec
+    )
+
+
+# ------------------------------------------------------------------------------------------------- sigma
+
+
+def test_the_conformal_factor_is_the_score_of_the_published_rank() -> None:
+    scores = np.arange(9.0, 0.0, -1.0)
+
+    # ceil(10 · .68) = 7, ceil(10 · .95) = 10: more than there are.
+    assert conformal_factor(scores, 0.68) == 7.0
+    assert conformal_factor(scores, 0.95) == 9.0
+
+
+def test_intervals_cover_new_galaxies_bright_and_faint() -> None:
+    model = fit_error_model(draw_predicted(1_500, seed=1), draw_predicted(1_000, seed=2))
+
+    new = draw_predicted(4_000, seed=3)
+    error, sigma = np.abs(new.z_phot - new.z_spec), model.sigma(new.magnitudes, new.z_phot)
+
+    # 1,000 calibrating galaxies leave 1.5 % of scatter.
+    assert np.mean(error <= sigma) == pytest.approx(0.68, abs=0.04)
+    assert np.mean(error <= model.ratio_95 * sigma) == pytest.approx(0.95, abs=0.02)
+    is_bright = new.magnitudes[:, 2] < 16
+    assert np.mean((error <= sigma)[is_bright]) == pytest.approx(0.68, abs=0.08)
+    assert np.mean((error <= sigma)[~is_bright]) == pytest.approx(0.68, abs=0.08)
+    assert np.median(sigma[~is_bright]) > 2 * np.median(sigma[is_bright])
+
+
+def test_far_outside_its_features_the_error_model_does_not_extrapolate() -> None:
+    errors = make_calibration().errors
+    far, farther = (np.array([[m, m, m, m, m]]) + 0.5 * np.arange(2, -3, -1) for m in (17 + MAX_FEATURE, 29.0))
+
+    np.testing.assert_array_equal(
+        errors.sigma(far, np.array([0.1], dtype=np.float32)), errors.sigma(farther, np.array([0.1], dtype=np.float32))
+    )
+
+
+# ------------------------------------------------------------------------------------------------ domain
+
+
+def galaxies(num_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Round galaxies whose images hold the light that their magnitudes promise."""
+    generator = np.random.default_rng(seed)
+    magnitudes = generator.uniform(15, 18, num_rows)[:, None] + np.array([1.6, 0.7, 0.0, -0.3, -0.5])
+    magnitudes = magnitudes + 0.05 * generator.standard_normal(magnitudes.shape)
+    squares = np.add.outer(*[(np.arange(32) - 15.5) ** 2] * 2)
+    profile = np.exp(-squares / (2 * generator.uniform(2, 3, num_rows)[:, None, None, None] ** 2))
+    light = 10 ** (0.4 * (22.5 - magnitudes))[:, :, None, None] * profile / profile.sum(axis=(2, 3), keepdims=True)
+    return light.astype(np.float32), magnitudes
+
+
+def test_few_untouched_galaxies_are_outside_and_broken_ones_are() -> None:
+    model = fit_domain_model(domain_features(*galaxies(500, 1)), domain_features(*galaxies(500, 2)))
+
+    images, magnitudes = galaxies(200, 3)
+    outside = {what: model.is_outside(*rows).mean() for what, *rows in broken(images, magnitudes)}
+
+    assert model.is_outside(images, magnitudes).mean() < 0.05
+    for what in ("one band off by 1 mag", "image of noise alone", "image in other units (x 1/1000)", "stars"):
+        assert outside[what] > 0.95, what
+
+
+def test_a_density_that_is_no_number_is_outside() -> None:
+    images, magnitudes = galaxies(3, 0)
+    images[1] = np.float32(3e38)
+
+    with np.errstate(all="ignore"):
+        assert make_calibration(threshold=-np.inf).domain.is_outside(images, magnitudes)[1]
+
+
+def test_one_galaxy_alone_gets_the_bits_it_gets_among_others() -> None:
+    arrays = make_arrays(65)
+    calibration = make_calibration()
+    z_phot = arrays["redshifts"].astype(np.float32)
+
+    sigma = calibration.errors.sigma(arrays["magnitudes"], z_phot)
+    density = calibration.domain.log_density(domain_features(arrays["images"], arrays["magnitudes"]))
+
+    for row in range(65):
+        one = slice(row, row + 1)
+        alone = domain_features(arrays["images"][one], arrays["magnitudes"][one])
+        assert calibration.errors.sigma(arrays["magnitudes"][one], z_phot[one])[0] == sigma[row]
+        assert calibration.domain.log_density(alone)[0] == density[row]
+
+
+# -------------------------------------------------------------------------------------------------- file
+
+
+def test_a_calibration_survives_its_file_as_float32_and_gives_the_same_bytes_again(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.safetensors"
+    path.write_bytes(make_calibration().to_bytes())
+
+    found = load_calibration(path, "0" * 64)
+
+    assert found.to_bytes() == make_calibration().to_bytes() == path.read_bytes()
+    assert found.errors.factor_95 == make_calibration().errors.factor_95
+    np.testing.assert_allclose(found.domain.whitening, make_calibration().domain.whitening, rtol=1e-7)
+    assert len(found.errors.layers) == 2
+
+
+def test_the_calibration_of_other_weights_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.safetensors"
+    path.write_bytes(make_calibration(weights_sha256="a" * 64).to_bytes())
+
+    with pytest.raises(WeightsError, match="made for the weights aaaaaaaaaaaa and these are bbbbbbbbbbbb; `make cal"):
+        load_calibration(path, "b" * 64)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"hello", make_calibration().to_bytes()[:-1]])
+def test_a_file_that_is_missing_or_none_is_refused(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "calibration.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(WeightsError, match=r"calibration.safetensors (does not exist|is no calibration).*make calib"):
+        load_calibration(path, "0" * 64)
+
+
+def test_the_shipped_calibration_belongs_to_the_shipped_weights() -> None:
+    calibration = load_calibration(calibration_path(CHECKPOINT), file_sha256(CHECKPOINT))
+
+    assert calibration.errors.ratio_95 > 1
+
+
+# ----------------------------------------------------------------------------------------------- command
+
+
+class RoughEngine(FakeEngine):
+    """Knows the redshift that `make_block` hides in the r magnitude, but for an error that u tells."""
+
+    def predict(self, images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
+        return (magnitudes[:, 2] / 100 + 0.01 * np.sin(1e4 * magnitudes[:, 0])).astype(np.float32)
+
+
+def make_block(num_rows: int, seed: int) -> Block:
+    images, magnitudes = galaxies(num_rows, seed)
+    return Block(images, magnitudes, magnitudes[:, 2] / 100, np.arange(num_rows))
+
+
+def test_calibrating_twice_gives_the_same_file_and_measures_held_out_galaxies() -> None:
+    samples = Samples(make_block(200, 1), make_block(150, 2), {"real": make_block(150, 3)})
+
+    calibration, again = (calibrate(RoughEngine(), samples) for _ in range(2))
+    measured = measure(calibration, RoughEngine(), samples.tests)
+
+    assert calibration.to_bytes() == again.to_bytes()
+    assert calibration.weights_sha256 == RoughEngine.weights_sha256
+    assert measured.coverage["real"][0] == 150
+    assert measured.coverage["real"][1] == pytest.approx(0.68, abs=0.2)
+    assert sum(count for name, (count, *_) in measured.coverage.items() if name != "real") == 150
+    assert "| one band off by 3 mag | 100.0 | 100.0 |" in measured.to_table()
+
+
+def test_factors_come_from_galaxies_that_nothing_was_fitted_to() -> None:
+    taught, untouched = draw_predicted(500, 1), draw_predicted(500, 2)
+    honest = fit_error_model(taught, untouched)
+
+    worse = fit_error_model(
+        taught, untouched._replace(z_phot=untouched.z_spec + 3 * (untouched.z_phot - untouched.z_spec))
+    )
+
+    assert worse.factor_68 > 2 * honest.factor_68
+    assert replace(worse, factor_68=0.0, factor_95=0.0).layers[0].bias == pytest.approx(honest.layers[0].bias)
