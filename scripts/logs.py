@@ -65,11 +65,19 @@ def rank_number(text: str) -> int | None:
 
 def of_run(folder: RunFolder) -> Log:
     """Return the log of a run: the files here, or what CloudWatch has, which is kept in the run's folder."""
-    has_logs = any((folder.path / "logs").glob("*.jsonl")) or not folder.stack
-    if not has_logs:
-        return _collect(folder)
     # What lies in the folder is the run's own: its workers wrote it, or it was collected for it.
-    return read_log(events_of_run(folder.path), rank_of=folder.rank_of, run_id=folder.run_id, is_all_ours=True)
+    here = read_log(events_of_run(folder.path), rank_of=folder.rank_of, run_id=folder.run_id, is_all_ours=True)
+    if folder.stack is None or _is_whole(here, folder):
+        return here
+    there = _collect(folder)
+    # CloudWatch forgets after the retention of the log groups.
+    return max(here, there, key=lambda log: len(log.invocations))
+
+
+def _is_whole(log: Log, folder: RunFolder) -> bool:
+    """Return whether every record's invocation has its REPORT line: CloudWatch takes the last ones in late."""
+    reported = {one.request_id for one in log.invocations if one.billed_ms is not None}
+    return bool(reported) and reported.issuperset(record.request_id for record in folder.records)
 
 
 def _collect(folder: RunFolder) -> Log:

@@ -14,7 +14,8 @@ MAX_ROWS = 40
 NUM_SLOWEST = 20
 MAX_UNREAD = 3
 COLUMNS = ("rank", "stage", "duration", "billed", "init", "memory", "max used", "request")
-WIDTHS = (6, 11, 10, 10, 8, 8, 9, 9)
+MAX_STATUS = 16
+WIDTHS = (6, 11, 10, 10, 8, 8, 9)
 NOT_SHOWN = {"timestamp", "level", "message", "requestId", "logger", "_aws", "stackTrace"}
 LIFE = {"start": "START", "end": "END", "report": "REPORT", "init": "INIT", "runtime": "RUNTIME"}
 
@@ -54,12 +55,13 @@ def unread(log: Log) -> list[str]:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=True)).rstrip()
+    *numbers, end = cells
+    return "".join(f"{cell:>{width}}" for cell, width in zip(numbers, WIDTHS, strict=True)) + f"  {end}"
 
 
 def _cells(one: Invocation) -> tuple[str, ...]:
     rank = "" if one.rank is None else f"{one.rank}" + (f".{one.attempt}" if one.attempt else "")
-    end = one.status[:8] or one.request_id[:8]
+    end = one.status[:MAX_STATUS] or one.request_id[:8]
     times = (_ms(one.duration_ms), _ms(one.billed_ms), _ms(one.init_ms, "-"))
     return (rank, one.stage, *times, _mb(one.memory_mb), _mb(one.max_memory_mb), end)
 
