@@ -35,9 +35,7 @@ def magnitudes(num: int = NUM) -> np.ndarray:
 def make_dataset(root: Path, source: Path, *, training: bool = False) -> Path:
     scratch = root / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    plan = plan_source(
-        root, source, name="mine", fields="", for_training=training, shard_mb=1, seed=0, scratch=scratch
-    )
+    plan = plan_source(root, source, name="mine", fields="", for_training=training, shard_mb=1, seed=0, scratch=scratch)
     make(plan, processes=2)
     return plan.folder
 

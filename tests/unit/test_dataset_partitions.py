@@ -1,0 +1,244 @@
+"""Re-partitioning keeps every row and byte of it; verification names whatever is not what the card says."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import torch
+import typer
+from safetensors.numpy import load_file, save_file
+from torch.utils.data import TensorDataset
+
+from inference import contract
+from inference.cleaning import MEAN_MAGNITUDES
+from inference.quality import Quality
+from scripts import repartition, verify
+from scripts.galaxies.cutouts import Rows
+from scripts.galaxies.facts import Facts
+from scripts.galaxies.shards import DatasetPlan, make
+from scripts.running.variables import UsageError
+from scripts.sources.verification import find_problems
+
+NUM = 120
+
+
+class DirtyGalaxies:
+    """Every tenth galaxy lacks u, one lacks r, one has a missing pixel, one no redshift; positions are known."""
+
+    def __len__(self) -> int:
+        return NUM
+
+    def rows(self, start: int, stop: int) -> Rows:
+        numbers = np.arange(start, stop)
+        images = np.random.default_rng(0).normal(size=(NUM, 5, 32, 32)).astype(np.float32)[start:stop]
+        magnitudes = MEAN_MAGNITUDES + numbers[:, None] / 1000
+        magnitudes[numbers % 10 == 0, 0] = -9999
+        magnitudes[numbers == 7, 2] = np.nan
+        images[numbers == 77, 0, 0, 0] = np.nan
+        return Rows(images, magnitudes, np.where(numbers == 3, np.nan, 0.1), numbers + 1)
+
+    def facts(self, start: int, stop: int) -> Facts:
+        numbers = np.arange(start, stop)
+        return Facts(numbers / 10, numbers / 20, np.where(numbers == 5, Quality.LOW_SIGNAL.value, 0).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("root")
+    make(DatasetPlan(DirtyGalaxies(), root, "dirty", shard_mb=1, seed=4, provenance="numbers"), processes=1)
+    return root
+
+
+@pytest.fixture
+def root(pristine: Path, tmp_path: Path) -> Path:
+    shutil.copytree(pristine / "datasets", tmp_path / "datasets")
+    return tmp_path
+
+
+def remake(root: Path, *, shard_mb: int) -> Path:
+    plan = repartition.plan_partition(root, dataset="dirty/1MB", shard_mb=str(shard_mb))
+    make(plan, processes=1)
+    return plan.folder
+
+
+def contents(folder: Path) -> dict[str, np.ndarray]:
+    card = contract.decode((folder / "dataset.json").read_bytes(), contract.DatasetCard)
+    shards = [load_file(folder / entry.name) for entry in card.shards]
+    return {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
+
+
+# ------------------------------------------------------------------------------------- re-partitioning
+
+
+def test_another_partition_holds_the_same_rows_in_the_same_order(root: Path) -> None:
+    before, folder = root / "datasets/dirty/1MB", remake(root, shard_mb=2)
+
+    assert folder == root.resolve() / "datasets/dirty/2MB"
+    assert [path.name for path in sorted(folder.glob("*.safetensors"))] == ["0.safetensors", "1.safetensors"]
+    assert {name: array.tobytes() for name, array in contents(folder).items()} == {
+        name: array.tobytes() for name, array in contents(before).items()
+    }
+
+
+def test_the_table_and_what_cleaning_found_go_with_it(root: Path) -> None:
+    before, folder = root / "datasets/dirty/1MB", remake(root, shard_mb=2)
+
+    tables = [pyarrow.parquet.read_table(path / "table.parquet") for path in (before, folder)]
+
+    assert tables[0].equals(tables[1])
+    assert (before / "table.csv").read_bytes() == (folder / "table.csv").read_bytes()
+    assert (before / "cleaning.json").read_bytes() == (folder / "cleaning.json").read_bytes()
+    assert list(find_problems(folder)) == []
+
+
+def test_there_and_back_again_gives_the_same_files(root: Path) -> None:
+    folder = remake(root, shard_mb=2)
+    shutil.move(root / "datasets/dirty/1MB", root / "before")
+    plan = repartition.plan_partition(root, dataset="dirty/2MB", shard_mb="1")
+
+    make(plan, processes=1)
+
+    for path in (root / "before").iterdir():
+        assert path.read_bytes() == (plan.folder / path.name).read_bytes(), path.name
+    assert folder.is_dir()
+
+
+def test_published_shards_become_ours(tmp_path: Path) -> None:
+    folder = tmp_path / "published"
+    folder.mkdir()
+    whole = DirtyGalaxies().rows(0, NUM)
+    for name, part in (("10.pt", slice(70, NUM)), ("2.pt", slice(0, 70))):
+        arrays = (whole.images[part], whole.magnitudes[part], whole.redshifts[part])
+        torch.save(TensorDataset(*map(torch.from_numpy, arrays)), folder / name)
+
+    plan = repartition.plan_partition(tmp_path, dataset=str(folder), shard_mb="1")
+    make(plan, processes=1)
+
+    made = contents(tmp_path / "datasets/published/1MB")
+    assert made["images"].tobytes() == whole.images.tobytes()
+    assert made["object_id"].tolist() == list(range(1, NUM + 1))
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"dataset": "", "shard_mb": "25"}, "DATASET and SHARD_MB are needed"),
+        ({"dataset": "dirty/1MB", "shard_mb": ""}, "DATASET and SHARD_MB are needed"),
+        ({"dataset": "dirty/1MB", "shard_mb": "1"}, "has shards of 1 MB already"),
+        ({"dataset": "dirty/1MB", "shard_mb": "x"}, "SHARD_MB=x is not valid"),
+        ({"dataset": "dirtier", "shard_mb": "2"}, "DATASET=dirtier: no such dataset here. Present: dirty/1MB"),
+    ],
+)
+def test_a_wrong_variable_is_named(variables: dict[str, str], message: str, root: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        repartition.plan_partition(root, **variables)
+
+
+# ---------------------------------------------------------------------------------------- verification
+
+
+def test_a_sound_dataset_has_no_problems(root: Path) -> None:
+    assert list(find_problems(root / "datasets/dirty/1MB")) == []
+
+
+def edit_shard(folder: Path, name: str = "1.safetensors", **changes: object) -> None:
+    arrays = load_file(folder / name)
+    for array, change in changes.items():
+        arrays[array] = change(arrays[array].copy())  # type: ignore[operator]
+    save_file(arrays, folder / name)
+
+
+def assign(place: object, value: float) -> object:
+    def change(array: np.ndarray) -> np.ndarray:
+        array[place] = value
+        return array
+
+    return change
+
+
+def edit_table(folder: Path, column: str, row: int, value: object) -> None:
+    path = folder / "table.parquet"
+    groups = pyarrow.parquet.ParquetFile(path)
+    sizes = [groups.metadata.row_group(index).num_rows for index in range(groups.num_row_groups)]
+    table = groups.read()
+    values = table.column(column).to_pylist()
+    values[row] = value
+    position = table.schema.names.index(column)
+    table = table.set_column(position, table.schema.field(column), pa.array(values, table.schema.field(column).type))
+    with pyarrow.parquet.ParquetWriter(path, table.schema) as writer:
+        for index, size in enumerate(sizes):
+            writer.write_table(table.slice(sum(sizes[:index]), size))
+
+
+DAMAGES = {
+    "1.safetensors: is missing": lambda folder: (folder / "1.safetensors").unlink(),
+    "1.safetensors: its content has changed": lambda folder: edit_shard(folder, images=assign((0, 0, 0, 0), 3.0)),
+    "1.safetensors: has 100 bytes": lambda folder: (folder / "1.safetensors").write_bytes(b"x" * 100),
+    "1.safetensors: 1.safetensors is not a safetensors file": lambda folder: (folder / "1.safetensors").write_bytes(
+        b"x" * 100
+    ),
+    "holds 10 galaxies; dataset.json says 51": lambda folder: edit_shard(
+        folder, **dict.fromkeys(["images", "magnitudes", "redshifts", "object_id"], lambda array: array[:10])
+    ),
+    "holds images of shape (51, 4, 32, 32)": lambda folder: edit_shard(
+        folder, images=lambda array: np.ascontiguousarray(array[:, :4])
+    ),
+    "holds magnitudes of shape (51, 5) float32": lambda folder: edit_shard(
+        folder, magnitudes=lambda array: array.astype(np.float32)
+    ),
+    "quality of 1 galaxies differ from table.parquet, the first with object_id 54": lambda folder: edit_shard(
+        folder, images=assign((2, 0, 0, 0), np.nan)
+    ),
+    "magnitudes of 1 galaxies differ from table.parquet, the first with object_id 54": lambda folder: edit_shard(
+        folder, magnitudes=assign((2, 1), np.nan)
+    ),
+    "1 redshifts are not positive, the first -0.1 in row 2": lambda folder: edit_shard(
+        folder, redshifts=assign(2, -0.1)
+    ),
+    "0.safetensors: object_id of 1 galaxies differ": lambda folder: edit_table(folder, "object_id", 4, 999),
+    "0.safetensors: z_spec of 1 galaxies differ": lambda folder: edit_table(folder, "z_spec", 4, None),
+    "0.safetensors: quality of 1 galaxies differ": lambda folder: edit_table(folder, "quality", 0, 0),
+    "0.safetensors: magnitudes of 1 galaxies differ": lambda folder: edit_table(folder, "mag_g", 4, 17.0),
+    "table.parquet is missing or no Parquet file": lambda folder: (folder / "table.parquet").write_bytes(b"x"),
+    "table.csv is missing": lambda folder: (folder / "table.csv").unlink(),
+    "table.csv has 1 lines": lambda folder: (folder / "table.csv").write_text("x\n"),
+    "dataset.json is missing": lambda folder: (folder / "dataset.json").unlink(),
+    "This is not a DatasetCard": lambda folder: (folder / "dataset.json").write_text("{}"),
+    "3.safetensors is in the folder but not in dataset.json": lambda folder: shutil.copy(
+        folder / "0.safetensors", folder / "3.safetensors"
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", DAMAGES)
+def test_damage_is_named(problem: str, root: Path) -> None:
+    folder = root / "datasets/dirty/1MB"
+    DAMAGES[problem](folder)
+
+    assert problem in "\n".join(find_problems(folder))
+
+
+def test_verify_ends_with_1_and_says_what_is_wrong(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verify, "ROOT", root)
+    (root / "datasets/dirty/1MB/2.safetensors").unlink()
+
+    with pytest.raises(typer.Exit) as ended:
+        verify.main("dirty")
+
+    assert ended.value.exit_code == 1
+    assert "2.safetensors: is missing." in capsys.readouterr().out
+
+
+def test_verify_says_what_it_found_sound(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verify, "ROOT", root)
+
+    verify.main("dirty")
+
+    assert "120 galaxies in 3 shards are what dataset.json and the table say" in capsys.readouterr().out
