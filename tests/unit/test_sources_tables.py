@@ -256,7 +256,7 @@ def test_a_table_that_is_none_is_refused_by_name(content: str, message: str, tmp
     path = tmp_path / "my.csv"
     path.write_text(content)
 
-    with pytest.raises(SourceError, match="my.csv") as error:
+    with pytest.raises(SourceError, match=r"my\.csv") as error:
         make_dataset(tmp_path, path)
 
     assert message in str(error.value)
