@@ -4,7 +4,6 @@ A pickle is a program. This one may build tensors, and objects of `Stub`, which 
 refused before it is called. No code of the original network is imported, nor any layer of torch.
 """
 
-import io
 import json
 import pickle
 import resource
@@ -103,7 +102,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Plain]]]:
     restricted.Unpickler = RestrictedUnpickler  # type: ignore[attr-defined]
     restricted.load = lambda file, **options: RestrictedUnpickler(file, **options).load()  # type: ignore[attr-defined]
     with path.open("rb") as file:
-        top = torch.load(io.BytesIO(file.read()), map_location="cpu", pickle_module=restricted, weights_only=False)
+        top = torch.load(file, map_location="cpu", pickle_module=restricted, weights_only=False)
     if not isinstance(top, Stub):
         raise pickle.UnpicklingError(f"a {type(top).__name__} at its top, not a module")
     if type(top).__name__ == "DataParallel":

@@ -1,5 +1,10 @@
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +24,11 @@ from scripts.cataloguing.columns import COLUMNS, FLAG_MEANINGS, LOST, NO_ID, ROW
 from scripts.cataloguing.parquet_file import row_of
 from scripts.running import journal
 from scripts.running.journal import Entry
+from scripts.running.recall import FoundRun
 from tests.factories import RUN, make_record_for, make_request, make_task
 from tests.unit.test_run_present import make_summary
 
+ROOT = Path(__file__).parents[2]
 SIZES = (3, 5, 2)
 NUM_ROWS = sum(SIZES)
 FIRST_ID = 2**62 + 1
@@ -361,6 +368,52 @@ def test_a_run_that_was_refused_has_no_catalog(here: Path, capsys: pytest.Captur
 
     assert exit_status() == 1
     assert "manifest.json is missing" in capsys.readouterr().err
+
+
+class Elsewhere:
+    """A bucket that holds what lies in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def download(self, _: str, folder: Path) -> int:
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        return 7
+
+
+def on_aws(here: Path, monkeypatch: pytest.MonkeyPatch, *, status: str) -> None:
+    """Move the run to a deployment, as another machine started it."""
+    (folder_of(here)).rename(here / "bucket")
+    description = {"status": status, "input": '{"bucket": "b"}', "startDate": datetime(2026, 1, 31, tzinfo=UTC)}
+    target = SimpleNamespace(bucket=Elsewhere(here / "bucket"))
+    found = FoundRun(RUN, Path("runs") / RUN, None, cast("Any", target), description)
+    monkeypatch.setattr(catalog, "find_run", lambda *_, **__: found)
+
+
+def test_a_run_on_aws_comes_home_first(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_aws(here, monkeypatch, status="SUCCEEDED")
+
+    assert exit_status() == 0
+    assert len(fits_rows(here)) == NUM_ROWS
+
+
+def test_a_run_that_goes_on_has_no_catalog_yet(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_aws(here, monkeypatch, status="RUNNING")
+
+    assert exit_status() == 1
+    assert f"{RUN} still runs; `make status RUN={RUN}`" in capsys.readouterr().err
+    assert not folder_of(here).exists()
+
+
+def test_make_hands_its_variables_to_the_command() -> None:
+    make = ["make", "--no-print-directory", "-o", f"{sys.prefix}/.ready", f"VENV={sys.prefix}"]
+
+    done = subprocess.run([*make, "catalog", "PARTIAL=maybe"], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert "PARTIAL=maybe is not valid" in done.stderr
 
 
 def test_a_catalog_stays_when_a_second_one_cannot_be_written(here: Path) -> None:

@@ -170,6 +170,7 @@ def test_a_tensor_that_does_not_fit_is_named(changes: dict[str, Any], told: str,
         ("inception_model.vis_inception.8", {"is_custom": False}, "has is_custom False, not True"),
         ("inception_model.vis_inception.3.branch4.0", {"class": "AvgPool2d"}, "branch4.0 has class AvgPool2d"),
         ("inception_model.vis_inception.3.branch1.bn", {"eps": 1e-3}, "branch1.bn has eps 0.001, not 1e-05"),
+        ("inception_model.vis_inception.3.branch3.1.conv", {"padding": [2, 1]}, "has padding [2, 1], not 2"),
         ("vit_block.3", {"class": "ReLU"}, "some of the joints"),
     ],
 )
