@@ -57,7 +57,7 @@ def write_run(folder: Path, *, world_size: int = 8, num_lost: int = 0, rows: int
 def _record(template: RankRecord, rank: int, world_size: int, rng: np.random.Generator, at_s: float) -> RankRecord:
     is_cold = rank < max(2, world_size // 20)
     loop_s = float(rng.gamma(40, 0.05)) * (4 if rank == world_size // 2 else 1)
-    load_s, download_s, upload_s = (0.8 if is_cold else 0.0), float(rng.uniform(0.05, 0.3)), 0.02
+    load_s, download_s, upload_s = (1.8 if is_cold else 0.0), float(rng.uniform(0.05, 0.3)), 0.02
     clock = RankClock(
         queue=0.5 + 0.4 * is_cold,
         init=0.4 if is_cold else 0.0,

@@ -106,7 +106,7 @@ def _bars(finite: Array, x_label: str, what: str) -> tuple[Frame, list[Markup]]:
 def _verticals(frame: Frame, marks: dict[str, float]) -> list[Markup]:
     """Return lines with their names on top: to the right, unless the next line or the end of the chart is near."""
     ordered = sorted(marks.items(), key=lambda mark: mark[1])
-    ends = [*(frame.x.at(value) for _, value in ordered[1:]), frame.right]
+    ends = [*(frame.x.at(value) for _, value in ordered[1:]), frame.right][: len(ordered)]
     parts = []
     for (name, value), end in zip(ordered, ends, strict=True):
         x = frame.x.at(value)

@@ -99,8 +99,7 @@ def _not_as_planned(run: RunEvidence) -> Iterator[str]:
     retried = int(np.nansum(attempts > 0))
     if retried:
         yield (
-            f"{plural(retried, 'rank')} needed more than one attempt, "
-            f"at most {count(float(np.nanmax(attempts)))} retries: "
+            f"{plural(retried, 'rank')} needed more than one attempt, up to {count(float(np.nanmax(attempts)) + 1)}: "
             "throttled, or failed at first. The time of failed attempts is in no number of a rank."
         )
     for note in run.ranks.texts("engine_note"):

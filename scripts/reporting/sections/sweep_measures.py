@@ -15,11 +15,14 @@ MIB = 2**20
 Measure = tuple[str, str, str, float]
 """Field of SettingStatistics, its name, its unit, and what to divide it by."""
 
-TIMES: tuple[Measure, ...] = (("end_to_end_s", "end to end", "s", 1.0), ("rank_median_s", "median rank", "s", 1.0))
+TIMES: tuple[Measure, ...] = (
+    ("end_to_end_s", "end-to-end time", "s", 1.0),
+    ("rank_median_s", "time of the median rank", "s", 1.0),
+)
 RATES: tuple[Measure, ...] = (
-    ("end_to_end_per_s", "end to end", "galaxies/s", 1.0),
+    ("end_to_end_per_s", "end-to-end throughput", "galaxies/s", 1.0),
     ("sum_of_rank_rates_per_s", "sum of rank rates", "galaxies/s", 1.0),
-    ("map_wall_per_s", "Map wall", "galaxies/s", 1.0),
+    ("map_wall_per_s", "throughput of the Map", "galaxies/s", 1.0),
 )
 MEMORY: tuple[Measure, ...] = (("peak_memory_bytes", "peak memory", "MB", MIB),)
 BILLED: tuple[Measure, ...] = (("rank_seconds", "billed duration of all ranks", "s", 1.0),)

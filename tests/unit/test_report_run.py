@@ -1,0 +1,286 @@
+"""What a report says about a run, also when half of it is missing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scripts.report import run_folder, write_report
+from scripts.reporting.document import Figure, Report, Section, Table
+from scripts.reporting.evidence import ReportError, read_run
+from scripts.reporting.run_report import run_report
+from scripts.running.variables import UsageError
+from tests.run_folders import write_run
+
+PUBLISHED = {
+    "total_cpu_time (seconds)": 20.0,
+    "total_cpu_memory (MB)": 9000.0,
+    "total_process_memory (MB)": 1100.0,
+    "execution_time (seconds/batch)": 2.0,
+    "num_batches": 10,
+    "batch_size": 512,
+    "device": "cpu",
+    "throughput_bps": 4.0e7,
+    "sample_persec": 250.0,
+    "result_path": "result-partition-25MB/",
+    "data_path": "25MB/1.pt",
+}
+
+
+def report_of(folder: Path) -> Report:
+    return run_report(read_run(folder), root=folder)
+
+
+def section(report: Report, title: str) -> Section:
+    (found,) = [one for one in report.sections if one.title == title]
+    return found
+
+
+def titles(found: Section) -> list[str]:
+    return [
+        block.title if isinstance(block, Figure) else block.caption
+        for block in found.blocks
+        if hasattr(block, "caption")
+    ]
+
+
+def edit(folder: Path, change: Any, name: str = "summary.json") -> None:
+    document = json.loads((folder / name).read_text())
+    change(document)
+    (folder / name).write_text(json.dumps(document))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    write_run(tmp_path / "runs" / "run-a", world_size=8)
+    return tmp_path / "runs" / "run-a"
+
+
+def imported(tmp_path: Path, num: int, **changes: Any) -> Path:
+    folder = tmp_path / "runs" / "imported"
+    folder.mkdir(parents=True)
+    records = [PUBLISHED | {"total_cpu_time (seconds)": 20.0 + i % 7} | changes for i in range(num)]
+    (folder / "combined_data.json").write_text(json.dumps(records))
+    return folder
+
+
+# -------------------------------------------------------------------------------------------- the top
+
+
+def test_the_sentence_has_galaxies_time_ranks_and_accuracy(run: Path) -> None:
+    sentence = report_of(run).sentence
+
+    assert sentence.startswith("512 galaxies in 41.0 s on 8 ranks, 12.5 galaxies/s end to end, NMAD 0.0")
+    assert sentence.endswith("USD at list prices on AWS.")
+
+
+def test_an_incomplete_run_says_so_first(tmp_path: Path) -> None:
+    write_run(tmp_path / "run-a", world_size=8, num_lost=2)
+    report = report_of(tmp_path / "run-a")
+
+    assert report.sentence.startswith("Incomplete: 2 ranks of 8 lost. 384 galaxies")
+    assert report.warnings[0].startswith("Incomplete: 2 ranks of 8 gave no valid record. rank 6: ShardFormatError: ")
+
+
+def test_stragglers_retries_and_cold_starts_are_warned_of(run: Path) -> None:
+    told = "\n".join(report_of(run).warnings)
+
+    assert "Stragglers: rank 4 took" in told
+    assert "1 rank needed more than one attempt, up to 2: throttled" in told
+    assert "Cold starts: " in told
+
+
+def test_phases_that_do_not_add_up_are_warned_of(run: Path) -> None:
+    edit(run, lambda records: records[3]["clock"].update(total=99.0), "combined_data.json")
+
+    assert any("The phases of 1 rank do not add up" in warning for warning in report_of(run).warnings)
+
+
+def test_a_deployment_that_changed_under_the_run_is_warned_of(run: Path) -> None:
+    edit(run, lambda records: records[3].update(weights_sha256="1" * 64), "combined_data.json")
+
+    assert any(warning.startswith("2 different weights") for warning in report_of(run).warnings)
+
+
+# ------------------------------------------------------------------------------------------- sections
+
+
+def test_a_run_has_every_figure_of_its_sections(run: Path) -> None:
+    report = report_of(run)
+
+    assert titles(section(report, "Accuracy")) == [
+        "Metrics",
+        "Photometric against spectroscopic redshift",
+        "Distribution of redshifts, n(z)",
+        "Residuals against z_spec",
+        "Whether sigma can be believed",
+        "Quality flags of the input; a galaxy can have several",
+    ]
+    assert titles(section(report, "Clock")) == [
+        "Wall time by stage",
+        "Time of the ranks by phase",
+        "Waterfall of the ranks",
+        "Distribution of the billed time of a rank",
+        "Slowest ranks",
+        "All 8 ranks",
+    ]
+    assert titles(section(report, "Cost"))[0] == "Receipt"
+
+
+def test_residuals_are_shown_against_r_where_the_datasets_table_is_at_hand(run: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    ids = read_run(run).predictions.object_id[::-1]
+    folder = run.parents[1] / "datasets" / "sdss" / "10MB"
+    folder.mkdir(parents=True)
+    magnitudes = np.linspace(14, 18, len(ids))
+    parquet.write_table(pa.table({"object_id": ids, "mag_r": magnitudes}), folder / "table.parquet")
+
+    report = run_report(read_run(run), root=run.parents[1])
+
+    assert "Residuals against r" in titles(section(report, "Accuracy"))
+
+
+def test_numbers_of_the_receipt_add_up(run: Path) -> None:
+    (table, *_) = section(report_of(run), "Cost").blocks
+    prices = {row[0]: float(row[1]) for row in table.rows}
+
+    items = sum(usd for name, usd in prices.items() if name not in ("together", "as published"))
+    assert prices["together"] == pytest.approx(items, abs=5e-6)  # six decimals each
+
+
+def test_the_three_throughputs_stand_side_by_side_in_both_units(run: Path) -> None:
+    (table, *_) = section(report_of(run), "Throughput").blocks
+
+    assert [row[0] for row in table.rows] == ["sum of rank rates", "Map wall", "end to end"]
+    assert table.rows[2][1:3] == ("12.49", "2.05 Mbit/s")  # 512 galaxies of 164,160 bits in 41 s
+
+
+def test_many_ranks_are_listed_in_part_and_handed_to_the_script_in_full(tmp_path: Path) -> None:
+    write_run(tmp_path / "run-a", world_size=100)
+    (table,) = [
+        block
+        for block in section(report_of(tmp_path / "run-a"), "Clock").blocks
+        if isinstance(block, Table) and block.is_sortable
+    ]
+
+    assert len(table.rows) == 20
+    assert len(table.all_rows) == 100
+    assert [len(row) for row in table.all_rows] == [len(table.columns)] * 100
+
+
+# ------------------------------------------------------------------------------- what is not there
+
+
+def test_a_run_without_predictions_keeps_its_numbers(run: Path) -> None:
+    for path in (run / "predictions").iterdir():
+        path.unlink()
+    accuracy = section(report_of(run), "Accuracy")
+
+    assert titles(accuracy) == ["Metrics"]
+    assert "no plots" in accuracy.blocks[-1].text
+
+
+def test_a_run_without_labels_shows_its_predictions_and_no_accuracy(run: Path) -> None:
+    edit(run, lambda summary: summary.update(accuracy=None))
+    for path in (run / "predictions").iterdir():
+        arrays = dict(np.load(path))
+        np.savez(path, **(arrays | {"z_spec": np.full_like(arrays["z_spec"], np.nan)}))
+    accuracy = section(report_of(run), "Accuracy")
+
+    assert accuracy.lead.startswith("Unknown: no galaxy")
+    assert titles(accuracy)[0] == "Predicted redshifts"
+
+
+def test_a_run_that_ended_before_its_summary_is_reported_from_its_ranks(run: Path) -> None:
+    records = json.loads((run / "combined_data.json").read_text())
+    (run / "ranks").mkdir()
+    for record in records[:5]:
+        (run / "ranks" / f"{record['rank']:05d}.json").write_text(json.dumps(record))
+    for name in ("summary.json", "combined_data.json"):
+        (run / name).unlink()
+    report = report_of(run)
+
+    assert report.sentence.startswith("5 records of ranks without a summary: 320 galaxies.")
+    assert "5 records of 8 ranks: 3 are missing." in report.warnings
+    assert "Waterfall of the ranks" in titles(section(report, "Clock"))
+
+
+def test_a_run_of_an_older_version_is_reported(run: Path) -> None:
+    def forget(summary: dict[str, Any]) -> None:
+        for name in ("phases", "cold", "warm", "slowest", "num_concurrent_ranks", "parallel_efficiency"):
+            summary["clock"].pop(name)
+        for name in ("bias_median", "sigma_mad", "sigma_iqr", "coverage_68", "coverage_95"):
+            summary["accuracy"].pop(name)
+
+    edit(run, forget)
+    report = report_of(run)
+
+    assert "NMAD" in report.sentence
+    assert "Parallel efficiency" not in section(report, "Clock").lead
+
+
+def test_published_records_without_our_keys_are_reported(tmp_path: Path) -> None:
+    report = report_of(imported(tmp_path, 130))
+
+    assert report.sentence.startswith("130 records of ranks without a summary: 746,000 galaxies. 32,500 galaxies/s")
+    assert titles(section(report, "Clock")) == ["Distribution of the loop time of a rank", "Slowest records"]
+    assert titles(section(report, "Throughput"))[0] == "Throughput by definition"
+    assert "1,100 MB" in section(report, "Memory").lead
+    assert section(report, "Accuracy").lead.startswith("Unknown")
+    assert section(report, "Cost").lead.startswith("Unknown")
+
+
+def test_exactly_a_thousand_published_records_look_cut(tmp_path: Path) -> None:
+    report = report_of(imported(tmp_path, 1000))
+
+    assert any(warning.startswith("Exactly 1,000 records") for warning in report.warnings)
+
+
+# ------------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize("name", ["summary.json", "combined_data.json", "predictions/00003.npz"])
+def test_a_file_that_was_cut_is_named_and_nothing_is_written(name: str, run: Path) -> None:
+    whole = (run / name).read_bytes()
+    (run / name).write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(ReportError, match=f"{name}.*[Ff]etch the run again"):
+        write_report("run-a", "", root=run.parents[1])
+
+    assert not (run / "report.html").exists()
+
+
+def test_a_folder_without_anything_to_report_says_so(run: Path) -> None:
+    for name in ("summary.json", "combined_data.json"):
+        (run / name).unlink()
+
+    with pytest.raises(ReportError, match=r"neither summary.json nor records of ranks: there is nothing to report"):
+        write_report("run-a", "", root=run.parents[1])
+
+
+def test_an_unknown_run_names_similar_ones(run: Path) -> None:
+    with pytest.raises(UsageError, match=r"RUN=run-b: there is no such run\. Similar: run-a\."):
+        run_folder("run-b", run.parents[1])
+
+
+def test_an_unknown_sweep_names_those_there_are(tmp_path: Path) -> None:
+    (tmp_path / "sweeps" / "batches").mkdir(parents=True)
+
+    with pytest.raises(UsageError, match=r"SWEEP=batch: there is no such sweep. Known: batches"):
+        write_report("", "batch", root=tmp_path)
+
+
+def test_a_run_and_a_sweep_at_once_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="RUN=a and SWEEP=b: a report is about one of them"):
+        write_report("a", "b", root=tmp_path)
+
+
+def test_without_a_name_the_newest_run_is_taken(run: Path) -> None:
+    assert run_folder("", run.parents[1]) == run
+
+
+def test_where_there_is_no_run_the_user_hears_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="`make run` makes one"):
+        run_folder("", tmp_path)

@@ -1,0 +1,116 @@
+"""What a report says about a sweep, also one that was cut."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from scripts.report import write_report
+from scripts.reporting.document import Figure, Report, Table
+from scripts.reporting.evidence import ReportError
+from scripts.reporting.sweep_axes import AXES, Setting, series_along, varying
+from scripts.reporting.sweep_evidence import read_sweep
+from scripts.reporting.sweep_report import sweep_report
+from tests.sweep_folders import write_sweep
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_sweep(tmp_path / "sweeps" / "s")
+    return tmp_path / "sweeps" / "s"
+
+
+@pytest.fixture
+def report(folder: Path) -> Report:
+    return sweep_report(read_sweep(folder))
+
+
+def figures(report: Report, title: str) -> list[str]:
+    (section,) = [one for one in report.sections if one.title == title]
+    return [block.title for block in section.blocks if isinstance(block, Figure)]
+
+
+def test_the_sentence_recommends_with_numbers_and_names_a_setting_once(report: Report) -> None:
+    assert report.sentence == (
+        "Fastest and balanced: WORLD=8 BATCH=512, 7.01 s, 0.00170 USD; "
+        "cheapest: WORLD=1 BATCH=512, 32.8 s, 0.00102 USD."
+    )
+
+
+def test_every_measure_is_drawn_against_every_axis_that_varies(report: Report) -> None:
+    assert figures(report, "Execution time") == [
+        "End-to-end time against world size",
+        "End-to-end time against batch size",
+        "Time of the median rank against world size",
+        "Time of the median rank against batch size",
+    ]
+    assert len(figures(report, "Throughput")) == 3 * 2
+    assert len(figures(report, "Memory")) == len(figures(report, "Billed duration")) == 2
+    assert len(figures(report, "Speedup and efficiency")) == 4
+    assert figures(report, "Cost") == ["Time against cost"]
+
+
+def test_a_failed_run_is_named_on_top_and_in_the_table(report: Report) -> None:
+    assert report.warnings[0] == "Failed: WORLD=8 BATCH=512, repeat 1: IncompleteRunError: 1 of 8 ranks is lost"
+    (runs,) = [one for one in report.sections if one.title == "Runs"]
+    table = runs.blocks[0]
+    assert isinstance(table, Table)
+    assert table.rows[-1][3] == "failed: IncompleteRunError"
+    assert len(table.rows) == 24
+
+
+def test_a_sweep_that_is_not_over_says_how_to_go_on(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", num_planned=36)
+
+    warning, *_ = sweep_report(read_sweep(tmp_path / "s")).warnings
+
+    assert warning == ("Incomplete: 12 of 36 planned runs are missing. `make sweep NAME=s` goes on where it stopped.")
+
+
+def test_a_setting_that_is_no_number_has_named_places(folder: Path) -> None:
+    settings = [
+        Setting(one.statistics, {**one.place, "world_size": 1, "engine": engine})
+        for one, engine in zip(read_sweep(folder).settings, ("torch", "onnxruntime"), strict=False)
+    ]
+    axis = next(axis for axis in varying(settings) if axis.column == "engine")
+
+    _, names, _ = series_along(axis, settings, "end_to_end_s", settings[0], unit="s")
+
+    assert names == {0.0: "onnxruntime", 1.0: "torch"}
+
+
+def test_more_than_six_lines_are_cut_to_those_of_the_fastest_setting(folder: Path) -> None:
+    base = read_sweep(folder).settings
+    many = [Setting(one.statistics, {**one.place, "memory_mb": mb}) for one in base for mb in (1769, 3008, 10240)]
+    axis = next(axis for axis in AXES if axis.column == "world_size")
+
+    series, _, held = series_along(axis, many, "end_to_end_s", many[-1], unit="s")
+
+    assert [one.name for one in series] == ["BATCH=8", "BATCH=64", "BATCH=512"]
+    assert held == "MEMORY=10240"
+
+
+@pytest.mark.parametrize("name", ["runs.parquet", "statistics.json"])
+def test_a_cut_file_is_named_and_nothing_is_written(name: str, folder: Path) -> None:
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(ReportError, match=f"{name}.*make sweep NAME=s"):
+        write_report("", "s", root=folder.parents[1])
+
+    assert not (folder / "report.html").exists()
+
+
+def test_a_sweep_without_statistics_says_how_to_get_them(folder: Path) -> None:
+    (folder / "statistics.json").unlink()
+
+    with pytest.raises(ReportError, match=r"statistics.json is missing. `make sweep NAME=s` goes on"):
+        write_report("", "s", root=folder.parents[1])
+
+
+def test_a_sweep_in_which_nothing_ran_has_nothing_to_report(folder: Path) -> None:
+    statistics = read_sweep(folder).statistics
+    (folder / "statistics.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(statistics, settings=())))
+
+    with pytest.raises(ReportError, match="No run of the sweep s predicted anything yet"):
+        write_report("", "s", root=folder.parents[1])
