@@ -103,7 +103,7 @@ def run_sweep(given: Mapping[str, str], *, root: Path, console: Console) -> int:
         with held(journal.folder, journal.plan):
             # Another terminal may have gone on with it while this one was asked.
             journal = read_journal(journal.folder, journal.plan)
-            cut_missing(datasets)
+            cut_missing(datasets, root, console)
             _carry_out(journal, place, datasets, root, console, retry=retry)
     found = _write_statistics(read_journal(journal.folder, journal.plan), place)
     print_statistics(Console(highlight=False), found, str(journal.folder))

@@ -3,13 +3,20 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from inference import contract
-from scripts.running.perform import find_data
+from scripts.galaxies.shards import make
+from scripts.repartition import plan_partition
+from scripts.running.perform import find_data, step
 from scripts.running.shards import LocalDataset, RemoteDataset
 from scripts.running.variables import UsageError
 from scripts.sweeping.plan import Setting, SweepPlan
 
 Dataset = LocalDataset | RemoteDataset
+CUTTING = ".cutting"
+"""Marks a partition while it is being cut."""
+
 Key = tuple[str | None, int | None]
 """Dataset as named, and the largest size of its shards [MiB]; None: as it is."""
 
@@ -35,22 +42,48 @@ def find_datasets(plan: SweepPlan, root: Path, buckets: Sequence[str | None]) ->
     found: dict[Key, Dataset] = {}
     for name in plan.data or (None,):
         asked = f"DATA={name}" if name else "the default dataset"
-        dataset = find_data(name or contract.SAMPLE_PREFIX, asked=asked, root=root, buckets=buckets)
+        named = _one_partition(name, root) if plan.shard_mb else name
+        source = find_data(named or contract.SAMPLE_PREFIX, asked=asked, root=root, buckets=buckets)
         for shard_mb in plan.shard_mb or (None,):
-            found[name, shard_mb] = dataset if shard_mb is None else _partition(dataset, shard_mb, asked)
+            found[name, shard_mb] = source if shard_mb is None else _partition(source, shard_mb, asked, root)
     return found
 
 
-def cut_missing(datasets: Mapping[Key, Dataset]) -> None:
+def cut_missing(datasets: Mapping[Key, Dataset], root: Path, console: Console) -> None:
     """Cut the partitions that are not there yet from one of the same dataset that is."""
-    for dataset in datasets.values():
-        if isinstance(dataset, LocalDataset) and not dataset.folder.exists():
-            raise UsageError(f"{dataset.folder} is not there: `make repartition` cuts it.")
+    for (name, shard_mb), dataset in datasets.items():
+        if shard_mb is None or not isinstance(dataset, LocalDataset) or _is_there(dataset.folder):
+            continue
+        source = find_data(_one_partition(name, root) or contract.SAMPLE_PREFIX, asked=f"DATA={name}", root=root)
+        assert isinstance(source, LocalDataset), "found here before"
+        marker = dataset.folder / CUTTING
+        with step(console, "cut") as facts:
+            dataset.folder.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+            card = make(plan_partition(root, dataset=str(source.folder), shard_mb=str(shard_mb)), processes=1)
+            marker.unlink()
+            facts.append(f"{dataset.folder}: {card.num_rows:,} galaxies in {len(card.shards)} shards")
 
 
-def _partition(dataset: Dataset, shard_mb: int, asked: str) -> LocalDataset:
-    if isinstance(dataset, RemoteDataset):
+def _one_partition(name: str | None, root: Path) -> str | None:
+    """Return a dataset with the partition it is cut from: any one of several, whose galaxies are the same."""
+    if name is None:
+        return None
+    folder = root / "datasets" / name.strip("/").removeprefix("datasets/")
+    partitions = [child for child in sorted(folder.glob("*")) if child.is_dir() and _is_there(child)]
+    return str(partitions[0]) if partitions else name
+
+
+def _partition(source: Dataset, shard_mb: int, asked: str, root: Path) -> LocalDataset:
+    if isinstance(source, RemoteDataset):
         raise UsageError(f"{asked} lies in S3: SHARD_MB cuts datasets of this machine only.")
-    name = f"{shard_mb}MB"
-    prefix = contract.as_prefix(dataset.prefix.rstrip("/").rsplit("/", maxsplit=1)[0] + f"/{name}")
-    return LocalDataset(dataset.folder.with_name(name), prefix)
+    if source.folder.name == f"{shard_mb}MB":
+        return source
+    plan = plan_partition(root, dataset=str(source.folder), shard_mb=str(shard_mb))
+    folder = plan.folder.relative_to(root.resolve())
+    return LocalDataset(root / folder, contract.as_prefix(folder.as_posix()))
+
+
+def _is_there(folder: Path) -> bool:
+    """Return whether a partition is whole: a kill while it was cut left the mark."""
+    return bool(LocalDataset(folder, "").files(1)) and not (folder / CUTTING).exists()
