@@ -228,7 +228,7 @@ def bill(usage: Usage, rates: Rates, prices: Prices, *, prices_of: str) -> Bill:
     Bill
         Lambda's time on the **configured** memory, its requests and its storage above 512 MB, state transitions or
         Express executions, S3 requests and one month of the results, and the log lines taken in. Not in it: the
-        dataset's storage, tracing, and the transfer of results out of AWS.
+        dataset's storage, metrics and tracing, and the transfer of results out of AWS.
     """
     seconds = {stage: ms / 1000 for stage, ms in usage.billed_ms.items()}
     gb_s = sum(s * rates.memory_mb[stage] for stage, s in seconds.items()) / MB_PER_GB

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from inference import contract
-from scripts.accounting.budget import forecast, read_budget, refuse_above
+from scripts.accounting.budget import before_start, read_budget
 from scripts.accounting.prices import price_note
 from scripts.aws.account import other_region
 from scripts.aws.quota import waves_note
@@ -83,12 +83,8 @@ def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
         notes += price_note(aws.stack.region)
     for note in notes:
         console.print(f"note       {note}", markup=False, soft_wrap=True)
-    if aws or budget is not None:
-        found = forecast(draft.request, dataset, aws, root=root)
-        console.print(
-            f"estimate   {found.words if found else 'unknown: the dataset has no dataset.json'}", soft_wrap=True
-        )
-        refuse_above(budget, found)
+    for line in before_start(budget, draft.request, dataset, aws, root=root):
+        console.print(f"estimate   at most {line}", markup=False, soft_wrap=True)
     run_id = make_run_id(datetime.now(UTC))
     folder = root / "runs" / run_id
     folder.mkdir(parents=True)

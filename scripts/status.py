@@ -19,7 +19,7 @@ from scripts.running.execution import Ending
 from scripts.running.exit_status import told_in_one_line
 from scripts.running.follow import live_line
 from scripts.running.present import print_result
-from scripts.running.recall import FoundRun, find_run, name_runs, runs_here, runs_there, stack_target
+from scripts.running.recall import FoundRun, entry_of, find_run, name_runs, runs_here, runs_there, stack_target
 from scripts.running.target import AwsTarget, Target
 
 INTERRUPTED = Ending("ABORTED", "Interrupted", "The run ended before there was a summary.")
@@ -78,24 +78,10 @@ def _print_end(found: FoundRun, target: Target, console: Console) -> None:
         found.folder.mkdir(parents=True, exist_ok=True)
         count = target.bucket.download(found.run_prefix, found.folder)
         print(f"download   {count} files to {found.folder}", file=sys.stderr)
-    journal.write(found.folder, journal.ended(found.entry or _entry(found, target), ending))
+    journal.write(found.folder, journal.ended(found.entry or entry_of(found, target), ending))
     summary = journal.read_summary(found.folder)
     bill = target.bill(summary) if summary else None
     print_result(console, found.run_id, summary, ending, found.folder, bill=bill)
-
-
-def _entry(found: FoundRun, target: Target) -> journal.Entry:
-    """Return what the terminal that started the run, on another machine, would have noted here."""
-    assert found.description is not None, "a run of another machine is known by its execution"
-    return journal.Entry(
-        run_id=found.run_id,
-        target=target.name,
-        execution_arn=found.description["executionArn"],
-        bucket=target.bucket.name,
-        run_prefix=found.run_prefix,
-        started_at_s=found.description["startDate"].timestamp(),
-        **target.entry,
-    )
 
 
 def _print_folder(found: FoundRun, console: Console) -> None:

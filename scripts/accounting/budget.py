@@ -13,7 +13,7 @@ from inference.cost import Rates
 from inference.errors import InvalidRequestError
 from inference.estimate import DEFAULTS, Estimate, Job, estimate, learn
 from inference.plan import ROW_BYTES
-from scripts.accounting.prices import LOCAL_REGION, read_prices
+from scripts.accounting.prices import LOCAL_REGION, PriceError, read_prices
 from scripts.accounting.run_folder import local_rates
 from scripts.running import journal
 from scripts.running.shards import LocalDataset, RemoteDataset
@@ -38,8 +38,8 @@ class Forecast:
     def words(self) -> str:
         """The range, whose prices, and where the times come from, in one line."""
         low, expected, high = self.estimate.usd
-        where = "" if self.is_paid else " on AWS, nothing here"
-        return f"{expected:.4f} USD ({low:.4f} to {high:.4f}){where}, by {self.estimate.source}"
+        where = "" if self.is_paid else " on AWS"
+        return f"{high:.4f} USD{where} (low {low:.4f}, expected {expected:.4f}), by {self.estimate.source}"
 
 
 def read_budget(given: Mapping[str, str]) -> float | None:
@@ -60,6 +60,33 @@ def read_budget(given: Mapping[str, str]) -> float | None:
     if not math.isfinite(budget) or budget < 0:
         raise UsageError(f"BUDGET={text} is not valid: BUDGET is an amount in USD, such as 2.00.")
     return budget
+
+
+def before_start(
+    budget: float | None,
+    request: RunRequest,
+    dataset: LocalDataset | RemoteDataset,
+    aws: AwsTarget | None,
+    *,
+    root: Path,
+) -> list[str]:
+    """Return a line about what a run may cost, where it is paid or a budget is given.
+
+    Raises
+    ------
+    UsageError
+        If it may cost more than the budget, or nobody can tell; nothing has been started.
+    """
+    if aws is None and budget is None:
+        return []
+    try:
+        found = forecast(request, dataset, aws, root=root)
+    except PriceError:
+        if budget is None:
+            return []
+        raise
+    refuse_above(budget, found)
+    return [found.words if found else "unknown: the dataset has no dataset.json"]
 
 
 def forecast(
@@ -108,8 +135,8 @@ def refuse_above(budget: float | None, found: Forecast | None) -> None:
     if found.estimate.usd.high > budget:
         free = "" if found.is_paid else " Here nothing is paid: without BUDGET it runs."
         raise UsageError(
-            f"BUDGET={budget:g}: the run may cost {found.estimate.usd.high:.4f} USD at list prices. "
-            f"Nothing was started; a higher BUDGET or fewer FILES let it.{free}"
+            f"BUDGET={budget:g}: the run may cost {found.words}. Nothing was started; a higher BUDGET or fewer FILES "
+            f"let it.{free}"
         )
 
 

@@ -39,8 +39,8 @@ class PriceList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         if region not in self.regions:
             raise PriceError(
-                f"{PRICES_FILE.name} has no prices of {region}, only of {', '.join(sorted(self.regions))}: add a table "
-                f"[regions.{region}] to {_short(PRICES_FILE)}."
+                f"The price file has no prices of {region}, only of {', '.join(sorted(self.regions))}: add a table "
+                f"[regions.{region}] to it, which is {_short(PRICES_FILE)} unless PRICES names another one."
             )
         return self.regions[region]
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from inference.cost import Rates
 from scripts.accounting.prices import LOCAL_REGION
 from scripts.aws.stack import Stack
 from scripts.local_aws.deploy import read_stages
-from scripts.running import journal
-from scripts.running.recall import FoundRun, find_run, name_runs, runs_here
+from scripts.running import execution, journal
+from scripts.running.recall import FoundRun, entry_of, find_run, name_runs, runs_here
 from scripts.running.variables import UsageError
 
 COMBINED_KEY = "combined_data.json"
@@ -139,8 +139,12 @@ def open_run(name: str, given: Mapping[str, str], *, root: Path) -> RunFolder:
         raise UsageError(f"RUN=name names a run. The newest: {name_runs(runs_here(root))}.")
     found = find_run(name, given, root=root)
     if found.target and not found.is_running and not (found.folder / "summary.json").exists():
+        assert found.description is not None, "where there is a target, its execution was asked for"
         found.folder.mkdir(parents=True, exist_ok=True)
         found.target.bucket.download(found.run_prefix, found.folder)
+        entry = journal.ended(found.entry or entry_of(found, found.target), execution.ending(found.description))
+        journal.write(found.folder, entry)
+        found = replace(found, entry=entry)
     return RunFolder(found)
 
 

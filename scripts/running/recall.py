@@ -125,6 +125,20 @@ def stack_target(given: Mapping[str, str], *, root: Path) -> Target | None:
     return connect_aws(read_stack(root / "terraform", outputs=outputs))
 
 
+def entry_of(found: FoundRun, target: Target) -> Entry:
+    """Return what the terminal that started the run, on another machine, would have noted here."""
+    assert found.description is not None, "a run of another machine is known by its execution"
+    return Entry(
+        run_id=found.run_id,
+        target=target.name,
+        execution_arn=found.description["executionArn"],
+        bucket=target.bucket.name,
+        run_prefix=found.run_prefix,
+        started_at_s=found.description["startDate"].timestamp(),
+        **target.entry,
+    )
+
+
 def name_runs(names: list[str]) -> str:
     """Return the newest names in words."""
     newest = sorted(set(names), reverse=True)[:NUM_LISTED]

@@ -11,8 +11,8 @@ import pytest
 from inference import contract, summary
 from inference.cost import billed_ms
 from scripts.accounting import budget
-from scripts.accounting.budget import forecast, read_budget, refuse_above
-from scripts.accounting.prices import read_prices
+from scripts.accounting.budget import before_start, forecast, read_budget, refuse_above
+from scripts.accounting.prices import PriceError, read_prices
 from scripts.accounting.receipt import receipt_of, write_receipt
 from scripts.accounting.run_folder import RunFolder, open_run
 from scripts.running import journal
@@ -174,13 +174,23 @@ def test_a_run_that_may_cost_more_than_the_budget_is_refused(make_dataset: Any, 
 
     refuse_above(high, found)
     refuse_above(None, found)
-    with pytest.raises(UsageError, match=r"the run may cost 0\.\d+ USD at list prices\. Nothing was started"):
+    with pytest.raises(UsageError, match=r"the run may cost 0\.\d+ USD on AWS .*Nothing was started"):
         refuse_above(high * 0.99, found)
 
 
 def test_a_cost_nobody_can_estimate_is_above_every_budget() -> None:
     with pytest.raises(UsageError, match="cannot be estimated"):
         refuse_above(2.0, None)
+
+
+def test_a_region_without_prices_stops_only_who_gave_a_budget(
+    make_dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "LOCAL_REGION", "mars-1")
+
+    assert before_start(None, make_request(), make_dataset(9), None, root=tmp_path) == []
+    with pytest.raises(PriceError, match="no prices of mars-1"):
+        before_start(2.0, make_request(), make_dataset(90), None, root=tmp_path)
 
 
 def test_only_the_shards_that_are_read_count(make_dataset: Any, tmp_path: Path) -> None:
