@@ -60,11 +60,12 @@ def clean_table(path: Path, folder: Path, *, fields: str, for_training: bool) ->
     from scripts.sources.open import open_source
     from scripts.sources.selection import clean_rows
 
-    folder.mkdir(parents=True, exist_ok=True)
     num_rows, report = 0, CleaningReport()
-    with TemporaryDirectory(prefix=".records-", dir=folder) as scratch, progress_bar() as progress:
+    here = next(parent for parent in folder.resolve().parents if parent.is_dir())
+    with TemporaryDirectory(prefix=".records-", dir=here) as scratch, progress_bar() as progress:
         bar = progress.add_task("galaxies", total=None)
         source = open_source(path, fields=fields, scratch=Path(scratch), seed=0)
+        folder.mkdir(parents=True, exist_ok=True)
         with closing(TableWriter(folder)) as writer:
             for table, found in clean_rows(source, for_training=for_training):
                 writer.add(table)

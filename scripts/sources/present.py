@@ -12,7 +12,8 @@ from scripts.galaxies.cleaning_report import CleaningReport
 def progress_bar() -> Progress:
     """Make bars that count galaxies and vanish when done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True, highlight=False), transient=True)
+    console = Console(stderr=True, highlight=False)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def show_report(folder: Path) -> None:
