@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from inference.contract import RunRequest
+from scripts.cataloguing.columns import LOST
 from scripts.cataloguing.errors import CatalogError
 from scripts.cataloguing.fits_file import FitsWriter
 from scripts.cataloguing.merge import merged_blocks
@@ -26,6 +27,7 @@ from scripts.running.variables import UsageError
 
 FITS_NAME, PARQUET_NAME = "catalog.fits", "catalog.parquet"
 NO_TABLE = "none"
+NO_POSITIONS = "unknown; TABLE=file.parquet names the table of the dataset."
 
 
 def main(
@@ -49,8 +51,8 @@ def catalog(run: str, given: Mapping[str, str], *, root: Path, table_asked: str 
     """Write the catalog of a run beside what it left, and say what is in it."""
     found_run = find_run(run.strip() or _newest(root), given, root=root)
     folder = _bring_home(found_run)
-    found = survey(folder)
     summary = journal.read_summary(folder)
+    found = survey(folder, summary.lost_ranks if summary else ())
     request = summary.request if summary else None
     _refuse_incomplete(found_run.run_id, found, request, partial=partial)
     table = _open_table(table_asked, root, request, found)
@@ -60,11 +62,10 @@ def catalog(run: str, given: Mapping[str, str], *, root: Path, table_asked: str 
     print(f"{found_run.run_id}: {tally.in_words()}")
     for name in (FITS_NAME, PARQUET_NAME):
         print(f"{folder / name}  {(folder / name).stat().st_size / 1e6:,.1f} MB")
-    print(f"read back: both hold the same {found.num_rows:,} rows, in dataset order; astropy finds the FITS file valid")
-    if not table:
-        print("positions: unknown; no table.parquet lies beside the dataset. TABLE=file.parquet names one.")
+    print(f"Read back: the same {found.num_rows:,} rows in both, in dataset order; valid FITS.")
+    print(f"Positions and mag_r: {positions or NO_POSITIONS}")
     if found.lost:
-        print(f"lost: {name_lost(tuple(found.lost.values()))}. Their rows have no redshift and flag 128.")
+        print(f"Lost: {name_lost(tuple(found.lost.values()))}. Their rows have no redshift and flag {LOST}.")
 
 
 # ------------------------------------------------------------------------------------------ what there is

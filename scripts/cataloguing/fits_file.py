@@ -43,8 +43,14 @@ def table_header(told: Mapping[str, Card], num_rows: int) -> fits.Header:
         if column.name == "object_id":
             header.set(f"TNULL{number}", NO_ID, "stands for unknown", after=f"TFORM{number}")
     for name, card in told.items():
-        header[name] = (card.value, card.comment if _leaves_room(card) else None)
+        value = _printable(card.value) if isinstance(card.value, str) else card.value
+        header[name] = (value, card.comment if _leaves_room(card) else None)
     return header
+
+
+def _printable(text: str) -> str:
+    """Return a text as a header may hold it: one line of ASCII."""
+    return " ".join(text.split()).encode("ascii", "replace").decode("ascii")
 
 
 def _leaves_room(card: Card) -> bool:
@@ -57,12 +63,12 @@ class FitsWriter:
     """Writes rows to a FITS file whose length is known."""
 
     def __init__(self, path: Path, told: Mapping[str, Card], num_rows: int) -> None:
-        self._file = path.open("wb")
-        self._missing = num_rows
         primary = fits.PrimaryHDU()
         primary.header["EXTEND"] = True
-        for header in (primary.header, table_header(told, num_rows)):
-            self._file.write(header.tostring().encode("ascii"))
+        headers = primary.header.tostring() + table_header(told, num_rows).tostring()
+        self._missing = num_rows
+        self._file = path.open("wb")
+        self._file.write(headers.encode("ascii"))
 
     def write(self, rows: NDArray[Any]) -> None:
         """Append rows: shape (N,), dtype `ROW`."""

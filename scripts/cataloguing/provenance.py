@@ -44,7 +44,7 @@ def cards(
         "CREATOR": Card(CREATOR, "program that wrote this file"),
         "RUN_ID": Card(run_id, "the run"),
         "RUNDATE": Card(started_at or "unknown", "when the run began [UTC]"),
-        "DATASET": Card(request.data_prefix if request else ", ".join(shards), "folder of the shards"),
+        "DATASET": Card(", ".join(shards), "folder of the shards"),
         "WEIGHTS": Card(weights, "checksum of the model's weights"),
         "ENGINE": Card(facts["engine"], "library that computed the redshifts"),
         "PRECISIO": Card(facts["precision"], "precision of its products"),
@@ -54,6 +54,8 @@ def cards(
         "NPREDICT": Card(found.num_predicted, "rows whose rank gave predictions"),
         "COMPLETE": Card(not lost, "True when no rank is lost"),
     }
+    if request and request.file_limit:
+        told["FILES"] = Card(request.file_limit, "shards asked for; the dataset may have more")
     if lost:
         told["NLOST"] = Card(len(lost), "ranks without predictions: flag 128")
         told["LOST"] = Card(name_lost(lost), "which, and why")

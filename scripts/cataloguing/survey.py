@@ -1,7 +1,7 @@
 """Which ranks of a run have predictions, which are lost, and what computed them."""
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,13 +45,15 @@ class Survey:
         return sum(task.num_samples for task in self.tasks if task.rank not in self.lost)
 
 
-def survey(folder: Path) -> Survey:
+def survey(folder: Path, known_lost: Iterable[LostRank] = ()) -> Survey:
     """Look at every rank of a run, one at a time.
 
     Parameters
     ----------
     folder : Path
         The run's folder on this machine.
+    known_lost : iterable of LostRank
+        Ranks that Summarize found lost: their rows stay so, whatever arrived later.
 
     Raises
     ------
@@ -59,11 +61,11 @@ def survey(folder: Path) -> Survey:
         If it has no manifest: then nobody knows which rows in which order the run was to predict.
     """
     tasks = _read_manifest(folder)
-    lost: dict[int, LostRank] = {}
+    lost = {one.rank: one for one in known_lost}
     facts: dict[str, set[str]] = {name: set() for name in FACTS}
     began_s: list[float] = []
     for task in tasks:
-        judged = _judge(folder, task)
+        judged = lost.get(task.rank) or _judge(folder, task)
         if isinstance(judged, LostRank):
             lost[task.rank] = judged
             continue

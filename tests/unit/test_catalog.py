@@ -15,7 +15,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from inference import contract
-from inference.contract import RankFailure, RankTask
+from inference.contract import LostRank, RankFailure, RankTask
 from inference.pipeline import Predictions
 from inference.quality import Quality
 from scripts import catalog
@@ -101,10 +101,10 @@ def write_table(path: Path, num_rows: int = NUM_ROWS, *, first_id: int = FIRST_I
     return path
 
 
-def lose(here: Path, rank: int) -> None:
+def lose(here: Path, rank: int, reason: str = "1.pt is dirt") -> None:
     """Let the state machine have noted that a rank failed."""
     (folder_of(here) / "ranks" / f"{rank:05d}.json").unlink()
-    failure = RankFailure(run_id=RUN, rank=rank, error="ShardFormatError", cause='{"errorMessage": "1.pt is dirt"}')
+    failure = RankFailure(run_id=RUN, rank=rank, error="ShardFormatError", cause=reason)
     (folder_of(here) / "failures" / f"{rank:05d}.json").write_bytes(contract.encode(failure))
 
 
@@ -177,7 +177,7 @@ def test_astropy_knows_units_descriptions_and_provenance(read: Any, here: Path) 
     assert table.meta["RUN_ID"] == RUN
     assert table.meta["WEIGHTS"] == "sha256:" + "0" * 64
     assert table.meta["ENGINE"] == "fake 1"
-    assert table.meta["DATASET"] == contract.SAMPLE_PREFIX
+    assert table.meta["DATASET"] == "d/"
 
 
 def test_fits_has_the_keywords_that_topcat_reads(here: Path) -> None:
@@ -212,7 +212,7 @@ def test_positions_come_from_the_table_beside_the_shards(here: Path, capsys: pyt
     np.testing.assert_array_equal(rows["ra_deg"], [np.nan, *np.arange(1.0, NUM_ROWS)])
     np.testing.assert_array_equal(rows["mag_r"], np.full(NUM_ROWS, np.float32(17.25)))
     assert read_fits(here).meta["POSITION"] == str(path.relative_to(here))
-    assert "positions" not in capsys.readouterr().out
+    assert "Positions and mag_r: d/table.parquet\n" in capsys.readouterr().out
 
 
 def test_the_run_s_own_redshifts_and_flags_win_over_the_table_s(here: Path) -> None:
@@ -251,6 +251,7 @@ def test_a_run_over_the_first_shards_takes_the_first_rows_of_the_table(here: Pat
 
     assert exit_status() == 0
     assert len(fits_rows(here)) == NUM_ROWS
+    assert read_fits(here).meta["FILES"] == 1
 
 
 def test_a_table_may_lie_elsewhere_or_be_left_out(here: Path) -> None:
@@ -284,7 +285,24 @@ def test_lost_rows_keep_their_place_with_nothing_predicted(here: Path, capsys: p
     assert np.isnan(rows["z_phot"][is_lost]).all()
     assert read_fits(here)["object_id"].mask.tolist() == is_lost.tolist()
     assert read_fits(here).meta["COMPLETE"] is False
-    assert "lost: rank 1: ShardFormatError" in capsys.readouterr().out
+    assert "Lost: rank 1: ShardFormatError" in capsys.readouterr().out
+
+
+def test_a_reason_in_any_language_fits_the_header(here: Path) -> None:
+    lose(here, 1, "größer als\nz = 5 · " + "sehr " * 40)
+
+    assert exit_status(partial="1") == 0
+    assert "gr??er als z = 5 ? sehr" in read_fits(here).meta["LOST"]
+    assert "größer als\nz = 5" in read_parquet(here).meta["LOST"]
+
+
+def test_a_rank_that_summarize_found_lost_stays_so(here: Path) -> None:
+    lost = LostRank(rank=2, error="DuplicateRecord", message="2 objects claim rank 2.", shards=("d/0.safetensors",))
+    summary = make_summary(request=make_request(tolerated_failure_percentage=40), lost_ranks=(lost,))
+    (folder_of(here) / "summary.json").write_bytes(contract.encode(summary))
+
+    assert exit_status() == 0
+    np.testing.assert_array_equal(fits_rows(here)["flags"] & LOST == LOST, np.repeat([False, False, True], SIZES))
 
 
 def test_the_table_says_whose_the_lost_rows_are(here: Path) -> None:
