@@ -44,7 +44,7 @@ def cost(run: str, prices: str, given: Mapping[str, str], *, root: Path) -> None
 
 
 def _print_receipt(console: Console, run_id: str, receipt: Receipt) -> None:
-    paid = "" if receipt.is_paid else " on AWS; it ran here, where nothing is paid"
+    paid = "" if receipt.is_paid else " on AWS, nothing here"
     console.print(Text(f"{run_id}: {receipt.bill.usd:.6f} USD{paid}", "bold"), soft_wrap=True)
     console.print(f"  List prices of {receipt.bill.prices_of}", soft_wrap=True)
     console.print()

@@ -148,3 +148,16 @@ def test_a_price_file_that_is_not_valid_is_refused_in_one_line(
 def test_a_price_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(PriceError, match=r"prices\.toml cannot be read"):
         read_prices(tmp_path / "prices.toml")
+
+
+def test_the_documented_table_is_what_the_code_computes() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "cost_and_logs.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in document.splitlines() if " MB | " in line]
+
+    assert len(rows) == len(PUBLISHED)
+    for (_, *given, published, by_method, configured, _), expected in zip(rows, PUBLISHED, strict=True):
+        assert (*map(float, given), float(published)) == expected[1:]
+        assert float(by_method) == pytest.approx(cost.usd_as_published(*expected[1:4]), abs=0.0005)
+        usage = make_usage(billed_ms={"infer": expected[1] * billed_ms(expected[2])})
+        billed = items(usage, make_rates(memory_mb={"infer": 10_240}))["Lambda time"].usd
+        assert float(configured) == pytest.approx(billed, abs=0.005)
