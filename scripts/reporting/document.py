@@ -25,6 +25,9 @@ class Table:
     is_sortable: bool = False
     """Whether a reader may want another order."""
 
+    filter_hint: str = ""
+    """What can be typed to find rows of a sortable table."""
+
     all_rows: Sequence[Sequence[float | str | None]] = ()
     """For a table of which only the first rows are shown: all of them as numbers, for the page's script."""
 

@@ -52,6 +52,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     """Process that started it."""
 
+    machine: str = ""
+    """The machine that its times belong to, when it is local."""
+
     @property
     def ending(self) -> Ending:
         """How it ended, as far as that terminal knew."""

@@ -23,6 +23,7 @@ from scripts.local_aws.deploy import deploy
 from scripts.local_aws.server import LocalAws, client_arguments
 from scripts.running.bucket import NUM_CONNECTIONS, Bucket
 from scripts.running.journal import Entry
+from scripts.running.machine import machine_in_words
 from scripts.running.map_run import MapRunObserver
 from scripts.running.observe import Observer, Watcher, local_invocations
 
@@ -79,7 +80,7 @@ class LocalTarget:
     @property
     def entry(self) -> dict[str, Any]:
         """Where another terminal finds it."""
-        return {"endpoint_url": self.endpoint_url}
+        return {"endpoint_url": self.endpoint_url, "machine": machine_in_words()}
 
     def facts(self) -> str:
         """Say where it serves."""

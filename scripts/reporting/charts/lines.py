@@ -125,9 +125,10 @@ def front(
             )
         )
         if name:
-            is_right = at_x > frame.right - 160
-            css = "note end" if is_right else "note"
-            marks.append(element("text", name, x=at_x + (-9 if is_right else 9), y=at_y - 8, class_=css))
+            # Nothing lies below and left of a setting on the front.
+            has_room = at_x - 7 * len(name) > frame.left
+            css = "note end" if has_room else "note"
+            marks.append(element("text", name, x=at_x + (-8 if has_room else 0), y=at_y + 17, class_=css))
     return frame.draw(marks, title=title, description=description)
 
 

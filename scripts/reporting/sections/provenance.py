@@ -92,6 +92,8 @@ def _provenance(run: RunEvidence) -> Iterator[Row]:
         ("device", "device", ""),
     ):
         yield name, ", ".join(ranks.texts(key)) or ", ".join(run.get(f"{key}s") or run.get(key) or ()), meaning
+    if run.entry and run.entry.machine:
+        yield "machine", run.entry.machine, "shared by all workers"
     shards = _shards(run)
     yield "dataset", _prefix(run), f"{len(shards):,} shards" if shards else ""
     yield "dataset sha256", dataset_sha256(shards), "SHA-256 over the checksums of its shards, in order"

@@ -65,6 +65,7 @@ def all_ranks(ranks: Ranks) -> Table:
         tuple(name for _, name in shown),
         [[_cell(key, value) for (key, _), value in zip(shown, row, strict=True)] for row in first],
         is_sortable=True,
+        filter_hint="a rank (17), a word (cold), or a bound (inference > 2)",
         all_rows=[[None if value != value else value for value in row] for row in values] if are_many else (),
     )
 

@@ -86,10 +86,6 @@ def _in_words(sweep: SweepEvidence, setting: str) -> str:
 
 
 def _cell(value: object) -> str:
-    """Return the setting to take for each goal, and why."""
-    """Yield what limits the comparison, in sentences."""
-    """Yield the numbers of the top."""
-    """Return what to take for which goal, in one sentence."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return number(value, 4) if isinstance(value, float) else str(value)

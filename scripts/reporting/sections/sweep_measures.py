@@ -88,7 +88,6 @@ def scaling_sections(sweep: SweepEvidence) -> Iterator[Section]:
 
 def price_section(sweep: SweepEvidence) -> Section:
     """Return time against cost, with the Pareto front."""
-    """Return a figure for each measure along each axis that varies."""
     goals: dict[str, list[str]] = {}
     for one in sweep.statistics.recommendations:
         goals.setdefault(one.setting, []).append(one.goal)

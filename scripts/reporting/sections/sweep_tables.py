@@ -27,7 +27,14 @@ def settings_section(sweep: SweepEvidence) -> Section:
         "Pareto",
     )
     rows = [_setting_row(one) for one in sweep.statistics.settings]
-    table = Table(f"Medians over the repeats; interval: {sweep.statistics.interval}", columns, rows, frozenset({0, 11}))
+    table = Table(
+        f"Medians over the repeats; interval: {sweep.statistics.interval}",
+        columns,
+        rows,
+        frozenset({0, 11}),
+        is_sortable=True,
+        filter_hint="a word (batch=32, yes), or a bound (end to end < 20)",
+    )
     return Section("Settings", f"{plural(len(rows), 'setting')}, in the order of the lists as typed.", [table])
 
 
@@ -82,7 +89,14 @@ def runs_section(sweep: SweepEvidence) -> Section:
         )
         for row in ordered
     ]
-    table = Table("Runs in the order in which they ran", columns, rows, frozenset({1, 3, 10}))
+    table = Table(
+        "Runs in the order in which they ran",
+        columns,
+        rows,
+        frozenset({1, 3, 10}),
+        is_sortable=True,
+        filter_hint="a word (failed, batch=32), or a bound (end to end > 20)",
+    )
     return Section("Runs", "Settings take turns, so that drift of the machine does not favour one.", [table])
 
 
@@ -111,7 +125,4 @@ def provenance_section(sweep: SweepEvidence) -> Section:
 
 
 def _moment(at_s: float) -> str:
-    """Return by what exactly the runs were done."""
-    """Return every run, failed ones too."""
-    """Return every setting with its medians."""
     return f"{np.datetime64(int(at_s), 's')}".replace("T", " ")

@@ -42,54 +42,54 @@ const PAGE = 100;
 
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
-  const names = heads.map((head) => head.textContent);
+  const names = heads.map((head) => head.textContent.toLowerCase());
   const body = table.tBodies[0];
   const shown = [...body.rows].map((row) => [...row.cells].map((cell) => cell.textContent));
   const data = document.getElementById(table.dataset.rows);
   const decimals = names.map((_, i) => (shown[0]?.[i].split(".")[1] ?? "").length);
-  const isCold = names.map((name) => name === "cold");
-  const rows = data ? JSON.parse(data.textContent) : shown.map((row) => row.map(parse));
+  const rows = data
+    ? JSON.parse(data.textContent).map((values) => ({ values, texts: values.map(format) }))
+    : shown.map((texts) => ({ values: texts.map(parse), texts }));
   const first = shown.length;
   let limit = first, sortedBy = -1, direction = 1, wanted = rows;
 
   function parse(text) {
-    if (text === "cold" || text === "warm") return text === "cold" ? 1 : 0;
-    const value = Number(text.replaceAll(",", ""));
-    return text === "" || Number.isNaN(value) ? null : value;
+    const value = Number(text.replaceAll(",", "").replace(" %", ""));
+    return text === "" || text === "\u2013" ? null : Number.isNaN(value) ? text : value;
   }
   function format(value, i) {
     if (value === null) return "\u2013";
-    if (typeof value === "string") return value;
-    if (isCold[i]) return value ? "cold" : "warm";
+    if (names[i] === "cold") return value ? "cold" : "warm";
     const options = { minimumFractionDigits: decimals[i], maximumFractionDigits: decimals[i], useGrouping: i > 0 };
     return value.toLocaleString("en", options);
   }
-  function matches(row, term) {
-    if (!term) return true;
-    const [, name, sign, limitText] = /^(.*?)\s*(<=|>=|<|>|=)\s*([\d.]+)$/.exec(term) ?? [];
+  function matches({ values, texts }, term) {
+    const [, name, sign, bound] = /^(.*?)\s*(<=|>=|<|>|=)\s*([\d.]+)$/.exec(term) ?? [];
     if (sign) {
-      const i = name ? names.findIndex((column) => column.toLowerCase().startsWith(name)) : 0;
-      const value = row[i], bound = Number(limitText);
-      if (i < 0 || value === null) return false;
-      return { "<": value < bound, ">": value > bound, "<=": value <= bound, ">=": value >= bound, "=": value === bound }[sign];
+      const value = values[names.findIndex((column) => column.startsWith(name))];
+      if (typeof value !== "number") return false;
+      const difference = value - Number(bound);
+      return (sign.includes("=") && difference === 0) || (sign[0] === ">" ? difference > 0 : sign[0] === "<" && difference < 0);
     }
-    if (/^\d+$/.test(term)) return row[0] === Number(term);
-    return row.some((value, i) => format(value, i).toLowerCase().includes(term));
+    if (/^\d+$/.test(term) && typeof values[0] === "number") return values[0] === Number(term);
+    return texts.some((text) => text.toLowerCase().includes(term));
+  }
+  function compare(one, other) {
+    const [a, b] = [one.values[sortedBy], other.values[sortedBy]];
+    if (a === null || b === null) return (a === null) - (b === null);
+    return direction * (a > b ? 1 : a < b ? -1 : 0);
   }
   function draw() {
-    const order = [...wanted];
-    if (sortedBy >= 0) {
-      const rank = (value) => (value === null ? -Infinity : value);
-      order.sort((a, b) => direction * (rank(a[sortedBy]) > rank(b[sortedBy]) ? 1 : rank(a[sortedBy]) < rank(b[sortedBy]) ? -1 : 0));
-    }
-    body.replaceChildren(...order.slice(0, limit).map((values) => {
+    const ordered = sortedBy < 0 ? wanted : [...wanted].sort(compare);
+    body.replaceChildren(...ordered.slice(0, limit).map(({ texts }) => {
       const row = document.createElement("tr");
-      values.forEach((value, i) => {
+      row.append(...texts.map((text, i) => {
         const cell = document.createElement(i ? "td" : "th");
         if (!i) cell.scope = "row";
-        cell.textContent = format(value, i);
-        row.append(cell);
-      });
+        cell.className = heads[i].className;
+        cell.textContent = text;
+        return cell;
+      }));
       return row;
     }));
     const num = Math.min(limit, wanted.length);
@@ -120,15 +120,16 @@ for (const table of document.querySelectorAll("table.sortable")) {
   label.htmlFor = input.id;
   label.textContent = "Filter";
   const hint = document.createElement("small");
-  hint.textContent = table.dataset.hint ?? "a rank (17), a word (cold), or a bound (inference > 2)";
+  hint.textContent = table.dataset.hint;
   const count = document.createElement("output");
   const more = document.createElement("button");
   more.type = "button";
   more.textContent = `show ${PAGE} more`;
   more.addEventListener("click", () => { limit += PAGE; draw(); });
   input.addEventListener("input", () => {
+    const term = input.value.trim().toLowerCase();
     limit = first;
-    wanted = rows.filter((row) => matches(row, input.value.trim().toLowerCase()));
+    wanted = term ? rows.filter((row) => matches(row, term)) : rows;
     draw();
   });
   bar.append(label, input, hint, count, more);
