@@ -36,7 +36,7 @@ status: $(READY) ## How a run is: RUN=name; without it, which there are
 stop: $(READY) ## End a run and its ranks: RUN=name
 	@$(PY) -m scripts.stop
 
-cost: $(READY) ## What RUN=name cost item by item, and would elsewhere
+cost: $(READY) ## What RUN=name cost; without RUN what WORLD=8 would
 	@$(PY) -m scripts.cost
 
 logs: $(READY) ## What the workers of RUN=name printed; RANK=17, FILE=csv
@@ -154,7 +154,7 @@ clean: ## Remove .venv and caches; runs/, datasets/, training/ stay
 	else rm -rf $(VENV); fi
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info docker/wheels/*.whl
 	find handlers inference scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
-	@for kept in runs datasets training; do [ ! -d $$kept ] || echo "$$kept/ stays"; done
+	@for kept in runs datasets training evaluation; do [ ! -d $$kept ] || echo "$$kept/ stays"; done
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^## / {print substr($$0, 4)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile

@@ -1,4 +1,4 @@
-"""`make cost RUN=…`: the receipt of a run, and what it would have cost with other memory or another processor."""
+"""`make cost RUN=…`: the receipt of a run, and of the same with other settings; without RUN, what one would cost."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +9,18 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.what_if import SERIAL_SHARE, Range, WhatIf
-from scripts.accounting.prices import read_prices
+from scripts.accounting.budget import Forecast, forecast
+from scripts.accounting.prices import PriceList, read_prices
 from scripts.accounting.receipt import COST_FILE, Receipt, receipt_of, write_receipt
 from scripts.accounting.run_folder import open_run
+from scripts.aws.stack import read_stack
 from scripts.running import variables
 from scripts.running.exit_status import told_in_one_line
+from scripts.running.recall import name_runs, runs_here
+from scripts.running.request import draft_request
+from scripts.running.shards import find_dataset, find_remote
+from scripts.running.target import connect_aws
+from scripts.running.variables import UsageError
 
 COLUMNS = ("memory", "vCPU", "rank [s]", "x86_64 [USD]", "arm64 [USD]")
 WIDTHS = (9, 6, 15, 18, 18)
@@ -22,25 +29,69 @@ WIDTHS = (9, 6, 15, 18, 18)
 def main(
     run: Annotated[str, typer.Option(envvar="RUN", help="Name of the run.")] = "",
     prices: Annotated[str, typer.Option(envvar="PRICES", help="Another price file, as TOML.")] = "",
+    world: Annotated[str, typer.Option(envvar="WORLD", help="Without RUN: ranks.")] = "",
+    dataset: Annotated[str, typer.Option(envvar="DATASET", help="Without RUN: what it would read.")] = "",
+    files: Annotated[str, typer.Option(envvar="FILES", help="Without RUN: only the first n shards.")] = "",
+    target: Annotated[str, typer.Option(envvar="TARGET", help="Without RUN: local or aws.")] = "",
     outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
 ) -> None:
-    """Print what a run cost. Exit status: 0 printed, 1 AWS cannot be asked, 2 no such run, or no prices for it."""
+    """Print what a run cost or would. Exit status: 0 printed, 1 AWS cannot be asked, 2 no such run or no prices."""
+    options = {"WORLD": world, "DATASET": dataset, "FILES": files, "TARGET": target, "OUTPUTS": outputs}
     with told_in_one_line():
-        cost(run, prices, variables.given({"OUTPUTS": outputs}), root=Path())
+        price_list = read_prices(Path(prices.strip()).expanduser() if prices.strip() else None)
+        look = receipt if run.strip() else outlook
+        look(run, price_list, variables.given(options), root=Path())
 
 
-def cost(run: str, prices: str, given: Mapping[str, str], *, root: Path) -> None:
-    """Print the receipt and write ``cost.json`` into the run's folder."""
-    price_list = read_prices(Path(prices.strip()).expanduser() if prices.strip() else None)
+def receipt(run: str, prices: PriceList, given: Mapping[str, str], *, root: Path) -> None:
+    """Print what a run cost and write ``cost.json`` into its folder."""
     folder = open_run(run, given, root=root)
-    receipt = receipt_of(folder, price_list)
+    found = receipt_of(folder, prices)
     path = folder.path / COST_FILE
-    write_receipt(path, folder.run_id, receipt)
+    write_receipt(path, folder.run_id, found)
     console = Console(highlight=False)
-    _print_receipt(console, folder.run_id, receipt)
-    _print_settings(console, receipt)
+    _print_receipt(console, folder.run_id, found)
+    _print_settings(console, found)
     console.print()
     console.print(f"  {path}", markup=False, soft_wrap=True)
+
+
+def outlook(_: str, prices: PriceList, given: Mapping[str, str], *, root: Path) -> None:
+    """Print what a run with these variables may cost, item by item, without starting it."""
+    target, _ = variables.choose_target(given, terraform=root / "terraform")
+    aws = (
+        connect_aws(read_stack(root / "terraform", outputs=given.get("OUTPUTS", "").strip()))
+        if target == "aws"
+        else None
+    )
+    draft = draft_request(given)
+    buckets = (aws.stack.bucket, aws.stack.data_bucket) if aws else ()
+    remote = find_remote(draft.dataset, asked=draft.dataset_asked, buckets=buckets) if aws else None
+    dataset = remote or find_dataset(draft.dataset, asked=draft.dataset_asked, root=root)
+    found = forecast(draft.request, dataset, aws, root=root, prices=prices)
+    if found is None:
+        raise UsageError(
+            f"{draft.dataset_asked} has no readable dataset.json: nobody knows its galaxies before the run."
+        )
+    _print_outlook(Console(highlight=False), found, root)
+
+
+def _print_outlook(console: Console, found: Forecast, root: Path) -> None:
+    estimate, job = found.estimate, found.job
+    where = "" if found.is_paid else " on AWS, nothing here"
+    console.print(Text(f"{estimate.usd.low:.4f} to {estimate.usd.high:.4f} USD{where}", "bold"))
+    console.print(f"  {job.num_rows:,} galaxies in {job.num_shards:,} shards by {job.world_size:,} ranks; not started")
+    console.print(f"  List prices of {estimate.expected.prices_of}", soft_wrap=True)
+    console.print()
+    console.print(Text(f"  {'':<17}{'low':>12}{'expected':>12}{'high':>12}   expected", "dim"))
+    cases = (estimate.low.items, estimate.expected.items, estimate.high.items)
+    for low, expected, high in zip(*cases, strict=True):
+        numbers = "".join(f"{item.usd:>12.6f}" for item in (low, expected, high))
+        console.print(Text(f"  {expected.name:<17}{numbers}").append(f"   {expected.quantity}", "dim"), soft_wrap=True)
+    console.print(f"  {'together':<17}" + "".join(f"{usd:>12.6f}" for usd in estimate.usd))
+    console.print()
+    console.print(f"  Times by {estimate.source}", soft_wrap=True)
+    console.print(f"  RUN=name gives a receipt; the newest run: {name_runs(runs_here(root)[-1:])}", soft_wrap=True)
 
 
 def _print_receipt(console: Console, run_id: str, receipt: Receipt) -> None:

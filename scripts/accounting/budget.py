@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from botocore.exceptions import ClientError
@@ -11,9 +11,9 @@ from inference import contract
 from inference.contract import DatasetCard, RunRequest, RunSummary
 from inference.cost import Rates
 from inference.errors import InvalidRequestError
-from inference.estimate import DEFAULTS, Estimate, Job, estimate, learn
+from inference.estimate import DEFAULTS, Estimate, Experience, Job, estimate, learn
 from inference.plan import ROW_BYTES
-from scripts.accounting.prices import LOCAL_REGION, PriceError, read_prices
+from scripts.accounting.prices import LOCAL_REGION, PriceError, PriceList, read_prices
 from scripts.accounting.run_folder import local_rates
 from scripts.running import journal
 from scripts.running.shards import LocalDataset, RemoteDataset
@@ -27,6 +27,9 @@ NUM_EARLIER = 20
 @dataclass(frozen=True)
 class Forecast:
     """What a run may cost, and whether anybody pays it."""
+
+    job: Job
+    """What it is to do."""
 
     estimate: Estimate
     """The range."""
@@ -90,7 +93,12 @@ def before_start(
 
 
 def forecast(
-    request: RunRequest, dataset: LocalDataset | RemoteDataset, aws: AwsTarget | None, *, root: Path
+    request: RunRequest,
+    dataset: LocalDataset | RemoteDataset,
+    aws: AwsTarget | None,
+    *,
+    root: Path,
+    prices: PriceList | None = None,
 ) -> Forecast | None:
     """Return what a run may cost, or None when nobody knows before Initialize how many galaxies there are.
 
@@ -110,11 +118,17 @@ def forecast(
         max_concurrency=aws.stack.max_concurrency if aws else None,
     )
     region, rates = (aws.stack.region, aws.stack.rates) if aws else (LOCAL_REGION, local_rates())
-    prices = read_prices()
-    experience = learn(earlier_runs(root, "aws" if aws else "local", rates)) or DEFAULTS
-    return Forecast(
-        estimate(job, rates, prices.of(region), experience, prices_of=prices.label(region)), aws is not None
-    )
+    prices = prices or read_prices()
+    experience = _experience(root, rates, is_aws=aws is not None)
+    found = estimate(job, rates, prices.of(region), experience, prices_of=prices.label(region))
+    return Forecast(job, found, aws is not None)
+
+
+def _experience(root: Path, rates: Rates, *, is_aws: bool) -> Experience:
+    learnt = learn(earlier_runs(root, "aws" if is_aws else "local", rates))
+    if learnt is None:
+        return DEFAULTS
+    return learnt if is_aws else replace(learnt, source=f"{learnt.source} on this machine")
 
 
 def refuse_above(budget: float | None, found: Forecast | None) -> None:

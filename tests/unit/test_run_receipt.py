@@ -1,6 +1,7 @@
 """The receipt of a run from its folder, and what BUDGET lets start."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from scripts.accounting.budget import before_start, forecast, read_budget, refus
 from scripts.accounting.prices import PriceError, read_prices
 from scripts.accounting.receipt import receipt_of, write_receipt
 from scripts.accounting.run_folder import RunFolder, open_run
+from scripts.cost import outlook
 from scripts.running import journal
 from scripts.running.journal import Entry
 from scripts.running.shards import LocalDataset
@@ -193,6 +195,21 @@ def test_a_region_without_prices_stops_only_who_gave_a_budget(
         before_start(2.0, make_request(), make_dataset(90), None, root=tmp_path)
 
 
+def test_without_a_run_its_cost_is_told_item_by_item_and_nothing_starts(
+    make_dataset: Any, tmp_path: Path, capsys: Any
+) -> None:
+    make_dataset(3000)
+
+    outlook("", read_prices(), {"DATASET": "d3000", "WORLD": "8"}, root=tmp_path)
+
+    shown = capsys.readouterr().out
+    assert re.match(r"0\.\d{4} to 0\.\d{4} USD on AWS, nothing here\n  3,000 galaxies in 1 shards by 8 ranks", shown)
+    together = [float(value) for value in re.findall(r"together +([\d.]+) +([\d.]+) +([\d.]+)", shown)[0]]
+    columns = re.findall(r"^  \w.{16} +(\d\.\d+) +(\d\.\d+) +(\d\.\d+)   ", shown, re.MULTILINE)
+    assert [sum(float(row[case]) for row in columns) for case in range(3)] == pytest.approx(together, abs=4e-6)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_only_the_shards_that_are_read_count(make_dataset: Any, tmp_path: Path) -> None:
     few, many = (forecast(make_request(), make_dataset(rows), None, root=tmp_path) for rows in (1_000, 100_000))
 
@@ -207,7 +224,7 @@ def test_earlier_runs_of_the_same_target_are_learnt_from(make_dataset: Any, tmp_
     found = forecast(make_request(world_size=3), make_dataset(9), None, root=tmp_path)
 
     assert found is not None
-    assert found.estimate.source == "1 earlier run"
+    assert found.estimate.source == "1 earlier run on this machine"
     # Three ranks of 900 s with 1,769 MB.
     assert found.estimate.usd.expected == pytest.approx(2700 * 1769 / 1024 * 0.0000166667, rel=0.05)
 
