@@ -12,10 +12,11 @@ from scripts.imaging import build as building
 from scripts.imaging import lock as locking
 from scripts.imaging.build import Image
 from scripts.imaging.emulate import Container, image_variables
-from scripts.imaging.engine import Engine, EngineError, find_engine
+from scripts.imaging.engine import Engine, EngineError, UsageError, find_engine
 from scripts.local_aws.deploy import deploy, read_stages, upload_sample
 from scripts.local_aws.rie import REPOSITORY, EmulatorUnavailableError
 from scripts.local_aws.server import LocalAws, LocalAwsError
+from scripts.running.exit_status import FAILED, WRONG_USAGE
 
 LOG_DIR = REPOSITORY / "runs" / "emulate-image"
 
@@ -65,8 +66,11 @@ def push(
     from scripts.deploy import ensure_registry, record_image
     from scripts.deploying.terraform import DeployError, Terraform
 
+    if rehearsal:
+        registry.stand_in("", rehearsal)  # refuses another machine before anything is made
+    image_name = building.image_name(_architecture(arch))
     program = _find(engine)
-    image = building.inspect(program, building.image_name(_architecture(arch)))
+    image = building.inspect(program, image_name)
     try:
         terraform = Terraform()
         repository = ensure_registry(terraform)
@@ -124,7 +128,7 @@ def emulate(
     stages = read_stages()
     function = function or "infer"
     if function not in stages:
-        raise EngineError(f"There is no function {function!r}. FUNCTION is one of: {', '.join(stages)}.")
+        raise UsageError(f"There is no function {function!r}. FUNCTION is one of: {', '.join(stages)}.")
     program = _find(engine)
     image = building.inspect(program, building.image_name(_architecture(arch)))
     stop = threading.Event()
@@ -147,7 +151,7 @@ def emulate(
 def _architecture(wanted: str) -> str:
     architecture = wanted or building.machine_architecture()
     if architecture not in building.PLATFORMS:
-        raise EngineError(f"ARCH={architecture} is none of: {', '.join(building.PLATFORMS)}.")
+        raise UsageError(f"ARCH={architecture} is none of: {', '.join(building.PLATFORMS)}.")
     return architecture
 
 
@@ -173,9 +177,12 @@ def main() -> None:
     """Run a command; what is wrong with the machine or the request ends it in one message."""
     try:
         app()
+    except UsageError as error:
+        _say(str(error))
+        raise SystemExit(WRONG_USAGE) from error
     except (EngineError, EmulatorUnavailableError, LocalAwsError, locking.LockError) as error:
         _say(str(error))
-        raise SystemExit(1) from error
+        raise SystemExit(FAILED) from error
 
 
 if __name__ == "__main__":

@@ -47,8 +47,10 @@ class Terraform:
 
     def show(self, *arguments: str) -> None:
         """Run a command whose output is for the user's eyes."""
+        plain = [] if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ["-no-color"]
+        command = self._command(arguments[0], *plain, *arguments[1:])
         # Standard output belongs to results such as `output`; what Terraform tells on its way is progress.
-        if subprocess.run(self._command(*arguments), env=self._environment, stdout=sys.stderr, check=False).returncode:
+        if subprocess.run(command, env=self._environment, stdout=sys.stderr, check=False).returncode:
             raise DeployError(f"terraform {arguments[0]} failed; what it said stands above.")
 
     def read(self, *arguments: str) -> str:

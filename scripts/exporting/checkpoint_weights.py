@@ -23,7 +23,7 @@ SMALLEST_BYTES = 4096
 """Smaller tensors stay in the graph: naming another place takes as much."""
 
 Array = NDArray[np.generic]
-Float64 = NDArray[np.float64]
+Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Product:
     factor: str | None = None
     """Name of the scale of the norm in front, one number per column."""
 
-    row_scale: Float64 | None = None
-    """Shape (rows, 1), float64."""
+    row_scale: Float32 | None = None
+    """Shape (rows, 1), float32."""
 
 
 @dataclass
@@ -79,14 +79,16 @@ class Checkpoint:
             self.used[name] = tensor
         return f"checkpoint.{name}"
 
-    def compute(self, product: Product) -> Array:
-        """Return the weight as the engines will compute it, float32."""
-        value = self.tensors[product.tensor].astype(np.float64)
+    def compute(self, product: Product) -> Float32:
+        """Return the weight as the engines will compute it.
+
+        Folding multiplies in float64 and rounds once. So does this: a product of two half-precision numbers has 22
+        significant bits and is exact in float32.
+        """
+        value = self.tensors[product.tensor].astype(np.float32)
         if product.factor is not None:
-            value = value * self.tensors[product.factor].astype(np.float64)
-        if product.row_scale is not None:
-            value = value * product.row_scale
-        return value.astype(np.float32)
+            value = value * self.tensors[product.factor].astype(np.float32)
+        return value if product.row_scale is None else value * product.row_scale
 
 
 def refer_to_checkpoint(model: onnx.ModelProto, path: Path) -> None:
@@ -138,8 +140,8 @@ def _content(array: Array) -> tuple[tuple[int, ...], bytes]:
 
 def _scaled() -> Iterator[tuple[str, Product]]:
     """Yield the weights behind a layer norm; the queries also hold the scale of the attention."""
-    row_scale = np.ones((3 * WIDTH, 1))
-    row_scale[:WIDTH] = np.float32(HEAD_WIDTH**-0.5)
+    row_scale = np.ones((3 * WIDTH, 1), np.float32)
+    row_scale[:WIDTH] = HEAD_WIDTH**-0.5
     for i in range(DEPTH):
         block, folded = f"encoder.blocks.{i}", f"encoder.blocks.{i}" if i < DEPTH - 1 else "encoder.last"
         yield f"{folded}.expand.weight", Product(f"{block}.mlp.0.weight", f"{block}.norm2.weight")
@@ -149,19 +151,19 @@ def _scaled() -> Iterator[tuple[str, Product]]:
 
 def _operators(name: str, product: Product, checkpoint: Checkpoint) -> tuple[list[TensorProto], list[onnx.NodeProto]]:
     """Return the constants and operators that compute a product under the name of the weight."""
-    tensor = checkpoint.refer(product.tensor)
-    if product.factor is None:
-        return [], [helper.make_node("Cast", [tensor], [name], to=TensorProto.FLOAT)]
-    # In float64, as it was folded: then the rounding to float32 is the same too.
-    factor = checkpoint.refer(product.factor)
+    stored = [product.tensor] if product.factor is None else [product.tensor, product.factor]
+    factors = [f"{name}.{i}" for i in range(len(stored))]
     nodes = [
-        helper.make_node("Cast", [tensor], [f"{name}.tensor"], to=TensorProto.DOUBLE),
-        helper.make_node("Cast", [factor], [f"{name}.factor"], to=TensorProto.DOUBLE),
-        helper.make_node("Mul", [f"{name}.tensor", f"{name}.factor"], [f"{name}.product"]),
+        helper.make_node("Cast", [checkpoint.refer(tensor)], [factor], to=TensorProto.FLOAT)
+        for tensor, factor in zip(stored, factors, strict=True)
     ]
     constants = []
     if product.row_scale is not None:
         constants.append(numpy_helper.from_array(product.row_scale, f"{name}.row_scale"))
-        nodes.append(helper.make_node("Mul", [f"{name}.product", f"{name}.row_scale"], [f"{name}.scaled"]))
-    nodes.append(helper.make_node("Cast", [nodes[-1].output[0]], [name], to=TensorProto.FLOAT))
+        factors.append(f"{name}.row_scale")
+    for factor in factors[1:]:
+        left = factors[0] if nodes[-1].op_type == "Cast" else nodes[-1].output[0]
+        nodes.append(helper.make_node("Mul", [left, factor], [f"{factor}.product"]))
+    # Whatever comes last gives the weight.
+    nodes[-1].output[0] = name
     return constants, nodes

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from inference.checkpoints import CHECKPOINT
 from scripts.imaging.engine import Engine, EngineError
 from scripts.local_aws.rie import ARCHITECTURES, REPOSITORY
 
@@ -93,7 +94,7 @@ def build(
     EngineError
         If the weights are missing or the build fails.
     """
-    if not list((context / "inference" / "checkpoints").glob("*.safetensors")):
+    if not (context / "inference" / "checkpoints" / CHECKPOINT.name).exists():
         raise EngineError("inference/checkpoints holds no weights to put into the image; make them with `make train`.")
     name = name or image_name(architecture)
     settings = {"REVISION": revision(context), "VERSION": _version(context), "SOURCE": _source(context)}
@@ -118,7 +119,13 @@ def inspect(engine: Engine, name: str) -> Image:
     EngineError
         If there is no such image.
     """
-    (found,) = json.loads(engine.run("image", "inspect", name))
+    try:
+        (found,) = json.loads(engine.run("image", "inspect", name))
+    except EngineError as error:
+        # As Podman and Docker say it.
+        if "image not known" in str(error) or "No such image" in str(error):
+            raise EngineError(f"{name} is not on this machine: `make build` makes it.") from error
+        raise
     return Image(
         name=name,
         id=found["Id"].removeprefix("sha256:"),

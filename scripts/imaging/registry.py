@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scripts.imaging.build import Image
-from scripts.imaging.engine import Engine, EngineError
+from scripts.imaging.engine import Engine, EngineError, UsageError
 
 MANIFEST_TYPES = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
 ECR = re.compile(r"^(?P<account>\d{12})\.dkr\.ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/")
@@ -81,12 +81,12 @@ def stand_in(repository: str, host: str) -> str:
 
     Raises
     ------
-    EngineError
+    UsageError
         If `host` is elsewhere: it would be told ECR's password.
     """
     there = f"{host}/{repository.partition('/')[2]}"
     if not LOOPBACK.match(there):
-        raise EngineError(
+        raise UsageError(
             f"REGISTRY={host} is not on this machine. Rehearse with a registry at 127.0.0.1:PORT; "
             "without REGISTRY, `make push` goes to ECR."
         )

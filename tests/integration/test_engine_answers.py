@@ -11,6 +11,7 @@ from inference.checkpoints import CHECKPOINT
 from inference.checksum import file_sha256
 from inference.clock import PhaseClock
 from inference.contract import RowRange
+from inference.engines import exported
 from inference.pipeline import infer_rank
 from inference.predict import Engine
 from scripts import engines as exporting
@@ -76,6 +77,12 @@ def test_a_record_can_name_the_engine(engine: Engine) -> None:
     assert engine.weights_sha256 == file_sha256(CHECKPOINT)
     assert engine.num_parameters == 15_902_889
     assert engine.precision == "fp32"
+
+
+def test_the_graph_holds_few_weights_of_its_own(checkpoint: Path) -> None:
+    graph = exported.graph_path(checkpoint, file_sha256(checkpoint))
+
+    assert graph.stat().st_size < checkpoint.stat().st_size / 8
 
 
 def test_without_weights_there_is_nothing_to_export(tmp_path: Path) -> None:

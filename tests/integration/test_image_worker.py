@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -32,6 +35,7 @@ from scripts.local_aws.deploy import deploy, read_stages
 from scripts.local_aws.rie import REPOSITORY
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
+from tests.integration.test_terraform import copy_configuration
 
 # The first test waits for the image: minutes, most of them for the libraries.
 pytestmark = pytest.mark.timeout(1200)
@@ -40,9 +44,9 @@ STAGES = read_stages()
 BUCKET = "redshift-local"
 KEY = "datasets/tiny/10MB/0.safetensors"
 NUM_ROWS = 70
-LARGEST_IMAGE_BYTES = 800e6
-LARGEST_DOWNLOAD_BYTES = 310e6
-"""Compressed, as a registry holds it. Without the exported network, which is 65 MB, it is 250."""
+LARGEST_IMAGE_BYTES = 700e6
+LARGEST_DOWNLOAD_BYTES = 245e6
+"""Compressed, as a registry holds it."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,8 @@ PROBES = {
     "files": "cd /var/task && find . -name '*.py' -o -name '*.safetensors' | cut -d/ -f2 | sort -u | tr '\\n' ' '",
     # Whoever listens in this machine's network on all interfaces: none of the worker's two ports.
     "open": "cat /proc/1/cmdline | tr '\\0' ' '",
+    # Of everything in the container so far, by either version of control groups.
+    "cpu": "cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || cat /sys/fs/cgroup/cpu.stat",
 }
 
 
@@ -207,28 +213,42 @@ def test_the_image_holds_the_handlers_the_library_and_nothing_else_of_the_clone(
     assert run.probe["files"].split() == ["handlers", "inference"]
 
 
-# Numbers for people; the bounds only catch a worker that compiles at its start, on a machine as busy as CI's.
-def test_a_new_worker_answers_within_seconds(run: Run) -> None:
-    print(f"first answer after {run.first_answer_s:.2f} s")
+# Wall time is for people. What a busy machine cannot change is the work, and a worker that compiles does it twice.
+def test_the_first_answer_takes_seconds_of_cpu_with_torch(run: Run) -> None:
+    words = run.probe["cpu"].split()
+    cpu_s = int(words[0]) / 1e9 if len(words) == 1 else int(words[words.index("usage_usec") + 1]) / 1e6
+    print(f"first answer after {run.first_answer_s:.2f} s, {cpu_s:.2f} s of CPU")
 
-    assert run.first_answer_s < 20
+    assert 0.5 < cpu_s < 8
 
 
-def test_whatever_a_worker_loads_was_compiled_before(built: Built) -> None:
-    script = (
-        "import sys, torch, boto3, awslambdaric.__main__, handlers.infer, handlers.initialize, handlers.summarize;"
-        "import inference.engines.torch as engine; boto3.client('s3', region_name='us-east-1');"
-        "import pathlib;"
-        "modules = [m for m in sys.modules.values() if (getattr(m, '__file__', None) or '').endswith('.py')];"
-        "print([m.__name__ for m in modules if m.__spec__ and m.__spec__.cached"
-        " and pathlib.Path(m.__file__).is_file() and not pathlib.Path(m.__spec__.cached).is_file()])"
-    )
-
+def test_whatever_a_worker_loads_is_there_and_was_compiled_before(built: Built) -> None:
     printed = built.engine.run(
-        "run", "--rm", "--network", "host", "--entrypoint", "/usr/local/bin/python", built.image.name, "-c", script
+        *("run", "--rm", "--network", "host", "--entrypoint", "/usr/local/bin/python"),
+        *(built.image.name, "-c", USE_EVERYTHING),
     )
 
     assert printed == "[]"
+
+
+# Every engine of the image predicts, also under the profiler; prints which modules had no byte code.
+USE_EVERYTHING = """
+import pathlib, sys, boto3, numpy, awslambdaric.__main__, handlers.infer, handlers.initialize, handlers.summarize
+from inference import engines
+from inference.checkpoints import CHECKPOINT
+from inference.engines.torch import profiler
+
+boto3.client("s3", region_name="us-east-1")
+rows = numpy.ones((2, 5, 32, 32), numpy.float32), numpy.ones((2, 5))
+for name, as_published in (("onnxruntime", False), ("torch", False), ("torch", True)):
+    engine = engines.load(name, CHECKPOINT, num_threads=1, as_published=as_published)
+    with profiler() as profile:
+        engine.predict(*rows)
+assert profile.allocated_bytes > 0
+modules = [m for m in sys.modules.values() if (getattr(m, "__file__", None) or "").endswith(".py")]
+print([m.__name__ for m in modules if m.__spec__ and m.__spec__.cached
+       and pathlib.Path(m.__file__).is_file() and not pathlib.Path(m.__spec__.cached).is_file()])
+"""
 
 
 # -------------------------------------------------------------------------------------------------------- limits
@@ -296,8 +316,9 @@ def test_the_same_content_is_the_same_layers(built: Built, tmp_path: Path) -> No
     assert image.layers[-2:] == built.image.layers[-2:]
 
 
-@pytest.fixture
-def local_registry(tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def local_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    tmp_path = tmp_path_factory.mktemp("registry")
     try:
         program = bare.install_registry()
     except EngineError as error:
@@ -355,3 +376,108 @@ def compressed_bytes(repository: str, uri: str) -> int:
     request.add_header("Accept", ", ".join(registry.MANIFEST_TYPES))
     with urllib.request.urlopen(request, timeout=30) as answer:
         return sum(layer["size"] for layer in json.load(answer)["layers"])
+
+
+# ----------------------------------------------------------------------------------------------- as a user types it
+
+
+@pytest.fixture(scope="module")
+def clone(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working copy of its own, in which the image built here has the name that the commands look for."""
+    folder = tmp_path_factory.mktemp("clone")
+    (REPOSITORY / "datasets").mkdir(exist_ok=True)
+    for name in ("Makefile", "pyproject.toml", "scripts", "handlers", "inference", "tests", "datasets"):
+        (folder / name).symlink_to(REPOSITORY / name)
+    copy_configuration(folder / "terraform")
+    name = build.image_name(built.image.architecture)
+    try:
+        before = build.inspect(built.engine, name).id
+    except EngineError:
+        before = ""
+    built.engine.run("tag", built.image.name, name)
+    try:
+        yield folder
+    finally:
+        # The user's own image gets its name back.
+        built.engine.run(*(("tag", before, name) if before else ("rmi", name)))
+
+
+def make_command(*arguments: str) -> list[str]:
+    """Return the command line; the environment of the tests counts as set up."""
+    ready = (*("-o", f"{sys.prefix}/.ready"), *("-o", "pyproject.toml"), *("-o", "scripts/setup.sh"))
+    return ["make", "--no-print-directory", *ready, f"VENV={sys.prefix}", *arguments]
+
+
+def user_environment(**variables: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_", "MAKE"))}
+    return inherited | variables
+
+
+def make(clone: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        make_command(*arguments),
+        cwd=clone,
+        env=user_environment(**variables),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def test_make_invoke_runs_a_handler_of_the_image(clone: Path) -> None:
+    done = make(clone, "invoke", "IMAGE=1", "FUNCTION=initialize", "EVENT=tests/events/initialize_event.json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["manifest_key"] == "runs/example/manifest.json"
+    (line,) = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert (line["message"], line["ranks_planned"]) == ("run planned", 8)
+
+
+def test_make_emulate_image_serves_a_function_until_it_is_interrupted(clone: Path, built: Built) -> None:
+    with subprocess.Popen(
+        make_command("emulate-image", "FUNCTION=initialize"),
+        cwd=clone,
+        env=user_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Ctrl-C reaches everything that make started.
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        printed = iter(process.stdout.readline, "")
+        command = next((line.split() for line in printed if line.startswith("curl ")), None)
+        try:
+            assert command, process.communicate()[1]
+            event = (clone / "tests/events/initialize_event.json").read_bytes()
+            with urllib.request.urlopen(urllib.request.Request(command[-1], event), timeout=60) as answer:
+                plan = json.load(answer)
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+
+    assert plan["num_samples"] > 0
+    assert "initialize-" not in built.engine.run("ps", "--all", "--format", "{{.Names}}")
+
+
+@pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
+def test_make_push_makes_the_registry_sends_the_image_and_records_it_once(
+    clone: Path, built: Built, aws: LocalAws, local_registry: str
+) -> None:
+    rehearsal = aws.environment | {"TF_VAR_local_endpoint": aws.endpoint_url}
+
+    first = make(clone, "push", f"REGISTRY={local_registry}", **rehearsal)
+    second = make(clone, "push", f"REGISTRY={local_registry}", **rehearsal)
+
+    assert first.returncode == second.returncode == 0, first.stderr
+    assert "There is no registry yet: making it and nothing else" in first.stderr
+    assert "Pushed." in first.stderr
+    assert "nothing was sent" in second.stderr
+    assert "Terraform knows this image already." in second.stderr
+    assert second.stdout == first.stdout
+    recorded = json.loads((clone / "terraform" / "image.auto.tfvars.json").read_text())
+    assert recorded == {"image_uri": first.stdout.strip(), "code_version": built.image.revision}
+    repository, _, digest = recorded["image_uri"].partition("@")
+    assert repository == "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference"
+    assert registry.find_digest(f"{local_registry}/redshift-inference", built.image.tag) == digest

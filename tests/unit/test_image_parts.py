@@ -2,6 +2,7 @@
 
 import base64
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from scripts import image
 from scripts.imaging import build, engine, registry
 from scripts.imaging.build import Image
 from scripts.imaging.engine import Engine, EngineError
@@ -127,3 +129,37 @@ def test_a_rehearsal_sends_to_the_same_name_on_this_machine() -> None:
 def test_a_password_of_ecr_never_leaves_for_another_machine(host: str) -> None:
     with pytest.raises(EngineError, match="is not on this machine"):
         registry.stand_in(ECR, host)
+
+
+def test_an_image_that_was_not_built_says_how_to_build_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "podman", "echo 'Error: inspecting object: x: image not known' >&2; exit 125")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    with pytest.raises(EngineError, match="localhost/x:arm64 is not on this machine: `make build` makes it"):
+        build.inspect(Engine("podman", "4.3.1"), "localhost/x:arm64")
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "said"),
+    [
+        ("emulate", {"FUNCTION": "predict"}, "There is no function 'predict'"),
+        ("push", {"ARCH": "mips"}, "ARCH=mips is none of: x86_64, arm64"),
+        ("push", {"REGISTRY": "registry.example"}, "REGISTRY=registry.example is not on this machine"),
+    ],
+)
+def test_a_variable_typed_wrong_is_told_before_anything_is_started(
+    command: str,
+    variables: dict[str, str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("FUNCTION", "ARCH", "REGISTRY"):
+        monkeypatch.setenv(name, variables.get(name, ""))
+    monkeypatch.setattr(sys, "argv", ["image", command])
+
+    with pytest.raises(SystemExit) as ended:
+        image.main()
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(said)
