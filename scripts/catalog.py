@@ -60,6 +60,8 @@ def catalog(run: str, given: Mapping[str, str], *, root: Path, table_asked: str 
     told = cards(found_run.run_id, request, found, started_at=_started_at(found_run, found), positions=positions)
     tally = _write(folder, found, table, told)
     print(f"{found_run.run_id}: {tally.in_words()}")
+    if flagged := tally.flags_in_words():
+        print(f"Flags: {flagged}")
     for name in (FITS_NAME, PARQUET_NAME):
         print(f"{folder / name}  {(folder / name).stat().st_size / 1e6:,.1f} MB")
     print(f"Read back: the same {found.num_rows:,} rows in both, in dataset order; valid FITS.")

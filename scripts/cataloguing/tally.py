@@ -31,8 +31,11 @@ class Tally:
                 self.num_flagged[bit] = self.num_flagged.get(bit, 0) + flagged
 
     def in_words(self) -> str:
-        """Say it in one line."""
-        names = {bit: words.partition(":")[0] for bit, words in flags_in_words().items()}
-        flagged = "".join(f", {count:,} {names[bit]}" for bit, count in sorted(self.num_flagged.items()))
+        """Say how many rows know what, in one line."""
         known = f"{self.num_redshifts:,} with a redshift, {self.num_errors:,} with its error, {self.num_clean:,} clean"
-        return f"{self.num_rows:,} galaxies, {known}{flagged}"
+        return f"{self.num_rows:,} galaxies, {known}"
+
+    def flags_in_words(self) -> str:
+        """Say how many rows have which flag; empty when none has one."""
+        names = {bit: words.partition(":")[0] for bit, words in flags_in_words().items()}
+        return ", ".join(f"{count:,} {names[bit]}" for bit, count in sorted(self.num_flagged.items()))

@@ -115,7 +115,7 @@ def test_the_command_counts_what_the_catalog_holds(here: Path, capsys: pytest.Ca
     exit_status()
 
     assert capsys.readouterr().out.startswith(
-        f"{RUN}: 10 galaxies, 7 with a redshift, 7 with its error, 7 clean, 3 REFUSED\n"
+        f"{RUN}: 10 galaxies, 7 with a redshift, 7 with its error, 7 clean\nFlags: 3 REFUSED\n"
     )
 
 
