@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from inference.contract import Payload, RunSummary
@@ -146,6 +146,13 @@ class Bill:
     def usd(self) -> float:
         """All of it [USD]."""
         return math.fsum(item.usd for item in self.items)
+
+
+def as_run(rates: Rates, summary: RunSummary) -> Rates:
+    """Return the rates with the memory that Infer had in a run: a sweep sets it without deploying again."""
+    if not summary.function_memory_mb:
+        return rates
+    return replace(rates, memory_mb={**rates.memory_mb, "infer": summary.function_memory_mb})
 
 
 def billed_ms(duration_s: float, init_s: float = 0.0) -> int:

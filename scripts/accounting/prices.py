@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from inference.contract import RunSummary
-from inference.cost import Bill, Prices, Rates, bill, usage_of
+from inference.cost import Bill, Prices, Rates, as_run, bill, usage_of
 from scripts.running.variables import UsageError
 
 PRICES_FILE = Path(__file__).with_name("prices.toml")
@@ -74,7 +74,7 @@ def bill_of(summary: RunSummary, rates: Rates, region: str, *, prices: PriceList
     PriceError
         As `read_prices` and `PriceList.of`.
     """
-    prices = prices or read_prices()
+    prices, rates = prices or read_prices(), as_run(rates, summary)
     return bill(usage_of(summary, rates), rates, prices.of(region), prices_of=prices.label(region))
 
 

@@ -10,13 +10,16 @@ import msgspec
 
 from inference import contract
 from inference.contract import LostRank, RankFailure, RankRecord, RankTask, RunSummary
-from inference.cost import Rates
+from inference.cost import Rates, as_run
 from scripts.accounting.prices import LOCAL_REGION
 from scripts.aws.stack import Stack
 from scripts.local_aws.deploy import read_stages
 from scripts.running import execution, journal
 from scripts.running.recall import FoundRun, entry_of, find_run, name_runs, runs_here
 from scripts.running.variables import UsageError
+
+LOCAL_ARCHITECTURE = "x86_64"
+"""Processor a local run is priced for."""
 
 COMBINED_KEY = "combined_data.json"
 
@@ -99,10 +102,8 @@ class RunFolder:
         return self.stack.region if self.stack else LOCAL_REGION
 
     def rates(self) -> Rates:
-        """Return what of the deployment decides the price: the stack's, or what was deployed here."""
-        if self.stack:
-            return self.stack.rates
-        return local_rates(infer_mb=self.summary.function_memory_mb)
+        """Return what of the deployment decides the price, with the memory that the ranks had."""
+        return as_run(self.stack.rates if self.stack else local_rates(), self.summary)
 
     def result_bytes(self) -> int:
         """Return the size of the results in the bucket [bytes]."""
@@ -148,13 +149,12 @@ def open_run(name: str, given: Mapping[str, str], *, root: Path) -> RunFolder:
     return RunFolder(found)
 
 
-def local_rates(*, infer_mb: int = 0, architecture: str = "x86_64") -> Rates:
-    """Return what the local deployment would be priced by: the table of stages, with the memory that Infer had."""
+def local_rates() -> Rates:
+    """Return what the local deployment would be priced by: the table of stages."""
     stages = read_stages()
-    memory_mb = {stage: int(settings["memory_mb"]) for stage, settings in stages.items()}
     return Rates(
-        memory_mb=memory_mb | ({"infer": infer_mb} if infer_mb else {}),
-        architecture=architecture,
+        memory_mb={stage: int(settings["memory_mb"]) for stage, settings in stages.items()},
+        architecture=LOCAL_ARCHITECTURE,
         ephemeral_mb={stage: int(settings["ephemeral_mb"]) for stage, settings in stages.items()},
     )
 

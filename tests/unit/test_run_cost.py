@@ -63,6 +63,11 @@ def test_what_lambda_bills_for_the_published_75_mb_run_is_three_times_its_table(
     assert billed / cost.usd_as_published(requests, inference_s, used_gb) == pytest.approx(3.2, abs=0.1)
 
 
+def test_the_memory_that_the_ranks_had_counts_not_what_is_deployed_since() -> None:
+    assert cost.as_run(make_rates(), make_summary(function_memory_mb=3008)).memory_mb == {**MEMORY, "infer": 3008}
+    assert cost.as_run(make_rates(), make_summary(function_memory_mb=0)).memory_mb == MEMORY
+
+
 def test_every_attempt_is_a_request_and_a_transition() -> None:
     found = usage_of(make_summary(num_records=8, num_retried_ranks=2, retries={1: 3, 4: 1}), make_rates())
 
