@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run sweep cost logs explain catalog report browser-tools status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate schema clean help
+.PHONY: run sweep compare import cost logs explain catalog report browser-tools status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate schema clean help
 VENV := .venv
 # The Python 3.11 to make .venv with; found by itself when empty.
 PYTHON :=
@@ -52,6 +52,12 @@ doctor: $(READY) ## Look for what could go wrong, before anything is spent
 
 sweep: $(READY) ## Run all of WORLD=1,2,4 BATCH=8,32 REPEAT=3: which is best
 	@$(PY) -m scripts.sweep
+
+compare: $(READY) ## The same rows by plain torch, here, on AWS, as published
+	@$(PY) -m scripts.compare
+
+import: $(READY) ## Read FILE=combined_data.json as published; WORLD=517
+	@$(PY) -m scripts.import_run
 
 ## Deploy
 

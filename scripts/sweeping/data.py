@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from inference import contract
+from inference.plan import SHARD_SUFFIXES
 from scripts.galaxies.shards import make
 from scripts.repartition import plan_partition
 from scripts.running.perform import find_data, step
@@ -86,4 +87,5 @@ def _partition(source: Dataset, shard_mb: int, asked: str, root: Path) -> LocalD
 
 def _is_there(folder: Path) -> bool:
     """Return whether a partition is whole: a kill while it was cut left the mark."""
-    return bool(LocalDataset(folder, "").files(1)) and not (folder / CUTTING).exists()
+    has_shards = any(path.suffix in SHARD_SUFFIXES for path in folder.glob("*"))
+    return has_shards and not (folder / CUTTING).exists()

@@ -69,6 +69,7 @@ def _table(settings: Sequence[SettingStatistics], width: int) -> Table:
         (1, "list [USD]", lambda one: _median(one.list_price_usd, "{:.6f}") + (" *" if one.is_pareto else "  ")),
         (8, "(GB/s)/USD", lambda one: _plain(one.performance_efficiency, "{:,.2f}")),
     ]
+    columns = [column for column in columns if any(column[2](one) for one in settings)]
     while _width(columns, settings) > width and len(columns) > 3:
         columns.remove(max(columns, key=lambda column: column[0]))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")

@@ -48,8 +48,8 @@ def _why_cheapest(
 
 def _why_balanced(balanced: SettingStatistics, fastest: SettingStatistics, cheapest: SettingStatistics) -> str:
     if balanced is fastest or balanced is cheapest:
-        which = "both" if fastest is cheapest else "the fastest" if balanced is fastest else "the cheapest"
-        return f"{_numbers(balanced)}: the smallest product of time and price is that of {which}."
+        which = "fastest" if balanced is fastest else "cheapest"
+        return f"{_numbers(balanced)}: the smallest product of time and price is the {which} one's."
     slower, dearer = _seconds(balanced) / _seconds(fastest) - 1, _usd(balanced) / _usd(cheapest) - 1
     return (
         f"{_numbers(balanced)}: the smallest product of time and price, {slower:.0%} slower than the fastest and "

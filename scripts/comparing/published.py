@@ -1,0 +1,158 @@
+"""The published numbers: one file, each with its source, and what a run of ours is beside them."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from inference.contract import BITS_PER_ROW
+
+PUBLISHED_FILE = Path(__file__).with_name("published.toml")
+Definition = Literal["sum_of_rank_rates", "map_wall", "end_to_end", "one_rank", "one_process"]
+
+DEFINITIONS: dict[Definition, str] = {
+    "sum_of_rank_rates": "every rank's own rate, added",
+    "map_wall": "galaxies over the wall time of the Map",
+    "end_to_end": "galaxies over the wall time of the run",
+    "one_rank": "the inference loop of one rank",
+    "one_process": "one process on one machine, without any service",
+}
+"""What a rate is a rate of. Two rates are put beside each other under the same definition only."""
+
+
+class PublishedRate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One published throughput: as a time over a number of galaxies, or as a rate."""
+
+    what: str
+    """What was run."""
+
+    definition: Definition
+    """What it is a rate of."""
+
+    hardware: str
+    """Where."""
+
+    source: str
+    """Name in the file's table of sources."""
+
+    num_ranks: int | None = None
+    """Ranks; None where not stated."""
+
+    num_samples: int | None = None
+    """Galaxies."""
+
+    seconds: float | None = None
+    """Time for them [s]."""
+
+    samples_per_s: float | None = None
+    """Rate, where it was published as one [galaxies/s]."""
+
+    gbit_per_s: float | None = None
+    """The same in 10⁹ bit/s."""
+
+    @property
+    def rate_per_s(self) -> float:
+        """The rate, whichever way it was published [galaxies/s]."""
+        if self.samples_per_s is not None:
+            return self.samples_per_s
+        if self.gbit_per_s is not None:
+            return self.gbit_per_s * 1e9 / BITS_PER_ROW
+        assert self.num_samples is not None, "a rate is published in one of three ways"
+        assert self.seconds is not None, "a rate is published in one of three ways"
+        return self.num_samples / self.seconds
+
+
+class PublishedScaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Times by world size over an amount of data that was not stated."""
+
+    world_size: tuple[int, ...]
+    seconds: tuple[float, ...]
+    what: str
+    source: str
+    records_per_s: tuple[float, ...] = ()
+
+
+class PublishedCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What runs were said to cost."""
+
+    what: str
+    shard_mb: tuple[int, ...]
+    usd: tuple[float, ...]
+    basis: str
+    source: str
+
+
+class PublishedAccuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Accuracy on other galaxies with other images: never a measure of ours."""
+
+    num_samples: int
+    mae: float
+    mse: float
+    bias: float
+    nmad: float
+    r2: float
+    source: str
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``published.toml``."""
+
+    caveat: str
+    """What a comparison with them does not say."""
+
+    sources: dict[str, str]
+    """Name to where it was published."""
+
+    throughput: tuple[PublishedRate, ...]
+    scaling: tuple[PublishedScaling, ...]
+    cost: tuple[PublishedCost, ...]
+    accuracy: PublishedAccuracy
+
+
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """One rate of ours beside one published rate of the same definition."""
+
+    definition: Definition
+    """What both are rates of."""
+
+    theirs: PublishedRate
+    """What was published."""
+
+    theirs_per_s: float
+    """Its rate [galaxies/s]."""
+
+    ours: str
+    """Which of our lines."""
+
+    ours_per_s: float
+    """Its rate [galaxies/s]."""
+
+
+def read_published() -> Published:
+    """Read the file of published numbers."""
+    return msgspec.toml.decode(PUBLISHED_FILE.read_bytes(), type=Published)
+
+
+def beside(published: Published, ours: Mapping[Definition, tuple[str, float]]) -> Iterator[Beside]:
+    """Yield every published rate that we have one of the same definition for.
+
+    Parameters
+    ----------
+    published : Published
+    ours : mapping
+        Definition to the name of a line of ours and its rate [galaxies/s].
+    """
+    for definition in DEFINITIONS:
+        if definition not in ours:
+            continue
+        name, rate_per_s = ours[definition]
+        for theirs in published.throughput:
+            if theirs.definition == definition:
+                yield Beside(
+                    definition=definition,
+                    theirs=theirs,
+                    theirs_per_s=theirs.rate_per_s,
+                    ours=name,
+                    ours_per_s=rate_per_s,
+                )

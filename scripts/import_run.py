@@ -1,0 +1,99 @@
+"""`make import FILE=combined_data.json`: results as they were published, checked, as a run under ``runs/``."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from inference.checksum import file_sha256
+from scripts.importing.imported import COMBINED_KEY, IMPORT_KEY, Imported, describe
+from scripts.importing.published_file import read_published
+from scripts.running.exit_status import told_in_one_line
+from scripts.running.variables import UsageError, request_values
+from scripts.sweeping.table import write_whole
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def main(
+    file: Annotated[str, typer.Option(envvar="FILE", help="combined_data.json as it was published.")] = "",
+    world: Annotated[str, typer.Option(envvar="WORLD", help="Ranks that the run had.")] = "",
+    name: Annotated[str, typer.Option(envvar="NAME", help="What the run is called here.")] = "",
+) -> None:
+    """Import. Exit status: 0 imported, with warnings or without, 1 could not be written, 2 wrong usage."""
+    options = {"FILE": file, "WORLD": world, "NAME": name}
+    given = {key: value.strip() for key, value in options.items() if value.strip()}
+    with told_in_one_line():
+        print_imported(Console(highlight=False), import_run(given, root=Path()))
+
+
+def import_run(given: Mapping[str, str], *, root: Path) -> Imported:
+    """Read and check a file of records, and make a run's folder of it.
+
+    Raises
+    ------
+    UsageError
+        If the file is no such file, or the name is taken; nothing is made then.
+    """
+    if "FILE" not in given:
+        raise UsageError("FILE is needed, as in FILE=combined_data.json WORLD=517.")
+    source = Path(given["FILE"]).expanduser()
+    expected = request_values({"WORLD": given["WORLD"]})["world_size"] if "WORLD" in given else None
+    assert expected is None or isinstance(expected, int), "it was read as a number of ranks"
+    records = read_published(source)
+    run_id = given.get("NAME") or _name(source)
+    if not NAME.fullmatch(run_id):
+        raise UsageError(f"NAME={run_id} is not valid: NAME is a folder's name of letters, digits, dots, dashes.")
+    folder = root / "runs" / run_id
+    found = describe(records, source, run_id=run_id, expected=expected)
+    if folder.exists() and not _is_same(folder, found):
+        raise UsageError(f"{folder} is another run: choose another NAME.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / COMBINED_KEY, json.dumps(records, indent=2).encode())
+    # Last: with it the folder is an imported run.
+    write_whole(folder / IMPORT_KEY, msgspec.json.format(msgspec.json.encode(found), indent=2))
+    return found
+
+
+def print_imported(console: Console, found: Imported) -> None:
+    """Print what was imported."""
+    console.print(Text(f"{found.run_id}: imported from {found.source}", "bold"), soft_wrap=True)
+    of = f" of {found.num_ranks_expected:,} ranks" if found.num_ranks_expected else ""
+    console.print(f"  records            {found.num_records:,}{of}")
+    if found.num_samples is not None:
+        console.print(f"  galaxies           {found.num_samples:,}")
+    if found.sum_of_rank_rates_per_s is not None and found.sum_of_rank_rates_bit_per_s is not None:
+        gbit_per_s = found.sum_of_rank_rates_bit_per_s / 1e9
+        console.print(f"  sum of rank rates  {found.sum_of_rank_rates_per_s:,.1f} /s, {gbit_per_s:.3f} Gbit/s")
+    if found.loop_median_s is not None and found.loop_max_s is not None:
+        console.print(f"  loop of a rank     {found.loop_median_s:.2f} s median, {found.loop_max_s:.2f} s longest")
+    if found.process_memory_max_mb is not None:
+        console.print(f"  process memory     {found.process_memory_max_mb:,.0f} MB at most")
+    for warning in found.warnings:
+        console.print(Text(f"  warning            {warning}"), soft_wrap=True)
+    console.print(f"  report             make report RUN={found.run_id}", soft_wrap=True)
+
+
+def _name(source: Path) -> str:
+    """Return a name that the same file always has."""
+    stem = UNFIT.sub("-", source.resolve().parent.name + "-" + source.stem).strip("-._")[:40]
+    return f"import-{stem}-{file_sha256(source)[:8]}"
+
+
+def _is_same(folder: Path, found: Imported) -> bool:
+    try:
+        there = msgspec.json.decode((folder / IMPORT_KEY).read_bytes(), type=Imported)
+    except (OSError, msgspec.DecodeError):
+        return False
+    return there.source_sha256 == found.source_sha256
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,175 @@
+"""Published results are read, checked and made a run; ours are read by tools that know published keys only."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference import summary
+from scripts.import_run import import_run
+from scripts.running.variables import UsageError
+from tests.factories import make_record_for, make_task
+
+NUM_ROWS, LOOP_S = 5113, 22.5
+
+
+def published(**changes: Any) -> dict[str, Any]:
+    """One record as the published tool writes it."""
+    return {
+        "total_cpu_time (seconds)": LOOP_S,
+        "total_cpu_memory (MB)": 24_000.0,
+        "total_process_memory (MB)": 1_100.5,
+        "library_overhead_memory (MB)": 1_029.8,
+        "total_image_memory (MB)": 10.01953125,
+        "total_model_memory (MB)": 60.66470718383789,
+        "execution_time (seconds/batch)": LOOP_S * 512 / NUM_ROWS,
+        "num_batches": 10,
+        "batch_size": 512,
+        "device": "cpu",
+        "throughput_bps": 164_160 * NUM_ROWS / LOOP_S,
+        "sample_persec": NUM_ROWS / LOOP_S,
+        "result_path": "result/12.6GB/",
+        "data_path": "/tmp/7.pt",
+        **changes,
+    }
+
+
+def write(path: Path, records: object) -> dict[str, str]:
+    path.write_text(json.dumps(records))
+    return {"FILE": str(path)}
+
+
+def distinct(num: int) -> list[dict[str, Any]]:
+    return [published(data_path=f"/tmp/{rank}.pt") for rank in range(num)]
+
+
+# ------------------------------------------------------------------------------------------------- import
+
+
+def test_published_records_become_a_run(tmp_path: Path) -> None:
+    found = import_run(write(tmp_path / "combined_data.json", distinct(3)), root=tmp_path)
+
+    folder = tmp_path / "runs" / found.run_id
+    assert json.loads((folder / "combined_data.json").read_text()) == distinct(3)
+    assert (found.num_records, found.num_samples, found.warnings) == (3, 3 * NUM_ROWS, ())
+    assert found.sum_of_rank_rates_bit_per_s == pytest.approx(3 * 164_160 * NUM_ROWS / LOOP_S)
+
+
+def test_numbers_as_text_become_numbers(tmp_path: Path) -> None:
+    records = [published(batch_size="512", sample_persec="227.2")]
+
+    found = import_run(write(tmp_path / "a.json", records), root=tmp_path)
+
+    (record,) = json.loads((tmp_path / "runs" / found.run_id / "combined_data.json").read_text())
+    assert (record["batch_size"], record["sample_persec"]) == (512, 227.2)
+
+
+def test_a_record_with_few_keys_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    found = import_run(write(tmp_path / "a.json", [{"total_cpu_time (seconds)": 7.0}]), root=tmp_path)
+
+    assert (found.loop_median_s, found.sum_of_rank_rates_per_s, found.num_samples) == (7.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("records", "world", "said"),
+    [
+        (distinct(8), "130", "Only 8 of 130 ranks have a record"),
+        (distinct(3), "2", "3 records of 2 ranks: 1 too many"),
+        (distinct(1000), "", "Exactly 1,000 records: the run may have had more ranks."),
+        ([*distinct(2), *distinct(1)], "", "1 record is the same as another one"),
+        ([published(rank=0, world_size=3), published(rank=2, world_size=3)], "", "No record of rank 1."),
+        ([published(rank=4), published(rank=4, device="gpu")], "", "More than one record of rank 4."),
+        ([published(), published(result_path="result/1GB/")], "", "2 result paths: result/12.6GB/, result/1GB/."),
+        ([published(sample_persec=10.0)], "", "1 record is at odds with themselves"),
+    ],
+    ids=["missing", "too many", "cut", "twice", "absent rank", "rank twice", "stale", "inconsistent"],
+)
+def test_what_is_wrong_is_said(records: list[dict[str, Any]], world: str, said: str, tmp_path: Path) -> None:
+    found = import_run({**write(tmp_path / "a.json", records), **({"WORLD": world} if world else {})}, root=tmp_path)
+
+    assert any(said in warning for warning in found.warnings)
+
+
+def test_a_thousand_records_of_a_thousand_ranks_are_no_sign_of_a_cut(tmp_path: Path) -> None:
+    found = import_run({**write(tmp_path / "a.json", distinct(1000)), "WORLD": "1000"}, root=tmp_path)
+
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('[{"sample_persec": 200.0}, {"sample_per', "is not whole JSON"),
+        ('{"sample_persec": 200.0}', "holds a dict; combined_data.json is a list"),
+        ("[]", "holds no record"),
+        ("[7]", "record 0, is a int"),
+        ('[{"sample_persec": 200.0}, {"device": "cpu"}]', "record 1, has none of the keys"),
+        ('[{"sample_persec": "fast"}]', 'record 0: `sample_persec` is "fast", not a number'),
+        ('[{"sample_persec": NaN}]', "not a number"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_in_one_line_and_leaves_nothing(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(content)
+
+    with pytest.raises(UsageError, match=re.escape(said)) as caught:
+        import_run({"FILE": str(tmp_path / "a.json")}, root=tmp_path)
+
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_same_file_is_the_same_run_and_another_one_does_not_take_its_name(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a.json", distinct(2)), write(tmp_path / "b.json", distinct(3))
+    import_run({**first, "NAME": "theirs"}, root=tmp_path)
+
+    again = import_run({**first, "NAME": "theirs"}, root=tmp_path)
+
+    assert again.num_records == 2
+    with pytest.raises(UsageError, match="choose another NAME"):
+        import_run({**second, "NAME": "theirs"}, root=tmp_path)
+
+
+# ---------------------------------------------------------------------------- our file in their hands
+
+
+def published_reader(text: str) -> dict[str, float]:
+    """What a tool written for the published format computes; it knows no other keys."""
+    records: Sequence[dict[str, Any]] = json.loads(text)
+    return {
+        "throughput_gbps": sum(record["throughput_bps"] for record in records) / 1e9,
+        "samples_per_s": sum(record["sample_persec"] for record in records),
+        "mean_batch_s": sum(record["execution_time (seconds/batch)"] for record in records) / len(records),
+        "total_s": max(record["total_cpu_time (seconds)"] for record in records),
+        "memory_mb": max(record["total_process_memory (MB)"] for record in records),
+        "overhead_mb": max(record["library_overhead_memory (MB)"] for record in records),
+        "image_mb": records[0]["total_image_memory (MB)"],
+        "model_mb": records[0]["total_model_memory (MB)"],
+        "batches": sum(record["num_batches"] for record in records),
+        "batch_size": records[0]["batch_size"],
+        "devices": len({record["device"] for record in records}),
+        "paths": len({record["data_path"] for record in records}) + len({record["result_path"] for record in records}),
+    }
+
+
+def test_our_combined_data_is_read_by_tools_that_know_published_keys_only() -> None:
+    records = [make_record_for(make_task(rank=rank, world_size=2, num_samples=600, batch_size=512)) for rank in (0, 1)]
+
+    read = published_reader(summary.combine(records).decode())
+
+    assert (read["image_mb"], read["model_mb"]) == (10.01953125, 60.66470718383789)
+    assert (read["batches"], read["batch_size"], read["devices"]) == (4, 512, 1)
+    assert read["throughput_gbps"] == pytest.approx(read["samples_per_s"] * 164_160 / 1e9)
+
+
+def test_our_combined_data_is_imported_like_a_published_one(tmp_path: Path) -> None:
+    records = [make_record_for(make_task(rank=rank, world_size=3, num_samples=600)) for rank in (0, 1)]
+    (tmp_path / "combined_data.json").write_bytes(summary.combine(records))
+
+    found = import_run({"FILE": str(tmp_path / "combined_data.json")}, root=tmp_path)
+
+    assert (found.num_ranks_expected, found.num_samples) == (3, 1200)
+    assert any("Only 2 of 3 ranks have a record" in warning for warning in found.warnings)
+    assert "No record of rank 2." in found.warnings
