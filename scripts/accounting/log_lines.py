@@ -17,6 +17,7 @@ END = re.compile(rf"END RequestId: {REQUEST}\b")
 REPORT = re.compile(rf"REPORT RequestId: {REQUEST}\b(?P<rest>.*)", re.DOTALL)
 LOST = re.compile(rf"RequestId: {REQUEST} (?:Process exited|Error: )")
 TIMED_OUT = re.compile(rf"\S+ {REQUEST} Task timed out")
+RAISED = re.compile(r"\[ERROR\] (?P<type>[A-Za-z_][\w.]*): (?P<message>.*)", re.DOTALL)
 TEXT = re.compile(rf"\[(?P<level>[A-Z]+)\]\t(?P<time>\S+Z)\t{REQUEST}\t(?P<message>.*)", re.DOTALL)
 INIT = re.compile(r"(INIT_START|INIT_REPORT|EXTENSION|LOGS|TELEMETRY)\b")
 REPORT_FIELDS = {
@@ -114,7 +115,7 @@ def _parse_platform(event: LogEvent, kind: str, record: dict[str, Any], time_s: 
     metrics = record.get("metrics")
     stated = metrics if isinstance(metrics, dict) and kind == "platform.report" else {}
     numbers = {name: float(stated[key]) for name, key in REPORT_METRICS.items() if key in stated}
-    status = str(record.get("status", "success"))
+    status = str(record.get("errorType") or record.get("status", "success"))
     return LogLine(
         PLATFORM_KINDS.get(kind, "runtime"),
         event,
@@ -136,6 +137,9 @@ def _parse_text(event: LogEvent, text: str) -> LogLine:
             return LogLine("start" if kind == "start" else "end", event, found["request_id"], event.time_s)
     if found := LOST.match(text) or TIMED_OUT.match(text):
         return LogLine("error", event, found["request_id"], event.time_s, fields={"errorMessage": text})
+    if found := RAISED.match(text):
+        raised = {"errorType": found["type"], "errorMessage": found["message"].partition("\n")[0]}
+        return LogLine("error", event, time_s=event.time_s, fields=raised)
     if found := TEXT.match(text):
         fields = {"level": found["level"], "message": found["message"]}
         return LogLine("text", event, found["request_id"], event.time_s or seconds(found["time"]), fields=fields)

@@ -13,9 +13,9 @@ from scripts.accounting.log_lines import LogLine
 MAX_ROWS = 40
 NUM_SLOWEST = 20
 MAX_UNREAD = 3
-COLUMNS = ("rank", "stage", "duration", "billed", "init", "memory", "max used", "request")
+COLUMNS = ("rank", "stage", "duration", "billed", "init", "memory [MB]", "request")
+WIDTHS = (8, 11, 10, 10, 8, 15)
 MAX_STATUS = 16
-WIDTHS = (6, 11, 10, 10, 8, 8, 9)
 NOT_SHOWN = {"timestamp", "level", "message", "requestId", "logger", "_aws", "stackTrace"}
 LIFE = {"start": "START", "end": "END", "report": "REPORT", "init": "INIT", "runtime": "RUNTIME"}
 
@@ -63,7 +63,7 @@ def _cells(one: Invocation) -> tuple[str, ...]:
     rank = "" if one.rank is None else f"{one.rank}" + (f".{one.attempt}" if one.attempt else "")
     end = one.status[:MAX_STATUS] or one.request_id[:8]
     times = (_ms(one.duration_ms), _ms(one.billed_ms), _ms(one.init_ms, "-"))
-    return (rank, one.stage, *times, _mb(one.memory_mb), _mb(one.max_memory_mb), end)
+    return (rank, one.stage, *times, f"{_mb(one.max_memory_mb)} of {_mb(one.memory_mb)}", end)
 
 
 def _totals(invocations: Sequence[Invocation]) -> list[str]:
@@ -85,7 +85,7 @@ def _ms(value: float | None, missing: str = "?") -> str:
 
 
 def _mb(value: int | None) -> str:
-    return "?" if value is None else f"{value} MB"
+    return "?" if value is None else f"{value}"
 
 
 def _clock(line: LogLine) -> str:

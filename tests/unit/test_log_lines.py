@@ -56,6 +56,12 @@ def test_a_warm_report_has_no_init() -> None:
     assert line(warm).numbers == {"duration_ms": 3.46, "billed_ms": 4, "memory_mb": 128, "max_memory_mb": 5}
 
 
+def test_an_exception_in_text_keeps_its_class_and_its_first_line() -> None:
+    found = line("[ERROR] ShardFormatError: d/0 is cut off\nTraceback (most recent call last):\n  File")
+
+    assert found.fields == {"errorType": "ShardFormatError", "errorMessage": "d/0 is cut off"}
+
+
 @pytest.mark.parametrize("message", [REPORT + "\tStatus: timeout", platform("report", metrics={}, status="timeout")])
 def test_a_report_says_when_it_is_no_success(message: Any) -> None:
     assert line(message).status == "timeout"
@@ -78,6 +84,7 @@ def test_a_report_says_when_it_is_no_success(message: Any) -> None:
         (f"[INFO]\t2026-01-02T03:04:05.678Z\t{ID}\trank inferred", "text", ID),
         (f"RequestId: {ID} Error: Runtime exited with error: signal: killed", "error", ID),
         (f"2026-01-02T03:04:05.678Z {ID} Task timed out after 3.00 seconds", "error", ID),
+        ("[ERROR] ValueError: no\nTraceback (most recent call last):\n  File", "error", ""),
         ("something a library printed", "unknown", ""),
         ("{ broken json", "unknown", ""),
         ("[1, 2]", "unknown", ""),

@@ -110,5 +110,6 @@ def test_many_invocations_are_shown_by_their_slowest(root: Path, capsys: Any) ->
     shown = capsys.readouterr().out
     assert "the 20 slowest of 100" in shown
     assert max(map(len, shown.splitlines()[:24])) <= 80
+    assert "300 of 1769" in shown
     assert "00000099" in shown
     assert "00000001" not in shown
