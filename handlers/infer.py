@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from handlers import invocation, settings, telemetry
+from handlers import invocation, model, settings, telemetry
 from inference import contract
 from inference.clock import PhaseClock
 from inference.contract import InferEvent
@@ -22,8 +22,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     # An attempt that is killed leaves no record: this line says whose it was.
     logger.info("rank started", extra={"run_id": task.run_id, "rank": task.rank, "attempt": call.attempt})
     with clock.phase("model_load"):
-        engine = settings.engine(task.engine, task.precision, as_published=task.profile)
-        calibration, sigma_note = settings.calibration(engine.weights_sha256)
+        engine = model.engine(task.engine, task.precision, as_published=task.profile)
+        calibration, sigma_note = model.calibration(engine.weights_sha256)
     shards, results = settings.object_store(task.data_bucket), settings.object_store(task.bucket)
     stores = {shards, results}
     for store in stores:

@@ -7,7 +7,7 @@ from typing import Any
 
 from handlers import settings, telemetry
 from handlers.storage import NUM_CONNECTIONS, ObjectExistsError, ObjectInfo, ObjectStore
-from inference import contract, shard
+from inference import contract
 from inference.contract import DatasetCard, InitializeEvent, RankTask, RunPlan, RunRequest
 from inference.errors import DatasetNotFoundError, ObjectMissingError, ResultPathTakenError
 from inference.plan import Shard, plan_tasks, select_shards
@@ -58,7 +58,10 @@ def _find_shards(store: ObjectStore, request: RunRequest) -> list[Shard]:
         if entry and entry.size_bytes == info.size_bytes:
             num_rows, sha256 = entry.num_rows, entry.sha256
         else:
-            num_rows, sha256 = shard.count_rows(store, info.key, info.size_bytes, etag=info.etag), None
+            # Imported here, with numpy: our own datasets come with a card.
+            from inference.shard import count_rows
+
+            num_rows, sha256 = count_rows(store, info.key, info.size_bytes, etag=info.etag), None
         return Shard(key=info.key, num_rows=num_rows, size_bytes=info.size_bytes, etag=info.etag, sha256=sha256)
 
     with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:

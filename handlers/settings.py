@@ -4,12 +4,8 @@ import os
 from functools import cache
 
 from handlers.storage import ObjectStore
-from inference import engines
-from inference.calibration import Calibration, calibration_path, load_calibration
-from inference.checkpoints import CHECKPOINT
-from inference.errors import RunError, WeightsError
-from inference.plan import MB_PER_VCPU, Limits
-from inference.predict import Engine
+from inference.errors import RunError
+from inference.plan import Limits
 
 
 class SettingMissingError(RunError):
@@ -52,22 +48,3 @@ def function_name() -> str:
 def object_store(bucket: str) -> ObjectStore:
     """Return the store of a bucket, one per process."""
     return ObjectStore(bucket)
-
-
-@cache
-def engine(name: str, precision: str, *, as_published: bool) -> Engine:
-    """Return the engine with its weights, loaded once per process."""
-    num_threads = max(1, function_memory_mb() // MB_PER_VCPU)
-    return engines.load(name, CHECKPOINT, num_threads=num_threads, precision=precision, as_published=as_published)
-
-
-@cache
-def calibration(weights_sha256: str) -> tuple[Calibration | None, str | None]:
-    """Return the calibration of the weights that predict, once per process, or None and why there is none.
-
-    Redshifts without sigma are worth having; a sigma that was measured on other weights is not.
-    """
-    try:
-        return load_calibration(calibration_path(CHECKPOINT), weights_sha256), None
-    except WeightsError as error:
-        return None, f"No sigma and no OUT_OF_DOMAIN flags: {error}"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from moto import mock_aws
 
-from handlers import infer, initialize, settings, storage, summarize
+from handlers import infer, initialize, model, settings, storage, summarize
 from inference import contract
 from inference.contract import RankRecord, RankTask, RunSummary
 from inference.errors import (
@@ -47,7 +47,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    monkeypatch.setattr(settings, "engine", lambda *_name, **_mode: FakeEngine())
+    monkeypatch.setattr(model, "engine", lambda *_name, **_mode: FakeEngine())
     with mock_aws():
         storage._client.cache_clear()
         client = boto3.client("s3")

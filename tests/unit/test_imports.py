@@ -10,11 +10,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("stage", ["initialize", "summarize"])
-def test_planning_and_merging_never_load_torch_or_boto3_at_import(stage: str) -> None:
-    program = (
-        f"import sys, handlers.{stage}; print([name for name in ('torch', 'boto3', 'scipy') if name in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("stage", "heavy"),
+    [
+        ("initialize", ("torch", "boto3", "scipy", "numpy", "safetensors")),
+        ("summarize", ("torch", "boto3", "scipy", "safetensors")),
+        ("infer", ("torch", "boto3", "scipy", "onnxruntime", "openvino")),
+    ],
+)
+def test_no_stage_loads_at_import_what_it_may_not_need(stage: str, heavy: tuple[str, ...]) -> None:
+    program = f"import sys, handlers.{stage}; print([name for name in {heavy} if name in sys.modules])"
 
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
 

@@ -3,14 +3,14 @@
 import time
 from typing import Any
 
-from handlers import infer, settings
+from handlers import infer, model
 from tests.factories import FakeEngine
 
 SLOW_S = 4
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    settings.engine = lambda *_name, **_mode: FakeEngine()
+    model.engine = lambda *_name, **_mode: FakeEngine()
     if "/slow/" in event["task"]["rows"][0]["key"]:
         time.sleep(SLOW_S)
     return infer.handler(event, context)

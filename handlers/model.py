@@ -1,0 +1,33 @@
+"""What Infer predicts with: the engine and the calibration of its weights, loaded once per process.
+
+Apart from `handlers.settings`, because these imports bring numpy and the other stages start without it.
+"""
+
+from functools import cache
+
+from handlers import settings
+from inference import engines
+from inference.calibration import Calibration, calibration_path, load_calibration
+from inference.checkpoints import CHECKPOINT
+from inference.errors import WeightsError
+from inference.plan import MB_PER_VCPU
+from inference.predict import Engine
+
+
+@cache
+def engine(name: str, precision: str, *, as_published: bool) -> Engine:
+    """Return the engine with its weights."""
+    num_threads = max(1, settings.function_memory_mb() // MB_PER_VCPU)
+    return engines.load(name, CHECKPOINT, num_threads=num_threads, precision=precision, as_published=as_published)
+
+
+@cache
+def calibration(weights_sha256: str) -> tuple[Calibration | None, str | None]:
+    """Return the calibration of the weights that predict, or None and why there is none.
+
+    Redshifts without sigma are worth having; a sigma that was measured on other weights is not.
+    """
+    try:
+        return load_calibration(calibration_path(CHECKPOINT), weights_sha256), None
+    except WeightsError as error:
+        return None, f"No sigma and no OUT_OF_DOMAIN flags: {error}"
