@@ -1,0 +1,99 @@
+"""`make evaluate`: how good the weights are on galaxies nothing was fitted to, or how good a run's predictions are."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+
+from inference.checkpoints import CHECKPOINT
+from inference.errors import RunError
+from scripts.cataloguing.errors import CatalogError
+from scripts.evaluating.figures import calibration_figure, density_figure, redshifts_figure, residuals_figure
+from scripts.evaluating.galaxies import Evaluated, held_out, of_run
+from scripts.evaluating.numbers import evaluate, table, to_json
+from scripts.galaxies.sdss import SourceCatalogError
+from scripts.running import variables
+from scripts.running.exit_status import FAILED, told_in_one_line
+from scripts.running.recall import find_run
+
+FOLDER = "evaluation"
+NUMBERS = "numbers.json"
+
+
+class NothingToEvaluateError(Exception):
+    """There are no labelled galaxies; the message says where there should be some."""
+
+
+def main(
+    run: Annotated[str, typer.Option(envvar="RUN", help="Name of a run; held-out galaxies when absent.")] = "",
+    target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
+    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
+) -> None:
+    """Print a table, write plots and numbers. Exit status: 0 done, 1 nothing to evaluate, 2 there is no such run."""
+    given = variables.given({"TARGET": target, "OUTPUTS": outputs})
+    with told_in_one_line():
+        try:
+            write(*gather(run.strip(), given, root=Path()))
+        except (CatalogError, NothingToEvaluateError, RunError, SourceCatalogError) as error:
+            print(error, file=sys.stderr)
+            raise typer.Exit(FAILED) from error
+
+
+def gather(run: str, given: Mapping[str, str], *, root: Path) -> tuple[list[Evaluated], Path]:
+    """Return the galaxies, and the folder for what is said about them."""
+    if not run:
+        print("predicting held-out galaxies: a minute", file=sys.stderr)
+        return held_out(CHECKPOINT), root / FOLDER
+    found = find_run(run, given, root=root)
+    return [of_run(found.run_id, found.folder, root)], found.folder / FOLDER
+
+
+def write(galaxies: list[Evaluated], folder: Path) -> None:
+    """Print the table; write the numbers and the plots into a folder.
+
+    Raises
+    ------
+    NothingToEvaluateError
+        If no galaxy is labelled.
+    """
+    pairs = [(rows, numbers) for rows in galaxies if (numbers := evaluate(rows)) is not None]
+    if not pairs:
+        raise NothingToEvaluateError(
+            f"No galaxy of {galaxies[0].name} has both a spectroscopic and a predicted redshift: nothing to compare."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    labelled = [numbers for _, numbers in pairs]
+    (folder / NUMBERS).write_bytes(to_json([rows for rows, _ in pairs], labelled))
+    names = [NUMBERS]
+    for rows, _ in pairs:
+        for name, figure in figures(rows):
+            names.append(f"{name}.png" if len(pairs) == 1 else f"{_prefix(rows)}-{name}.png")
+            figure.savefig(folder / names[-1])
+    print(table(labelled))
+    print(f"\n{folder}/: {', '.join(names)}")
+
+
+def figures(galaxies: Evaluated) -> Iterator[tuple[str, Figure]]:
+    """Yield every plot that these galaxies allow, with its name."""
+    found, title = galaxies.predictions, galaxies.name
+    z_phot, z_spec = found.z_phot.astype(np.float64), found.z_spec
+    yield "density", density_figure(z_phot, z_spec, title=title)
+    yield "residuals-z", residuals_figure(z_spec, z_phot, z_spec, label="$z_{spec}$", title=title)
+    if np.isfinite(galaxies.r).any():
+        yield "residuals-r", residuals_figure(galaxies.r, z_phot, z_spec, label="r [mag]", title=title)
+    yield "redshifts", redshifts_figure(z_phot, z_spec, title=title)
+    if np.isfinite(found.sigma).any():
+        sigma = found.sigma.astype(np.float64)
+        yield "calibration", calibration_figure(z_phot, z_spec, sigma, ratio_95=galaxies.ratio_95, title=title)
+
+
+def _prefix(galaxies: Evaluated) -> str:
+    return galaxies.name.partition(",")[0]
+
+
+if __name__ == "__main__":
+    typer.run(main)

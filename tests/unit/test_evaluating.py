@@ -1,0 +1,160 @@
+"""An evaluation leads with NMAD, says what it does not know, and leaves plots that show every galaxy or count it."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from inference import contract
+from inference.quality import Quality
+from scripts import evaluate as command
+from scripts.cataloguing.survey import predictions_path
+from scripts.evaluating import bins, figures, intervals
+from scripts.evaluating.galaxies import Evaluated, of_run
+from scripts.evaluating.numbers import Numbers, evaluate, table, to_json
+from tests.factories import make_arrays, make_predictions, make_record_for, make_task
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a thousand draws are worth is a question of test_evaluating_intervals.py."""
+    monkeypatch.setattr(intervals, "NUM_DRAWS", 20)
+    monkeypatch.setattr(bins, "NUM_DRAWS", 20)
+
+
+def make_evaluated(num_rows: int = 200, *, seed: int = 0, **changes: np.ndarray) -> Evaluated:
+    """Galaxies whose Gaussian error is the sigma they are given."""
+    generator = np.random.default_rng(seed)
+    z_spec = generator.uniform(0.05, 0.3, num_rows)
+    sigma = generator.uniform(0.01, 0.03, num_rows).astype(np.float32)
+    z_phot = (z_spec + sigma * generator.standard_normal(num_rows)).astype(np.float32)
+    arrays = {"z_spec": z_spec, "sigma": sigma, "z_phot": z_phot, **changes}
+    return Evaluated(
+        name="drawn",
+        predictions=make_predictions(**arrays),
+        r=generator.uniform(15, 18, num_rows),
+        ratio_95=1.96,
+        weights_sha256=("a" * 64,),
+        engines=("fake 1",),
+    )
+
+
+def numbers_of(galaxies: Evaluated) -> Numbers:
+    found = evaluate(galaxies)
+    assert found is not None
+    return found
+
+
+def test_the_table_leads_with_nmad_and_its_interval_and_fits_80_columns() -> None:
+    text = table([numbers_of(make_evaluated()), numbers_of(make_evaluated(seed=1))])
+
+    metrics = [line for line in text.splitlines() if "[" in line and "," in line]
+    assert metrics[0].startswith("NMAD ")
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_without_sigma_and_magnitudes_the_table_says_unknown_and_has_no_bins_by_r() -> None:
+    unknown = make_evaluated(sigma=np.full(200, np.nan, dtype=np.float32))
+
+    text = table([numbers_of(Evaluated(**{**vars(unknown), "r": np.full(200, np.nan)}))])
+
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith("within")] == ["unknown", "unknown"]
+    assert "by r" not in text
+    assert "by z_spec" in text
+
+
+def test_a_bin_of_a_few_galaxies_shows_no_scatter() -> None:
+    z_spec = np.append(np.full(199, 0.1), 0.38)
+
+    text = table([numbers_of(make_evaluated(z_spec=z_spec, z_phot=z_spec.astype(np.float32)))])
+
+    (line,) = [line for line in text.splitlines() if line.startswith("0.3 to 0.4")]
+    assert "too few to say" in line
+
+
+def test_the_json_holds_every_bin_and_interval() -> None:
+    galaxies = make_evaluated()
+
+    (found,) = json.loads(to_json([galaxies], [numbers_of(galaxies)]))["sets"]
+    low, high = found["intervals"]["nmad"]
+    assert low < found["accuracy"]["nmad"] < high
+    assert sum(one["accuracy"]["num_labelled"] for one in found["by_r"]) == 200
+    assert found["ratio_95"] == 1.96
+    assert found["weights_sha256"] == ["a" * 64]
+
+
+def test_every_plot_is_a_png(tmp_path: Path) -> None:
+    command.write([make_evaluated()], tmp_path)
+
+    names = {path.name for path in tmp_path.glob("*.png")}
+    assert names == {f"{name}.png" for name in ("density", "residuals-z", "residuals-r", "redshifts", "calibration")}
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
+
+
+def test_no_labelled_galaxy_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(command.NothingToEvaluateError, match="No galaxy of drawn has both"):
+        command.write([make_evaluated(z_spec=np.full(200, np.nan))], tmp_path)
+
+
+def test_a_galaxy_that_a_plot_leaves_out_is_counted_in_its_title() -> None:
+    z_spec = np.append(np.full(999, 0.1), 0.1)
+    z_phot = np.append(np.full(999, 0.11), 3.0)
+
+    figure = figures.residuals_figure(z_spec + np.linspace(0, 0.01, 1000), z_phot, z_spec, label="z", title="drawn")
+
+    # The two ends of x leave out one galaxy each as well.
+    assert figure.axes[0].get_title(loc="left") in ("drawn; 2 beyond the frame", "drawn; 3 beyond the frame")
+
+
+def test_the_running_median_and_nmad_are_those_of_each_bin() -> None:
+    x = np.arange(60.0)
+    dz = np.where(x < 30, 0.01, -0.02) + np.tile([-0.001, 0.0, 0.001], 20)
+
+    centers, medians, widths = figures.running(x, dz, num_bins=2)
+
+    np.testing.assert_allclose(centers, [14.5, 44.5])
+    np.testing.assert_allclose(medians, [0.01, -0.02])
+    np.testing.assert_allclose(widths, 1.48 * 0.001)
+
+
+def test_a_run_is_read_in_rank_order_with_the_magnitudes_of_its_shards(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "run-a"
+    arrays = make_arrays(6)
+    tasks = [
+        make_task(
+            rank=rank,
+            world_size=2,
+            rows=(contract.RowRange(key="d/0.safetensors", start_row=3 * rank, stop_row=3 * rank + 3, etag='"e"'),),
+        )
+        for rank in range(2)
+    ]
+    (tmp_path / "d").mkdir()
+    save_file(arrays, tmp_path / "d" / "0.safetensors")
+    for name in ("ranks", "predictions"):
+        (folder / name).mkdir(parents=True)
+    (folder / "manifest.json").write_bytes(contract.encode(tasks))
+    for task in tasks:
+        (folder / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(make_record_for(task)))
+        part = make_predictions(object_id=arrays["object_id"][3 * task.rank :][:3])
+        predictions_path(folder, task).write_bytes(part.to_npz())
+
+    found = of_run("run-a", folder, tmp_path)
+    elsewhere = of_run("run-a", folder, tmp_path / "elsewhere")
+
+    np.testing.assert_array_equal(found.predictions.object_id, arrays["object_id"])
+    np.testing.assert_array_equal(found.r, arrays["magnitudes"][:, 2])
+    assert np.isnan(elsewhere.r).all()
+    assert math.isnan(found.ratio_95)
+
+
+def test_flags_are_counted_by_name() -> None:
+    quality = np.zeros(200, dtype=np.uint8)
+    quality[:3] = Quality.OUT_OF_DOMAIN.value
+
+    assert any(
+        line.split() == ["out_of_domain", "3"]
+        for line in table([numbers_of(make_evaluated(quality=quality))]).splitlines()
+    )
