@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from inference.contract import LostRank, RunSummary
+from inference.contract import Accuracy, LostRank, RunSummary
 from inference.cost import Bill
 from scripts.running.execution import Ending
 
@@ -16,6 +16,17 @@ MAX_LOST_RANKS = 10
 
 PHASES = ("queue", "init", "model_load", "download", "inference", "upload")
 LABEL_WIDTH = 17
+
+FLAGS = {
+    "REFUSED": "refused: too little was measured",
+    "OUT_OF_DOMAIN": "unlike the training galaxies",
+    "COLOR_OUTLIER": "with a colour of no galaxy",
+    "IMPUTED_BAND": "with an estimated magnitude",
+    "FILLED_PIXELS": "with pixels filled in",
+    "LOW_SIGNAL": "with little signal",
+    "HIGH_EXTINCTION": "behind much dust",
+}
+"""Flags of `inference.quality.Quality` in words, the gravest first."""
 
 Row = tuple[str, str, str]
 """Label, value, meaning."""
@@ -105,8 +116,18 @@ def _counts(summary: RunSummary) -> list[Row]:
     return [
         ("ranks", ranks, f"{starts}, {summary.num_retried_ranks} retried"),
         ("galaxies", galaxies, ", ".join(summary.engines)),
+        *_flagged(summary),
         ("peak memory", memory, f"of any rank; {summary.function_memory_mb:,} MB configured"),
     ]
+
+
+def _flagged(summary: RunSummary) -> Iterator[Row]:
+    """Yield a line for each flag that galaxies carry; a clean run has none."""
+    label = "flagged"
+    for name, meaning in FLAGS.items():
+        if summary.num_flagged.get(name):
+            yield label, f"{summary.num_flagged[name]:,}", meaning
+            label = ""
 
 
 def _accuracy(summary: RunSummary) -> list[Row]:
@@ -118,9 +139,17 @@ def _accuracy(summary: RunSummary) -> list[Row]:
         ("bias", f"{found.bias:.5f}", "mean of dz"),
         ("outliers", f"{100 * found.outlier_005:.2f} %", "share with |dz| > 0.05"),
         ("", f"{100 * found.outlier_015:.2f} %", "share with |dz| > 0.15"),
+        *_coverage(found),
         ("MAE", f"{found.mae:.5f}", "mean of |z_phot - z_spec|"),
         ("R²", "undefined" if found.r2 is None else f"{found.r2:.4f}", f"with std(z_spec) = {found.std_z_spec:.4f}"),
     ]
+
+
+def _coverage(found: Accuracy) -> list[Row]:
+    """Return how often sigma was large enough; nothing where no sigma is known."""
+    if found.coverage_68 is None:
+        return []
+    return [("within sigma", f"{100 * found.coverage_68:.1f} %", "share with |z_phot - z_spec| <= sigma; 68 asked")]
 
 
 def _throughput(summary: RunSummary) -> list[Row]:

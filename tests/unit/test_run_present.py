@@ -8,8 +8,9 @@ from rich.console import Console
 
 from inference.contract import Accuracy, LostRank, RankClock, RunClock, RunSummary, SlowRank, Throughput
 from inference.cost import Bill, CostItem
+from inference.quality import Quality
 from scripts.running.execution import Ending
-from scripts.running.present import print_result
+from scripts.running.present import FLAGS, print_result
 from tests.factories import make_request
 
 SUCCEEDED = Ending("SUCCEEDED")
@@ -99,6 +100,27 @@ def test_r2_stands_beside_the_width_of_the_sample(folder: Path) -> None:
 
     assert "0.9123" in line
     assert "std(z_spec) = 0.0871" in line
+
+
+def test_flags_are_told_apart_and_a_clean_run_has_no_line_for_them(folder: Path) -> None:
+    text = table(folder, make_summary(num_flagged={"OUT_OF_DOMAIN": 1031, "REFUSED": 3}))
+
+    refused, outside = [line for line in text.splitlines() if "refused:" in line or "unlike" in line]
+    assert refused.split()[:2] == ["flagged", "3"]
+    assert outside.split()[0] == "1,031"
+    assert "flagged" not in table(folder, make_summary())
+
+
+def test_every_flag_has_words() -> None:
+    assert set(FLAGS) == {flag.name for flag in Quality}
+
+
+def test_coverage_is_told_where_sigma_is_known(folder: Path) -> None:
+    known = make_summary()
+    covered = msgspec.structs.replace(known.accuracy, coverage_68=0.666)
+
+    assert "66.6 %" in table(folder, make_summary(accuracy=covered))
+    assert "within sigma" not in table(folder, known)
 
 
 def test_the_three_throughputs_carry_their_names(folder: Path) -> None:
