@@ -155,12 +155,12 @@ browser-tools: $(READY) ## Install Chromium for the tests of reports (Debian, ro
 schema: $(READY) ## Write the JSON Schema of every payload to docs/schema
 	@$(PY) -m scripts.schema
 
-clean: ## Remove .venv and caches; runs/, datasets/, training/ stay
+clean: ## Remove .venv and caches; runs/, datasets/, sweeps/ stay
 	@if [ -e $(VENV) ] && [ ! -e $(READY) ] && [ ! -e $(VENV)/setup.log ]; then echo "$(VENV) was not made by make: it stays"; \
 	else rm -rf $(VENV); fi
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info docker/wheels/*.whl
 	find handlers inference scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
-	@for kept in runs datasets training evaluation; do [ ! -d $$kept ] || echo "$$kept/ stays"; done
+	@for kept in runs datasets sweeps training evaluation; do [ ! -d $$kept ] || echo "$$kept/ stays"; done
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^## / {print substr($$0, 4)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile

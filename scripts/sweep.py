@@ -24,6 +24,7 @@ from scripts.sweeping.carry_out import Carrier, SweepStoppedError
 from scripts.sweeping.data import Dataset, Key, cut_missing, find_datasets
 from scripts.sweeping.estimate import forecast_sweep, refuse_above
 from scripts.sweeping.journal import Journal, held, read_journal, write_tables
+from scripts.sweeping.left_behind import stop_left
 from scripts.sweeping.lists import VARIABLES, read_plan
 from scripts.sweeping.place import AwsPlace, LocalPlace, Place
 from scripts.sweeping.present import print_plan, print_statistics
@@ -103,6 +104,8 @@ def run_sweep(given: Mapping[str, str], *, root: Path, console: Console) -> int:
         with held(journal.folder, journal.plan):
             # Another terminal may have gone on with it while this one was asked.
             journal = read_journal(journal.folder, journal.plan)
+            if stopped := stop_left(journal.folder, root):
+                console.print(f"stopped    {stopped}, which went on since the sweep was killed", soft_wrap=True)
             cut_missing(datasets, root, console)
             _carry_out(journal, place, datasets, root, console, retry=retry)
     found = _write_statistics(read_journal(journal.folder, journal.plan), place)

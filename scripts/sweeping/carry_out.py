@@ -19,6 +19,7 @@ from scripts.running.perform import RunStoppedError, run_in
 from scripts.running.request import Draft, draft_request, make_run_id
 from scripts.sweeping.data import Dataset, Key, key_of
 from scripts.sweeping.journal import Entry, Journal, append, write_tables
+from scripts.sweeping.left_behind import noted
 from scripts.sweeping.measure import Conditions, measure
 from scripts.sweeping.place import Place
 from scripts.sweeping.plan import PlannedRun, Setting, SweepPlan
@@ -89,7 +90,8 @@ class Carrier:
             if self.place.is_cold(planned.setting):
                 self._warm_up(planned.setting, journal)
                 began_s = time.monotonic()
-            ending = self._run(planned.setting, run_id, draft, folder)
+            with noted(journal.folder, run_id):
+                ending = self._run(planned.setting, run_id, draft, folder)
         except PLACE_ERRORS as error:
             ending = Ending("FAILED", type(error).__name__, str(error))
             is_of_place = True
