@@ -28,7 +28,7 @@ def _block(block: Block) -> Iterator[str]:
     if isinstance(block, Table):
         yield from _table(block)
     elif isinstance(block, Figure):
-        yield f"\n### {block.title}\n\n{_escaped(block.caption)}"
+        yield f"\n### {_escaped(block.title)}\n\n{_escaped(block.caption)}"
         if block.table:
             yield from _table(block.table)
     else:
@@ -38,7 +38,7 @@ def _block(block: Block) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     yield f"\n*{_escaped(table.caption)}*\n"
-    yield _row(name or "meaning" for name in table.columns)
+    yield _row(map(_escaped, table.columns))
     yield _row(":--" if i in table.words else "--:" for i in range(len(table.columns)))
     yield from (_row(map(_escaped, row)) for row in table.rows)
 

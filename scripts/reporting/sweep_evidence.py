@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.reporting.evidence import ReportError
+from scripts.reporting.evidence import ReportError, RunEvidence, read_run
 from scripts.reporting.sweep_axes import Setting
 from scripts.sweeping.rows import RunRow
 from scripts.sweeping.statistics import STATISTICS_KEY, Statistic, SweepStatistics
@@ -22,6 +22,8 @@ class SweepEvidence:
     name: str
     runs: Sequence[RunRow]
     statistics: SweepStatistics
+    example: RunEvidence | None
+    """One of its runs, where its folder is at hand: what no table of the sweep says."""
 
     @property
     def settings(self) -> list[Setting]:
@@ -58,7 +60,7 @@ def read_sweep(folder: Path) -> SweepEvidence:
         raise ReportError(f"{path} is missing. {again}") from error
     except msgspec.DecodeError as error:
         raise ReportError(f"{path} cannot be read ({error}). {again}") from error
-    found = SweepEvidence(folder.name, runs, statistics)
+    found = SweepEvidence(folder.name, runs, statistics, _example(folder.resolve().parents[1] / "runs", runs))
     if not found.settings:
         raise ReportError(
             f"No run of the sweep {folder.name} predicted anything yet: there is nothing to report. {again}"
@@ -69,3 +71,10 @@ def read_sweep(folder: Path) -> SweepEvidence:
 def median(found: Statistic | None) -> float:
     """Return the median, NaN where no run reached the number."""
     return found.median if found else float("nan")
+
+
+def _example(folder: Path, runs: Sequence[RunRow]) -> RunEvidence | None:
+    for row in runs:
+        if row.state == "complete" and (folder / row.run_id / "summary.json").exists():
+            return read_run(folder / row.run_id)
+    return None

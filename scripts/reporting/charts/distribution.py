@@ -10,7 +10,7 @@ from scripts.reporting.charts.svg import Frame, element, legend, legend_width, l
 Array = NDArray[np.float64]
 
 MAX_DOTS = 40
-SIZE = (420.0, 230.0)
+SIZE = (420.0, 238.0)
 
 
 def distribution(
@@ -75,7 +75,7 @@ def _dots(ordered: Array, x_label: str, what: str) -> tuple[Frame, list[Markup]]
     num = len(ordered)
     room = (0.0, float(ordered[-1]) * 1.06) if ordered[0] >= 0 and ordered[-1] > 0 else padded(ordered)
     frame = Frame(
-        room, (0.0, num + 0.5), x_label=x_label, y_label=f"{what}s at or below", size=SIZE, top=38, whole_y=True
+        room, (0.0, num + 0.5), x_label=x_label, y_label=f"{what}s at or below", size=SIZE, top=46, whole_y=True
     )
     places = np.arange(1, num + 1, dtype=float)
     x, y = frame.x(ordered), frame.y(places)
@@ -92,7 +92,7 @@ def _bars(finite: Array, x_label: str, what: str) -> tuple[Frame, list[Markup]]:
     counts = np.histogram(finite, edges)[0].astype(float)
     top = padded(counts, from_zero=True, share=0.15)
     frame = Frame(
-        (edges[0], edges[-1]), top, x_label=x_label, y_label=f"{what}s per bin", size=SIZE, top=38, whole_y=True
+        (edges[0], edges[-1]), top, x_label=x_label, y_label=f"{what}s per bin", size=SIZE, top=46, whole_y=True
     )
     left, right, heights = frame.x(edges[:-1]), frame.x(edges[1:]), frame.y(counts)
     path = "".join(
@@ -104,15 +104,17 @@ def _bars(finite: Array, x_label: str, what: str) -> tuple[Frame, list[Markup]]:
 
 
 def _verticals(frame: Frame, marks: dict[str, float]) -> list[Markup]:
-    """Return lines with their names on top: to the right, unless the next line or the end of the chart is near."""
+    """Return lines with their names on top, so that no name crosses a line.
+
+    Names stand to the right of their lines, the leftmost on top; near the end of the chart to the left, and the
+    rightmost on top.
+    """
     ordered = sorted(marks.items(), key=lambda mark: mark[1])
-    ends = [*(frame.x.at(value) for _, value in ordered[1:]), frame.right][: len(ordered)]
+    is_left = any(frame.right - frame.x.at(value) < 7 * len(name) for name, value in ordered)
     parts = []
-    for (name, value), end in zip(ordered, ends, strict=True):
-        x = frame.x.at(value)
-        is_left = end - x < 7 * len(name)
+    for i, (name, value) in enumerate(reversed(ordered) if is_left else ordered):
+        x, y = frame.x.at(value), frame.top - 18 + 14 * i
         css = "note end" if is_left else "note"
-        d = f"M{short(x)} {short(frame.top - 8)}V{short(frame.bottom)}"
-        parts.append(element("path", d=d, class_="line mark dashed"))
-        parts.append(element("text", name, x=x + (-5 if is_left else 5), y=frame.top, class_=css))
+        parts.append(element("path", d=f"M{short(x)} {short(y - 8)}V{short(frame.bottom)}", class_="line mark dashed"))
+        parts.append(element("text", name, x=x + (-5 if is_left else 5), y=y, class_=css))
     return parts

@@ -39,7 +39,7 @@ def sentence(run: RunEvidence, cost_usd: float | None) -> str:
     if accuracy:
         parts.append(f"NMAD {accuracy['nmad']:.4f}")
     if cost_usd:
-        parts.append(f"{number(cost_usd, 2)} USD at list prices" + _unpaid(run))
+        parts.append(f"{number(cost_usd, 2)} USD {_paid(run)}")
     told = ", ".join(parts) + "."
     if run.get("complete"):
         return told
@@ -61,7 +61,7 @@ def facts(run: RunEvidence, cost_usd: float | None) -> Iterator[Fact]:
     if rates:
         yield Fact("throughput", f"{number(rates['end_to_end'])} /s", "galaxies, end to end")
     if cost_usd:
-        yield Fact("cost", f"{number(cost_usd, 2)} USD", f"at list prices{_unpaid(run)}")
+        yield Fact("cost", f"{number(cost_usd, 2)} USD", _paid(run))
     peak = run.get("peak_memory_bytes")
     if peak:
         yield Fact("peak memory", megabytes(peak), f"of {count(run.get('function_memory_mb'))} MB")
@@ -147,8 +147,8 @@ def _mixed(run: RunEvidence) -> Iterator[str]:
             yield f"{len(values)} different {what} took part: the deployment changed under the run."
 
 
-def _unpaid(run: RunEvidence) -> str:
-    return " on AWS" if run.entry is None or run.entry.stack is None else ""
+def _paid(run: RunEvidence) -> str:
+    return "at list prices" if run.entry and run.entry.stack else "had it run on AWS"
 
 
 def _loop_rate(run: RunEvidence) -> str:

@@ -26,7 +26,7 @@ def settings_section(run: RunEvidence) -> Section:
 
 def provenance_section(run: RunEvidence) -> Section:
     """Return what is needed to get the same numbers again."""
-    rows = [row for row in _provenance(run) if row[1]]
+    rows = [row for row in provenance_rows(run) if row[1]]
     blocks: list[Block] = [Table("Origin", ("what", "value", "remark"), rows, frozenset({0, 1, 2}))]
     shards = _shards(run)
     if shards:
@@ -78,7 +78,8 @@ def _told(value: object) -> str:
     return number(value, 6) if isinstance(value, float) else str(value)
 
 
-def _provenance(run: RunEvidence) -> Iterator[Row]:
+def provenance_rows(run: RunEvidence) -> Iterator[Row]:
+    """Yield what made the numbers of a run: name, value, remark; an empty value where nothing says."""
     ranks = run.ranks
     yield "run", run.run_id, ""
     if run.entry and run.entry.started_at_s:

@@ -4,10 +4,13 @@ import numpy as np
 
 from scripts.reporting.document import Row, Section, Table
 from scripts.reporting.quantities import UNKNOWN, count, decimals, number, percent, plural
+from scripts.reporting.sections.provenance import provenance_rows
 from scripts.reporting.sweep_evidence import SweepEvidence, median
 from scripts.sweeping.statistics import SettingStatistics
 
 MIB = 2**20
+OF_ONE_RUN = ("machine", "dataset sha256")
+"""What only the folder of a run says."""
 
 
 def settings_section(sweep: SweepEvidence) -> Section:
@@ -102,7 +105,7 @@ def runs_section(sweep: SweepEvidence) -> Section:
 
 def provenance_section(sweep: SweepEvidence) -> Section:
     """Return by what exactly the runs were done."""
-    rows = []
+    rows: list[Row] = []
     for name, column, meaning in (
         ("target", "target", ""),
         ("dataset", "dataset", ""),
@@ -114,6 +117,8 @@ def provenance_section(sweep: SweepEvidence) -> Section:
         values = dict.fromkeys(str(value) for row in sweep.runs if (value := getattr(row, column)))
         if values:
             rows.append((name, ", ".join(values), meaning))
+    if sweep.example:
+        rows += [row for row in provenance_rows(sweep.example) if row[0] in OF_ONE_RUN and row[1]]
     first = min((row.started_at_s for row in sweep.runs), default=0.0)
     last = max((row.started_at_s for row in sweep.runs), default=0.0)
     rows.append(("started", f"{_moment(first)} to {_moment(last)} UTC", "first and last run"))
