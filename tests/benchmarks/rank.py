@@ -29,6 +29,7 @@ class FileReader:
 def by_engine(name: str, shard: str, num_rows: int, num_threads: int) -> dict[str, Any]:
     """Predict a shard as Infer does."""
     from inference import engines
+    from inference.calibration import calibration_path, load_calibration
     from inference.checkpoints import CHECKPOINT
     from inference.clock import PhaseClock
     from inference.contract import RankTask, RowRange, rank_keys
@@ -50,7 +51,8 @@ def by_engine(name: str, shard: str, num_rows: int, num_threads: int) -> dict[st
     imported_s = time.perf_counter()
     with clock.phase("model_load"):
         engine = engines.load(name, CHECKPOINT, num_threads=num_threads)
-    outcome = infer_rank(task, FileReader(), engine, clock)
+        calibration = load_calibration(calibration_path(CHECKPOINT), engine.weights_sha256)
+    outcome = infer_rank(task, FileReader(), engine, clock, calibration)
     with clock.phase("upload"):
         outcome.predictions.to_npz()
     phases = {phase: clock.seconds(phase) for phase in ("model_load", "download", "inference", "upload")}

@@ -26,7 +26,7 @@ from inference.errors import (
     ShardFormatError,
 )
 from inference.pipeline import Predictions
-from tests.factories import FakeEngine, make_arrays, make_shard_bytes
+from tests.factories import FakeEngine, make_arrays, make_calibration, make_shard_bytes
 
 BUCKET = "tests"
 PREFIX = "datasets/tiny/10MB/"
@@ -245,11 +245,9 @@ def test_a_stale_record_of_another_run_is_never_merged(s3: Any) -> None:
 
 
 def with_one_bad_shard_of_eight(s3: Any) -> None:
-    """Eight planned shards of which one turns out to hold a NaN."""
+    """Eight planned shards of which one turns out to be cut off."""
     upload(s3, num_shards=8)
-    images = make_arrays(5, seed=4)["images"]
-    images[2, 0, 0, 0] = np.nan
-    put(s3, f"{PREFIX}4.safetensors", make_shard_bytes(5, images=images))
+    put(s3, f"{PREFIX}4.safetensors", make_shard_bytes(5)[:-100])
 
 
 def test_one_bad_shard_of_eight_fails_the_run_and_names_it_and_the_rest_is_there(s3: Any) -> None:
@@ -257,7 +255,7 @@ def test_one_bad_shard_of_eight_fails_the_run_and_names_it_and_the_rest_is_there
 
     with pytest.raises(
         IncompleteRunError,
-        match=r"1 of 8 .*rank 4 \(datasets/tiny/10MB/4.safetensors\): ShardFormatError: .*not finite",
+        match=r"1 of 8 .*rank 4 \(datasets/tiny/10MB/4.safetensors\): ShardFormatError: .*100 bytes early",
     ):
         run(s3)
 
@@ -265,6 +263,47 @@ def test_one_bad_shard_of_eight_fails_the_run_and_names_it_and_the_rest_is_there
     assert (summary.complete, summary.num_records) == (False, 7)
     assert len(keys(s3, "runs/run-a/predictions/")) == 7
     assert len(json.loads(get(s3, "runs/run-a/combined_data.json"))) == 7
+
+
+def test_bad_values_cost_their_galaxies_a_flag_and_the_run_nothing(s3: Any) -> None:
+    arrays = make_arrays(5)
+    arrays["images"][2, 0, 0, 0] = np.nan
+    arrays["magnitudes"][3, 2] = -9999.0
+    put(s3, f"{PREFIX}0.safetensors", make_shard_bytes(5, **arrays))
+
+    summary, records = run(s3)
+
+    assert summary.complete
+    assert summary.num_flagged["REFUSED"] == 1
+    assert summary.num_flagged["FILLED_PIXELS"] == 1
+    assert summary.accuracy is not None
+    assert summary.accuracy.num_labelled == 4
+    found = Predictions.from_npz(get(s3, records[0].predictions_key))
+    np.testing.assert_array_equal(np.isnan(found.z_phot), [False, False, False, True, False])
+
+
+def test_sigma_of_other_weights_is_never_given_and_the_run_says_why(s3: Any) -> None:
+    upload(s3)
+
+    summary, records = run(s3)
+
+    # The stand-in engine has weights of its own, which nobody calibrated.
+    (note,) = [note for note in summary.notes if "sigma" in note]
+    assert "these are 000000000000; `make calibrate`" in note
+    assert np.isnan(Predictions.from_npz(get(s3, records[0].predictions_key)).sigma).all()
+
+
+def test_calibrated_weights_give_sigma_and_the_summary_its_coverage(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload(s3)
+    monkeypatch.setattr(model, "calibration", lambda _sha256: (make_calibration(), None))
+
+    summary, records = run(s3)
+
+    assert (Predictions.from_npz(get(s3, records[0].predictions_key)).sigma > 0).all()
+    assert summary.ratio_95 == pytest.approx(2.5 / 1.1)
+    assert summary.accuracy is not None
+    assert summary.accuracy.coverage_68 is not None
+    assert not [note for note in summary.notes if "sigma" in note]
 
 
 def test_one_bad_shard_of_eight_is_tolerated_when_the_request_says_so(s3: Any) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.factories import make_shard_bytes
+from tests.factories import make_arrays, make_shard_bytes
 from tests.integration.conftest import wait_until
 
 ROWS_PER_SHARD = 20
@@ -20,13 +20,14 @@ MARK = "REDSHIFT_TEST_MARK"
 
 
 def make_dataset(root: Path, *, bad_shard: int | None = None) -> None:
-    """Write ``datasets/tiny/1MB/`` with three shards; the bad one holds a pixel that is no number."""
+    """Write ``datasets/tiny/1MB/`` with three shards, each with a pixel that is no number; the bad one is cut off."""
     folder = root / "datasets" / "tiny" / "1MB"
     folder.mkdir(parents=True)
     for number in range(3):
-        images = np.zeros((ROWS_PER_SHARD, 5, 32, 32), np.float32)
-        images[7, 2, 3, 4] = np.nan if number == bad_shard else 1.0
-        (folder / f"{number}.safetensors").write_bytes(make_shard_bytes(ROWS_PER_SHARD, images=images))
+        images = make_arrays(ROWS_PER_SHARD)["images"]
+        images[7, 2, 3, 4] = np.nan
+        content = make_shard_bytes(ROWS_PER_SHARD, images=images)
+        (folder / f"{number}.safetensors").write_bytes(content[:-100] if number == bad_shard else content)
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -80,7 +81,11 @@ def test_a_run_prints_its_result_and_leaves_its_folder(tmp_path: Path) -> None:
     ranks = {f"ranks/{rank:05d}.json" for rank in range(3)} | {f"predictions/{rank:05d}.npz" for rank in range(3)}
     whole = {"request.json", "manifest.json", "combined_data.json", "summary.json", "logs/server.log", *ranks}
     assert whole <= files(folder)
-    assert json.loads((folder / "summary.json").read_text())["num_samples"] == 3 * ROWS_PER_SHARD
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["num_samples"] == 3 * ROWS_PER_SHARD
+    assert summary["num_flagged"]["FILLED_PIXELS"] == 3
+    assert re.search(r"^ +3   with pixels filled in$", done.stdout, re.MULTILINE)
+    assert "within sigma" in done.stdout
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
 
 
