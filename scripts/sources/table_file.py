@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from scripts.sources.errors import SourceError
 
 BATCH_ROWS = 65_536
+CSV_BLOCK_BYTES = 2**20
+"""pyarrow decodes some 30 blocks ahead of its reader: larger ones take hundreds of megabytes."""
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet", ".fits", ".fits.gz", ".fit")
 
 Batch = Mapping[str, NDArray[Any]]
@@ -101,7 +103,9 @@ class CsvTable(TableFile):
             with pyarrow.csv.open_csv(
                 pa.input_stream(self.path, compression="detect"),
                 read_options=pyarrow.csv.ReadOptions(
-                    skip_rows=self.num_comments + 1, column_names=list(self.columns), block_size=8 * 2**20
+                    skip_rows=self.num_comments + 1,
+                    column_names=list(self.columns),
+                    block_size=CSV_BLOCK_BYTES,
                 ),
                 parse_options=pyarrow.csv.ParseOptions(delimiter=self.delimiter),
                 convert_options=pyarrow.csv.ConvertOptions(
