@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 
 from scripts.accounting.run_folder import open_run
+from scripts.accounting.run_log import log_of_run
 from scripts.accounting.story import Story, print_story
-from scripts.logs import of_run, rank_number
 from scripts.running import variables
 from scripts.running.exit_status import told_in_one_line
 from scripts.running.variables import UsageError
@@ -28,12 +28,12 @@ def main(
 def explain(run: str, rank: str, given: Mapping[str, str], *, root: Path) -> None:
     """Print what is known of a rank, from the run's folder and its log."""
     folder = open_run(run, given, root=root)
-    number = rank_number(rank)
+    number = variables.rank_number(rank)
     world = len(folder.tasks)
     if number is None or number >= world:
         which = f"0 to {world - 1}" if world else "unknown, it has no manifest.json"
         raise UsageError(f"RANK={rank.strip() or '…'} names none of the ranks of {folder.run_id}: they are {which}.")
-    print_story(Console(highlight=False), Story(folder, of_run(folder), number))
+    print_story(Console(highlight=False), Story(folder, log_of_run(folder), number))
 
 
 if __name__ == "__main__":

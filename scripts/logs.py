@@ -1,7 +1,5 @@
 """`make logs RUN=…`: what a run's workers printed, joined to its ranks; `RANK=17` shows the lines of one."""
 
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +8,12 @@ import typer
 from rich.console import Console
 
 from scripts.accounting.invocations import Invocation, Log, read_log, write_csv
-from scripts.accounting.log_cloudwatch import collect, log_groups, save
 from scripts.accounting.log_show import print_lines, print_table
-from scripts.accounting.log_sources import events_of_export, events_of_run
+from scripts.accounting.log_sources import events_of_export
 from scripts.accounting.run_folder import RunFolder, open_run
+from scripts.accounting.run_log import log_of_run
 from scripts.running import variables
 from scripts.running.exit_status import told_in_one_line
-from scripts.running.target import connect_aws
 from scripts.running.variables import UsageError
 
 LOGS_FILE = "logs.csv"
@@ -35,9 +32,9 @@ def main(
 
 def logs(run: str, rank: str, file: str, given: Mapping[str, str], *, root: Path) -> None:
     """Print the table of invocations, or the lines of one rank, and write the table as CSV."""
-    number = rank_number(rank)
+    number = variables.rank_number(rank)
     folder = open_run(run, given, root=root) if run.strip() or not file.strip() else None
-    log = _of_file(Path(file.strip()), folder) if file.strip() else of_run(_existing(folder))
+    log = _of_file(Path(file.strip()), folder) if file.strip() else log_of_run(_existing(folder))
     console = Console(highlight=False)
     if number is not None:
         _show_rank(console, log, number, folder)
@@ -46,58 +43,6 @@ def logs(run: str, rank: str, file: str, given: Mapping[str, str], *, root: Path
     _refuse_empty(log.invocations, file or run)
     write_csv(table, log.invocations)
     print_table(console, folder.run_id if folder else file, log, table)
-
-
-def rank_number(text: str) -> int | None:
-    """Read RANK; None when it is not given.
-
-    Raises
-    ------
-    UsageError
-        If it is no whole number from 0.
-    """
-    if not text.strip():
-        return None
-    if not text.strip().isdecimal():
-        raise UsageError(f"RANK={text} is not valid: RANK is a whole number from 0.")
-    return int(text)
-
-
-def of_run(folder: RunFolder) -> Log:
-    """Return the log of a run: the files here, or what CloudWatch has, which is kept in the run's folder."""
-    # What lies in the folder is the run's own: its workers wrote it, or it was collected for it.
-    here = read_log(events_of_run(folder.path), rank_of=folder.rank_of, run_id=folder.run_id, is_all_ours=True)
-    if folder.stack is None or _is_whole(here, folder):
-        return here
-    there = _collect(folder)
-    # CloudWatch forgets after the retention of the log groups.
-    return max(here, there, key=lambda log: len(log.invocations))
-
-
-def _is_whole(log: Log, folder: RunFolder) -> bool:
-    """Return whether every record's invocation has its REPORT line: CloudWatch takes the last ones in late."""
-    reported = {one.request_id for one in log.invocations if one.billed_ms is not None}
-    return bool(reported) and reported.issuperset(record.request_id for record in folder.records)
-
-
-def _collect(folder: RunFolder) -> Log:
-    assert folder.stack is not None, "only a deployment has logs elsewhere"
-    assert folder.found.entry is not None, "the stack is noted in it"
-    account = connect_aws(folder.stack).account
-    started_s = folder.found.entry.started_at_s
-    ended_s = time.time()
-    if (folder.path / "summary.json").exists():
-        ended_s = started_s + folder.summary.clock.end_to_end + 60
-    log, events = collect(
-        account.client("logs"),
-        log_groups(folder.stack),
-        window_s=(started_s, ended_s),
-        rank_of=folder.rank_of,
-        run_id=folder.run_id,
-    )
-    count = save(folder.path / "logs", events)
-    print(f"collected  {count:,} events of {len(log.invocations):,} invocations from CloudWatch", file=sys.stderr)
-    return log
 
 
 def _of_file(path: Path, folder: RunFolder | None) -> Log:

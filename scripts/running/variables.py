@@ -67,6 +67,21 @@ def request_values(variables: Mapping[str, str]) -> dict[str, object]:
     return values
 
 
+def rank_number(text: str) -> int | None:
+    """Read RANK; None when it is not given.
+
+    Raises
+    ------
+    UsageError
+        If it is no whole number from 0.
+    """
+    if not text.strip():
+        return None
+    if not text.strip().isdecimal():
+        raise UsageError(f"RANK={text} is not valid: RANK is a whole number from 0.")
+    return int(text)
+
+
 def choose_target(variables: Mapping[str, str], *, terraform: Path) -> tuple[str, str]:
     """Return where to run and why.
 

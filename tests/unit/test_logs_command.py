@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import scripts.accounting.run_log
 import scripts.logs
 from scripts.aws.stack import Stack, StageSettings
 from scripts.running import journal
@@ -37,7 +38,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloudwatch: Any) -> Pa
     assert entry is not None
     journal.write(folder, msgspec.structs.replace(entry, target="aws", stack=stack, started_at_s=START_S))
     target = SimpleNamespace(account=SimpleNamespace(client=lambda _: cloudwatch))
-    monkeypatch.setattr(scripts.logs, "connect_aws", lambda _: target)
+    monkeypatch.setattr(scripts.accounting.run_log, "connect_aws", lambda _: target)
     return tmp_path
 
 
@@ -66,6 +67,16 @@ def test_a_log_that_came_late_is_fetched_again(root: Path, cloudwatch: Any, caps
     logs(root)
 
     assert "3 invocations" in capsys.readouterr().out
+
+
+def test_what_was_kept_outlives_cloudwatchs_retention(root: Path, cloudwatch: Any, capsys: Any) -> None:
+    put(cloudwatch, GROUP, "s", [report(name) for name in REQUEST_IDS[:2]])
+    logs(root)
+    cloudwatch.delete_log_group(logGroupName=GROUP)
+
+    logs(root)
+
+    assert capsys.readouterr().out.count("2 invocations") == 2
 
 
 def test_without_a_single_line_nothing_is_written(root: Path) -> None:
