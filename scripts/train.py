@@ -20,6 +20,7 @@ from scripts.training.controls import NUM_NEIGHBOURS, boosted_trees, neighbours
 from scripts.training.curves import draw_curves
 from scripts.training.fast_blocks import fast_blocks
 from scripts.training.journal import Journal
+from scripts.training.limit import limits
 from scripts.training.model_card import model_card, tables
 from scripts.training.pretrain import initialise_encoder, pooled_features, pretrain, settle_batch_norms
 from scripts.training.recipe import FULL, QUICK, Recipe
@@ -167,7 +168,9 @@ def publish(trained: Trained, recipe: Recipe, journal: Journal, path: Path) -> l
     journal.say("measuring on held-out galaxies")
     measurements = measure(network(load_astromae(path)), recipe)
     comparisons = compare(trained.predictors, recipe)
-    card = model_card(recipe, measurements, comparisons, journal.seconds(), path=path, sha256=file_sha256(path))
+    card = model_card(
+        recipe, measurements, comparisons, limits(recipe), journal.seconds(), path=path, sha256=file_sha256(path)
+    )
     (path.parent / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     draw_curves(journal.folder / "log.csv", path.parent / "training_curves.png")
     return [*tables(measurements, comparisons)]

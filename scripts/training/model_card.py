@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from scripts.training.limit import LIMIT_HEAD, Limit
 from scripts.training.recipe import Recipe
 from scripts.training.report import TABLE_HEAD, Comparison, Measurement, comparison_head
 
@@ -10,6 +11,7 @@ def model_card(
     recipe: Recipe,
     measurements: list[Measurement],
     comparisons: list[Comparison],
+    limits: list[Limit],
     seconds: list[tuple[str, float]],
     *,
     path: Path,
@@ -25,6 +27,8 @@ def model_card(
         How good it is.
     comparisons : list of Comparison
         It and the controls, each trained several times.
+    limits : list of Limit
+        How well simulated redshifts can be told at all.
     seconds : list of (str, float)
         Wall time of each phase.
     path : Path
@@ -43,6 +47,7 @@ def model_card(
         sha256=sha256,
         accuracy=accuracy,
         controls=controls,
+        limits="\n".join([LIMIT_HEAD, *(limit.table_row() for limit in limits)]),
         recipe=recipe,
         loss_turn=recipe.loss_unit * recipe.loss_beta,
         warm_up=recipe.pretrain_warmup_steps,
@@ -114,6 +119,11 @@ Beside it, methods taught with the same galaxies; mean and standard deviation of
 values and other batches. The shipped network is the repeat that did best on the selection galaxies.
 
 {controls}
+
+On simulated galaxies the noise of the magnitudes sets the limit, and not the network: boosted trees that are told the
+true sizes and shapes, which no image shows exactly, hardly gain; told the magnitudes without their noise, they do.
+
+{limits}
 
 The weights and numbers published by Staylor et al. 2025 belong to another task (659,857 real cutouts, std(z) .108) and
 cannot be compared with these.

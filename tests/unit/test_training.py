@@ -17,6 +17,7 @@ from scripts.training import controls, pretrain, regress, rows
 from scripts.training.curves import _curves, draw_curves
 from scripts.training.fast_blocks import fast_blocks
 from scripts.training.journal import Journal
+from scripts.training.limit import Limit, limits
 from scripts.training.model_card import model_card
 from scripts.training.recipe import QUICK, Recipe
 from scripts.training.regress import STAGES, CachedRows, redshift_loss, train_stage, trainable_parameters
@@ -228,7 +229,9 @@ def test_model_card_names_its_weights(tmp_path: Path) -> None:
     measured = Measurement("real, held out", accuracy, Interval(0.012, 0.014), Interval(0.8, 0.9))
     compared = Comparison("AstroMAE", {"real": [accuracy, replace_struct(accuracy, nmad=0.0133)]})
 
-    card = model_card(Recipe(), [measured], [compared], [("rows", 60.0)], path=weights, sha256="abc")
+    card = model_card(
+        Recipe(), [measured], [compared], [Limit("all", accuracy)], [("rows", 60.0)], path=weights, sha256="abc"
+    )
 
     assert "`abc`" in card
     assert "| real, held out | 7 | 0.057 | 0.0131 (0.0120-0.0140)" in card
@@ -334,6 +337,13 @@ def test_neighbours_recall_the_galaxies_they_were_taught() -> None:
     predicted = controls.neighbours(data, replace(TINY, renderings=1), seed=0)(data)
 
     torch.testing.assert_close(predicted.float(), data.redshifts)
+
+
+def test_limit_falls_with_the_noise_of_the_magnitudes() -> None:
+    told = {limit.told: limit.accuracy for limit in limits(replace(TINY, num_synthetic=600, num_test_synthetic=300))}
+
+    assert len(told) == 4
+    assert told["noise-free magnitudes"].mse < told["measured magnitudes"].mse
 
 
 def test_curves_show_the_stages_of_the_log(tmp_path: Path) -> None:
