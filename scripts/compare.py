@@ -58,7 +58,7 @@ def main(
 
 
 def compare(given: Mapping[str, str], *, root: Path, console: Console) -> Comparison:
-    """Measure every way, compare their redshifts, print, and leave ``comparison.json`` in the folder of the last run.
+    """Measure every way, compare their redshifts, print, and leave ``comparison.json`` in the folder of every run.
 
     Raises
     ------
@@ -73,10 +73,10 @@ def compare(given: Mapping[str, str], *, root: Path, console: Console) -> Compar
             measured.append(measure_process(name, files, batch_size=batch_size, profile=profile))
             facts.append(name)
     runs = [measure_run(folder) for folder in folders]
-    found = _comparison([*measured, *(run for run, _ in runs)], dataset, batch_size, rank_rate_per_s=runs[-1][1])
-    path = folders[-1] / COMPARISON_KEY
-    write_whole(path, msgspec.json.format(msgspec.json.encode(found), indent=2))
-    print_comparison(Console(highlight=False), found, str(path))
+    found = _comparison([*measured, *(run for run, _ in runs)], dataset, batch_size, rank_rate_per_s=runs[0][1])
+    for folder in folders:
+        write_whole(folder / COMPARISON_KEY, msgspec.json.format(msgspec.json.encode(found), indent=2))
+    print_comparison(Console(highlight=False), found, str(folders[0] / COMPARISON_KEY))
     return found
 
 

@@ -114,7 +114,7 @@ class SweepShow:
         running = self._plan.label(self._left[0].setting)
         line = Text.assemble(
             ("━" * filled, "green"),
-            ("━" * (BAR_WIDTH - filled), "dim"),
+            ("┈" * (BAR_WIDTH - filled), "dim"),
             f" {done}/{self._total} runs · {clock(self._seconds_left())} left · {running} · {doing}",
         )
         line.truncate(self._console.width - 1, overflow="ellipsis")

@@ -1,5 +1,6 @@
 """What limits the comparison of a sweep's settings, in sentences."""
 
+import statistics
 from collections.abc import Iterator, Sequence
 
 from scripts.sweeping.journal import Journal
@@ -7,6 +8,9 @@ from scripts.sweeping.rows import RunRow
 
 COLD_SHARE_DIFFERENCE = 0.25
 """Settings whose cold ranks differ by more than this share are not compared under equal conditions."""
+
+RESTLESS = 0.25
+"""Repeats that differ by more than this share of their median were not measured on a quiet machine."""
 
 PROVENANCE = {"weights_sha256": "weights", "code_version": "versions of the code", "image_digest": "images"}
 
@@ -52,8 +56,18 @@ def _of_the_machine(journal: Journal, ended: Sequence[RunRow], varied: Sequence[
 
 def _of_the_runs(ended: Sequence[RunRow]) -> Iterator[str]:
     shares: dict[str, list[float]] = {}
+    times_s: dict[str, list[float]] = {}
     for row in ended:
         shares.setdefault(row.setting, []).append(row.num_cold_starts / max(row.num_records, 1))
+        times_s.setdefault(row.setting, []).append(row.end_to_end_s or 0.0)
+    spread, setting = max(
+        ((max(each) - min(each)) / (statistics.median(each) or 1.0), name) for name, each in times_s.items()
+    )
+    if spread > RESTLESS:
+        yield (
+            f"Repeats of {setting} differ by {spread:.0%} of their median: the machine was busy with other things, and "
+            "small differences say nothing."
+        )
     cold = [sum(each) / len(each) for each in shares.values()]
     if max(cold) - min(cold) > COLD_SHARE_DIFFERENCE:
         yield f"Between {min(cold):.0%} and {max(cold):.0%} of a setting's ranks started cold: part of the difference."

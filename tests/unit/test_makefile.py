@@ -132,6 +132,9 @@ def test_a_name_that_the_system_gives_to_every_program_is_none_of_ours(tmp_path:
         (["emulate", "PORT=abc"], "'--port'"),
         (["emulate-image", "ARCH=vax", "FUNCTION=inferr"], "There is no function 'inferr'"),
         (["build", "ARCH=vax"], "ARCH=vax is none of"),
+        (["sweep", "MEMORY=abc"], "MEMORY=abc is not valid"),
+        (["compare", "RUN=no-such-run"], "RUN=no-such-run: there is no such run"),
+        (["import", "FILE=no-such-file"], "FILE=no-such-file: there is no such file"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -171,6 +171,7 @@ def test_settings_over_different_data_compare_by_galaxy() -> None:
         (rows()[:4], "The sweep is not over: 4 of 9 runs have ended."),
         (rows(), "2 ranks run at a time: a world size above that waits in turns"),
         (rows(), "Nothing was paid"),
+        (rows(), "Repeats of WORLD=4 differ by 100% of their median"),
         ([*rows()[:8], changed(rows()[8], weights_sha256="f" * 64)], "different weights"),
         ([*rows()[:8], changed(rows()[8], num_retried_ranks=2)], "2 ranks were retried"),
         ([*rows()[:6], *(changed(row, num_cold_starts=2) for row in rows()[6:])], "started cold"),
