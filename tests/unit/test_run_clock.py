@@ -123,3 +123,18 @@ def test_retries_are_named_by_rank() -> None:
 
     assert merged.retries == {2: 4}
     assert contract.decode(contract.encode(merged), RunSummary) == merged
+
+
+def test_the_clock_of_ten_thousand_ranks_is_as_short_as_that_of_ten() -> None:
+    (record,) = make_records(1.0)
+
+    sizes = [
+        len(
+            contract.encode(
+                run_clock.run_clock([msgspec.structs.replace(record, rank=rank) for rank in range(n)], **STAGES)
+            )
+        )
+        for n in (10, 10_240)
+    ]
+
+    assert sizes[1] < 1.1 * sizes[0]
