@@ -11,7 +11,7 @@ from scripts.reporting.predictions import Predictions, read_predictions
 from scripts.reporting.ranks import PartialRecord, Ranks, as_columns
 from scripts.running import journal
 
-SUMMARY, COMBINED = "summary.json", "combined_data.json"
+SUMMARY, COMBINED, IMPORT = "summary.json", "combined_data.json", "import.json"
 PUBLISHED_PAGE = 1000
 """Objects in one page of a listing: published tools read the first page only."""
 
@@ -31,6 +31,9 @@ class RunEvidence:
 
     ranks: Ranks
     predictions: Predictions | None
+    imported: Mapping[str, Any]
+    """``import.json``, what is known of results that were published; empty for a run of ours."""
+
     entry: journal.Entry | None
     """What the terminal that started the run noted."""
 
@@ -69,6 +72,7 @@ def read_run(folder: Path) -> RunEvidence:
         summary=summary,
         ranks=ranks,
         predictions=predictions,
+        imported=_object(folder / IMPORT),
         entry=journal.read(folder),
     )
 

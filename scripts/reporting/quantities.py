@@ -3,8 +3,6 @@
 import math
 
 UNKNOWN = "–"  # noqa: RUF001 - the sign for "nothing here" in a table
-BITS_PER_GALAXY = 164_160
-"""5·32·32 float32 pixels and 5 float64 magnitudes: what the published bit rates count."""
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.contract import PUBLISHED_RECORD_KEYS
+from inference.contract import BITS_PER_ROW, PUBLISHED_RECORD_KEYS
 
 Array = NDArray[np.float64]
 
@@ -91,6 +91,12 @@ def as_columns(records: Sequence[PartialRecord]) -> Ranks:
     columns["record"] = np.where(np.isnan(columns["total"]), NAN, np.nan_to_num(columns["record"]))
     unnamed = np.isnan(columns["rank"])
     columns["rank"][unnamed] = np.flatnonzero(unnamed)
+    # A published record states its rate under any of three keys.
+    for rate in (
+        columns["throughput_bps"] / BITS_PER_ROW,
+        columns["batch_size"] / columns["execution_time_s_per_batch"],
+    ):
+        columns["sample_persec"] = np.where(np.isnan(columns["sample_persec"]), rate, columns["sample_persec"])
     rows = columns["sample_persec"] * columns["total_cpu_time_s"]
     columns["num_samples"] = np.where(np.isnan(columns["num_samples"]), np.round(rows), columns["num_samples"])
     columns["seconds"] = columns["total"] + np.nan_to_num(columns["init"])

@@ -232,6 +232,27 @@ def test_published_records_without_our_keys_are_reported(tmp_path: Path) -> None
     assert section(report, "Cost").lead.startswith("Unknown")
 
 
+def test_a_rate_is_read_from_whichever_key_states_it(tmp_path: Path) -> None:
+    bits = imported(tmp_path / "a", 3, sample_persec=None, throughput_bps=200 * 164_160.0)
+    batches = imported(tmp_path / "b", 3, **dict.fromkeys(("sample_persec", "throughput_bps")))
+
+    assert read_run(bits).ranks["sample_persec"] == pytest.approx([200] * 3)
+    assert read_run(batches).ranks["sample_persec"] == pytest.approx([512 / 2] * 3)
+
+
+def test_what_an_import_found_doubtful_is_warned_of(tmp_path: Path) -> None:
+    folder = imported(tmp_path, 1000)
+    known = {"source": "/somewhere/results.json", "source_sha256": "ab" * 32, "warnings": ["No record of rank 7."]}
+    (folder / "import.json").write_text(json.dumps(known))
+    report = report_of(folder)
+
+    assert report.warnings[:2] == (
+        "Imported: nobody proved that every rank reported, and wall times are unknown.",
+        "No record of rank 7.",
+    )
+    assert ("imported from", "results.json", "") in section(report, "Provenance").blocks[0].rows
+
+
 def test_exactly_a_thousand_published_records_look_cut(tmp_path: Path) -> None:
     report = report_of(imported(tmp_path, 1000))
 

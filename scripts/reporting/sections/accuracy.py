@@ -197,7 +197,7 @@ def _residuals(at: Array, dz: Array, label: str, short_label: str) -> Figure:
     marks = density(frame, at, dz)
     marks.append(element("path", d=f"M{frame.left} {frame.y.at(0):.1f}H{frame.right}", class_="line mark thin"))
     marks += [frame.line(centres, medians + sign * spreads, "series-2 dashed") for sign in (-1, 1)]
-    marks.append(frame.line(centres, medians, "series-2"))
+    marks.append(frame.line(centres, medians, "series-2 solid"))
     x, y = frame.x(centres), frame.y(medians)
     marks += [element("circle", cx=a, cy=b, r=2.6, class_="fill series-2") for a, b in zip(x, y, strict=True)]
     beyond = int((np.abs(dz) > 6 * spread).sum())

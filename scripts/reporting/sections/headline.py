@@ -83,6 +83,10 @@ def _incomplete(run: RunEvidence) -> Iterator[str]:
         yield (
             f"Incomplete: {plural(len(lost), 'rank')} of {run.get('world_size'):,} gave no valid record. {named}{more}"
         )
+    if run.imported:
+        yield "Imported: nobody proved that every rank reported, and wall times are unknown."
+        yield from run.imported.get("warnings", ())
+        return
     if not run.summary:
         yield "There is no summary.json: nobody proved that every rank reported, and wall times are unknown."
     expected = max((record.world_size or 0 for record in run.ranks.records), default=0)

@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from inference.contract import RunRequest
@@ -12,7 +14,7 @@ from scripts.reporting.quantities import UNKNOWN, count, number
 from scripts.reporting.ranks import Ranks
 
 MAX_SHARDS = 12
-DEFAULTS = {field.name: field.default for field in __import__("msgspec").structs.fields(RunRequest)}
+DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(RunRequest)}
 
 
 def settings_section(run: RunEvidence) -> Section:
@@ -82,6 +84,9 @@ def provenance_rows(run: RunEvidence) -> Iterator[Row]:
     """Yield what made the numbers of a run: name, value, remark; an empty value where nothing says."""
     ranks = run.ranks
     yield "run", run.run_id, ""
+    if run.imported:
+        yield "imported from", Path(str(run.imported.get("source"))).name, ""
+        yield "file sha256", str(run.imported.get("source_sha256") or ""), "checksum of that file"
     if run.entry and run.entry.started_at_s:
         yield "started", f"{np.datetime64(int(run.entry.started_at_s), 's')} UTC".replace("T", " "), ""
     for name, key, meaning in (

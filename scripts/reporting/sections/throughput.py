@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from inference.contract import BITS_PER_ROW
 from scripts.reporting.charts.distribution import distribution
 from scripts.reporting.document import Block, Figure, Section, Table
 from scripts.reporting.evidence import RunEvidence
-from scripts.reporting.quantities import BITS_PER_GALAXY, bits_per_s, number
+from scripts.reporting.quantities import bits_per_s, number
 
 DEFINITIONS = (
     (
@@ -31,7 +32,7 @@ def throughput_section(run: RunEvidence) -> Section:
         (
             name,
             number(rates[key], 4),
-            bits_per_s(rates.get(f"{key}_bit_per_s") or rates[key] * BITS_PER_GALAXY),
+            bits_per_s(rates.get(f"{key}_bit_per_s") or rates[key] * BITS_PER_ROW),
             number(rates[key] / published, 2),
             meaning,
         )
