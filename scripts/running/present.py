@@ -149,7 +149,7 @@ def _coverage(found: Accuracy) -> list[Row]:
     """Return how often sigma was large enough; nothing where no sigma is known."""
     if found.coverage_68 is None:
         return []
-    return [("within sigma", f"{100 * found.coverage_68:.1f} %", "share with |z_phot - z_spec| <= sigma; 68 asked")]
+    return [("within sigma", f"{100 * found.coverage_68:.1f} %", "share with |z_phot - z_spec| <= sigma")]
 
 
 def _throughput(summary: RunSummary) -> list[Row]:

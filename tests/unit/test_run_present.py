@@ -119,7 +119,9 @@ def test_coverage_is_told_where_sigma_is_known(folder: Path) -> None:
     known = make_summary()
     covered = msgspec.structs.replace(known.accuracy, coverage_68=0.666)
 
-    assert "66.6 %" in table(folder, make_summary(accuracy=covered))
+    text = table(folder, make_summary(accuracy=covered))
+    assert "66.6 %" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
     assert "within sigma" not in table(folder, known)
 
 
