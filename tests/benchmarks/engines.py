@@ -1,6 +1,7 @@
 """Part 1: engines by asked batch size against the reference loop, and how much of the machine they use.
 
-Run as a program with the number of threads and a budget: libraries take their threads once per process.
+Run as a program with the number of threads: libraries take their threads, and the instructions that the environment
+limits them to, once per process.
 """
 
 import json

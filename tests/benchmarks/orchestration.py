@@ -1,4 +1,4 @@
-"""Part 3: what Summarize costs per number of records, in memory and through the local S3. Run as a program."""
+"""Part 3: what surrounds the ranks: the state machine per rank, and Summarize per number of records. As a program."""
 
 import json
 import os
@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from inference import contract, summary
+from scripts.local_aws.deploy import deploy, read_stages
 from scripts.local_aws.server import LocalAws, client_environment
 from tests.factories import make_plan, make_record_for, make_request, make_task
 
 GALAXIES_PER_RANK = 100
 
 
-def main(num_records: list[int], num_stored: list[int]) -> list[dict[str, Any]]:
-    """Measure the merging for `num_records`, and the whole handler for `num_stored`."""
+def main(num_records: list[int], num_stored: list[int], num_ranks: list[int]) -> list[dict[str, Any]]:
+    """Measure the merging for `num_records`, the whole handler for `num_stored`, the state machine for `num_ranks`."""
     lines = [merge(count) for count in num_records]
+    lines += map_empty_ranks(num_ranks)
     with tempfile.TemporaryDirectory() as logs, LocalAws(log_dir=Path(logs), workers=1) as aws:
         os.environ |= client_environment(aws.endpoint_url, aws.credentials["region_name"])
+        os.environ["AWS_LAMBDA_FUNCTION_NAME"] = "summarize"
         return lines + [summarize(count) for count in num_stored]
 
 
@@ -45,9 +48,39 @@ def summarize(count: int) -> dict[str, Any]:
     store.write(plan.manifest_key, contract.encode(tasks))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda item: store.write(*item), found.items()))
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     summarize.handler(contract.to_builtins(plan), None)
-    return _line("Summarize, local S3", count, time.perf_counter() - start)
+    line = _line("Summarize, local S3", count, time.perf_counter() - start)
+    return {**line, "cpu_s": time.process_time() - start_cpu}
+
+
+def map_empty_ranks(counts: list[int]) -> list[dict[str, Any]]:
+    """Run the state machine over functions that do nothing, through the real Lambda runtime."""
+    import boto3
+
+    functions = {"initialize": "plan", "infer": "nothing", "summarize": "nothing"}
+    stages = {
+        stage: {**settings, "handler": f"tests.integration.functions.{functions[stage]}.handler"}
+        for stage, settings in read_stages().items()
+    }
+    with tempfile.TemporaryDirectory() as logs, LocalAws(log_dir=Path(logs)) as aws:
+        deployment = deploy(aws, stages=stages)
+        s3, step_functions = (boto3.client(name, **aws.credentials) for name in ("s3", "stepfunctions"))
+
+        def run(name: str, count: int) -> float:
+            s3.put_object(Bucket=deployment.bucket, Key=name, Body=json.dumps([{"rank": i} for i in range(count)]))
+            request = json.dumps({"bucket": deployment.bucket, "manifest_key": name})
+            start = time.perf_counter()
+            arn = step_functions.start_execution(
+                stateMachineArn=deployment.state_machine_arn, name=name, input=request
+            )["executionArn"]
+            while (status := step_functions.describe_execution(executionArn=arn)["status"]) == "RUNNING":
+                time.sleep(0.05)
+            assert status == "SUCCEEDED", status
+            return time.perf_counter() - start
+
+        run("warm-up", 2 * aws.workers)
+        return [_line("state machine, empty ranks", count, run(f"ranks-{count}", count)) for count in counts]
 
 
 def _run(count: int) -> tuple[contract.RunPlan, list[contract.RankTask], dict[str, bytes]]:

@@ -14,7 +14,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, (speed, rank) = pyplot.subplots(1, 2, figsize=(13, 5), layout="constrained")
-    _draw_speeds(speed, results["engines"])
+    _draw_speeds(speed, [line for line in results["engines"] if line["instructions"] == "native"])
     _draw_ranks(rank, results["rank"])
     machine = results["machine"]
     load = f"load {machine['load_before']:.1f} to {machine['load_after']:.1f} on {machine['num_cpus']} CPUs"
@@ -48,7 +48,7 @@ def _draw_ranks(axes: Any, lines: list[dict[str, Any]]) -> None:
     labels = [f"{line['program']}\n{line['shard_mb']} MB, peak {line['peak_memory_mb']:.0f} MB" for line in lines]
     left = [0.0] * len(lines)
     for phase, color in zip(
-        ("import", "model_load", "download", "inference", "upload"),
+        ("start", "model_load", "download", "inference", "upload"),
         ("#888888", "#b59bd6", "#d6b656", "#3f77c2", "#c0504d"),
         strict=True,
     ):

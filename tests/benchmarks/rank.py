@@ -1,9 +1,10 @@
-"""Part 2: one whole rank in a fresh process, by phase, beside the reference procedure.
+"""Part 2: one whole rank in a fresh process, from the shard in S3 to the predictions in S3, beside the reference.
 
-Run as a program per measurement: peak memory belongs to a process. Rows come from a file by byte range, without S3.
+Run as a program per measurement: peak memory belongs to a process. The environment points at the local AWS.
 """
 
 import io
+import itertools
 import json
 import resource
 import sys
@@ -11,76 +12,78 @@ import time
 from pathlib import Path
 from typing import Any
 
-STARTED_S = time.perf_counter()
+BUCKET = "bench"
 
 
-class FileReader:
-    """Reads a shard by byte range; see `inference.block.RangeReader`."""
+def by_engine(name: str, key: str, num_rows: int, num_threads: int) -> tuple[str, dict[str, float]]:
+    """Predict a shard as Infer does: rows by byte range, one block ahead, cleaned, with sigma.
 
-    def read(self, key: str, *, etag: str | None = None) -> bytes:
-        return Path(key).read_bytes()
-
-    def read_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
-        with Path(key).open("rb") as file:
-            file.seek(start)
-            return file.read(stop - start)
-
-
-def by_engine(name: str, shard: str, num_rows: int, num_threads: int) -> dict[str, Any]:
-    """Predict a shard as Infer does."""
+    Returns
+    -------
+    tuple
+        Name of the program and seconds by phase.
+    """
+    from handlers.storage import ObjectStore
     from inference import engines
     from inference.calibration import calibration_path, load_calibration
     from inference.checkpoints import CHECKPOINT
     from inference.clock import PhaseClock
     from inference.contract import RankTask, RowRange, rank_keys
+    from inference.errors import WeightsError
     from inference.pipeline import infer_rank
 
     clock = PhaseClock()
     task = RankTask(
         run_id="bench",
-        bucket="b",
-        data_bucket="b",
+        bucket=BUCKET,
+        data_bucket=BUCKET,
         run_prefix="runs/bench/",
         rank=0,
         world_size=1,
-        rows=(RowRange(key=shard, start_row=0, stop_row=num_rows),),
+        rows=(RowRange(key=key, start_row=0, stop_row=num_rows),),
         num_samples=num_rows,
         batch_size=512,
         **rank_keys("runs/bench/", 0),
     )
-    imported_s = time.perf_counter()
+    imported_at_s = time.time()
     with clock.phase("model_load"):
         engine = engines.load(name, CHECKPOINT, num_threads=num_threads)
-        calibration = load_calibration(calibration_path(CHECKPOINT), engine.weights_sha256)
-    outcome = infer_rank(task, FileReader(), engine, clock, calibration)
+        try:
+            calibration = load_calibration(calibration_path(CHECKPOINT), engine.weights_sha256)
+        except WeightsError:
+            calibration = None
+    store = ObjectStore(BUCKET)
+    outcome = infer_rank(task, store, engine, clock, calibration)
     with clock.phase("upload"):
-        outcome.predictions.to_npz()
+        store.write(task.predictions_key, outcome.predictions.to_npz())
     phases = {phase: clock.seconds(phase) for phase in ("model_load", "download", "inference", "upload")}
-    return {"program": engine.name, "phases_s": {"import": imported_s - STARTED_S, **phases}}
+    return engine.name, {"start": imported_at_s, **phases}
 
 
-def by_reference(shard: str, num_threads: int) -> dict[str, Any]:
-    """Predict a shard as published: load it whole through pickle, loop under the profiler, sum its table."""
+def by_reference(key: str, num_threads: int) -> tuple[str, dict[str, float]]:
+    """Predict a shard as published: download it whole, unpickle, loop under the profiler, write what it summed."""
+    import boto3
     import torch
 
     from inference.model.weights import load_astromae
     from tests.benchmarks import reference_loop
 
-    imported_s = time.perf_counter()
     torch.set_num_threads(num_threads)
+    marks = [time.time()]
     model = load_astromae()
-    loaded_s = time.perf_counter()
-    arrays = torch.load(io.BytesIO(Path(shard).read_bytes()), weights_only=True)
-    read_s = time.perf_counter()
-    reference_loop.predict(model, arrays["images"], arrays["magnitudes"].float(), batch_size=512)
-    phases = {
-        "import": imported_s - STARTED_S,
-        "model_load": loaded_s - imported_s,
-        "download": read_s - loaded_s,
-        "inference": time.perf_counter() - read_s,
-        "upload": 0.0,
-    }
-    return {"program": "reference loop", "phases_s": phases}
+    marks.append(time.time())
+    s3 = boto3.client("s3")
+    content = io.BytesIO(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+    arrays = torch.load(content, weights_only=True)
+    marks.append(time.time())
+    redshifts, total_s = reference_loop.predict(model, arrays["images"], arrays["magnitudes"].float(), batch_size=512)
+    marks.append(time.time())
+    record = {"total_cpu_time (seconds)": total_s, "redshifts": redshifts.tolist()}
+    s3.put_object(Bucket=BUCKET, Key="runs/reference/0.json", Body=json.dumps(record).encode())
+    marks.append(time.time())
+    spans = (after - before for before, after in itertools.pairwise(marks))
+    phases = dict(zip(("model_load", "download", "inference", "upload"), spans, strict=True))
+    return "reference loop", {"start": marks[0], **phases}
 
 
 def peak_memory_mb() -> float:
@@ -94,14 +97,21 @@ def peak_memory_mb() -> float:
     return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
 
 
-if __name__ == "__main__":
-    asked = json.loads(sys.argv[1])
-    name = asked.pop("program")
-    if name == "reference":
-        measured = by_reference(asked["published_shard"], asked["num_threads"])
+def main(program: str, key: str, num_rows: int, num_threads: int, started_at_s: float) -> dict[str, Any]:
+    """Measure one rank; `started_at_s` is when the caller started this process."""
+    if program == "reference":
+        name, phases = by_reference(key, num_threads)
     else:
-        measured = by_engine(name, asked["shard"], asked["num_rows"], asked["num_threads"])
-    measured["cpu_s"] = time.process_time()
-    measured["wall_s"] = time.perf_counter() - STARTED_S
-    measured["peak_memory_mb"] = peak_memory_mb()
-    print(json.dumps(measured))
+        name, phases = by_engine(program, key, num_rows, num_threads)
+    phases["start"] -= started_at_s
+    return {
+        "program": name,
+        "phases_s": phases,
+        "wall_s": time.time() - started_at_s,
+        "cpu_s": time.process_time(),
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(**json.loads(sys.argv[1]))))

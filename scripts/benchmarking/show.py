@@ -1,0 +1,103 @@
+"""Prints what `make bench` measured, and what changed since an earlier result."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Line = dict[str, Any]
+
+
+def show(results: dict[str, Any], console: Console) -> None:
+    """Print the parts."""
+    _show_engines(results["engines"], console)
+    _show_starts(results["starts"], console)
+    _show_ranks(results["rank"], console)
+    table = Table("program", "number", "seconds", "ms each", "CPU s", title="Orchestration")
+    for line in results["orchestration"]:
+        cpu = f"{line['cpu_s']:.2f}" if "cpu_s" in line else ""
+        each = f"{1e3 * line['seconds_per_rank']:.2f}"
+        table.add_row(line["program"], f"{line['num_records']:,}", f"{line['seconds']:.3f}", each, cpu)
+    console.print(table)
+    table = Table("program", "rows per CPU second", title="Data")
+    for line in results["generator"]:
+        table.add_row(line["program"], f"{line['rows_per_cpu_s']:,.0f}")
+    console.print(table)
+
+
+def show_changes(before: dict[str, Any], after: dict[str, Any], console: Console) -> None:
+    """Print how the ratios to the reference loop moved; rates of another moment would compare the load."""
+    table = Table("what", "before", "after", "change", title="Ratio to the reference")
+    earlier = _ratios(before)
+    for name, new in _ratios(after).items():
+        if name in earlier:
+            old = earlier[name]
+            table.add_row(name, f"{old:.2f}", f"{new:.2f}", f"{new / old - 1:+.0%}")
+    console.print(table)
+
+
+def _ratios(results: dict[str, Any]) -> dict[str, float]:
+    """Return the CPU ratio of every engine, whatever its version, and of every whole rank."""
+    ratios = {}
+    for line in results["engines"]:
+        where = f"{line['num_threads']} thr, batch {line['batch_size']}, {line.get('instructions', 'native')}"
+        ratios[f"{_library(line)}, {where}"] = line["cpu_ratio"]["median"]
+    for line in results["rank"]:
+        if "cpu_ratio" in line:
+            ratios[f"{_library(line)}, whole rank, {line['shard_mb']} MB"] = line["cpu_ratio"]["median"]
+    return ratios
+
+
+def _show_engines(lines: list[Line], console: Console) -> None:
+    table = Table("CPU", "thr", "batch", "program", "per CPU s", "ratio", "pairs", "roofline", title="Engines")
+    for line in lines:
+        ratio = line["cpu_ratio"]
+        table.add_row(
+            line["instructions"],
+            str(line["num_threads"]),
+            str(line["batch_size"]),
+            _name(line) + (" (no limit)" if line["instructions"] != "native" and _has_no_limit(line) else ""),
+            f"{line['samples_per_cpu_s']:.0f}",
+            f"{ratio['median']:.2f}",
+            f"{ratio['min']:.2f}-{ratio['max']:.2f}",
+            f"{line['roofline_share']:.0%}",
+        )
+    console.print(table)
+
+
+def _show_starts(lines: list[Line], console: Console) -> None:
+    table = Table("program", "CPU s", "wall s", "peak MB", "installed MB", title="Start of a fresh process")
+    for line in lines:
+        installed = f"{line['installed_mb']:.0f}" if line["installed_mb"] else ""
+        seconds = f"{line['cpu_s']:.2f}", f"{line['wall_s']:.2f}"
+        table.add_row(line["program"], *seconds, f"{line['peak_memory_mb']:.0f}", installed)
+    console.print(table)
+
+
+def _show_ranks(lines: list[Line], console: Console) -> None:
+    title = "A whole rank in a fresh process, 1 thread, local AWS"
+    table = Table("shard", "program", "wall s", "ratio", "CPU s", "ratio", "peak MB", title=title)
+    for line in lines:
+        table.add_row(
+            f"{line['shard_mb']} MB",
+            _name(line),
+            f"{line['wall_s']:.1f}",
+            f"{line['wall_ratio']['median']:.2f}",
+            f"{line['cpu_s']:.1f}",
+            f"{line['cpu_ratio']['median']:.2f}",
+            f"{line['peak_memory_mb']:.0f}",
+        )
+    console.print(table)
+
+
+def _library(line: Line) -> str:
+    return str(line["program"]).split()[0]
+
+
+def _name(line: Line) -> str:
+    """Return the program without the build of its version."""
+    return str(line["program"]).split("+")[0]
+
+
+def _has_no_limit(line: Line) -> bool:
+    return _library(line) == "onnxruntime"
