@@ -1,6 +1,7 @@
 """Re-partitioning keeps every row and byte of it; verification names whatever is not what the card says."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from inference import contract
 from inference.cleaning import MEAN_MAGNITUDES
 from inference.quality import Quality
 from scripts import repartition, verify
+from scripts.galaxies.cleaning_report import CleaningReport
 from scripts.galaxies.cutouts import Rows
 from scripts.galaxies.facts import Facts
 from scripts.galaxies.shards import DatasetPlan, make
@@ -92,6 +94,18 @@ def test_the_table_and_what_cleaning_found_go_with_it(root: Path) -> None:
     assert (before / "table.csv").read_bytes() == (folder / "table.csv").read_bytes()
     assert (before / "cleaning.json").read_bytes() == (folder / "cleaning.json").read_bytes()
     assert list(find_problems(folder)) == []
+
+
+def test_what_was_dropped_when_the_galaxies_were_read_stays_in_the_report(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = CleaningReport(Counter({"clean": NUM, "dropped": 5}), Counter({"no cutout": 5})).to_json()
+    (root / "datasets/dirty/1MB/cleaning.json").write_bytes(report)
+    monkeypatch.setattr(repartition, "ROOT", root)
+
+    repartition.main("dirty", "2")
+
+    assert (root / "datasets/dirty/2MB/cleaning.json").read_bytes() == report
 
 
 def test_there_and_back_again_gives_the_same_files(root: Path) -> None:

@@ -1,6 +1,7 @@
 """A user's table becomes a dataset: dirt is flagged and counted, nothing is lost, and training gets clean rows only."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,18 @@ def test_measured_sizes_are_those_of_the_images(tmp_path: Path) -> None:
         return float((images[:, 12:20, 12:20].sum(axis=(1, 2)) / images.sum(axis=(1, 2))).mean())
 
     assert central_share(tmp_path / "small", 0.5) > 1.3 * central_share(tmp_path / "large", 4.0)
+
+
+def test_another_process_renders_the_same_galaxies(tmp_path: Path) -> None:
+    path, scratch = write(tmp_path, galaxies()), tmp_path / "scratch"
+    scratch.mkdir()
+    plan = plan_source(tmp_path, path, name="mine", fields="", for_training=True, shard_mb=1, seed=0, scratch=scratch)
+
+    # What a pool hands to its processes.
+    elsewhere = pickle.loads(pickle.dumps(plan))
+
+    assert np.array_equal(elsewhere.galaxies.rows(2, 9).images, plan.galaxies.rows(2, 9).images)
+    assert elsewhere.ranges == plan.ranges
 
 
 def test_a_table_longer_than_a_block_keeps_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
