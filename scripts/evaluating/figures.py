@@ -87,6 +87,8 @@ def residuals_figure(x: Array, z_phot: Array, z_spec: Array, *, label: str, titl
     with _axes(7.0, 4.2) as (figure, (axes,)):
         reach = _reach(dz)
         low, high = np.quantile(x, [0.001, 0.999])
+        if low == high:
+            low, high = low - 0.01, high + 0.01
         _draw_density(figure, axes, x, dz, ((low, high), (-reach, reach)))
         axes.axhline(0, color=INK, linewidth=0.8)
         centers, medians, widths = running(x, dz)
@@ -146,7 +148,8 @@ def running(x: Array, dz: NDArray[np.float64], num_bins: int = RUNNING_BINS) -> 
 
 
 def _draw_density(figure: Figure, axes: Axes, x: Array, y: Array, frame: Any) -> None:
-    image = axes.hist2d(x, y, bins=NUM_BINS, range=frame, cmap=DENSITY, cmin=1, norm=LogNorm())[3]
+    highest = max(2.0, np.histogram2d(x, y, bins=NUM_BINS, range=frame)[0].max())
+    image = axes.hist2d(x, y, bins=NUM_BINS, range=frame, cmap=DENSITY, cmin=1, norm=LogNorm(1, highest))[3]
     bar = figure.colorbar(image, ax=axes, label="galaxies", shrink=0.85)
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
@@ -176,7 +179,9 @@ def _draw_widths(axes: Axes, error: Array, sigma: Array) -> None:
     found = np.array([np.quantile(error[rows], 0.68) for rows in order])
     # Half-widths of a binomial 95 % interval, turned into quantiles of the error.
     spread = [1.96 * (0.68 * 0.32 / len(rows)) ** 0.5 for rows in order]
-    ends = [np.quantile(error[rows], [0.68 - d, min(0.68 + d, 1)]) for rows, d in zip(order, spread, strict=True)]
+    ends = [
+        np.quantile(error[rows], [max(0.68 - d, 0), min(0.68 + d, 1)]) for rows, d in zip(order, spread, strict=True)
+    ]
     low, high = np.array(ends).T
     axes.errorbar(given, found, (found - low, high - found), fmt="o", color=QUIET, markersize=5, capsize=2)
     line = np.array([0, 1.1 * max(given.max(), high.max())])

@@ -109,6 +109,15 @@ def test_a_galaxy_that_a_plot_leaves_out_is_counted_in_its_title() -> None:
     assert figure.axes[0].get_title(loc="left") in ("drawn; 2 beyond the frame", "drawn; 3 beyond the frame")
 
 
+@pytest.mark.parametrize("num_rows", [1, 2])
+def test_one_or_two_galaxies_are_plotted_like_many(num_rows: int, tmp_path: Path) -> None:
+    # Warnings are errors here: an empty scale or a bin without galaxies would raise.
+    for name, figure in command.figures(make_evaluated(num_rows)):
+        figure.savefig(tmp_path / f"{name}.png", dpi=30)
+
+    assert len(list(tmp_path.iterdir())) == 5
+
+
 def test_the_running_median_and_nmad_are_those_of_each_bin() -> None:
     x = np.arange(60.0)
     dz = np.where(x < 30, 0.01, -0.02) + np.tile([-0.001, 0.0, 0.001], 20)
