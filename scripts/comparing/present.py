@@ -18,8 +18,8 @@ Column = tuple[int, str, Callable[[Contender], str]]
 COLUMNS: tuple[Column, ...] = (
     (0, "", lambda line: line.name),
     (5, "workers", lambda line: str(line.num_workers)),
-    (0, "end to end", lambda line: f"{line.end_to_end_s:.2f} s"),
-    (6, "Map", lambda line: f"{line.map_s:.2f} s"),
+    (0, "time", lambda line: f"{line.end_to_end_s:.2f} s"),
+    (6, "of the Map", lambda line: f"{line.map_s:.2f} s"),
     (2, "rank rates", lambda line: f"{line.sum_of_rank_rates_per_s:,.0f} /s"),
     (3, "Map wall", lambda line: f"{line.map_wall_per_s:,.0f} /s"),
     (1, "end to end", lambda line: f"{line.end_to_end_per_s:,.0f} /s"),
@@ -40,9 +40,9 @@ def print_comparison(console: Console, found: Comparison, path: str) -> None:
     for line in found.lines:
         console.print(Text(f"  {line.name}: {line.engine}", "dim"), soft_wrap=True)
     explained = (
-        "rank rates: every loop's own rate, added, the published definition; max |dz|: largest difference of a "
-        "redshift to the plain loop's; speedup and efficiency: of the end-to-end time, against the plain loop and per "
-        "worker."
+        "time: end to end; rank rates: every loop's own rate, added, the published definition; max |dz|: largest "
+        "difference of a redshift to the plain loop's; speedup and efficiency: of the time, against the plain loop and "
+        "per worker."
     )
     _print_wrapped(console, explained)
     for definition, meaning in DEFINITIONS.items():
@@ -54,8 +54,8 @@ def print_comparison(console: Console, found: Comparison, path: str) -> None:
         ours = [("here", rates[0].ours, rates[0].ours_per_s, "")]
         theirs = [("published", one.theirs.what, one.theirs_per_s, one.theirs.hardware) for one in rates]
         for where, what, rate, hardware in [*ours, *theirs]:
-            amount = f"{rate:>11,.1f} /s {rate * GBIT:>9.4f} Gbit/s"
-            text = Text(f"  {where:<10}{amount}  {what}" + (f"; {hardware}" if hardware else ""))
+            amount = f"{rate:>9,.0f} /s {rate * GBIT:>7.3f} Gbit/s"
+            text = Text(f"  {where:<9}{amount}  {what}" + (f"; {hardware}" if hardware else ""))
             text.truncate(console.width - 1, overflow="ellipsis")
             console.print(text)
     console.print()
