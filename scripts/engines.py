@@ -78,7 +78,7 @@ def export(checkpoint: Path, rows: Path | None, *, force: bool = False) -> Expor
     if not force:
         try:
             card = exported.read_card(checkpoint, sha256)
-            if set(installed) <= set(card.engines):
+            if set(installed) <= set(card.engines) and ("int8" in card.precisions or not card.precisions):
                 return card
         except UnavailableError:
             pass
@@ -99,8 +99,13 @@ def export(checkpoint: Path, rows: Path | None, *, force: bool = False) -> Expor
         precisions = judge_precisions(engines, draft, blank, galaxies)
         card = msgspec.structs.replace(blank, engines=agreements, precisions=precisions)
         draft.replace(graph)
+        int8 = exported.graph_path(checkpoint, sha256, "int8")
+        int8.unlink(missing_ok=True)
+        if "int8" in precisions and not precisions["int8"].refused:
+            _int8_draft(draft).replace(int8)
     finally:
         draft.unlink(missing_ok=True)
+        _int8_draft(draft).unlink(missing_ok=True)
     card_draft = draft.with_suffix(".card")
     card_draft.write_bytes(msgspec.json.format(msgspec.json.encode(card)))
     card_draft.replace(exported.card_path(checkpoint, sha256))
@@ -178,17 +183,44 @@ def compare(engine: Engine, galaxies: Arrays, reference: NDArray[np.float32]) ->
 def judge_precisions(
     engines: dict[str, Engine], graph: Path, card: ExportCard, galaxies: Arrays
 ) -> dict[str, Accuracy]:
-    """Measure fp32 and every reduced precision on all labelled galaxies, and refuse what is not as accurate."""
-    if "openvino" not in engines or "redshifts" not in galaxies:
+    """Measure fp32 and every reduced precision on labelled galaxies, and refuse what is not as accurate.
+
+    The first `NUM_ROWS` gave int8 its ranges; they judge nothing.
+    """
+    if "redshifts" not in galaxies or not engines:
         return {}
-    judged = {"fp32": _accuracy("openvino", _predict(engines["openvino"], galaxies), galaxies)}
-    try:
-        reduced = _open("openvino", graph, card, precision="bf16")
-    except UnavailableError:
-        return judged
-    accuracy = _accuracy("openvino", _predict(reduced, galaxies), galaxies)
-    judged["bf16"] = msgspec.structs.replace(accuracy, refused=why_refused(judged["fp32"], accuracy))
+    unseen = {name: array[NUM_ROWS:] for name, array in galaxies.items()}
+    if not len(unseen["redshifts"]):
+        return {}
+    engine = next(name for name in NAMES if name in engines)
+    judged = {"fp32": _accuracy(engine, _predict(engines[engine], unseen), unseen)}
+    for precision, name in REDUCED.items():
+        if name not in engines:
+            continue
+        if precision == "int8":
+            _quantize(graph, galaxies)
+        try:
+            reduced = _open(name, _int8_draft(graph) if precision == "int8" else graph, card, precision=precision)
+        except UnavailableError:
+            continue
+        accuracy = _accuracy(name, _predict(reduced, unseen), unseen)
+        judged[precision] = msgspec.structs.replace(accuracy, refused=why_refused(judged["fp32"], accuracy))
     return judged
+
+
+REDUCED = {"bf16": "openvino", "int8": "onnxruntime"}
+"""Precision to the engine that computes in it."""
+
+
+def _quantize(graph: Path, galaxies: Arrays) -> None:
+    from scripts.exporting.quantized import quantize
+
+    images, magnitudes = (galaxies[name][:NUM_ROWS].astype(np.float32) for name in ("images", "magnitudes"))
+    quantize(graph, _int8_draft(graph), images, magnitudes)
+
+
+def _int8_draft(draft: Path) -> Path:
+    return draft.with_name(f"{draft.name}-int8")
 
 
 def why_refused(full: Accuracy, reduced: Accuracy) -> str:
@@ -222,7 +254,7 @@ def _open(name: str, graph: Path, card: ExportCard, precision: str = "fp32") -> 
         return OpenVinoEngine(graph, card, num_threads=1, precision=precision)
     from inference.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(graph, card, num_threads=1)
+    return OnnxRuntimeEngine(graph, card, num_threads=1, precision=precision)
 
 
 @contextmanager

@@ -81,7 +81,9 @@ def _load_reduced(name: str, checkpoint: Path, sha256: str, num_threads: int, pr
 def _load_exported(name: str, checkpoint: Path, sha256: str, num_threads: int, precision: str = "fp32") -> Engine:
     card: ExportCard = exported.read_card(checkpoint, sha256)
     exported.check_usable(card, name)
-    graph = exported.graph_path(checkpoint, sha256)
+    graph = exported.graph_path(checkpoint, sha256, precision)
+    if not graph.exists():
+        raise UnavailableError(f"{graph.name} is missing; `make engines` makes it")
     if name == "openvino":
         from inference.engines.openvino import OpenVinoEngine
 
@@ -89,4 +91,4 @@ def _load_exported(name: str, checkpoint: Path, sha256: str, num_threads: int, p
     from inference.engines.onnxruntime import OnnxRuntimeEngine
 
     assert name == "onnxruntime", f"{name} passed the contract"
-    return OnnxRuntimeEngine(graph, card, num_threads=num_threads)
+    return OnnxRuntimeEngine(graph, card, num_threads=num_threads, precision=precision)

@@ -66,9 +66,12 @@ class ExportCard(Payload, frozen=True, kw_only=True):
     """Precision to its accuracy, ``fp32`` included for comparison."""
 
 
-def graph_path(checkpoint: Path, sha256: str) -> Path:
-    """Return where the exported graph of a checkpoint lies: a changed checkpoint never meets an old graph."""
-    return checkpoint.with_name(f"{checkpoint.stem}-{sha256}.onnx")
+def graph_path(checkpoint: Path, sha256: str, precision: str = "fp32") -> Path:
+    """Return where the exported graph of a checkpoint lies: a changed checkpoint never meets an old graph.
+
+    bf16 is a setting of the engine that reads the graph of fp32; int8 is a graph of its own.
+    """
+    return checkpoint.with_name(f"{checkpoint.stem}-{sha256}{'.int8' if precision == 'int8' else ''}.onnx")
 
 
 def card_path(checkpoint: Path, sha256: str) -> Path:

@@ -12,10 +12,9 @@ from inference.engines.exported import ExportCard
 class OnnxRuntimeEngine:
     """The exported network in ONNX Runtime; see `inference.predict.Engine`."""
 
-    precision = "fp32"
     note: str | None = None
 
-    def __init__(self, graph: Path, card: ExportCard, *, num_threads: int) -> None:
+    def __init__(self, graph: Path, card: ExportCard, *, num_threads: int, precision: str = "fp32") -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.inter_op_num_threads = 1
@@ -25,6 +24,7 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self.name = f"onnxruntime {onnxruntime.__version__}"
+        self.precision = precision
         self.num_threads = num_threads
         self.weights_sha256 = card.weights_sha256
         self.num_parameters = card.num_parameters

@@ -43,6 +43,9 @@ def by_engine(name: str, key: str, num_rows: int, num_threads: int) -> tuple[str
         rows=(RowRange(key=key, start_row=0, stop_row=num_rows),),
         num_samples=num_rows,
         batch_size=512,
+        profile=False,
+        engine="auto",
+        precision="fp32",
         **rank_keys("runs/bench/", 0),
     )
     imported_at_s = time.time()

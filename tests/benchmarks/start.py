@@ -7,6 +7,7 @@ import importlib
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 STAGES = ("initialize", "summarize", "infer")
@@ -33,20 +34,19 @@ def installed_mb(distribution: str) -> float:
     """Return the size of the files that a package installed [MB]."""
     from importlib import metadata
 
-    files = metadata.files(distribution) or []
-    paths = (file.locate() for file in files)
+    paths = (Path(file.locate()) for file in metadata.files(distribution) or [])
     return sum(path.stat().st_size for path in paths if path.exists()) / 1e6
 
 
 def _predict_first(name: str) -> None:
     import numpy as np
 
-    from handlers import infer
     from inference import engines
     from inference.checkpoints import CHECKPOINT
     from inference.predict import predict_redshift
 
-    assert infer.handler, "what the worker imports counts as well"
+    # What the worker imports counts as well.
+    importlib.import_module("handlers.infer")
     engine = engines.load(name, CHECKPOINT, num_threads=1)
     assert engine.name.startswith(name), engine.note
     predict_redshift(engine, np.zeros((1, 5, 32, 32), np.float32), np.full((1, 5), 17.0))

@@ -130,6 +130,24 @@ def test_a_precision_is_refused_unless_it_was_found_accurate(
         engines.load("auto", checkpoint, num_threads=1, precision="bf16")
 
 
+def test_int8_has_a_graph_of_its_own(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnnxRuntime(FakeEngine):
+        def __init__(self, graph: Path, _card: ExportCard, **settings: object) -> None:
+            self.note, self.graph, self.precision = None, graph, settings["precision"]
+
+    module = type("module", (), {"OnnxRuntimeEngine": OnnxRuntime})
+    monkeypatch.setitem(sys.modules, "inference.engines.onnxruntime", module)
+    sha256 = put_card(checkpoint, precisions={"int8": accuracy(engine="onnxruntime")})
+    graph = exported.graph_path(checkpoint, sha256, "int8")
+
+    with pytest.raises(EngineError, match=r"precision int8 cannot be used: .*int8\.onnx is missing"):
+        engines.load("auto", checkpoint, num_threads=1, precision="int8")
+    graph.write_bytes(b"graph")
+    engine = engines.load("auto", checkpoint, num_threads=1, precision="int8")
+
+    assert (engine.graph, engine.precision) == (graph, "int8")  # type: ignore[attr-defined]
+
+
 def test_torch_computes_in_full_precision_only(checkpoint: Path) -> None:
     with pytest.raises(EngineError, match="torch computes in fp32, not int8"):
         engines.load("torch", checkpoint, num_threads=1, precision="int8")
