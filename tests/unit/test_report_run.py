@@ -150,6 +150,16 @@ def test_numbers_of_the_receipt_add_up(run: Path) -> None:
     assert prices["together"] == pytest.approx(items, abs=5e-6)  # six decimals each
 
 
+def test_the_origin_says_when_and_where_a_local_run_ran(run: Path) -> None:
+    noted = {"run_id": "run-a", "target": "local", "execution_arn": "a", "bucket": "b", "run_prefix": "runs/run-a/"}
+    noted |= {"started_at_s": 1_795_308_908.0, "machine": "Fast 9000, 2 CPUs"}
+    (run / "execution.json").write_text(json.dumps(noted))
+    rows = section(report_of(run), "Provenance").blocks[0].rows
+
+    assert ("started", "2026-11-22 00:55:08 UTC", "") in rows
+    assert any(row[:2] == ("machine", "Fast 9000, 2 CPUs") for row in rows)
+
+
 def test_the_three_throughputs_stand_side_by_side_in_both_units(run: Path) -> None:
     (table, *_) = section(report_of(run), "Throughput").blocks
 

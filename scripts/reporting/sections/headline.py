@@ -38,9 +38,7 @@ def sentence(run: RunEvidence, cost_usd: float | None) -> str:
         parts.append(f"{number(rates['end_to_end'])} galaxies/s end to end")
     if accuracy:
         parts.append(f"NMAD {accuracy['nmad']:.4f}")
-    if cost_usd:
-        parts.append(f"{number(cost_usd, 2)} USD {_paid(run)}")
-    told = ", ".join(parts) + "."
+    told = ", ".join(parts) + (f"; {number(cost_usd, 2)} USD {_paid(run)}." if cost_usd else ".")
     if run.get("complete"):
         return told
     return f"Incomplete: {plural(len(run.get('lost_ranks') or ()), 'rank')} of {world:,} lost. {told}"

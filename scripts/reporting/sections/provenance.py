@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -88,7 +89,7 @@ def provenance_rows(run: RunEvidence) -> Iterator[Row]:
         yield "imported from", Path(str(run.imported.get("source"))).name, ""
         yield "file sha256", str(run.imported.get("source_sha256") or ""), "checksum of that file"
     if run.entry and run.entry.started_at_s:
-        yield "started", f"{np.datetime64(int(run.entry.started_at_s), 's')} UTC".replace("T", " "), ""
+        yield "started", f"{datetime.fromtimestamp(run.entry.started_at_s, UTC):%Y-%m-%d %H:%M:%S} UTC", ""
     for name, key, meaning in (
         ("weights", "weights_sha256", "sha256 of the checkpoint"),
         ("image", "image_digest", "digest of the container image; local: no image, the code of this clone"),
