@@ -190,7 +190,7 @@ def main(
             with chromium() as browser:
                 browser.open(page, width=1200, height=900)
                 browser.resize(1200, 900, scale=1.5)
-                browser.screenshot(picture, clip={"x": 0, "y": 0, "width": 1200, "height": 1440})
+                browser.screenshot(picture, clip={"x": 0, "y": 0, "width": 1200, "height": 1580})
     except (EngineError, BrowserError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(FAILED) from error

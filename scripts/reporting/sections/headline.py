@@ -57,9 +57,9 @@ def facts(run: RunEvidence, cost_usd: float | None) -> Iterator[Fact]:
     if clock:
         yield Fact("end to end", seconds(clock["end_to_end"]), f"Map {seconds(clock['map'])}")
     if rates:
-        yield Fact("throughput", f"{number(rates['end_to_end'])} /s", "galaxies, end to end")
+        yield Fact("galaxies/s", number(rates["end_to_end"]), "end to end")
     if cost_usd:
-        yield Fact("cost", f"{number(cost_usd, 2)} USD", _paid(run))
+        yield Fact("cost [USD]", number(cost_usd, 2), _paid(run))
     peak = run.get("peak_memory_bytes")
     if peak:
         yield Fact("peak memory", megabytes(peak), f"of {count(run.get('function_memory_mb'))} MB")
