@@ -40,28 +40,32 @@ def _ratios(results: dict[str, Any]) -> dict[str, float]:
     """Return the CPU ratio of every engine, whatever its version, and of every whole rank."""
     ratios = {}
     for line in results["engines"]:
+        if _name(line) == "reference loop":
+            continue
         where = f"{line['num_threads']} thr, batch {line['batch_size']}, {line.get('instructions', 'native')}"
-        ratios[f"{_library(line)}, {where}"] = line["cpu_ratio"]["median"]
+        ratios[f"{_name(line)}, {where}"] = line["cpu_ratio"]["median"]
     for line in results["rank"]:
-        if "cpu_ratio" in line:
-            ratios[f"{_library(line)}, whole rank, {line['shard_mb']} MB"] = line["cpu_ratio"]["median"]
+        if "cpu_ratio" in line and _name(line) != "reference loop":
+            ratios[f"{_name(line)}, whole rank, {line['shard_mb']} MB"] = line["cpu_ratio"]["median"]
     return ratios
 
 
 def _show_engines(lines: list[Line], console: Console) -> None:
-    table = Table("CPU", "thr", "batch", "program", "per CPU s", "ratio", "pairs", "roofline", title="Engines")
+    table = Table("CPU", "thr", "batch", "program", "per CPU s", "ratio", "pairs", "roof", title="Engines")
     for line in lines:
         ratio = line["cpu_ratio"]
         table.add_row(
             line["instructions"],
             str(line["num_threads"]),
             str(line["batch_size"]),
-            _name(line) + (" (no limit)" if line["instructions"] != "native" and _has_no_limit(line) else ""),
+            _name(line) + ("*" if line["instructions"] != "native" and _library(line) == "onnxruntime" else ""),
             f"{line['samples_per_cpu_s']:.0f}",
             f"{ratio['median']:.2f}",
             f"{ratio['min']:.2f}-{ratio['max']:.2f}",
             f"{line['roofline_share']:.0%}",
         )
+    if any(line["instructions"] != "native" for line in lines):
+        table.caption = "* chooses its instructions by the CPU alone"
     console.print(table)
 
 
@@ -95,9 +99,6 @@ def _library(line: Line) -> str:
 
 
 def _name(line: Line) -> str:
-    """Return the program without the build of its version."""
-    return str(line["program"]).split("+")[0]
-
-
-def _has_no_limit(line: Line) -> bool:
-    return _library(line) == "onnxruntime"
+    """Return the program without its version, which the JSON has; 80 columns have no room for it."""
+    name, _, version = str(line["program"]).rpartition(" ")
+    return name if version[:1].isdigit() else str(line["program"])

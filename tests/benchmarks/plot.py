@@ -13,7 +13,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    figure, (speed, rank) = pyplot.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    figure, (speed, rank) = pyplot.subplots(1, 2, figsize=(13, 6), layout="constrained")
     _draw_speeds(speed, [line for line in results["engines"] if line["instructions"] == "native"])
     _draw_ranks(rank, results["rank"])
     machine = results["machine"]
