@@ -74,38 +74,18 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_a_killed_sweep_goes_on_without_repeating_what_is_done(tmp_path: Path) -> None:
+def test_a_sweep_here_sets_the_memory_of_its_workers_and_warms_them_up(tmp_path: Path) -> None:
     make_dataset(tmp_path)
-    (tmp_path / "wide.yaml").write_text("world: [1, 2, 100]\nmemory: 2000\ndata: tiny\n")
-    journal = tmp_path / "sweeps" / "mine" / "journal.jsonl"
-    process = start(tmp_path, SWEEP="wide.yaml", NAME="mine", DATA="")
-    wait_until(lambda: len(lines_of(journal)) >= 1, timeout_s=180)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    before = lines_of(journal)
-    with journal.open("a") as torn:
-        torn.write('{"planned":{"wor')
 
-    status, said, progress = sweep(tmp_path, NAME="mine", DATA="")
+    status, said, progress = sweep(tmp_path, WORLD="2", MEMORY="2000", NAME="mine")
 
+    (run,) = table.read_runs(tmp_path / "sweeps" / "mine")
+    ranks = table.read_ranks(tmp_path / "sweeps" / "mine")
     assert status == 0, progress
-    runs = table.read_runs(journal.parent)
-    first = [json.loads(line)["run"]["run_id"] for line in before]
-    assert [run.run_id for run in runs][: len(first)] == first
-    assert {run.setting: run.state for run in runs} == {
-        "WORLD=1": "complete",
-        "WORLD=2": "complete",
-        "WORLD=100": "failed",
-    }
-    assert {(run.memory_mb, run.num_samples) for run in runs if run.state == "complete"} == {(2000, 40)}
-    assert "mine: complete, 3 of 3 runs, 1 failed" in said
-    assert "PlanError: world_size 100 is more than the 40 rows" in said
-    ranks = table.read_ranks(journal.parent)
-    assert [(rank.setting, rank.rank) for rank in ranks if rank.setting == "WORLD=2"] == [
-        ("WORLD=2", 0),
-        ("WORLD=2", 1),
-    ]
-    assert not any(rank.cold_start for rank in ranks)
+    assert (run.state, run.memory_mb, run.num_samples, run.paid_usd) == ("complete", 2000, 40, 0.0)
+    assert [(rank.rank, rank.memory_mb, rank.cold_start) for rank in ranks] == [(0, 2000, False), (1, 2000, False)]
+    assert "mine: complete, 1 of 1 runs" in said
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [run.run_id]
 
 
 # ------------------------------------------------------------------------------------------ in an account
@@ -171,6 +151,32 @@ def test_another_memory_on_aws_is_a_twin_that_goes_with_the_sweep(account: Rehea
     assert {record["function_memory_mb"] for record in records} == {3538}
     assert account.holds() == before
     assert not (tmp_path / "sweeps" / "memory" / "borrowed.json").exists()
+
+
+def test_a_killed_sweep_goes_on_without_repeating_what_is_done(account: Rehearsal, tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    account.write_outputs(tmp_path / "outputs.json")
+    (tmp_path / "wide.yaml").write_text("world: [1, 2, 100]\ndata: tiny\n")
+    journal = tmp_path / "sweeps" / "mine" / "journal.jsonl"
+    variables = {"OUTPUTS": "outputs.json", "NAME": "mine", "DATA": "", **account.aws.environment}
+    process = start(tmp_path, SWEEP="wide.yaml", **variables)
+    wait_until(lambda: len(lines_of(journal)) >= 1, timeout_s=180)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = lines_of(journal)
+    with journal.open("a") as torn:
+        torn.write('{"planned":{"wor')
+
+    status, said, progress = sweep(tmp_path, **variables)
+
+    assert status == 0, progress
+    runs = table.read_runs(journal.parent)
+    first = [json.loads(line)["run"]["run_id"] for line in before]
+    states = {run.setting: run.state for run in runs}
+    assert [run.run_id for run in runs][: len(first)] == first
+    assert states == {"WORLD=1": "complete", "WORLD=2": "complete", "WORLD=100": "failed"}
+    assert "mine: complete, 3 of 3 runs, 1 failed" in said
+    assert "PlanError: world_size 100 is more than the 40 rows" in said
 
 
 def test_a_killed_and_an_interrupted_sweep_leave_the_account_as_it_was(account: Rehearsal, tmp_path: Path) -> None:
