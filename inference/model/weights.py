@@ -18,6 +18,9 @@ from inference.model.astromae import AstroMAE, Variant
 VARIANT_KEY = "variant"
 """Metadata of a weights file: the `Variant` as JSON; absent when it is the default one."""
 
+KEPT_WHOLE = "magnitude_branch.0.weight"
+"""Tells magnitudes apart that are nearly equal: its large weights cancel, and float16 would cost 3e-4 in redshift."""
+
 
 def save_weights(model: AstroMAE, path: Path, *, half: bool = True) -> None:
     """Write a model's parameters, batch-norm statistics and scalings.
@@ -29,10 +32,10 @@ def save_weights(model: AstroMAE, path: Path, *, half: bool = True) -> None:
     path : Path
         Target file, replaced if it exists.
     half : bool
-        Store parameters in float16 (32 MB instead of 64 MB); scalings and statistics stay float32. Changes
-        predictions by about 1e-4, far below the model's error.
+        Store parameters in float16 (32 MB instead of 64 MB); scalings and statistics stay float32, and so does the
+        first layer of the magnitudes. Changes predictions by 2e-5 at most, far below the model's error.
     """
-    parameters = {name for name, _ in model.named_parameters()}
+    parameters = {name for name, _ in model.named_parameters()} - {KEPT_WHOLE}
     tensors = {
         name: tensor.half() if half and name in parameters else tensor.float()
         for name, tensor in _expected(model).items()

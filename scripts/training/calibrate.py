@@ -1,4 +1,4 @@
-"""`make calibrate`: measure the errors of the trained weights, write their calibration, and say how well it covers."""
+"""`make calibrate`: measure the errors of the trained weights, write their calibration and how well it covers."""
 
 import sys
 from collections.abc import Iterator
@@ -162,7 +162,7 @@ def _flagged(calibration: Calibration, images: np.ndarray, magnitudes: Array) ->
 def main(
     checkpoint: Annotated[Path, typer.Option(help="Weights to calibrate; the file appears beside them.")] = CHECKPOINT,
 ) -> None:
-    """Write calibration.safetensors beside the weights. Exit status: 0 written, 1 failed."""
+    """Write calibration.safetensors and CALIBRATION.md beside the weights. Exit status: 0 written, 1 failed."""
     path = calibration_path(checkpoint)
     try:
         engine = engines.load("auto", checkpoint, num_threads=1)
@@ -174,9 +174,30 @@ def main(
     except (RunError, SourceCatalogError, OSError) as error:
         print(f"The calibration could not be made: {error}", file=sys.stderr)
         raise typer.Exit(FAILED) from error
-    print(f"{path}: {path.stat().st_size:,} bytes for the weights {engine.weights_sha256[:12]}")
+    report = path.with_name("CALIBRATION.md")
+    report.write_text(
+        _REPORT.format(sha256=engine.weights_sha256, ratio=calibration.errors.ratio_95, tables=measured.to_table()),
+        encoding="utf-8",
+    )
+    print(
+        f"{path}: {path.stat().st_size:,} bytes for the weights {engine.weights_sha256[:12]}; {report.name} beside it"
+    )
     print(f"95 % interval: z_phot ± {calibration.errors.ratio_95:.3f} sigma\n")
     print(measured.to_table())
+
+
+_REPORT = """# Calibration of the errors
+
+`calibration.safetensors` gives every redshift a sigma and a flag for inputs unlike the training galaxies. It belongs to
+the weights `{sha256}` and to no others; written by `make calibrate`.
+
+Sigma is scaled on 704 real galaxies that no weight was fitted to, though they chose the training step: z_phot ± sigma
+is to hold 68 % of the redshifts, z_phot ± {ratio:.3f} sigma 95 %. It covers on average over galaxies like these, not at
+every true redshift: the bias of the network where galaxies are rare is not in it. The flag's features and threshold
+were chosen while looking at held-out galaxies and broken versions of them, so the rates below are a little favourable.
+
+{tables}
+"""
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ AstroMAE (Fathkouhi & Fox 2024, arXiv:2409.01825), 15,902,889 parameters, predic
 five-band 32 by 32 pixel cutout [nanomaggy / pixel] and five extinction-corrected magnitudes [mag] in u, g, r, i, z.
 These are not the published weights. They were trained from nothing by `make train` of this repository.
 
-File: {size_mib:.1f} MiB, parameters in float16, scalings and batch-norm statistics in float32, sha256
+File: {size_mib:.1f} MiB, parameters in float16; the first layer of the magnitudes, scalings and batch-norm
+statistics in float32; sha256
 `{sha256}`.
 
 ## What it was trained on
@@ -108,7 +109,8 @@ dz = (z_phot - z_spec) / (1 + z_spec); NMAD = 1.48 median |dz - median dz|; the 
 R² depends on the spread of redshifts, std(z): compare it only between rows of the same sample.
 No weight was fitted and no step chosen on these rows. One choice did involve some of them: that the images hold the
 Petrosian fluxes was decided after comparing small networks on a random part of all the galaxies, before this split was
-made.
+made. Held-out numbers were printed beside those of the selection galaxies while the recipe was found; each choice is the
+one that the selection galaxies make.
 
 {accuracy}
 
@@ -134,7 +136,10 @@ cannot be compared with these.
   noise or saturated stars; bulge and disc differ in colour by a fixed amount; sizes come from a law, not from the sky.
 - Galaxies at z > .25: few real ones taught it, and the row above shows the bias and the negative R² there.
 - Anything fainter than the training galaxies, stars, quasars, or other surveys' filters.
-- Rows with broken photometry: there is no out-of-domain flag and no uncertainty.
+- Rows flagged out of domain, broken photometry above all: neither redshift nor sigma was verified there.
+
+Every prediction comes with a sigma and a flag for inputs unlike the training galaxies. How they were calibrated, how
+often sigma covers, what the flag finds and what it misses: [CALIBRATION.md](CALIBRATION.md).
 
 ## Licences and credits
 
