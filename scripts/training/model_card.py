@@ -109,8 +109,8 @@ dz = (z_phot - z_spec) / (1 + z_spec); NMAD = 1.48 median |dz - median dz|; the 
 R² depends on the spread of redshifts, std(z): compare it only between rows of the same sample.
 No weight was fitted and no step chosen on these rows. One choice did involve some of them: that the images hold the
 Petrosian fluxes was decided after comparing small networks on a random part of all the galaxies, before this split was
-made. Held-out numbers were printed beside those of the selection galaxies while the recipe was found; each choice is the
-one that the selection galaxies make.
+made. Held-out numbers were printed beside those of the selection galaxies while the recipe was found; each choice is
+the one that the selection galaxies make.
 
 {accuracy}
 
