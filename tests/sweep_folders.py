@@ -11,7 +11,17 @@ from scripts.sweeping.statistics import STATISTICS_KEY, Recommendation, SettingS
 from scripts.sweeping.table import write_tables
 
 GALAXIES = 3033
-COLUMNS = ("world_size", "batch_size", "dataset", "shard_mb", "file_limit", "memory_mb", "engine", "precision", "profile")
+COLUMNS = (
+    "world_size",
+    "batch_size",
+    "dataset",
+    "shard_mb",
+    "file_limit",
+    "memory_mb",
+    "engine",
+    "precision",
+    "profile",
+)
 MEASURED = (
     "end_to_end_s",
     "map_s",
