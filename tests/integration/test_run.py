@@ -31,7 +31,9 @@ def make_dataset(root: Path, *, bad_shard: int | None = None) -> None:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    ours = re.compile(r"MAKE|MFLAGS|WORLD|BATCH|DATASET|FILES|RESULT|PROFILE|PAYLOAD|TARGET|TOLERATE|ENGINE|PRECISION|COLUMNS")
+    ours = re.compile(
+        r"MAKE|MFLAGS|WORLD|BATCH|DATASET|FILES|RESULT|PROFILE|PAYLOAD|TARGET|TOLERATE|ENGINE|PRECISION|COLUMNS"
+    )
     inherited = {name: value for name, value in os.environ.items() if not ours.match(name)}
     return inherited | {"DATASET": "tiny", **variables}
 
