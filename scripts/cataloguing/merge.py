@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.pipeline import Predictions
+from inference.quality import Quality
 from scripts.cataloguing.columns import LOST, unknown_rows
 from scripts.cataloguing.positions import DatasetTable, refuse_other_galaxies
 from scripts.cataloguing.survey import Survey, read_predictions
@@ -23,6 +24,8 @@ FROM_PREDICTIONS = {
     "z_spec": "z_spec",
 }
 FROM_TABLE = ("ra_deg", "dec_deg", "mag_r")
+TABLE_FLAGS = (Quality.LOW_SIGNAL | Quality.HIGH_EXTINCTION).value
+"""Flags that need flux errors and extinction: the table had them, a worker sees neither."""
 
 
 def merged_blocks(folder: Path, found: Survey, table: DatasetTable | None) -> Iterator[NDArray[Any]]:
@@ -69,6 +72,8 @@ def _pieces(folder: Path, found: Survey, table: DatasetTable | None) -> Iterator
             for name in FROM_TABLE:
                 if name in stated:
                     rows[name] = stated[name]
+            if "quality" in stated:
+                rows["flags"] |= stated["quality"].astype(np.uint8) & np.uint8(TABLE_FLAGS)
             yield rows
         first_row += task.num_samples
 

@@ -216,12 +216,20 @@ def test_positions_come_from_the_table_beside_the_shards(here: Path, capsys: pyt
 
 
 def test_the_run_s_own_redshifts_and_flags_win_over_the_table_s(here: Path) -> None:
-    write_table(here / "d" / "table.parquet")
+    write_table(here / "d" / "table.parquet", quality=pa.array(np.full(NUM_ROWS, 1 | 8 | 64, dtype=np.uint8)))
 
     exit_status()
 
     assert not (fits_rows(here)["z_spec"] == 0.3).any()
-    assert not (fits_rows(here)["flags"] & 4).any()
+    assert not (fits_rows(here)["flags"] & 8).any()
+
+
+def test_flags_that_no_worker_can_raise_come_from_the_table(here: Path) -> None:
+    write_table(here / "d" / "table.parquet", quality=pa.array(np.full(NUM_ROWS, 4 | 16, dtype=np.uint8)))
+
+    exit_status()
+
+    assert (fits_rows(here)["flags"] & (4 | 16) == (4 | 16)).all()
 
 
 @pytest.mark.parametrize(
