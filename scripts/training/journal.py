@@ -1,6 +1,7 @@
 """What a training run leaves behind while it runs: progress, a loss log, and checkpoints to go on from."""
 
 import csv
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ class Journal:
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[told]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,
@@ -59,21 +60,23 @@ class Journal:
         self._bars.stop()
 
     def stage(self, name: str, num_steps: int, *, done: int = 0) -> Callable[[float], None]:
-        """Begin a stage; call the result with the loss after every step."""
+        """Begin a stage; call the result with the loss after every step, NaN where there is none."""
         started, step, average = time.monotonic(), done, 0.0
-        bar = self._bars.add_task(name, total=num_steps, completed=done, loss=float("nan"))
+        bar = self._bars.add_task(name, total=num_steps, completed=done, told="")
 
         def after_step(loss: float) -> None:
             nonlocal step, average
             step += 1
             average = loss if step == done + 1 else 0.98 * average + 0.02 * loss
-            self._bars.update(bar, completed=step, loss=average)
+            told = "" if math.isnan(average) else f"loss {average:.4f}"
+            self._bars.update(bar, completed=step, told=told)
             if step % 20 == 0 or step == num_steps:
-                self.log(name, step, average)
+                if told:
+                    self.log(name, step, average)
                 if not self._console.is_terminal:
                     elapsed = time.monotonic() - started
                     eta = elapsed / (step - done) * (num_steps - step)
-                    self.say(f"{name} {step}/{num_steps}  loss {average:.5f}  {elapsed:.0f} s, {eta:.0f} s to go")
+                    self.say(f"{name} {step}/{num_steps}  {told}  {elapsed:.0f} s, {eta:.0f} s to go")
 
         return after_step
 

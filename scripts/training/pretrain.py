@@ -1,5 +1,6 @@
 """Masked-autoencoder pretraining: the encoder sees a quarter of the patches, a small decoder draws the rest."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -137,7 +138,7 @@ def pooled_features(model: AstroMAE, images: Tensor, tick: Callable[[float], Non
     for batch in torch.split(images, 256):
         with torch.autocast("cpu", torch.bfloat16):
             features.append(model.encoder.pool(model.scale_images(batch)).float())
-        tick(0.0)
+        tick(math.nan)
     return torch.cat(features)
 
 
