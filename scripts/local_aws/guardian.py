@@ -14,6 +14,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+ANNOUNCE = '(echo "+$$" >&0) 2>/dev/null; exec "$@" </dev/null'
+"""What a process does before it is itself: it tells the guardian its pid.
+
+It holds the guardian's pipe until it has, so that a server that is killed right after starting it leaves nothing. The
+parentheses let a guardian that is gone cost the protection and not the process.
+"""
+
 
 class ClosedError(Exception):
     """Something was to be started while the server is ending."""
@@ -31,7 +38,7 @@ class Guardian:
         self._is_closed = False
 
     def start(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
-        """Start a process that ends with this one.
+        """Start a process that ends with this one and reads no input.
 
         Raises
         ------
@@ -41,9 +48,7 @@ class Guardian:
         with self._lock:
             if self._is_closed:
                 raise ClosedError
-            process = subprocess.Popen(command, **options)
-            self._tell(f"+{process.pid}\n")
-        return process
+            return subprocess.Popen(["/bin/sh", "-c", ANNOUNCE, "sh", *command], stdin=self._process.stdin, **options)
 
     def watch(self, pid: int) -> None:
         """Kill `pid` too when this process ends."""

@@ -182,7 +182,6 @@ class Worker:
             command,
             cwd=REPOSITORY,
             env=self._environment | dict(settings.environment) | _lambda_variables(settings, self._log.path.stem),
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -298,11 +297,13 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _is_alive(pid: int) -> bool:
+    """Return whether a process can still serve: one that ended and waits to be collected cannot."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (ProcessLookupError, FileNotFoundError):
         return False
-    return True
+    return state not in ("Z", "X")
 
 
 def _kill(pid: int) -> None:

@@ -16,7 +16,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.conftest import ECHO, LocalCloud, wait_until
+from tests.integration.conftest import ECHO, LocalCloud, is_running, wait_until
 
 
 def statistics(cloud: LocalCloud) -> Any:
@@ -132,7 +132,9 @@ def test_a_worker_killed_in_the_middle_is_reported(cloud: LocalCloud, function: 
 
 
 def test_a_worker_killed_while_idle_costs_nothing(cloud: LocalCloud, function: str) -> None:
-    os.kill(cloud.invoke(function)[1]["pid"], signal.SIGKILL)
+    pid = cloud.invoke(function)[1]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_running(pid))
 
     assert cloud.invoke(function)[0] is None
 
