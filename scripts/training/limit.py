@@ -31,6 +31,8 @@ class Limit:
         return f"| {self.told} | {self.accuracy.nmad:.4f} | {self.accuracy.r2 or 0:.3f} |"
 
 
+NUM_TREES = 400
+
 LIMIT_HEAD = "| told | NMAD | R² |\n|---|---|---|"
 
 
@@ -80,7 +82,7 @@ class _Known:
 
 
 def _accuracy(taught: _Known, asked: _Known, noise_free: bool, with_structure: bool) -> Accuracy:
-    trees = HistGradientBoostingRegressor(learning_rate=0.05, max_iter=400, random_state=0).fit(
+    trees = HistGradientBoostingRegressor(learning_rate=0.05, max_iter=NUM_TREES, random_state=0).fit(
         taught.features(noise_free=noise_free, with_structure=with_structure), taught.galaxies.redshift
     )
     predicted = trees.predict(asked.features(noise_free=noise_free, with_structure=with_structure))
