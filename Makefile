@@ -94,7 +94,7 @@ verify: $(READY) ## Check every shard of DATASET=… against its card and table
 	@$(PY) -m scripts.verify
 
 train: $(READY) ## Train the checkpoint, an hour; QUICK=1 rehearses it
-	@OMP_WAIT_POLICY=PASSIVE $(PY) -m scripts.train $(if $(QUICK),--quick)
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m scripts.train
 
 calibrate: $(READY) ## Measure the weights' errors: sigma, out-of-domain flag
 	@$(PY) -m scripts.training.calibrate

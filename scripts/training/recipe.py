@@ -17,6 +17,8 @@ class Recipe:
     num_synthetic: int = 40_000
     informative_share: float = 0.5
     """Share of the synthetic training rows whose size follows from their redshift; the others' says nothing."""
+    num_test_real: int = 10_000
+    """Held-out real galaxies to measure on, at most."""
     num_test_synthetic: int = 4_000
     """Synthetic rows from held-out sources, for the model card only."""
 
@@ -59,6 +61,7 @@ QUICK = Recipe(
     num_real=1_500,
     renderings=1,
     num_synthetic=1_500,
+    num_test_real=500,
     num_test_synthetic=200,
     pretrain_epochs=1,
     head_steps=50,

@@ -96,8 +96,8 @@ def compare(predictors: Mapping[str, Sequence[Predictor]], recipe: Recipe) -> li
         Sizes and seed of the synthetic test rows.
     """
     tests = {
-        "real": real_test_rows(),
-        "real, structure of others": borrowed_structure_rows(),
+        "real": real_test_rows(at_most=recipe.num_test_real),
+        "real, structure of others": borrowed_structure_rows(at_most=recipe.num_test_real),
         "simulated": synthetic_test_rows(recipe),
     }
     return [
@@ -118,11 +118,11 @@ def network(model: AstroMAE) -> Predictor:
 
 
 def _all_test_rows(recipe: Recipe) -> Iterator[tuple[str, TrainingRows]]:
-    real = real_test_rows()
+    real = real_test_rows(at_most=recipe.num_test_real)
     high = real.redshifts > HIGH_REDSHIFT
     yield "real, held out", real
-    yield "real, other plausible structure", real_test_rows(seed=12_345)
-    yield "real, structure of other galaxies", borrowed_structure_rows()
+    yield "real, other plausible structure", real_test_rows(12_345, at_most=recipe.num_test_real)
+    yield "real, structure of other galaxies", borrowed_structure_rows(at_most=recipe.num_test_real)
     yield (
         f"real, held out, z > {HIGH_REDSHIFT}",
         TrainingRows(real.images[high], real.magnitudes[high], real.redshifts[high], int(high.sum())),

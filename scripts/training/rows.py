@@ -48,17 +48,17 @@ def selection_rows(recipe: Recipe) -> TrainingRows:
     return _real(load_sources().of("selection"), seed=1_000 * recipe.seed)
 
 
-def real_test_rows(seed: int = 0) -> TrainingRows:
+def real_test_rows(seed: int = 0, *, at_most: int = 10_000) -> TrainingRows:
     """Real galaxies no training uses; with seed 0, those of the sample dataset."""
-    return _real(load_sources().of("held_out"), seed)
+    return _real(load_sources().of("held_out").first(at_most), seed)
 
 
-def borrowed_structure_rows(seed: int = 0) -> TrainingRows:
+def borrowed_structure_rows(seed: int = 0, *, at_most: int = 10_000) -> TrainingRows:
     """Held-out real galaxies with the light of their own and the sizes and shapes of others, drawn at random.
 
     An image's structure then says nothing about its galaxy; what is lost is what the network had taken from it.
     """
-    sources = load_sources().of("held_out")
+    sources = load_sources().of("held_out").first(at_most)
     donors = np.random.default_rng((seed, 1)).permutation(len(sources.redshift))
     images = real_images(sources.photometry, seed, structure_of=sources.photometry[donors])
     return _rows(images, sources.photometry.magnitudes, sources.redshift, num_real=len(sources.redshift))
