@@ -15,6 +15,7 @@ import boto3
 import pytest
 
 from scripts.local_aws.deploy import deploy
+from scripts.local_aws.rie import REPOSITORY
 from scripts.local_aws.server import LocalAws, LocalAwsError
 from tests.integration.conftest import ECHO, is_running, stage, wait_until
 
@@ -34,11 +35,16 @@ with LocalAws(workers=1) as aws:
 
 def started_by(pid: int) -> set[int]:
     """Return a process and all below it."""
-    found = {pid}
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
-            for child in children.read_text().split():
-                found |= started_by(int(child))
+    # Not by the lists of children: those are per thread, and miss a child while the thread that started it ends.
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # a process that has ended meanwhile
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found, waiting = set(), [pid]
+    while waiting:
+        found.add(one := waiting.pop())
+        waiting += children.get(one, [])
     return found
 
 
@@ -96,6 +102,25 @@ def test_a_kill_in_the_middle_of_an_invocation_ends_everything(serving: Serving)
     os.kill(serving.aws.pid, signal.SIGKILL)
 
     wait_until(lambda: none_runs(processes), timeout_s=10)
+
+
+def test_a_server_killed_before_it_tells_the_guardian_leaves_nothing() -> None:
+    server = """
+import os, signal, subprocess
+from scripts.local_aws.guardian import Guardian
+guardian = Guardian()
+guardian._tell = lambda line: None
+# Nothing of ours in its hands: this test waits for its end, not for that of a pipe.
+print(guardian.start(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+    started = subprocess.run(
+        [sys.executable, "-c", server], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+
+    assert started.returncode == -signal.SIGKILL, started.stderr
+    wait_until(lambda: not is_running(int(started.stdout)), timeout_s=10)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
