@@ -109,7 +109,7 @@ engines: $(READY) ## Export the network for faster engines; checks it
 	@$(PY) -m scripts.engines
 
 bench: $(READY) ## Measure beside the published loop; QUICK=1, BASE=old.json
-	@$(PY) -m scripts.bench $(if $(QUICK),--quick)
+	@$(PY) -m scripts.bench
 
 ## Parts on their own
 

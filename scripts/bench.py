@@ -18,6 +18,8 @@ from rich.console import Console
 from scripts.benchmarking import parts
 from scripts.benchmarking.show import show, show_changes
 from scripts.local_aws.rie import REPOSITORY
+from scripts.running.exit_status import told_in_one_line
+from scripts.running.variables import yes_or_no
 
 OUTPUT_DIR = REPOSITORY / "runs" / "bench"
 
@@ -26,10 +28,12 @@ LIBRARIES = ("numpy", "onnxruntime", "openvino", "torch")
 
 
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer rows, rounds and programs: three minutes.")] = False,
+    asked: Annotated[str, typer.Option("--quick", envvar="QUICK", help="1: fewer rows, rounds and programs.")] = "",
     base: Annotated[Path | None, typer.Option(envvar="BASE", help="Earlier result to compare with.")] = None,
 ) -> None:
     """Measure engines, starts, a whole rank, orchestration and data; save JSON and a PNG, print tables."""
+    with told_in_one_line():
+        quick = yes_or_no("QUICK", asked)
     before = _read(base)
     started_at = time.strftime("%Y%m%dT%H%M%S")
     load_before = os.getloadavg()[0]

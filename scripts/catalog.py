@@ -41,7 +41,7 @@ def main(
     given = variables.given({"TARGET": target, "OUTPUTS": outputs})
     with told_in_one_line():
         try:
-            catalog(run, given, root=Path(), table_asked=table.strip(), partial=_switch(partial))
+            catalog(run, given, root=Path(), table_asked=table.strip(), partial=variables.yes_or_no("PARTIAL", partial))
         except CatalogError as error:
             print(error, file=sys.stderr)
             raise typer.Exit(FAILED) from error
@@ -71,12 +71,6 @@ def catalog(run: str, given: Mapping[str, str], *, root: Path, table_asked: str 
 
 
 # ------------------------------------------------------------------------------------------ what there is
-
-
-def _switch(text: str) -> bool:
-    if text.strip() not in ("", "0", "1"):
-        raise UsageError(f"PARTIAL={text} is not valid: PARTIAL is 1 or 0.")
-    return text.strip() == "1"
 
 
 def _newest(root: Path) -> str:

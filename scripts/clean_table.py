@@ -10,9 +10,9 @@ import typer
 from inference import contract
 from scripts.galaxies.cleaning_report import CleaningReport
 from scripts.running.exit_status import told_in_one_line
+from scripts.running.variables import yes_or_no
 from scripts.sources.present import progress_bar, show_report, shown
 from scripts.sources.request import SAMPLE
-from scripts.sources.variables import yes_or_no
 
 ROOT = Path(__file__).parent.parent
 FOLDER = "cleaned"

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from inference.checksum import file_sha256
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae, save_weights
 from scripts.galaxies.sdss import SourceCatalogError
+from scripts.running.exit_status import FAILED, told_in_one_line
+from scripts.running.variables import yes_or_no
 from scripts.training.controls import NUM_NEIGHBOURS, boosted_trees, neighbours
 from scripts.training.curves import draw_curves
 from scripts.training.fast_blocks import fast_blocks
@@ -24,14 +27,13 @@ from scripts.training.limit import limits
 from scripts.training.model_card import model_card, tables
 from scripts.training.pretrain import initialise_encoder, pooled_features, pretrain, settle_batch_norms
 from scripts.training.recipe import FULL, QUICK, Recipe
-from scripts.training.regress import CachedRows, add_inception, blind_predictor, score, train_stage
+from scripts.training.regress import STAGES, CachedRows, add_inception, blind_predictor, score, train_stage
 from scripts.training.report import Predictor, compare, measure, network
 from scripts.training.rows import TrainingRows, selection_rows, training_rows
 from scripts.training.scalings import set_scalings
 from scripts.training.whitening import prepare
 
 ROOT = Path(__file__).parent.parent
-WRONG_USAGE, FAILED = 2, 1
 
 
 @dataclass(frozen=True)
@@ -69,17 +71,12 @@ def train(recipe: Recipe, journal: Journal) -> Trained:
     initialise_encoder(untaught.encoder)
     with journal.timed("pretrain"), fast_blocks():
         pretrain(model, taught.images, recipe, journal)
-    sides = {
-        "pretrained": _frozen(model, taught, chosen, journal, "pretrained"),
-        "random": _frozen(untaught, taught, chosen, journal, "random"),
-    }
-    networks = [_regress(model, *sides["pretrained"], recipe, journal, repeat) for repeat in range(recipe.num_repeats)]
-    blind = [_regress_blind(model, *sides["pretrained"], recipe, journal, k) for k in range(recipe.num_repeats)]
-    random = [
-        _regress(untaught, *sides["random"], recipe, journal, repeat, of="random ")
-        for repeat in range(recipe.num_repeats)
-    ]
-    networks.sort(key=lambda network: score(network, sides["pretrained"][1], "joint", recipe))
+    sides = _frozen(model, taught, chosen, journal, "pretrained")
+    networks = _regress(model, sides, ("heads", "joint"), recipe, journal)
+    networks.sort(key=lambda one: score(one, sides[1], STAGES["joint"], recipe))
+    blind = _regress(model, sides, ("magnitudes",), recipe, journal)
+    untaught_sides = _frozen(untaught, taught, chosen, journal, "random")
+    random = _regress(untaught, untaught_sides, ("random heads", "random joint"), recipe, journal)
     return Trained(
         networks,
         {
@@ -111,37 +108,20 @@ def _frozen(
 
 
 def _regress(
-    model: AstroMAE,
-    train_rows: CachedRows,
-    choice_rows: CachedRows,
-    recipe: Recipe,
-    journal: Journal,
-    repeat: int,
-    *,
-    of: str = "",
-) -> AstroMAE:
-    """Train what stands behind the frozen transformer, from start values of its own."""
-    seed = recipe.seed + repeat
-    one = _with_new_heads(model, train_rows, seed)
-    for stage in ("heads", "joint"):
-        if stage == "joint":
-            add_inception(one)
-        with journal.timed(of + stage):
-            name = f"{of}{stage} {seed}"
-            train_stage(stage, one, train_rows, choice_rows, recipe, journal, name=name, seed=seed)
-    return one
-
-
-def _regress_blind(
-    model: AstroMAE, train_rows: CachedRows, choice_rows: CachedRows, recipe: Recipe, journal: Journal, repeat: int
-) -> AstroMAE:
-    """Train the control that sees no image."""
-    seed = recipe.seed + repeat
-    one = _with_new_heads(model, train_rows, seed)
-    with journal.timed("magnitudes"):
-        name = f"magnitudes {seed}"
-        train_stage("magnitudes", one, train_rows, choice_rows, recipe, journal, name=name, seed=seed)
-    return one
+    model: AstroMAE, sides: tuple[CachedRows, CachedRows], stages: Sequence[str], recipe: Recipe, journal: Journal
+) -> list[AstroMAE]:
+    """Train what stands behind the frozen transformer, stage after stage, each repeat from start values of its own."""
+    taught, chosen = sides
+    repeats = []
+    for seed in range(recipe.seed, recipe.seed + recipe.num_repeats):
+        one = _with_new_heads(model, taught, seed)
+        for stage in stages:
+            if stage.endswith("joint"):
+                add_inception(one)
+            with journal.timed(stage):
+                train_stage(stage.split()[-1], one, taught, chosen, recipe, journal, name=f"{stage} {seed}", seed=seed)
+        repeats.append(one)
+    return repeats
 
 
 def _with_new_heads(model: AstroMAE, train_rows: CachedRows, seed: int) -> AstroMAE:
@@ -185,21 +165,19 @@ def main(
 
     A run that was killed goes on from its last checkpoint. Exit status: 0 trained, 1 failed, 2 wrong usage.
     """
-    if quick not in ("", "0", "1"):
-        print(f"QUICK={quick} is not valid: QUICK is 1 or 0.", file=sys.stderr)
-        raise typer.Exit(WRONG_USAGE)
     torch.set_num_threads(threads)
-    is_quick = quick == "1"
-    recipe = QUICK if is_quick else FULL
-    journal = Journal(ROOT / "training" / ("quick" if is_quick else "full"), recipe)
-    path = journal.folder / CHECKPOINT.name if is_quick else CHECKPOINT
-    try:
-        with journal:
-            told = publish(train(recipe, journal), recipe, journal, path)
-    except SourceCatalogError as error:
-        print(f"Training could not start: {error}", file=sys.stderr)
-        raise typer.Exit(FAILED) from error
-    print(path, *told, sep="\n")
+    with told_in_one_line():
+        is_quick = yes_or_no("QUICK", quick)
+        recipe = QUICK if is_quick else FULL
+        journal = Journal(ROOT / "training" / ("quick" if is_quick else "full"), recipe)
+        path = journal.folder / CHECKPOINT.name if is_quick else CHECKPOINT
+        try:
+            with journal:
+                told = publish(train(recipe, journal), recipe, journal, path)
+        except SourceCatalogError as error:
+            print(f"Training could not start: {error}", file=sys.stderr)
+            raise typer.Exit(FAILED) from error
+        print(path, *told, sep="\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.contract import PUBLISHED_RECORD_KEYS
-from scripts.running.variables import UsageError
+from scripts.running.variables import UsageError, read_text
 
 TIME_KEY = PUBLISHED_RECORD_KEYS["total_cpu_time_s"]
 NUMBERS = (
@@ -38,11 +38,7 @@ def read_published(path: Path) -> list[Record]:
         If the file is missing, cut off, no list of records, or a number is none; the message names the record.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"FILE={path}: there is no such file.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"FILE={path} cannot be read: {error}.") from error
+        found = json.loads(read_text("FILE", path))
     except json.JSONDecodeError as error:
         raise UsageError(f"FILE={path} is not whole JSON: {error}. Fetch it again.") from error
     if not isinstance(found, list):

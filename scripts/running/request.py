@@ -11,7 +11,7 @@ from typing import Any
 from inference import contract
 from inference.contract import RunRequest
 from inference.errors import InvalidRequestError
-from scripts.running.variables import REQUEST_VARIABLES, UsageError, request_values
+from scripts.running.variables import REQUEST_VARIABLES, UsageError, read_text, request_values
 
 BUCKET_KEYS = ("bucket", "bucket_name", "data_bucket")
 PREFIX_KEYS = ("data_prefix", "dataset_path")
@@ -104,11 +104,7 @@ def _overridden(payload: Mapping[str, Any], variables: Mapping[str, str], source
 
 def _read_payload(source: str) -> dict[str, Any]:
     try:
-        content = json.loads(Path(source).expanduser().read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"PAYLOAD={source}: there is no such file.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"PAYLOAD={source} cannot be read: {error}.") from error
+        content = json.loads(read_text("PAYLOAD", Path(source)))
     except json.JSONDecodeError as error:
         raise UsageError(f"PAYLOAD={source} is not JSON: {error}.") from error
     if not isinstance(content, dict):

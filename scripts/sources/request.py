@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.galaxies.shards import DatasetPlan
-from scripts.running.variables import UsageError
-from scripts.sources.variables import seed_number, shard_size_mb, yes_or_no
+from scripts.running.variables import UsageError, yes_or_no
+from scripts.sources.variables import seed_number, shard_size_mb
 
 SAMPLE = "sdss"
 """Name of the sample of real galaxies."""

@@ -38,18 +38,6 @@ def refuse_without_source(**given: str) -> None:
             raise UsageError(f"{variable}={value} needs a SOURCE, as in SOURCE=my.csv.")
 
 
-def yes_or_no(variable: str, text: str) -> bool:
-    """Read 1 or 0; nothing means 0.
-
-    Raises
-    ------
-    UsageError
-    """
-    if text.strip() not in ("", "0", "1"):
-        raise UsageError(f"{variable}={text} is not valid: {variable} is 1 or 0.")
-    return text.strip() == "1"
-
-
 def whole(variable: str, text: str, low: int, high: int) -> int:
     """Read a whole number within limits.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from scripts.running.variables import TARGETS, UsageError, request_values
+from scripts.running.variables import TARGETS, UsageError, read_text, request_values
 from scripts.sweeping.plan import LISTS, SweepPlan
 
 MIN_MEMORY_MB, MAX_MEMORY_MB = 128, 10_240
@@ -51,11 +51,7 @@ def read_plan(given: Mapping[str, str]) -> SweepPlan:
 
 def _read_file(source: str) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(Path(source).expanduser().read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"SWEEP={source}: there is no such file.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"SWEEP={source} cannot be read: {error}.") from error
+        document = yaml.safe_load(read_text("SWEEP", Path(source)))
     except yaml.YAMLError as error:
         raise UsageError(f"SWEEP={source} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(document, dict):

@@ -119,7 +119,7 @@ def train_stage(
         average, best = deepcopy(model), deepcopy(model)
         parts = {"model": model, "average": average, "best": best, "optimizer": optimizer, "schedule": schedule}
         done = journal.resume(name, **parts)
-        best_score = _score(best, selection, branches, recipe) if done else float("inf")
+        best_score = score(best, selection, branches, recipe) if done else float("inf")
         progress = journal.stage(name, num_steps, done=done)
         for step in range(done, num_steps):
             loss = _step(model, train, branches, batch_size, optimizer, recipe, seed=seed * 1_000_003 + step)
@@ -127,7 +127,7 @@ def train_stage(
             _follow(average, model, decay=min(recipe.ema_decay, (step + 1) / (step + 10)))
             progress(loss)
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == num_steps:
-                reached = _score(average, selection, branches, recipe)
+                reached = score(average, selection, branches, recipe)
                 if reached < best_score:
                     best.load_state_dict(average.state_dict())
                     best_score = reached
@@ -214,12 +214,8 @@ def _balanced(rows: TrainingRows, batch_size: int, generator: torch.Generator) -
     return torch.cat([real, synthetic])
 
 
-def score(model: AstroMAE, selection: CachedRows, stage: str, recipe: Recipe) -> float:
+def score(model: AstroMAE, selection: CachedRows, branches: Branches, recipe: Recipe) -> float:
     """Return the loss on the selection rows, by which weights are chosen."""
-    return _score(model, selection, STAGES[stage], recipe)
-
-
-def _score(model: AstroMAE, selection: CachedRows, branches: Branches, recipe: Recipe) -> float:
     predicted = predict_rows(model, selection, branches)
     return redshift_loss(predicted, selection.rows.redshifts, recipe).item()
 

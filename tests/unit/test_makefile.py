@@ -248,3 +248,11 @@ def test_clean_says_what_stays(tmp_path: Path) -> None:
     assert "runs/ stays\ndatasets/ stays\n" in done.stdout
     assert (tmp_path / "runs").exists()
     assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize("target", ["train", "bench"])
+def test_quick_reaches_its_command_as_a_variable(target: str) -> None:
+    done = make(target, "QUICK=7")
+
+    assert done.returncode == 2
+    assert "QUICK=7 is not valid: QUICK is 1 or 0." in done.stderr
