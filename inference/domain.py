@@ -18,10 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.uncertainty import Array, photometry_features
+from inference.uncertainty import R_BAND, Array, photometry_features
 
 NUM_FEATURES = 11
-R_BAND = 2
 ZERO_POINT = 22.5
 """Magnitude of one nanomaggy."""
 

@@ -7,11 +7,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from inference.contract import BITS_PER_ROW
 from scripts.comparing.comparison import Comparison
 from scripts.comparing.contender import Contender
 from scripts.comparing.published import DEFINITIONS
 
-GBIT = 164_160 / 1e9
+GBIT = BITS_PER_ROW / 1e9
 Column = tuple[int, str, Callable[[Contender], str]]
 """Importance (the highest goes first where the table is too wide), title, text of a cell."""
 

@@ -9,16 +9,15 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from inference import engines
-from inference.block import NUM_BANDS, Block
+from inference.block import NUM_BANDS
 from inference.calibration import calibration_path, load_calibration
 from inference.contract import RowRange
 from inference.pipeline import Predictions, predict_block
+from inference.uncertainty import R_BAND
 from scripts.cataloguing.survey import read_predictions, survey
 from scripts.running import journal
 from scripts.training.recipe import FULL
-from scripts.training.rows import TrainingRows, real_test_rows, synthetic_test_rows
-
-R_BAND = 2
+from scripts.training.rows import real_test_rows, synthetic_test_rows
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def held_out(checkpoint: Path) -> list[Evaluated]:
     return [
         Evaluated(
             name=name,
-            predictions=predict_block(block_of(galaxies), engine, calibration),
+            predictions=predict_block(galaxies.to_block(), engine, calibration),
             r=galaxies.magnitudes[:, R_BAND].numpy().astype(np.float64),
             ratio_95=calibration.errors.ratio_95,
             weights_sha256=(engine.weights_sha256,),
@@ -95,16 +94,6 @@ def of_run(run_id: str, folder: Path, root: Path) -> Evaluated:
         ratio_95=math.nan if summary is None or summary.ratio_95 is None else summary.ratio_95,
         weights_sha256=found.facts["weights_sha256"],
         engines=found.facts["engine"],
-    )
-
-
-def block_of(rows: TrainingRows) -> Block:
-    """Return training rows as a worker reads them."""
-    return Block(
-        images=rows.images.numpy(),
-        magnitudes=rows.magnitudes.numpy().astype(np.float64),
-        redshifts=rows.redshifts.numpy().astype(np.float64),
-        object_id=np.arange(len(rows), dtype=np.int64),
     )
 
 

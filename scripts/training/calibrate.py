@@ -28,7 +28,6 @@ from scripts.training.domain_model import fit_domain_model
 from scripts.training.error_model import Predicted, fit_error_model
 from scripts.training.recipe import FULL, Recipe
 from scripts.training.rows import (
-    TrainingRows,
     real_test_rows,
     selection_rows,
     synthetic_test_rows,
@@ -111,21 +110,12 @@ def gather(recipe: Recipe) -> Samples:
     """Render the galaxies of a calibration."""
     fresh = replace(recipe, seed=recipe.seed + FRESH_SEED, renderings=1, num_synthetic=NUM_SYNTHETIC)
     return Samples(
-        taught=_block(training_rows(fresh)),
-        untouched=_block(selection_rows(recipe)),
+        taught=training_rows(fresh).to_block(),
+        untouched=selection_rows(recipe).to_block(),
         tests={
-            "real, held out": _block(real_test_rows()),
-            "simulated, held-out sources": _block(synthetic_test_rows(recipe)),
+            "real, held out": real_test_rows().to_block(),
+            "simulated, held-out sources": synthetic_test_rows(recipe).to_block(),
         },
-    )
-
-
-def _block(rows: TrainingRows) -> Block:
-    return Block(
-        images=rows.images.numpy(),
-        magnitudes=rows.magnitudes.numpy().astype(np.float64),
-        redshifts=rows.redshifts.numpy().astype(np.float64),
-        object_id=np.arange(len(rows), dtype=np.int64),
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inference.block import Block
 from scripts.galaxies.cutouts import real_images, synthetic_rows
 from scripts.galaxies.population import Population
 from scripts.galaxies.sdss import SourceCatalog, load_sources
@@ -32,6 +33,15 @@ class TrainingRows:
 
     def __len__(self) -> int:
         return len(self.redshifts)
+
+    def to_block(self) -> Block:
+        """Return them as a worker reads them, numbered from 0."""
+        return Block(
+            images=self.images.numpy(),
+            magnitudes=self.magnitudes.numpy().astype(np.float64),
+            redshifts=self.redshifts.numpy().astype(np.float64),
+            object_id=np.arange(len(self), dtype=np.int64),
+        )
 
 
 def training_rows(recipe: Recipe) -> TrainingRows:
