@@ -29,8 +29,8 @@ from scripts.running.request import draft_request
 from scripts.running.shards import LocalDataset, RemoteDataset
 from scripts.running.target import connect_aws, start_local
 from scripts.running.variables import UsageError, choose_target
+from scripts.running.whole_file import write_whole
 from scripts.sweeping.price import prices_in_words
-from scripts.sweeping.table import write_whole
 
 OF_A_NEW_RUN = ("WORLD", "BATCH", "DATASET", "FILES", "ENGINE", "PRECISION")
 

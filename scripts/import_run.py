@@ -16,7 +16,7 @@ from scripts.importing.imported import COMBINED_KEY, IMPORT_KEY, Imported, descr
 from scripts.importing.published_file import read_published
 from scripts.running.exit_status import told_in_one_line
 from scripts.running.variables import UsageError, request_values
-from scripts.sweeping.table import write_whole
+from scripts.running.whole_file import write_whole
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 UNFIT = re.compile(r"[^A-Za-z0-9._-]+")

@@ -17,6 +17,7 @@ from scripts.reporting.run_report import run_report
 from scripts.running.exit_status import FAILED, told_in_one_line
 from scripts.running.recall import find_run
 from scripts.running.variables import UsageError
+from scripts.running.whole_file import write_whole
 
 NAME = "report"
 
@@ -47,7 +48,7 @@ def write_report(run: str, sweep: str, *, root: Path) -> None:
         ("md", as_markdown(report, footer=footer)),
     ):
         path = folder / f"{NAME}.{suffix}"
-        _write_whole(path, text)
+        write_whole(path, text.encode())
         print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
 
 
@@ -88,16 +89,6 @@ def _sweep_report(folder: Path) -> Report:
     from scripts.reporting.sweep_report import sweep_report
 
     return sweep_report(read_sweep(folder))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

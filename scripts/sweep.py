@@ -18,6 +18,7 @@ from scripts.running.exit_status import COMPLETE, FAILED, INTERRUPTED, WRONG_USA
 from scripts.running.perform import RunStoppedError
 from scripts.running.target import connect_aws
 from scripts.running.variables import UsageError, choose_target
+from scripts.running.whole_file import write_whole
 from scripts.sweeping.analyse import analyse
 from scripts.sweeping.borrowed import Borrowed
 from scripts.sweeping.carry_out import Carrier, SweepStoppedError
@@ -31,7 +32,6 @@ from scripts.sweeping.present import print_plan, print_statistics
 from scripts.sweeping.price import prices_in_words
 from scripts.sweeping.show import SweepShow
 from scripts.sweeping.statistics import STATISTICS_KEY, SweepStatistics
-from scripts.sweeping.table import write_whole
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NOT_KNOWN = "not known: a dataset has no dataset.json that says how many galaxies it has"

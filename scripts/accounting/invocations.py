@@ -11,6 +11,7 @@ import msgspec
 
 from inference.cost import LOG_EVENT_BYTES
 from scripts.accounting.log_lines import LogEvent, LogLine, parse
+from scripts.running.whole_file import write_whole
 
 STAGES = ("initialize", "infer", "summarize")
 
@@ -127,9 +128,7 @@ def write_csv(path: Path, invocations: Sequence[Invocation]) -> None:
     table.writerow(Invocation.__struct_fields__)
     for one in invocations:
         table.writerow("" if value is None else value for value in msgspec.structs.astuple(one))
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(buffer.getvalue(), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, buffer.getvalue().encode())
 
 
 def read_csv(path: Path) -> list[Invocation] | None:

@@ -8,6 +8,7 @@ import msgspec
 
 from scripts.accounting.log_lines import LogEvent, seconds
 from scripts.running.variables import UsageError
+from scripts.running.whole_file import written_whole
 
 SERVER_LOG = "server.log"
 MESSAGE_COLUMNS = ("message", "@message")
@@ -72,13 +73,11 @@ def events_of_export(path: Path) -> Iterator[LogEvent]:
 
 def write_collected(path: Path, events: Iterable[CollectedEvent]) -> int:
     """Write collected events, whole or not at all; return how many there were."""
-    partial = path.with_name(f".{path.name}")
     count = 0
-    with partial.open("wb") as file:
+    with written_whole(path) as partial, partial.open("wb") as file:
         for event in events:
             file.write(msgspec.json.encode(event) + b"\n")
             count += 1
-    partial.replace(path)
     return count
 
 

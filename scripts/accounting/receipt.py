@@ -14,6 +14,7 @@ from scripts.accounting.invocations import STAGES, Invocation, read_csv, read_lo
 from scripts.accounting.log_sources import events_of_run
 from scripts.accounting.prices import PriceList
 from scripts.accounting.run_folder import RunFolder
+from scripts.running.whole_file import write_whole
 
 COST_FILE = "cost.json"
 LOGS_FILE = "logs.csv"
@@ -119,9 +120,7 @@ def reported(folder: RunFolder) -> list[Invocation]:
 
 def write_receipt(path: Path, run_id: str, receipt: Receipt) -> None:
     """Write the receipt as JSON, whole or not at all."""
-    partial = path.with_name(f".{path.name}")
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(_document(run_id, receipt)), indent=2))
-    partial.replace(path)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(_document(run_id, receipt)), indent=2))
 
 
 def _document(run_id: str, receipt: Receipt) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from inference.errors import InvalidRequestError
 from scripts.galaxies.cleaning_report import CleaningReport, inspect
 from scripts.galaxies.cutouts import Rows
 from scripts.galaxies.facts import Facts
+from scripts.running.whole_file import write_whole, written_whole
 
 BYTES_PER_ROW = 20_536
 """5·32·32 float32 pixels, 5 float64 magnitudes, one float64 redshift, one int64 identifier."""
@@ -155,8 +156,8 @@ def make(plan: DatasetPlan, *, processes: int, tick: Callable[[int], None] = lam
             tick(shard.entry.num_rows)
         writer.finish()
     card = plan.card(entries)
-    _write_whole(plan.folder / contract.CLEANING_KEY, lambda path: path.write_bytes(report.to_json()))
-    _write_whole(plan.folder / contract.DATASET_KEY, lambda path: path.write_bytes(contract.encode(card)))
+    write_whole(plan.folder / contract.CLEANING_KEY, report.to_json())
+    write_whole(plan.folder / contract.DATASET_KEY, contract.encode(card))
     return card
 
 
@@ -220,7 +221,9 @@ def _write_shard(plan: DatasetPlan, index: int) -> _Written:
     magnitudes, quality, report = inspect(rows.images, rows.magnitudes, rows.redshifts, facts.quality)
     labels = np.where(is_label(rows.redshifts), rows.redshifts, np.nan)
     path = plan.folder / _name(index)
-    _write_whole(path, lambda partial: save_file(replace(rows, redshifts=labels).arrays(), partial))
+    with written_whole(path) as partial:
+        save_file(replace(rows, redshifts=labels).arrays(), partial)
+        partial.chmod(0o644)  # safetensors makes files that only their owner may read
     assert path.stat().st_size <= plan.shard_mb * 2**20, f"{path} is larger than {plan.shard_mb} MiB"
     entry = ShardEntry(name=path.name, num_rows=stop - start, size_bytes=path.stat().st_size, sha256=file_sha256(path))
     return _Written(entry, make_table(rows.object_id, facts, magnitudes, quality, labels), report)
@@ -228,13 +231,6 @@ def _write_shard(plan: DatasetPlan, index: int) -> _Written:
 
 def _name(index: int) -> str:
     return f"{index}.safetensors"
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    write(partial)
-    partial.chmod(0o644)  # safetensors makes files that only their owner may read
-    partial.replace(path)
 
 
 def _is_intact(path: Path, shard: ShardEntry) -> bool:

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from scripts.aws.explain import is_denied
 from scripts.aws.stack import Stack, StackError
 from scripts.running.target import AwsTarget
+from scripts.running.whole_file import write_whole
 
 FILE_NAME = "borrowed.json"
 MAX_NAME = 64
@@ -247,6 +248,4 @@ class Borrowed:
         if not made:
             self._note.unlink(missing_ok=True)
             return
-        partial = self._note.with_name(f".{FILE_NAME}")
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2))
-        partial.replace(self._note)
+        write_whole(self._note, msgspec.json.format(msgspec.json.encode(made), indent=2))

@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from scripts.running.variables import UsageError
+from scripts.running.whole_file import write_whole
 from scripts.sweeping import table
 from scripts.sweeping.plan import PlannedRun, Setting, SweepPlan
 from scripts.sweeping.rows import RankRow, RunRow
@@ -159,10 +160,9 @@ def _read_plan(folder: Path) -> SweepPlan | None:
 
 
 def _write_plan(folder: Path, plan: SweepPlan) -> None:
-    partial = folder / f".{PLAN_KEY}"
     document = msgspec.to_builtins(plan, builtin_types=())
-    partial.write_text(yaml.safe_dump(_plain(document), sort_keys=False, default_flow_style=None), encoding="utf-8")
-    partial.replace(folder / PLAN_KEY)
+    content = yaml.safe_dump(_plain(document), sort_keys=False, default_flow_style=None)
+    write_whole(folder / PLAN_KEY, content.encode())
 
 
 def _plain(document: dict[str, object]) -> dict[str, object]:

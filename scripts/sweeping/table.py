@@ -2,7 +2,7 @@
 
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from scripts.running.whole_file import written_whole
 from scripts.sweeping.rows import RankRow, Row, RunRow
 
 RUNS, RANKS = "runs", "ranks"
@@ -61,8 +62,10 @@ def write_table(path: Path, rows: Sequence[AnyRow], kind: type[AnyRow]) -> None:
     names = kind.__struct_fields__
     columns = {name: [getattr(row, name) for row in rows] for name in names}
     table = pa.table(columns, schema=arrow_schema(kind))
-    _replace_whole(path.with_suffix(".parquet"), lambda partial: parquet.write_table(table, partial))
-    _replace_whole(path.with_suffix(".csv"), lambda partial: csv.write_csv(table, partial))
+    with written_whole(path.with_suffix(".parquet")) as partial:
+        parquet.write_table(table, partial)
+    with written_whole(path.with_suffix(".csv")) as partial:
+        csv.write_csv(table, partial)
 
 
 def read_table(path: Path, kind: type[AnyRow]) -> list[AnyRow]:
@@ -105,17 +108,3 @@ def _read_csv(path: Path, kind: type[Row]) -> pa.Table:
     # An empty text is text; an empty number is no number.
     options = csv.ConvertOptions(column_types=schema, strings_can_be_null=False)
     return csv.read_csv(path, convert_options=options)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    _replace_whole(path, lambda partial: partial.write_bytes(content))
-
-
-def _replace_whole(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        write(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from torch import Tensor
 
+from scripts.running.whole_file import written_whole
 from scripts.training.recipe import PRETRAINING, Recipe
 
 
@@ -115,8 +116,8 @@ class Journal:
         """Keep the state of a stage; written beside and renamed, so that a kill leaves the previous one whole."""
         path = self._path(stage)
         state = {name: part.state_dict() for name, part in parts.items()}
-        torch.save({"recipe": self._recipe, "progress": progress, "state": state}, path.with_suffix(".partial"))
-        path.with_suffix(".partial").replace(path)
+        with written_whole(path) as partial:
+            torch.save({"recipe": self._recipe, "progress": progress, "state": state}, partial)
 
     def progress(self, stage: str) -> int:
         """Tell how far the last checkpoint of a stage is, 0 if there is none."""
@@ -139,8 +140,8 @@ class Journal:
         kept = self._kept(name)
         if kept is None:
             kept = {"recipe": self._recipe, "tensor": compute()}
-            torch.save(kept, path.with_suffix(".partial"))
-            path.with_suffix(".partial").replace(path)
+            with written_whole(path) as partial:
+                torch.save(kept, partial)
         tensor: Tensor = kept["tensor"]
         return tensor
 

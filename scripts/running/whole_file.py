@@ -1,0 +1,37 @@
+"""How a file is written: whole under its name, or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield the file to write; it takes the name `path` when the block ends, and goes when the block fails.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced if it exists; its folder exists.
+
+    Raises
+    ------
+    OSError
+        Naming `path` where the system named nothing, as for a full disk, or the file that was written instead.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(partial), partial):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write bytes that are at hand; see `written_whole`."""
+    with written_whole(path) as partial:
+        partial.write_bytes(content)
