@@ -28,30 +28,22 @@ UNUSED_PATTERNS = (
     *("tests/", "*.a", "*.c", "*.h", "*.hpp", "*.pxd", "*.pyi", "*.pyx", "distutils-precedence.pth"),
     *("libonnxruntime.so.*", "libtorchbind_test.so", "libjitbackend_test.so", "libbackend_with_compiler.so"),
 )
-SERVICES = ("s3", "sts")
-"""The parts of AWS that a worker speaks to; boto3 describes four hundred."""
-
 KEPT = "torch/bin/torch_shm_manager"
 """torch does not import without it."""
 
 MTIME_S = 315532800
 """The first second of 1980, for every file: the same content is the same layer, whenever it was built."""
 
-# Everything a worker imports, a request that fails and a small forward pass, as such and profiled: boto3 and torch
-# import some modules late.
+# Everything a worker imports, and a small forward pass, as such and profiled: torch imports some modules late. What is
+# imported only for a bucket with strange keys or of another region counts too. A base image without certificates could
+# reach no bucket.
 WORK = """
-import concurrent.futures.thread, json, logging.config, sys, zipfile
-import awslambdaric.__main__, boto3, msgspec, numpy.typing, onnxruntime, safetensors.numpy, safetensors.torch, torch
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+import concurrent.futures.thread, json, logging.config, ssl, sys, urllib.request, xml.etree.ElementTree, zipfile
+import awslambdaric.__main__, msgspec, numpy.typing, obstore, onnxruntime, safetensors.numpy, safetensors.torch, torch
+from obstore.store import S3Store
 
-s3 = boto3.client("s3", region_name="us-east-1", endpoint_url="http://127.0.0.1:9", aws_access_key_id="none",
-                  aws_secret_access_key="none", config=Config(retries={"mode": "standard", "max_attempts": 0}))
-for call in (s3.put_object, s3.get_object):
-    try:
-        call(Bucket="none", Key="none")
-    except BotoCoreError:
-        pass
+assert ssl.create_default_context().get_ca_certs(), "the base image has no CA certificates (Debian: ca-certificates)"
+S3Store("none", region="us-east-1", access_key_id="none", secret_access_key="none")
 layers = torch.nn.Conv2d(5, 8, 8, 8), torch.nn.BatchNorm2d(8), torch.nn.GELU(), torch.nn.Flatten()
 network = torch.nn.Sequential(*layers, torch.nn.Linear(128, 1)).eval()
 with torch.inference_mode():
@@ -75,7 +67,7 @@ def main() -> None:
 
 
 def prune(root: Path) -> None:
-    """Remove what no worker reads: headers, stubs, test suites, programs, services of AWS."""
+    """Remove what no worker reads: headers, stubs, test suites, programs."""
     kept = (root / KEPT).read_bytes()
     for name in UNUSED_FOLDERS:
         # With a whole library goes its entry in the list of what is installed.
@@ -87,9 +79,6 @@ def prune(root: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-    for folder in (root / "botocore" / "data").iterdir():
-        if folder.is_dir() and folder.name not in SERVICES:
-            shutil.rmtree(folder)
     (root / KEPT).parent.mkdir()
     (root / KEPT).write_bytes(kept)
 

@@ -45,10 +45,11 @@ def _find_shards(store: ObjectStore, request: RunRequest) -> list[Shard]:
     """List the dataset's folder and count every shard's rows, from ``dataset.json`` where it matches the listing."""
     prefix = contract.as_prefix(request.data_prefix)
     try:
-        listing = {info.key: info for info in store.list_objects(prefix)}
+        folder = store.list_folder(prefix)
     except ObjectMissingError as error:
         raise DatasetNotFoundError(str(error)) from error
-    keys = select_shards(listing, prefix, file_limit=request.file_limit)
+    listing = {info.key: info for info in folder.objects}
+    keys = select_shards([*listing, *folder.subfolders], prefix, file_limit=request.file_limit)
     card_key = prefix + contract.DATASET_KEY
     card = contract.decode(store.read(card_key), DatasetCard) if card_key in listing else None
     entries = {prefix + entry.name: entry for entry in card.shards} if card else {}

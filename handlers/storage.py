@@ -1,16 +1,43 @@
 """Reads and writes objects of one S3 bucket, and says in the run's own errors what went wrong."""
 
 import logging
+import re
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from inference.errors import AccessDeniedError, ObjectMissingError, ShardChangedError, StorageUnavailableError
+import obstore
+from obstore.exceptions import BaseError, InvalidPathError
+
+from handlers import bucket_access
+from inference.errors import (
+    AccessDeniedError,
+    InvalidRequestError,
+    ObjectMissingError,
+    ShardChangedError,
+    StorageUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from obstore import Bytes, GetOptions
+    from obstore.store import S3Store
+
+logger = logging.getLogger(__name__)
 
 NUM_CONNECTIONS = 32
 """Requests in flight when many objects are read."""
+
+ELSEWHERE = ("redirect without LOCATION", "AuthorizationHeaderMalformed")
+"""How S3 answers for a bucket of another region: 301 without an address, or 400."""
+
+ANSWER = re.compile(r"(?:status code:|HTTP Error) (?P<status>\d{3})(?:.*?<Code>(?P<code>\w+)</Code>)?", re.DOTALL)
+"""What S3 answered, in the text of an error."""
+
+CAUSE = re.compile(r'(?<=")[^"\n]+(?=")|\b[A-Z]\w*[a-z][A-Z]\w+\b')
+"""In the debugging part of an error: the last one is the innermost cause."""
 
 T = TypeVar("T")
 
@@ -23,6 +50,14 @@ class ObjectInfo(NamedTuple):
     etag: str
 
 
+class Folder(NamedTuple):
+    """What lies directly under a prefix."""
+
+    objects: list[ObjectInfo]
+    subfolders: list[str]
+    """Their prefixes, ending in ``/``."""
+
+
 class ObjectExistsError(Exception):
     """`write_new` found an object under its key."""
 
@@ -31,50 +66,35 @@ class _PreconditionError(Exception):
     """S3 answered 412: the object is not in the state the request named."""
 
 
-@cache
-def _client() -> Any:
-    """Make the S3 client, once per process and only where one is needed: importing boto3 takes 0.25 s."""
-    import boto3
-    from botocore.config import Config
-
-    # At INFO botocore says where it found credentials, once per process: noise in every rank's log.
-    logging.getLogger("botocore").setLevel(logging.WARNING)
-    retries = {"mode": "standard", "max_attempts": 8}
-    return boto3.client(
-        "s3", config=Config(retries=retries, max_pool_connections=NUM_CONNECTIONS, connect_timeout=5, read_timeout=60)
-    )
-
-
 class ObjectStore:
-    """The objects of one bucket."""
+    """The objects of one bucket; any number of threads may use it."""
 
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
         self.request_times_s: list[float] = []
         """Duration of every request since the last `start_counting` [s]."""
+        self._region = bucket_access.own_region()
+        self._moving = threading.Lock()
 
     def start_counting(self) -> None:
         """Forget earlier requests."""
         self.request_times_s = []
 
-    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield every object under `prefix`; listings come in pages of 1,000 and all of them are read."""
-        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        pages_left = iter(pages)
-        while True:
-            page = self._request(lambda: next(pages_left, None), prefix)
-            if page is None:
-                return
-            for entry in page.get("Contents", ()):
-                yield ObjectInfo(entry["Key"], entry["Size"], entry["ETag"])
+    def list_folder(self, prefix: str) -> Folder:
+        """Return what lies directly under `prefix`, which ends in ``/``; listings come in pages and all are read.
+
+        Keys are as they are stored, whatever they are called, and the folder's own placeholder, as S3's console makes
+        it, is left out.
+        """
+        return self._request(lambda client: self._list(client, prefix), prefix)
 
     def read(self, key: str, *, etag: str | None = None) -> bytes:
         """Return the whole object."""
-        return self._get(key, etag, {})
+        return bytes(self._get(key, etag, {}))
 
-    def read_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
-        """Return bytes start … stop-1 of the object, fewer at its end."""
-        return self._get(key, etag, {"Range": f"bytes={start}-{stop - 1}"})
+    def read_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> memoryview:
+        """Return bytes start … stop-1 of the object, fewer at its end; a view, because blocks are large."""
+        return memoryview(self._get(key, etag, {"range": (start, stop)}))
 
     def read_many(self, keys: list[str]) -> dict[str, bytes]:
         """Return many objects, read concurrently, in the order of `keys`."""
@@ -83,7 +103,8 @@ class ObjectStore:
 
     def write(self, key: str, content: bytes) -> None:
         """Write the whole object or nothing."""
-        self._request(lambda: _client().put_object(Bucket=self.bucket, Key=key, Body=content), key)
+        # In one part: an upload that is killed leaves nothing behind.
+        self._request(lambda client: obstore.put(client, _named(key), content, use_multipart=False), key)
 
     def write_new(self, key: str, content: bytes) -> None:
         """Write the object unless one is there.
@@ -94,19 +115,19 @@ class ObjectStore:
             If there is; S3 decides, so that of two writers at once one loses.
         """
         try:
-            self._request(lambda: _client().put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*"), key)
+            self._request(lambda client: obstore.put(client, _named(key), content, mode="create"), key)
         except _PreconditionError as error:
             raise ObjectExistsError(key) from error
 
-    def _get(self, key: str, etag: str | None, extra: dict[str, str]) -> bytes:
-        condition = {"IfMatch": etag} if etag else {}
+    @cached_property
+    def _client(self) -> "S3Store":
+        return bucket_access.connect(self.bucket, self._region)
 
-        def get() -> bytes:
-            body: bytes = _client().get_object(Bucket=self.bucket, Key=key, **condition, **extra)["Body"].read()
-            return body
-
+    def _get(self, key: str, etag: str | None, options: "GetOptions") -> "Bytes":
+        if etag:
+            options["if_match"] = etag
         try:
-            return self._request(get, key)
+            return self._request(lambda client: obstore.get(client, _named(key), options=options).bytes(), key)
         except _PreconditionError as error:
             raise ShardChangedError(f"{key} was replaced after the run was planned. Run again to plan anew.") from error
         except ObjectMissingError as error:
@@ -114,34 +135,104 @@ class ObjectStore:
                 raise ShardChangedError(f"{key} was deleted after the run was planned. Upload it again.") from error
             raise
 
-    def _request(self, call: Callable[[], T], key: str) -> T:
-        from botocore.exceptions import BotoCoreError, ClientError
+    def _list(self, client: "S3Store", prefix: str) -> Folder:
+        try:
+            found = obstore.list_with_delimiter(client, prefix.strip("/"))
+        except InvalidPathError:
+            # Something here has a name that only S3 knows: it must not hide the rest.
+            rows, subfolders = bucket_access.list_exactly(self.bucket, self._region, prefix)
+        else:
+            rows = [(entry["path"], entry["size"], entry["e_tag"] or "") for entry in found["objects"]]
+            subfolders = [f"{path}/" for path in found["common_prefixes"]]
+        # obstore drops the outer slashes: the placeholder is then called like the folder, and "/" is the whole bucket.
+        return Folder(
+            [ObjectInfo(*row) for row in rows if row[0].startswith(prefix) and row[0] != prefix],
+            [path for path in subfolders if path.startswith(prefix)],
+        )
 
+    def _request(self, call: "Callable[[S3Store], T]", key: str) -> T:
         start = time.perf_counter()
         try:
-            return call()
-        except ClientError as error:
+            client = self._client
+            try:
+                return call(client)
+            except BaseError as error:
+                if not any(answer in str(error) for answer in ELSEWHERE):
+                    raise
+                self._follow(client, error)
+                return call(self._client)
+        except (BaseError, OSError) as error:
             raise self._translate(error, key) from error
-        except BotoCoreError as error:
-            raise StorageUnavailableError(f"S3 did not answer for s3://{self.bucket}/{key}: {error}") from error
+        except ValueError as error:
+            raise InvalidRequestError(
+                f"s3://{self.bucket}/{key} cannot be used: no part of a key may be empty, `.` or `..`, or hold a "
+                "control character. Rename it or choose another path."
+            ) from error
         finally:
             self.request_times_s.append(time.perf_counter() - start)
 
-    def _translate(self, error: Any, key: str) -> Exception:
-        code = error.response["Error"]["Code"]
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    def _follow(self, client: "S3Store", error: BaseError) -> None:
+        """Go on in the region where the bucket is.
+
+        Raises
+        ------
+        BaseError
+            The error itself, if S3 says that the bucket is here.
+        StorageUnavailableError
+            If S3 does not say where it is.
+        """
+        with self._moving:
+            if client is not self._client:
+                return  # another thread went ahead
+            found = bucket_access.find_region(self.bucket, self._region)
+            if found == self._region:
+                raise error
+            if found is None:
+                raise StorageUnavailableError(
+                    f"The bucket {self.bucket} is not in {self._region}, where this function runs, and S3 does not say "
+                    "where it is. Copy the data to a bucket of this region."
+                )
+            logger.warning(
+                "bucket of another region: slower, and its transfer is billed",
+                extra={"bucket": self.bucket, "bucket_region": found, "function_region": self._region},
+            )
+            self._region = found
+            self._client = bucket_access.connect(self.bucket, found)
+
+    def _translate(self, error: Exception, key: str) -> Exception:
+        text, _, source = str(error).partition("\n\nDebug source")
         where = f"s3://{self.bucket}/{key}"
+        answer = ANSWER.search(text)
+        if answer is None:
+            causes = [match[0] for match in CAUSE.finditer(source)]
+            return StorageUnavailableError(
+                f"S3 did not answer for {where}: {text} ({causes[-1] if causes else error!r})."
+            )
+        status, code = int(answer["status"]), answer["code"] or ""
         if code == "NoSuchBucket":
-            return ObjectMissingError(f"The bucket {self.bucket} does not exist. Check `bucket` and `data_bucket`.")
+            return ObjectMissingError(bucket_access.no_such_bucket(self.bucket))
         if status == 404:
             return ObjectMissingError(f"{where} does not exist.")
         if status == 412:
             return _PreconditionError(where)
         if status == 416:
             return ObjectMissingError(f"{where} is shorter than the range that was asked for. Upload it again.")
-        if status == 403:
+        if status in (401, 403):
             # To a role that may not list the bucket S3 also answers 403 for what does not exist.
             return AccessDeniedError(
-                f"{where} does not exist, or this stage may not access it ({code}); check its role."
+                f"{where} does not exist, or this stage may not access it ({code or status}); check its role."
             )
         return StorageUnavailableError(f"S3 answered {status} {code} for {where}.")
+
+
+def _named(key: str) -> str:
+    """Return the key if obstore knows the object under this very name: it drops outer slashes without a word.
+
+    Raises
+    ------
+    ValueError
+        If it does not; obstore raises it for the other names it has not.
+    """
+    if not key or key != key.strip("/"):
+        raise ValueError(f"{key!r} is empty, or begins or ends with a slash")
+    return key

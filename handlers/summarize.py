@@ -46,4 +46,4 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
 
 
 def _keys(store: ObjectStore, prefix: str) -> list[str]:
-    return [info.key for info in store.list_objects(prefix)]
+    return [info.key for info in store.list_folder(prefix).objects]

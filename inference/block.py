@@ -21,7 +21,7 @@ class RangeReader(Protocol):
         """Return the whole object."""
         ...
 
-    def read_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
+    def read_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes | memoryview:
         """Return bytes start … stop-1 of the object, fewer at its end."""
         ...
 

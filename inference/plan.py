@@ -90,8 +90,8 @@ def select_shards(keys: Iterable[str], prefix: str, *, file_limit: int | None) -
     shards = sorted((name for name in names if "/" not in name and name.endswith(SHARD_SUFFIXES)), key=natural_order)
     if not shards:
         raise DatasetNotFoundError(
-            f"{prefix} holds {len(keys)} objects (first {keys[0]}) but no shard directly in it; shards end in "
-            f"{', '.join(SHARD_SUFFIXES)}. Point data_prefix at the folder that holds them."
+            f"{prefix} holds {len(keys)} objects and folders (first {keys[0]}) but no shard directly in it; shards end "
+            f"in {', '.join(SHARD_SUFFIXES)}. Point data_prefix at the folder that holds them."
         )
     return [prefix + name for name in shards[:file_limit]]
 

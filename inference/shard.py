@@ -87,12 +87,12 @@ class _Layout:
     num_rows: int
 
     @classmethod
-    def parse(cls, key: str, head: bytes) -> "_Layout":
+    def parse(cls, key: str, head: bytes | memoryview) -> "_Layout":
         try:
             length = int.from_bytes(head[:8], "little")
             if len(head) < 8 or length > _MAX_HEADER_BYTES or 8 + length > len(head):
                 raise ValueError(f"a header of {length} bytes in {len(head)}")
-            header = json.loads(head[8 : 8 + length])
+            header = json.loads(bytes(head[8 : 8 + length]))
             arrays = {
                 name: _Array(
                     8 + length + entry["data_offsets"][0], tuple(entry["shape"]), np.dtype(_DTYPES[entry["dtype"]])

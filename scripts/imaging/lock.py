@@ -19,7 +19,10 @@ MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}
 """Architecture as Lambda names it, and as wheels do."""
 
 # What a machine with glibc 2.28 or newer accepts; the image has 2.36.
-PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux_2_5", "manylinux1")
+PLATFORMS = (
+    *("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014", "manylinux_2_5"),
+    "manylinux1",
+)
 HEADER = """\
 # What the image installs: pyproject.toml's dependencies and theirs, by checksum. Written by `make lock`.
 # torch has one wheel per architecture and comes from PyTorch's index for CPU builds; the Dockerfile names it to pip.

@@ -1,24 +1,24 @@
 """The three handlers over S3, one after the other as the state machine calls them: good runs and every bad input."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import Request, urlopen
 
 import boto3
 import numpy as np
 import pytest
-from moto import mock_aws
 
-from handlers import infer, initialize, model, settings, storage, summarize
+from handlers import infer, initialize, model, settings, summarize
 from inference import contract
 from inference.contract import RankRecord, RankTask, RunSummary
 from inference.errors import (
     DatasetNotFoundError,
     IncompleteRunError,
     InvalidRequestError,
-    ObjectMissingError,
     PlanError,
     ResultPathTakenError,
     RunError,
@@ -26,18 +26,23 @@ from inference.errors import (
     ShardFormatError,
 )
 from inference.pipeline import Predictions
+from scripts.local_aws.server import LocalAws
 from tests.factories import FakeEngine, make_arrays, make_calibration, make_shard_bytes
 
 BUCKET = "tests"
 PREFIX = "datasets/tiny/10MB/"
 
 
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    with LocalAws(log_dir=tmp_path_factory.mktemp("aws"), workers=1) as aws:
+        yield aws
+
+
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def s3(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
+        **aws.environment,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
         "AWS_LAMBDA_FUNCTION_NAME": "photo-z",
         "INFER_MEMORY_MB": "1769",
@@ -46,15 +51,12 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "IMAGE_DIGEST": "local",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.setattr(model, "engine", lambda *_name, **_mode: FakeEngine())
-    with mock_aws():
-        storage._client.cache_clear()
-        client = boto3.client("s3")
+    with contextlib.closing(boto3.client("s3")) as client:
         client.create_bucket(Bucket=BUCKET)
         yield client
-    storage._client.cache_clear()
     settings.object_store.cache_clear()
+    urlopen(Request(f"{aws.endpoint_url}/moto-api/reset", method="POST")).close()
 
 
 def upload(s3: Any, *, num_shards: int = 3, num_rows: int = 5, prefix: str = PREFIX) -> None:
@@ -348,17 +350,19 @@ def test_merging_takes_one_request_per_rank(s3: Any) -> None:
 
     summarize.handler(planned, None)
 
-    # Beside the records: the manifest, two listings with their ends, and two results.
-    assert len(store.request_times_s) == 15 + 7
+    # Beside the records: the manifest, two listings, and two results.
+    assert len(store.request_times_s) == 15 + 5
 
 
-def test_listings_of_more_than_a_thousand_objects_are_read_to_the_end(s3: Any) -> None:
-    for number in range(1001):
-        put(s3, f"many/{number}", b"")
+def test_a_folder_of_folders_is_refused_and_the_message_names_one(s3: Any) -> None:
+    upload(s3)
 
-    assert len(list(settings.object_store(BUCKET).list_objects("many/"))) == 1001
+    with pytest.raises(DatasetNotFoundError, match=r"holds 1 objects and folders \(first datasets/tiny/10MB/\) but no"):
+        plan(data_prefix="datasets/tiny")
 
 
-def test_an_object_that_is_gone_is_named(s3: Any) -> None:
-    with pytest.raises(ObjectMissingError, match="s3://tests/gone does not exist"):
-        settings.object_store(BUCKET).read("gone")
+def test_a_result_path_that_cannot_be_written_is_refused_by_name(s3: Any) -> None:
+    upload(s3)
+
+    with pytest.raises(InvalidRequestError, match=r"s3://tests/results//x/manifest\.json cannot be used"):
+        plan(result_path="results//x")

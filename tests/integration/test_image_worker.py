@@ -34,7 +34,9 @@ from scripts.imaging.engine import Engine, EngineError
 from scripts.local_aws.deploy import deploy, read_stages
 from scripts.local_aws.rie import REPOSITORY
 from scripts.local_aws.server import LocalAws
+from tests.certificates import make_certificates
 from tests.factories import make_arrays, make_shard_bytes
+from tests.fake_s3 import serve
 from tests.integration.test_terraform import copy_configuration
 
 # The first test waits for the image: minutes, most of them for the libraries.
@@ -223,22 +225,58 @@ def test_the_first_answer_takes_seconds_of_cpu_with_torch(run: Run) -> None:
 
 
 def test_whatever_a_worker_loads_is_there_and_was_compiled_before(built: Built) -> None:
-    printed = built.engine.run(
+    assert run_python(built, USE_EVERYTHING) == "[]"
+
+
+def run_python(built: Built, program: str, *options: str) -> str:
+    return built.engine.run(
         *("run", "--rm", "--network", "host", "--entrypoint", "/usr/local/bin/python"),
-        *(built.image.name, "-c", USE_EVERYTHING),
+        *("--env", "AWS_ACCESS_KEY_ID=none", "--env", "AWS_SECRET_ACCESS_KEY=none", *options),
+        *(built.image.name, "-c", program),
     )
 
-    assert printed == "[]"
+
+def test_a_worker_trusts_the_authorities_of_its_image_and_no_other(built: Built, tmp_path: Path) -> None:
+    # The certificates are the base image's: obstore brings none.
+    authority, server = make_certificates(tmp_path)
+    with serve(server) as s3:
+        endpoint = ("--env", f"AWS_ENDPOINT_URL={s3.url}")
+        said = run_python(built, READ_ONE, *endpoint)
+        trusted = ("--volume", f"{authority}:/authority.pem:ro", "--env", "SSL_CERT_FILE=/authority.pem")
+        read = run_python(built, READ_ONE, *endpoint, *trusted)
+
+    assert "UnknownIssuer" in said
+    assert read == "b'content'"
+
+
+READ_ONE = """
+from handlers import bucket_access, storage
+from inference.errors import StorageUnavailableError
+
+bucket_access.MAX_RETRIES = 0
+try:
+    print(storage.ObjectStore("data").read("k"))
+except StorageUnavailableError as error:
+    print(error)
+"""
+
+
+def test_the_image_has_no_boto3(built: Built) -> None:
+    program = "import importlib.util as i; print([n for n in ('boto3', 'botocore') if i.find_spec(n)])"
+
+    assert run_python(built, program) == "[]"
 
 
 # Every engine of the image predicts, also under the profiler; prints which modules had no byte code.
 USE_EVERYTHING = """
-import pathlib, sys, boto3, numpy, awslambdaric.__main__, handlers.infer, handlers.initialize, handlers.summarize
+import pathlib, sys, numpy, awslambdaric.__main__, handlers.infer, handlers.initialize, handlers.summarize
+import urllib.request, xml.etree.ElementTree
+from handlers import bucket_access
 from inference import engines
 from inference.checkpoints import CHECKPOINT
 from inference.engines.torch import profiler
 
-boto3.client("s3", region_name="us-east-1")
+bucket_access.connect("none", "us-east-1")
 rows = numpy.ones((2, 5, 32, 32), numpy.float32), numpy.ones((2, 5))
 for name, as_published in (("onnxruntime", False), ("torch", False), ("torch", True)):
     engine = engines.load(name, CHECKPOINT, num_threads=1, as_published=as_published)

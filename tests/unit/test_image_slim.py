@@ -20,7 +20,7 @@ SLIM = load_slim()
 
 
 def make_packages(root: Path, *names: str) -> None:
-    for name in (SLIM.KEPT, "botocore/data/s3/service-2.json.gz", *names):
+    for name in (SLIM.KEPT, *names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
 
@@ -34,7 +34,7 @@ def test_headers_stubs_and_test_suites_are_left_out(tmp_path: Path) -> None:
 
     SLIM.prune(tmp_path)
 
-    assert files(tmp_path) == {SLIM.KEPT, "botocore/data/s3/service-2.json.gz", "numpy/core.py"}
+    assert files(tmp_path) == {SLIM.KEPT, "numpy/core.py"}
 
 
 def test_a_library_left_out_is_not_listed_as_installed(tmp_path: Path) -> None:
@@ -42,15 +42,7 @@ def test_a_library_left_out_is_not_listed_as_installed(tmp_path: Path) -> None:
 
     SLIM.prune(tmp_path)
 
-    assert {path.parts[0] for path in map(Path, files(tmp_path))} == {"torch", "torch-2.dist-info", "botocore"}
-
-
-def test_only_the_services_a_worker_uses_are_described(tmp_path: Path) -> None:
-    make_packages(tmp_path, "botocore/data/ec2/service-2.json.gz", "botocore/data/endpoints.json")
-
-    SLIM.prune(tmp_path)
-
-    assert files(tmp_path / "botocore") == {"data/s3/service-2.json.gz", "data/endpoints.json"}
+    assert {path.parts[0] for path in map(Path, files(tmp_path))} == {"torch", "torch-2.dist-info"}
 
 
 def test_modes_and_times_do_not_depend_on_the_machine(tmp_path: Path) -> None:

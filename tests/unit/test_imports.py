@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("stage", "heavy"),
     [
-        ("initialize", ("torch", "boto3", "scipy", "numpy", "safetensors")),
-        ("summarize", ("torch", "boto3", "scipy", "safetensors")),
+        ("initialize", ("torch", "boto3", "scipy", "numpy", "safetensors", "urllib.request", "xml")),
+        ("summarize", ("torch", "boto3", "scipy", "safetensors", "urllib.request", "xml")),
         ("infer", ("torch", "boto3", "scipy", "onnxruntime", "openvino")),
     ],
 )
@@ -26,15 +26,23 @@ def test_no_stage_loads_at_import_what_it_may_not_need(stage: str, heavy: tuple[
     assert loaded.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "handlers").rglob("*.py")), ids=lambda path: path.name)
+def test_no_handler_needs_boto3(path: Path) -> None:
+    assert not imported_by(path) & {"boto3", "botocore", "scripts"}
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "inference").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_the_core_knows_nothing_of_aws_or_of_its_callers(path: Path) -> None:
+    assert not imported_by(path) & {"boto3", "botocore", "obstore", "handlers", "scripts", "os"}
+
+
+def imported_by(path: Path) -> set[str]:
     imported = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             imported.add(node.module.split(".")[0])
-
-    assert not imported & {"boto3", "botocore", "handlers", "scripts", "os"}
+    return imported

@@ -1,0 +1,185 @@
+"""Keys as users have them, through the handlers' storage and the local AWS: listed, written and read as they are."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+
+from handlers import initialize
+from handlers.storage import ObjectExistsError, ObjectStore
+from inference import contract, shard
+from inference.contract import RankTask
+from inference.errors import InvalidRequestError, ObjectMissingError
+from scripts.local_aws.server import LocalAws
+from tests.factories import make_arrays, make_shard_bytes
+
+BUCKET = "keys"
+ORDINARY = [
+    *(
+        "plain",
+        "with space",
+        " around ",
+        "per%cent",
+        "per%20cent",
+        "p%2Fq",
+        "pl+us",
+        "ha#sh",
+        "wh?at",
+        "ti~lde",
+        "a:b=c",
+    ),
+    *(
+        "am&p",
+        "at@",
+        "com,ma",
+        "semi;colon",
+        "st*ar",
+        "br[ack]et",
+        "cur{ly}",
+        "quo\"te'",
+        "<less>",
+        "pi|pe",
+        "do$ll!ar",
+    ),
+    *(
+        "back\\slash",
+        "`tick`",
+        "car^et",
+        "(round)",
+        ".hidden",
+        "dot.",
+        "...",
+        "ünï",
+        "日本",
+        "e\u0301",
+        "nbsp\xa0",
+        "🌌",
+    ),
+]
+STRANGE = ["/", "/x", "./x", "../x", "x//y", "x/./y", "x/", "tab\tx", "control\x01x", "sub/folder/"]
+"""What may lie beside our objects; the first is what a doubled slash leaves."""
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    with LocalAws(log_dir=tmp_path_factory.mktemp("aws"), workers=1) as aws:
+        yield aws
+
+
+@pytest.fixture(scope="module")
+def s3(aws: LocalAws) -> Iterator[Any]:
+    with contextlib.closing(boto3.client("s3", **aws.credentials)) as client:
+        client.create_bucket(Bucket=BUCKET)
+        yield client
+
+
+@pytest.fixture
+def store(aws: LocalAws, s3: Any, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    for name, value in aws.environment.items():
+        monkeypatch.setenv(name, value)
+    return ObjectStore(BUCKET)
+
+
+def listed_by_boto3(s3: Any, prefix: str) -> list[tuple[str, int, str]]:
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix, Delimiter="/")
+    found = [entry for page in pages for entry in page.get("Contents", [])]
+    return [(entry["Key"], entry["Size"], entry["ETag"]) for entry in found if entry["Key"] != prefix]
+
+
+def test_ordinary_keys_are_listed_read_and_written_as_they_are(s3: Any, store: ObjectStore) -> None:
+    for name in ORDINARY:
+        store.write(f"ordinary/{name}", name.encode())
+
+    found = store.list_folder("ordinary/")
+
+    assert {info.key for info in found.objects} == {f"ordinary/{name}" for name in ORDINARY}
+    assert [tuple(info) for info in found.objects] == listed_by_boto3(s3, "ordinary/")
+    for info in found.objects:
+        content = info.key.removeprefix("ordinary/").encode()
+        assert store.read(info.key, etag=info.etag) == content
+        assert store.read_range(info.key, 1, 3, etag=info.etag) == content[1:3]
+        assert s3.get_object(Bucket=BUCKET, Key=info.key)["Body"].read() == content
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+def test_a_strange_neighbour_hides_nothing(s3: Any, store: ObjectStore, strange: str) -> None:
+    prefix = f"folder {STRANGE.index(strange)}/"
+    for name in ("", "0", "with space+", strange):
+        s3.put_object(Bucket=BUCKET, Key=prefix + name, Body=b"x")
+
+    found = store.list_folder(prefix)
+
+    assert [tuple(info) for info in found.objects] == listed_by_boto3(s3, prefix)
+    assert {f"{prefix}0", f"{prefix}with space+"} <= {info.key for info in found.objects}
+
+
+def test_a_folder_is_none_that_only_begins_like_it(s3: Any, store: ObjectStore) -> None:
+    for key in ("runs/1/a", "runs/10/a", "runs/1"):
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
+
+    assert [info.key for info in store.list_folder("runs/1/").objects] == ["runs/1/a"]
+    assert store.list_folder("runs/").subfolders == ["runs/1/", "runs/10/"]
+
+
+@pytest.mark.parametrize("prefix", ["/", "nothing/here/"])
+def test_nothing_lies_under_a_prefix_that_no_key_has(store: ObjectStore, prefix: str) -> None:
+    assert store.list_folder(prefix) == ([], [])
+
+
+def test_more_than_a_thousand_objects_are_listed_in_pages(s3: Any, store: ObjectStore) -> None:
+    for number in range(1001):
+        s3.put_object(Bucket=BUCKET, Key=f"many/{number:04d}", Body=b"")
+    plainly = store.list_folder("many/")
+    s3.put_object(Bucket=BUCKET, Key="many//x", Body=b"")
+
+    exactly = store.list_folder("many/")
+
+    assert len(plainly.objects) == 1001
+    assert exactly.objects == plainly.objects
+
+
+@pytest.mark.parametrize("folder", ["with space", "per%cent", "a+b=c", "ünï/日本"])
+def test_a_dataset_is_planned_and_read_whatever_its_folder_is_called(
+    s3: Any, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    for name, value in {"INFER_MEMORY_MB": "1769", "INFER_TIMEOUT_S": "900", "AWS_LAMBDA_FUNCTION_NAME": "x"}.items():
+        monkeypatch.setenv(name, value)
+    s3.put_object(Bucket=BUCKET, Key=f"{folder}/0.safetensors", Body=make_shard_bytes(5, **make_arrays(5)))
+    s3.put_object(Bucket=BUCKET, Key=f"{folder}//0.safetensors", Body=b"a neighbour")
+    request = {"bucket": BUCKET, "data_prefix": folder, "result_path": f"results/{folder}"}
+
+    plan = initialize.handler({"execution_name": folder, "request": request}, None)
+
+    (task,) = contract.decode(store.read(plan["manifest_key"]), list[RankTask])
+    (block,) = shard.read_blocks(store, task.rows[0])
+    assert block.object_id.tolist() == make_arrays(5)["object_id"].tolist()
+    assert json.loads(s3.get_object(Bucket=BUCKET, Key=plan["manifest_key"])["Body"].read())
+
+
+def test_a_folder_with_an_empty_part_is_refused_by_name(store: ObjectStore) -> None:
+    with pytest.raises(InvalidRequestError, match="s3://keys/a//b/ cannot be used"):
+        store.list_folder("a//b/")
+
+
+def test_of_two_writers_one_loses(store: ObjectStore) -> None:
+    store.write_new("claim", b"first")
+
+    with pytest.raises(ObjectExistsError):
+        store.write_new("claim", b"second")
+    assert store.read("claim") == b"first"
+
+
+def test_an_object_that_is_gone_is_named(store: ObjectStore) -> None:
+    with pytest.raises(ObjectMissingError, match="s3://keys/gone does not exist"):
+        store.read("gone")
+
+
+def test_a_range_ends_with_the_object_and_never_begins_behind_it(store: ObjectStore) -> None:
+    store.write("ranged", b"0123456789")
+
+    assert store.read_range("ranged", 4, 100) == b"456789"
+    with pytest.raises(ObjectMissingError, match="shorter than the range"):
+        store.read_range("ranged", 10, 20)
