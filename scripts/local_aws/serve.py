@@ -69,11 +69,32 @@ def _build(listener: socket.socket, endpoint: str, arguments: argparse.Namespace
 
     from scripts.local_aws import patches
     from scripts.local_aws.middleware import LambdaFront
+    from scripts.local_aws.objects import plain_get
     from scripts.local_aws.pool import Pool
     from scripts.local_aws.server import client_environment
 
-    class QuietHandler(WSGIRequestHandler):
-        """Does not print every request."""
+    class Handler(WSGIRequestHandler):
+        """Answers plain GETs of objects itself, over connections that it keeps; the application does the rest."""
+
+        protocol_version = "HTTP/1.1"
+        # The end of an answer would wait 40 ms for the client to confirm its begin.
+        disable_nagle_algorithm = True
+
+        def run_wsgi(self) -> None:
+            """Answer one request."""
+            found = plain_get(self.path, self.headers) if self.command == "GET" else None
+            if found is None:
+                super().run_wsgi()  # werkzeug closes the connection behind it
+                return
+            self.send_response(found.status)
+            for name, value in found.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(found.body)
+
+        def handle_expect_100(self) -> bool:
+            """Leave it to werkzeug, which says it too."""
+            return True
 
         def log_request(self, *_: object, **__: object) -> None:
             """Say nothing."""
@@ -91,7 +112,7 @@ def _build(listener: socket.socket, endpoint: str, arguments: argparse.Namespace
     app = LambdaFront(DomainDispatcherApplication(create_backend_app), pool, region=arguments.region)
     patches.invoke_lambda_directly(app.invoke_task)
     port = listener.getsockname()[1]
-    server = make_server(HOST, port, app, threaded=True, request_handler=QuietHandler, fd=listener.fileno())
+    server = make_server(HOST, port, app, threaded=True, request_handler=Handler, fd=listener.fileno())
     return server, pool
 
 

@@ -1,0 +1,188 @@
+"""The local AWS answers plain GETs by a way of its own: the same answers as moto's, and only where they are plain."""
+
+import contextlib
+import http.client
+import random
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+
+from scripts.local_aws.server import LocalAws
+
+BUCKET = "plain"
+SIGNED = {
+    "authorization": "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, "
+    "Signature=0",
+    "x-amz-date": "20260101T000000Z",
+    "x-amz-content-sha256": "e3b0",
+}
+# Ours differ from one answer to the next, or say whether the connection stays.
+OWN = {"date", "x-amzn-requestid", "connection"}
+TO_MOTO = {"x-not-plain": "1"}
+OBJECTS: dict[str, dict[str, Any]] = {
+    "empty": {"Body": b""},
+    "one": {"Body": b"x"},
+    "small.json": {"Body": b"{}", "ContentType": "application/json", "ContentEncoding": "utf-8"},
+    "with/metadata": {"Body": b"0123456789", "Metadata": {"answer": "42"}, "CacheControl": "no-cache"},
+    "tagged": {"Body": b"0123456789", "Tagging": "a=b&c=d"},
+    "encrypted": {"Body": b"0123456789", "ServerSideEncryption": "AES256"},
+    "checked": {"Body": b"0123456789", "ChecksumAlgorithm": "SHA256"},
+    "redirecting": {"Body": b"0123456789", "WebsiteRedirectLocation": "/else"},
+    "cold": {"Body": b"0123456789", "StorageClass": "GLACIER"},
+    "rare": {"Body": b"0123456789", "StorageClass": "STANDARD_IA"},
+    "big": {"Body": random.Random(1).randbytes(3_000_000)},
+}
+
+
+class Caller:
+    """Asks the server word for word."""
+
+    def __init__(self, aws: LocalAws) -> None:
+        self.address = urlsplit(aws.endpoint_url)
+        self.s3 = boto3.client("s3", **aws.credentials)
+
+    def get(self, target: str, **headers: str) -> tuple[int, dict[str, str], bytes, bool]:
+        """Return status, headers, body and whether the connection stays, which it does behind plain answers only."""
+        assert self.address.hostname
+        with contextlib.closing(http.client.HTTPConnection(self.address.hostname, self.address.port)) as connection:
+            connection.request("GET", target, headers=SIGNED | headers)
+            answer = connection.getresponse()
+            found = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in OWN}
+            # An error names its request.
+            body = re.sub(rb"<RequestId>\w+", b"<RequestId>", answer.read())
+            return answer.status, found, body, not answer.will_close
+
+    def both(self, target: str, **headers: str) -> tuple[Any, Any, bool]:
+        """Return our answer, moto's, and whether ours was plain."""
+        ours, moto = self.get(target, **headers), self.get(target, **headers, **TO_MOTO)
+        assert not moto[3]
+        return ours[:3], moto[:3], ours[3]
+
+
+@pytest.fixture(scope="module")
+def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+    with LocalAws(log_dir=tmp_path_factory.mktemp("aws"), workers=1) as aws:
+        caller = Caller(aws)
+        with contextlib.closing(caller.s3):
+            for bucket in (BUCKET, "versioned"):
+                caller.s3.create_bucket(Bucket=bucket)
+            for key, content in OBJECTS.items():
+                caller.s3.put_object(Bucket=BUCKET, Key=key, **content)
+            yield caller
+
+
+@pytest.mark.parametrize("key", OBJECTS)
+def test_an_object_is_answered_as_moto_does(caller: Caller, key: str) -> None:
+    ours, moto, is_plain = caller.both(f"/{BUCKET}/{key}")
+
+    assert ours == moto
+    assert is_plain == (key not in ("cold", "rare"))
+
+
+@pytest.mark.parametrize("key", ["empty", "one", "with/metadata", "checked", "big"])
+def test_any_range_and_any_condition_are_answered_as_moto_does(caller: Caller, key: str) -> None:
+    etag = caller.s3.head_object(Bucket=BUCKET, Key=key)["ETag"]
+    size = len(OBJECTS[key]["Body"])
+    draw = random.Random(key)
+    edges = [0, 1, size - 2, size - 1, size, size + 1, 2 * size, draw.randrange(size + 1), draw.randrange(size + 1)]
+    ranges = [f"bytes={start}-{last}" for start in edges for last in draw.sample(edges, 3)]
+    ranges += ["bytes=-5", "bytes=3-", "bytes=0-1,3-4", "bytes=a-b", "bytes=-0", "bytes= 1-2"]
+    num_plain = 0
+    for wanted in ranges:
+        for condition in ({}, {"if-match": etag}, {"if-match": etag.strip('"')}, {"if-match": '"other"'}):
+            ours, moto, is_plain = caller.both(f"/{BUCKET}/{key}", range=wanted, **condition)
+            assert ours == moto, (wanted, condition)
+            num_plain += is_plain
+
+    assert num_plain > 0 or key == "empty"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"/{BUCKET}/gone",
+        "/nowhere/one",
+        f"/{BUCKET}",
+        f"/{BUCKET}/",
+        "/",
+        f"/{BUCKET}/one?tagging",
+        f"/{BUCKET}/one?versionId=null",
+        f"/{BUCKET}/one?",
+        f"/{BUCKET}/%6fne",
+        f"/{BUCKET}//one",
+        f"/{BUCKET}/./one",
+        f"/{BUCKET}/with/../one",
+        "/2015-03-31/functions",
+    ],
+)
+def test_what_is_not_plain_is_motos_to_answer(caller: Caller, target: str) -> None:
+    ours, moto, is_plain = caller.both(target)
+
+    assert ours == moto
+    assert not is_plain
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": ""},
+        {"authorization": SIGNED["authorization"].replace("testing", "other")},
+        {"authorization": SIGNED["authorization"].replace("us-east-1", "cn-north-1")},
+        {"host": f"{BUCKET}.localhost:80"},
+        {"if-none-match": '"x"'},
+        {"x-amz-checksum-mode": "ENABLED"},
+        {"origin": "http://example.com"},
+        {"content-length": "0"},
+    ],
+)
+def test_any_other_header_makes_it_motos(caller: Caller, headers: dict[str, str]) -> None:
+    assert caller.get(f"/{BUCKET}/one", **headers)[3] is False
+
+
+def test_versions_are_motos(caller: Caller) -> None:
+    caller.s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    caller.s3.put_object(Bucket="versioned", Key="k", Body=b"x")
+    caller.s3.put_object(Bucket="versioned", Key="deleted", Body=b"x")
+    caller.s3.delete_object(Bucket="versioned", Key="deleted")
+
+    for target in ("/versioned/k", "/versioned/deleted"):
+        ours, moto, is_plain = caller.both(target)
+        assert ours == moto
+        assert not is_plain
+
+
+def test_an_object_is_never_answered_as_it_was(caller: Caller) -> None:
+    for content in (b"first", b"second"):
+        caller.s3.put_object(Bucket=BUCKET, Key="changing", Body=content)
+        assert caller.get(f"/{BUCKET}/changing")[2] == content
+    caller.s3.delete_object(Bucket=BUCKET, Key="changing")
+    assert caller.get(f"/{BUCKET}/changing")[0] == 404
+
+
+def test_plain_and_other_requests_share_a_connection(caller: Caller) -> None:
+    assert caller.address.hostname
+    with contextlib.closing(http.client.HTTPConnection(caller.address.hostname, caller.address.port)) as connection:
+        for key, content in list(OBJECTS.items())[:3] * 2:
+            connection.request("GET", f"/{BUCKET}/{key}", headers=SIGNED)
+            assert connection.getresponse().read() == content["Body"]
+        connection.request("PUT", f"/{BUCKET}/put", body=b"content", headers=SIGNED)
+        answer = connection.getresponse()
+        assert (answer.status, answer.will_close) == (200, True)
+
+
+def test_one_who_asks_before_sending_is_told_once_to_go_on(caller: Caller) -> None:
+    assert caller.address.port
+    with socket.create_connection(("127.0.0.1", caller.address.port), timeout=10) as connection:
+        headers = "".join(f"{name}: {value}\r\n" for name, value in SIGNED.items())
+        head = f"PUT /{BUCKET}/expected HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n"
+        connection.sendall(f"{head}{headers}\r\n".encode())
+        connection.sendall(b"ok")
+        said = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert said.count(b"100 Continue") == 1
+    assert b"HTTP/1.1 200" in said
