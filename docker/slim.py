@@ -35,15 +35,12 @@ MTIME_S = 315532800
 """The first second of 1980, for every file: the same content is the same layer, whenever it was built."""
 
 # Everything a worker imports, and a small forward pass, as such and profiled: torch imports some modules late. What is
-# imported only for a bucket with strange keys or of another region counts too. A base image without certificates could
-# reach no bucket.
+# imported only for a bucket with strange keys or of another region counts too.
 WORK = """
-import concurrent.futures.thread, json, logging.config, ssl, sys, urllib.request, xml.etree.ElementTree, zipfile
-import awslambdaric.__main__, msgspec, numpy.typing, obstore, onnxruntime, safetensors.numpy, safetensors.torch, torch
-from obstore.store import S3Store
+import concurrent.futures.thread, hmac, json, logging.config, sys, urllib.request, xml.etree.ElementTree, zipfile
+import awslambdaric.__main__, msgspec, numpy.typing, obstore.store, onnxruntime, safetensors.numpy, safetensors.torch
+import torch
 
-assert ssl.create_default_context().get_ca_certs(), "the base image has no CA certificates (Debian: ca-certificates)"
-S3Store("none", region="us-east-1", access_key_id="none", secret_access_key="none")
 layers = torch.nn.Conv2d(5, 8, 8, 8), torch.nn.BatchNorm2d(8), torch.nn.GELU(), torch.nn.Flatten()
 network = torch.nn.Sequential(*layers, torch.nn.Linear(128, 1)).eval()
 with torch.inference_mode():
@@ -61,7 +58,8 @@ def main() -> None:
     layer, packages = Path(sys.argv[1]), Path(sys.argv[2])
     root = layer / packages.relative_to("/")
     prune(root)
-    strip(root / "torch")
+    for name in ("torch", "obstore"):
+        strip(root / name)
     compile_loaded(layer, root)
     normalise(layer)
 

@@ -24,7 +24,7 @@ MACHINE_SETTINGS = (Path("/etc/containers/containers.conf"), Path("/etc/containe
 """Where an administrator configures Podman; without either it is as it was installed."""
 
 BASE_NAME = "localhost/python:3.11-slim-bookworm"
-BASE_TAR = CONFIGURATION / "base-1.tar"
+BASE_TAR = CONFIGURATION / "base-2.tar"
 WHEELS = REPOSITORY / "docker" / "wheels"
 
 # With the network of the machine: no bridge to set up, and 127.0.0.1 is the machine's.
@@ -156,7 +156,7 @@ def _debootstrap(tar: Path) -> None:
     unread = ("doc", "man", "locale", "info")
     command = [
         # The smallest set that has apt, which the build needs; perl would come as a dependency of usrmerge.
-        *("mmdebstrap", "--variant=apt", "--include=usr-is-merged,python3"),
+        *("mmdebstrap", "--variant=apt", "--include=usr-is-merged,python3,ca-certificates"),
         "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in unread),
         '--aptopt=Acquire::Languages "none"',
