@@ -8,10 +8,12 @@ Every step is exact algebra (a unit test each); sums are only added in another o
 2. A layer norm's scale and shift go into the layer behind it; 1/sqrt(32) of the attention goes into the queries.
 3. The parallel 1x1 convolutions of an inception block are one convolution.
 4. The grouped 1x1 convolutions of a transformer block are batched matrix products over wider groups: a group is only
-   4 by 16 numbers, and 16 lanes of a CPU multiply four groups with the zeros between them faster than one.
+   4 by 16 numbers, and 16 lanes of a CPU multiply four groups with the zeros between them faster than one. The bias
+   is one more row of weights for an input that is always 1: added behind, it would be read and written once more.
 5. The last transformer block computes only what is averaged: no class token, and its last layer after the average.
 6. Two linear layers with nothing between them (head and projection) are one.
-7. Tokens are rows of one matrix, so that a product adds its bias itself.
+7. Tokens are rows of one matrix, so that a product adds its bias itself. Queries, keys and values are three products:
+   taken out of one they would have to be copied.
 8. asinh is written with a logarithm, which CPUs compute 16 at a time.
 """
 
@@ -193,17 +195,21 @@ class FoldedAttention(nn.Module):
         scale = torch.cat([torch.full((WIDTH,), HEAD_WIDTH**-0.5), torch.ones(2 * WIDTH)])
         bias = torch.cat([attention.query_bias, torch.zeros(WIDTH), attention.value_bias])
         qkv = after_norm(norm, Affine(attention.qkv.weight.double(), bias.double()))
-        self.qkv = Dense(scale_outputs(qkv, scale, torch.zeros(())))
+        qkv = scale_outputs(qkv, scale, torch.zeros(()))
+        parts = zip(qkv.weight.chunk(3), qkv.bias.chunk(3), strict=True)
+        self.query, self.key, self.value = (Dense(Affine(weight, bias)) for weight, bias in parts)
         self.projection = Dense(weights_of(attention.projection))
         self.eps = norm.eps
 
     def forward(self, length: int, tokens: Tensor, residual: Tensor) -> Tensor:
         """Mix (N, 17, 192) `tokens` for the last `length` of each galaxy and add `residual`: rows (N length, 192)."""
         n, t, _ = tokens.shape
-        qkv = self.qkv(plain_norm(tokens, self.eps).view(n * t, WIDTH)).view(n, t, 3, NUM_HEADS, HEAD_WIDTH)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (N, 6, 17, 32)
-        scores = torch.matmul(q[:, :, t - length :], k.transpose(2, 3)).softmax(dim=3)  # (N, 6, length, 17)
-        mixed = torch.matmul(scores, v).transpose(1, 2).reshape(n * length, WIDTH)
+        normed = plain_norm(tokens, self.eps)
+        asking = normed if length == t else normed[:, t - length :]
+        q = self.query(asking.reshape(n * length, WIDTH)).view(n, length, NUM_HEADS, HEAD_WIDTH).transpose(1, 2)
+        k, v = (layer(normed.view(n * t, WIDTH)).view(n, t, NUM_HEADS, HEAD_WIDTH) for layer in (self.key, self.value))
+        scores = torch.matmul(q, k.permute(0, 2, 3, 1)).softmax(dim=3)  # (N, 6, length, 17)
+        mixed = torch.matmul(scores, v.transpose(1, 2)).transpose(1, 2).reshape(n * length, WIDTH)
         projected: Tensor = self.projection(mixed, residual.reshape(n * length, WIDTH))
         return projected
 
@@ -212,24 +218,23 @@ class WideGroups(nn.Module):
     """The convolution branch of patch tokens as batched products: (N, 16, 192) to the same shape."""
 
     expand: Tensor
-    expand_bias: Tensor
     reduce: Tensor
     reduce_bias: Tensor
 
     def __init__(self, branch: ConvBranch) -> None:
         super().__init__()
         expand, reduce = fold_batch_norm(branch.expand, branch.norm), weights_of(branch.reduce)
-        self.register_buffer("expand", widen(expand.weight).float())  # (12, 16, 64)
-        self.register_buffer("expand_bias", expand.bias.view(WIDE_GROUPS, 1, -1).float())
+        bias = expand.bias.view(WIDE_GROUPS, 1, -1)
+        self.register_buffer("expand", torch.cat([widen(expand.weight), bias], dim=1).float())  # (12, 17, 64)
         self.register_buffer("reduce", widen(reduce.weight).float())  # (12, 64, 16)
         self.register_buffer("reduce_bias", reduce.bias.float())
 
     def forward(self, patches: Tensor) -> Tensor:
         """Transform every patch by itself."""
         n, length, _ = patches.shape
-        grouped = patches.reshape(n * length, WIDE_GROUPS, -1).transpose(0, 1)  # (12, N L, 16)
-        hidden = functional.silu(torch.baddbmm(self.expand_bias, grouped, self.expand))  # (12, N L, 64)
-        reduced = torch.bmm(hidden, self.reduce)  # (12, N L, 16)
+        grouped = functional.pad(patches.reshape(n * length, WIDE_GROUPS, -1), (0, 1), value=1)  # (N L, 12, 17)
+        hidden = functional.silu(torch.matmul(grouped.transpose(0, 1), self.expand))  # (12, N L, 64)
+        reduced = torch.matmul(hidden, self.reduce)  # (12, N L, 16)
         return reduced.transpose(0, 1).reshape(n, length, WIDTH) + self.reduce_bias
 
 

@@ -28,16 +28,19 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Product:
-    """A weight of the graph: a tensor of the checkpoint, perhaps times another and a number per row."""
+    """A weight of the graph: a tensor of the checkpoint, or rows of it, perhaps times another and a number."""
 
     tensor: str
     """Name in the checkpoint."""
 
+    rows: tuple[int, int] | None = None
+    """First row and last row + 1 of that tensor; all of it when absent."""
+
     factor: str | None = None
     """Name of the scale of the norm in front, one number per column."""
 
-    row_scale: Float32 | None = None
-    """Shape (rows, 1), float32."""
+    number: float | None = None
+    """One more factor."""
 
 
 @dataclass
@@ -46,8 +49,8 @@ class Checkpoint:
 
     path: Path
     tensors: dict[str, Array]
-    offsets: dict[str, tuple[int, int]]
-    """Name to first and last byte + 1 in the file."""
+    offsets: dict[str, int]
+    """Name to first byte in the file."""
 
     used: dict[str, TensorProto] = field(default_factory=dict)
     """Tensors that the graph refers to."""
@@ -60,24 +63,26 @@ class Checkpoint:
             table = json.loads(file.read(num_bytes))
         start = 8 + num_bytes
         spans = {name: entry["data_offsets"] for name, entry in table.items() if name != "__metadata__"}
-        offsets = {name: (start + first, start + stop) for name, (first, stop) in spans.items()}
+        offsets = {name: start + first for name, (first, _) in spans.items()}
         return cls(path, load_file(path), offsets)
 
-    def refer(self, name: str) -> str:
-        """Return the name in the graph of a tensor that lies in this file."""
-        if name not in self.used:
-            first, stop = self.offsets[name]
-            array = self.tensors[name]
+    def refer(self, name: str, rows: tuple[int, int] | None = None) -> str:
+        """Return the name in the graph of a tensor that lies in this file, or of some of its rows."""
+        first, stop = rows or (0, len(self.tensors[name]))
+        array = self.tensors[name][first:stop]
+        alias = f"checkpoint.{name}.{first}" if rows else f"checkpoint.{name}"
+        if alias not in self.used:
+            start = self.offsets[name] + first * array.strides[0]
             tensor = TensorProto(
-                name=f"checkpoint.{name}",
+                name=alias,
                 data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
                 dims=array.shape,
                 data_location=TensorProto.EXTERNAL,
             )
-            for key, value in (("location", self.path.name), ("offset", str(first)), ("length", str(stop - first))):
+            for key, value in (("location", self.path.name), ("offset", str(start)), ("length", str(array.nbytes))):
                 tensor.external_data.add(key=key, value=value)
-            self.used[name] = tensor
-        return f"checkpoint.{name}"
+            self.used[alias] = tensor
+        return alias
 
     def compute(self, product: Product) -> Float32:
         """Return the weight as the engines will compute it.
@@ -85,10 +90,11 @@ class Checkpoint:
         Folding multiplies in float64 and rounds once. So does this: a product of two half-precision numbers has 22
         significant bits and is exact in float32.
         """
-        value = self.tensors[product.tensor].astype(np.float32)
+        first, stop = product.rows or (0, None)
+        value = self.tensors[product.tensor][first:stop].astype(np.float32)
         if product.factor is not None:
             value = value * self.tensors[product.factor].astype(np.float32)
-        return value if product.row_scale is None else value * product.row_scale
+        return value if product.number is None else value * np.float32(product.number)
 
 
 def refer_to_checkpoint(model: onnx.ModelProto, path: Path) -> None:
@@ -140,27 +146,29 @@ def _content(array: Array) -> tuple[tuple[int, ...], bytes]:
 
 def _scaled() -> Iterator[tuple[str, Product]]:
     """Yield the weights behind a layer norm; the queries also hold the scale of the attention."""
-    row_scale = np.ones((3 * WIDTH, 1), np.float32)
-    row_scale[:WIDTH] = HEAD_WIDTH**-0.5
     for i in range(DEPTH):
         block, folded = f"encoder.blocks.{i}", f"encoder.blocks.{i}" if i < DEPTH - 1 else "encoder.last"
-        yield f"{folded}.expand.weight", Product(f"{block}.mlp.0.weight", f"{block}.norm2.weight")
-        qkv = Product(f"{block}.attention.qkv.weight", f"{block}.norm1.weight", row_scale)
-        yield f"{folded}.attention.qkv.weight", qkv
+        yield f"{folded}.expand.weight", Product(f"{block}.mlp.0.weight", factor=f"{block}.norm2.weight")
+        for j, (name, number) in enumerate((("query", HEAD_WIDTH**-0.5), ("key", None), ("value", None))):
+            rows, norm = (j * WIDTH, (j + 1) * WIDTH), f"{block}.norm1.weight"
+            product = Product(f"{block}.attention.qkv.weight", rows, factor=norm, number=number)
+            yield f"{folded}.attention.{name}.weight", product
 
 
 def _operators(name: str, product: Product, checkpoint: Checkpoint) -> tuple[list[TensorProto], list[onnx.NodeProto]]:
     """Return the constants and operators that compute a product under the name of the weight."""
-    stored = [product.tensor] if product.factor is None else [product.tensor, product.factor]
+    stored = [checkpoint.refer(product.tensor, product.rows)]
+    if product.factor is not None:
+        stored.append(checkpoint.refer(product.factor))
     factors = [f"{name}.{i}" for i in range(len(stored))]
     nodes = [
-        helper.make_node("Cast", [checkpoint.refer(tensor)], [factor], to=TensorProto.FLOAT)
+        helper.make_node("Cast", [tensor], [factor], to=TensorProto.FLOAT)
         for tensor, factor in zip(stored, factors, strict=True)
     ]
     constants = []
-    if product.row_scale is not None:
-        constants.append(numpy_helper.from_array(product.row_scale, f"{name}.row_scale"))
-        factors.append(f"{name}.row_scale")
+    if product.number is not None:
+        constants.append(numpy_helper.from_array(np.array(product.number, np.float32), f"{name}.number"))
+        factors.append(f"{name}.number")
     for factor in factors[1:]:
         left = factors[0] if nodes[-1].op_type == "Cast" else nodes[-1].output[0]
         nodes.append(helper.make_node("Mul", [left, factor], [f"{factor}.product"]))

@@ -46,14 +46,14 @@ def make_graph(weights: Arrays) -> onnx.ModelProto:
 def folded(tensors: Arrays) -> Arrays:
     """Return the weights as `inference.engines.folded` folds them."""
     doubles = {name: value.astype(np.float64) for name, value in tensors.items()}
-    scale = np.ones((3 * WIDTH, 1))
-    scale[:WIDTH] = QUERY_SCALE
     expand = doubles["encoder.blocks.3.mlp.0.weight"] * doubles["encoder.blocks.3.norm2.weight"]
-    qkv = doubles["encoder.blocks.11.attention.qkv.weight"] * doubles["encoder.blocks.11.norm1.weight"] * scale
+    qkv = doubles["encoder.blocks.11.attention.qkv.weight"] * doubles["encoder.blocks.11.norm1.weight"]
     return {
         "final.0.weight": tensors["final.0.weight"].astype(np.float32),
         "encoder.blocks.3.expand.weight": expand.astype(np.float32),
-        "encoder.last.attention.qkv.weight": qkv.astype(np.float32),
+        "encoder.last.attention.query.weight": (qkv[:WIDTH] * QUERY_SCALE).astype(np.float32),
+        "encoder.last.attention.key.weight": qkv[WIDTH : 2 * WIDTH].astype(np.float32),
+        "encoder.last.attention.value.weight": qkv[2 * WIDTH :].astype(np.float32),
     }
 
 
@@ -68,7 +68,7 @@ def compute(model: onnx.ModelProto, folder: Path) -> Arrays:
 def held(model: onnx.ModelProto) -> set[str]:
     """Return the weights whose numbers are in the graph itself."""
     inside = {weight.name for weight in model.graph.initializer if weight.data_location != TensorProto.EXTERNAL}
-    return {name for name in inside if not name.endswith(".row_scale")}
+    return {name for name in inside if not name.endswith(".number")}
 
 
 def test_what_the_checkpoint_gives_is_read_there_bit_for_bit(tmp_path: Path) -> None:
