@@ -78,7 +78,7 @@ def export(checkpoint: Path, rows: Path | None, *, force: bool = False) -> Expor
     if not force:
         try:
             card = exported.read_card(checkpoint, sha256)
-            if set(installed) <= set(card.engines) and ("int8" in card.precisions or not card.precisions):
+            if set(installed) <= set(card.engines) and _has_graphs(checkpoint, card):
                 return card
         except UnavailableError:
             pass
@@ -106,10 +106,18 @@ def export(checkpoint: Path, rows: Path | None, *, force: bool = False) -> Expor
     finally:
         draft.unlink(missing_ok=True)
         _int8_draft(draft).unlink(missing_ok=True)
+    remove_graphs_of_other_weights(checkpoint, sha256)
     card_draft = draft.with_suffix(".card")
     card_draft.write_bytes(msgspec.json.format(msgspec.json.encode(card)))
     card_draft.replace(exported.card_path(checkpoint, sha256))
     return card
+
+
+def remove_graphs_of_other_weights(checkpoint: Path, sha256: str) -> None:
+    """Delete what belonged to earlier weights of this name: no engine would ever read it again."""
+    for path in checkpoint.parent.glob(f"{checkpoint.stem}-*"):
+        if path.suffix in (".onnx", ".json") and not path.name.startswith(f"{checkpoint.stem}-{sha256}"):
+            path.unlink()
 
 
 def read_rows(folder: Path) -> Arrays:
@@ -198,7 +206,7 @@ def judge_precisions(
         if name not in engines:
             continue
         if precision == "int8":
-            _quantize(graph, galaxies)
+            _quantize(graph, graph.with_name(card.weights_name), galaxies)
         try:
             reduced = _open(name, _int8_draft(graph) if precision == "int8" else graph, card, precision=precision)
         except UnavailableError:
@@ -212,11 +220,20 @@ REDUCED = {"bf16": "openvino", "int8": "onnxruntime"}
 """Precision to the engine that computes in it."""
 
 
-def _quantize(graph: Path, galaxies: Arrays) -> None:
+def _has_graphs(checkpoint: Path, card: ExportCard) -> bool:
+    """Return whether int8 was judged where anything was, and its graph is there if it may be used."""
+    if not card.precisions:
+        return True
+    int8 = card.precisions.get("int8")
+    graph = exported.graph_path(checkpoint, card.weights_sha256, "int8")
+    return int8 is not None and (bool(int8.refused) or graph.exists())
+
+
+def _quantize(graph: Path, checkpoint: Path, galaxies: Arrays) -> None:
     from scripts.exporting.quantized import quantize
 
     images, magnitudes = (galaxies[name][:NUM_ROWS].astype(np.float32) for name in ("images", "magnitudes"))
-    quantize(graph, _int8_draft(graph), images, magnitudes)
+    quantize(graph, checkpoint, _int8_draft(graph), images, magnitudes)
 
 
 def _int8_draft(draft: Path) -> Path:

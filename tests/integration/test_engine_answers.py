@@ -1,6 +1,8 @@
 """Every engine present here, with the weights this project ships: same answers, whatever batch was asked for."""
 
 import shutil
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,42 @@ def test_a_record_can_name_the_engine(engine: Engine) -> None:
     assert engine.weights_sha256 == file_sha256(CHECKPOINT)
     assert engine.num_parameters == 15_902_889
     assert engine.precision == "fp32"
+
+
+@pytest.mark.parametrize("name", engines.NAMES[:-1])
+def test_the_shipped_graph_is_the_one_that_the_export_makes(name: str, checkpoint: Path) -> None:
+    exported_here = engines.load(name, checkpoint, num_threads=1)
+    if exported_here.note:
+        pytest.skip(exported_here.note)
+    shipped = engines.load(name, CHECKPOINT, num_threads=1)
+
+    assert shipped.name == exported_here.name
+    np.testing.assert_array_equal(predict(shipped, batch_size=64), predict(exported_here, batch_size=64))
+
+
+def test_the_shipped_card_was_made_with_the_installed_libraries() -> None:
+    card = exported.read_card(CHECKPOINT, file_sha256(CHECKPOINT))
+
+    for name, agreement in card.engines.items():
+        if find_spec(name):
+            assert agreement.version == metadata.version(name)
+    assert "onnxruntime" in card.engines
+
+
+def test_a_graph_of_earlier_weights_goes_when_the_new_one_is_there(checkpoint: Path, tmp_path: Path) -> None:
+    sha256 = file_sha256(checkpoint)
+    for path in checkpoint.parent.glob("astromae*"):
+        shutil.copy(path, tmp_path)
+    copy = tmp_path / checkpoint.name
+    old = [exported.graph_path(copy, "0" * 64, precision) for precision in ("fp32", "int8")]
+    old += [exported.card_path(copy, "0" * 64), tmp_path / "astromae-notes.txt"]
+    for path in old:
+        path.write_bytes(b"")
+
+    exporting.remove_graphs_of_other_weights(copy, sha256)
+
+    assert [path.exists() for path in old] == [False, False, False, True]
+    assert exported.read_card(copy, sha256).weights_sha256 == sha256
 
 
 def test_the_graph_holds_few_weights_of_its_own(checkpoint: Path) -> None:
