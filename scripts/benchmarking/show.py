@@ -51,7 +51,7 @@ def _ratios(results: dict[str, Any]) -> dict[str, float]:
 
 
 def _show_engines(lines: list[Line], console: Console) -> None:
-    table = Table("CPU", "thr", "batch", "program", "per CPU s", "ratio", "pairs", "roof", title="Engines")
+    table = Table("CPU", "thr", "batch", "program", "per CPU s", "ratio", "pairs", "wall", "roof", title="Engines")
     for line in lines:
         ratio = line["cpu_ratio"]
         table.add_row(
@@ -62,6 +62,7 @@ def _show_engines(lines: list[Line], console: Console) -> None:
             f"{line['samples_per_cpu_s']:.0f}",
             f"{ratio['median']:.2f}",
             f"{ratio['min']:.2f}-{ratio['max']:.2f}",
+            f"{line['wall_ratio']['median']:.2f}",
             f"{line['roofline_share']:.0%}",
         )
     if any(line["instructions"] != "native" for line in lines):

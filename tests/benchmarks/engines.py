@@ -15,8 +15,9 @@ from safetensors.numpy import load_file
 
 from inference import engines
 from inference.checkpoints import CHECKPOINT
+from inference.errors import EngineError
 from inference.model.weights import load_astromae
-from inference.predict import predict_redshift
+from inference.predict import Engine, predict_redshift
 from scripts.dataset import ensure_sample
 from tests.benchmarks import reference_loop
 from tests.benchmarks.pairs import measure
@@ -35,23 +36,35 @@ def main(num_threads: int, batch_size: int, num_rows: int, rounds: int) -> list[
     torch.set_num_threads(num_threads)
     model = load_astromae(CHECKPOINT)
     tensors = torch.tensor(images), torch.tensor(magnitudes, dtype=torch.float32)
-    loaded = [(name, engines.load(name, CHECKPOINT, num_threads=num_threads)) for name in engines.NAMES]
-    present = [engine for name, engine in loaded if engine.name.startswith(name)]
+    present = load_engines(num_threads)
     programs: dict[str, Callable[[], object]] = {
         REFERENCE: lambda: reference_loop.predict(model, *tensors, batch_size=batch_size)
     }
-    for engine in present:
-        programs[engine.name] = lambda engine=engine: predict_redshift(engine, images, magnitudes)
+    for name, engine in present.items():
+        programs[name] = lambda engine=engine: predict_redshift(engine, images, magnitudes)
     programs["fp32 GEMM"] = _gemm
     lines = measure(programs, num_rows=num_rows, reference=REFERENCE, rounds=rounds)
     _add_rooflines(lines, num_rows)
     with torch.inference_mode():
         wanted = model(tensors[0][:64], tensors[1][:64]).numpy()
-    for engine in present:
-        found = predict_redshift(engine, images[:64], magnitudes[:64])
-        line = next(line for line in lines if line["program"] == engine.name)
-        line["max_abs_difference"] = float(np.abs(found - wanted).max())
+    for line in lines:
+        if line["program"] in present:
+            found = predict_redshift(present[line["program"]], images[:64], magnitudes[:64])
+            line["max_abs_difference"] = float(np.abs(found - wanted).max())
     return [{"num_threads": num_threads, "batch_size": batch_size, **line} for line in lines]
+
+
+def load_engines(num_threads: int) -> dict[str, Engine]:
+    """Load every engine that is present, and int8 where it was found accurate enough, under a name with its version."""
+    loaded = [(name, engines.load(name, CHECKPOINT, num_threads=num_threads)) for name in engines.NAMES]
+    present = {engine.name: engine for name, engine in loaded if engine.name.startswith(name)}
+    try:
+        int8 = engines.load("auto", CHECKPOINT, num_threads=num_threads, precision="int8")
+    except EngineError as error:
+        print(error, file=sys.stderr)
+        return present
+    library, version = int8.name.split()
+    return {**present, f"{library} int8 {version}": int8}
 
 
 def _gemm() -> None:

@@ -3,7 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-BAR_COLORS = {"reference loop": "0.55", "torch": "#c2773f", "onnxruntime": "#3f77c2", "openvino": "#3f9c5f"}
+BAR_COLORS = {
+    "reference loop": "0.55",
+    "torch": "#c2773f",
+    "onnxruntime int8": "#9dbbe3",
+    "onnxruntime": "#3f77c2",
+    "openvino": "#3f9c5f",
+}
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
