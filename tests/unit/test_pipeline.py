@@ -15,6 +15,7 @@ from inference.domain import domain_features
 from inference.errors import EngineError, ShardFormatError
 from inference.metrics import accuracy_sums
 from inference.pipeline import Predictions, infer_rank
+from inference.predict import MICRO_BATCH
 from inference.predict import predict_redshift
 from inference.quality import Quality
 from inference.record import count_flags
@@ -62,7 +63,8 @@ def test_tiny_shards_are_gathered_into_full_micro_batches() -> None:
 
     found = infer_rank(make_task(rows=rows, num_samples=150), reader, Watched(), PhaseClock()).predictions
 
-    assert sizes == [64, 64, 22]
+    whole, rest = divmod(150, MICRO_BATCH)
+    assert sizes == [MICRO_BATCH] * whole + [rest]
     np.testing.assert_array_equal(
         found.object_id, np.concatenate([make_arrays(3, seed=n)["object_id"] for n in range(50)])
     )
