@@ -15,8 +15,7 @@ from inference.domain import domain_features
 from inference.errors import EngineError, ShardFormatError
 from inference.metrics import accuracy_sums
 from inference.pipeline import Predictions, infer_rank
-from inference.predict import MICRO_BATCH
-from inference.predict import predict_redshift
+from inference.predict import MICRO_BATCH, predict_redshift
 from inference.quality import Quality
 from inference.record import count_flags
 from tests.factories import (
