@@ -35,9 +35,9 @@ MTIME_S = 315532800
 """The first second of 1980, for every file: the same content is the same layer, whenever it was built."""
 
 # Everything a worker imports, and a small forward pass, as such and profiled: torch imports some modules late. What is
-# imported only for a bucket with strange keys or of another region counts too.
+# imported only for a bucket of another region counts too.
 WORK = """
-import concurrent.futures.thread, hmac, json, logging.config, sys, urllib.request, xml.etree.ElementTree, zipfile
+import concurrent.futures.thread, json, logging.config, sys, urllib.request, zipfile
 import awslambdaric.__main__, msgspec, numpy.typing, obstore.store, onnxruntime, safetensors.numpy, safetensors.torch
 import torch
 

@@ -39,6 +39,11 @@ ANSWER = re.compile(r"(?:status code:|HTTP Error) (?P<status>\d{3})(?:.*?<Code>(
 CAUSE = re.compile(r'(?<=")[^"\n]+(?=")|\b[A-Z]\w*[a-z][A-Z]\w+\b')
 """In the debugging part of an error: the last one is the innermost cause."""
 
+PATH = re.compile(r'(?<=Path )"[^"]*"')
+"""Which path an error of obstore is about."""
+
+KEY_RULE = "no part of a key may be empty, `.` or `..`, or hold a control character"
+
 T = TypeVar("T")
 
 
@@ -83,8 +88,12 @@ class ObjectStore:
     def list_folder(self, prefix: str) -> Folder:
         """Return what lies directly under `prefix`, which ends in ``/``; listings come in pages and all are read.
 
-        Keys are as they are stored, whatever they are called, and the folder's own placeholder, as S3's console makes
-        it, is left out.
+        Keys are as they are stored, and the folder's own placeholder, as S3's console makes it, is left out.
+
+        Raises
+        ------
+        InvalidRequestError
+            If something in it has a name that obstore has not, like ``a//b``.
         """
         return self._request(lambda client: self._list(client, prefix), prefix)
 
@@ -138,15 +147,17 @@ class ObjectStore:
     def _list(self, client: "S3Store", prefix: str) -> Folder:
         try:
             found = obstore.list_with_delimiter(client, prefix.strip("/"))
-        except InvalidPathError:
-            # Something here has a name that only S3 knows: it must not hide the rest.
-            rows, subfolders = bucket_access.list_exactly(self.bucket, self._region, prefix)
-        else:
-            rows = [(entry["path"], entry["size"], entry["e_tag"] or "") for entry in found["objects"]]
-            subfolders = [f"{path}/" for path in found["common_prefixes"]]
+        except InvalidPathError as error:
+            named = PATH.search(str(error))
+            raise InvalidRequestError(
+                f"s3://{self.bucket}/{prefix} cannot be listed: {named[0] if named else 'something'} in it has a name "
+                f"that cannot be used; {KEY_RULE}. Remove it, or put the data into another folder."
+            ) from error
         # obstore drops the outer slashes: the placeholder is then called like the folder, and "/" is the whole bucket.
+        objects = [ObjectInfo(entry["path"], entry["size"], entry["e_tag"] or "") for entry in found["objects"]]
+        subfolders = [f"{path}/" for path in found["common_prefixes"]]
         return Folder(
-            [ObjectInfo(*row) for row in rows if row[0].startswith(prefix) and row[0] != prefix],
+            [info for info in objects if info.key.startswith(prefix) and info.key != prefix],
             [path for path in subfolders if path.startswith(prefix)],
         )
 
@@ -165,8 +176,7 @@ class ObjectStore:
             raise self._translate(error, key) from error
         except ValueError as error:
             raise InvalidRequestError(
-                f"s3://{self.bucket}/{key} cannot be used: no part of a key may be empty, `.` or `..`, or hold a "
-                "control character. Rename it or choose another path."
+                f"s3://{self.bucket}/{key} cannot be used: {KEY_RULE}. Rename it or choose another path."
             ) from error
         finally:
             self.request_times_s.append(time.perf_counter() - start)

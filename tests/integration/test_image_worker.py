@@ -270,7 +270,7 @@ def test_the_image_has_no_boto3(built: Built) -> None:
 # Every engine of the image predicts, also under the profiler; prints which modules had no byte code.
 USE_EVERYTHING = """
 import pathlib, sys, numpy, awslambdaric.__main__, handlers.infer, handlers.initialize, handlers.summarize
-import urllib.request, xml.etree.ElementTree
+import urllib.request
 from handlers import bucket_access
 from inference import engines
 from inference.checkpoints import CHECKPOINT

@@ -59,8 +59,11 @@ ORDINARY = [
         "🌌",
     ),
 ]
-STRANGE = ["/", "/x", "./x", "../x", "x//y", "x/./y", "x/", "tab\tx", "control\x01x", "sub/folder/"]
-"""What may lie beside our objects; the first is what a doubled slash leaves."""
+HARMLESS = ["x//y", "x/./y", "x/", "sub/folder/"]
+"""Names that lie beside our objects without being listed."""
+
+NAMELESS = ["/", "/x", "./x", "../x", "tab\tx", "control\x01x"]
+"""Names that S3 takes and our client has not; the first is what a doubled slash leaves."""
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +107,28 @@ def test_ordinary_keys_are_listed_read_and_written_as_they_are(s3: Any, store: O
         assert s3.get_object(Bucket=BUCKET, Key=info.key)["Body"].read() == content
 
 
-@pytest.mark.parametrize("strange", STRANGE)
-def test_a_strange_neighbour_hides_nothing(s3: Any, store: ObjectStore, strange: str) -> None:
-    prefix = f"folder {STRANGE.index(strange)}/"
-    for name in ("", "0", "with space+", strange):
+@pytest.mark.parametrize("neighbour", HARMLESS)
+def test_a_neighbour_in_a_subfolder_hides_nothing(s3: Any, store: ObjectStore, neighbour: str) -> None:
+    prefix = f"harmless {HARMLESS.index(neighbour)}/"
+    for name in ("", "0", "with space+", neighbour):
         s3.put_object(Bucket=BUCKET, Key=prefix + name, Body=b"x")
 
     found = store.list_folder(prefix)
 
     assert [tuple(info) for info in found.objects] == listed_by_boto3(s3, prefix)
     assert {f"{prefix}0", f"{prefix}with space+"} <= {info.key for info in found.objects}
+
+
+@pytest.mark.parametrize("neighbour", NAMELESS)
+def test_a_neighbour_that_has_no_name_is_an_error_that_says_what_to_do(
+    s3: Any, store: ObjectStore, neighbour: str
+) -> None:
+    prefix = f"nameless {NAMELESS.index(neighbour)}/"
+    for name in ("0", neighbour):
+        s3.put_object(Bucket=BUCKET, Key=prefix + name, Body=b"x")
+
+    with pytest.raises(InvalidRequestError, match=f's3://keys/{prefix} cannot be listed: "{prefix[:-1]}.* Remove it'):
+        store.list_folder(prefix)
 
 
 def test_a_folder_is_none_that_only_begins_like_it(s3: Any, store: ObjectStore) -> None:
@@ -132,13 +147,8 @@ def test_nothing_lies_under_a_prefix_that_no_key_has(store: ObjectStore, prefix:
 def test_more_than_a_thousand_objects_are_listed_in_pages(s3: Any, store: ObjectStore) -> None:
     for number in range(1001):
         s3.put_object(Bucket=BUCKET, Key=f"many/{number:04d}", Body=b"")
-    plainly = store.list_folder("many/")
-    s3.put_object(Bucket=BUCKET, Key="many//x", Body=b"")
 
-    exactly = store.list_folder("many/")
-
-    assert len(plainly.objects) == 1001
-    assert exactly.objects == plainly.objects
+    assert len(store.list_folder("many/").objects) == 1001
 
 
 @pytest.mark.parametrize("folder", ["with space", "per%cent", "a+b=c", "ünï/日本"])
@@ -148,7 +158,6 @@ def test_a_dataset_is_planned_and_read_whatever_its_folder_is_called(
     for name, value in {"INFER_MEMORY_MB": "1769", "INFER_TIMEOUT_S": "900", "AWS_LAMBDA_FUNCTION_NAME": "x"}.items():
         monkeypatch.setenv(name, value)
     s3.put_object(Bucket=BUCKET, Key=f"{folder}/0.safetensors", Body=make_shard_bytes(5, **make_arrays(5)))
-    s3.put_object(Bucket=BUCKET, Key=f"{folder}//0.safetensors", Body=b"a neighbour")
     request = {"bucket": BUCKET, "data_prefix": folder, "result_path": f"results/{folder}"}
 
     plan = initialize.handler({"execution_name": folder, "request": request}, None)
