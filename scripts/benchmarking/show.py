@@ -51,23 +51,26 @@ def _ratios(results: dict[str, Any]) -> dict[str, float]:
 
 
 def _show_engines(lines: list[Line], console: Console) -> None:
-    table = Table("CPU", "thr", "batch", "program", "per CPU s", "ratio", "pairs", "wall", "roof", title="Engines")
-    for line in lines:
-        ratio = line["cpu_ratio"]
-        table.add_row(
-            line["instructions"],
-            str(line["num_threads"]),
-            str(line["batch_size"]),
-            _name(line) + ("*" if line["instructions"] != "native" and _library(line) == "onnxruntime" else ""),
-            f"{line['samples_per_cpu_s']:.0f}",
-            f"{ratio['median']:.2f}",
-            f"{ratio['min']:.2f}-{ratio['max']:.2f}",
-            f"{line['wall_ratio']['median']:.2f}",
-            f"{line['roofline_share']:.0%}",
-        )
-    if any(line["instructions"] != "native" for line in lines):
-        table.caption = "* chooses its instructions by the CPU alone"
-    console.print(table)
+    for instructions in dict.fromkeys(line["instructions"] for line in lines):
+        limited = instructions != "native"
+        table = Table(title=f"Engines, {instructions} instructions")
+        for name in ("thr", "batch", "program", "/CPU s", "ratio", "pairs", "wall", "roof"):
+            table.add_column(name, no_wrap=True)
+        for line in (line for line in lines if line["instructions"] == instructions):
+            ratio = line["cpu_ratio"]
+            table.add_row(
+                str(line["num_threads"]),
+                str(line["batch_size"]),
+                _name(line) + ("*" if limited and _library(line) == "onnxruntime" else ""),
+                f"{line['samples_per_cpu_s']:.0f}",
+                f"{ratio['median']:.2f}",
+                f"{ratio['min']:.2f}-{ratio['max']:.2f}",
+                f"{line['wall_ratio']['median']:.2f}",
+                f"{line['roofline_share']:.0%}",
+            )
+        ratios = "ratio, pairs: per CPU second, beside the reference loop; wall: by the clock"
+        table.caption = f"{ratios}\n* chooses its instructions by the CPU alone" if limited else ratios
+        console.print(table)
 
 
 def _show_starts(lines: list[Line], console: Console) -> None:
