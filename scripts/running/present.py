@@ -112,10 +112,12 @@ def _counts(summary: RunSummary) -> list[Row]:
     ranks = f"{summary.num_records:,} of {summary.world_size:,}"
     galaxies = f"{summary.num_samples:,} of {summary.num_samples_planned:,}"
     memory = f"{summary.peak_memory_bytes / 2**20:,.0f} MB"
+    precision = summary.request.precision
+    reduced = "" if precision == "fp32" else f" in {precision}"
     starts = f"{summary.num_cold_starts} cold, {summary.num_records - summary.num_cold_starts} warm"
     return [
         ("ranks", ranks, f"{starts}, {summary.num_retried_ranks} retried"),
-        ("galaxies", galaxies, ", ".join(summary.engines)),
+        ("galaxies", galaxies, ", ".join(summary.engines) + reduced),
         *_flagged(summary),
         ("peak memory", memory, f"of any rank; {summary.function_memory_mb:,} MB configured"),
     ]

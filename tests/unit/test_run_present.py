@@ -102,6 +102,14 @@ def test_r2_stands_beside_the_width_of_the_sample(folder: Path) -> None:
     assert "std(z_spec) = 0.0871" in line
 
 
+def test_a_reduced_precision_stands_beside_the_engine(folder: Path) -> None:
+    whole = make_summary(engines=["onnxruntime 1.31.1"])
+    rounded = make_summary(engines=["onnxruntime 1.31.1"], request=make_request(precision="int8"))
+
+    assert "onnxruntime 1.31.1\n" in table(folder, whole)
+    assert "onnxruntime 1.31.1 in int8\n" in table(folder, rounded)
+
+
 def test_flags_are_told_apart_and_a_clean_run_has_no_line_for_them(folder: Path) -> None:
     text = table(folder, make_summary(num_flagged={"OUT_OF_DOMAIN": 1031, "REFUSED": 3}))
 
