@@ -11,7 +11,7 @@ OFFICIAL_CPU_INDEX=https://download.pytorch.org/whl/cpu
 PIP_VERSION=25.3
 # What `make run` and its workers import. Only this is compiled now: compiling all packages takes a minute.
 FIRST_IMPORTS=(
-    "torch, torch.nn.functional, safetensors.torch"
+    "onnxruntime, safetensors.numpy"
     "boto3, s3transfer.manager, obstore.store, awslambdaric.bootstrap, msgspec, typer, rich.live, rich.table, moto.server,
      moto.s3.models, moto.s3.responses, moto.awslambda.models, moto.stepfunctions.models, moto.stepfunctions.responses"
     "kcorrect.kcorrect, scipy.spatial, scipy.interpolate, scipy.optimize, scipy.ndimage, scipy.special"
