@@ -1,6 +1,6 @@
 """Makes the int8 graph: the dense layers of the transformer's MLPs in 8 bits, everything else in fp32.
 
-These layers are three fifths of the multiplications, and what they get wrong the rest of the network sees as noise of
+These layers are more than half of the multiplications, and what they get wrong the rest of the network sees as noise of
 the image. Magnitudes are what a redshift depends on most: rounding their branch too moved NMAD by a tenth.
 
 Static: the range of every activation is measured once, on some galaxies, and then fixed. Dynamic ranges would be those
