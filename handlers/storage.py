@@ -33,7 +33,7 @@ NUM_CONNECTIONS = 32
 ELSEWHERE = ("redirect without LOCATION", "AuthorizationHeaderMalformed")
 """How S3 answers for a bucket of another region: 301 without an address, or 400."""
 
-ANSWER = re.compile(r"(?:status code:|HTTP Error) (?P<status>\d{3})(?:.*?<Code>(?P<code>\w+)</Code>)?", re.DOTALL)
+ANSWER = re.compile(r"status code: (?P<status>\d{3})(?:.*?<Code>(?P<code>\w+)</Code>)?", re.DOTALL)
 """What S3 answered, in the text of an error."""
 
 CAUSE = re.compile(r'(?<=")[^"\n]+(?=")|\b[A-Z]\w*[a-z][A-Z]\w+\b')

@@ -20,6 +20,7 @@ from scripts.benchmarking.show import show, show_changes
 from scripts.local_aws.rie import REPOSITORY
 from scripts.running.exit_status import told_in_one_line
 from scripts.running.variables import yes_or_no
+from scripts.running.whole_file import write_whole
 
 OUTPUT_DIR = REPOSITORY / "runs" / "bench"
 
@@ -48,7 +49,7 @@ def main(
     }
     OUTPUT_DIR.mkdir(parents=True, exist_ok=True)
     target = OUTPUT_DIR / f"{started_at}.json"
-    target.write_text(json.dumps(results, indent=2) + "\n")
+    write_whole(target, f"{json.dumps(results, indent=2)}\n".encode())
     from tests.benchmarks.plot import draw
 
     draw(results, target.with_suffix(".png"))

@@ -1,7 +1,6 @@
 """`make plan`, `apply`, `output`, `destroy`: Terraform, and what a person should know before data is deleted."""
 
 import json
-import os
 import re
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts.deploying.holdings import Holdings
 from scripts.deploying.terraform import IMAGE_FILE, DeployError, Terraform
+from scripts.running.whole_file import write_whole
 
 COMMANDS = ("plan", "apply", "output", "destroy", "registry")
 HOLDS_DATA = ("aws_s3_bucket", "aws_ecr_repository")
@@ -88,9 +88,7 @@ def record_image(folder: Path, image_uri: str, code_version: str) -> bool:
     content = json.dumps({"image_uri": image_uri, "code_version": code_version}, indent=2) + "\n"
     if path.exists() and path.read_text() == content:
         return False
-    partial = path.with_suffix(".partial")
-    partial.write_text(content)
-    os.replace(partial, path)
+    write_whole(path, content.encode())
     return True
 
 

@@ -29,6 +29,7 @@ from inference.engines.exported import Accuracy, Agreement, ExportCard, Unavaila
 from inference.errors import WeightsError
 from inference.predict import MICRO_BATCH, Engine, predict_redshift
 from scripts.dataset import ensure_sample
+from scripts.running.whole_file import write_whole
 
 NUM_ROWS = 512
 """Real galaxies on which every engine is compared with torch."""
@@ -84,7 +85,8 @@ def export(checkpoint: Path, rows: Path | None, *, force: bool = False) -> Expor
             pass
     galaxies = read_rows(rows or ensure_sample())
     graph = exported.graph_path(checkpoint, sha256)
-    draft = graph.with_suffix(f".draft-{os.getpid()}")
+    # Hidden, so that what a kill leaves behind is neither committed nor put into an image.
+    draft = graph.with_name(f".{graph.name}.{os.getpid()}")
     try:
         num_parameters, reference = write_graph(checkpoint, draft, galaxies)
         blank = ExportCard(
@@ -107,9 +109,7 @@ def export(checkpoint: Path, rows: Path | None, *, force: bool = False) -> Expor
         draft.unlink(missing_ok=True)
         _int8_draft(draft).unlink(missing_ok=True)
     remove_graphs_of_other_weights(checkpoint, sha256)
-    card_draft = draft.with_suffix(".card")
-    card_draft.write_bytes(msgspec.json.format(msgspec.json.encode(card)))
-    card_draft.replace(exported.card_path(checkpoint, sha256))
+    write_whole(exported.card_path(checkpoint, sha256), msgspec.json.format(msgspec.json.encode(card)))
     return card
 
 

@@ -49,6 +49,8 @@ class FakeS3:
         self.asked: list[Asked] = []
         self.idle_s = 30.0
         """How long a connection may be idle before the server closes it."""
+        self.closed = threading.Event()
+        """Set when the server has closed a connection."""
 
 
 @contextmanager
@@ -90,6 +92,10 @@ def serve(certificate: tuple[Path, Path] | None = None) -> Iterator[FakeS3]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+
+        def shutdown_request(self, request: Any) -> None:
+            super().shutdown_request(request)
+            fake.closed.set()
 
         def handle_error(self, *_: Any) -> None:
             """Say nothing: clients that leave are part of the tests."""

@@ -65,7 +65,7 @@ def quantize(
     magnitudes : array, shape (N, 5), float32
         Of the same galaxies [mag].
     """
-    plain = target.with_suffix(".plain")
+    plain = target.with_name(f"{target.name}-plain")
     try:
         others = _write_plain(graph, plain)
         # It advises a preparation that `_write_plain` replaces.

@@ -9,6 +9,7 @@ from inference.contract import RunSummary
 from scripts.aws.stack import Stack
 from scripts.running.execution import Ending
 from scripts.running.variables import UsageError
+from scripts.running.whole_file import write_whole
 
 FILE_NAME = "execution.json"
 
@@ -84,9 +85,7 @@ def ended(entry: Entry, ending: Ending) -> Entry:
 
 def write(folder: Path, entry: Entry) -> None:
     """Write the entry into the run's folder, whole or not at all."""
-    partial = folder / f".{FILE_NAME}"
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(entry), indent=2))
-    partial.replace(folder / FILE_NAME)
+    write_whole(folder / FILE_NAME, msgspec.json.format(msgspec.json.encode(entry), indent=2))
 
 
 def read(folder: Path) -> Entry | None:
