@@ -97,7 +97,7 @@ train: $(READY) ## Train the checkpoint, an hour; QUICK=1 rehearses it
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m scripts.train
 
 calibrate: $(READY) ## Measure the weights' errors: sigma, out-of-domain flag
-	@$(PY) -m scripts.training.calibrate
+	@$(PY) -m scripts.models.training.calibrate
 
 evaluate: $(READY) ## Accuracy, intervals, plots on held-out rows, or RUN=name
 	@$(PY) -m scripts.evaluate
@@ -150,7 +150,7 @@ container-tools: $(READY) ## Install Podman where no engine answers (Debian, roo
 	@$(PY) -m scripts.image install
 
 browser-tools: $(READY) ## Install Chromium for the tests of reports (Debian, root)
-	@$(PY) -m scripts.reporting.browser
+	@$(PY) -m tests.browser
 
 schema: $(READY) ## Write the JSON Schema of every payload to docs/schema
 	@$(PY) -m scripts.schema

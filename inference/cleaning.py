@@ -22,7 +22,7 @@ MAGNITUDE_COVARIANCE = np.array(
         [0.722005, 0.698886, 0.632847, 0.615625, 0.609321],
     ]
 )
-"""Of the 6,197 real training galaxies (`scripts/galaxies/sdss.py`), dereddened u, g, r, i, z [mag].
+"""Of the 6,197 real training galaxies (`scripts/simulation/sdss.py`), dereddened u, g, r, i, z [mag].
 
 The best linear estimate of a missing band from the measured ones follows from them. On the 3,033 held-out galaxies its
 robust error is .16 mag in u, .06 in g, .02 in i and .04 in z; the median colour's is .50, .21, .06 and .10.

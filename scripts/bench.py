@@ -15,12 +15,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from scripts.benchmarking import parts
-from scripts.benchmarking.show import show, show_changes
+from scripts.benchmarks import parts
+from scripts.benchmarks.show import show, show_changes
+from scripts.command.exit_status import told_in_one_line
+from scripts.command.whole_file import write_whole
 from scripts.local_aws.rie import REPOSITORY
-from scripts.running.exit_status import told_in_one_line
-from scripts.running.variables import yes_or_no
-from scripts.running.whole_file import write_whole
+from scripts.runs.variables import yes_or_no
 
 OUTPUT_DIR = REPOSITORY / "runs" / "bench"
 
@@ -50,7 +50,7 @@ def main(
     OUTPUT_DIR.mkdir(parents=True, exist_ok=True)
     target = OUTPUT_DIR / f"{started_at}.json"
     write_whole(target, f"{json.dumps(results, indent=2)}\n".encode())
-    from tests.benchmarks.plot import draw
+    from scripts.benchmarks.plot import draw
 
     draw(results, target.with_suffix(".png"))
     console = Console()

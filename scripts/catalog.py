@@ -10,20 +10,20 @@ from typing import Annotated
 import typer
 
 from inference.contract import RunRequest
-from scripts.cataloguing.columns import LOST
-from scripts.cataloguing.errors import CatalogError
-from scripts.cataloguing.fits_file import FitsWriter
-from scripts.cataloguing.merge import merged_blocks
-from scripts.cataloguing.parquet_file import ParquetWriter
-from scripts.cataloguing.positions import TABLE_NAME, DatasetTable
-from scripts.cataloguing.provenance import Card, cards
-from scripts.cataloguing.survey import Survey, name_lost, survey
-from scripts.cataloguing.tally import Tally
-from scripts.cataloguing.verify import prove_equal
-from scripts.running import journal, variables
-from scripts.running.exit_status import FAILED, told_in_one_line
-from scripts.running.recall import FoundRun, find_run, runs_here
-from scripts.running.variables import UsageError
+from scripts.catalogs.columns import LOST
+from scripts.catalogs.errors import CatalogError
+from scripts.catalogs.fits_file import FitsWriter
+from scripts.catalogs.merge import merged_blocks
+from scripts.catalogs.parquet_file import ParquetWriter
+from scripts.catalogs.positions import TABLE_NAME, DatasetTable
+from scripts.catalogs.provenance import Card, cards
+from scripts.catalogs.survey import Survey, name_lost, survey
+from scripts.catalogs.tally import Tally
+from scripts.catalogs.verify import prove_equal
+from scripts.command.exit_status import FAILED, told_in_one_line
+from scripts.runs import journal, variables
+from scripts.runs.recall import FoundRun, find_run, runs_here
+from scripts.runs.variables import UsageError
 
 FITS_NAME, PARQUET_NAME = "catalog.fits", "catalog.parquet"
 NO_TABLE = "none"

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from inference import contract
-from scripts.galaxies.cleaning_report import CleaningReport
-from scripts.running.exit_status import told_in_one_line
-from scripts.running.variables import yes_or_no
-from scripts.sources.present import progress_bar, show_report, shown
-from scripts.sources.request import SAMPLE
+from scripts.command.exit_status import told_in_one_line
+from scripts.data.cleaning_report import CleaningReport
+from scripts.data.present import progress_bar, show_report, shown
+from scripts.data.request import SAMPLE
+from scripts.runs.variables import yes_or_no
 
 ROOT = Path(__file__).parent.parent
 FOLDER = "cleaned"
@@ -28,7 +28,7 @@ def main(
 ) -> None:
     """Write datasets/NAME/cleaned/. Exit status: 0 written, 1 failed, 2 wrong usage."""
     with told_in_one_line():
-        from scripts.sources.plan import name_of
+        from scripts.data.plan import name_of
 
         path = Path(source).expanduser() if source else _real_catalogue()
         folder = ROOT / "datasets" / name_of(path, name if source or name else SAMPLE) / FOLDER
@@ -56,9 +56,9 @@ def clean_table(path: Path, folder: Path, *, fields: str, for_training: bool) ->
     SourceError
         If the source cannot be read.
     """
-    from scripts.galaxies.table import TableWriter
-    from scripts.sources.open import open_source
-    from scripts.sources.selection import clean_rows
+    from scripts.data.open import open_source
+    from scripts.data.selection import clean_rows
+    from scripts.data.table import TableWriter
 
     num_rows, report = 0, CleaningReport()
     here = next(parent for parent in folder.resolve().parents if parent.is_dir())
@@ -78,7 +78,7 @@ def clean_table(path: Path, folder: Path, *, fields: str, for_training: bool) ->
 
 
 def _real_catalogue() -> Path:
-    from scripts.galaxies.sdss import kcorrect_data
+    from scripts.simulation.sdss import kcorrect_data
 
     return kcorrect_data("test", "gst_tests_small.fits")
 

@@ -11,26 +11,26 @@ import typer
 from rich.console import Console
 
 from inference.plan import SHARD_SUFFIXES
-from scripts.accounting.prices import LOCAL_REGION
-from scripts.aws.stack import read_stack
-from scripts.comparing.agreement import RowsDifferError, agreement
-from scripts.comparing.comparison import COMPARISON_KEY, Comparison, put_beside
-from scripts.comparing.contender import Contender, against_first
-from scripts.comparing.measure import BaselineError, Measured, carry_out, measure_process, measure_run
-from scripts.comparing.present import print_comparison
-from scripts.comparing.published import read_published
+from scripts.benchmarks.comparison.agreement import RowsDifferError, agreement
+from scripts.benchmarks.comparison.comparison import COMPARISON_KEY, Comparison, put_beside
+from scripts.benchmarks.comparison.contender import Contender, against_first
+from scripts.benchmarks.comparison.measure import BaselineError, Measured, carry_out, measure_process, measure_run
+from scripts.benchmarks.comparison.present import print_comparison
+from scripts.benchmarks.comparison.published import read_published
+from scripts.command.exit_status import FAILED, told_in_one_line
+from scripts.command.whole_file import write_whole
+from scripts.data.datasets import LocalDataset, RemoteDataset
+from scripts.deployment.stack import read_stack
 from scripts.local_aws.rie import EmulatorUnavailableError
 from scripts.local_aws.server import LocalAwsError
-from scripts.running import journal
-from scripts.running.exit_status import FAILED, told_in_one_line
-from scripts.running.perform import RunStoppedError, find_data, step
-from scripts.running.recall import find_run
-from scripts.running.request import draft_request
-from scripts.running.shards import LocalDataset, RemoteDataset
-from scripts.running.target import connect_aws, start_local
-from scripts.running.variables import UsageError, choose_target
-from scripts.running.whole_file import write_whole
-from scripts.sweeping.price import prices_in_words
+from scripts.pricing.prices import LOCAL_REGION
+from scripts.runs import journal
+from scripts.runs.perform import RunStoppedError, find_data, step
+from scripts.runs.recall import find_run
+from scripts.runs.request import draft_request
+from scripts.runs.target import connect_aws, start_local
+from scripts.runs.variables import UsageError, choose_target
+from scripts.sweeps.price import prices_in_words
 
 OF_A_NEW_RUN = ("WORLD", "BATCH", "DATASET", "FILES", "ENGINE", "PRECISION")
 

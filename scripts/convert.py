@@ -14,9 +14,9 @@ import typer
 
 from inference.checksum import file_sha256
 from inference.errors import WeightsError
-from scripts.converting.errors import ConversionError
-from scripts.running.exit_status import FAILED, told_in_one_line
-from scripts.running.variables import UsageError
+from scripts.command.exit_status import FAILED, told_in_one_line
+from scripts.models.conversion.errors import ConversionError
+from scripts.runs.variables import UsageError
 
 OURS, PUBLISHED = ".safetensors", ".pt"
 
@@ -70,8 +70,8 @@ def _adopt(source: Path, target: Path, scalings: dict[str, Any]) -> tuple[str, .
     # torch is imported only when there is something to convert.
     from inference.model.astromae import Variant
     from inference.model.weights import load_astromae, save_weights
-    from scripts.converting.isolation import read_pickled
-    from scripts.converting.weights import to_ours
+    from scripts.models.conversion.isolation import read_pickled
+    from scripts.models.conversion.weights import to_ours
 
     model, notes = to_ours(read_pickled(source), scalings)
     save_weights(model, target, half=False)
@@ -84,8 +84,8 @@ def _adopt(source: Path, target: Path, scalings: dict[str, Any]) -> tuple[str, .
 
 def _publish(source: Path, target: Path) -> tuple[str, ...]:
     from inference.model.weights import load_astromae
-    from scripts.converting import published
-    from scripts.converting.weights import to_published
+    from scripts.models.conversion import published
+    from scripts.models.conversion.weights import to_published
 
     model = load_astromae(source)
     tensors, softening = to_published(model)

@@ -10,18 +10,18 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from scripts.galaxies.cleaning_report import CleaningReport
-from scripts.galaxies.cutouts import Rows, real_rows, synthetic_rows
-from scripts.galaxies.facts import Facts
-from scripts.galaxies.population import Population
-from scripts.galaxies.sdss import SourceCatalog, load_sources
-from scripts.galaxies.shards import DatasetPlan, is_complete, make
+from scripts.command.exit_status import told_in_one_line
+from scripts.data.cleaning_report import CleaningReport
+from scripts.data.present import progress_bar, show_report, shown
+from scripts.data.request import SAMPLE, Wanted, plan_of_source
+from scripts.data.shards import DatasetPlan, is_complete, make
+from scripts.data.variables import DEFAULT_SHARD_MB, refuse_without_source, seed_number, shard_size_mb, whole
 from scripts.local_aws.server import num_cores
-from scripts.running.exit_status import told_in_one_line
-from scripts.running.variables import UsageError
-from scripts.sources.present import progress_bar, show_report, shown
-from scripts.sources.request import SAMPLE, Wanted, plan_of_source
-from scripts.sources.variables import DEFAULT_SHARD_MB, refuse_without_source, seed_number, shard_size_mb, whole
+from scripts.runs.variables import UsageError
+from scripts.simulation.cutouts import Rows, real_rows, synthetic_rows
+from scripts.simulation.facts import Facts
+from scripts.simulation.population import Population
+from scripts.simulation.sdss import SourceCatalog, load_sources
 
 ROOT = Path(__file__).parent.parent
 GENERATOR = "generator 1"

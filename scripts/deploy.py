@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scripts.deploying.holdings import Holdings
-from scripts.deploying.terraform import IMAGE_FILE, DeployError, Terraform
-from scripts.running.whole_file import write_whole
+from scripts.command.whole_file import write_whole
+from scripts.deployment.holdings import Holdings
+from scripts.deployment.terraform import IMAGE_FILE, DeployError, Terraform
 
 COMMANDS = ("plan", "apply", "output", "destroy", "registry")
 HOLDS_DATA = ("aws_s3_bucket", "aws_ecr_repository")

@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.plan import Limits
-from scripts.aws.stack import HOW_TO_DEPLOY, Stack, StackError, has_applied, read_stack
-from scripts.checks.account import account_findings, tool_findings
-from scripts.checks.finding import Finding
-from scripts.checks.fit import Ceiling, fit_findings
-from scripts.checks.machine import machine_findings
+from scripts.command.exit_status import COMPLETE, FAILED, told_in_one_line
+from scripts.deployment.account_checks import account_findings, tool_findings
+from scripts.deployment.finding import Finding
+from scripts.deployment.machine_checks import machine_findings
+from scripts.deployment.stack import HOW_TO_DEPLOY, Stack, StackError, has_applied, read_stack
 from scripts.local_aws.deploy import read_stages
-from scripts.running import variables
-from scripts.running.exit_status import COMPLETE, FAILED, told_in_one_line
-from scripts.running.variables import TARGETS, UsageError
+from scripts.runs import variables
+from scripts.runs.fit import Ceiling, fit_findings
+from scripts.runs.variables import TARGETS, UsageError
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 NAME_WIDTH = 14

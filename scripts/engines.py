@@ -28,8 +28,8 @@ from inference.engines import NAMES, exported
 from inference.engines.exported import Accuracy, Agreement, ExportCard, UnavailableError
 from inference.errors import WeightsError
 from inference.predict import MICRO_BATCH, Engine, predict_redshift
+from scripts.command.whole_file import write_whole
 from scripts.dataset import ensure_sample
-from scripts.running.whole_file import write_whole
 
 NUM_ROWS = 512
 """Real galaxies on which every engine is compared with torch."""
@@ -136,7 +136,7 @@ def write_graph(checkpoint: Path, target: Path, galaxies: Arrays) -> tuple[int, 
 
     from inference.engines.folded import FoldedAstroMAE
     from inference.model.weights import load_astromae
-    from scripts.exporting.checkpoint_weights import forget_origin, refer_to_checkpoint
+    from scripts.models.export.checkpoint_weights import forget_origin, refer_to_checkpoint
 
     model = load_astromae(checkpoint)
     images = torch.tensor(galaxies["images"][:NUM_ROWS])
@@ -230,7 +230,7 @@ def _has_graphs(checkpoint: Path, card: ExportCard) -> bool:
 
 
 def _quantize(graph: Path, checkpoint: Path, galaxies: Arrays) -> None:
-    from scripts.exporting.quantized import quantize
+    from scripts.models.export.quantized import quantize
 
     images, magnitudes = (galaxies[name][:NUM_ROWS].astype(np.float32) for name in ("images", "magnitudes"))
     quantize(graph, checkpoint, _int8_draft(graph), images, magnitudes)

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 
 from inference.checkpoints import CHECKPOINT
 from inference.errors import RunError
-from scripts.cataloguing.errors import CatalogError
-from scripts.evaluating.figures import calibration_figure, density_figure, redshifts_figure, residuals_figure
-from scripts.evaluating.galaxies import Evaluated, held_out, of_run
-from scripts.evaluating.numbers import evaluate, table, to_json
-from scripts.galaxies.sdss import SourceCatalogError
-from scripts.running import variables
-from scripts.running.exit_status import FAILED, told_in_one_line
-from scripts.running.recall import find_run
+from scripts.catalogs.errors import CatalogError
+from scripts.command.exit_status import FAILED, told_in_one_line
+from scripts.reports.evaluated import Evaluated, held_out, of_run
+from scripts.reports.figures import calibration_figure, density_figure, redshifts_figure, residuals_figure
+from scripts.reports.numbers import evaluate, table, to_json
+from scripts.runs import variables
+from scripts.runs.recall import find_run
+from scripts.simulation.sdss import SourceCatalogError
 
 FOLDER = "evaluation"
 NUMBERS = "numbers.json"

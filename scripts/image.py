@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from scripts.imaging import bare, registry, tools
-from scripts.imaging import build as building
-from scripts.imaging import lock as locking
-from scripts.imaging.build import Image
-from scripts.imaging.emulate import Container, image_variables
-from scripts.imaging.engine import Engine, EngineError, UsageError, find_engine
+from scripts.command.exit_status import FAILED, WRONG_USAGE
+from scripts.deployment.image import bare, registry, tools
+from scripts.deployment.image import build as building
+from scripts.deployment.image import lock as locking
+from scripts.deployment.image.build import Image
+from scripts.deployment.image.emulate import Container, image_variables
+from scripts.deployment.image.engine import Engine, EngineError, UsageError, find_engine
 from scripts.local_aws.deploy import deploy, read_stages, upload_sample
 from scripts.local_aws.rie import REPOSITORY, EmulatorUnavailableError
 from scripts.local_aws.server import LocalAws, LocalAwsError
-from scripts.running.exit_status import FAILED, WRONG_USAGE
 
 LOG_DIR = REPOSITORY / "runs" / "emulate-image"
 
@@ -64,7 +64,7 @@ def push(
 ) -> None:
     """Push the image to ECR, once per content, and record its digest for Terraform."""
     from scripts.deploy import ensure_registry, record_image
-    from scripts.deploying.terraform import DeployError, Terraform
+    from scripts.deployment.terraform import DeployError, Terraform
 
     if rehearsal:
         registry.stand_in("", rehearsal)  # refuses another machine before anything is made

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.checksum import file_sha256
-from scripts.importing.imported import COMBINED_KEY, IMPORT_KEY, Imported, describe
-from scripts.importing.published_file import read_published
-from scripts.running.exit_status import told_in_one_line
-from scripts.running.variables import UsageError, request_values
-from scripts.running.whole_file import write_whole
+from scripts.command.exit_status import told_in_one_line
+from scripts.command.whole_file import write_whole
+from scripts.runs.imported import COMBINED_KEY, IMPORT_KEY, Imported, describe
+from scripts.runs.published_file import read_published
+from scripts.runs.variables import UsageError, request_values
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 UNFIT = re.compile(r"[^A-Za-z0-9._-]+")

@@ -10,8 +10,8 @@ import boto3
 import typer
 
 from inference.contract import SAMPLE_PREFIX
-from scripts.imaging.emulate import answer_from_image
-from scripts.imaging.engine import EngineError
+from scripts.deployment.image.emulate import answer_from_image
+from scripts.deployment.image.engine import EngineError
 from scripts.local_aws.deploy import deploy, read_stages, upload_sample
 from scripts.local_aws.rie import REPOSITORY, EmulatorUnavailableError
 from scripts.local_aws.server import LocalAws, LocalAwsError

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from inference import contract
-from scripts.galaxies.shards import DatasetPlan, make
-from scripts.running.exit_status import told_in_one_line
-from scripts.running.shards import find_dataset
-from scripts.running.variables import UsageError
-from scripts.sources.present import progress_bar, shown
-from scripts.sources.shard_folder import ShardFolder
-from scripts.sources.variables import MAX_SHARD_MB, whole
+from scripts.command.exit_status import told_in_one_line
+from scripts.data.datasets import find_dataset
+from scripts.data.present import progress_bar, shown
+from scripts.data.shard_folder import ShardFolder
+from scripts.data.shards import DatasetPlan, make
+from scripts.data.variables import MAX_SHARD_MB, whole
+from scripts.runs.variables import UsageError
 
 ROOT = Path(__file__).parent.parent
 

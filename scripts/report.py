@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from scripts.reporting.document import Report
-from scripts.reporting.evidence import ReportError, read_run
-from scripts.reporting.markdown import as_markdown
-from scripts.reporting.page import as_page
-from scripts.reporting.run_report import run_report
-from scripts.running.exit_status import FAILED, told_in_one_line
-from scripts.running.recall import find_run
-from scripts.running.variables import UsageError
-from scripts.running.whole_file import write_whole
+from scripts.command.exit_status import FAILED, told_in_one_line
+from scripts.command.whole_file import write_whole
+from scripts.reports.document import Report
+from scripts.reports.evidence import ReportError, read_run
+from scripts.reports.markdown import as_markdown
+from scripts.reports.page import as_page
+from scripts.reports.run_report import run_report
+from scripts.runs.recall import find_run
+from scripts.runs.variables import UsageError
 
 NAME = "report"
 
@@ -85,8 +85,8 @@ def sweep_folder(name: str, root: Path) -> Path:
 
 def _sweep_report(folder: Path) -> Report:
     # The tables of a sweep need pyarrow, which takes a moment to import.
-    from scripts.reporting.sweep_evidence import read_sweep
-    from scripts.reporting.sweep_report import sweep_report
+    from scripts.reports.sweep_evidence import read_sweep
+    from scripts.reports.sweep_report import sweep_report
 
     return sweep_report(read_sweep(folder))
 

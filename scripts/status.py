@@ -12,15 +12,15 @@ from rich.console import Console
 
 from inference import contract
 from inference.contract import RunSummary
-from inference.cost import Bill
-from scripts.accounting.prices import PriceError, bill_of
-from scripts.running import execution, journal, variables
-from scripts.running.execution import Ending
-from scripts.running.exit_status import told_in_one_line
-from scripts.running.follow import live_line
-from scripts.running.present import print_result
-from scripts.running.recall import FoundRun, entry_of, find_run, name_runs, runs_here, runs_there, stack_target
-from scripts.running.target import AwsTarget, Target
+from scripts.command.exit_status import told_in_one_line
+from scripts.pricing.cost import Bill
+from scripts.pricing.prices import PriceError, bill_of
+from scripts.runs import execution, journal, variables
+from scripts.runs.execution import Ending
+from scripts.runs.follow import live_line
+from scripts.runs.present import print_result
+from scripts.runs.recall import FoundRun, entry_of, find_run, name_runs, runs_here, runs_there, stack_target
+from scripts.runs.target import AwsTarget, Target
 
 INTERRUPTED = Ending("ABORTED", "Interrupted", "The run ended before there was a summary.")
 

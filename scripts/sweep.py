@@ -11,27 +11,27 @@ import msgspec
 import typer
 from rich.console import Console
 
-from scripts.accounting.budget import read_budget
-from scripts.aws.stack import StackError, read_stack
+from scripts.command.exit_status import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, settle_terminal
+from scripts.command.whole_file import write_whole
+from scripts.deployment.stack import StackError, read_stack
 from scripts.local_aws.rie import EmulatorUnavailableError
-from scripts.running.exit_status import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, settle_terminal
-from scripts.running.perform import RunStoppedError
-from scripts.running.target import connect_aws
-from scripts.running.variables import UsageError, choose_target
-from scripts.running.whole_file import write_whole
-from scripts.sweeping.analyse import analyse
-from scripts.sweeping.borrowed import Borrowed
-from scripts.sweeping.carry_out import Carrier, SweepStoppedError
-from scripts.sweeping.data import Dataset, Key, cut_missing, find_datasets
-from scripts.sweeping.estimate import forecast_sweep, refuse_above
-from scripts.sweeping.journal import Journal, held, read_journal, write_tables
-from scripts.sweeping.left_behind import stop_left
-from scripts.sweeping.lists import VARIABLES, read_plan
-from scripts.sweeping.place import AwsPlace, LocalPlace, Place
-from scripts.sweeping.present import print_plan, print_statistics
-from scripts.sweeping.price import prices_in_words
-from scripts.sweeping.show import SweepShow
-from scripts.sweeping.statistics import STATISTICS_KEY, SweepStatistics
+from scripts.pricing.budget import read_budget
+from scripts.runs.perform import RunStoppedError
+from scripts.runs.target import connect_aws
+from scripts.runs.variables import UsageError, choose_target
+from scripts.sweeps.analyse import analyse
+from scripts.sweeps.borrowed import Borrowed
+from scripts.sweeps.carry_out import Carrier, SweepStoppedError
+from scripts.sweeps.data import Dataset, Key, cut_missing, find_datasets
+from scripts.sweeps.estimate import forecast_sweep, refuse_above
+from scripts.sweeps.journal import Journal, held, read_journal, write_tables
+from scripts.sweeps.left_behind import stop_left
+from scripts.sweeps.lists import VARIABLES, read_plan
+from scripts.sweeps.place import AwsPlace, LocalPlace, Place
+from scripts.sweeps.present import print_plan, print_statistics
+from scripts.sweeps.price import prices_in_words
+from scripts.sweeps.show import SweepShow
+from scripts.sweeps.statistics import STATISTICS_KEY, SweepStatistics
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NOT_KNOWN = "not known: a dataset has no dataset.json that says how many galaxies it has"

@@ -16,22 +16,22 @@ from inference.checkpoints import CHECKPOINT
 from inference.checksum import file_sha256
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae, save_weights
-from scripts.galaxies.sdss import SourceCatalogError
-from scripts.running.exit_status import FAILED, told_in_one_line
-from scripts.running.variables import yes_or_no
-from scripts.training.controls import NUM_NEIGHBOURS, boosted_trees, neighbours
-from scripts.training.curves import draw_curves
-from scripts.training.fast_blocks import fast_blocks
-from scripts.training.journal import Journal
-from scripts.training.limit import limits
-from scripts.training.model_card import model_card, tables
-from scripts.training.pretrain import initialise_encoder, pooled_features, pretrain, settle_batch_norms
-from scripts.training.recipe import FULL, QUICK, Recipe
-from scripts.training.regress import STAGES, CachedRows, add_inception, blind_predictor, score, train_stage
-from scripts.training.report import Predictor, compare, measure, network
-from scripts.training.rows import TrainingRows, selection_rows, training_rows
-from scripts.training.scalings import set_scalings
-from scripts.training.whitening import prepare
+from scripts.command.exit_status import FAILED, told_in_one_line
+from scripts.models.training.controls import NUM_NEIGHBOURS, boosted_trees, neighbours
+from scripts.models.training.curves import draw_curves
+from scripts.models.training.fast_blocks import fast_blocks
+from scripts.models.training.journal import Journal
+from scripts.models.training.limit import limits
+from scripts.models.training.model_card import model_card, tables
+from scripts.models.training.pretrain import initialise_encoder, pooled_features, pretrain, settle_batch_norms
+from scripts.models.training.recipe import FULL, QUICK, Recipe
+from scripts.models.training.regress import STAGES, CachedRows, add_inception, blind_predictor, score, train_stage
+from scripts.models.training.report import Predictor, compare, measure, network
+from scripts.models.training.rows import TrainingRows, selection_rows, training_rows
+from scripts.models.training.scalings import set_scalings
+from scripts.models.training.whitening import prepare
+from scripts.runs.variables import yes_or_no
+from scripts.simulation.sdss import SourceCatalogError
 
 ROOT = Path(__file__).parent.parent
 

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from scripts.running.exit_status import FAILED, told_in_one_line
-from scripts.running.shards import find_dataset
-from scripts.running.variables import UsageError
-from scripts.sources.present import progress_bar, shown
-from scripts.sources.shard_folder import ShardFolder
-from scripts.sources.verification import find_problems
+from scripts.command.exit_status import FAILED, told_in_one_line
+from scripts.data.datasets import find_dataset
+from scripts.data.present import progress_bar, shown
+from scripts.data.shard_folder import ShardFolder
+from scripts.data.verification import find_problems
+from scripts.runs.variables import UsageError
 
 ROOT = Path(__file__).parent.parent
 MAX_SHOWN = 20

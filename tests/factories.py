@@ -19,7 +19,7 @@ from inference.plan import Shard
 from inference.record import Invocation, make_record
 from inference.uncertainty import NUM_FEATURES as NUM_ERROR_FEATURES
 from inference.uncertainty import ErrorModel, Layer
-from scripts.sweeping.rows import RunRow
+from scripts.sweeps.rows import RunRow
 
 RUN = "run-a"
 
@@ -98,7 +98,7 @@ class FakeEngine:
     weights_sha256 = "0" * 64
     num_parameters = 15_902_889
     precision = "fp32"
-    note = None
+    note: str | None = None
 
     def predict(self, images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
         assert len(images) == len(magnitudes)
@@ -108,7 +108,7 @@ class FakeEngine:
 def make_predictions(**arrays: np.ndarray) -> Predictions:
     """Three clean galaxies, or as many as are named; name an array to replace it."""
     num_rows = len(next(iter(arrays.values()), range(3)))
-    fields = {
+    fields: dict[str, Any] = {
         "object_id": np.arange(num_rows, dtype=np.int64),
         "z_phot": np.full(num_rows, 0.1, dtype=np.float32),
         "sigma": np.full(num_rows, 0.02, dtype=np.float32),

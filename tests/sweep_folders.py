@@ -5,10 +5,10 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.sweeping.analyse import statistic
-from scripts.sweeping.rows import RunRow
-from scripts.sweeping.statistics import STATISTICS_KEY, Recommendation, SettingStatistics, SweepStatistics
-from scripts.sweeping.table import write_tables
+from scripts.sweeps.analyse import statistic
+from scripts.sweeps.rows import RunRow
+from scripts.sweeps.statistics import STATISTICS_KEY, Recommendation, SettingStatistics, SweepStatistics
+from scripts.sweeps.table import write_tables
 
 GALAXIES = 3033
 COLUMNS = (

@@ -26,11 +26,11 @@ from inference.model.weights import save_weights
 from inference.pipeline import Predictions
 from inference.plan import MB_PER_VCPU
 from inference.predict import predict_redshift
+from scripts.deployment.image import bare, build, registry
+from scripts.deployment.image.build import Image
+from scripts.deployment.image.emulate import Container, image_variables
+from scripts.deployment.image.engine import Engine, EngineError
 from scripts.image import offline_arguments
-from scripts.imaging import bare, build, registry
-from scripts.imaging.build import Image
-from scripts.imaging.emulate import Container, image_variables
-from scripts.imaging.engine import Engine, EngineError
 from scripts.local_aws.deploy import deploy, read_stages
 from scripts.local_aws.rie import REPOSITORY
 from scripts.local_aws.server import LocalAws

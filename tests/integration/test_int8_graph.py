@@ -15,7 +15,7 @@ from inference.predict import predict_redshift
 from scripts.dataset import ensure_sample
 from scripts.engines import NUM_ROWS as NUM_CALIBRATED
 from scripts.engines import read_rows
-from scripts.exporting.quantized import quantize
+from scripts.models.export.quantized import quantize
 from tests.factories import make_arrays
 
 NUM_ROWS = 64

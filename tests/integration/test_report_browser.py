@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.imaging import bare
-from scripts.imaging.engine import EngineError
+from scripts.deployment.image import bare
+from scripts.deployment.image.engine import EngineError
 from scripts.report import write_report
-from scripts.reporting.browser import BrowserError, Page, chromium
+from tests.browser import BrowserError, Page, chromium
 from tests.run_folders import write_run
 from tests.sweep_folders import write_sweep
 

@@ -16,7 +16,7 @@ import pytest
 
 from scripts.local_aws.deploy import Deployment, deploy, read_stages
 from scripts.local_aws.server import LocalAws
-from scripts.sweeping import table
+from scripts.sweeps import table
 from tests.factories import make_shard_bytes
 from tests.integration.conftest import wait_until
 

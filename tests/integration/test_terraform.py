@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.deploying.terraform import FOLDER, Terraform
+from scripts.deployment.terraform import FOLDER, Terraform
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed"),

@@ -16,7 +16,7 @@ import pytest
 from inference import contract
 from inference.contract import RunSummary
 from scripts import deploy
-from scripts.deploying.terraform import FOLDER, IMAGE_FILE, DeployError, Terraform
+from scripts.deployment.terraform import FOLDER, IMAGE_FILE, DeployError, Terraform
 from scripts.local_aws.deploy import DEFINITION_PATH, render_definition
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes

@@ -13,10 +13,10 @@ from inference.checksum import file_sha256
 from inference.domain import domain_features
 from inference.errors import WeightsError
 from inference.uncertainty import MAX_FEATURE, conformal_factor
-from scripts.training.broken_rows import broken
-from scripts.training.calibrate import Samples, calibrate, measure
-from scripts.training.domain_model import fit_domain_model
-from scripts.training.error_model import Predicted, fit_error_model
+from scripts.models.training.broken_rows import broken
+from scripts.models.training.calibrate import Samples, calibrate, measure
+from scripts.models.training.domain_model import fit_domain_model
+from scripts.models.training.error_model import Predicted, fit_error_model
 from tests.factories import FakeEngine, make_arrays, make_calibration
 
 

@@ -19,12 +19,12 @@ from inference.contract import LostRank, RankFailure, RankTask
 from inference.pipeline import Predictions
 from inference.quality import Quality
 from scripts import catalog
-from scripts.cataloguing import merge
-from scripts.cataloguing.columns import COLUMNS, FLAG_MEANINGS, LOST, NO_ID, ROW
-from scripts.cataloguing.parquet_file import row_of
-from scripts.running import journal
-from scripts.running.journal import Entry
-from scripts.running.recall import FoundRun
+from scripts.catalogs import merge
+from scripts.catalogs.columns import COLUMNS, FLAG_MEANINGS, LOST, NO_ID, ROW
+from scripts.catalogs.parquet_file import row_of
+from scripts.runs import journal
+from scripts.runs.journal import Entry
+from scripts.runs.recall import FoundRun
 from tests.factories import RUN, make_record_for, make_request, make_task
 from tests.unit.test_run_present import make_summary
 

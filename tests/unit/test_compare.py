@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from scripts.comparing.agreement import Redshifts, RowsDifferError, agreement
-from scripts.comparing.baseline import Answered
-from scripts.comparing.comparison import Comparison, put_beside
-from scripts.comparing.contender import Contender, against_first, of_process
-from scripts.comparing.measure import measure_run
-from scripts.comparing.present import print_comparison
-from scripts.comparing.published import DEFINITIONS, read_published
-from scripts.running.variables import UsageError
+from scripts.benchmarks.comparison.agreement import Redshifts, RowsDifferError, agreement
+from scripts.benchmarks.comparison.baseline import Answered
+from scripts.benchmarks.comparison.comparison import Comparison, put_beside
+from scripts.benchmarks.comparison.contender import Contender, against_first, of_process
+from scripts.benchmarks.comparison.measure import measure_run
+from scripts.benchmarks.comparison.present import print_comparison
+from scripts.benchmarks.comparison.published import DEFINITIONS, read_published
+from scripts.runs.variables import UsageError
 from tests.unit.test_sweep_runs import write_run
 
 

@@ -20,10 +20,10 @@ from inference.errors import WeightsError
 from inference.model.astromae import NUM_PARAMETERS, AstroMAE, Variant
 from inference.model.weights import load_astromae, save_weights
 from scripts import convert
-from scripts.converting import published, unpickle
-from scripts.converting.errors import ConversionError
-from scripts.converting.isolation import Checkpoint, read_pickled
-from scripts.converting.weights import to_ours, to_published
+from scripts.models.conversion import published, unpickle
+from scripts.models.conversion.errors import ConversionError
+from scripts.models.conversion.isolation import Checkpoint, read_pickled
+from scripts.models.conversion.weights import to_ours, to_published
 from tests.published_network import HEADS, ViT_Astro, load, random_network, save
 
 AS_PUBLISHED = Variant(num_heads=HEADS, has_joint_relus=False, pools_first=True)
@@ -261,7 +261,7 @@ def test_the_reader_has_no_credentials(pickled: Path, monkeypatch: pytest.Monkey
         raise ConversionError("enough")
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setattr("scripts.converting.isolation.subprocess.run", run)
+    monkeypatch.setattr("scripts.models.conversion.isolation.subprocess.run", run)
 
     with pytest.raises(ConversionError, match="enough"):
         read_pickled(pickled)
@@ -308,7 +308,7 @@ def test_published_tensors_come_back_bit_for_bit(checkpoint: Checkpoint, tmp_pat
 def test_a_pickle_is_not_opened_without_permission(
     pickled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("scripts.converting.isolation.read_pickled", lambda _: pytest.fail("it was opened"))
+    monkeypatch.setattr("scripts.models.conversion.isolation.read_pickled", lambda _: pytest.fail("it was opened"))
 
     assert exit_status(file=str(pickled), to=str(tmp_path / "to.safetensors")) == 2
     assert "TRUST_PICKLE=1" in capsys.readouterr().err

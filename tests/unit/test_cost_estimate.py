@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from inference import estimate, what_if
 from inference.contract import RankClock
-from inference.cost import Rates, usage_of
-from inference.estimate import DEFAULTS, Job
-from scripts.accounting.prices import read_prices
+from scripts.pricing import estimate, what_if
+from scripts.pricing.cost import Rates, usage_of
+from scripts.pricing.estimate import DEFAULTS, Job
+from scripts.pricing.prices import read_prices
 from tests.unit.test_run_present import make_summary
 
 PRICES = read_prices().of("us-east-1")

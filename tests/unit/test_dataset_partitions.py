@@ -17,12 +17,12 @@ from inference import contract
 from inference.cleaning import MEAN_MAGNITUDES
 from inference.quality import Quality
 from scripts import repartition, verify
-from scripts.galaxies.cleaning_report import CleaningReport
-from scripts.galaxies.cutouts import Rows
-from scripts.galaxies.facts import Facts
-from scripts.galaxies.shards import DatasetPlan, make
-from scripts.running.variables import UsageError
-from scripts.sources.verification import find_problems
+from scripts.data.cleaning_report import CleaningReport
+from scripts.data.shards import DatasetPlan, make
+from scripts.data.verification import find_problems
+from scripts.runs.variables import UsageError
+from scripts.simulation.cutouts import Rows
+from scripts.simulation.facts import Facts
 
 NUM = 120
 

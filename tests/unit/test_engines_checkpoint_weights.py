@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 from inference.model.astromae import WIDTH
-from scripts.exporting.checkpoint_weights import SMALLEST_BYTES, forget_origin, refer_to_checkpoint
+from scripts.models.export.checkpoint_weights import SMALLEST_BYTES, forget_origin, refer_to_checkpoint
 
 Arrays = dict[str, NDArray[np.generic]]
 QUERY_SCALE = np.float64(np.float32((WIDTH // 6) ** -0.5))

@@ -11,10 +11,10 @@ from safetensors.numpy import save_file
 from inference import contract
 from inference.quality import Quality
 from scripts import evaluate as command
-from scripts.cataloguing.survey import predictions_path
-from scripts.evaluating import bins, figures, intervals
-from scripts.evaluating.galaxies import Evaluated, of_run
-from scripts.evaluating.numbers import Numbers, evaluate, table, to_json
+from scripts.catalogs.survey import predictions_path
+from scripts.reports import bins, figures, intervals
+from scripts.reports.evaluated import Evaluated, of_run
+from scripts.reports.numbers import Numbers, evaluate, table, to_json
 from tests.factories import make_arrays, make_predictions, make_record_for, make_task
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from inference.metrics import redshift_accuracy
-from scripts.evaluating.bins import by_bin
-from scripts.evaluating.intervals import bootstrap, resamples
+from scripts.reports.bins import by_bin
+from scripts.reports.intervals import bootstrap, resamples
 
 
 def draw(num_rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

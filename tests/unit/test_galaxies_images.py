@@ -5,13 +5,13 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from scripts.galaxies import cutouts, render, structure
-from scripts.galaxies.cutouts import draw_chances, real_images, real_rows, synthetic_rows
-from scripts.galaxies.photometry import Photometry
-from scripts.galaxies.population import Population
-from scripts.galaxies.render import gaussian_mixture
-from scripts.galaxies.sdss import SourceCatalog, load_sources
-from scripts.galaxies.structure import Structure
+from scripts.simulation import cutouts, render, structure
+from scripts.simulation.cutouts import draw_chances, real_images, real_rows, synthetic_rows
+from scripts.simulation.photometry import Photometry
+from scripts.simulation.population import Population
+from scripts.simulation.render import gaussian_mixture
+from scripts.simulation.sdss import SourceCatalog, load_sources
+from scripts.simulation.structure import Structure
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
-"""Synthetic galaxies resemble the real ones they are made from; `tests.benchmarks.realism` shows how closely."""
+"""Synthetic galaxies resemble the real ones they are made from; `scripts.benchmarks.realism` shows how closely."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from scripts.galaxies.structure import LOG_RADIUS_SCATTER
-from tests.benchmarks.realism import measure
+from scripts.benchmarks.realism import measure
+from scripts.simulation.structure import LOG_RADIUS_SCATTER
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from scripts.galaxies import sdss
-from scripts.galaxies.photometry import asinh_magnitudes
-from scripts.galaxies.sdss import SourceCatalogError, load_sources
+from scripts.simulation import sdss
+from scripts.simulation.photometry import asinh_magnitudes
+from scripts.simulation.sdss import SourceCatalogError, load_sources
 
 
 def test_clean_galaxies_are_counted() -> None:

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from scripts.imaging import lock
-from scripts.imaging.lock import MACHINES, Locked, LockError
+from scripts.deployment.image import lock
+from scripts.deployment.image.lock import MACHINES, Locked, LockError
 
 LOCKED = lock.parse(lock.REQUIREMENTS.read_text())
 

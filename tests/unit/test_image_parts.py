@@ -11,9 +11,9 @@ import pytest
 from moto import mock_aws
 
 from scripts import image
-from scripts.imaging import build, engine, registry
-from scripts.imaging.build import Image
-from scripts.imaging.engine import Engine, EngineError
+from scripts.deployment.image import build, engine, registry
+from scripts.deployment.image.build import Image
+from scripts.deployment.image.engine import Engine, EngineError
 
 ECR = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/redshift"
 

@@ -10,7 +10,7 @@ import pytest
 
 from inference import summary
 from scripts.import_run import import_run
-from scripts.running.variables import UsageError
+from scripts.runs.variables import UsageError
 from tests.factories import make_record_for, make_task
 
 NUM_ROWS, LOOP_S = 5113, 22.5

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-import scripts.accounting.run_log
 import scripts.logs
-from scripts.aws.stack import Stack, StageSettings
-from scripts.running import journal
-from scripts.running.variables import UsageError
+import scripts.runs.run_log
+from scripts.deployment.stack import Stack, StageSettings
+from scripts.runs import journal
+from scripts.runs.variables import UsageError
 from tests.unit.test_log_invocations import START_S, cloudwatch, put, report
 from tests.unit.test_run_receipt import REQUEST_IDS, write_run
 
@@ -38,7 +38,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloudwatch: Any) -> Pa
     assert entry is not None
     journal.write(folder, msgspec.structs.replace(entry, target="aws", stack=stack, started_at_s=START_S))
     target = SimpleNamespace(account=SimpleNamespace(client=lambda _: cloudwatch))
-    monkeypatch.setattr(scripts.accounting.run_log, "connect_aws", lambda _: target)
+    monkeypatch.setattr(scripts.runs.run_log, "connect_aws", lambda _: target)
     return tmp_path
 
 

@@ -9,8 +9,8 @@ from inference.checksum import file_sha256
 from inference.metrics import redshift_accuracy
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae
-from scripts.galaxies.cutouts import Rows, real_rows
-from scripts.galaxies.sdss import load_sources
+from scripts.simulation.cutouts import Rows, real_rows
+from scripts.simulation.sdss import load_sources
 
 NUM_ROWS = 64
 """Rows of the sample rendered here; all of it takes longer than a unit test may."""

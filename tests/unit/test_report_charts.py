@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.evaluating.intervals import bootstrap
-from scripts.reporting.charts.density import density
-from scripts.reporting.charts.distribution import distribution
-from scripts.reporting.charts.lines import Point, Series, lines, marker
-from scripts.reporting.charts.scale import Scale, tick_label
-from scripts.reporting.charts.svg import Frame, element
-from scripts.reporting.charts.waterfall import MAX_ROWS, Timeline, concurrency, waterfall
-from scripts.reporting.evidence import read_run
-from scripts.reporting.quantities import bits_per_s, megabytes, number, percent, seconds, usd
-from scripts.reporting.sections.accuracy import nmad_interval, running_median
-from scripts.reporting.sections.clock import make_timeline
+from scripts.reports.charts.density import density
+from scripts.reports.charts.distribution import distribution
+from scripts.reports.charts.lines import Point, Series, lines, marker
+from scripts.reports.charts.scale import Scale, tick_label
+from scripts.reports.charts.svg import Frame, element
+from scripts.reports.charts.waterfall import MAX_ROWS, Timeline, concurrency, waterfall
+from scripts.reports.evidence import read_run
+from scripts.reports.intervals import bootstrap
+from scripts.reports.quantities import bits_per_s, megabytes, number, percent, seconds, usd
+from scripts.reports.sections.accuracy import nmad_interval, running_median
+from scripts.reports.sections.clock import make_timeline
 from tests.run_folders import write_run
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from scripts.report import write_report
-from scripts.reporting.evidence import read_run
-from scripts.reporting.markdown import as_markdown
-from scripts.reporting.page import TEMPLATES, as_page
-from scripts.reporting.run_report import run_report
+from scripts.reports.evidence import read_run
+from scripts.reports.markdown import as_markdown
+from scripts.reports.page import TEMPLATES, as_page
+from scripts.reports.run_report import run_report
 from tests.run_folders import write_run
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from scripts.report import run_folder, write_report
-from scripts.reporting.document import Figure, Report, Section, Table
-from scripts.reporting.evidence import ReportError, read_run
-from scripts.reporting.run_report import run_report
-from scripts.running.variables import UsageError
+from scripts.reports.document import Figure, Report, Section, Table
+from scripts.reports.evidence import ReportError, read_run
+from scripts.reports.run_report import run_report
+from scripts.runs.variables import UsageError
 from tests.run_folders import write_run
 
 PUBLISHED = {

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from scripts.report import write_report
-from scripts.reporting.document import Figure, Report, Table
-from scripts.reporting.evidence import ReportError
-from scripts.reporting.sweep_axes import AXES, Setting, series_along, varying
-from scripts.reporting.sweep_evidence import read_sweep
-from scripts.reporting.sweep_report import sweep_report
+from scripts.reports.document import Figure, Report, Table
+from scripts.reports.evidence import ReportError
+from scripts.reports.sweep_axes import AXES, Setting, series_along, varying
+from scripts.reports.sweep_evidence import read_sweep
+from scripts.reports.sweep_report import sweep_report
 from tests.sweep_folders import write_sweep
 
 

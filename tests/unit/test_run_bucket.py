@@ -6,7 +6,7 @@ import pytest
 from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError
 
-from scripts.running.bucket import Bucket, Upload
+from scripts.runs.bucket import Bucket, Upload
 
 
 def refusal(status: int, code: str) -> ClientError:

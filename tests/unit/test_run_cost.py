@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from inference import cost
-from inference.cost import Rates, Usage, billed_ms, usage_of
-from scripts.accounting.prices import PRICES_FILE, PriceError, read_prices
+from scripts.pricing import cost
+from scripts.pricing.cost import Rates, Usage, billed_ms, usage_of
+from scripts.pricing.prices import PRICES_FILE, PriceError, read_prices
 from tests.unit.test_run_present import LOST, make_summary
 
 MEMORY = {"initialize": 1024, "infer": 2048, "summarize": 1024}

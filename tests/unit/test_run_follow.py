@@ -8,11 +8,11 @@ from botocore.exceptions import ClientError
 from rich.console import Console
 
 from inference import contract
-from scripts.running import execution
-from scripts.running.execution import Ending
-from scripts.running.follow import LiveLine, live_line
-from scripts.running.map_run import MapRunObserver
-from scripts.running.observe import Invocations, Observer, Progress
+from scripts.runs import execution
+from scripts.runs.execution import Ending
+from scripts.runs.follow import LiveLine, live_line
+from scripts.runs.map_run import MapRunObserver
+from scripts.runs.observe import Invocations, Observer, Progress
 from tests.factories import make_task
 
 PREFIX = "runs/run-a/"

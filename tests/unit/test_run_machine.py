@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from scripts.running.machine import machine_in_words
+from scripts.command.machine import machine_in_words
 
 
 def test_a_machine_is_described_without_its_name(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from inference.contract import Accuracy, LostRank, RankClock, RunClock, RunSummary, SlowRank, Throughput
-from inference.cost import Bill, CostItem
 from inference.quality import Quality
-from scripts.running.execution import Ending
-from scripts.running.present import FLAGS, print_result
+from scripts.pricing.cost import Bill, CostItem
+from scripts.runs.execution import Ending
+from scripts.runs.present import FLAGS, print_result
 from tests.factories import make_request
 
 SUCCEEDED = Ending("SUCCEEDED")

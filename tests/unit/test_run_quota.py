@@ -1,6 +1,6 @@
 import pytest
 
-from scripts.aws.quota import waves_note
+from scripts.deployment.quota import waves_note
 from tests.unit.test_doctor import StubbedAccount, concurrency
 
 

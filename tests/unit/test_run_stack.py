@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from scripts.aws.account import check_owner, other_region
-from scripts.aws.stack import Stack, StackError, read_stack
-from scripts.running.execution import execution_arn
+from scripts.deployment.account import check_owner, other_region
+from scripts.deployment.stack import Stack, StackError, read_stack
+from scripts.runs.execution import execution_arn
 
 STAGES = {name: {"memory_mb": 1769, "timeout_s": 900} for name in ("initialize", "infer", "summarize")}
 VALUES: dict[str, Any] = {

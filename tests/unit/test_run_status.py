@@ -11,8 +11,8 @@ from rich.console import Console
 
 from scripts import run
 from scripts.local_aws.server import LocalAwsError
-from scripts.running.execution import Ending
-from scripts.running.target import LocalTarget
+from scripts.runs.execution import Ending
+from scripts.runs.target import LocalTarget
 from tests.factories import make_shard_bytes
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from scripts.running.variables import UsageError
-from scripts.sources.columns import BANDS, Columns, recognize
-from scripts.sources.errors import SourceError
-from scripts.sources.units import check_light
+from scripts.data.columns import BANDS, Columns, recognize
+from scripts.data.errors import SourceError
+from scripts.data.units import check_light
+from scripts.runs.variables import UsageError
 
 
 def bands(pattern: str) -> list[str]:

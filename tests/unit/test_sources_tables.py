@@ -16,13 +16,13 @@ from safetensors.numpy import load_file
 from inference.cleaning import MEAN_MAGNITUDES
 from inference.quality import Quality
 from scripts.clean_table import clean_table
-from scripts.galaxies.photometry import asinh_magnitudes
-from scripts.galaxies.shards import is_complete, make
-from scripts.sources import survey
-from scripts.sources.errors import SourceError
-from scripts.sources.plan import name_of, plan_source
-from scripts.sources.survey import SFD_COEFFICIENTS
-from scripts.sources.verification import find_problems
+from scripts.data import survey
+from scripts.data.errors import SourceError
+from scripts.data.plan import name_of, plan_source
+from scripts.data.shards import is_complete, make
+from scripts.data.survey import SFD_COEFFICIENTS
+from scripts.data.verification import find_problems
+from scripts.simulation.photometry import asinh_magnitudes
 
 NAN = np.nan
 

@@ -8,8 +8,8 @@ import typer
 
 from inference import contract
 from scripts import status, stop
-from scripts.running import journal
-from scripts.running.journal import Entry
+from scripts.runs import journal
+from scripts.runs.journal import Entry
 from tests.factories import make_task
 from tests.unit.test_run_present import make_summary
 

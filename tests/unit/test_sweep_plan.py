@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from scripts.running.variables import UsageError
-from scripts.sweeping import journal, table
-from scripts.sweeping.journal import Entry, append, held, read_journal
-from scripts.sweeping.lists import read_plan
-from scripts.sweeping.plan import PlannedRun, SweepPlan
+from scripts.runs.variables import UsageError
+from scripts.sweeps import journal, table
+from scripts.sweeps.journal import Entry, append, held, read_journal
+from scripts.sweeps.lists import read_plan
+from scripts.sweeps.plan import PlannedRun, SweepPlan
 from tests.factories import make_run_row
 
 PLAN = SweepPlan(world=(1, 2), batch=(8, 32), repeat=3, target="local")

@@ -8,12 +8,12 @@ import pytest
 
 from inference import contract, summary
 from inference.summary import RunTimes
-from scripts.aws.stack import Stack
-from scripts.running import journal
-from scripts.running.execution import Ending
-from scripts.sweeping import left_behind
-from scripts.sweeping.measure import Conditions, measure
-from scripts.sweeping.price import rates_of
+from scripts.deployment.stack import Stack
+from scripts.runs import journal
+from scripts.runs.execution import Ending
+from scripts.sweeps import left_behind
+from scripts.sweeps.measure import Conditions, measure
+from scripts.sweeps.price import rates_of
 from tests.factories import make_plan, make_record_for, make_task
 
 RUN = "run-a"

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from scripts.sweeping.analyse import analyse, statistic
-from scripts.sweeping.journal import Entry, Journal
-from scripts.sweeping.plan import SweepPlan
-from scripts.sweeping.present import print_statistics
-from scripts.sweeping.rows import RunRow
-from scripts.sweeping.statistics import SweepStatistics
+from scripts.sweeps.analyse import analyse, statistic
+from scripts.sweeps.journal import Entry, Journal
+from scripts.sweeps.plan import SweepPlan
+from scripts.sweeps.present import print_statistics
+from scripts.sweeps.rows import RunRow
+from scripts.sweeps.statistics import SweepStatistics
 from tests.factories import make_run_row
 
 PLAN = SweepPlan(world=(1, 2, 4), repeat=3, target="local")

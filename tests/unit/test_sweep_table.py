@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.sweeping import table
-from scripts.sweeping.rows import RunRow
-from scripts.sweeping.table import TableError
+from scripts.sweeps import table
+from scripts.sweeps.rows import RunRow
+from scripts.sweeps.table import TableError
 from tests.factories import make_run_row
 
 ROWS = [make_run_row(), make_run_row(repeat=1, state="failed", error="PlanError", message='a "quoted", text\nof two')]

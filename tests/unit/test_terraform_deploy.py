@@ -8,8 +8,8 @@ import pytest
 import typer
 
 from scripts import deploy
-from scripts.deploying import terraform
-from scripts.deploying.terraform import DeployError, Terraform
+from scripts.deployment import terraform
+from scripts.deployment.terraform import DeployError, Terraform
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference@sha256:" + "a" * 64
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from handlers import telemetry
-from scripts.accounting.prices import read_prices
+from scripts.pricing.prices import read_prices
 
 ROOT = Path(__file__).parents[2]
 TERRAFORM = ROOT / "terraform"

@@ -11,21 +11,21 @@ from msgspec.structs import replace as replace_struct
 
 from inference.contract import Accuracy
 from inference.model.astromae import AstroMAE
-from scripts.evaluating.intervals import Interval
-from scripts.galaxies.sdss import SourceCatalog
-from scripts.training import controls, limit, pretrain, regress, rows
-from scripts.training.curves import _curves, draw_curves
-from scripts.training.fast_blocks import fast_blocks
-from scripts.training.journal import Journal
-from scripts.training.limit import Limit
-from scripts.training.model_card import model_card
-from scripts.training.recipe import QUICK, Recipe
-from scripts.training.regress import STAGES, CachedRows, redshift_loss, train_stage, trainable_parameters
-from scripts.training.report import Comparison, Measurement
-from scripts.training.rows import TrainingRows
-from scripts.training.scalings import set_scalings
-from scripts.training.schedule import warm_cosine
-from scripts.training.whitening import principal_axes, whitened_magnitudes
+from scripts.models.training import controls, limit, pretrain, regress, rows
+from scripts.models.training.curves import _curves, draw_curves
+from scripts.models.training.fast_blocks import fast_blocks
+from scripts.models.training.journal import Journal
+from scripts.models.training.limit import Limit
+from scripts.models.training.model_card import model_card
+from scripts.models.training.recipe import QUICK, Recipe
+from scripts.models.training.regress import STAGES, CachedRows, redshift_loss, train_stage, trainable_parameters
+from scripts.models.training.report import Comparison, Measurement
+from scripts.models.training.rows import TrainingRows
+from scripts.models.training.scalings import set_scalings
+from scripts.models.training.schedule import warm_cosine
+from scripts.models.training.whitening import principal_axes, whitened_magnitudes
+from scripts.reports.intervals import Interval
+from scripts.simulation.sdss import SourceCatalog
 
 TINY = replace(QUICK, pretrain_batch=4, head_batch=4, joint_batch=4, head_steps=3, joint_steps=2)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.running.whole_file import write_whole, written_whole
+from scripts.command.whole_file import write_whole, written_whole
 
 
 def test_content_replaces_what_was_there(tmp_path: Path) -> None:

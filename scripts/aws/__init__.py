@@ -1,1 +1,0 @@
-"""The deployment in an account: what Terraform says about it, how to reach it, what its errors mean."""

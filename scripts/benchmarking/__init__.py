@@ -1,1 +1,0 @@
-"""What `make bench` measures, and how it shows it."""

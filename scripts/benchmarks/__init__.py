@@ -1,0 +1,1 @@
+"""How fast: engines, ranks, the generator, beside the published loop."""

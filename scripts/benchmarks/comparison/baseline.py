@@ -1,0 +1,117 @@
+"""The local baseline: the same rows by the plain library, in one process without any service.
+
+Run as a program, since peak memory and start belong to a process:
+``python -m scripts.benchmarks.comparison.baseline JSON``.
+It reads the shards whole, loops over a DataLoader with the network layer by layer, and keeps everything in memory, as
+one would write it down. Profiled, the loop runs as it was published: torch's profiler with memory around everything,
+and a garbage collection per batch.
+"""
+
+import gc
+import json
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+STARTED_S = time.perf_counter()
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What to predict, and how."""
+
+    files: tuple[str, ...]
+    """Shards in dataset order."""
+
+    batch_size: int
+    """Galaxies per batch."""
+
+    profile: bool
+    """Whether torch's profiler runs."""
+
+    predictions: str
+    """Where the redshifts go, ``.npz``."""
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """What it took."""
+
+    num_samples: int
+    """Galaxies."""
+
+    num_threads: int
+    """Threads of torch."""
+
+    engine: str
+    """Library with its version."""
+
+    import_s: float
+    """Importing the libraries [s]."""
+
+    model_load_s: float
+    """Building the network and reading its weights [s]."""
+
+    read_s: float
+    """Reading and cleaning the rows [s]."""
+
+    loop_s: float
+    """The loop over the batches, with what the profiler does after it [s]."""
+
+    profiled_s: float | None
+    """The profiler's total, the published ``total_cpu_time (seconds)`` [s]; None without it."""
+
+    peak_memory_bytes: int
+    """Highest resident memory of the process [bytes]."""
+
+
+def predict(asked: Asked) -> Answered:
+    """Predict every row of the files, write the redshifts, return what it took."""
+    import numpy as np
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from handlers.invocation import peak_memory_bytes
+    from inference.block import join
+    from inference.cleaning import clean_cutouts
+    from inference.model.weights import load_astromae
+    from inference.quality import Quality
+    from scripts.benchmarks.comparison.rows import read_files
+
+    imported_s = time.perf_counter()
+    model = load_astromae()
+    loaded_s = time.perf_counter()
+    block = join(list(read_files([Path(name) for name in asked.files])))
+    cleaned = clean_cutouts(block.images, block.magnitudes)
+    rows = TensorDataset(torch.tensor(cleaned.images), torch.tensor(cleaned.magnitudes, dtype=torch.float32))
+    read_s = time.perf_counter()
+    found = []
+    tracing: Any = profile(activities=[ProfilerActivity.CPU], profile_memory=True) if asked.profile else nullcontext()
+    with tracing as trace, torch.no_grad():
+        for images, magnitudes in DataLoader(rows, batch_size=asked.batch_size, shuffle=False):
+            found.append(model(images, magnitudes))
+            if asked.profile:
+                gc.collect()
+    profiled_s = sum(event.self_cpu_time_total for event in trace.key_averages()) / 1e6 if asked.profile else None
+    looped_s = time.perf_counter()
+    z_phot = torch.cat(found).numpy()
+    z_phot[(cleaned.quality & Quality.REFUSED) != 0] = np.nan
+    np.savez(asked.predictions, object_id=block.object_id, z_phot=z_phot)
+    return Answered(
+        num_samples=len(block),
+        num_threads=torch.get_num_threads(),
+        engine=f"torch {torch.__version__}",
+        import_s=imported_s - STARTED_S,
+        model_load_s=loaded_s - imported_s,
+        read_s=read_s - loaded_s,
+        loop_s=looped_s - read_s,
+        profiled_s=profiled_s,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+
+
+if __name__ == "__main__":
+    print(json.dumps(msgspec.to_builtins(predict(msgspec.json.decode(sys.argv[1], type=Asked)))))

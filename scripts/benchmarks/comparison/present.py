@@ -1,0 +1,88 @@
+"""The comparison as text, in the width there is."""
+
+import textwrap
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from inference.contract import BITS_PER_ROW
+from scripts.benchmarks.comparison.comparison import Comparison
+from scripts.benchmarks.comparison.contender import Contender
+from scripts.benchmarks.comparison.published import DEFINITIONS
+
+GBIT = BITS_PER_ROW / 1e9
+Column = tuple[int, str, Callable[[Contender], str]]
+"""Importance (the highest goes first where the table is too wide), title, text of a cell."""
+
+COLUMNS: tuple[Column, ...] = (
+    (0, "", lambda line: line.name),
+    (5, "workers", lambda line: str(line.num_workers)),
+    (0, "time", lambda line: f"{line.end_to_end_s:.2f} s"),
+    (6, "of the Map", lambda line: f"{line.map_s:.2f} s"),
+    (2, "rank rates", lambda line: f"{line.sum_of_rank_rates_per_s:,.0f} /s"),
+    (3, "Map wall", lambda line: f"{line.map_wall_per_s:,.0f} /s"),
+    (1, "end to end", lambda line: f"{line.end_to_end_per_s:,.0f} /s"),
+    (2, "peak", lambda line: f"{line.peak_memory_bytes / 2**20:,.0f} MB"),
+    (1, "speedup", lambda line: f"{line.speedup:.2f}"),
+    (4, "efficiency", lambda line: f"{line.efficiency:.0%}"),
+    (7, "list price", lambda line: "" if line.list_price_usd is None else f"{line.list_price_usd:.6f} USD"),
+    (0, "max |dz|", lambda line: "" if line.max_abs_difference is None else f"{line.max_abs_difference:.1e}"),
+)
+
+
+def print_comparison(console: Console, found: Comparison, path: str) -> None:
+    """Print every way to predict the rows, then ours beside the published rates."""
+    title = f"{found.num_samples:,} galaxies of {found.dataset}, batch {found.batch_size}"
+    console.print(Text(title, "bold"), soft_wrap=True)
+    console.print()
+    console.print(_lines(found, console.width))
+    for line in found.lines:
+        console.print(Text(f"  {line.name}: {line.engine}", "dim"), soft_wrap=True)
+    explained = (
+        "time: end to end; rank rates: every loop's own rate, added, the published definition; max |dz|: largest "
+        "difference of a redshift to the plain loop's; speedup and efficiency: of the time, against the plain loop and "
+        "per worker."
+    )
+    _print_wrapped(console, explained)
+    for definition, meaning in DEFINITIONS.items():
+        rates = [one for one in found.published if one.definition == definition]
+        if not rates:
+            continue
+        console.print()
+        console.print(Text(f"  {definition.replace('_', ' ')}: {meaning}", "bold"), soft_wrap=True)
+        ours = [("here", rates[0].ours, rates[0].ours_per_s, "")]
+        theirs = [("published", one.theirs.what, one.theirs_per_s, one.theirs.hardware) for one in rates]
+        for where, what, rate, hardware in [*ours, *theirs]:
+            amount = f"{rate:>9,.0f} /s {rate * GBIT:>7.3f} Gbit/s"
+            text = Text(f"  {where:<9}{amount}  {what}" + (f"; {hardware}" if hardware else ""))
+            text.truncate(console.width - 1, overflow="ellipsis")
+            console.print(text)
+    console.print()
+    _print_wrapped(console, found.caveat)
+    for note in found.notes:
+        _print_wrapped(console, note)
+    console.print()
+    console.print(Text(f"files      {path}"), soft_wrap=True)
+
+
+def _lines(found: Comparison, width: int) -> Table:
+    columns = list(COLUMNS)
+    while _width(columns, found) > width:
+        columns.remove(max(columns, key=lambda column: column[0]))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, (_, title, _cell) in enumerate(columns):
+        table.add_column(Text(title, "dim"), justify="right" if number else "left", no_wrap=True)
+    for line in found.lines:
+        table.add_row(*(Text(cell(line)) for _, _, cell in columns))
+    return table
+
+
+def _width(columns: list[Column], found: Comparison) -> int:
+    return sum(max(len(title), *(len(cell(line)) for line in found.lines)) + 2 for _, title, cell in columns)
+
+
+def _print_wrapped(console: Console, text: str) -> None:
+    for line in textwrap.wrap(text, console.width - 3, break_on_hyphens=False):
+        console.print(Text(f"  {line}", "dim"), soft_wrap=True)

@@ -1,0 +1,97 @@
+"""Part 1: engines by asked batch size against the reference loop, and how much of the machine they use.
+
+Run as a program with the number of threads: libraries take their threads, and the instructions that the environment
+limits them to, once per process.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+
+from inference import engines
+from inference.checkpoints import CHECKPOINT
+from inference.errors import EngineError
+from inference.model.weights import load_astromae
+from inference.predict import Engine, predict_redshift
+from scripts.benchmarks import reference_loop
+from scripts.benchmarks.pairs import measure
+from scripts.dataset import ensure_sample
+
+MFLOP_PER_SAMPLE = 221.5
+"""Of the published network; the folded one needs 3 % less and is credited with the same work."""
+
+REFERENCE = "reference loop"
+
+
+def main(num_threads: int, batch_size: int, num_rows: int, rounds: int) -> list[dict[str, Any]]:
+    """Measure every engine that is present for one asked batch size."""
+    shard = load_file(ensure_sample() / "0.safetensors")
+    images, magnitudes = np.resize(shard["images"], (num_rows, 5, 32, 32)), shard["magnitudes"]
+    magnitudes = np.resize(magnitudes, (num_rows, 5))
+    torch.set_num_threads(num_threads)
+    model = load_astromae(CHECKPOINT)
+    tensors = torch.tensor(images), torch.tensor(magnitudes, dtype=torch.float32)
+    present = load_engines(num_threads)
+    programs: dict[str, Callable[[], object]] = {
+        REFERENCE: lambda: reference_loop.predict(model, *tensors, batch_size=batch_size)
+    }
+    for name, engine in present.items():
+        programs[name] = partial(predict_redshift, engine, images, magnitudes)
+    programs["fp32 GEMM"] = _gemm
+    lines = measure(programs, num_rows=num_rows, reference=REFERENCE, rounds=rounds)
+    _add_rooflines(lines, num_rows)
+    with torch.inference_mode():
+        wanted = model(tensors[0][:64], tensors[1][:64]).numpy()
+    for line in lines:
+        if line["program"] in present:
+            found = predict_redshift(present[line["program"]], images[:64], magnitudes[:64])
+            line["max_abs_difference"] = float(np.abs(found - wanted).max())
+    return [{"num_threads": num_threads, "batch_size": batch_size, **line} for line in lines]
+
+
+def load_engines(num_threads: int) -> dict[str, Engine]:
+    """Load every engine that is present, and int8 where it was found accurate enough, under a name with its version."""
+    loaded = [(name, engines.load(name, CHECKPOINT, num_threads=num_threads)) for name in engines.NAMES]
+    present = {engine.name: engine for name, engine in loaded if engine.name.startswith(name)}
+    try:
+        int8 = engines.load("auto", CHECKPOINT, num_threads=num_threads, precision="int8")
+    except EngineError as error:
+        print(error, file=sys.stderr)
+        return present
+    library, version = int8.name.split()
+    return {**present, f"{library} int8 {version}": int8}
+
+
+def _gemm() -> None:
+    """Multiply matrices as large as a CPU likes them: its practical peak."""
+    with torch.inference_mode():
+        for _ in range(GEMM_REPEATS):
+            torch.nn.functional.linear(GEMM_ROWS, GEMM_WEIGHTS)
+
+
+GEMM_REPEATS = 3
+GEMM_ROWS = torch.randn(1536, 1536)
+GEMM_WEIGHTS = torch.randn(1536, 1536)
+GEMM_FLOP = 2 * 1536**3 * GEMM_REPEATS
+
+
+def _add_rooflines(lines: list[dict[str, Any]], num_rows: int) -> None:
+    """Turn the GEMM's time into the number of galaxies it is worth, and every rate into a share of it."""
+    gemm = lines[-1]
+    worth = GEMM_FLOP / (MFLOP_PER_SAMPLE * 1e6) / num_rows
+    for key in ("samples_per_cpu_s", "samples_per_wall_s"):
+        gemm[key] *= worth
+    for key in ("cpu_ratio", "wall_ratio"):
+        gemm[key] = {name: value * worth for name, value in gemm[key].items()}
+    for line in lines:
+        line["roofline_share"] = line["samples_per_cpu_s"] / gemm["samples_per_cpu_s"]
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(**json.loads(sys.argv[1]))))

@@ -1,0 +1,1 @@
+"""The redshifts of a run as a catalog: FITS and Parquet."""

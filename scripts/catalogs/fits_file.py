@@ -1,0 +1,107 @@
+"""A catalog as a FITS binary table, written block by block behind a header that knows the number of rows."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from scripts.catalogs.columns import COLUMNS, NO_ID, ROW
+from scripts.catalogs.provenance import Card
+from scripts.catalogs.template import empty_table
+
+BLOCK_BYTES = 2_880
+"""FITS files consist of whole blocks of this size."""
+
+LONGEST_TEXT = 68
+"""Characters of a text that fit on one line of a header."""
+
+FITS_ROW = ROW.newbyteorder(">")
+
+
+def table_header(told: Mapping[str, Card], num_rows: int) -> fits.Header:
+    """Return the header of the table: columns with units, meanings (TCOMM) and UCDs (TUCD), and the provenance.
+
+    Notes
+    -----
+    astropy reads descriptions from the comments that its own writer leaves; TOPCAT reads TCOMM and TUCD.
+    """
+    buffer = io.BytesIO()
+    empty_table({}).write(buffer, format="fits")
+    buffer.seek(0)
+    with fits.open(buffer) as hdus:
+        header = hdus[1].header.copy()
+    header["NAXIS2"] = num_rows
+    header["EXTNAME"] = ("REDSHIFTS", "photometric redshifts of galaxies")
+    for number, column in enumerate(COLUMNS, start=1):
+        header.set(f"TUCD{number}", column.ucd, after=f"TFORM{number}")
+        header.set(f"TCOMM{number}", column.description, after=f"TUCD{number}")
+        if column.name == "object_id":
+            header.set(f"TNULL{number}", NO_ID, "stands for unknown", after=f"TFORM{number}")
+    for name, card in told.items():
+        value = _printable(card.value) if isinstance(card.value, str) else card.value
+        header[name] = (value, card.comment if _leaves_room(card) else None)
+    return header
+
+
+def _printable(text: str) -> str:
+    """Return a text as a header may hold it: one line of ASCII."""
+    return " ".join(text.split()).encode("ascii", "replace").decode("ascii")
+
+
+def _leaves_room(card: Card) -> bool:
+    """Tell whether value and comment fit: a line has 80 characters, longer values go on in lines of their own."""
+    length = len(str(card.value))
+    return length > LONGEST_TEXT or length + len(card.comment) <= LONGEST_TEXT - 3
+
+
+class FitsWriter:
+    """Writes rows to a FITS file whose length is known."""
+
+    def __init__(self, path: Path, told: Mapping[str, Card], num_rows: int) -> None:
+        primary = fits.PrimaryHDU()
+        primary.header["EXTEND"] = True
+        headers = primary.header.tostring() + table_header(told, num_rows).tostring()
+        self._missing = num_rows
+        self._file = path.open("wb")
+        self._file.write(headers.encode("ascii"))
+
+    def write(self, rows: NDArray[Any]) -> None:
+        """Append rows: shape (N,), dtype `ROW`."""
+        self._missing -= len(rows)
+        self._file.write(rows.astype(FITS_ROW).tobytes())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._file:
+            if kind is None:
+                assert self._missing == 0, "the header counts other rows than were written"
+                self._file.write(b"\0" * (-self._file.tell() % BLOCK_BYTES))
+
+
+def read_rows(path: Path, offset: int, *, start: int, num_rows: int) -> NDArray[Any]:
+    """Read rows back, without mapping the file: shape (num_rows,), dtype `ROW`."""
+    rows = np.fromfile(path, dtype=FITS_ROW, count=num_rows, offset=offset + start * ROW.itemsize)
+    return rows.astype(ROW)
+
+
+def data_offset(path: Path) -> int:
+    """Return where the table's rows begin, after astropy has found nothing wrong with the file.
+
+    Raises
+    ------
+    astropy.io.fits.VerifyError
+        If the file breaks a rule of the FITS standard.
+    """
+    with fits.open(path, memmap=True, lazy_load_hdus=False) as hdus:
+        hdus.verify("exception")
+        offset: int = hdus[1].fileinfo()["datLoc"]
+    return offset

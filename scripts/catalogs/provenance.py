@@ -1,0 +1,68 @@
+"""Where a catalog comes from: the cards of its header."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from inference.contract import RunRequest
+from scripts.catalogs.columns import flags_in_words
+from scripts.catalogs.survey import Survey, name_lost
+
+CREATOR = "serverless-redshift-inference"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One keyword of a FITS header; the other formats use the same names."""
+
+    value: str | int | bool
+    comment: str
+
+
+def cards(
+    run_id: str, request: RunRequest | None, found: Survey, *, started_at: str, positions: str
+) -> dict[str, Card]:
+    """Say what is known about how the redshifts came about.
+
+    Parameters
+    ----------
+    run_id : str
+        Name of the execution.
+    request : RunRequest or None
+        What was asked for, where a summary says so.
+    found : Survey
+        What the run left.
+    started_at : str
+        When the run began, ISO 8601; empty when unknown.
+    positions : str
+        Where right ascension and declination come from; empty when nowhere.
+    """
+    lost = tuple(found.lost.values())
+    facts = {name: ", ".join(values) or "unknown" for name, values in found.facts.items()}
+    weights = ", ".join(f"sha256:{value}" for value in found.facts["weights_sha256"]) or "unknown"
+    shards = sorted({rows.key.rsplit("/", maxsplit=1)[0] + "/" for task in found.tasks for rows in task.rows})
+    told = {
+        "CREATOR": Card(CREATOR, "program that wrote this file"),
+        "RUN_ID": Card(run_id, "the run"),
+        "RUNDATE": Card(started_at or "unknown", "when the run began [UTC]"),
+        "DATASET": Card(", ".join(shards), "folder of the shards"),
+        "WEIGHTS": Card(weights, "checksum of the model's weights"),
+        "ENGINE": Card(facts["engine"], "library that computed the redshifts"),
+        "PRECISIO": Card(facts["precision"], "precision of its products"),
+        "CODEVER": Card(facts["code_version"], "version of the code"),
+        "IMAGE": Card(facts["image_digest"], "digest of the container image"),
+        "POSITION": Card(positions or "unknown", "where ra_deg, dec_deg and mag_r come from"),
+        "NPREDICT": Card(found.num_predicted, "rows whose rank gave predictions"),
+        "COMPLETE": Card(not lost, "True when no rank is lost"),
+    }
+    if request and request.file_limit:
+        told["FILES"] = Card(request.file_limit, "shards asked for; the dataset may have more")
+    if lost:
+        told["NLOST"] = Card(len(lost), "ranks without predictions: flag 128")
+        told["LOST"] = Card(name_lost(lost), "which, and why")
+    words = {f"FLAG_{bit}": Card(meaning, f"bit {bit} of flags") for bit, meaning in flags_in_words().items()}
+    return told | words
+
+
+def as_text(told: Mapping[str, Card]) -> dict[str, str]:
+    """Return the cards as text, for formats whose metadata is text."""
+    return {name: str(card.value) for name, card in told.items()}

@@ -1,1 +1,0 @@
-"""A run's predictions as a catalog that astronomers' tools open."""

@@ -1,0 +1,1 @@
+"""What every command shares: variables, errors with their exit status, progress, files written whole."""

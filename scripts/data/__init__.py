@@ -1,0 +1,1 @@
+"""Datasets: tables, cutouts and published files in, shards out; their cleaning and verification."""

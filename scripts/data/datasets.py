@@ -1,0 +1,160 @@
+"""Where a dataset lies on this machine, and under which keys it goes into the bucket."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference import contract
+from inference.checksum import file_sha256
+from inference.errors import InvalidRequestError
+from inference.plan import SHARD_SUFFIXES, natural_order
+from scripts.runs.variables import UsageError
+
+HOW_TO_MAKE = "`make dataset` makes the sample, `make dataset NAME=name N=10000` another one."
+
+
+@dataclass(frozen=True)
+class LocalDataset:
+    """A folder of shards and the prefix it is read from in the bucket."""
+
+    folder: Path
+    prefix: str
+
+    def shards(self, file_limit: int | None) -> list[Path]:
+        """Return what a run reads: the first shards in natural order."""
+        return sorted(_shards(self.folder), key=lambda path: natural_order(path.name))[:file_limit]
+
+    def files(self, file_limit: int | None) -> list[Path]:
+        """Return what is uploaded: those shards, then the table, and ``dataset.json`` last, where there are any."""
+        beside = [self.folder / name for name in (*contract.TABLE_KEYS, contract.DATASET_KEY)]
+        return [*self.shards(file_limit), *(path for path in beside if path.exists())]
+
+    def checksums(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Return the sha256 of every file, in order.
+
+        Notes
+        -----
+        What the card states is believed for a file of its size that is not newer than the card; every other file is
+        read.
+        """
+        card_path = self.folder / contract.DATASET_KEY
+        card = self._card()
+        stated = {entry.name: entry for entry in card.shards} if card else {}
+
+        def checksum(path: Path) -> str:
+            entry, facts = stated.get(path.name), path.stat()
+            if entry and facts.st_size == entry.size_bytes and facts.st_mtime <= card_path.stat().st_mtime:
+                return entry.sha256
+            return file_sha256(path)
+
+        with ThreadPoolExecutor() as pool:
+            return dict(zip(paths, pool.map(checksum, paths), strict=True))
+
+    def _card(self) -> contract.DatasetCard | None:
+        try:
+            return contract.decode((self.folder / contract.DATASET_KEY).read_bytes(), contract.DatasetCard)
+        except (FileNotFoundError, InvalidRequestError):
+            # A card that cannot be read is for Initialize to refuse.
+            return None
+
+    def describe(self) -> str:
+        """Return where it lies and how large it is."""
+        num_shards = len(_shards(self.folder))
+        if card := self._card():
+            return f"{self.folder}: {card.num_rows:,} galaxies in {num_shards} shards"
+        return f"{self.folder}: {num_shards} shards"
+
+
+@dataclass(frozen=True)
+class RemoteDataset:
+    """A folder of shards that lies in S3 already."""
+
+    bucket: str
+    prefix: str
+
+    def describe(self) -> str:
+        """Return where it lies."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+
+def find_remote(name: str, *, asked: str, buckets: Sequence[str | None]) -> RemoteDataset | None:
+    """Return the dataset that ``s3://bucket/prefix`` means, or None when `name` is no such address.
+
+    Raises
+    ------
+    UsageError
+        If the stack may not read there.
+    """
+    if not name.startswith("s3://"):
+        return None
+    bucket, _, prefix = name.removeprefix("s3://").partition("/")
+    readable = [known for known in buckets if known]
+    if bucket not in readable:
+        raise UsageError(
+            f"{asked}: the stack reads {' and '.join(readable)} only. Terraform's data_bucket={bucket} admits it."
+        )
+    if not prefix.strip("/"):
+        raise UsageError(f"{asked} names no folder of shards: s3://{bucket}/folder.")
+    return RemoteDataset(bucket, contract.as_prefix(prefix))
+
+
+def is_sample(name: str) -> bool:
+    """Return whether `name` means the sample dataset, which is made when it is missing."""
+    sample = contract.SAMPLE_PREFIX.removeprefix("datasets/").strip("/")
+    return name.strip("/").removeprefix("datasets/") in (sample, sample.split("/", maxsplit=1)[0])
+
+
+def find_dataset(name: str, *, asked: str, root: Path) -> LocalDataset:
+    """Find a dataset by its name, ``name/partition``, the key prefix of a request, or as a folder.
+
+    Parameters
+    ----------
+    name : str
+        As the user gave it.
+    asked : str
+        Where the name comes from, such as ``DATASET=sdss``, for messages.
+    root : Path
+        Folder in which ``datasets/`` lies.
+
+    Raises
+    ------
+    UsageError
+        If there is no such dataset, or it has several partitions; the message lists what there is.
+    """
+    if name.startswith("s3://"):
+        raise UsageError(f"{asked} lies in S3, which TARGET=aws reads; TARGET=local reads {root / 'datasets'}/.")
+    datasets = root / "datasets"
+    for folder in (datasets / name.strip("/").removeprefix("datasets/"), Path(name).expanduser()):
+        if _shards(folder):
+            return LocalDataset(folder, _prefix(folder, datasets))
+        partitions = [child for child in sorted(folder.glob("*")) if _shards(child)]
+        if len(partitions) == 1:
+            return LocalDataset(partitions[0], _prefix(partitions[0], datasets))
+        if partitions:
+            names = ", ".join(partition.name for partition in partitions)
+            raise UsageError(
+                f"{asked} has several partitions: {names}. Name one: {name.rstrip('/')}/{partitions[0].name}."
+            )
+        if folder.is_dir():
+            raise UsageError(f"{asked}: {folder} holds no shard; shards end in {', '.join(SHARD_SUFFIXES)}.")
+    present = ", ".join(_present(datasets)) or "none"
+    override = "" if asked.startswith("DATASET") else " DATASET=name reads another one instead."
+    raise UsageError(f"{asked}: no such dataset here. Present: {present}.{override} {HOW_TO_MAKE}")
+
+
+def _shards(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*") if path.suffix in SHARD_SUFFIXES and path.is_file()]
+
+
+def _prefix(folder: Path, datasets: Path) -> str:
+    """Return the same keys for a dataset as it would have in a deployment."""
+    folder, datasets = folder.resolve(), datasets.resolve()
+    inside = folder.relative_to(datasets) if folder.is_relative_to(datasets) else Path(folder.name)
+    return contract.as_prefix(f"datasets/{inside.as_posix()}")
+
+
+def _present(datasets: Path) -> Iterator[str]:
+    for folder in sorted(datasets.glob("*/*")):
+        if _shards(folder):
+            yield folder.relative_to(datasets).as_posix()

@@ -1,0 +1,117 @@
+"""Any source of galaxies, by what lies under its path."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference.plan import SHARD_SUFFIXES
+from scripts.data.columns import recognize
+from scripts.data.cutouts import CutoutsWithTable
+from scripts.data.errors import SourceError
+from scripts.data.fits_cutouts import ENDINGS, find_cutouts
+from scripts.data.published import CubeFile, TensorFile
+from scripts.data.rendered_table import RenderedTable
+from scripts.data.shard_folder import ShardFolder
+from scripts.data.shards import Galaxies
+from scripts.data.survey import Survey, read_survey
+from scripts.data.table_file import SUFFIXES, TableFile, open_table
+from scripts.runs.variables import UsageError
+
+RECORDS = "records"
+KINDS = (
+    f"a table ({', '.join(SUFFIXES)}), a published .pt or .npz, a folder of shards, "
+    "or a folder of FITS cutouts with a table"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Galaxies that somebody brought, and what is said of them."""
+
+    galaxies: Galaxies
+    description: str
+    rules: Counter[str]
+    """Rules of the report that neither pixels nor magnitudes show."""
+
+    survey: Survey | None = None
+    """The table, where there is one."""
+
+    is_rendered: bool = False
+    """Whether images are made from the table, so that there is nothing to judge in them."""
+
+    is_sequential: bool = False
+    """Whether the galaxies can only be had from the first to the last."""
+
+
+def open_source(
+    path: Path, *, fields: str, scratch: Path, seed: int, tick: Callable[[int], None] = lambda _: None
+) -> Source:
+    """Open a source; a table is read once, into records under `scratch`.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder.
+    fields : str
+        The user's names of columns, as in ``u=MAG_U,z_spec=ZBEST``.
+    scratch : Path
+        Folder for the records.
+    seed : int
+        Decides what is drawn for images that are rendered.
+    tick : callable
+        Called with the number of table rows read.
+
+    Raises
+    ------
+    SourceError
+        If it is none of what can be read, or not what it seems; the message says what was found.
+    """
+    if path.is_dir():
+        if any(child.suffix in SHARD_SUFFIXES for child in path.iterdir()):
+            return _open_shards(path, fields)
+        return _open_cutouts(path, fields, scratch, tick)
+    if not path.exists():
+        raise UsageError(f"SOURCE={path} does not exist. It may be {KINDS}.")
+    if path.suffix in (".pt", ".npz"):
+        cutouts = TensorFile(path) if path.suffix == ".pt" else CubeFile(path)
+        survey = _read_table(cutouts.table(), fields, scratch, tick)
+        galaxies = CutoutsWithTable(survey, cutouts)
+        # An archive is read like a tape, and the pages of a mapped file are better not fought over.
+        return Source(galaxies, survey.description, survey.rules, survey, is_sequential=True)
+    survey = _read_table(open_table(path), fields, scratch, tick)
+    return Source(RenderedTable(survey, seed), survey.description, survey.rules, survey, is_rendered=True)
+
+
+def _open_shards(folder: Path, fields: str) -> Source:
+    if fields:
+        raise UsageError(f"FIELDS names columns of a table; {folder} holds shards.")
+    galaxies = ShardFolder(folder)
+    published = not galaxies.names[0].endswith(".safetensors")
+    return Source(galaxies, f"shards {galaxies.names[0]} to {galaxies.names[-1]}", Counter(), is_sequential=published)
+
+
+def _open_cutouts(folder: Path, fields: str, scratch: Path, tick: Callable[[int], None]) -> Source:
+    tables = [path for path in sorted(folder.iterdir()) if _is_table(path)]
+    has_cutouts = any(path.name.endswith(ENDINGS) and path not in tables for path in folder.iterdir())
+    if not has_cutouts:
+        raise SourceError(f"{folder} holds neither shards nor FITS cutouts. A source may be {KINDS}.")
+    if len(tables) != 1:
+        found = ", ".join(path.name for path in tables) or "none"
+        raise SourceError(f"{folder} needs one table of its cutouts, .csv, .parquet or table.fits; it has {found}.")
+    table = open_table(tables[0])
+    survey = _read_table(table, fields, scratch, tick)
+    cutouts = find_cutouts(folder, table, recognize(table.columns, fields, source=table.name), survey)
+    num_absent = sum(not path.is_file() for path in cutouts.paths)
+    rules = survey.rules + Counter({"no cutout": num_absent})
+    return Source(CutoutsWithTable(survey, cutouts), survey.description, rules, survey)
+
+
+def _is_table(path: Path) -> bool:
+    is_fits = path.name.endswith(ENDINGS)
+    return path.is_file() and path.name.lower().endswith(SUFFIXES) and (not is_fits or path.name.startswith("table."))
+
+
+def _read_table(table: TableFile, fields: str, scratch: Path, tick: Callable[[int], None]) -> Survey:
+    columns = recognize(table.columns, fields, source=table.name)
+    return read_survey(table, columns, scratch / RECORDS, tick)

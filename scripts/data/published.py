@@ -1,0 +1,159 @@
+"""The two published files, TensorDataset ``.pt`` and ``.npz`` with a cube, whole, without loading them."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.block import centre_crop
+from scripts.data.errors import SourceError
+from scripts.data.table_file import ArrayTable
+
+CUBES = ("cube", "images")
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A TensorDataset of images, magnitudes and, perhaps, redshifts, mapped into memory page by page."""
+
+    path: Path
+
+    @cached_property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Tensors by name; nothing but tensors and that one class is unpickled.
+
+        Raises
+        ------
+        SourceError
+            If the file is something else.
+        """
+        import torch
+        from torch.utils.data import TensorDataset
+
+        try:
+            with torch.serialization.safe_globals([TensorDataset]):
+                dataset = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+        except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
+            raise SourceError(
+                f"{self.path} is no TensorDataset that loads without running code: {_said(error)}"
+            ) from error
+        tensors = getattr(dataset, "tensors", ())
+        if not 2 <= len(tensors) <= 3:
+            raise SourceError(f"{self.path} holds a {type(dataset).__name__}, not images, magnitudes and redshifts.")
+        arrays = dict(zip(("images", "magnitudes", "redshifts"), (tensor.numpy() for tensor in tensors), strict=False))
+        _check_shape(self.path, arrays["images"].shape)
+        return arrays
+
+    def table(self) -> ArrayTable:
+        """Return magnitudes and redshifts as a table."""
+        return _as_table(self.path, self.arrays)
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return cutouts, cropped to their central 32 by 32 pixels."""
+        return _bands_first(self.arrays["images"][start:stop])
+
+
+class CubeFile:
+    """An archive with ``cube`` (N, H, W, 5), read from the first galaxy to the last, and labels."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except zipfile.BadZipFile as error:
+            raise SourceError(f"{path} is no .npz archive: {error}") from error
+        names = [name.removesuffix(".npy") for name in self._archive.namelist()]
+        self._others = [name for name in names if name not in CUBES]
+        cubes = [name for name in names if name in CUBES]
+        if not cubes:
+            raise SourceError(f"{path} has neither `cube` nor `images`; it holds {', '.join(names) or 'nothing'}.")
+        self._cube = cubes[0]
+        self._rewind()
+        _check_shape(path, self._shape)
+
+    def table(self) -> ArrayTable:
+        """Return the labels, or magnitudes and redshifts where they are arrays of their own."""
+        arrays = {}
+        for name in self._others:
+            with self._archive.open(f"{name}.npy") as member:
+                try:
+                    arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+                except ValueError as error:
+                    raise SourceError(f"{self.path}: `{name}` is not a plain array: {error}") from error
+        if "labels" in arrays and arrays["labels"].dtype.names:
+            table = ArrayTable(self.path, list(arrays["labels"].dtype.names), {}, arrays["labels"])
+        else:
+            table = _as_table(self.path, arrays)
+        if len(table.array) != self._shape[0]:
+            raise SourceError(f"{self.path} has {self._shape[0]} cutouts and {len(table.array)} labels.")
+        return table
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return cutouts, cropped to their central 32 by 32 pixels."""
+        if start < self._next:
+            self._rewind()
+        while self._next < start:
+            self._take(min(start - self._next, 1_000))
+        return _bands_first(self._take(stop - start))
+
+    def _rewind(self) -> None:
+        self._member = self._archive.open(f"{self._cube}.npy")
+        version = np.lib.format.read_magic(self._member)
+        is_old = version == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if is_old else np.lib.format.read_array_header_2_0
+        self._shape, is_fortran, self._dtype = read(self._member)
+        if is_fortran or self._dtype.kind != "f":
+            order = "column" if is_fortran else "row"
+            raise SourceError(
+                f"{self.path}: `{self._cube}` is {self._dtype} in {order} order; numbers row by row are read."
+            )
+        self._next = 0
+
+    def _take(self, num: int) -> NDArray[Any]:
+        num_bytes = num * int(np.prod(self._shape[1:])) * self._dtype.itemsize
+        content = self._member.read(num_bytes)
+        if len(content) != num_bytes:
+            raise SourceError(f"{self.path}: `{self._cube}` ends early.")
+        self._next += num
+        return np.frombuffer(content, dtype=self._dtype).reshape(num, *self._shape[1:])
+
+
+def _as_table(path: Path, arrays: Mapping[str, NDArray[Any]]) -> ArrayTable:
+    """Put separate arrays into the columns of a table; published magnitudes are taken as corrected for extinction."""
+    magnitudes = arrays.get("magnitudes")
+    if magnitudes is None or magnitudes.ndim != 2 or magnitudes.shape[1] != 5:
+        raise SourceError(f"{path} has no magnitudes of shape (N, 5); it holds {', '.join(arrays) or 'nothing'}.")
+    columns = {f"dered_{band}": magnitudes[:, number] for number, band in enumerate("ugriz")}
+    columns |= {
+        name: arrays[source].reshape(len(magnitudes))
+        for name, source in (("z_spec", "redshifts"), ("object_id", "object_id"))
+        if source in arrays and arrays[source].size == len(magnitudes)
+    }
+    dtype = [(name, "i8" if name == "object_id" else "f8") for name in columns]
+    table = np.empty(len(magnitudes), dtype=dtype)
+    for name, values in columns.items():
+        table[name] = values
+    return ArrayTable(path, list(columns), {}, table)
+
+
+def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) != 4 or 5 not in (shape[1], shape[3]) or min(shape[2], max(shape[1], shape[3])) < 32:
+        raise SourceError(
+            f"{path} holds images of shape {shape}; (N, 5, H, W) and (N, H, W, 5) from 32 pixels are read."
+        )
+
+
+def _bands_first(images: NDArray[Any]) -> NDArray[np.float32]:
+    if images.shape[1] != 5:
+        images = np.moveaxis(images, -1, 1)
+    return np.ascontiguousarray(centre_crop(images), dtype=np.float32)
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,237 @@
+"""A dataset on disk: shard files of bounded size, their table, and the `dataset.json` that commits them."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from inference import contract
+from inference.checksum import file_sha256
+from inference.cleaning import is_label
+from inference.contract import DatasetCard, ShardEntry
+from inference.errors import InvalidRequestError
+from scripts.command.whole_file import write_whole, written_whole
+from scripts.data.cleaning_report import CleaningReport, inspect
+from scripts.simulation.cutouts import Rows
+from scripts.simulation.facts import Facts
+
+BYTES_PER_ROW = 20_536
+"""5·32·32 float32 pixels, 5 float64 magnitudes, one float64 redshift, one int64 identifier."""
+HEADER_BYTES = 512
+"""At least what a safetensors header with the four arrays takes."""
+
+ARRAYS = {
+    "images": "(N, 5, 32, 32) float32 [nanomaggy / pixel], bands u g r i z, sky-subtracted, extinction included",
+    "magnitudes": "(N, 5) float64 [mag], AB, bands u g r i z, corrected for Galactic extinction",
+    "redshifts": "(N,) float64, spectroscopic (real galaxies) or true (synthetic galaxies)",
+    "object_id": "(N,) int64, positive, unique in the dataset",
+}
+
+ROWS_PER_BATCH = 1_000
+"""Rows made at a time inside a shard: bounds the memory of the generator's intermediate arrays."""
+
+MIN_ROWS_PER_PROCESS = 4_000
+"""Fewer rows are made sooner than a process starts."""
+
+
+class Galaxies(Protocol):
+    """A source of N galaxies, each a function of its position alone."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """Make the galaxies from `start` to before `stop`."""
+        ...
+
+    def facts(self, start: int, stop: int) -> Facts:
+        """Return what else is known of the galaxies from `start` to before `stop`."""
+        ...
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """What to make and where."""
+
+    galaxies: Galaxies
+    root: Path
+    """Folder that holds `datasets/`."""
+    name: str
+    shard_mb: int
+    """Largest size of a shard file [MiB]."""
+    seed: int
+    provenance: str
+    report: CleaningReport = field(default_factory=CleaningReport)
+    """What cleaning found while the source was read."""
+    is_sequential: bool = False
+    """Whether the galaxies can only be had from the first to the last, by one process."""
+
+    @property
+    def partition(self) -> str:
+        """Folder name of shards of this size."""
+        return f"{self.shard_mb}MB"
+
+    @property
+    def folder(self) -> Path:
+        """Where the shards go."""
+        return self.root / "datasets" / self.name / self.partition
+
+    @cached_property
+    def ranges(self) -> list[tuple[int, int]]:
+        """First and last-plus-one galaxy of each shard."""
+        size = rows_per_shard(self.shard_mb)
+        return [(start, min(start + size, len(self.galaxies))) for start in range(0, len(self.galaxies), size)]
+
+    def card(self, shards: Iterable[ShardEntry]) -> DatasetCard:
+        """Describe the dataset."""
+        return DatasetCard(
+            name=self.name,
+            partition=self.partition,
+            num_rows=len(self.galaxies),
+            shards=tuple(shards),
+            arrays=ARRAYS,
+            seed=self.seed,
+            provenance=self.provenance,
+        )
+
+
+def rows_per_shard(shard_mb: int) -> int:
+    """Galaxies that fit into a shard file of this many MiB."""
+    return (shard_mb * 2**20 - HEADER_BYTES) // BYTES_PER_ROW
+
+
+def is_complete(plan: DatasetPlan) -> bool:
+    """Tell whether this very dataset lies on disk: same inputs, and every shard with its size and checksum."""
+    try:
+        card = contract.decode((plan.folder / contract.DATASET_KEY).read_bytes(), DatasetCard)
+    except (FileNotFoundError, InvalidRequestError):
+        return False
+    names = [_name(index) for index in range(len(plan.ranges))]
+    if card != plan.card(card.shards) or [shard.name for shard in card.shards] != names:
+        return False
+    if not all((plan.folder / name).is_file() for name in contract.TABLE_KEYS):
+        return False
+    return all(_is_intact(plan.folder / shard.name, shard) for shard in card.shards)
+
+
+def make(plan: DatasetPlan, *, processes: int, tick: Callable[[int], None] = lambda _: None) -> DatasetCard:
+    """Make a dataset, one shard in flight per process.
+
+    A shard appears under its name only when it is whole, and `dataset.json` only when all shards are: a dataset
+    without it is unfinished.
+
+    Parameters
+    ----------
+    plan : DatasetPlan
+        What to make. Everything in its folder that belongs to another dataset is replaced.
+    processes : int
+        How many to use at most; the result is the same for any number.
+    tick : callable
+        Called with the number of new galaxies as shards get ready.
+
+    Returns
+    -------
+    DatasetCard
+        The content of `dataset.json`.
+    """
+    # pyarrow takes half a second to import, which a dataset that lies there already need not cost.
+    from scripts.data.table import TableWriter
+
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    stale = [contract.DATASET_KEY, *contract.TABLE_KEYS, "*.safetensors*", "*.partial"]
+    for path in [path for pattern in stale for path in plan.folder.glob(pattern)]:
+        path.unlink()
+    entries, report = [], plan.report
+    with _mapper(plan, processes) as shards, closing(TableWriter(plan.folder)) as writer:
+        for shard in shards:
+            entries.append(shard.entry)
+            writer.add(shard.table)
+            report += shard.report
+            tick(shard.entry.num_rows)
+        writer.finish()
+    card = plan.card(entries)
+    write_whole(plan.folder / contract.CLEANING_KEY, report.to_json())
+    write_whole(plan.folder / contract.DATASET_KEY, contract.encode(card))
+    return card
+
+
+class _Written(NamedTuple):
+    """A shard that lies on disk, and what the dataset's other files say of it."""
+
+    entry: ShardEntry
+    table: Any
+    report: CleaningReport
+
+
+@contextmanager
+def _mapper(plan: DatasetPlan, processes: int) -> Iterator[Iterator[_Written]]:
+    """Yield all shards in order, made here or by a pool of processes."""
+    jobs = range(len(plan.ranges))
+    processes = 1 if plan.is_sequential else processes
+    processes = min(processes, len(jobs), len(plan.galaxies) // MIN_ROWS_PER_PROCESS)
+    if processes <= 1:
+        yield (_write_shard(plan, index) for index in jobs)
+        return
+    # New processes, not forked ones: numpy reads how many threads it may use only when it is first imported.
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), context.Pool(processes, initializer=_adopt, initargs=(plan,)) as pool:
+        yield pool.imap(_write_adopted_shard, jobs)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes started meanwhile compute with one thread; more of them would only compete."""
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(before, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+_adopted: list[DatasetPlan] = []
+
+
+def _adopt(plan: DatasetPlan) -> None:
+    _adopted[:] = [plan]
+
+
+def _write_adopted_shard(index: int) -> _Written:
+    return _write_shard(_adopted[0], index)
+
+
+def _write_shard(plan: DatasetPlan, index: int) -> _Written:
+    from scripts.data.table import make_table
+
+    start, stop = plan.ranges[index]
+    batches = [
+        plan.galaxies.rows(first, min(first + ROWS_PER_BATCH, stop)) for first in range(start, stop, ROWS_PER_BATCH)
+    ]
+    rows, facts = Rows.joined(batches), plan.galaxies.facts(start, stop)
+    magnitudes, quality, report = inspect(rows.images, rows.magnitudes, rows.redshifts, facts.quality)
+    labels = np.where(is_label(rows.redshifts), rows.redshifts, np.nan)
+    path = plan.folder / _name(index)
+    with written_whole(path) as partial:
+        save_file(replace(rows, redshifts=labels).arrays(), partial)
+        partial.chmod(0o644)  # safetensors makes files that only their owner may read
+    assert path.stat().st_size <= plan.shard_mb * 2**20, f"{path} is larger than {plan.shard_mb} MiB"
+    entry = ShardEntry(name=path.name, num_rows=stop - start, size_bytes=path.stat().st_size, sha256=file_sha256(path))
+    return _Written(entry, make_table(rows.object_id, facts, magnitudes, quality, labels), report)
+
+
+def _name(index: int) -> str:
+    return f"{index}.safetensors"
+
+
+def _is_intact(path: Path, shard: ShardEntry) -> bool:
+    return path.is_file() and path.stat().st_size == shard.size_bytes and file_sha256(path) == shard.sha256

@@ -1,0 +1,94 @@
+"""The table of a dataset: one cleaned row per galaxy beside the shards, as Parquet and CSV."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from inference.cleaning import missing_bands
+from inference.contract import TABLE_CSV_KEY, TABLE_KEY
+from inference.quality import Quality
+from scripts.simulation.facts import Facts
+
+_MAGNITUDES = [f"mag_{band}" for band in "ugriz"]
+_UNITS = {"ra_deg": "deg", "dec_deg": "deg", **dict.fromkeys(_MAGNITUDES, "mag")}
+SCHEMA = pa.schema(
+    [
+        pa.field("object_id", pa.int64(), nullable=False),
+        *(
+            pa.field(name, pa.float64(), metadata={"unit": _UNITS.get(name, "")})
+            for name in ("ra_deg", "dec_deg", *_MAGNITUDES)
+        ),
+        pa.field("quality", pa.uint8(), nullable=False),
+        pa.field("z_spec", pa.float64()),
+    ],
+    metadata={
+        "rows": "one per galaxy, in the order of the shards; one row group per shard",
+        "magnitudes": "AB, corrected for Galactic extinction; imputed where quality says so, null where refused",
+        "quality": ", ".join(f"{flag.name}={flag.value}" for flag in Quality),
+    },
+)
+
+
+def make_table(
+    object_id: NDArray[np.int64],
+    facts: Facts,
+    magnitudes: NDArray[np.float64],
+    quality: NDArray[np.uint8],
+    redshifts: NDArray[np.float64],
+) -> pa.Table:
+    """Put N galaxies in rows.
+
+    Parameters
+    ----------
+    object_id : array, shape (N,), int64
+    facts : Facts
+    magnitudes : array, shape (N, 5), float64
+        Dereddened, as cleaned or, in refused rows, as measured; what is no measurement becomes null [mag].
+    quality : array, shape (N,), uint8
+        All flags.
+    redshifts : array, shape (N,), float64
+        Spectroscopic; NaN becomes null.
+    """
+    bands = np.where(missing_bands(magnitudes), np.nan, magnitudes).T
+    columns: list[NDArray[Any]] = [object_id, facts.ra_deg, facts.dec_deg, *bands, quality, redshifts]
+    arrays = [
+        pa.array(column, type=field.type, from_pandas=field.nullable)
+        for column, field in zip(columns, SCHEMA, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+class TableWriter:
+    """Writes both files of the table, a shard's rows at a time; they appear under their names when all is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parquet = pyarrow.parquet.ParquetWriter(_partial(folder / TABLE_KEY), SCHEMA)
+        self._csv = pyarrow.csv.CSVWriter(
+            _partial(folder / TABLE_CSV_KEY), SCHEMA, write_options=pyarrow.csv.WriteOptions(quoting_style="needed")
+        )
+
+    def add(self, table: pa.Table) -> None:
+        """Append the rows of one shard as one row group."""
+        self._parquet.write_table(table, row_group_size=max(len(table), 1))
+        self._csv.write_table(table)
+
+    def finish(self) -> None:
+        """Give the files their names."""
+        self.close()
+        for name in (TABLE_KEY, TABLE_CSV_KEY):
+            _partial(self._folder / name).replace(self._folder / name)
+
+    def close(self) -> None:
+        """Release the files; what is unfinished stays under its partial name."""
+        self._parquet.close()
+        self._csv.close()
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")

@@ -1,0 +1,1 @@
+"""What is deployed on AWS: Terraform, the stack, the account, the container image."""

@@ -1,0 +1,1 @@
+"""The worker's container image: build, run, push, lock."""

@@ -1,0 +1,176 @@
+"""A machine without container engine or registry: Podman and a base image from Debian's packages."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.deployment.image.engine import CONFIGURATION, Engine, EngineError, find_engine
+from scripts.deployment.image.lock import MACHINES, PLATFORMS, REQUIREMENTS
+from scripts.local_aws.rie import ARCHITECTURES, REPOSITORY
+
+PACKAGES = {
+    "podman": "podman",
+    "runc": "runc",
+    "mmdebstrap": "mmdebstrap",
+    "docker-registry": "docker-registry",
+    "chromium": "chromium",
+}
+"""Program to Debian package."""
+
+MACHINE_SETTINGS = (Path("/etc/containers/containers.conf"), Path("/etc/containers/storage.conf"))
+"""Where an administrator configures Podman; without either it is as it was installed."""
+
+BASE_NAME = "localhost/python:3.11-slim-bookworm"
+BASE_TAR = CONFIGURATION / "base-2.tar"
+WHEELS = REPOSITORY / "docker" / "wheels"
+
+# With the network of the machine: no bridge to set up, and 127.0.0.1 is the machine's.
+CONTAINERS_CONF = """\
+[containers]
+netns = "host"
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
+STORAGE_CONF = """\
+[storage]
+driver = "overlay"
+graphroot = "{folder}/storage"
+runroot = "{folder}/run"
+"""
+
+
+def install_tools() -> Engine:
+    """Return the engine of this machine; where none answers, install Podman and write its settings beside the clone.
+
+    Raises
+    ------
+    EngineError
+        If this machine cannot: it needs Debian's packages and root.
+    """
+    try:
+        engine = find_engine()
+    except EngineError as error:
+        if platform.system() != "Linux" or shutil.which("apt-get") is None or os.geteuid() != 0:
+            raise EngineError(
+                f"{error}\nThis machine cannot install it by itself: that needs apt-get and root."
+            ) from error
+        install_programs("podman", "runc")
+        engine = find_engine("podman")
+    if engine.program == "podman" and os.geteuid() == 0 and not any(path.exists() for path in MACHINE_SETTINGS):
+        _configure()
+        engine = find_engine("podman")
+    return engine
+
+
+def make_base(engine: Engine) -> str:
+    """Make Python 3.11 on Debian 12 from Debian's packages; return the name of the image.
+
+    It stands in for the base image where no registry can be reached, and is laid out like it.
+    """
+    if not BASE_TAR.exists():
+        install_programs("mmdebstrap")
+        _debootstrap(BASE_TAR)
+    engine.run("import", "--change", "ENV PATH=/usr/local/bin:/usr/bin:/bin", str(BASE_TAR), BASE_NAME)
+    return BASE_NAME
+
+
+def fetch_wheels(architecture: str) -> None:
+    """Download the wheels of the lock file with this machine's pip, as it is configured here.
+
+    Raises
+    ------
+    EngineError
+        If pip cannot.
+    """
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--require-hashes",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+        ),
+        *("--python-version", "3.11", "--implementation", "cp", "--dest", str(WHEELS), "-r", str(REQUIREMENTS)),
+        *(word for name in PLATFORMS for word in ("--platform", f"{name}_{MACHINES[architecture]}")),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise EngineError("pip could not download the wheels of docker/requirements.txt:\n" + "\n".join(errors))
+
+
+def here() -> str:
+    """Return the architecture of this machine as Lambda names it."""
+    return ARCHITECTURES.get(platform.machine().lower(), "x86_64")
+
+
+def install_registry() -> str:
+    """Return the path of Debian's registry server, installing it the first time."""
+    install_programs("docker-registry")
+    path = shutil.which("docker-registry")
+    assert path is not None
+    return path
+
+
+def install_programs(*programs: str) -> None:
+    """Install what is missing from Debian's packages.
+
+    Raises
+    ------
+    EngineError
+        If this machine cannot: it needs apt-get and root.
+    """
+    missing = [PACKAGES[name] for name in programs if shutil.which(name) is None]
+    if not missing:
+        return
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        raise EngineError(f"{' and '.join(missing)}: not installed, and only root on Debian or Ubuntu can do it here.")
+    print(f"Installing {', '.join(missing)} from Debian's packages.", file=sys.stderr)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    _quietly(["apt-get", "update"], environment, may_fail=True)
+    _quietly(["apt-get", "install", "--yes", "--no-install-recommends", *missing], environment)
+
+
+def _configure() -> None:
+    """Write settings for Podman that need nothing of the machine: no network bridge, no systemd."""
+    if find_engine("podman").environment:
+        return
+    CONFIGURATION.mkdir(parents=True, exist_ok=True)
+    (CONFIGURATION / "containers.conf").write_text(CONTAINERS_CONF)
+    (CONFIGURATION / "storage.conf").write_text(STORAGE_CONF.format(folder=CONFIGURATION))
+
+
+def _debootstrap(tar: Path) -> None:
+    tar.parent.mkdir(parents=True, exist_ok=True)
+    partial = tar.with_suffix(".partial.tar")
+    unread = ("doc", "man", "locale", "info")
+    command = [
+        # The smallest set that has apt, which the build needs; perl would come as a dependency of usrmerge.
+        *("mmdebstrap", "--variant=apt", "--include=usr-is-merged,python3,ca-certificates"),
+        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+        *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in unread),
+        '--aptopt=Acquire::Languages "none"',
+        '--customize-hook=ln -s ../../bin/python3 "$1/usr/local/bin/python"',
+        # Python's own slim image has no byte code either.
+        '--customize-hook=find "$1/usr/lib" -name __pycache__ -prune -exec rm -rf {} +',
+        *("bookworm", str(partial)),
+    ]
+    print("Making the base image from Debian's packages; once, about a minute.", file=sys.stderr)
+    _quietly(command, os.environ | {"SOURCE_DATE_EPOCH": "315532800"})
+    partial.rename(tar)
+
+
+def _quietly(command: list[str], environment: dict[str, str], *, may_fail: bool = False) -> None:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0 and not may_fail:
+        raise EngineError(f"`{' '.join(command[:2])}` failed:\n{done.stderr[-1500:]}")

@@ -1,0 +1,195 @@
+"""The built image as Lambda would run it: under the Runtime Interface Emulator, within the limits of its stage."""
+
+import base64
+import contextlib
+import http.client
+import json
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from inference.plan import MB_PER_VCPU
+from scripts.deployment.image.build import Image, image_name, inspect, machine_architecture
+from scripts.deployment.image.engine import Engine, EngineError, find_engine
+from scripts.local_aws import rie
+from scripts.local_aws.deploy import function_variables, read_stages
+from scripts.local_aws.server import LocalAws
+
+RIE_PATH = "/usr/local/bin/aws-lambda-rie"
+LISTEN_ALLOWANCE_S = 60.0
+LARGEST_ANSWER_S = 1000.0
+"""Beyond Lambda's longest timeout: the emulator answers before."""
+
+
+class Container:
+    """One execution environment of one function, on this machine.
+
+    Parameters
+    ----------
+    engine, image
+        What to run and with what.
+    stage : mapping
+        ``handler``, ``memory_mb``, ``timeout_s`` and ``ephemeral_mb``, as in ``terraform/stages.json``.
+    environment : mapping
+        Variables of the function.
+    name : str
+        Name of the function.
+
+    Notes
+    -----
+    The file system is read-only but for /tmp, the user is nobody without any capability, and the memory, CPU and /tmp
+    are those that Lambda gives the stage. The network is the machine's, so that a local AWS at 127.0.0.1 is reached;
+    the emulator listens on 127.0.0.1 only.
+    """
+
+    def __init__(
+        self, engine: Engine, image: Image, *, stage: Mapping[str, Any], environment: Mapping[str, str], name: str
+    ) -> None:
+        self.memory_mb = int(stage["memory_mb"])
+        self.timeout_s = int(stage["timeout_s"])
+        self.name = f"{name}-{uuid.uuid4().hex[:8]}"
+        self._engine = engine
+        self._image = image
+        self._stage = stage
+        self._environment = environment
+        self._function = name
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """Where to POST events."""
+        return f"http://127.0.0.1:{self._port}/2015-03-31/functions/function/invocations"
+
+    def __enter__(self) -> Self:
+        """Start the container; its runtime starts with the first invocation, as a cold start does."""
+        emulator = rie.emulator()
+        self._port, runtime_port = _free_ports(2)
+        self._engine.run(
+            *("run", "--detach", "--name", self.name),
+            *self._limits(),
+            *("--volume", f"{emulator}:{RIE_PATH}:ro", "--entrypoint", RIE_PATH),
+            *(word for pair in self._variables().items() for word in ("--env", "=".join(pair))),
+            self._image.name,
+            *("--log-level", "info"),
+            # Without both addresses the emulator listens on all interfaces.
+            *("--runtime-interface-emulator-address", f"127.0.0.1:{self._port}"),
+            *("--runtime-api-address", f"127.0.0.1:{runtime_port}"),
+            *("/usr/local/bin/python", "-m", "awslambdaric", str(self._stage["handler"])),
+        )
+        try:
+            self._wait_until_listening()
+        except EngineError:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End and remove the container."""
+        self.stop()
+
+    def invoke(self, event: object) -> tuple[str | None, Any]:
+        """Return the error type, if the function failed, and the decoded answer.
+
+        An error of the handler is answered with ``errorType`` and ``errorMessage``, as Lambda does; what the limits end
+        is told the same way: ``Sandbox.Timedout`` and ``Runtime.ExitError``.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=LARGEST_ANSWER_S)
+        try:
+            connection.request("POST", self.url.partition(f":{self._port}")[2], json.dumps(event))
+            body = connection.getresponse().read().decode()
+        finally:
+            connection.close()
+        # The only answer of the emulator that is no JSON.
+        if body.startswith("Task timed out"):
+            return "Sandbox.Timedout", {"errorType": "Sandbox.Timedout", "errorMessage": body}
+        answer = json.loads(body)
+        failed = isinstance(answer, dict) and {"errorType", "errorMessage"} <= answer.keys()
+        return (str(answer["errorType"]) if failed else None), answer
+
+    def log(self) -> str:
+        """Return what the function and the emulator printed."""
+        return self._engine.run("logs", self.name, with_stderr=True)
+
+    def run(self, *command: str) -> str:
+        """Run a command inside the container."""
+        return self._engine.run("exec", self.name, *command)
+
+    def stop(self) -> None:
+        """End and remove the container."""
+        with contextlib.suppress(EngineError):
+            self._engine.run("rm", "--force", "--volumes", self.name)
+
+    def _limits(self) -> list[str]:
+        # Podman would add writable places of its own to a read-only file system.
+        strict = ["--read-only-tmpfs=false"] if self._engine.program == "podman" else []
+        return [
+            *("--network", "host", "--read-only", *strict),
+            *("--tmpfs", f"/tmp:rw,nosuid,nodev,size={self._stage['ephemeral_mb']}m,mode=1777"),  # noqa: S108
+            *("--user", "65534:65534", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+            # Equal, so that no swap lengthens the memory.
+            *("--memory", f"{self.memory_mb}m", "--memory-swap", f"{self.memory_mb}m"),
+            *("--cpus", f"{self.memory_mb / MB_PER_VCPU:.3f}", "--pids-limit", "1024"),
+        ]
+
+    def _variables(self) -> dict[str, str]:
+        return {
+            **self._environment,
+            "AWS_LAMBDA_FUNCTION_NAME": self._function,
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_mb),
+            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(self.timeout_s),
+            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{self._function}",
+            "AWS_LAMBDA_LOG_STREAM_NAME": self.name,
+            "AWS_LAMBDA_LOG_FORMAT": "JSON",
+            "AWS_LAMBDA_LOG_LEVEL": "INFO",
+        }
+
+    def _wait_until_listening(self) -> None:
+        deadline = time.monotonic() + LISTEN_ALLOWANCE_S
+        while time.monotonic() < deadline:
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=1)
+            with contextlib.suppress(OSError):
+                connection.connect()
+                connection.close()
+                return
+            if self._engine.run("inspect", "--format", "{{.State.Running}}", self.name) != "true":
+                break
+            time.sleep(0.02)
+        raise EngineError(f"The container did not start:\n{self.log()[-2000:]}")
+
+
+def answer_from_image(aws: LocalAws, function: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Invoke one function of the image built for this machine, as Lambda's Invoke answers.
+
+    Raises
+    ------
+    EngineError
+        If there is no engine or no image.
+    """
+    stages = read_stages()
+    engine = find_engine()
+    image = inspect(engine, image_name(machine_architecture()))
+    environment = aws.environment | image_variables(stages, image)
+    with Container(engine, image, stage=stages[function], environment=environment, name=function) as container:
+        error, answer = container.invoke(event)
+        log = base64.b64encode(container.log().encode()).decode()
+    failed = {"FunctionError": "Unhandled"} if error else {}
+    return failed | {"Payload": json.dumps(answer), "LogResult": log}
+
+
+def image_variables(stages: Mapping[str, Mapping[str, Any]], image: Image) -> dict[str, str]:
+    """Return what a deployment of the image sets on every function."""
+    return function_variables(stages, code_version=image.revision, image_digest=f"sha256:{image.id}")
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]

@@ -1,0 +1,143 @@
+"""Pushes an image to a registry, once per content."""
+
+import base64
+import re
+import tempfile
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scripts.deployment.image.build import Image
+from scripts.deployment.image.engine import Engine, EngineError, UsageError
+
+MANIFEST_TYPES = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
+ECR = re.compile(r"^(?P<account>\d{12})\.dkr\.ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/")
+LOOPBACK = re.compile(r"^(127\.0\.0\.1|localhost)(:\d+)?/")
+
+
+@dataclass(frozen=True)
+class Login:
+    """User and password of a registry."""
+
+    user: str
+    password: str
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """An image in a registry."""
+
+    uri: str
+    """By digest: ``REPOSITORY@sha256:…``."""
+
+    was_there: bool
+    """Whether the registry had this content already and nothing was sent."""
+
+
+def push(engine: Engine, image: Image, repository: str, login: Login | None = None) -> Pushed:
+    """Push an image under the tag of its content, unless the registry has it.
+
+    Parameters
+    ----------
+    engine, image
+        What to push and with what.
+    repository : str
+        Address of an existing repository, without tag.
+    login : Login, optional
+        None for a registry that asks for none.
+
+    Raises
+    ------
+    EngineError
+        If the registry refuses.
+    """
+    found = find_digest(repository, image.tag, login)
+    if found:
+        return Pushed(f"{repository}@{found}", was_there=True)
+    target = f"{repository}:{image.tag}"
+    with tempfile.TemporaryDirectory() as folder:
+        # The login of Podman ends with this push; Docker keeps its own where the user configured it.
+        session = engine
+        if engine.program == "podman":
+            logins = Path(folder) / "auth.json"
+            logins.write_text("{}")
+            session = replace(engine, environment=engine.environment | {"REGISTRY_AUTH_FILE": str(logins)})
+        plain = ["--tls-verify=false"] if engine.program == "podman" and LOOPBACK.match(repository) else []
+        if login:
+            host = repository.partition("/")[0]
+            session.run("login", *plain, "--username", login.user, "--password-stdin", host, secret=login.password)
+        session.run("tag", image.name, target)
+        session.show("push", *plain, target)
+        session.run("rmi", target)
+    found = find_digest(repository, image.tag, login)
+    if found is None:
+        raise EngineError(f"{target} was pushed and yet is not in the registry.")
+    return Pushed(f"{repository}@{found}", was_there=False)
+
+
+def stand_in(repository: str, host: str) -> str:
+    """Return the repository of the same name in a registry of this machine, which takes ECR's place in a rehearsal.
+
+    Raises
+    ------
+    UsageError
+        If `host` is elsewhere: it would be told ECR's password.
+    """
+    there = f"{host}/{repository.partition('/')[2]}"
+    if not LOOPBACK.match(there):
+        raise UsageError(
+            f"REGISTRY={host} is not on this machine. Rehearse with a registry at 127.0.0.1:PORT; "
+            "without REGISTRY, `make push` goes to ECR."
+        )
+    return there
+
+
+def find_digest(repository: str, tag: str, login: Login | None = None) -> str | None:
+    """Return the digest of a tag in a registry; None if it has no such tag.
+
+    Raises
+    ------
+    EngineError
+        If the registry does not answer or refuses.
+    """
+    host, _, name = repository.partition("/")
+    scheme = "http" if LOOPBACK.match(repository) else "https"
+    request = urllib.request.Request(f"{scheme}://{host}/v2/{name}/manifests/{tag}", method="HEAD")  # noqa: S310
+    request.add_header("Accept", ", ".join(MANIFEST_TYPES))
+    if login:
+        basic = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {basic}")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            digest: str | None = answer.headers["Docker-Content-Digest"]
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 404:
+            return None
+        raise EngineError(f"{host} answered {error.code} for {name}:{tag}. Check the credentials.") from error
+    except OSError as error:
+        raise EngineError(f"{host} does not answer: {error}") from error
+    return digest
+
+
+def ecr_login(repository: str) -> Login:
+    """Return the login that AWS gives for twelve hours to the credentials in use.
+
+    Raises
+    ------
+    EngineError
+        If `repository` is none of ECR, or AWS refuses.
+    """
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    match = ECR.match(repository + "/")
+    if match is None:
+        raise EngineError(f"{repository} is no repository of ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME.")
+    try:
+        answer = boto3.client("ecr", region_name=match["region"]).get_authorization_token()
+    except (BotoCoreError, ClientError) as error:
+        raise EngineError(f"AWS gives no login for {repository}: {error}") from error
+    user, _, password = base64.b64decode(answer["authorizationData"][0]["authorizationToken"]).decode().partition(":")
+    return Login(user, password)

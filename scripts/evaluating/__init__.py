@@ -1,1 +1,0 @@
-"""How good predictions are: intervals, bins, tables and plots, from plain arrays."""

@@ -1,1 +1,0 @@
-"""Real SDSS galaxies, synthetic ones made from them, and their images."""

@@ -1,1 +1,0 @@
-"""The worker's container image: its lock file, how it is built, run and pushed."""

@@ -1,1 +1,0 @@
-"""Results as they were published, read as runs."""

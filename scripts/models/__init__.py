@@ -1,0 +1,1 @@
+"""The network: training, calibration, conversion, export."""

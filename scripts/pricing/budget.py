@@ -1,0 +1,208 @@
+"""What a run may cost before it starts, and BUDGET, which refuses one that may cost more."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from botocore.exceptions import ClientError
+
+from inference import contract
+from inference.contract import DatasetCard, RunRequest, RunSummary
+from inference.errors import InvalidRequestError
+from inference.plan import ROW_BYTES
+from scripts.data.datasets import LocalDataset, RemoteDataset
+from scripts.pricing.cost import Rates
+from scripts.pricing.estimate import DEFAULTS, Estimate, Experience, Job, estimate, learn
+from scripts.pricing.prices import LOCAL_REGION, PriceError, PriceList, read_prices
+from scripts.runs import journal
+from scripts.runs.run_folder import local_rates
+from scripts.runs.target import AwsTarget
+from scripts.runs.variables import UsageError
+
+NUM_EARLIER = 20
+"""Newest runs that an estimate learns from."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run may cost, and whether anybody pays it."""
+
+    job: Job
+    """What it is to do."""
+
+    estimate: Estimate
+    """The range."""
+
+    is_paid: bool
+    """False on this machine."""
+
+    @property
+    def words(self) -> str:
+        """The range, whose prices, and where the times come from, in one line."""
+        low, expected, high = self.estimate.usd
+        where = "" if self.is_paid else " on AWS"
+        return f"{high:.4f} USD{where} (low {low:.4f}, expected {expected:.4f}), by {self.estimate.source}"
+
+
+def read_budget(given: Mapping[str, str]) -> float | None:
+    """Return BUDGET [USD], or None when it is not given.
+
+    Raises
+    ------
+    UsageError
+        If it is no amount.
+    """
+    if "BUDGET" not in given:
+        return None
+    text = given["BUDGET"].strip()
+    try:
+        budget = float(text)
+    except ValueError:
+        budget = math.nan
+    if not math.isfinite(budget) or budget < 0:
+        raise UsageError(f"BUDGET={text} is not valid: BUDGET is an amount in USD, such as 2.00.")
+    return budget
+
+
+def before_start(
+    budget: float | None,
+    request: RunRequest,
+    dataset: LocalDataset | RemoteDataset,
+    aws: AwsTarget | None,
+    *,
+    root: Path,
+) -> list[str]:
+    """Return a line about what a run may cost, where it is paid or a budget is given.
+
+    Raises
+    ------
+    UsageError
+        If it may cost more than the budget, or nobody can tell; nothing has been started.
+    """
+    if aws is None and budget is None:
+        return []
+    try:
+        found = forecast(request, dataset, aws, root=root)
+    except PriceError:
+        if budget is None:
+            return []
+        raise
+    refuse_above(budget, found)
+    return [found.words if found else "unknown: the dataset has no dataset.json"]
+
+
+def forecast(
+    request: RunRequest,
+    dataset: LocalDataset | RemoteDataset,
+    aws: AwsTarget | None,
+    *,
+    root: Path,
+    prices: PriceList | None = None,
+) -> Forecast | None:
+    """Return what a run may cost, or None when nobody knows before Initialize how many galaxies there are.
+
+    Raises
+    ------
+    PriceError
+        If the price file does not know the region.
+    """
+    size = _size(dataset, request.file_limit, aws)
+    if size is None:
+        return None
+    num_rows, num_shards = size
+    job = Job(
+        num_rows=num_rows,
+        num_shards=num_shards,
+        world_size=request.world_size or num_shards,
+        max_concurrency=aws.stack.max_concurrency if aws else None,
+    )
+    region, rates = (aws.stack.region, aws.stack.rates) if aws else (LOCAL_REGION, local_rates())
+    prices = prices or read_prices()
+    experience = _experience(root, rates, is_aws=aws is not None)
+    found = estimate(job, rates, prices.of(region), experience, prices_of=prices.label(region))
+    return Forecast(job, found, aws is not None)
+
+
+def _experience(root: Path, rates: Rates, *, is_aws: bool) -> Experience:
+    learnt = learn(earlier_runs(root, "aws" if is_aws else "local", rates))
+    if learnt is None:
+        return DEFAULTS
+    return learnt if is_aws else replace(learnt, source=f"{learnt.source} on this machine")
+
+
+def refuse_above(budget: float | None, found: Forecast | None) -> None:
+    """Raise when a run may cost more than the budget: the upper end of the estimate counts.
+
+    Raises
+    ------
+    UsageError
+        With the estimate; nothing has been started.
+    """
+    if budget is None:
+        return
+    if found is None:
+        raise UsageError(
+            f"BUDGET={budget:g}: what the run costs cannot be estimated, its dataset has no readable dataset.json. "
+            "Nothing was started."
+        )
+    if found.estimate.usd.high > budget:
+        free = "" if found.is_paid else " Here nothing is paid: without BUDGET it runs."
+        raise UsageError(
+            f"BUDGET={budget:g}: the run may cost {found.words}. Nothing was started; a higher BUDGET or fewer FILES "
+            f"let it.{free}"
+        )
+
+
+def earlier_runs(root: Path, target: str, rates: Rates) -> list[RunSummary]:
+    """Return the newest complete runs of the same target and processor that left a summary here."""
+    found: list[RunSummary] = []
+    for path in sorted((root / "runs").glob("*/execution.json"), reverse=True):
+        entry = journal.read(path.parent)
+        if entry is None or entry.target != target:
+            continue
+        if entry.stack and entry.stack.architecture != rates.architecture:
+            continue
+        try:
+            summary = journal.read_summary(path.parent)
+        except UsageError:
+            continue
+        if summary and summary.complete:
+            found.append(summary)
+        if len(found) == NUM_EARLIER:
+            break
+    return found
+
+
+def _size(
+    dataset: LocalDataset | RemoteDataset, file_limit: int | None, aws: AwsTarget | None
+) -> tuple[int, int] | None:
+    """Return galaxies and shards of what a run reads; None when only Initialize will know."""
+    card = _card(dataset, aws)
+    if card:
+        shards = card.shards[:file_limit]
+        return sum(shard.num_rows for shard in shards), len(shards)
+    if isinstance(dataset, RemoteDataset):
+        return None
+    files = [path for path in dataset.files(file_limit) if path.name != contract.DATASET_KEY]
+    return max(sum(path.stat().st_size for path in files) // ROW_BYTES, 1), len(files)
+
+
+def _card(dataset: LocalDataset | RemoteDataset, aws: AwsTarget | None) -> DatasetCard | None:
+    if isinstance(dataset, LocalDataset):
+        path = dataset.folder / contract.DATASET_KEY
+        content = path.read_bytes() if path.exists() else None
+    else:
+        content = _read_remote(dataset, aws)
+    try:
+        return contract.decode(content, DatasetCard) if content else None
+    except InvalidRequestError:
+        return None
+
+
+def _read_remote(dataset: RemoteDataset, aws: AwsTarget | None) -> bytes | None:
+    try:
+        return aws.bucket_named(dataset.bucket).read(dataset.prefix + contract.DATASET_KEY) if aws else None
+    except ClientError:
+        # Whether the run may read it is for Initialize to say.
+        return None

@@ -1,1 +1,0 @@
-"""Reports of runs and sweeps: one self-contained page, and the same as Markdown."""

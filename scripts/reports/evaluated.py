@@ -1,0 +1,109 @@
+"""Which galaxies are evaluated: held-out real and simulated ones, or those of a run."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from inference import engines
+from inference.block import NUM_BANDS
+from inference.calibration import calibration_path, load_calibration
+from inference.contract import RowRange
+from inference.pipeline import Predictions, predict_block
+from inference.uncertainty import R_BAND
+from scripts.catalogs.survey import read_predictions, survey
+from scripts.models.training.recipe import FULL
+from scripts.models.training.rows import real_test_rows, synthetic_test_rows
+from scripts.runs import journal
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Galaxies of one kind with what was predicted for them."""
+
+    name: str
+    """What they are, in words."""
+
+    predictions: Predictions
+    """Redshifts, sigma, flags and labels."""
+
+    r: NDArray[np.float64]
+    """Dereddened r, shape (N,) [mag]; NaN where the dataset is not on this machine."""
+
+    ratio_95: float
+    """Half-width of the 95 % interval in units of sigma; NaN where no sigma is known."""
+
+    weights_sha256: tuple[str, ...]
+    """Checksums of the weights that predicted."""
+
+    engines: tuple[str, ...]
+    """Libraries that computed."""
+
+
+def held_out(checkpoint: Path) -> list[Evaluated]:
+    """Predict galaxies that no weight and no interval was fitted to, as a worker would.
+
+    Raises
+    ------
+    WeightsError
+        If the weights cannot be read or have no calibration.
+    """
+    engine = engines.load("auto", checkpoint, num_threads=1)
+    calibration = load_calibration(calibration_path(checkpoint), engine.weights_sha256)
+    rows = {"real, held out": real_test_rows(), "simulated, held-out sources": synthetic_test_rows(FULL)}
+    return [
+        Evaluated(
+            name=name,
+            predictions=predict_block(galaxies.to_block(), engine, calibration),
+            r=galaxies.magnitudes[:, R_BAND].numpy().astype(np.float64),
+            ratio_95=calibration.errors.ratio_95,
+            weights_sha256=(engine.weights_sha256,),
+            engines=(engine.name,),
+        )
+        for name, galaxies in rows.items()
+    ]
+
+
+def of_run(run_id: str, folder: Path, root: Path) -> Evaluated:
+    """Read what a run predicted.
+
+    Parameters
+    ----------
+    run_id : str
+        Name of the run.
+    folder : Path
+        Its folder on this machine.
+    root : Path
+        Folder in which the shards lie under their keys, where they are here.
+
+    Raises
+    ------
+    CatalogError
+        If the run left no predictions that can be read.
+    """
+    found = survey(folder)
+    tasks = [task for task in found.tasks if task.rank not in found.lost]
+    summary = journal.read_summary(folder)
+    return Evaluated(
+        name=run_id,
+        predictions=Predictions.joined([read_predictions(folder, task) for task in tasks]),
+        r=np.concatenate([_read_r(root, rows) for task in tasks for rows in task.rows]),
+        ratio_95=math.nan if summary is None or summary.ratio_95 is None else summary.ratio_95,
+        weights_sha256=found.facts["weights_sha256"],
+        engines=found.facts["engine"],
+    )
+
+
+def _read_r(root: Path, rows: RowRange) -> NDArray[np.float64]:
+    path = root / rows.key
+    if path.suffix != ".safetensors" or not path.exists():
+        return np.full(rows.num_rows, np.nan)
+    with safe_open(path, framework="numpy") as shard:
+        magnitudes = shard.get_slice("magnitudes")
+        if magnitudes.get_shape()[1:] != [NUM_BANDS] or magnitudes.get_shape()[0] < rows.stop_row:
+            return np.full(rows.num_rows, np.nan)
+        r: NDArray[np.float64] = magnitudes[rows.start_row : rows.stop_row][:, R_BAND]
+        return r

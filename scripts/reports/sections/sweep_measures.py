@@ -1,0 +1,115 @@
+"""How the settings of a sweep show: time, throughput, scaling, memory and cost along every axis that varies."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from scripts.reports.charts.lines import Point, front, lines
+from scripts.reports.document import Figure, Section
+from scripts.reports.quantities import plural, seconds, usd
+from scripts.reports.sweep_axes import series_along, varying
+from scripts.reports.sweep_evidence import SweepEvidence
+
+MIB = 2**20
+
+Measure = tuple[str, str, str, float]
+"""Field of SettingStatistics, its name, its unit, and what to divide it by."""
+
+TIMES: tuple[Measure, ...] = (
+    ("end_to_end_s", "end-to-end time", "s", 1.0),
+    ("rank_median_s", "time of the median rank", "s", 1.0),
+)
+RATES: tuple[Measure, ...] = (
+    ("end_to_end_per_s", "end-to-end throughput", "galaxies/s", 1.0),
+    ("sum_of_rank_rates_per_s", "sum of rank rates", "galaxies/s", 1.0),
+    ("map_wall_per_s", "throughput of the Map", "galaxies/s", 1.0),
+)
+MEMORY: tuple[Measure, ...] = (("peak_memory_bytes", "peak memory", "MB", MIB),)
+BILLED: tuple[Measure, ...] = (("rank_seconds", "billed duration of all ranks", "s", 1.0),)
+
+
+def measure_section(sweep: SweepEvidence, title: str, measures: Sequence[Measure], lead: str) -> Section:
+    """Return a figure for each measure along each axis that varies."""
+    axes = varying(sweep.settings)
+    if not axes:
+        return Section(title, f"{lead} No setting varies: see the table of settings.")
+    figures = [
+        figure for measure in measures for axis in axes if (figure := _figure(sweep, axis.column, measure)) is not None
+    ]
+    return Section(title, lead, figures)
+
+
+def _figure(sweep: SweepEvidence, column: str, measure: Measure) -> Figure | None:
+    field, name, unit, scale = measure
+    axis = next(axis for axis in varying(sweep.settings) if axis.column == column)
+    series, names, held = series_along(axis, sweep.settings, field, sweep.fastest, unit=unit, scale=scale)
+    points = [point for one in series for point in one.points]
+    if not points:
+        return None
+    lowest, highest = min(points, key=lambda point: point.y), max(points, key=lambda point: point.y)
+    caption = f"Lowest: {lowest.told}. Highest: {highest.told}." + (
+        f" At {held}, as in the fastest setting." if held else ""
+    )
+    title = f"{name[:1].upper()}{name[1:]} against {axis.name.partition(' [')[0]}"
+    svg = lines(
+        series, x_label=axis.name, y_label=f"{name} [{unit}]", title=title, description=caption, x_names=names or None
+    )
+    return Figure(title, svg, caption)
+
+
+def scaling_sections(sweep: SweepEvidence) -> Iterator[Section]:
+    """Yield speedup and efficiency where the number of ranks varies."""
+    axis = next((axis for axis in varying(sweep.settings) if axis.column == "world_size"), None)
+    if axis is None:
+        return
+    smallest = min(float(str(setting.place["world_size"])) for setting in sweep.settings)
+    figures = []
+    for field, name, ideal in (
+        ("speedup", "speedup end to end", lambda x: x / smallest),
+        ("speedup_map", "speedup of the Map", lambda x: x / smallest),
+        ("parallel_efficiency", "parallel efficiency end to end", np.ones_like),
+        ("parallel_efficiency_map", "parallel efficiency of the Map", np.ones_like),
+    ):
+        series, _, held = series_along(axis, sweep.settings, field, sweep.fastest, unit="")
+        points = [point for one in series for point in one.points]
+        if not points:
+            continue
+        best = max(points, key=lambda point: point.y)
+        caption = f"Best: {best.told.strip()}." + (f" At {held}, as in the fastest setting." if held else "")
+        title = f"{name[:1].upper()}{name[1:]}"
+        svg = lines(series, x_label=axis.name, y_label=name, title=title, description=caption, ideal=ideal)
+        figures.append(Figure(title, svg, caption))
+    lead = (
+        f"Speedup compares with the same setting on {plural(round(smallest), 'rank')}; efficiency is the speedup over "
+        " the factor in ranks. Dashed: perfect scaling."
+    )
+    yield Section("Speedup and efficiency", lead, figures)
+
+
+def price_section(sweep: SweepEvidence) -> Section:
+    """Return time against cost, with the Pareto front."""
+    goals: dict[str, list[str]] = {}
+    for one in sweep.statistics.recommendations:
+        goals.setdefault(one.setting, []).append(one.goal)
+    points = []
+    for found in (setting.statistics for setting in sweep.settings):
+        if found.end_to_end_s is None or found.list_price_usd is None:
+            continue
+        x, y = found.end_to_end_s.median, found.list_price_usd.median
+        told = f"{found.setting or 'the setting'}: {seconds(x)}, {usd(y)}" + (
+            ", on the front" if found.is_pareto else ""
+        )
+        points.append((Point(x, y, y, y, told), found.is_pareto, ", ".join(goals.get(found.setting, ()))))
+    lead = f"Prices: {sweep.statistics.prices}."
+    if sweep.statistics.target == "local":
+        lead = f"Nothing was paid: the runs were local, and their times are this machine's. {lead}"
+    if not points:
+        return Section("Cost", f"{lead} No run has a price.")
+    num = sum(is_front for _, is_front, _ in points)
+    caption = (
+        f"Filled: {plural(num, 'setting')} on the Pareto front; no other that predicted as many galaxies is both "
+        "faster and cheaper. Hollow: the others."
+    )
+    title = "Time against cost"
+    svg = front(points, x_label="end to end [s]", y_label="list price of a run [USD]", title=title, description=caption)
+    return Section("Cost", lead, [Figure(title, svg, caption, is_wide=True)])

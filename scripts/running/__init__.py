@@ -1,1 +1,0 @@
-"""The parts of `make run`: the request, the dataset, the execution, the live line, the run folder, the result."""

@@ -1,0 +1,132 @@
+"""One execution of the state machine: start it, follow it to its end, stop it."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from botocore.exceptions import ClientError
+
+from scripts.deployment.explain import is_throttled
+from scripts.runs.observe import Progress, Watcher
+
+POLL_S = 1.0
+"""Shortest time between two looks at a run [s]."""
+
+MAX_POLL_S = 30.0
+"""Longest pause when AWS throttles [s]; each throttled look doubles it."""
+
+LOOK_SHARE = 5
+"""A look at many ranks takes long; the pause after it is at least this many times longer."""
+
+
+class Line(Protocol):
+    """What shows how far a run is."""
+
+    def show(self, progress: Progress) -> None:
+        """Show the newest look at it."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an execution ended."""
+
+    status: str
+    """``SUCCEEDED``, ``FAILED``, ``TIMED_OUT`` or ``ABORTED``."""
+
+    error: str = ""
+    """Class name of the error, empty when it succeeded."""
+
+    message: str = ""
+    """What the error said."""
+
+    @property
+    def succeeded(self) -> bool:
+        """True when the state machine reached its end: complete, or within tolerance."""
+        return self.status == "SUCCEEDED"
+
+
+def execution_arn(state_machine_arn: str, run_id: str) -> str:
+    """Return the ARN that the execution of a run has."""
+    return f"{state_machine_arn.replace(':stateMachine:', ':execution:')}:{run_id}"
+
+
+def start(states: Any, state_machine_arn: str, run_id: str, payload: dict[str, Any]) -> str:
+    """Start an execution named after the run; return its ARN."""
+    arn: str = states.start_execution(stateMachineArn=state_machine_arn, name=run_id, input=json.dumps(payload))[
+        "executionArn"
+    ]
+    return arn
+
+
+def follow(
+    states: Any, execution_arn: str, watcher: Watcher, line: Line, *, sleep: Callable[[float], None] = time.sleep
+) -> Ending:
+    """Show the run until its execution has ended."""
+    pause_s = POLL_S
+    while True:
+        began_s = time.monotonic()
+        try:
+            description = states.describe_execution(executionArn=execution_arn)
+            line.show(watcher.look())
+            pause_s = POLL_S
+        except ClientError as error:
+            # The quotas of these calls are the account's: another program may have used them up.
+            if not is_throttled(error):
+                raise
+            description, pause_s = {"status": "RUNNING"}, min(2 * pause_s, MAX_POLL_S)
+        if description["status"] != "RUNNING":
+            return ending(description)
+        sleep(max(pause_s, LOOK_SHARE * (time.monotonic() - began_s)))
+
+
+def stop(states: Any, execution_arn: str) -> None:
+    """Ask the execution to end."""
+    states.stop_execution(executionArn=execution_arn, error="Interrupted", cause="The user stopped the run.")
+
+
+def stop_children(
+    states: Any, execution_arn: str, *, wait_s: float = 10.0, sleep: Callable[[float], None] = time.sleep
+) -> int:
+    """Wait until no rank of a stopped execution runs any more; stop those that do; return how many those were.
+
+    Step Functions ends the Map Run of a stopped execution by itself, within seconds: this makes sure of it.
+    """
+    for _ in range(int(wait_s / POLL_S)):
+        running = _running_map_runs(states, execution_arn)
+        if not running:
+            return 0
+        sleep(POLL_S)
+    try:
+        children = [child for map_run_arn in running for child in _running_children(states, map_run_arn)]
+    except ClientError as error:
+        # Express children can be neither listed nor stopped; they end within five minutes.
+        if error.response["Error"]["Code"] != "StateMachineTypeNotSupported":
+            raise
+        return 0
+    for child in children:
+        stop(states, child)
+    return len(children)
+
+
+def _running_map_runs(states: Any, execution_arn: str) -> list[str]:
+    arns = [map_run["mapRunArn"] for map_run in states.list_map_runs(executionArn=execution_arn)["mapRuns"]]
+    return [arn for arn in arns if states.describe_map_run(mapRunArn=arn)["status"] == "RUNNING"]
+
+
+def _running_children(states: Any, map_run_arn: str) -> list[str]:
+    pages = states.get_paginator("list_executions").paginate(mapRunArn=map_run_arn, statusFilter="RUNNING")
+    return [child["executionArn"] for page in pages for child in page["executions"]]
+
+
+def ending(description: Mapping[str, Any]) -> Ending:
+    """Read from the answer of DescribeExecution how an execution ended."""
+    cause = description.get("cause") or ""
+    try:
+        document = json.loads(cause)
+    except json.JSONDecodeError:
+        document = None
+    # Lambda reports an exception as JSON with errorType and errorMessage; states report plain text.
+    message = document.get("errorMessage", cause) if isinstance(document, dict) else cause
+    return Ending(description["status"], description.get("error") or "", str(message))

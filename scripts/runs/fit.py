@@ -1,0 +1,152 @@
+"""Checks of the run that is asked for: whether its dataset and its ranks fit what they are sent to."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference import contract, shard
+from inference.contract import DatasetCard, RankTask
+from inference.errors import RunError
+from inference.plan import MAX_TASK_BYTES, SAMPLES_PER_S_PER_VCPU, START_S, Limits, Shard, plan_tasks
+from scripts.data.datasets import LocalDataset, find_dataset, is_sample
+from scripts.deployment.finding import Finding
+from scripts.runs.request import PLACEHOLDER_BUCKET, draft_request
+from scripts.runs.variables import UsageError
+
+STARTS_PER_S = {"STANDARD": 100, "EXPRESS": 1000}
+"""Child executions that Step Functions starts in a second."""
+
+MAX_CHILDREN = 10_000
+"""Child executions of a Distributed Map at the same time."""
+
+NEAR = 0.8
+"""Share of a limit from which on it is near."""
+
+MORE_RANKS = "More ranks have fewer rows each: raise WORLD."
+
+
+class UnknownFitError(Exception):
+    """The dataset is not here, so that nothing can be said about the run; the message says why."""
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What a run is sent to."""
+
+    limits: Limits
+    """Of the Infer function."""
+
+    child_type: str | None = "STANDARD"
+    """Kind of child execution per rank; None on this machine, where the workers' number decides."""
+
+    max_concurrency: int = MAX_CHILDREN
+    """Ranks the state machine runs at the same time."""
+
+
+def fit_findings(given: Mapping[str, str], ceiling: Ceiling, *, root: Path) -> Iterator[Finding]:
+    """Plan the run as Initialize would, and compare what comes out with every limit."""
+    try:
+        tasks, folder = _plan(given, ceiling.limits, root)
+    except UsageError as error:
+        yield Finding("request", "fail", str(error))
+    except UnknownFitError as error:
+        yield Finding("dataset", "skip", str(error))
+    except RunError as error:
+        yield Finding("plan", "fail", str(error))
+    except OSError as error:
+        yield Finding("dataset", "fail", str(error), "`make dataset` makes it again.")
+    else:
+        rows = sum(task.num_samples for task in tasks)
+        yield Finding("dataset", "ok", f"{folder}: {rows:,} galaxies for {len(tasks):,} ranks")
+        yield _memory(ceiling.limits)
+        yield _time(tasks, ceiling.limits)
+        yield _payload(tasks)
+        if ceiling.child_type:
+            yield _dispatch(tasks, STARTS_PER_S[ceiling.child_type], ceiling.max_concurrency)
+
+
+def _plan(given: Mapping[str, str], limits: Limits, root: Path) -> tuple[list[RankTask], Path]:
+    draft = draft_request(given)
+    if draft.dataset.startswith("s3://"):
+        raise UnknownFitError(f"{draft.dataset} is not on this machine: Initialize checks it, before any rank starts.")
+    try:
+        dataset = find_dataset(draft.dataset, asked=draft.dataset_asked, root=root)
+    except UsageError:
+        if is_sample(draft.dataset):
+            raise UnknownFitError("The sample is not made yet: `make dataset` or the first run makes it.") from None
+        raise
+    shards = list(_shards(dataset, draft.request.file_limit))
+    request = contract.with_defaults(draft.request, run_id="doctor", num_shards=len(shards))
+    return plan_tasks(request, shards, limits, run_id=PLACEHOLDER_BUCKET), dataset.folder
+
+
+class _FolderReader:
+    """Reads rows' headers from a folder instead of a bucket."""
+
+    def __init__(self, dataset: LocalDataset) -> None:
+        self._dataset = dataset
+
+    def read(self, key: str, *, etag: str | None = None) -> bytes:  # noqa: ARG002 -- a file has none
+        """Return a whole shard."""
+        return self._path(key).read_bytes()
+
+    def read_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:  # noqa: ARG002
+        """Return bytes start … stop-1."""
+        with self._path(key).open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+    def _path(self, key: str) -> Path:
+        return self._dataset.folder / key.removeprefix(self._dataset.prefix)
+
+
+def _shards(dataset: LocalDataset, file_limit: int | None) -> Iterator[Shard]:
+    card_path = dataset.folder / contract.DATASET_KEY
+    card = contract.decode(card_path.read_bytes(), DatasetCard) if card_path.exists() else None
+    entries = {entry.name: entry for entry in card.shards} if card else {}
+    for path in dataset.shards(file_limit):
+        key, size_bytes, entry = dataset.prefix + path.name, path.stat().st_size, entries.get(path.name)
+        if entry and entry.size_bytes == size_bytes:
+            num_rows = entry.num_rows
+        else:
+            num_rows = shard.count_rows(_FolderReader(dataset), key, size_bytes, etag="")
+        yield Shard(key=key, num_rows=num_rows, size_bytes=size_bytes, etag='"etag"')
+
+
+def _memory(limits: Limits) -> Finding:
+    return Finding("rank memory", "ok", f"a rank fits the {limits.memory_mb:,} MB of the function")
+
+
+def _time(tasks: list[RankTask], limits: Limits) -> Finding:
+    rows = max(task.num_samples for task in tasks)
+    seconds = START_S + rows / (SAMPLES_PER_S_PER_VCPU * limits.num_vcpus)
+    text = f"the largest rank has {rows:,} rows, at most {seconds:,.0f} s of {limits.timeout_s} s"
+    if seconds > NEAR * limits.timeout_s:
+        return Finding("timeout", "warn", text, MORE_RANKS)
+    return Finding("timeout", "ok", text)
+
+
+def _payload(tasks: list[RankTask]) -> Finding:
+    # Tasks differ in the shards they name; encoding the longest tells, and the whole is what S3 gets.
+    longest = len(contract.encode_compact(max(tasks, key=lambda task: len(task.rows))))
+    manifest_bytes = len(contract.encode(tasks))
+    text = (
+        f"manifest {manifest_bytes / 1e3:,.0f} kB, largest task {longest / 1e3:,.1f} of {MAX_TASK_BYTES / 1e3:,.0f} kB"
+    )
+    if longest > NEAR * MAX_TASK_BYTES:
+        return Finding("payload", "warn", text, "Larger shards or more ranks make shorter tasks.")
+    return Finding("payload", "ok", text)
+
+
+def _dispatch(tasks: list[RankTask], starts_per_s: int, max_concurrency: int) -> Finding:
+    world_size = len(tasks)
+    start_s = world_size / starts_per_s
+    text = f"{world_size:,} ranks start within {start_s:,.1f} s, {starts_per_s:,} per second"
+    if world_size > max_concurrency:
+        fix = f"Terraform's max_concurrency raises it, up to {MAX_CHILDREN:,}."
+        return Finding("dispatch", "warn", f"{text}, and {max_concurrency:,} run at the same time", fix)
+    rank_s = max(task.num_samples for task in tasks) / SAMPLES_PER_S_PER_VCPU
+    if start_s > rank_s:
+        fix = "Fewer ranks finish as early: lower WORLD."
+        return Finding("dispatch", "warn", f"{text}: the first ones finish before the last ones start", fix)
+    return Finding("dispatch", "ok", text)

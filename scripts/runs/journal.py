@@ -1,0 +1,111 @@
+"""``runs/<run id>/execution.json``: where a run goes on, for `make status` and `make stop` of another terminal."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from inference.contract import RunSummary
+from scripts.command.whole_file import write_whole
+from scripts.deployment.stack import Stack
+from scripts.runs.execution import Ending
+from scripts.runs.variables import UsageError
+
+FILE_NAME = "execution.json"
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One run, as the terminal that started it knew it."""
+
+    run_id: str
+    """Name of the execution."""
+
+    target: str
+    """``local`` or ``aws``."""
+
+    execution_arn: str
+    """The execution."""
+
+    bucket: str
+    """Bucket of the results."""
+
+    run_prefix: str
+    """Where in it the run stores its results, ending in ``/``."""
+
+    started_at_s: float
+    """When it was started [s since the epoch]."""
+
+    status: str = "RUNNING"
+    """What is known of its end: ``RUNNING`` until the terminal that started it saw it end."""
+
+    error: str = ""
+    """Class name of the error that ended it."""
+
+    message: str = ""
+    """What the error said."""
+
+    stack: Stack | None = None
+    """The deployment it runs in; None when it is local."""
+
+    endpoint_url: str = ""
+    """The local AWS it runs in, which ends with its terminal."""
+
+    pid: int = 0
+    """Process that started it."""
+
+    machine: str = ""
+    """The machine that its times belong to, when it is local."""
+
+    @property
+    def ending(self) -> Ending:
+        """How it ended, as far as that terminal knew."""
+        return Ending(self.status, self.error, self.message)
+
+    @property
+    def is_over(self) -> bool:
+        """True when that terminal saw it end."""
+        return self.status != "RUNNING"
+
+    @property
+    def is_served(self) -> bool:
+        """True while the terminal of a local run is there, and its local AWS with it."""
+        try:
+            os.kill(self.pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except PermissionError:
+            return True
+        return self.pid > 0
+
+
+def ended(entry: Entry, ending: Ending) -> Entry:
+    """Return the entry of a run that was seen to end."""
+    return msgspec.structs.replace(entry, status=ending.status, error=ending.error, message=ending.message)
+
+
+def write(folder: Path, entry: Entry) -> None:
+    """Write the entry into the run's folder, whole or not at all."""
+    write_whole(folder / FILE_NAME, msgspec.json.format(msgspec.json.encode(entry), indent=2))
+
+
+def read(folder: Path) -> Entry | None:
+    """Return the entry in a run's folder, or None where there is none that can be read."""
+    try:
+        return msgspec.json.decode((folder / FILE_NAME).read_bytes(), type=Entry)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def read_summary(folder: Path) -> RunSummary | None:
+    """Return the summary in a run's folder, or None when the run ended before there was one.
+
+    Raises
+    ------
+    UsageError
+        If it is cut off, or of a version that cannot be read.
+    """
+    path = folder / "summary.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=RunSummary) if path.exists() else None
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path} cannot be read ({error}): it is of another version, or was cut off.") from error

@@ -1,0 +1,90 @@
+"""A run on AWS from outside: DescribeMapRun, which costs nothing, and the manifest once."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from inference import contract
+from scripts.runs.observe import Progress, Store
+
+
+class MapRunObserver:
+    """Looks at the Map Run of an execution.
+
+    Parameters
+    ----------
+    states : boto3 client
+        Of Step Functions.
+    execution_arn : str
+        The execution.
+    store : Store
+        The bucket of the results.
+    run_prefix : str
+        Where the run stores its results, ending in ``/``.
+    started_at_s : float
+        When the execution was started [s since the epoch].
+    now : callable
+        The time [s since the epoch].
+
+    Notes
+    -----
+    Ranks that are retried are not told from running ones: only the history of every child execution says so.
+    """
+
+    def __init__(
+        self,
+        states: Any,
+        execution_arn: str,
+        store: Store,
+        run_prefix: str,
+        *,
+        started_at_s: float,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._states = states
+        self._execution_arn = execution_arn
+        self._store = store
+        self._manifest_key = run_prefix + contract.MANIFEST_KEY
+        self._started_at_s = started_at_s
+        self._now = now
+        self._map_run_arn = ""
+        self._world_size = 0
+        self._num_rows = 0
+
+    def look(self) -> Progress:
+        """Look at the run once."""
+        elapsed_s = max(0.0, self._now() - self._started_at_s)
+        if not self._is_mapping():
+            return Progress(elapsed_s)
+        map_run = self._states.describe_map_run(mapRunArn=self._map_run_arn)
+        counts = map_run["itemCounts"]
+        done = counts["succeeded"]
+        # Loads differ by one row when rows can be read by range: between looks, ranks tell the rows well enough.
+        rows_done = round(self._num_rows * done / self._world_size)
+        mapping_s = (map_run.get("stopDate") or map_run["startDate"]).timestamp() - map_run["startDate"].timestamp()
+        if "stopDate" not in map_run:
+            mapping_s = self._now() - map_run["startDate"].timestamp()
+        return Progress(
+            elapsed_s,
+            world_size=self._world_size,
+            num_rows=self._num_rows,
+            done=done,
+            failed=counts["failed"] + counts["timedOut"] + counts["aborted"],
+            running=counts["running"],
+            rows_done=rows_done,
+            rows_per_s=rows_done / mapping_s if mapping_s > 0 else 0.0,
+        )
+
+    def _is_mapping(self) -> bool:
+        """Return whether the Map Run has begun; its manifest is there then."""
+        if not self._map_run_arn:
+            map_runs = self._states.list_map_runs(executionArn=self._execution_arn)["mapRuns"]
+            manifest = self._store.read(self._manifest_key) if map_runs else None
+            if manifest is None:
+                return False
+            rows = [task["num_samples"] for task in msgspec.json.decode(manifest)]
+            self._world_size, self._num_rows = len(rows), sum(rows)
+            self._map_run_arn = map_runs[0]["mapRunArn"]
+        return True

@@ -1,0 +1,193 @@
+"""One run in a target that is there: the data goes up, the execution is followed, the results come home."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from inference import contract
+from scripts.data.datasets import LocalDataset, RemoteDataset, find_dataset, find_remote, is_sample
+from scripts.runs import execution, journal
+from scripts.runs.execution import Ending, Line
+from scripts.runs.follow import LiveLine
+from scripts.runs.journal import Entry
+from scripts.runs.request import Draft
+from scripts.runs.target import Target
+
+LineMaker = Callable[[Console], AbstractContextManager[Line]]
+
+
+class RunStoppedError(Exception):
+    """Something the run needs could not be had; the message says what. Exit status 1."""
+
+
+def find_data(name: str, *, asked: str, root: Path, buckets: Sequence[str | None] = ()) -> LocalDataset | RemoteDataset:
+    """Find what a run reads; the sample is made when it is missing.
+
+    Parameters
+    ----------
+    name, asked, root
+        See `find_dataset`.
+    buckets : sequence of str
+        What the deployment may read, where there is one: ``s3://bucket/prefix`` names a dataset then.
+
+    Raises
+    ------
+    UsageError
+        If there is no such dataset.
+    RunStoppedError
+        If the sample cannot be made.
+    """
+    remote = find_remote(name, asked=asked, buckets=buckets) if buckets else None
+    if remote:
+        return remote
+    if is_sample(name):
+        # Imported here because only making the dataset needs it.
+        from scripts.dataset import ensure_sample
+        from scripts.simulation.sdss import SourceCatalogError
+
+        try:
+            ensure_sample(root)
+        except SourceCatalogError as error:
+            raise RunStoppedError(f"the sample dataset cannot be made: {error}") from error
+    return find_dataset(name, asked=asked, root=root)
+
+
+def run_in(
+    target: Target,
+    run_id: str,
+    draft: Draft,
+    dataset: LocalDataset | RemoteDataset,
+    folder: Path,
+    console: Console,
+    *,
+    line: LineMaker = LiveLine,
+) -> Ending:
+    """Run in a target that is there, whichever it is; what was computed comes home however the run ends.
+
+    Parameters
+    ----------
+    target : Target
+        Where to run.
+    run_id : str
+        Name of the execution.
+    draft, dataset
+        What to run.
+    folder : Path
+        Where the results come home to; it exists.
+    console : Console
+        Told every step.
+    line : callable
+        Makes, from the console, what shows how far the run is.
+
+    Raises
+    ------
+    RunStoppedError
+        If the target does not answer; the message says what is left.
+    """
+    entry: Entry | None = None
+    try:
+        data_bucket = _upload(target, draft, dataset, console)
+        payload = draft.payload_for(target.bucket.name, dataset.prefix, data_bucket=data_bucket)
+        (folder / "request.json").write_text(json.dumps(payload, indent=2) + "\n", encoding="utf-8")
+        run_prefix = contract.run_prefix(draft.request, run_id=run_id)
+        entry = _start(target, run_id, payload, run_prefix)
+        journal.write(folder, entry)
+        with _download_at_exit(target, run_prefix, folder, console), step(console, "run", spinner=False) as facts:
+            facts.append(run_id)
+            ending = _follow(target, entry, console, line)
+        journal.write(folder, journal.ended(entry, ending))
+        return ending
+    except (BotoCoreError, ClientError) as error:
+        goes_on = f" The run may go on: `make status RUN={run_id}` tells, `make stop RUN={run_id}` ends it."
+        what_next = goes_on if entry and target.name == "aws" else ""
+        raise RunStoppedError(target.why(error) + what_next + _what_is_left(folder)) from error
+
+
+def _upload(target: Target, draft: Draft, dataset: LocalDataset | RemoteDataset, console: Console) -> str | None:
+    """Make sure that the dataset is in the bucket; return the bucket it lies in when it is another one."""
+    if isinstance(dataset, RemoteDataset):
+        return dataset.bucket
+    with step(console, "upload", spinner=False) as facts, _bar(console) as (begin, tick):
+        paths = dataset.files(draft.request.file_limit)
+        done = target.bucket.upload_missing(dataset.checksums(paths), dataset.prefix, begin=begin, tick=tick)
+        present = f", {done.num_present} already there" if done.num_present else ""
+        facts.append(f"{done.num_files} files of {dataset.folder}, {done.num_bytes / 1e6:,.0f} MB{present}")
+    return None
+
+
+def _start(target: Target, run_id: str, payload: dict[str, object], run_prefix: str) -> Entry:
+    arn = execution.start(target.states, target.state_machine_arn, run_id, payload)
+    return Entry(
+        run_id=run_id,
+        target=target.name,
+        execution_arn=arn,
+        bucket=target.bucket.name,
+        run_prefix=run_prefix,
+        started_at_s=time.time(),
+        pid=os.getpid(),
+        **target.entry,
+    )
+
+
+def _follow(target: Target, entry: Entry, console: Console, make_line: LineMaker) -> Ending:
+    watcher = target.watch(entry.execution_arn, entry.run_prefix, started_at_s=entry.started_at_s)
+    try:
+        with make_line(console) as line:
+            return execution.follow(target.states, entry.execution_arn, watcher, line)
+    except KeyboardInterrupt:
+        execution.stop(target.states, entry.execution_arn)
+        if target.name == "aws":
+            console.print("The run is stopped. Invocations under way end by themselves.")
+        raise
+
+
+@contextmanager
+def _download_at_exit(target: Target, run_prefix: str, folder: Path, console: Console) -> Iterator[None]:
+    """Bring the results home however the run ends: what was computed is never lost."""
+    try:
+        yield
+    finally:
+        with step(console, "download") as facts:
+            facts.append(f"{target.bucket.download(run_prefix, folder)} files to {folder}")
+
+
+def _what_is_left(folder: Path) -> str:
+    """Say where the files of a run are that stopped; without any, its folder goes."""
+    if any(path.is_file() for path in folder.rglob("*")):
+        return f" What is there lies in {folder}/."
+    shutil.rmtree(folder)
+    return ""
+
+
+# ------------------------------------------------------------------------------------------ what it says
+
+
+@contextmanager
+def step(console: Console, name: str, *, spinner: bool = True) -> Iterator[list[str]]:
+    """Say what took how long, in one line; the block may append facts."""
+    facts: list[str] = []
+    began_s = time.monotonic()
+    with console.status(name) if spinner else nullcontext():
+        yield facts
+    text = f"{name:<10} {' '.join(facts) or 'ready'} ({time.monotonic() - began_s:.1f} s)"
+    console.print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+    """Show a bar of bytes; give what sets its length and what moves it on."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("upload", total=None)
+        yield (
+            lambda num_bytes: progress.update(task, total=num_bytes),
+            lambda num_bytes: progress.advance(task, num_bytes),
+        )

@@ -1,0 +1,164 @@
+"""A run found again by its name, from any terminal: where it goes on, or the folder it left."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from inference import contract
+from inference.errors import InvalidRequestError
+from scripts.deployment.stack import has_applied, read_stack
+from scripts.runs import journal
+from scripts.runs.execution import execution_arn
+from scripts.runs.journal import Entry
+from scripts.runs.target import Target, connect_aws, rejoin
+from scripts.runs.variables import UsageError
+
+NUM_LISTED = 10
+"""Runs that are named when none is."""
+
+NUM_SIMILAR = 3
+FILES_OF_A_RUN = (journal.FILE_NAME, "request.json", contract.MANIFEST_KEY, "summary.json")
+NO_EXECUTION = {"ExecutionDoesNotExist", "InvalidArn", "InvalidName", "ValidationException"}
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run, and what can be asked about it."""
+
+    run_id: str
+    """Name of the execution."""
+
+    folder: Path
+    """Its folder on this machine, which may not exist."""
+
+    entry: Entry | None
+    """What the terminal that started it noted here."""
+
+    target: Target | None = None
+    """Where its execution is; None when only the folder is left."""
+
+    description: Mapping[str, Any] | None = None
+    """The answer of DescribeExecution."""
+
+    @property
+    def is_running(self) -> bool:
+        """True while the execution goes on."""
+        return self.description is not None and self.description["status"] == "RUNNING"
+
+    @property
+    def run_prefix(self) -> str:
+        """Where in the bucket the run stores its results, ending in ``/``."""
+        if self.entry:
+            return self.entry.run_prefix
+        assert self.description is not None, "without a note, the execution was asked"
+        try:
+            request, _ = contract.parse_request(json.loads(self.description["input"]))
+        except InvalidRequestError as error:
+            raise UsageError(f"RUN={self.run_id} was not started by `make run`: {error}") from error
+        return contract.run_prefix(request, run_id=self.run_id)
+
+
+def find_run(name: str, given: Mapping[str, str], *, root: Path) -> FoundRun:
+    """Find a run by its name.
+
+    Parameters
+    ----------
+    name : str
+        The run's name, its folder, or the ARN of its execution.
+    given : mapping
+        The variables; OUTPUTS names a stack.
+    root : Path
+        Folder in which ``runs/`` and ``terraform/`` lie.
+
+    Raises
+    ------
+    UsageError
+        If there is no such run; the message names similar ones.
+    """
+    run_id = name.strip().strip("/").rsplit("/", maxsplit=1)[-1].rsplit(":", maxsplit=1)[-1]
+    folder = root / "runs" / run_id
+    entry = journal.read(folder)
+    target = _target(entry, folder, given, root)
+    if target is None:
+        if _is_run(folder):
+            return FoundRun(run_id, folder, entry)
+        raise _unknown(run_id, runs_here(root))
+    arn = entry.execution_arn if entry else execution_arn(target.state_machine_arn, run_id)
+    try:
+        description = target.states.describe_execution(executionArn=arn)
+    except EndpointConnectionError:
+        # Another process has the number of the terminal that is gone, or the terminal ends right now.
+        if target.name == "local":
+            return FoundRun(run_id, folder, entry)
+        raise
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in NO_EXECUTION:
+            raise
+        # Step Functions forgets an execution after 90 days.
+        if _is_run(folder):
+            return FoundRun(run_id, folder, entry)
+        raise _unknown(run_id, [*runs_here(root), *runs_there(target)]) from error
+    return FoundRun(run_id, folder, entry, target, description)
+
+
+def runs_here(root: Path) -> list[str]:
+    """Return the names of the runs that left a folder, the newest last."""
+    return sorted(folder.name for folder in (root / "runs").glob("*") if _is_run(folder))
+
+
+def runs_there(target: Target) -> list[str]:
+    """Return the names of the newest executions of a target, the newest last."""
+    answer = target.states.list_executions(stateMachineArn=target.state_machine_arn, maxResults=100)
+    return sorted(execution["name"] for execution in answer["executions"])
+
+
+def stack_target(given: Mapping[str, str], *, root: Path) -> Target | None:
+    """Return the stack of this working copy or of OUTPUTS, or None when there is none."""
+    outputs = given.get("OUTPUTS", "").strip()
+    if given.get("TARGET", "") == "local" or not (outputs or has_applied(root / "terraform")):
+        return None
+    return connect_aws(read_stack(root / "terraform", outputs=outputs))
+
+
+def entry_of(found: FoundRun, target: Target) -> Entry:
+    """Return what the terminal that started the run, on another machine, would have noted here."""
+    assert found.description is not None, "a run of another machine is known by its execution"
+    return Entry(
+        run_id=found.run_id,
+        target=target.name,
+        execution_arn=found.description["executionArn"],
+        bucket=target.bucket.name,
+        run_prefix=found.run_prefix,
+        started_at_s=found.description["startDate"].timestamp(),
+        **target.entry,
+    )
+
+
+def name_runs(names: list[str]) -> str:
+    """Return the newest names in words."""
+    newest = sorted(set(names), reverse=True)[:NUM_LISTED]
+    return ", ".join(newest) or "none"
+
+
+def _target(entry: Entry | None, folder: Path, given: Mapping[str, str], root: Path) -> Target | None:
+    if entry is not None:
+        # What was seen to end and is at home needs nobody else's answer.
+        return None if entry.is_over and (folder / "summary.json").exists() else rejoin(entry)
+    return None if _is_run(folder) else stack_target(given, root=root)
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in FILES_OF_A_RUN)
+
+
+def _unknown(run_id: str, known: list[str]) -> UsageError:
+    known = list(dict.fromkeys(known))
+    similar = difflib.get_close_matches(run_id, known, n=NUM_SIMILAR, cutoff=0.6)
+    if similar:
+        return UsageError(f"RUN={run_id}: there is no such run. Similar: {', '.join(similar)}.")
+    return UsageError(f"RUN={run_id}: there is no such run. The newest: {name_runs(known)}.")

@@ -1,0 +1,120 @@
+"""What to run: the RunRequest from a payload file and the variables, checked before anything starts."""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from inference import contract
+from inference.contract import RunRequest
+from inference.errors import InvalidRequestError
+from scripts.runs.variables import REQUEST_VARIABLES, UsageError, read_text, request_values
+
+BUCKET_KEYS = ("bucket", "bucket_name", "data_bucket")
+PREFIX_KEYS = ("data_prefix", "dataset_path")
+PLACEHOLDER_BUCKET = "the-local-bucket"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A request that is valid but for the bucket, which is known once the deployment is there."""
+
+    payload: dict[str, Any]
+    """The execution's input without bucket and data prefix; published keys as the user wrote them."""
+
+    request: RunRequest
+    """What it means, with placeholders for bucket and data prefix."""
+
+    dataset: str
+    """Name, prefix or folder of the dataset; the sample's prefix when nothing names one."""
+
+    dataset_asked: str
+    """Where that name comes from, for messages."""
+
+    notes: tuple[str, ...]
+    """What was overridden or replaced, in sentences."""
+
+    dataset_is_from_payload: bool = False
+    """True when the payload named it, so that its prefix may be spelled otherwise here."""
+
+    def payload_for(self, bucket: str, data_prefix: str, *, data_bucket: str | None = None) -> dict[str, Any]:
+        """Return the execution's input; the data is in `bucket` unless `data_bucket` is another one."""
+        payload = {**self.payload, "bucket": bucket, "data_prefix": data_prefix}
+        return payload if data_bucket in (None, bucket) else {**payload, "data_bucket": data_bucket}
+
+
+def make_run_id(now: datetime) -> str:
+    """Return a name for an execution: the second it was made, and four digits against twins."""
+    return f"run-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def draft_request(variables: Mapping[str, str], *, bucket_words: str = "the local bucket") -> Draft:
+    """Merge the payload file, if there is one, with the variables, which win.
+
+    Parameters
+    ----------
+    variables : mapping
+        The variables of `make run`.
+    bucket_words : str
+        What replaces a payload's bucket, in words.
+
+    Raises
+    ------
+    UsageError
+        If a variable or the payload is not valid; the message names the variable or the key.
+    """
+    values = request_values(variables)
+    source = variables.get("PAYLOAD", "").strip()
+    payload = _read_payload(source) if source else {}
+    notes = _overridden(payload, variables, source)
+    payload |= values
+    prefixes = {key: payload.pop(key) for key in PREFIX_KEYS if key in payload}
+    buckets = {key: payload.pop(key) for key in BUCKET_KEYS if key in payload}
+    notes += [
+        f"`{key}` {json.dumps(bucket)} of {source} is another deployment's and was replaced by {bucket_words}."
+        for key, bucket in buckets.items()
+        if bucket
+    ]
+    request = _check(payload, source)
+    if "DATASET" in variables:
+        asked = f"DATASET={variables['DATASET'].strip()}"
+        notes += [
+            f"`{key}` {json.dumps(prefix)} of {source} was replaced by {asked}." for key, prefix in prefixes.items()
+        ]
+        return Draft(payload, request, variables["DATASET"].strip(), asked, tuple(notes))
+    for key, prefix in prefixes.items():
+        asked = f"`{key}` {json.dumps(prefix)} of {source}"
+        if not isinstance(prefix, str) or not prefix.strip(" /"):
+            raise UsageError(f"{asked} names no dataset; DATASET=name overrides it.")
+        return Draft(payload, request, prefix.strip(), asked, tuple(notes), dataset_is_from_payload=True)
+    return Draft(payload, request, contract.SAMPLE_PREFIX, "the default dataset", tuple(notes))
+
+
+def _overridden(payload: Mapping[str, Any], variables: Mapping[str, str], source: str) -> list[str]:
+    overridden = {name: variable.key for name, variable in REQUEST_VARIABLES.items() if variable.key in payload}
+    return [
+        f"`{key}` {json.dumps(payload[key])} of {source} was replaced by {name}={variables[name].strip()}."
+        for name, key in overridden.items()
+        if name in variables
+    ]
+
+
+def _read_payload(source: str) -> dict[str, Any]:
+    try:
+        content = json.loads(read_text("PAYLOAD", Path(source)))
+    except json.JSONDecodeError as error:
+        raise UsageError(f"PAYLOAD={source} is not JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"PAYLOAD={source} holds a {type(content).__name__}; a request is a JSON object.")
+    return content
+
+
+def _check(payload: dict[str, Any], source: str) -> RunRequest:
+    try:
+        request, _ = contract.parse_request({**payload, "bucket": PLACEHOLDER_BUCKET})
+    except InvalidRequestError as error:
+        raise UsageError(f"PAYLOAD={source}: {error}") from error
+    return request

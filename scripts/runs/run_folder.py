@@ -1,0 +1,168 @@
+"""A run's folder as the commands that look back at it read it: what is missing is said in one line."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from inference import contract
+from inference.contract import LostRank, RankFailure, RankRecord, RankTask, RunSummary
+from scripts.deployment.stack import Stack
+from scripts.local_aws.deploy import read_stages
+from scripts.pricing.cost import Rates, as_run
+from scripts.pricing.prices import LOCAL_REGION
+from scripts.runs import execution, journal
+from scripts.runs.recall import FoundRun, entry_of, find_run, name_runs, runs_here
+from scripts.runs.variables import UsageError
+
+LOCAL_ARCHITECTURE = "x86_64"
+"""Processor a local run is priced for."""
+
+COMBINED_KEY = "combined_data.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run on this machine."""
+
+    found: FoundRun
+    """The run, as `find_run` found it."""
+
+    @property
+    def run_id(self) -> str:
+        """Name of the execution."""
+        return self.found.run_id
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.found.folder
+
+    @property
+    def stack(self) -> Stack | None:
+        """The deployment it ran in; None when it ran here."""
+        return self.found.entry.stack if self.found.entry else None
+
+    @cached_property
+    def summary(self) -> RunSummary:
+        """``summary.json``.
+
+        Raises
+        ------
+        UsageError
+            If it is missing or of another version.
+        """
+        summary = journal.read_summary(self.path)
+        if summary is None:
+            raise UsageError(f"{self.path / 'summary.json'} is missing: `make status RUN={self.run_id}` says why.")
+        return summary
+
+    @cached_property
+    def records(self) -> tuple[RankRecord, ...]:
+        """The records of the ranks that have one, by rank; those of ``combined_data.json`` where it is complete.
+
+        Raises
+        ------
+        UsageError
+            If a record is of another version or cut off.
+        """
+        combined = self.path / COMBINED_KEY
+        if combined.exists():
+            return tuple(self._decode(combined, list[RankRecord]))
+        return tuple(self._decode(path, RankRecord) for path in sorted((self.path / "ranks").glob("*.json")))
+
+    @cached_property
+    def tasks(self) -> tuple[RankTask, ...]:
+        """``manifest.json``; nothing where the run was never planned."""
+        manifest = self.path / contract.MANIFEST_KEY
+        return tuple(self._decode(manifest, list[RankTask])) if manifest.exists() else ()
+
+    @cached_property
+    def failures(self) -> tuple[RankFailure, ...]:
+        """What the state machine noted about ranks that failed."""
+        return tuple(self._decode(path, RankFailure) for path in sorted((self.path / "failures").glob("*.json")))
+
+    @property
+    def lost(self) -> Mapping[int, LostRank]:
+        """Rank to why it has no valid record, where the run has a summary."""
+        return {one.rank: one for one in self.summary.lost_ranks} if (self.path / "summary.json").exists() else {}
+
+    @property
+    def rank_of(self) -> dict[str, int]:
+        """Request id to rank, of the records and of the failures that name one."""
+        ranks = {record.request_id: record.rank for record in self.records}
+        return ranks | {name: one.rank for one in self.failures if (name := _request_id(one.cause))}
+
+    @property
+    def region(self) -> str:
+        """Whose prices count."""
+        return self.stack.region if self.stack else LOCAL_REGION
+
+    def rates(self) -> Rates:
+        """Return what of the deployment decides the price, with the memory that the ranks had."""
+        return as_run(self.stack.rates if self.stack else local_rates(), self.summary)
+
+    def result_bytes(self) -> int:
+        """Return the size of the results in the bucket [bytes]."""
+        kept_in_bucket = [self.path / name for name in (contract.MANIFEST_KEY, COMBINED_KEY, "summary.json")]
+        for name in ("ranks", "predictions", "failures"):
+            kept_in_bucket.extend((self.path / name).glob("*"))
+        return sum(path.stat().st_size for path in kept_in_bucket if path.exists())
+
+    def _decode(self, path: Path, kind: type[contract.T]) -> contract.T:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except (OSError, msgspec.DecodeError) as error:
+            raise UsageError(f"{path} cannot be read ({error}): it is of another version, or was cut off.") from error
+
+
+def open_run(name: str, given: Mapping[str, str], *, root: Path) -> RunFolder:
+    """Find a run, and bring home what the terminal that started it did not.
+
+    Parameters
+    ----------
+    name : str
+        The run's name, its folder, or the ARN of its execution.
+    given : mapping
+        The variables; OUTPUTS names a stack.
+    root : Path
+        Folder in which ``runs/`` and ``terraform/`` lie.
+
+    Raises
+    ------
+    UsageError
+        If no name is given, or there is no such run; the message names the newest or similar ones.
+    """
+    if not name.strip():
+        raise UsageError(f"RUN=name names a run. The newest: {name_runs(runs_here(root))}.")
+    found = find_run(name, given, root=root)
+    if found.target and not found.is_running and not (found.folder / "summary.json").exists():
+        assert found.description is not None, "where there is a target, its execution was asked for"
+        found.folder.mkdir(parents=True, exist_ok=True)
+        found.target.bucket.download(found.run_prefix, found.folder)
+        entry = journal.ended(found.entry or entry_of(found, found.target), execution.ending(found.description))
+        journal.write(found.folder, entry)
+        found = replace(found, entry=entry)
+    return RunFolder(found)
+
+
+def local_rates() -> Rates:
+    """Return what the local deployment would be priced by: the table of stages."""
+    stages = read_stages()
+    return Rates(
+        memory_mb={stage: int(settings["memory_mb"]) for stage, settings in stages.items()},
+        architecture=LOCAL_ARCHITECTURE,
+        ephemeral_mb={stage: int(settings["ephemeral_mb"]) for stage, settings in stages.items()},
+    )
+
+
+def _request_id(cause: str) -> str:
+    """Return the invocation that Lambda's JSON names, or nothing."""
+    try:
+        document = json.loads(cause)
+    except json.JSONDecodeError:
+        return ""
+    return str(document.get("requestId", "")) if isinstance(document, dict) else ""

@@ -1,0 +1,210 @@
+"""Where a run goes: the one thing in which a run here and a run on AWS differ."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from inference.contract import RunSummary
+from scripts.command.machine import machine_in_words
+from scripts.deployment.account import Account, check_owner
+from scripts.deployment.explain import explain
+from scripts.deployment.stack import Stack, StackError
+from scripts.local_aws.deploy import deploy
+from scripts.local_aws.server import LocalAws, client_arguments
+from scripts.pricing.cost import Bill
+from scripts.pricing.prices import PriceError, bill_of
+from scripts.runs.bucket import NUM_CONNECTIONS, Bucket
+from scripts.runs.journal import Entry
+from scripts.runs.map_run import MapRunObserver
+from scripts.runs.observe import Observer, Watcher, local_invocations
+
+LOCAL_CONFIG = Config(max_pool_connections=NUM_CONNECTIONS, retries={"total_max_attempts": 3}, connect_timeout=5)
+
+
+class Target(Protocol):
+    """An AWS with the state machine in it."""
+
+    @property
+    def name(self) -> str:
+        """``local`` or ``aws``."""
+
+    @property
+    def bucket(self) -> Bucket:
+        """Bucket of datasets and results."""
+
+    @property
+    def states(self) -> Any:
+        """Client of Step Functions."""
+
+    @property
+    def state_machine_arn(self) -> str:
+        """State machine that a run is an execution of."""
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What `journal.Entry` notes about it, for later commands."""
+
+    def facts(self) -> str:
+        """Say in a few words where it is."""
+
+    def watch(self, execution_arn: str, run_prefix: str, *, started_at_s: float) -> Watcher:
+        """Return what looks at a run."""
+
+    def bill(self, summary: RunSummary) -> Bill | None:
+        """Return what a run cost; None where nothing is paid or the prices are not known."""
+
+    def why(self, error: BotoCoreError | ClientError) -> str:
+        """Say in one line what an error means and what to do."""
+
+
+@dataclass(frozen=True)
+class LocalTarget:
+    """The local AWS, which lives as long as the command that started it."""
+
+    endpoint_url: str
+    bucket: Bucket
+    states: Any
+    state_machine_arn: str = ""
+    workers: int = 0
+    name: str = "local"
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """Where another terminal finds it."""
+        return {"endpoint_url": self.endpoint_url, "machine": machine_in_words()}
+
+    def facts(self) -> str:
+        """Say where it serves."""
+        return f"{self.endpoint_url}, {self.workers} workers"
+
+    def watch(self, execution_arn: str, run_prefix: str, *, started_at_s: float) -> Watcher:  # noqa: ARG002
+        """Return an observer of the run's keys and of the server's statistics."""
+        return Observer(
+            self.bucket,
+            run_prefix,
+            invocations=partial(local_invocations, self.endpoint_url),
+            now=time.monotonic,
+            elapsed_s=time.time() - started_at_s,
+        )
+
+    def bill(self, summary: RunSummary) -> Bill | None:  # noqa: ARG002
+        """Return nothing."""
+        return None
+
+    def why(self, error: BotoCoreError | ClientError) -> str:
+        """Say where to look."""
+        return f"{error}. logs/server.log may say why."
+
+
+@dataclass(frozen=True)
+class AwsTarget:
+    """The stack in the user's account."""
+
+    stack: Stack
+    account: Account
+    name: str = "aws"
+    bucket: Bucket = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bucket", Bucket(self.account.client("s3"), self.stack.bucket))
+
+    @property
+    def states(self) -> Any:
+        """Client of Step Functions."""
+        return self.account.client("stepfunctions")
+
+    @property
+    def state_machine_arn(self) -> str:
+        """State machine that a run is an execution of."""
+        return self.stack.state_machine_arn
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The stack, so that the run is found again without Terraform."""
+        return {"stack": self.stack}
+
+    def bucket_named(self, name: str) -> Bucket:
+        """Return another bucket, which the user may read."""
+        return Bucket(self.account.client("s3"), name)
+
+    def facts(self) -> str:
+        """Say which stack of which account it is."""
+        return f"{self.stack.name} in {self.stack.region}, account {self.stack.account_id}"
+
+    def watch(self, execution_arn: str, run_prefix: str, *, started_at_s: float) -> Watcher:
+        """Return an observer of the Map Run."""
+        return MapRunObserver(self.states, execution_arn, self.bucket, run_prefix, started_at_s=started_at_s)
+
+    def bill(self, summary: RunSummary) -> Bill | None:
+        """Return what a run cost, where the price file knows the region."""
+        try:
+            return bill_of(summary, self.stack.rates, self.stack.region)
+        except PriceError:
+            return None
+
+    def why(self, error: BotoCoreError | ClientError) -> str:
+        """Say what AWS meant."""
+        return explain(error)
+
+
+@contextmanager
+def start_local(log_dir: Path) -> Iterator[Target]:
+    """Serve a local AWS with the state machine deployed in it; it ends with the block."""
+    forget_aws_settings()
+    with LocalAws(log_dir=log_dir) as aws:
+        deployment = deploy(aws)
+        s3, states = (boto3.client(name, config=LOCAL_CONFIG, **aws.credentials) for name in ("s3", "stepfunctions"))
+        yield LocalTarget(
+            aws.endpoint_url, Bucket(s3, deployment.bucket), states, deployment.state_machine_arn, aws.workers
+        )
+
+
+def forget_aws_settings() -> None:
+    """Keep the user's profile, region and proxy away from the clients of the local AWS."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
+
+
+def connect_aws(stack: Stack) -> AwsTarget:
+    """Reach the stack with the user's credentials, before anything is made or sent.
+
+    Raises
+    ------
+    StackError
+        If there are no credentials, or they are not the stack's.
+    """
+    try:
+        account = Account(stack.region)
+        check_owner(stack, account.identity()[0])
+    except (BotoCoreError, ClientError) as error:
+        raise StackError(explain(error)) from error
+    return AwsTarget(stack, account)
+
+
+def rejoin(entry: Entry) -> Target | None:
+    """Return the target a run goes on in, or None when it was a local one that has ended.
+
+    Raises
+    ------
+    StackError
+        As `connect_aws`.
+    """
+    if entry.stack is not None:
+        return connect_aws(entry.stack)
+    if not entry.is_served:
+        return None
+    forget_aws_settings()
+    arguments = client_arguments(entry.endpoint_url)
+    s3, states = (boto3.client(name, config=LOCAL_CONFIG, **arguments) for name in ("s3", "stepfunctions"))
+    return LocalTarget(entry.endpoint_url, Bucket(s3, entry.bucket), states)

@@ -1,0 +1,1 @@
+"""Galaxies drawn from real photometry: populations, spectra, structure, images."""

@@ -1,1 +1,0 @@
-"""Sweeps: which runs, in which order, what each of them measured, and what follows from it."""

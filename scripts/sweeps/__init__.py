@@ -1,0 +1,1 @@
+"""Many runs over lists of settings: plan, carry out, measure, recommend."""

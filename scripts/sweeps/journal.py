@@ -1,0 +1,173 @@
+"""``journal.jsonl``: one line per run that ended, appended whole; what a sweep goes on from after a kill."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from scripts.command.whole_file import write_whole
+from scripts.runs.variables import UsageError
+from scripts.sweeps import table
+from scripts.sweeps.plan import PlannedRun, Setting, SweepPlan
+from scripts.sweeps.rows import RankRow, RunRow
+
+JOURNAL_KEY = "journal.jsonl"
+PLAN_KEY = "sweep.yaml"
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One run that ended."""
+
+    planned: Setting
+    """The setting it ran."""
+
+    repeat: int
+    """Number among its repeats."""
+
+    elapsed_s: float
+    """Upload, run and download: for the time that is left [s]."""
+
+    is_of_place: bool = False
+    """True when it failed because the local AWS or the account did not answer: it runs when the sweep goes on."""
+
+    run: RunRow
+    """Its row."""
+
+    ranks: tuple[RankRow, ...]
+    """The rows of its ranks."""
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A sweep's folder and the runs in it that ended."""
+
+    folder: Path
+    plan: SweepPlan
+    entries: tuple[Entry, ...]
+
+    def newest(self) -> dict[tuple[Setting, int], Entry]:
+        """Return the last entry of every run: one that failed may have been tried again."""
+        return {(entry.planned, entry.repeat): entry for entry in self.entries}
+
+    def remaining(self, *, retry: bool) -> list[PlannedRun]:
+        """Return the runs that have no entry, in order; with `retry` those too that failed."""
+        found = self.newest()
+
+        def is_done(planned: PlannedRun) -> bool:
+            entry = found.get((planned.setting, planned.repeat))
+            return entry is not None and not entry.is_of_place and not (retry and entry.run.state == "failed")
+
+        return [planned for planned in self.plan.runs() if not is_done(planned)]
+
+    def rows(self) -> tuple[list[RunRow], list[RankRow]]:
+        """Return the rows of both tables, in the order of the sweep."""
+        entries = sorted(self.newest().values(), key=lambda entry: entry.run.position)
+        return [entry.run for entry in entries], [rank for entry in entries for rank in entry.ranks]
+
+
+def read_journal(folder: Path, plan: SweepPlan | None) -> Journal:
+    """Return the sweep in `folder`, or `plan` where there is none yet.
+
+    Parameters
+    ----------
+    folder : Path
+        ``sweeps/<name>``; nothing is written.
+    plan : SweepPlan or None
+        None takes the plan that lies there.
+
+    Raises
+    ------
+    UsageError
+        If another sweep lies there, none does and no plan is given, or a file there is damaged.
+    """
+    there = _read_plan(folder)
+    if there is None and plan is None:
+        raise UsageError(f"NAME={folder.name}: there is no such sweep to go on with; give it lists, such as WORLD=1,2.")
+    if there is None and (folder / JOURNAL_KEY).exists():
+        raise UsageError(f"{folder} has a journal and no {PLAN_KEY}: it is not whole. Move it away.")
+    if plan is not None and there is not None and plan != there:
+        raise UsageError(f"{folder} holds another sweep ({folder / PLAN_KEY}): choose another NAME, or move it away.")
+    plan = plan or there
+    assert plan is not None, "one of the two is there"
+    return Journal(folder, plan, tuple(_read_entries(folder / JOURNAL_KEY)))
+
+
+@contextmanager
+def held(folder: Path, plan: SweepPlan) -> Iterator[None]:
+    """Make the sweep's folder where it is not there, and keep a second terminal from carrying out the same sweep.
+
+    Raises
+    ------
+    UsageError
+        If another one does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # The lock goes with the process, however that ends.
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"{folder} is being carried out by another terminal.") from error
+        if not (folder / PLAN_KEY).exists():
+            _write_plan(folder, plan)
+        yield
+
+
+def append(folder: Path, entry: Entry) -> None:
+    """Add one run to the journal; when this returns, no kill undoes it."""
+    with (folder / JOURNAL_KEY).open("ab+") as journal:
+        # What a kill left of a line ends here and is a line of its own.
+        journal.seek(max(0, journal.tell() - 1))
+        torn = b"" if journal.read(1) in (b"", b"\n") else b"\n"
+        journal.write(torn + msgspec.json.encode(entry) + b"\n")
+        journal.flush()
+        os.fsync(journal.fileno())
+
+
+def write_tables(journal: Journal) -> None:
+    """Write the tables anew from the journal."""
+    table.write_tables(journal.folder, *journal.rows())
+
+
+def _read_entries(path: Path) -> Iterator[Entry]:
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            yield msgspec.json.decode(line, type=Entry)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"{path}, line {number}, is of another version ({error}): choose another NAME.") from error
+        except msgspec.DecodeError:
+            # A kill came in the middle of the line: the run that it was about runs again.
+            continue
+
+
+def _read_plan(folder: Path) -> SweepPlan | None:
+    try:
+        document = yaml.safe_load((folder / PLAN_KEY).read_text(encoding="utf-8"))
+        return msgspec.convert(document, SweepPlan)
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
+        why = " ".join(str(error).split())
+        raise UsageError(f"{folder / PLAN_KEY} cannot be read ({why}): choose another NAME.") from error
+
+
+def _write_plan(folder: Path, plan: SweepPlan) -> None:
+    document = msgspec.to_builtins(plan, builtin_types=())
+    content = yaml.safe_dump(_plain(document), sort_keys=False, default_flow_style=None)
+    write_whole(folder / PLAN_KEY, content.encode())
+
+
+def _plain(document: dict[str, object]) -> dict[str, object]:
+    """Return the document with lists, which YAML knows, for tuples, which it does not."""
+    return {
+        key: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        for key, value in document.items()
+    }

@@ -1,0 +1,111 @@
+"""A sweep as text: what it will do, and what came of it, in the width there is."""
+
+import textwrap
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scripts.sweeps.journal import Journal
+from scripts.sweeps.statistics import SettingStatistics, Statistic, SweepStatistics
+
+Column = tuple[int, str, Callable[[SettingStatistics], str]]
+"""Importance (the highest goes first where the table is too wide), title, text of a cell."""
+
+NAME_WIDTH = 11
+
+
+def print_plan(console: Console, journal: Journal, *, num_left: int, cost: str) -> None:
+    """Print how many runs there are, over what, and what they cost."""
+    plan = journal.plan
+    counts = [f"{len(getattr(plan, name))} {name.upper()}" for name in plan.varied] or ["1 setting"]
+    repeats = [f"{plan.repeat} repeats"] if plan.repeat > 1 else []
+    total = len(plan.settings) * plan.repeat
+    order = f", interleaved, seed {plan.seed}" if total > 1 else ""
+    console.print(_fact("runs", f"{total}: {' by '.join([*counts, *repeats])}{order}"), soft_wrap=True)
+    if num_left < total:
+        done = f"{total - num_left} of {total}, in {journal.folder}/; {num_left} to go"
+        console.print(_fact("done", done), soft_wrap=True)
+    console.print(_fact("cost", cost), soft_wrap=True)
+
+
+def print_statistics(console: Console, found: SweepStatistics, folder: str) -> None:
+    """Print the table of settings, what to take, and what limits the comparison."""
+    measured = [one for one in found.settings if one.num_runs]
+    over = "complete" if found.num_runs == found.num_planned else "not over"
+    failed = f", {found.num_failed} failed" if found.num_failed else ""
+    counts = f"{found.num_runs} of {found.num_planned} runs{failed}"
+    console.print(Text.assemble((found.sweep, "bold"), f": {over}, {counts}"))
+    if measured:
+        console.print()
+        console.print(_table(measured, console.width))
+        console.print(f"  median; in brackets the interval: {found.interval}", style="dim", soft_wrap=True)
+        console.print(f"  * no other setting is both faster and cheaper; {found.prices}", style="dim", soft_wrap=True)
+        console.print()
+        for one in found.recommendations:
+            _print_hanging(console, one.goal, f"{one.setting}: {one.why}")
+    for setting in found.settings:
+        if setting.error:
+            _print_hanging(console, "failed", f"{setting.setting}, {setting.num_failed} of its runs: {setting.error}")
+    for warning in found.warnings:
+        _print_hanging(console, "note", warning)
+    console.print()
+    console.print(_fact("files", f"{folder}/: runs.parquet, ranks.parquet (and .csv), statistics.json"), soft_wrap=True)
+
+
+def _table(settings: Sequence[SettingStatistics], width: int) -> Table:
+    columns: list[Column] = [
+        (0, "setting", lambda one: one.setting),
+        (3, "runs", lambda one: str(one.num_runs) + (f"+{one.num_failed} failed" if one.num_failed else "")),
+        (0, "end to end [s]", lambda one: _span(one.end_to_end_s, "{:.2f}")),
+        (6, "Map [s]", lambda one: _median(one.map_s, "{:.2f}")),
+        (7, "sum of rank rates", lambda one: _median(one.sum_of_rank_rates_per_s, "{:,.0f} /s")),
+        (6, "Map wall", lambda one: _median(one.map_wall_per_s, "{:,.0f} /s")),
+        (1, "end to end", lambda one: _median(one.end_to_end_per_s, "{:,.0f} /s")),
+        (2, "speedup", lambda one: _plain(one.speedup, "{:.2f}")),
+        (4, "efficiency", lambda one: _plain(one.parallel_efficiency, "{:.0%}")),
+        (5, "peak [MB]", lambda one: _median(one.peak_memory_bytes, "{:,.0f}", 2**20)),
+        (1, "list [USD]", lambda one: _median(one.list_price_usd, "{:.6f}") + (" *" if one.is_pareto else "  ")),
+        (8, "(GB/s)/USD", lambda one: _plain(one.performance_efficiency, "{:,.2f}")),
+    ]
+    columns = [column for column in columns if any(column[2](one) for one in settings)]
+    while _width(columns, settings) > width and len(columns) > 3:
+        columns.remove(max(columns, key=lambda column: column[0]))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for number, (_, title, _cell) in enumerate(columns):
+        table.add_column(Text(title, "dim"), justify="right" if number else "left", no_wrap=True)
+    for one in settings:
+        table.add_row(*(Text(cell(one)) for _, _, cell in columns))
+    return table
+
+
+def _width(columns: Sequence[Column], settings: Sequence[SettingStatistics]) -> int:
+    return sum(max(len(title), *(len(cell(one)) for one in settings)) + 2 for _, title, cell in columns)
+
+
+def _median(value: Statistic | None, template: str, scale: float = 1.0) -> str:
+    return "" if value is None else template.format(value.median / scale)
+
+
+def _plain(value: float | None, template: str) -> str:
+    return "" if value is None else template.format(value)
+
+
+def _span(value: Statistic | None, template: str) -> str:
+    if value is None:
+        return ""
+    if value.low == value.high:
+        return template.format(value.median)
+    return f"{template.format(value.median)} ({template.format(value.low)}-{template.format(value.high)})"
+
+
+def _fact(name: str, text: str) -> Text:
+    return Text(f"{name:<{NAME_WIDTH}}{text}")
+
+
+def _print_hanging(console: Console, name: str, text: str) -> None:
+    """Print a paragraph under a name, its following lines indented."""
+    indent = " " * NAME_WIDTH
+    for number, line in enumerate(textwrap.wrap(text, console.width - NAME_WIDTH - 1, break_on_hyphens=False)):
+        console.print(Text((indent if number else f"{name:<{NAME_WIDTH}}") + line), soft_wrap=True)

@@ -1,0 +1,110 @@
+"""The tables of a sweep on disk: Parquet and CSV with the same columns, each written whole or not at all."""
+
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from scripts.command.whole_file import written_whole
+from scripts.sweeps.rows import RankRow, Row, RunRow
+
+RUNS, RANKS = "runs", "ranks"
+"""Names of the two tables, without their suffix."""
+
+SUFFIXES = (".parquet", ".csv")
+ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+class TableError(Exception):
+    """A table cannot be read; the message names the file, what is wrong, and what to do. Exit status 1."""
+
+
+def write_tables(folder: Path, runs: Sequence[RunRow], ranks: Sequence[RankRow]) -> None:
+    """Write both tables of a sweep, Parquet and CSV, into its folder."""
+    write_table(folder / RUNS, runs, RunRow)
+    write_table(folder / RANKS, ranks, RankRow)
+
+
+def read_runs(folder: Path) -> list[RunRow]:
+    """Return the rows of ``runs.parquet``, or of ``runs.csv`` where there is only that.
+
+    Raises
+    ------
+    TableError
+        If there is none, or it is cut or of another version.
+    """
+    return read_table(folder / RUNS, RunRow)
+
+
+def read_ranks(folder: Path) -> list[RankRow]:
+    """Return the rows of ``ranks.parquet``, or of ``ranks.csv``; see `read_runs`."""
+    return read_table(folder / RANKS, RankRow)
+
+
+def write_table(path: Path, rows: Sequence[AnyRow], kind: type[AnyRow]) -> None:
+    """Write rows to ``path.parquet`` and ``path.csv``.
+
+    Parameters
+    ----------
+    path : Path
+        The table, without a suffix.
+    rows : sequence
+        What it holds.
+    kind : type
+        Class of the rows: an empty table has columns too.
+    """
+    names = kind.__struct_fields__
+    columns = {name: [getattr(row, name) for row in rows] for name in names}
+    table = pa.table(columns, schema=arrow_schema(kind))
+    with written_whole(path.with_suffix(".parquet")) as partial:
+        parquet.write_table(table, partial)
+    with written_whole(path.with_suffix(".csv")) as partial:
+        csv.write_csv(table, partial)
+
+
+def read_table(path: Path, kind: type[AnyRow]) -> list[AnyRow]:
+    """Read what `write_table` wrote.
+
+    Raises
+    ------
+    TableError
+        As `read_runs`.
+    """
+    found = next((path.with_suffix(suffix) for suffix in SUFFIXES if path.with_suffix(suffix).exists()), None)
+    if found is None:
+        raise TableError(f"{path.parent} holds no {path.name}.parquet and no {path.name}.csv: it is no sweep's folder.")
+    try:
+        table = _read_csv(found, kind) if found.suffix == ".csv" else parquet.read_table(found)
+        return msgspec.convert(table.to_pylist(), list[kind])  # type: ignore[valid-type]
+    except (pa.ArrowException, OSError, msgspec.ValidationError) as error:
+        why = " ".join(str(error).split())
+        again = f" `make sweep NAME={path.parent.name}` writes it again from its journal."
+        raise TableError(f"{found} cannot be read as a table of {path.name} ({why[:160]}).{again}") from error
+
+
+def arrow_schema(kind: type[Row]) -> pa.Schema:
+    """Return the columns of a row class: name, type, and whether a cell may be empty."""
+    hints = typing.get_type_hints(kind)
+    return pa.schema([_column(name, hints[name]) for name in kind.__struct_fields__])
+
+
+def _column(name: str, hint: Any) -> pa.Field:
+    members = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return pa.field(name, pa.string(), nullable=False)
+    is_optional = isinstance(hint, types.UnionType)
+    inner = next(member for member in members if member is not type(None)) if is_optional else hint
+    return pa.field(name, ARROW_TYPES[inner], nullable=is_optional)
+
+
+def _read_csv(path: Path, kind: type[Row]) -> pa.Table:
+    schema = arrow_schema(kind)
+    # An empty text is text; an empty number is no number.
+    options = csv.ConvertOptions(column_types=schema, strings_can_be_null=False)
+    return csv.read_csv(path, convert_options=options)
