@@ -18,9 +18,9 @@ from rich.console import Console
 from scripts.benchmarks import parts
 from scripts.benchmarks.show import show, show_changes
 from scripts.command.exit_status import told_in_one_line
+from scripts.command.repository import REPOSITORY
+from scripts.command.variables import yes_or_no
 from scripts.command.whole_file import write_whole
-from scripts.local_aws.rie import REPOSITORY
-from scripts.runs.variables import yes_or_no
 
 OUTPUT_DIR = REPOSITORY / "runs" / "bench"
 

@@ -20,10 +20,11 @@ from scripts.catalogs.provenance import Card, cards
 from scripts.catalogs.survey import Survey, name_lost, survey
 from scripts.catalogs.tally import Tally
 from scripts.catalogs.verify import prove_equal
-from scripts.command.exit_status import FAILED, told_in_one_line
+from scripts.command.errors import FAILED, UsageError
+from scripts.command.exit_status import told_in_one_line
+from scripts.command.variables import yes_or_no
 from scripts.runs import journal, variables
 from scripts.runs.recall import FoundRun, find_run, runs_here
-from scripts.runs.variables import UsageError
 
 FITS_NAME, PARQUET_NAME = "catalog.fits", "catalog.parquet"
 NO_TABLE = "none"
@@ -41,7 +42,7 @@ def main(
     given = variables.given({"TARGET": target, "OUTPUTS": outputs})
     with told_in_one_line():
         try:
-            catalog(run, given, root=Path(), table_asked=table.strip(), partial=variables.yes_or_no("PARTIAL", partial))
+            catalog(run, given, root=Path(), table_asked=table.strip(), partial=yes_or_no("PARTIAL", partial))
         except CatalogError as error:
             print(error, file=sys.stderr)
             raise typer.Exit(FAILED) from error

@@ -9,10 +9,10 @@ import typer
 
 from inference import contract
 from scripts.command.exit_status import told_in_one_line
+from scripts.command.variables import yes_or_no
 from scripts.data.cleaning_report import CleaningReport
 from scripts.data.present import progress_bar, show_report, shown
 from scripts.data.request import SAMPLE
-from scripts.runs.variables import yes_or_no
 
 ROOT = Path(__file__).parent.parent
 FOLDER = "cleaned"

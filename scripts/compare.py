@@ -17,7 +17,9 @@ from scripts.benchmarks.comparison.contender import Contender, against_first
 from scripts.benchmarks.comparison.measure import BaselineError, Measured, carry_out, measure_process, measure_run
 from scripts.benchmarks.comparison.present import print_comparison
 from scripts.benchmarks.comparison.published import read_published
-from scripts.command.exit_status import FAILED, told_in_one_line
+from scripts.command.console import step
+from scripts.command.errors import FAILED, UsageError
+from scripts.command.exit_status import told_in_one_line
 from scripts.command.whole_file import write_whole
 from scripts.data.datasets import LocalDataset, RemoteDataset
 from scripts.deployment.stack import read_stack
@@ -25,11 +27,11 @@ from scripts.local_aws.rie import EmulatorUnavailableError
 from scripts.local_aws.server import LocalAwsError
 from scripts.pricing.prices import LOCAL_REGION
 from scripts.runs import journal
-from scripts.runs.perform import RunStoppedError, find_data, step
+from scripts.runs.perform import RunStoppedError, find_data
 from scripts.runs.recall import find_run
 from scripts.runs.request import draft_request
 from scripts.runs.target import connect_aws, start_local
-from scripts.runs.variables import UsageError, choose_target
+from scripts.runs.variables import choose_target
 from scripts.sweeps.price import prices_in_words
 
 OF_A_NEW_RUN = ("WORLD", "BATCH", "DATASET", "FILES", "ENGINE", "PRECISION")

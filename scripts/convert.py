@@ -14,9 +14,9 @@ import typer
 
 from inference.checksum import file_sha256
 from inference.errors import WeightsError
-from scripts.command.exit_status import FAILED, told_in_one_line
+from scripts.command.errors import FAILED, UsageError
+from scripts.command.exit_status import told_in_one_line
 from scripts.models.conversion.errors import ConversionError
-from scripts.runs.variables import UsageError
 
 OURS, PUBLISHED = ".safetensors", ".pt"
 

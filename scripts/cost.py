@@ -8,19 +8,19 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from scripts.command.errors import UsageError
 from scripts.command.exit_status import told_in_one_line
 from scripts.data.datasets import find_dataset, find_remote
 from scripts.deployment.stack import read_stack
-from scripts.pricing.budget import Forecast, forecast
 from scripts.pricing.prices import PriceList, read_prices
-from scripts.pricing.receipt import COST_FILE, Receipt, receipt_of, write_receipt
 from scripts.pricing.what_if import SERIAL_SHARE, Range, WhatIf
 from scripts.runs import variables
+from scripts.runs.budget import Forecast, forecast
 from scripts.runs.recall import name_runs, runs_here
+from scripts.runs.receipt import COST_FILE, Receipt, receipt_of, write_receipt
 from scripts.runs.request import draft_request
 from scripts.runs.run_folder import open_run
 from scripts.runs.target import connect_aws
-from scripts.runs.variables import UsageError
 
 COLUMNS = ("memory", "vCPU", "rank [s]", "x86_64 [USD]", "arm64 [USD]")
 WIDTHS = (9, 6, 15, 18, 18)

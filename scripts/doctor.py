@@ -11,15 +11,16 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.plan import Limits
-from scripts.command.exit_status import COMPLETE, FAILED, told_in_one_line
+from scripts.command.errors import COMPLETE, FAILED, UsageError
+from scripts.command.exit_status import told_in_one_line
 from scripts.deployment.account_checks import account_findings, tool_findings
 from scripts.deployment.finding import Finding
-from scripts.deployment.machine_checks import machine_findings
 from scripts.deployment.stack import HOW_TO_DEPLOY, Stack, StackError, has_applied, read_stack
-from scripts.local_aws.deploy import read_stages
+from scripts.deployment.stages import read_stages
+from scripts.local_aws.machine_checks import machine_findings
 from scripts.runs import variables
 from scripts.runs.fit import Ceiling, fit_findings
-from scripts.runs.variables import TARGETS, UsageError
+from scripts.runs.variables import TARGETS
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 NAME_WIDTH = 14

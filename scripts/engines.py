@@ -28,8 +28,9 @@ from inference.engines import NAMES, exported
 from inference.engines.exported import Accuracy, Agreement, ExportCard, UnavailableError
 from inference.errors import WeightsError
 from inference.predict import MICRO_BATCH, Engine, predict_redshift
+from scripts.command.errors import CommandError
 from scripts.command.whole_file import write_whole
-from scripts.dataset import ensure_sample
+from scripts.data.sample import ensure_sample
 
 NUM_ROWS = 512
 """Real galaxies on which every engine is compared with torch."""
@@ -42,7 +43,7 @@ RELATIVE_TOLERANCE = 0.01
 Arrays = dict[str, NDArray[np.generic]]
 
 
-class DisagreementError(Exception):
+class DisagreementError(CommandError):
     """An engine answers differently from torch."""
 
 

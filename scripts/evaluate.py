@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from inference.checkpoints import CHECKPOINT
 from inference.errors import RunError
 from scripts.catalogs.errors import CatalogError
-from scripts.command.exit_status import FAILED, told_in_one_line
-from scripts.reports.evaluated import Evaluated, held_out, of_run
+from scripts.command.errors import FAILED, CommandError
+from scripts.command.exit_status import told_in_one_line
+from scripts.models.held_out import held_out
+from scripts.reports.evaluated import Evaluated, of_run
 from scripts.reports.figures import calibration_figure, density_figure, redshifts_figure, residuals_figure
 from scripts.reports.numbers import evaluate, table, to_json
 from scripts.runs import variables
@@ -24,7 +26,7 @@ FOLDER = "evaluation"
 NUMBERS = "numbers.json"
 
 
-class NothingToEvaluateError(Exception):
+class NothingToEvaluateError(CommandError):
     """There are no labelled galaxies; the message says where there should be some."""
 
 

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from scripts.command.errors import UsageError
 from scripts.command.exit_status import told_in_one_line
 from scripts.runs import variables
 from scripts.runs.run_folder import open_run
 from scripts.runs.run_log import log_of_run
 from scripts.runs.story import Story, print_story
-from scripts.runs.variables import UsageError
 
 
 def main(

@@ -7,15 +7,17 @@ from typing import Annotated
 
 import typer
 
-from scripts.command.exit_status import FAILED, WRONG_USAGE
+from scripts.command.errors import FAILED, WRONG_USAGE
+from scripts.command.repository import REPOSITORY
 from scripts.deployment.image import bare, registry, tools
 from scripts.deployment.image import build as building
 from scripts.deployment.image import lock as locking
 from scripts.deployment.image.build import Image
-from scripts.deployment.image.emulate import Container, image_variables
 from scripts.deployment.image.engine import Engine, EngineError, UsageError, find_engine
-from scripts.local_aws.deploy import deploy, read_stages, upload_sample
-from scripts.local_aws.rie import REPOSITORY, EmulatorUnavailableError
+from scripts.deployment.stages import read_stages
+from scripts.local_aws.container import Container, image_variables
+from scripts.local_aws.deploy import deploy, upload_sample
+from scripts.local_aws.rie import EmulatorUnavailableError
 from scripts.local_aws.server import LocalAws, LocalAwsError
 
 LOG_DIR = REPOSITORY / "runs" / "emulate-image"

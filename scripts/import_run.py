@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.checksum import file_sha256
+from scripts.command.errors import UsageError
 from scripts.command.exit_status import told_in_one_line
 from scripts.command.whole_file import write_whole
 from scripts.runs.imported import COMBINED_KEY, IMPORT_KEY, Imported, describe
 from scripts.runs.published_file import read_published
-from scripts.runs.variables import UsageError, request_values
+from scripts.runs.variables import request_values
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 UNFIT = re.compile(r"[^A-Za-z0-9._-]+")

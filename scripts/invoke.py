@@ -10,10 +10,12 @@ import boto3
 import typer
 
 from inference.contract import SAMPLE_PREFIX
-from scripts.deployment.image.emulate import answer_from_image
+from scripts.command.repository import REPOSITORY
 from scripts.deployment.image.engine import EngineError
-from scripts.local_aws.deploy import deploy, read_stages, upload_sample
-from scripts.local_aws.rie import REPOSITORY, EmulatorUnavailableError
+from scripts.deployment.stages import read_stages
+from scripts.local_aws.container import answer_from_image
+from scripts.local_aws.deploy import deploy, upload_sample
+from scripts.local_aws.rie import EmulatorUnavailableError
 from scripts.local_aws.server import LocalAws, LocalAwsError
 
 BUCKET_KEYS = {"bucket", "data_bucket", "bucket_name"}

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from scripts.command.errors import UsageError
 from scripts.command.exit_status import told_in_one_line
 from scripts.runs import variables
 from scripts.runs.invocations import Invocation, Log, read_log, write_csv
@@ -14,7 +15,6 @@ from scripts.runs.log_show import print_lines, print_table
 from scripts.runs.log_sources import events_of_export
 from scripts.runs.run_folder import RunFolder, open_run
 from scripts.runs.run_log import log_of_run
-from scripts.runs.variables import UsageError
 
 LOGS_FILE = "logs.csv"
 

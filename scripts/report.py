@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from scripts.command.exit_status import FAILED, told_in_one_line
+from scripts.command.errors import FAILED, UsageError
+from scripts.command.exit_status import told_in_one_line
 from scripts.command.whole_file import write_whole
 from scripts.reports.document import Report
 from scripts.reports.evidence import ReportError, read_run
@@ -17,7 +18,6 @@ from scripts.reports.markdown import as_markdown
 from scripts.reports.page import as_page
 from scripts.reports.run_report import run_report
 from scripts.runs.recall import find_run
-from scripts.runs.variables import UsageError
 
 NAME = "report"
 

@@ -11,21 +11,22 @@ import typer
 from rich.console import Console
 
 from inference import contract
-from scripts.command.exit_status import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, settle_terminal
+from scripts.command.console import step
+from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, UsageError
+from scripts.command.exit_status import settle_terminal
 from scripts.data.datasets import LocalDataset, RemoteDataset
 from scripts.deployment.account import other_region
 from scripts.deployment.quota import waves_note
 from scripts.deployment.stack import StackError, read_stack
 from scripts.local_aws.rie import EmulatorUnavailableError
 from scripts.local_aws.server import LocalAwsError
-from scripts.pricing.budget import before_start, read_budget
 from scripts.pricing.prices import price_note
 from scripts.runs import journal, variables
-from scripts.runs.perform import RunStoppedError, find_data, run_in, step
+from scripts.runs.budget import before_start, read_budget
+from scripts.runs.perform import RunStoppedError, find_data, run_in
 from scripts.runs.present import files_in, print_result
 from scripts.runs.request import Draft, draft_request, make_run_id
 from scripts.runs.target import AwsTarget, Target, connect_aws, start_local
-from scripts.runs.variables import UsageError
 
 
 def main(

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from scripts.command.errors import UsageError
 from scripts.command.exit_status import told_in_one_line
 from scripts.runs import execution, variables
 from scripts.runs.recall import find_run, name_runs, runs_there, stack_target
-from scripts.runs.variables import UsageError
 
 
 def main(

@@ -11,14 +11,15 @@ import msgspec
 import typer
 from rich.console import Console
 
-from scripts.command.exit_status import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, settle_terminal
+from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, UsageError
+from scripts.command.exit_status import settle_terminal
 from scripts.command.whole_file import write_whole
 from scripts.deployment.stack import StackError, read_stack
 from scripts.local_aws.rie import EmulatorUnavailableError
-from scripts.pricing.budget import read_budget
+from scripts.runs.budget import read_budget
 from scripts.runs.perform import RunStoppedError
 from scripts.runs.target import connect_aws
-from scripts.runs.variables import UsageError, choose_target
+from scripts.runs.variables import choose_target
 from scripts.sweeps.analyse import analyse
 from scripts.sweeps.borrowed import Borrowed
 from scripts.sweeps.carry_out import Carrier, SweepStoppedError

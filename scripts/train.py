@@ -16,7 +16,9 @@ from inference.checkpoints import CHECKPOINT
 from inference.checksum import file_sha256
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae, save_weights
-from scripts.command.exit_status import FAILED, told_in_one_line
+from scripts.command.errors import FAILED
+from scripts.command.exit_status import told_in_one_line
+from scripts.command.variables import yes_or_no
 from scripts.models.training.controls import NUM_NEIGHBOURS, boosted_trees, neighbours
 from scripts.models.training.curves import draw_curves
 from scripts.models.training.fast_blocks import fast_blocks
@@ -30,7 +32,6 @@ from scripts.models.training.report import Predictor, compare, measure, network
 from scripts.models.training.rows import TrainingRows, selection_rows, training_rows
 from scripts.models.training.scalings import set_scalings
 from scripts.models.training.whitening import prepare
-from scripts.runs.variables import yes_or_no
 from scripts.simulation.sdss import SourceCatalogError
 
 ROOT = Path(__file__).parent.parent

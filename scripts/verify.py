@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from scripts.command.exit_status import FAILED, told_in_one_line
+from scripts.command.errors import FAILED, UsageError
+from scripts.command.exit_status import told_in_one_line
 from scripts.data.datasets import find_dataset
 from scripts.data.present import progress_bar, shown
 from scripts.data.shard_folder import ShardFolder
 from scripts.data.verification import find_problems
-from scripts.runs.variables import UsageError
 
 ROOT = Path(__file__).parent.parent
 MAX_SHOWN = 20

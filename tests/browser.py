@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scripts.command.exit_status import FAILED
+from scripts.command.errors import FAILED
 from scripts.deployment.image import bare
 from scripts.deployment.image.engine import EngineError
 

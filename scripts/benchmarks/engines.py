@@ -21,7 +21,7 @@ from inference.model.weights import load_astromae
 from inference.predict import Engine, predict_redshift
 from scripts.benchmarks import reference_loop
 from scripts.benchmarks.pairs import measure
-from scripts.dataset import ensure_sample
+from scripts.data.sample import ensure_sample
 
 MFLOP_PER_SAMPLE = 221.5
 """Of the published network; the folded one needs 3 % less and is credited with the same work."""

@@ -17,7 +17,7 @@ from inference.checksum import file_sha256
 from inference.cleaning import clean_cutouts
 from inference.errors import WeightsError
 from inference.shard import BLOCK_ROWS
-from scripts.dataset import ensure_sample, synthetic_plan
+from scripts.data.sample import ensure_sample, synthetic_plan
 from scripts.simulation.sdss import load_sources
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from inference import contract, summary
-from scripts.local_aws.deploy import deploy, read_stages
+from scripts.deployment.stages import read_stages
+from scripts.local_aws.deploy import deploy
 from scripts.local_aws.server import LocalAws, client_environment
 from tests.factories import make_plan, make_record_for, make_request, make_task
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.engines import NAMES
-from scripts.local_aws.rie import REPOSITORY
+from scripts.command.repository import REPOSITORY
 from scripts.local_aws.server import LocalAws
 
 ROWS_PER_MB = 51.13
@@ -107,7 +107,7 @@ def upload_shards(aws: LocalAws, folder: Path, num_rows: int) -> tuple[str, str]
     import torch
     from safetensors.numpy import load_file, save_file
 
-    from scripts.dataset import ensure_sample
+    from scripts.data.sample import ensure_sample
 
     arrays = load_file(ensure_sample() / "0.safetensors")
     repeated = {name: np.resize(array, (num_rows, *array.shape[1:])) for name, array in arrays.items()}

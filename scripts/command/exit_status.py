@@ -9,12 +9,8 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from inference.errors import RunError
-from scripts.data.errors import SourceError
-from scripts.deployment.explain import explain
-from scripts.deployment.stack import StackError
-from scripts.runs.variables import UsageError
-
-COMPLETE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+from scripts.command.aws_errors import explain
+from scripts.command.errors import FAILED, INTERRUPTED, CommandError
 
 
 def settle_terminal() -> None:
@@ -30,9 +26,9 @@ def told_in_one_line() -> Iterator[None]:
     settle_terminal()
     try:
         yield
-    except UsageError as error:
-        _end(str(error), WRONG_USAGE, error)
-    except (StackError, SourceError, RunError, OSError) as error:
+    except CommandError as error:
+        _end(str(error), error.status, error)
+    except (RunError, OSError) as error:
         _end(str(error), FAILED, error)
     except (BotoCoreError, ClientError) as error:
         _end(explain(error), FAILED, error)

@@ -1,8 +1,16 @@
-"""The machine that a local run's times belong to."""
+"""The machine that one works on: its cores, its processor, and how Lambda names it."""
 
 import os
 import platform
 from pathlib import Path
+
+ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "arm64": "arm64", "aarch64": "arm64"}
+"""What the system calls a processor, and what Lambda calls it."""
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_in_words(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

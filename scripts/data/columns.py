@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scripts.data.errors import SourceError
-from scripts.runs.variables import UsageError
+from scripts.command.errors import SourceError, UsageError
 
 BANDS = "ugriz"
 Quantity = Literal["magnitude", "flux"]

@@ -9,7 +9,7 @@ from inference import contract
 from inference.checksum import file_sha256
 from inference.errors import InvalidRequestError
 from inference.plan import SHARD_SUFFIXES, natural_order
-from scripts.runs.variables import UsageError
+from scripts.command.errors import UsageError
 
 HOW_TO_MAKE = "`make dataset` makes the sample, `make dataset NAME=name N=10000` another one."
 

@@ -9,8 +9,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from inference.block import NUM_BANDS, SIDE, centre_crop
+from scripts.command.errors import SourceError
 from scripts.data.columns import BANDS, Columns
-from scripts.data.errors import SourceError
 from scripts.data.survey import Survey
 from scripts.data.table_file import TableFile
 from scripts.data.units import FLUX_UNITS

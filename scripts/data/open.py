@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference.plan import SHARD_SUFFIXES
+from scripts.command.errors import SourceError, UsageError
 from scripts.data.columns import recognize
 from scripts.data.cutouts import CutoutsWithTable
-from scripts.data.errors import SourceError
 from scripts.data.fits_cutouts import ENDINGS, find_cutouts
 from scripts.data.published import CubeFile, TensorFile
 from scripts.data.rendered_table import RenderedTable
@@ -16,7 +16,6 @@ from scripts.data.shard_folder import ShardFolder
 from scripts.data.shards import Galaxies
 from scripts.data.survey import Survey, read_survey
 from scripts.data.table_file import SUFFIXES, TableFile, open_table
-from scripts.runs.variables import UsageError
 
 RECORDS = "records"
 KINDS = (

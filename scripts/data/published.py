@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.block import centre_crop
-from scripts.data.errors import SourceError
+from scripts.command.errors import SourceError
 from scripts.data.table_file import ArrayTable
 
 CUBES = ("cube", "images")

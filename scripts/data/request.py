@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.command.errors import UsageError
+from scripts.command.variables import yes_or_no
 from scripts.data.shards import DatasetPlan
 from scripts.data.variables import seed_number, shard_size_mb
-from scripts.runs.variables import UsageError, yes_or_no
 
 SAMPLE = "sdss"
 """Name of the sample of real galaxies."""

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.cleaning import is_label
+from scripts.command.errors import SourceError
 from scripts.data.cleaning_report import CleaningReport, Inspected, inspect
-from scripts.data.errors import SourceError
 from scripts.data.open import Source
 from scripts.data.shards import Galaxies
 from scripts.data.survey import repeated

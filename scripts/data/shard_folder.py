@@ -15,7 +15,7 @@ from inference.errors import InvalidRequestError
 from inference.plan import SHARD_SUFFIXES, natural_order
 from inference.quality import Quality
 from inference.shard import count_rows, read_blocks
-from scripts.data.errors import SourceError
+from scripts.command.errors import SourceError
 from scripts.simulation.cutouts import Rows
 from scripts.simulation.facts import Facts
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from inference import cleaning
 from inference.quality import Quality
+from scripts.command.errors import SourceError
 from scripts.data.columns import Columns
-from scripts.data.errors import SourceError
 from scripts.data.table_file import Batch, TableFile
 from scripts.data.units import check_light, check_units
 from scripts.simulation.photometry import ASINH_SOFTENING, NANOMAGGY, asinh_magnitudes

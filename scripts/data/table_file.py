@@ -14,7 +14,7 @@ import pyarrow.parquet
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from scripts.data.errors import SourceError
+from scripts.command.errors import SourceError
 
 BATCH_ROWS = 65_536
 CSV_BLOCK_BYTES = 2**20

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.cleaning import missing_bands
+from scripts.command.errors import SourceError
 from scripts.data.columns import Columns
-from scripts.data.errors import SourceError
 from scripts.data.table_file import TableFile
 
 MAGNITUDE_UNITS = ("mag", "magnitude", "magnitudes", "abmag", "mag(ab)", "luptitude", "luptitudes", "asinh mag")

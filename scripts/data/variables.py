@@ -1,6 +1,6 @@
 """What the variables of the data commands must be."""
 
-from scripts.runs.variables import UsageError
+from scripts.command.errors import UsageError
 
 DEFAULT_SHARD_MB = 10
 MAX_SHARD_MB = 1_024

@@ -15,8 +15,8 @@ from inference.contract import RowRange, ShardEntry
 from inference.errors import RunError
 from inference.quality import Quality
 from inference.shard import count_rows, read_blocks
+from scripts.command.errors import SourceError
 from scripts.data.cleaning_report import inspect
-from scripts.data.errors import SourceError
 from scripts.data.shard_folder import FolderReader, ShardFolder
 
 TABLE_COLUMNS = ["object_id", *(f"mag_{band}" for band in "ugriz"), "quality", "z_spec"]

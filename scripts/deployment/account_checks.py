@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from scripts.command.aws_errors import explain
 from scripts.deployment.account import Account, check_owner, other_region
-from scripts.deployment.explain import explain
 from scripts.deployment.finding import Finding, looked
 from scripts.deployment.quota import RAISE_CONCURRENCY, USUAL_CONCURRENCY, concurrency
 from scripts.deployment.stack import Stack, StackError

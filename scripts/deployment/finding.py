@@ -6,7 +6,7 @@ from typing import Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scripts.deployment.explain import explain, is_denied
+from scripts.command.aws_errors import explain, is_denied
 from scripts.deployment.stack import StackError
 
 Verdict = Literal["ok", "warn", "fail", "skip"]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from scripts.command.errors import CommandError
 from scripts.deployment.terraform import DeployError, Terraform
 from scripts.pricing.cost import Rates
 
@@ -16,7 +17,7 @@ WITHOUT_TERRAFORM = (
 )
 
 
-class StackError(Exception):
+class StackError(CommandError):
     """There is no stack to work with, or its outputs cannot be read; the message says what to do. Exit status 1."""
 
 

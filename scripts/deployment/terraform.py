@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scripts.command.errors import CommandError
+
 FOLDER = Path(__file__).parents[2] / "terraform"
 IMAGE_FILE = "image.auto.tfvars.json"
 """What `make push` records for Terraform: the image, by digest."""
@@ -17,7 +19,7 @@ MIRROR_DEPTH = 3
 PROVIDER = "registry.terraform.io/hashicorp/aws"
 
 
-class DeployError(Exception):
+class DeployError(CommandError):
     """A deployment cannot go on; the message says what to do."""
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import boto3
 
 from inference.contract import SAMPLE_PREFIX
-from scripts.local_aws.rie import REPOSITORY
+from scripts.command.repository import REPOSITORY
+from scripts.deployment.stages import function_variables, read_stages
 from scripts.local_aws.server import LocalAws
 
 DEFINITION_PATH = REPOSITORY / "terraform" / "state_machine.asl.json"
-STAGES_PATH = REPOSITORY / "terraform" / "stages.json"
 IMAGE_URI = "123456789012.dkr.ecr.us-east-1.amazonaws.com/local:latest"
 """Names no image: the workers run the handlers of this clone."""
 
@@ -67,28 +67,10 @@ def deploy(
     return Deployment(bucket=bucket, state_machine_arn=state_machine["stateMachineArn"], function_arns=function_arns)
 
 
-def read_stages() -> dict[str, dict[str, Any]]:
-    """Return ``terraform/stages.json``: stage to its handler, memory, timeout and ephemeral storage."""
-    stages: dict[str, dict[str, Any]] = json.loads(STAGES_PATH.read_text())
-    return stages
-
-
-def function_variables(
-    stages: Mapping[str, Mapping[str, Any]], *, code_version: str, image_digest: str
-) -> dict[str, str]:
-    """Return what a deployment sets in the environment of every function."""
-    variables = {"CODE_VERSION": code_version, "IMAGE_DIGEST": image_digest}
-    if "infer" in stages:
-        # Initialize refuses a plan whose ranks would not fit the Infer function.
-        variables["INFER_MEMORY_MB"] = str(stages["infer"]["memory_mb"])
-        variables["INFER_TIMEOUT_S"] = str(stages["infer"]["timeout_s"])
-    return variables
-
-
 def upload_sample(aws: LocalAws, bucket: str) -> None:
     """Put the sample dataset under its own prefix, where requests without a prefix look for it."""
     # Imported late: only what reads galaxies needs the generator.
-    from scripts.dataset import ensure_sample
+    from scripts.data.sample import ensure_sample
 
     s3 = boto3.client("s3", **aws.credentials)
     for path in sorted(ensure_sample().iterdir()):

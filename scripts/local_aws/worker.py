@@ -14,8 +14,9 @@ import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scripts.command.errors import CommandError
+from scripts.command.repository import REPOSITORY
 from scripts.local_aws.guardian import ClosedError, Guardian
-from scripts.local_aws.rie import REPOSITORY
 from scripts.local_aws.worker_log import WorkerLog
 
 INIT_ALLOWANCE_S = 120.0
@@ -55,7 +56,7 @@ class Outcome:
     """End of the invocation's log, at most 4 KiB."""
 
 
-class WorkerStartError(Exception):
+class WorkerStartError(CommandError):
     """A worker could not be started; the message names its log."""
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 
 from inference.contract import RunSummary
+from scripts.command.errors import UsageError
 from scripts.pricing.cost import Bill, Prices, Rates, as_run, bill, usage_of
-from scripts.runs.variables import UsageError
 
 PRICES_FILE = Path(__file__).with_name("prices.toml")
 LOCAL_REGION = "us-east-1"
@@ -67,7 +67,7 @@ def read_prices(path: Path | None = None) -> PriceList:
 
 
 def bill_of(summary: RunSummary, rates: Rates, region: str, *, prices: PriceList | None = None) -> Bill:
-    """Return what a run cost by its summary alone; `scripts.pricing.receipt` knows more where there is more.
+    """Return what a run cost by its summary alone; `scripts.runs.receipt` knows more where there is more.
 
     Raises
     ------

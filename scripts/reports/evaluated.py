@@ -8,15 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from inference import engines
 from inference.block import NUM_BANDS
-from inference.calibration import calibration_path, load_calibration
 from inference.contract import RowRange
-from inference.pipeline import Predictions, predict_block
+from inference.pipeline import Predictions
 from inference.uncertainty import R_BAND
 from scripts.catalogs.survey import read_predictions, survey
-from scripts.models.training.recipe import FULL
-from scripts.models.training.rows import real_test_rows, synthetic_test_rows
 from scripts.runs import journal
 
 
@@ -41,30 +37,6 @@ class Evaluated:
 
     engines: tuple[str, ...]
     """Libraries that computed."""
-
-
-def held_out(checkpoint: Path) -> list[Evaluated]:
-    """Predict galaxies that no weight and no interval was fitted to, as a worker would.
-
-    Raises
-    ------
-    WeightsError
-        If the weights cannot be read or have no calibration.
-    """
-    engine = engines.load("auto", checkpoint, num_threads=1)
-    calibration = load_calibration(calibration_path(checkpoint), engine.weights_sha256)
-    rows = {"real, held out": real_test_rows(), "simulated, held-out sources": synthetic_test_rows(FULL)}
-    return [
-        Evaluated(
-            name=name,
-            predictions=predict_block(galaxies.to_block(), engine, calibration),
-            r=galaxies.magnitudes[:, R_BAND].numpy().astype(np.float64),
-            ratio_95=calibration.errors.ratio_95,
-            weights_sha256=(engine.weights_sha256,),
-            engines=(engine.name,),
-        )
-        for name, galaxies in rows.items()
-    ]
 
 
 def of_run(run_id: str, folder: Path, root: Path) -> Evaluated:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from scripts.command.errors import CommandError
 from scripts.reports.predictions import Predictions, read_predictions
 from scripts.reports.ranks import PartialRecord, Ranks, as_columns
 from scripts.runs import journal
@@ -16,7 +17,7 @@ PUBLISHED_PAGE = 1000
 """Objects in one page of a listing: published tools read the first page only."""
 
 
-class ReportError(Exception):
+class ReportError(CommandError):
     """What a report needs is missing or cannot be read; the message names the file. Exit status 1."""
 
 

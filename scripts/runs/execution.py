@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
 
-from scripts.deployment.explain import is_throttled
+from scripts.command.aws_errors import is_throttled
 from scripts.runs.observe import Progress, Watcher
 
 POLL_S = 1.0

@@ -8,10 +8,10 @@ from inference import contract, shard
 from inference.contract import DatasetCard, RankTask
 from inference.errors import RunError
 from inference.plan import MAX_TASK_BYTES, SAMPLES_PER_S_PER_VCPU, START_S, Limits, Shard, plan_tasks
+from scripts.command.errors import CommandError, UsageError
 from scripts.data.datasets import LocalDataset, find_dataset, is_sample
 from scripts.deployment.finding import Finding
 from scripts.runs.request import PLACEHOLDER_BUCKET, draft_request
-from scripts.runs.variables import UsageError
 
 STARTS_PER_S = {"STANDARD": 100, "EXPRESS": 1000}
 """Child executions that Step Functions starts in a second."""
@@ -25,7 +25,7 @@ NEAR = 0.8
 MORE_RANKS = "More ranks have fewer rows each: raise WORLD."
 
 
-class UnknownFitError(Exception):
+class UnknownFitError(CommandError):
     """The dataset is not here, so that nothing can be said about the run; the message says why."""
 
 

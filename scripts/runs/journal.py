@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 
 from inference.contract import RunSummary
+from scripts.command.errors import UsageError
 from scripts.command.whole_file import write_whole
 from scripts.deployment.stack import Stack
 from scripts.runs.execution import Ending
-from scripts.runs.variables import UsageError
 
 FILE_NAME = "execution.json"
 

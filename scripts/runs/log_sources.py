@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from scripts.command.errors import UsageError
 from scripts.command.whole_file import written_whole
 from scripts.runs.log_lines import LogEvent, seconds
-from scripts.runs.variables import UsageError
 
 SERVER_LOG = "server.log"
 MESSAGE_COLUMNS = ("message", "@message")

@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from inference import contract
+from scripts.command.console import step
+from scripts.command.errors import CommandError
 from scripts.data.datasets import LocalDataset, RemoteDataset, find_dataset, find_remote, is_sample
 from scripts.runs import execution, journal
 from scripts.runs.execution import Ending, Line
@@ -24,7 +26,7 @@ from scripts.runs.target import Target
 LineMaker = Callable[[Console], AbstractContextManager[Line]]
 
 
-class RunStoppedError(Exception):
+class RunStoppedError(CommandError):
     """Something the run needs could not be had; the message says what. Exit status 1."""
 
 
@@ -50,7 +52,7 @@ def find_data(name: str, *, asked: str, root: Path, buckets: Sequence[str | None
         return remote
     if is_sample(name):
         # Imported here because only making the dataset needs it.
-        from scripts.dataset import ensure_sample
+        from scripts.data.sample import ensure_sample
         from scripts.simulation.sdss import SourceCatalogError
 
         try:
@@ -168,17 +170,6 @@ def _what_is_left(folder: Path) -> str:
 
 
 # ------------------------------------------------------------------------------------------ what it says
-
-
-@contextmanager
-def step(console: Console, name: str, *, spinner: bool = True) -> Iterator[list[str]]:
-    """Say what took how long, in one line; the block may append facts."""
-    facts: list[str] = []
-    began_s = time.monotonic()
-    with console.status(name) if spinner else nullcontext():
-        yield facts
-    text = f"{name:<10} {' '.join(facts) or 'ready'} ({time.monotonic() - began_s:.1f} s)"
-    console.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from inference.contract import PUBLISHED_RECORD_KEYS
-from scripts.runs.variables import UsageError, read_text
+from scripts.command.errors import UsageError
+from scripts.command.variables import read_text
 
 TIME_KEY = PUBLISHED_RECORD_KEYS["total_cpu_time_s"]
 NUMBERS = (

@@ -11,12 +11,12 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from inference import contract
 from inference.errors import InvalidRequestError
+from scripts.command.errors import UsageError
 from scripts.deployment.stack import has_applied, read_stack
 from scripts.runs import journal
 from scripts.runs.execution import execution_arn
 from scripts.runs.journal import Entry
 from scripts.runs.target import Target, connect_aws, rejoin
-from scripts.runs.variables import UsageError
 
 NUM_LISTED = 10
 """Runs that are named when none is."""

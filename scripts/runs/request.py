@@ -11,7 +11,9 @@ from typing import Any
 from inference import contract
 from inference.contract import RunRequest
 from inference.errors import InvalidRequestError
-from scripts.runs.variables import REQUEST_VARIABLES, UsageError, read_text, request_values
+from scripts.command.errors import UsageError
+from scripts.command.variables import read_text
+from scripts.runs.variables import REQUEST_VARIABLES, request_values
 
 BUCKET_KEYS = ("bucket", "bucket_name", "data_bucket")
 PREFIX_KEYS = ("data_prefix", "dataset_path")

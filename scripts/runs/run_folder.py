@@ -10,13 +10,13 @@ import msgspec
 
 from inference import contract
 from inference.contract import LostRank, RankFailure, RankRecord, RankTask, RunSummary
+from scripts.command.errors import UsageError
 from scripts.deployment.stack import Stack
-from scripts.local_aws.deploy import read_stages
+from scripts.deployment.stages import read_stages
 from scripts.pricing.cost import Rates, as_run
 from scripts.pricing.prices import LOCAL_REGION
 from scripts.runs import execution, journal
 from scripts.runs.recall import FoundRun, entry_of, find_run, name_runs, runs_here
-from scripts.runs.variables import UsageError
 
 LOCAL_ARCHITECTURE = "x86_64"
 """Processor a local run is priced for."""

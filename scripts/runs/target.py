@@ -14,9 +14,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from inference.contract import RunSummary
+from scripts.command.aws_errors import explain
 from scripts.command.machine import machine_in_words
 from scripts.deployment.account import Account, check_owner
-from scripts.deployment.explain import explain
 from scripts.deployment.stack import Stack, StackError
 from scripts.local_aws.deploy import deploy
 from scripts.local_aws.server import LocalAws, client_arguments

@@ -6,13 +6,10 @@ from pathlib import Path
 
 from inference import contract
 from inference.errors import InvalidRequestError
+from scripts.command.errors import UsageError
 from scripts.deployment.stack import HOW_TO_DEPLOY, has_applied
 
 TARGETS = ("local", "aws")
-
-
-class UsageError(Exception):
-    """What the user asked for cannot be done; the message names the variable. Exit status 2."""
 
 
 @dataclass(frozen=True)
@@ -80,34 +77,6 @@ def rank_number(text: str) -> int | None:
     if not text.strip().isdecimal():
         raise UsageError(f"RANK={text} is not valid: RANK is a whole number from 0.")
     return int(text)
-
-
-def yes_or_no(variable: str, text: str) -> bool:
-    """Read 1 or 0; nothing means 0.
-
-    Raises
-    ------
-    UsageError
-    """
-    if text.strip() not in ("", "0", "1"):
-        raise UsageError(f"{variable}={text} is not valid: {variable} is 1 or 0.")
-    return text.strip() == "1"
-
-
-def read_text(variable: str, source: Path) -> str:
-    """Read the file that a variable names.
-
-    Raises
-    ------
-    UsageError
-        If it is missing or cannot be read as text.
-    """
-    try:
-        return source.expanduser().read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UsageError(f"{variable}={source}: there is no such file.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{variable}={source} cannot be read: {error}.") from error
 
 
 def choose_target(variables: Mapping[str, str], *, terraform: Path) -> tuple[str, str]:

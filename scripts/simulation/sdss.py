@@ -12,7 +12,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from inference import cleaning
-from scripts.data.errors import SourceError
+from scripts.command.errors import SourceError
 from scripts.simulation.photometry import Photometry
 
 SHA256 = "d7e87e8abc45167e48889a0e824870760a2e6dde20650a6e41a72164859bf578"

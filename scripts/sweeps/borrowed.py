@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 from botocore.exceptions import ClientError
 
+from scripts.command.aws_errors import is_denied
 from scripts.command.whole_file import write_whole
-from scripts.deployment.explain import is_denied
 from scripts.deployment.stack import Stack, StackError
 from scripts.runs.target import AwsTarget
 

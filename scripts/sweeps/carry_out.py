@@ -12,6 +12,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
+from scripts.command.errors import CommandError
 from scripts.deployment.stack import StackError
 from scripts.local_aws.server import LocalAwsError
 from scripts.runs.execution import Ending
@@ -31,7 +32,7 @@ MAX_FAILURES_OF_PLACE = 3
 PLACE_ERRORS = (RunStoppedError, LocalAwsError, StackError, OSError, BotoCoreError, ClientError)
 
 
-class SweepStoppedError(Exception):
+class SweepStoppedError(CommandError):
     """The place of the sweep does not answer; the message says what it said last. Exit status 1."""
 
 

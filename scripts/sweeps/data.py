@@ -7,11 +7,12 @@ from rich.console import Console
 
 from inference import contract
 from inference.plan import SHARD_SUFFIXES
+from scripts.command.console import step
+from scripts.command.errors import UsageError
 from scripts.data.datasets import LocalDataset, RemoteDataset
+from scripts.data.partition import plan_partition
 from scripts.data.shards import make
-from scripts.repartition import plan_partition
-from scripts.runs.perform import find_data, step
-from scripts.runs.variables import UsageError
+from scripts.runs.perform import find_data
 from scripts.sweeps.plan import Setting, SweepPlan
 
 Dataset = LocalDataset | RemoteDataset

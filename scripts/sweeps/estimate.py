@@ -7,12 +7,12 @@ from pathlib import Path
 from inference import contract
 from inference.contract import DatasetCard
 from inference.errors import InvalidRequestError
+from scripts.command.errors import UsageError
 from scripts.data.datasets import LocalDataset
-from scripts.pricing.budget import earlier_runs
 from scripts.pricing.estimate import DEFAULTS, Job, estimate, learn
 from scripts.pricing.prices import read_prices
 from scripts.pricing.what_if import Range
-from scripts.runs.variables import UsageError
+from scripts.runs.budget import earlier_runs
 from scripts.sweeps.data import Dataset, Key, key_of
 from scripts.sweeps.place import Place
 from scripts.sweeps.plan import PlannedRun, Setting

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from scripts.command.errors import UsageError
 from scripts.command.whole_file import write_whole
-from scripts.runs.variables import UsageError
 from scripts.sweeps import table
 from scripts.sweeps.plan import PlannedRun, Setting, SweepPlan
 from scripts.sweeps.rows import RankRow, RunRow

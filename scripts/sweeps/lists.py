@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
-from scripts.runs.variables import TARGETS, UsageError, read_text, request_values
+from scripts.command.errors import UsageError
+from scripts.command.variables import read_text
+from scripts.runs.variables import TARGETS, request_values
 from scripts.sweeps.plan import LISTS, SweepPlan
 
 MIN_MEMORY_MB, MAX_MEMORY_MB = 128, 10_240

@@ -6,8 +6,9 @@ from typing import Any, Protocol, Self
 
 import boto3
 
-from scripts.local_aws.deploy import read_stages
-from scripts.local_aws.server import client_arguments, num_cores
+from scripts.command.machine import num_cores
+from scripts.deployment.stages import read_stages
+from scripts.local_aws.server import client_arguments
 from scripts.pricing.cost import Rates
 from scripts.pricing.prices import LOCAL_REGION
 from scripts.runs.target import LOCAL_CONFIG, AwsTarget, LocalTarget, Target, start_local

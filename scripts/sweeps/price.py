@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from inference.contract import RunSummary
 from scripts.deployment.stack import Stack
-from scripts.local_aws.deploy import read_stages
+from scripts.deployment.stages import read_stages
 from scripts.pricing.cost import Rates
 from scripts.pricing.prices import bill_of, read_prices
 

@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from scripts.command.errors import CommandError
 from scripts.command.whole_file import written_whole
 from scripts.sweeps.rows import RankRow, Row, RunRow
 
@@ -21,7 +22,7 @@ ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.s
 AnyRow = TypeVar("AnyRow", bound=Row)
 
 
-class TableError(Exception):
+class TableError(CommandError):
     """A table cannot be read; the message names the file, what is wrong, and what to do. Exit status 1."""
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from scripts.local_aws.deploy import Deployment, deploy, read_stages
+from scripts.deployment.stages import read_stages
+from scripts.local_aws.deploy import Deployment, deploy
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_shard_bytes
 

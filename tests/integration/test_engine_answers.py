@@ -17,7 +17,7 @@ from inference.engines import exported
 from inference.pipeline import infer_rank
 from inference.predict import Engine
 from scripts import engines as exporting
-from scripts.dataset import ensure_sample
+from scripts.data.sample import ensure_sample
 from tests.factories import MemoryReader, make_arrays, make_shard_bytes, make_task
 
 NUM_ROWS = 70

@@ -26,13 +26,14 @@ from inference.model.weights import save_weights
 from inference.pipeline import Predictions
 from inference.plan import MB_PER_VCPU
 from inference.predict import predict_redshift
+from scripts.command.repository import REPOSITORY
 from scripts.deployment.image import bare, build, registry
 from scripts.deployment.image.build import Image
-from scripts.deployment.image.emulate import Container, image_variables
 from scripts.deployment.image.engine import Engine, EngineError
+from scripts.deployment.stages import read_stages
 from scripts.image import offline_arguments
-from scripts.local_aws.deploy import deploy, read_stages
-from scripts.local_aws.rie import REPOSITORY
+from scripts.local_aws.container import Container, image_variables
+from scripts.local_aws.deploy import deploy
 from scripts.local_aws.server import LocalAws
 from tests.certificates import make_certificates
 from tests.factories import make_arrays, make_shard_bytes

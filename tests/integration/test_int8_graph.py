@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from inference import engines
 from inference.checkpoints import CHECKPOINT
 from inference.predict import predict_redshift
-from scripts.dataset import ensure_sample
+from scripts.data.sample import ensure_sample
 from scripts.engines import NUM_ROWS as NUM_CALIBRATED
 from scripts.engines import read_rows
 from scripts.models.export.quantized import quantize

@@ -14,8 +14,8 @@ from pathlib import Path
 import boto3
 import pytest
 
+from scripts.command.repository import REPOSITORY
 from scripts.local_aws.deploy import deploy
-from scripts.local_aws.rie import REPOSITORY
 from scripts.local_aws.server import LocalAws, LocalAwsError
 from tests.integration.conftest import ECHO, is_running, stage, wait_until
 

@@ -11,7 +11,8 @@ import pytest
 
 from inference import contract
 from inference.contract import RankRecord, RunSummary
-from scripts.local_aws.deploy import Deployment, deploy, read_stages
+from scripts.deployment.stages import read_stages
+from scripts.local_aws.deploy import Deployment, deploy
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
 

@@ -14,7 +14,8 @@ import boto3
 import numpy as np
 import pytest
 
-from scripts.local_aws.deploy import Deployment, deploy, read_stages
+from scripts.deployment.stages import read_stages
+from scripts.local_aws.deploy import Deployment, deploy
 from scripts.local_aws.server import LocalAws
 from scripts.sweeps import table
 from tests.factories import make_shard_bytes

@@ -15,7 +15,7 @@ from scripts.benchmarks.comparison.contender import Contender, against_first, of
 from scripts.benchmarks.comparison.measure import measure_run
 from scripts.benchmarks.comparison.present import print_comparison
 from scripts.benchmarks.comparison.published import DEFINITIONS, read_published
-from scripts.runs.variables import UsageError
+from scripts.command.errors import UsageError
 from tests.unit.test_sweep_runs import write_run
 
 

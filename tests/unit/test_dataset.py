@@ -11,9 +11,9 @@ from safetensors.numpy import load_file
 from inference import contract
 from inference.contract import DatasetCard
 from scripts import dataset
+from scripts.command.errors import UsageError
 from scripts.data import shards
 from scripts.data.shards import DatasetPlan, is_complete, make, rows_per_shard
-from scripts.runs.variables import UsageError
 from scripts.simulation.cutouts import Rows
 from scripts.simulation.facts import Facts
 

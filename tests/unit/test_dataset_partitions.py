@@ -17,10 +17,10 @@ from inference import contract
 from inference.cleaning import MEAN_MAGNITUDES
 from inference.quality import Quality
 from scripts import repartition, verify
+from scripts.command.errors import UsageError
 from scripts.data.cleaning_report import CleaningReport
 from scripts.data.shards import DatasetPlan, make
 from scripts.data.verification import find_problems
-from scripts.runs.variables import UsageError
 from scripts.simulation.cutouts import Rows
 from scripts.simulation.facts import Facts
 

@@ -11,12 +11,12 @@ from rich.console import Console
 
 from inference.plan import Limits
 from scripts import doctor
+from scripts.command.errors import UsageError
 from scripts.deployment import account_checks as account
-from scripts.deployment import machine_checks as machine
 from scripts.deployment.finding import Finding, looked
 from scripts.deployment.stack import Stack
+from scripts.local_aws import machine_checks as machine
 from scripts.runs.fit import Ceiling, fit_findings
-from scripts.runs.variables import UsageError
 from tests.factories import make_shard_bytes
 from tests.unit.test_run_stack import VALUES
 

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from scripts.local_aws.rie import REPOSITORY
+from scripts.command.repository import REPOSITORY
 
 
 def load_slim() -> ModuleType:

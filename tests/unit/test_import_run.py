@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from inference import summary
+from scripts.command.errors import UsageError
 from scripts.import_run import import_run
-from scripts.runs.variables import UsageError
 from tests.factories import make_record_for, make_task
 
 NUM_ROWS, LOOP_S = 5113, 22.5

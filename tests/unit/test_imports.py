@@ -1,8 +1,10 @@
 """What a stage loads at its start, and which way imports point."""
 
 import ast
+import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,30 @@ def test_no_handler_needs_boto3(path: Path) -> None:
 )
 def test_the_core_knows_nothing_of_aws_or_of_its_callers(path: Path) -> None:
     assert not imported_by(path) & {"boto3", "botocore", "obstore", "handlers", "scripts", "os"}
+
+
+def test_the_packages_of_scripts_form_no_circle() -> None:
+    graph = {package: set[str]() for package in packages_of_scripts()}
+    for package in graph:
+        for path in (ROOT / "scripts" / package).rglob("*.py"):
+            graph[package] |= {name for name in parts_of_scripts(path) if name != package}
+
+    assert list(TopologicalSorter(graph).static_order())
+
+
+def packages_of_scripts() -> set[str]:
+    return {path.parent.name for path in (ROOT / "scripts").glob("*/__init__.py")}
+
+
+def parts_of_scripts(path: Path) -> set[str]:
+    """Return the packages and commands of `scripts` that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "scripts":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= set(re.findall(r"^scripts\.(\w+)", node.module))
+    return names
 
 
 def imported_by(path: Path) -> set[str]:

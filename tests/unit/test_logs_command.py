@@ -9,9 +9,9 @@ import pytest
 
 import scripts.logs
 import scripts.runs.run_log
+from scripts.command.errors import UsageError
 from scripts.deployment.stack import Stack, StageSettings
 from scripts.runs import journal
-from scripts.runs.variables import UsageError
 from tests.unit.test_log_invocations import START_S, cloudwatch, put, report
 from tests.unit.test_run_receipt import REQUEST_IDS, write_run
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scripts.command.errors import UsageError
 from scripts.report import run_folder, write_report
 from scripts.reports.document import Figure, Report, Section, Table
 from scripts.reports.evidence import ReportError, read_run
 from scripts.reports.run_report import run_report
-from scripts.runs.variables import UsageError
 from tests.run_folders import write_run
 
 PUBLISHED = {

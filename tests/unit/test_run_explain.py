@@ -2,7 +2,7 @@ import pytest
 from botocore import exceptions
 from botocore.exceptions import ClientError
 
-from scripts.deployment.explain import explain, is_denied, is_throttled
+from scripts.command.aws_errors import explain, is_denied, is_throttled
 
 
 def refusal(code: str, message: str = "it said no", *, operation: str = "StartExecution") -> ClientError:

@@ -10,17 +10,16 @@ import msgspec
 import pytest
 
 from inference import contract, summary
+from scripts.command.errors import UsageError
 from scripts.cost import outlook
 from scripts.data.datasets import LocalDataset
-from scripts.pricing import budget
-from scripts.pricing.budget import before_start, forecast, read_budget, refuse_above
 from scripts.pricing.cost import billed_ms
 from scripts.pricing.prices import PriceError, read_prices
-from scripts.pricing.receipt import receipt_of, write_receipt
-from scripts.runs import journal
+from scripts.runs import budget, journal
+from scripts.runs.budget import before_start, forecast, read_budget, refuse_above
 from scripts.runs.journal import Entry
+from scripts.runs.receipt import receipt_of, write_receipt
 from scripts.runs.run_folder import RunFolder, open_run
-from scripts.runs.variables import UsageError
 from tests.factories import make_plan, make_record_for, make_request
 from tests.unit.test_log_invocations import report
 from tests.unit.test_run_clock import make_clock

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from inference import contract
+from scripts.command.errors import UsageError
 from scripts.data.datasets import RemoteDataset, find_dataset, find_remote, is_sample
 from scripts.runs.request import draft_request, make_run_id
-from scripts.runs.variables import UsageError, choose_target, given
+from scripts.runs.variables import choose_target, given
 
 EVENTS = Path(__file__).parents[1] / "events"
 

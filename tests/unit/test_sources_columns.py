@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
+from scripts.command.errors import SourceError, UsageError
 from scripts.data.columns import BANDS, Columns, recognize
-from scripts.data.errors import SourceError
 from scripts.data.units import check_light
-from scripts.runs.variables import UsageError
 
 
 def bands(pattern: str) -> list[str]:

@@ -13,12 +13,11 @@ from torch.utils.data import TensorDataset
 
 from inference.cleaning import MEAN_MAGNITUDES
 from inference.quality import Quality
-from scripts.data.errors import SourceError
+from scripts.command.errors import SourceError, UsageError
 from scripts.data.plan import plan_source
 from scripts.data.published import CubeFile
 from scripts.data.shards import make
 from scripts.data.verification import find_problems
-from scripts.runs.variables import UsageError
 
 NUM = 60
 """More than one shard of 1 MB."""

@@ -16,8 +16,8 @@ from safetensors.numpy import load_file
 from inference.cleaning import MEAN_MAGNITUDES
 from inference.quality import Quality
 from scripts.clean_table import clean_table
+from scripts.command.errors import SourceError
 from scripts.data import survey
-from scripts.data.errors import SourceError
 from scripts.data.plan import name_of, plan_source
 from scripts.data.shards import is_complete, make
 from scripts.data.survey import SFD_COEFFICIENTS

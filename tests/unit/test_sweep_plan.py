@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from scripts.runs.variables import UsageError
+from scripts.command.errors import UsageError
 from scripts.sweeps import journal, table
 from scripts.sweeps.journal import Entry, append, held, read_journal
 from scripts.sweeps.lists import read_plan

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.command.errors import CommandError
 
-class RowsDifferError(Exception):
+
+class RowsDifferError(CommandError):
     """Two sets of redshifts are not of the same galaxies in the same order; the message says how. Exit status 1."""
 
 

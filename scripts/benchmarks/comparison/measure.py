@@ -18,21 +18,21 @@ from inference.contract import RankRecord
 from scripts.benchmarks.comparison.agreement import Redshifts
 from scripts.benchmarks.comparison.baseline import Answered, Asked
 from scripts.benchmarks.comparison.contender import Contender, Place, of_process, of_run
+from scripts.command.errors import CommandError, UsageError
+from scripts.command.repository import REPOSITORY
 from scripts.data.datasets import LocalDataset
-from scripts.local_aws.rie import REPOSITORY
 from scripts.pricing.prices import LOCAL_REGION
 from scripts.reports.predictions import read_predictions
 from scripts.runs import journal
 from scripts.runs.perform import RunStoppedError, run_in
 from scripts.runs.request import Draft, make_run_id
 from scripts.runs.target import Target
-from scripts.runs.variables import UsageError
 from scripts.sweeps.price import list_price_usd, rates_of
 
 COMBINED_KEY = "combined_data.json"
 
 
-class BaselineError(Exception):
+class BaselineError(CommandError):
     """The plain loop failed; the message holds the end of what it said. Exit status 1."""
 
 

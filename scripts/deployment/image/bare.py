@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.command.machine import ARCHITECTURES
+from scripts.command.repository import REPOSITORY
 from scripts.deployment.image.engine import CONFIGURATION, Engine, EngineError, find_engine
 from scripts.deployment.image.lock import MACHINES, PLATFORMS, REQUIREMENTS
-from scripts.local_aws.rie import ARCHITECTURES, REPOSITORY
 
 PACKAGES = {
     "podman": "podman",

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference.checkpoints import CHECKPOINT
+from scripts.command.machine import ARCHITECTURES
+from scripts.command.repository import REPOSITORY
 from scripts.deployment.image.engine import Engine, EngineError
-from scripts.local_aws.rie import ARCHITECTURES, REPOSITORY
 
 NAME = "serverless-redshift-inference"
 PLATFORMS = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}

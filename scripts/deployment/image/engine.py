@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from scripts.local_aws.rie import REPOSITORY
+from scripts.command.errors import CommandError
+from scripts.command.repository import REPOSITORY
 
 CONFIGURATION = REPOSITORY / ".cache" / "containers"
 """Where `scripts.deployment.image.bare` keeps Podman's settings and images on a machine that had no engine."""
 
 
-class EngineError(Exception):
+class EngineError(CommandError):
     """There is no container engine, or a command of it failed; the message says which and shows its last words."""
 
 

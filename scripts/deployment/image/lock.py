@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-from scripts.local_aws.rie import REPOSITORY
+from scripts.command.errors import CommandError
+from scripts.command.repository import REPOSITORY
 
 REQUIREMENTS = REPOSITORY / "docker" / "requirements.txt"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -29,7 +30,7 @@ HEADER = """\
 """
 
 
-class LockError(Exception):
+class LockError(CommandError):
     """The lock file cannot be written; the message says which package is missing and what to do."""
 
 

@@ -6,9 +6,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from scripts.command.repository import REPOSITORY
 from scripts.deployment.image.build import Image
 from scripts.deployment.image.engine import Engine, EngineError
-from scripts.local_aws.rie import REPOSITORY
 
 TOOLS = REPOSITORY / ".cache" / "tools"
 DOCKERFILE = REPOSITORY / "docker" / "Dockerfile"

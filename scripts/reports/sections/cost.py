@@ -2,15 +2,15 @@
 
 import msgspec
 
+from scripts.command.errors import UsageError
 from scripts.pricing.prices import read_prices
-from scripts.pricing.receipt import Receipt, receipt_of
 from scripts.pricing.what_if import Range, WhatIf
 from scripts.reports.document import Block, Note, Row, Section, Table
 from scripts.reports.evidence import RunEvidence
 from scripts.reports.quantities import decimals, number, percent
 from scripts.runs.recall import FoundRun
+from scripts.runs.receipt import Receipt, receipt_of
 from scripts.runs.run_folder import RunFolder
-from scripts.runs.variables import UsageError
 
 
 def find_receipt(run: RunEvidence) -> Receipt | None:

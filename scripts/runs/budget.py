@@ -11,6 +11,7 @@ from inference import contract
 from inference.contract import DatasetCard, RunRequest, RunSummary
 from inference.errors import InvalidRequestError
 from inference.plan import ROW_BYTES
+from scripts.command.errors import UsageError
 from scripts.data.datasets import LocalDataset, RemoteDataset
 from scripts.pricing.cost import Rates
 from scripts.pricing.estimate import DEFAULTS, Estimate, Experience, Job, estimate, learn
@@ -18,7 +19,6 @@ from scripts.pricing.prices import LOCAL_REGION, PriceError, PriceList, read_pri
 from scripts.runs import journal
 from scripts.runs.run_folder import local_rates
 from scripts.runs.target import AwsTarget
-from scripts.runs.variables import UsageError
 
 NUM_EARLIER = 20
 """Newest runs that an estimate learns from."""

@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 
 from inference.checkpoints import CHECKPOINT
 from inference.plan import BLOCK_MEMORY_BYTES, PROCESS_MEMORY_BYTES
+from scripts.command.machine import num_cores
 from scripts.deployment.finding import Finding, Verdict
 from scripts.local_aws import rie
-from scripts.local_aws.server import num_cores
 
 LITTLE_DISK_BYTES = 2 * 10**9
 TOO_LITTLE_DISK_BYTES = 2 * 10**8

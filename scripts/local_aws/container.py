@@ -14,8 +14,8 @@ from typing import Any, Self
 from inference.plan import MB_PER_VCPU
 from scripts.deployment.image.build import Image, image_name, inspect, machine_architecture
 from scripts.deployment.image.engine import Engine, EngineError, find_engine
+from scripts.deployment.stages import function_variables, read_stages
 from scripts.local_aws import rie
-from scripts.local_aws.deploy import function_variables, read_stages
 from scripts.local_aws.server import LocalAws
 
 RIE_PATH = "/usr/local/bin/aws-lambda-rie"

@@ -1,0 +1,89 @@
+"""A function of variables as a program: how it starts, and how it ends."""
+
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn, get_type_hints
+
+import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
+
+from inference.errors import RunError
+from scripts.command.aws_errors import explain
+from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, CommandError
+from scripts.command.variables import V, Variables, expected, read_variables
+
+Main = Callable[[V], int | None]
+"""What a command does; its exit status, None for 0."""
+
+
+def start(main: Main[V]) -> NoReturn:
+    """Run a command with the variables of the environment and end the process."""
+    if len(sys.argv) > 1:
+        _end_with_help(sys.argv[1:], usage(main))
+    sys.exit(exit_status(main, os.environ))
+
+
+def start_one_of(mains: Mapping[str, Main[V]]) -> NoReturn:
+    """Run the command that the first argument names and end the process."""
+    name, *others = sys.argv[1:] or [""]
+    if name not in mains or others:
+        _end_with_help(sys.argv[1:], f"There are: {', '.join(mains)}.")
+    sys.exit(exit_status(mains[name], os.environ))
+
+
+def exit_status(main: Main[V], environment: Mapping[str, str]) -> int:
+    """Run a command to its end; an error that a user can do something about becomes one message on stderr.
+
+    Parameters
+    ----------
+    main : callable
+        Takes one argument, `variables`, whose annotation is the command's struct.
+    environment : mapping
+        Where its variables are.
+    """
+    _settle_terminal()
+    try:
+        return main(read_variables(_kind_of(main), environment)) or COMPLETE
+    except CommandError as error:
+        return _said(str(error), error.status)
+    except (RunError, OSError) as error:
+        return _said(str(error), FAILED)
+    except (BotoCoreError, ClientError) as error:
+        return _said(explain(error), FAILED)
+    except KeyboardInterrupt:
+        return _said("Interrupted.", INTERRUPTED)
+
+
+def usage(main: Main[V]) -> str:
+    """Return what a command does and its variables, one a line."""
+    kind = _kind_of(main)
+    hints = get_type_hints(kind, include_extras=True)
+    lines = [f"  {field.encode_name:<10} {expected(hints[field.name])}" for field in msgspec.structs.fields(kind)]
+    return "\n".join([textwrap.dedent(main.__doc__ or "").strip(), "", "Variables, in the environment:", *lines])
+
+
+def _kind_of(main: Main[V]) -> type[V]:
+    kind: type[V] = get_type_hints(main)["variables"]
+    assert issubclass(kind, Variables), f"{main} takes its variables"
+    return kind
+
+
+def _settle_terminal() -> None:
+    """Let SIGTERM end a command in order, as Ctrl-C does, and no terminal be too old for what it prints."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
+def _said(line: str, status: int) -> int:
+    print(line, file=sys.stderr)
+    return status
+
+
+def _end_with_help(arguments: Sequence[str], text: str) -> NoReturn:
+    asked = list(arguments) in (["--help"], ["-h"])
+    print(text, file=sys.stdout if asked else sys.stderr)
+    sys.exit(COMPLETE if asked else WRONG_USAGE)

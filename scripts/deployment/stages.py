@@ -1,0 +1,27 @@
+"""The three functions as the table of stages describes them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from scripts.command.repository import REPOSITORY
+
+STAGES_PATH = REPOSITORY / "terraform" / "stages.json"
+
+
+def read_stages() -> dict[str, dict[str, Any]]:
+    """Return ``terraform/stages.json``: stage to its handler, memory, timeout and ephemeral storage."""
+    stages: dict[str, dict[str, Any]] = json.loads(STAGES_PATH.read_text())
+    return stages
+
+
+def function_variables(
+    stages: Mapping[str, Mapping[str, Any]], *, code_version: str, image_digest: str
+) -> dict[str, str]:
+    """Return what a deployment sets in the environment of every function."""
+    variables = {"CODE_VERSION": code_version, "IMAGE_DIGEST": image_digest}
+    if "infer" in stages:
+        # Initialize refuses a plan whose ranks would not fit the Infer function.
+        variables["INFER_MEMORY_MB"] = str(stages["infer"]["memory_mb"])
+        variables["INFER_TIMEOUT_S"] = str(stages["infer"]["timeout_s"])
+    return variables
