@@ -49,23 +49,19 @@ def outdated(wanted: dict[str, str], folder: Path) -> list[str]:
 def schema_text(kind: type[contract.Payload]) -> str:
     """Return the JSON Schema of `kind`, with the docstring below each field as its description."""
     schema: dict[str, Any] = {"$schema": DIALECT, **msgspec.json.schema(kind)}
-    descriptions = _field_docstrings()
     for name, definition in schema["$defs"].items():
         struct = getattr(contract, name)
         spelling = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))
-        for field, description in descriptions[name].items():
+        for field, description in _documented_fields(struct):
             definition["properties"][spelling[field]]["description"] = description
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
-def _field_docstrings() -> dict[str, dict[str, str]]:
-    """Return class name to field name to the docstring below the field; Python itself drops those."""
-    module = ast.parse(inspect.getsource(contract))
-    return {node.name: dict(_documented_fields(node)) for node in module.body if isinstance(node, ast.ClassDef)}
-
-
-def _documented_fields(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
-    for field, below in pairwise(node.body):
+def _documented_fields(struct: type[contract.Payload]) -> Iterator[tuple[str, str]]:
+    """Yield each field and the docstring below it; Python itself drops those."""
+    definition = ast.parse(inspect.getsource(struct)).body[0]
+    assert isinstance(definition, ast.ClassDef), "the source of a class is one"
+    for field, below in pairwise(definition.body):
         match field, below:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 yield name, inspect.cleandoc(text)

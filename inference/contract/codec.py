@@ -1,0 +1,43 @@
+"""Payloads as JSON."""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from inference.contract.payload import Payload
+from inference.errors import InvalidRequestError
+
+T = TypeVar("T")
+
+
+def encode(payload: object) -> bytes:
+    """Encode a payload, or a list of them, as indented JSON with the published keys."""
+    return msgspec.json.format(msgspec.json.encode(payload), indent=2)
+
+
+def encode_compact(payload: object) -> bytes:
+    """Encode a payload as it travels through the state machine: no white space."""
+    return msgspec.json.encode(payload)
+
+
+def to_builtins(payload: Payload) -> dict[str, Any]:
+    """Return a payload as the dict a Lambda handler answers with."""
+    document: dict[str, Any] = msgspec.to_builtins(payload)
+    return document
+
+
+def decode(source: bytes | str | dict[str, Any], kind: type[T]) -> T:
+    """Decode JSON, or a decoded Lambda event, into `kind`.
+
+    Raises
+    ------
+    InvalidRequestError
+        If a key is unknown, missing or mistyped; the message names it and the payload.
+    """
+    try:
+        if isinstance(source, dict):
+            return msgspec.convert(source, kind)
+        return msgspec.json.decode(source, type=kind)
+    except msgspec.DecodeError as error:
+        name = getattr(kind, "__name__", str(kind))
+        raise InvalidRequestError(f"This is not a {name}: {error}.") from error

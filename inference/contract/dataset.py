@@ -1,0 +1,54 @@
+"""``dataset.json``: what a dataset's folder holds, and the names of its objects."""
+
+from inference.contract.payload import Count, NonEmpty, Payload
+
+SAMPLE_PREFIX = "datasets/sdss/10MB/"
+"""The dataset `make dataset` builds without arguments: real SDSS galaxies that training never saw."""
+
+DATASET_KEY = "dataset.json"
+TABLE_KEY = "table.parquet"
+TABLE_CSV_KEY = "table.csv"
+CLEANING_KEY = "cleaning.json"
+TABLE_KEYS = (TABLE_KEY, TABLE_CSV_KEY, CLEANING_KEY)
+"""Beside the shards: one cleaned row per galaxy, and what cleaning found."""
+
+
+class ShardEntry(Payload, frozen=True, kw_only=True):
+    """One shard file of a dataset."""
+
+    name: NonEmpty
+    """File name inside the dataset's folder, e.g. ``0.safetensors``."""
+
+    num_rows: Count
+    """Galaxies in the shard."""
+
+    size_bytes: Count
+    """Size of the file [bytes]."""
+
+    sha256: str
+    """Checksum of the whole file, hexadecimal."""
+
+
+class DatasetCard(Payload, frozen=True, kw_only=True):
+    """``dataset.json``: what lies in a dataset's folder and where it came from."""
+
+    name: NonEmpty
+    """Name of the dataset."""
+
+    partition: NonEmpty
+    """Folder of this partition, e.g. ``10MB``: shards are at most this large."""
+
+    num_rows: Count
+    """Galaxies over all shards."""
+
+    shards: tuple[ShardEntry, ...]
+    """The shards in natural order."""
+
+    arrays: dict[str, str]
+    """Array name to shape, dtype and unit, in words."""
+
+    seed: int
+    """Seed of everything random in it."""
+
+    provenance: str
+    """Where the galaxies come from, in words."""

@@ -1,0 +1,144 @@
+"""What the state machine carries: the plan of a run, and the work of each rank."""
+
+from typing import Any
+
+from inference.contract.payload import Count, NonEmpty, Payload, Positive
+from inference.contract.request import Engine, Precision, RunRequest
+
+MANIFEST_KEY = "manifest.json"
+
+
+class RowRange(Payload, frozen=True, kw_only=True):
+    """Consecutive rows of one shard."""
+
+    key: NonEmpty
+    """Object key of the shard in the data bucket."""
+
+    start_row: Count
+    """First row, counted from 0."""
+
+    stop_row: Positive
+    """One past the last row."""
+
+    etag: str | None = None
+    """Entity tag of the object when the plan was made; a different one later means the shard was replaced."""
+
+    sha256: str | None = None
+    """Checksum of the whole shard as its ``dataset.json`` states it, where there is one."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows in the range."""
+        return self.stop_row - self.start_row
+
+
+class RankTask(Payload, frozen=True, kw_only=True):
+    """The work of one Map iteration: the rows of one rank. One element of ``manifest.json``."""
+
+    run_id: NonEmpty
+    """Name of the execution; every record repeats it, so that a stale one is recognised."""
+
+    bucket: NonEmpty
+    """Bucket of the results."""
+
+    data_bucket: NonEmpty
+    """Bucket of the shards."""
+
+    run_prefix: NonEmpty
+    """Where the run stores its results, ending in ``/``."""
+
+    rank: Count
+    """Position of this worker, ``0 <= rank < world_size``."""
+
+    world_size: Positive
+    """Number of ranks of the run."""
+
+    rows: tuple[RowRange, ...]
+    """Rows to predict, in dataset order."""
+
+    num_samples: Positive
+    """Number of rows over all ranges."""
+
+    batch_size: Positive
+    """Galaxies per batch as the user asked."""
+
+    record_key: NonEmpty
+    """Object key of the rank's record, written last: its presence is the commit."""
+
+    predictions_key: NonEmpty
+    """Object key of the rank's predictions, written before the record."""
+
+    failure_key: NonEmpty
+    """Object key under which the state machine notes that the rank failed."""
+
+    profile: bool = False
+    """Measure with torch's profiler."""
+
+    engine: Engine = "auto"
+    """Library that computes the redshifts."""
+
+    precision: Precision = "fp32"
+    """Precision of the products."""
+
+
+def rank_keys(run_prefix: str, rank: int) -> dict[str, str]:
+    """Return the three object keys of a rank; a retry writes to the same ones."""
+    return {
+        "record_key": f"{run_prefix}ranks/{rank:05d}.json",
+        "predictions_key": f"{run_prefix}predictions/{rank:05d}.npz",
+        "failure_key": f"{run_prefix}failures/{rank:05d}.json",
+    }
+
+
+class InferEvent(Payload, frozen=True, kw_only=True):
+    """What the state machine hands to one Infer invocation."""
+
+    task: RankTask
+    """The rank's element of the manifest."""
+
+    entered_at: str | None = None
+    """When the Map entered the iteration, ISO 8601: the start of the queue."""
+
+    attempt: Count = 0
+    """Earlier attempts of this rank, 0 for the first."""
+
+
+class InitializeEvent(Payload, frozen=True, kw_only=True):
+    """What the state machine hands to Initialize."""
+
+    execution_name: NonEmpty
+    """Name of the execution; becomes the run id."""
+
+    request: Any
+    """The execution's input, as the user wrote it: `parse_request` reads it."""
+
+
+class RunPlan(Payload, frozen=True, kw_only=True):
+    """What Initialize returns: keys and counts, never data."""
+
+    run_id: NonEmpty
+    """Name of the execution."""
+
+    bucket: NonEmpty
+    """Bucket of the results."""
+
+    run_prefix: NonEmpty
+    """Where the run stores its results, ending in ``/``."""
+
+    manifest_key: NonEmpty
+    """Object key of the manifest, a JSON array of RankTask."""
+
+    request: RunRequest
+    """The request with every default filled in."""
+
+    notes: tuple[str, ...]
+    """What was ignored or replaced in the request, in sentences."""
+
+    num_samples: Positive
+    """Rows over all ranks."""
+
+    started_at_s: float
+    """When Initialize was entered [s since the epoch]."""
+
+    planned_at_s: float
+    """When the manifest was written: the start of the Map [s since the epoch]."""
