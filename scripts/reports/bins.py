@@ -5,20 +5,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
-
 from inference.contract import Accuracy
-from inference.metrics import Array, Values, nmad, normalised_residuals, redshift_accuracy
-from scripts.reports.intervals import PERCENTILES, Interval, resamples
+from inference.intervals import Interval, nmad_interval
+from inference.metrics import Values, normalised_residuals, redshift_accuracy
 
 R_EDGES = (-math.inf, 15.0, 16.0, 16.5, 17.0, 17.5, 18.0, 19.0, math.inf)
 """Dereddened r [mag]: finer where SDSS's main sample, r < 17.77, has most of its galaxies."""
 
 REDSHIFT_EDGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, math.inf)
 """Spectroscopic redshift."""
-
-NUM_DRAWS = 200
-"""Fewer than for all galaxies: an interval per bin is a hint of its noise, not a result."""
 
 
 class Bin(NamedTuple):
@@ -63,11 +58,6 @@ def by_bin(
         width = None if sigma is None else sigma[rows]
         accuracy = redshift_accuracy(z_phot[rows], z_spec[rows], width, ratio_95=ratio_95)
         if accuracy is not None:
-            interval = _nmad_interval(normalised_residuals(z_phot[rows], z_spec[rows]))
+            interval = nmad_interval(normalised_residuals(z_phot[rows], z_spec[rows]))
             bins.append(Bin(low, high, accuracy, interval))
     return bins
-
-
-def _nmad_interval(dz: Array) -> Interval:
-    drawn = [nmad(dz[rows]) for rows in resamples(len(dz), num_draws=NUM_DRAWS)]
-    return Interval(*map(float, np.percentile(drawn, PERCENTILES)))

@@ -10,16 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.contract import Accuracy
+from inference.intervals import Interval, accuracy_intervals, num_draws_for
 from inference.metrics import redshift_accuracy
 from inference.record import count_flags
-from scripts.reports import intervals
 from scripts.reports.bins import R_EDGES, REDSHIFT_EDGES, Bin, by_bin
 from scripts.reports.evaluated import Evaluated
-from scripts.reports.intervals import Interval, bootstrap
-
-MAX_RESAMPLED = 20_000_000
-"""Galaxies drawn over all resamples: a run of millions gets fewer of them, since its intervals are narrow anyway."""
-MIN_DRAWS = 20
 
 METRICS = {
     "nmad": "NMAD",
@@ -76,7 +71,6 @@ def evaluate(galaxies: Evaluated) -> Numbers | None:
     accuracy = redshift_accuracy(found.z_phot, found.z_spec, sigma, ratio_95=ratio)
     if accuracy is None:
         return None
-    num_draws = min(intervals.NUM_DRAWS, max(MIN_DRAWS, MAX_RESAMPLED // accuracy.num_labelled))
 
     def binned(values: NDArray[np.float64], edges: Sequence[float]) -> list[Bin]:
         return by_bin(values, edges, found.z_phot, found.z_spec, sigma, ratio_95=ratio)
@@ -84,8 +78,8 @@ def evaluate(galaxies: Evaluated) -> Numbers | None:
     return Numbers(
         name=galaxies.name,
         accuracy=accuracy,
-        intervals=bootstrap(found.z_phot, found.z_spec, sigma, ratio_95=ratio, num_draws=num_draws),
-        num_draws=num_draws,
+        intervals=accuracy_intervals(found.z_phot, found.z_spec, sigma, ratio_95=ratio),
+        num_draws=num_draws_for(accuracy.num_labelled),
         by_r=binned(galaxies.r, R_EDGES),
         by_redshift=binned(found.z_spec, REDSHIFT_EDGES),
         num_flagged=count_flags(found.quality),

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from inference import contract
+from inference import contract, intervals
+from inference.metrics import redshift_accuracy
 from inference.quality import Quality
 from scripts import evaluate as command
 from scripts.catalogs.survey import predictions_path
-from scripts.reports import bins, figures, intervals
+from scripts.reports import figures
+from scripts.reports.bins import by_bin
 from scripts.reports.evaluated import Evaluated, of_run
 from scripts.reports.numbers import Numbers, evaluate, table, to_json
 from tests.factories import make_arrays, make_predictions, make_record_for, make_task
@@ -20,9 +22,8 @@ from tests.factories import make_arrays, make_predictions, make_record_for, make
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a thousand draws are worth is a question of test_evaluating_intervals.py."""
+    """What a thousand draws are worth is a question of test_intervals.py."""
     monkeypatch.setattr(intervals, "NUM_DRAWS", 20)
-    monkeypatch.setattr(bins, "NUM_DRAWS", 20)
 
 
 def make_evaluated(num_rows: int = 200, *, seed: int = 0, **changes: np.ndarray) -> Evaluated:
@@ -167,3 +168,29 @@ def test_flags_are_counted_by_name() -> None:
         line.split() == ["out_of_domain", "3"]
         for line in table([numbers_of(make_evaluated(quality=quality))]).splitlines()
     )
+
+
+def test_bins_hold_their_lower_edge_and_every_galaxy_once() -> None:
+    z_spec = np.array([0.1, 0.2, 0.2, 0.3])
+
+    bins = by_bin(z_spec, (0.1, 0.2, 0.25, math.inf), z_spec + 0.01, z_spec)
+
+    assert [(one.low, one.accuracy.num_labelled) for one in bins] == [(0.1, 1), (0.2, 2), (0.25, 1)]
+
+
+def test_an_empty_bin_is_left_out() -> None:
+    z_spec = np.array([0.1, 0.3])
+
+    assert [one.low for one in by_bin(z_spec, (0.0, 0.15, 0.25, 1.0), z_spec, z_spec)] == [0.0, 0.25]
+
+
+def test_a_bin_has_the_accuracy_of_its_own_galaxies() -> None:
+    generator = np.random.default_rng(0)
+    z_spec = generator.uniform(0.05, 0.3, 200)
+    z_phot = z_spec + 0.02 * generator.standard_normal(200)
+
+    (low, _) = by_bin(z_spec, (0.0, 0.15, 1.0), z_phot, z_spec)
+
+    rows = z_spec < 0.15
+    assert low.accuracy == redshift_accuracy(z_phot[rows], z_spec[rows])
+    assert low.nmad.low < low.accuracy.nmad < low.nmad.high

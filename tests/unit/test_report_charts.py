@@ -13,9 +13,8 @@ from scripts.reports.charts.scale import Scale, tick_label
 from scripts.reports.charts.svg import Frame, element
 from scripts.reports.charts.waterfall import MAX_ROWS, Timeline, concurrency, waterfall
 from scripts.reports.evidence import read_run
-from scripts.reports.intervals import bootstrap
 from scripts.reports.quantities import bits_per_s, megabytes, number, percent, seconds, usd
-from scripts.reports.sections.accuracy import nmad_interval, running_median
+from scripts.reports.sections.accuracy import running_median
 from scripts.reports.sections.clock import make_timeline
 from tests.run_folders import write_run
 
@@ -131,18 +130,6 @@ def test_a_line_shows_interval_and_numbers_of_every_point() -> None:
 
     assert svg.count("whisker") == 3
     assert all(f"<title>at {x}</title>" in svg for x in (1.0, 2.0, 8.0))
-
-
-def test_the_interval_of_the_nmad_agrees_with_the_bootstrap() -> None:
-    rng = np.random.default_rng(1)
-    z_spec = rng.uniform(0.01, 0.4, 3000)
-    z_phot = z_spec + rng.standard_t(3, 3000) * 0.01 * (1 + z_spec)
-
-    low, high = nmad_interval((z_phot - z_spec) / (1 + z_spec))
-    expected = bootstrap(z_phot, z_spec, num_draws=300)["nmad"]
-
-    # Ends of a bootstrap interval scatter by about a tenth of its width.
-    assert [low, high] == pytest.approx([expected.low, expected.high], abs=0.25 * (expected.high - expected.low))
 
 
 def test_the_running_median_finds_a_step() -> None:

@@ -10,6 +10,7 @@ import torch
 from msgspec.structs import replace as replace_struct
 
 from inference.contract import Accuracy
+from inference.intervals import Interval
 from inference.model.astromae import AstroMAE
 from scripts.models.training import controls, limit, pretrain, regress, rows
 from scripts.models.training.curves import _curves, draw_curves
@@ -24,7 +25,6 @@ from scripts.models.training.rows import TrainingRows
 from scripts.models.training.scalings import set_scalings
 from scripts.models.training.schedule import warm_cosine
 from scripts.models.training.whitening import principal_axes, whitened_magnitudes
-from scripts.reports.intervals import Interval
 from scripts.simulation.sdss import SourceCatalog
 
 TINY = replace(QUICK, pretrain_batch=4, head_batch=4, joint_batch=4, head_steps=3, joint_steps=2)

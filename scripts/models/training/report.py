@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from inference.contract import Accuracy
+from inference.intervals import Interval, accuracy_intervals
 from inference.metrics import redshift_accuracy
 from inference.model.astromae import AstroMAE
 from scripts.models.training.recipe import Recipe
 from scripts.models.training.rows import TrainingRows, borrowed_structure_rows, real_test_rows, synthetic_test_rows
-from scripts.reports.intervals import Interval, bootstrap
 
 HIGH_REDSHIFT = 0.25
 
@@ -135,7 +135,7 @@ def _measurement(name: str, rows: TrainingRows, predict: Predictor) -> Measureme
     z_phot, z_spec = predict(rows).numpy().astype(np.float64), rows.redshifts.numpy().astype(np.float64)
     accuracy = redshift_accuracy(z_phot, z_spec)
     assert accuracy is not None, "every row here has a redshift"
-    intervals = bootstrap(z_phot, z_spec)
+    intervals = accuracy_intervals(z_phot, z_spec)
     return Measurement(name, accuracy, intervals["nmad"], intervals["r2"])
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.intervals import nmad_interval
 from inference.metrics import Array, nmad, normalised_residuals
 from inference.quality import Quality
 from scripts.reports.charts.density import density
@@ -61,15 +62,6 @@ def accuracy_section(run: RunEvidence, r_magnitude: Array | None) -> Section:
     else:
         blocks.append(Note("The predictions are not in the run's folder: no plots."))
     return Section("Accuracy", _lead(found), blocks)
-
-
-def nmad_interval(dz: Array) -> tuple[float, float]:
-    """Return the 95 % interval of the NMAD: the order statistics that bound a median, no distribution assumed."""
-    deviations = np.sort(1.48 * np.abs(dz - np.median(dz)))
-    num = len(deviations)
-    half = 0.98 * math.sqrt(num)  # 1.96 · sqrt(n · ½ · ½)
-    low, high = max(math.floor(num / 2 - half), 0), min(math.ceil(num / 2 + half), num - 1)
-    return float(deviations[low]), float(deviations[high])
 
 
 def running_median(at: Array, dz: Array) -> tuple[Array, Array, Array]:

@@ -1,0 +1,119 @@
+"""How far a number would scatter with another draw of galaxies or runs: the seeded percentile bootstrap."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.contract import Accuracy
+from inference.metrics import Array, Values, redshift_accuracy
+
+NUM_DRAWS = 1_000
+"""Resampled sets; they settle the ends of an interval to about a tenth of its width."""
+
+MAX_RESAMPLED, MIN_DRAWS = 20_000_000, 20
+"""Values drawn over all resamples, and how many there are at least: intervals of millions are narrow anyway."""
+
+MAX_AT_ONCE = 1_000_000
+PERCENTILES = (2.5, 97.5)
+"""Ends of a 95 % interval."""
+
+
+class Interval(NamedTuple):
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+def num_draws_for(num_values: int) -> int:
+    """Return how many resamples of so many values are drawn by default."""
+    return min(NUM_DRAWS, max(MIN_DRAWS, MAX_RESAMPLED // max(num_values, 1)))
+
+
+def bootstrap(
+    values: Values, statistic: Callable[[Array], Array], *, num_draws: int | None = None, seed: int = 0
+) -> Interval:
+    """Return the 95 % interval of a statistic under resampling of its values.
+
+    Parameters
+    ----------
+    values : array, shape (N,)
+        N >= 1 independent values: residuals of galaxies, times of repeated runs. An interval of fewer than five runs
+        means little: even smallest and largest of five hold the median with 94 % only.
+    statistic : callable
+        From D resampled sets, shape (D, N), to its D values, such as ``lambda sets: np.median(sets, axis=-1)``.
+    num_draws : int, optional
+        Resampled sets; `num_draws_for` of N when absent.
+    seed : int
+        Of the draws; the same seed resamples equally many values equally.
+
+    References
+    ----------
+    Efron & Tibshirani 1993, An Introduction to the Bootstrap, section 13.3 (percentile interval).
+    """
+    given = np.asarray(values, np.float64)
+    drawn = [statistic(given[rows]) for rows in _resamples(len(given), num_draws, seed)]
+    return _interval(np.concatenate(drawn))
+
+
+def nmad_interval(dz: Array, *, num_draws: int | None = None, seed: int = 0) -> Interval:
+    """Return the 95 % interval of the NMAD of residuals, the same as `accuracy_intervals` has for these galaxies."""
+
+    def nmads(sets: Array) -> Array:
+        centred: Array = np.abs(sets - np.median(sets, axis=-1, keepdims=True))
+        return np.asarray(1.48 * np.median(centred, axis=-1))
+
+    return bootstrap(dz, nmads, num_draws=num_draws, seed=seed)
+
+
+def accuracy_intervals(
+    z_phot: Values,
+    z_spec: Values,
+    sigma: Values | None = None,
+    *,
+    ratio_95: float = math.nan,
+    num_draws: int | None = None,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return the 95 % interval of every metric under resampling of the galaxies.
+
+    Parameters
+    ----------
+    z_phot, z_spec, sigma, ratio_95
+        See `inference.metrics.accuracy_sums`.
+    num_draws, seed
+        See `bootstrap`.
+
+    Returns
+    -------
+    dict
+        Field of `inference.contract.Accuracy` to its interval; fields that are undefined are absent.
+    """
+    known = np.isfinite(z_phot) & np.isfinite(z_spec)
+    phot, spec = z_phot[known], z_spec[known]
+    width = None if sigma is None else sigma[known]
+    drawn = [
+        redshift_accuracy(phot[rows], spec[rows], None if width is None else width[rows], ratio_95=ratio_95)
+        for sets in _resamples(len(spec), num_draws, seed)
+        for rows in sets
+    ]
+    values = {name: [getattr(one, name) for one in drawn if one is not None] for name in Accuracy.__struct_fields__}
+    defined = {name: [value for value in column if value is not None] for name, column in values.items()}
+    return {name: _interval(np.array(column)) for name, column in defined.items() if column}
+
+
+def _resamples(num_values: int, num_draws: int | None, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield indices drawn with replacement, shape (D, N), in pieces that fit the memory; D add up to `num_draws`."""
+    num_draws = num_draws_for(num_values) if num_draws is None else num_draws
+    generator = np.random.default_rng(seed)
+    at_once = max(1, MAX_AT_ONCE // max(num_values, 1))
+    for first in range(0, num_draws, at_once):
+        yield generator.integers(0, num_values, (min(at_once, num_draws - first), num_values))
+
+
+def _interval(drawn: Array) -> Interval:
+    low, high = np.percentile(drawn, PERCENTILES)
+    return Interval(float(low), float(high))
