@@ -45,7 +45,7 @@ class Block:
     def __len__(self) -> int:
         return len(self.magnitudes)
 
-    def __getitem__(self, rows: slice) -> "Block":
+    def __getitem__(self, rows: slice | NDArray[np.integer]) -> "Block":
         return Block(self.images[rows], self.magnitudes[rows], self.redshifts[rows], self.object_id[rows])
 
 

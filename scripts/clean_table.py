@@ -56,9 +56,9 @@ def clean_table(path: Path, folder: Path, *, fields: str, for_training: bool) ->
     SourceError
         If the source cannot be read.
     """
-    from scripts.data.open import open_source
+    from scripts.data.dataset_table import TableWriter
     from scripts.data.selection import clean_rows
-    from scripts.data.table import TableWriter
+    from scripts.data.source import open_source
 
     num_rows, report = 0, CleaningReport()
     here = next(parent for parent in folder.resolve().parents if parent.is_dir())

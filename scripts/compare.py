@@ -21,7 +21,7 @@ from scripts.command.console import step
 from scripts.command.errors import FAILED, UsageError
 from scripts.command.exit_status import told_in_one_line
 from scripts.command.whole_file import write_whole
-from scripts.data.datasets import LocalDataset, RemoteDataset
+from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.deployment.stack import read_stack
 from scripts.local_aws.rie import EmulatorUnavailableError
 from scripts.local_aws.server import LocalAwsError

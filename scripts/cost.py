@@ -10,7 +10,7 @@ from rich.text import Text
 
 from scripts.command.errors import UsageError
 from scripts.command.exit_status import told_in_one_line
-from scripts.data.datasets import find_dataset, find_remote
+from scripts.data.location import find_dataset, find_remote
 from scripts.deployment.stack import read_stack
 from scripts.pricing.prices import PriceList, read_prices
 from scripts.pricing.what_if import SERIAL_SHARE, Range, WhatIf

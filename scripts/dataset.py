@@ -13,8 +13,8 @@ from scripts.command.machine import num_cores
 from scripts.data.present import progress_bar, show_report, shown
 from scripts.data.request import SAMPLE, Wanted, plan_of_source
 from scripts.data.sample import sample_plan, synthetic_plan
-from scripts.data.shards import DatasetPlan, is_complete, make
 from scripts.data.variables import refuse_without_source, seed_number, shard_size_mb, whole
+from scripts.data.writer import DatasetPlan, is_complete, make
 
 ROOT = Path(__file__).parent.parent
 

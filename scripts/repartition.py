@@ -10,8 +10,8 @@ from inference import contract
 from scripts.command.exit_status import told_in_one_line
 from scripts.data.partition import plan_partition
 from scripts.data.present import progress_bar, shown
-from scripts.data.shard_folder import ShardFolder
-from scripts.data.shards import DatasetPlan, make
+from scripts.data.reader import ShardFolder
+from scripts.data.writer import DatasetPlan, make
 
 ROOT = Path(__file__).parent.parent
 

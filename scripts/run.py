@@ -14,7 +14,7 @@ from inference import contract
 from scripts.command.console import step
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, UsageError
 from scripts.command.exit_status import settle_terminal
-from scripts.data.datasets import LocalDataset, RemoteDataset
+from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.deployment.account import other_region
 from scripts.deployment.quota import waves_note
 from scripts.deployment.stack import StackError, read_stack

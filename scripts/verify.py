@@ -7,9 +7,9 @@ import typer
 
 from scripts.command.errors import FAILED, UsageError
 from scripts.command.exit_status import told_in_one_line
-from scripts.data.datasets import find_dataset
+from scripts.data.location import find_dataset
 from scripts.data.present import progress_bar, shown
-from scripts.data.shard_folder import ShardFolder
+from scripts.data.reader import ShardFolder
 from scripts.data.verification import find_problems
 
 ROOT = Path(__file__).parent.parent

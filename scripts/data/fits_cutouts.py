@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from inference.block import NUM_BANDS, SIDE, centre_crop
 from scripts.command.errors import SourceError
 from scripts.data.columns import BANDS, Columns
-from scripts.data.survey import Survey
-from scripts.data.table_file import TableFile
+from scripts.data.records import Records
 from scripts.data.units import FLUX_UNITS
+from scripts.data.user_table import TableFile
 
 ENDINGS = (".fits", ".fits.gz", ".fit")
 BAND_KEYWORDS = ("EXTNAME", "FILTER", "BAND")
@@ -34,7 +34,7 @@ class FitsCutouts:
         return images
 
 
-def find_cutouts(folder: Path, table: TableFile, columns: Columns, survey: Survey) -> FitsCutouts:
+def find_cutouts(folder: Path, table: TableFile, columns: Columns, records: Records) -> FitsCutouts:
     """Name the file of each row: by its column ``file`` where there is one, otherwise ``<object_id>.fits``.
 
     Raises
@@ -46,7 +46,7 @@ def find_cutouts(folder: Path, table: TableFile, columns: Columns, survey: Surve
         name = columns.single["file"]
         paths = [folder / str(file) for batch in table.batches({name: "text"}) for file in batch[name]]
     else:
-        identifiers = survey.rows(0, survey.num_rows)["object_id"].tolist()
+        identifiers = records.rows(0, records.num_rows)["object_id"].tolist()
         candidates = ([folder / f"{number}{ending}" for ending in ENDINGS] for number in identifiers)
         paths = [next((path for path in paths if path.is_file()), paths[0]) for paths in candidates]
     if not any(path.is_file() for path in paths):

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from scripts.command.errors import UsageError
-from scripts.data.datasets import find_dataset
-from scripts.data.shard_folder import ShardFolder
-from scripts.data.shards import DatasetPlan
+from scripts.data.location import find_dataset
+from scripts.data.reader import ShardFolder
 from scripts.data.variables import MAX_SHARD_MB, whole
+from scripts.data.writer import DatasetPlan
 
 
 def plan_partition(root: Path, *, dataset: str, shard_mb: str) -> DatasetPlan:

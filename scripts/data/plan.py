@@ -7,9 +7,9 @@ from pathlib import Path
 from inference.checksum import file_sha256
 from scripts.command.errors import UsageError
 from scripts.data.cleaning_report import CleaningReport
-from scripts.data.open import open_source
 from scripts.data.selection import select_for_training
-from scripts.data.shards import DatasetPlan
+from scripts.data.source import open_source
+from scripts.data.writer import DatasetPlan
 
 MAX_HASHED_BYTES = 2**30
 """Larger files are told apart by size and time: reading them twice would take minutes."""

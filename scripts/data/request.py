@@ -6,8 +6,8 @@ from pathlib import Path
 
 from scripts.command.errors import UsageError
 from scripts.command.variables import yes_or_no
-from scripts.data.shards import DatasetPlan
 from scripts.data.variables import seed_number, shard_size_mb
+from scripts.data.writer import DatasetPlan
 
 SAMPLE = "sdss"
 """Name of the sample of real galaxies."""

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from inference.block import Block
 from scripts.command.machine import num_cores
 from scripts.command.repository import REPOSITORY
 from scripts.data.cleaning_report import CleaningReport
+from scripts.data.galaxies import Facts
 from scripts.data.request import SAMPLE
-from scripts.data.shards import DatasetPlan, is_complete, make
 from scripts.data.variables import DEFAULT_SHARD_MB
-from scripts.simulation.cutouts import Rows, real_rows, synthetic_rows
-from scripts.simulation.facts import Facts
+from scripts.data.writer import DatasetPlan, is_complete, make
+from scripts.simulation.cutouts import real_rows, synthetic_rows
 from scripts.simulation.population import Population
 from scripts.simulation.sdss import SourceCatalog, load_sources
 
@@ -31,7 +32,7 @@ class RealGalaxies:
     def __len__(self) -> int:
         return len(self.sources.redshift)
 
-    def rows(self, start: int, stop: int) -> Rows:
+    def rows(self, start: int, stop: int) -> Block:
         """Render the galaxies from `start` to before `stop`."""
         return real_rows(self.sources, slice(start, stop), self.seed)
 
@@ -53,7 +54,7 @@ class SyntheticGalaxies:
     def __len__(self) -> int:
         return self.num_rows
 
-    def rows(self, start: int, stop: int) -> Rows:
+    def rows(self, start: int, stop: int) -> Block:
         """Make the galaxies from `start` to before `stop`."""
         return synthetic_rows(self.population, np.arange(start + 1, stop + 1), self.seed)
 

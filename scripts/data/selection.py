@@ -8,20 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.block import Block, join
 from inference.cleaning import is_label
 from scripts.command.errors import SourceError
 from scripts.data.cleaning_report import CleaningReport, Inspected, inspect
-from scripts.data.open import Source
-from scripts.data.shards import Galaxies
-from scripts.data.survey import repeated
-from scripts.simulation.cutouts import Rows
-from scripts.simulation.facts import Facts
+from scripts.data.galaxies import Facts, Galaxies
+from scripts.data.records import repeated
+from scripts.data.source import Source
 
 BLOCK_ROWS = 1_000
 TABLE_BLOCK_ROWS = 50_000
 
 
-class Block(NamedTuple):
+class Judged(NamedTuple):
     """Consecutive galaxies of a source, judged."""
 
     start: int
@@ -31,22 +30,22 @@ class Block(NamedTuple):
     inspected: Inspected
 
 
-def judge(source: Source) -> Iterator[Block]:
+def judge(source: Source) -> Iterator[Judged]:
     """Apply the rules to every galaxy, block by block; images are looked at where they were measured."""
     num_rows = len(source.galaxies)
     size = TABLE_BLOCK_ROWS if source.is_rendered else BLOCK_ROWS
     for start in range(0, num_rows, size):
         stop = min(start + size, num_rows)
         facts = source.galaxies.facts(start, stop)
-        if source.is_rendered and source.survey:
-            records = source.survey.rows(start, stop)
+        if source.is_rendered and source.records:
+            records = source.records.rows(start, stop)
             magnitudes, redshifts, identifiers = (records[name] for name in ("magnitudes", "redshift", "object_id"))
             inspected = inspect(None, magnitudes, redshifts, facts.quality)
         else:
             rows = source.galaxies.rows(start, stop)
             redshifts, identifiers = rows.redshifts, rows.object_id
             inspected = inspect(rows.images, rows.magnitudes, redshifts, facts.quality)
-        yield Block(start, identifiers, redshifts, facts, inspected)
+        yield Judged(start, identifiers, redshifts, facts, inspected)
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,9 @@ class Kept:
     def __len__(self) -> int:
         return len(self.kept)
 
-    def rows(self, start: int, stop: int) -> Rows:
+    def rows(self, start: int, stop: int) -> Block:
         """Make the kept galaxies from `start` to before `stop`."""
-        parts = []
-        for first, last, chosen in self._spans(start, stop):
-            rows = self.galaxies.rows(first, last)
-            parts.append(Rows(**{name: array[chosen] for name, array in rows.arrays().items()}))
-        return Rows.joined(parts)
+        return join([self.galaxies.rows(first, last)[chosen] for first, last, chosen in self._spans(start, stop)])
 
     def facts(self, start: int, stop: int) -> Facts:
         """Return what else is known of them."""
@@ -121,7 +116,7 @@ def clean_rows(source: Source, *, for_training: bool) -> Iterator[tuple[Any, Cle
     for_training : bool
         Leave out what is not clean, labelled and unique.
     """
-    from scripts.data.table import make_table
+    from scripts.data.dataset_table import make_table
 
     is_first = _is_first(source) if for_training else np.empty(0, dtype=bool)
     rules = source.rules
@@ -138,17 +133,17 @@ def clean_rows(source: Source, *, for_training: bool) -> Iterator[tuple[Any, Cle
 
 
 def _is_first(source: Source) -> NDArray[np.bool_]:
-    return ~repeated(source.survey) if source.survey else np.ones(len(source.galaxies), dtype=bool)
+    return ~repeated(source.records) if source.records else np.ones(len(source.galaxies), dtype=bool)
 
 
-def _is_good(block: Block, is_first: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _is_good(block: Judged, is_first: NDArray[np.bool_]) -> NDArray[np.bool_]:
     quality = block.inspected.quality
     is_good: NDArray[np.bool_] = is_label(block.redshifts) & is_first[block.start : block.start + len(quality)]
     is_good &= quality == 0
     return is_good
 
 
-def _dropped(block: Block, good: NDArray[np.bool_]) -> CleaningReport:
+def _dropped(block: Judged, good: NDArray[np.bool_]) -> CleaningReport:
     found = block.inspected.report
     unlabelled = Counter({"no usable redshift": int(np.sum(~is_label(block.redshifts)))})
     dropped = Counter({"dropped": int(np.sum(~good))})

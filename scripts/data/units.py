@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from inference.cleaning import missing_bands
 from scripts.command.errors import SourceError
 from scripts.data.columns import Columns
-from scripts.data.table_file import TableFile
+from scripts.data.user_table import TableFile
 
 MAGNITUDE_UNITS = ("mag", "magnitude", "magnitudes", "abmag", "mag(ab)", "luptitude", "luptitudes", "asinh mag")
 FLUX_UNITS = ("nanomaggy", "nanomaggies", "nmgy", "nanomgy", "1e-09 mgy")

@@ -17,7 +17,7 @@ from inference.quality import Quality
 from inference.shard import count_rows, read_blocks
 from scripts.command.errors import SourceError
 from scripts.data.cleaning_report import inspect
-from scripts.data.shard_folder import FolderReader, ShardFolder
+from scripts.data.reader import FolderReader, ShardFolder
 
 TABLE_COLUMNS = ["object_id", *(f"mag_{band}" for band in "ugriz"), "quality", "z_spec"]
 

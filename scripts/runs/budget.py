@@ -12,7 +12,7 @@ from inference.contract import DatasetCard, RunRequest, RunSummary
 from inference.errors import InvalidRequestError
 from inference.plan import ROW_BYTES
 from scripts.command.errors import UsageError
-from scripts.data.datasets import LocalDataset, RemoteDataset
+from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.pricing.cost import Rates
 from scripts.pricing.estimate import DEFAULTS, Estimate, Experience, Job, estimate, learn
 from scripts.pricing.prices import LOCAL_REGION, PriceError, PriceList, read_prices

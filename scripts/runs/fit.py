@@ -9,7 +9,7 @@ from inference.contract import DatasetCard, RankTask
 from inference.errors import RunError
 from inference.plan import MAX_TASK_BYTES, SAMPLES_PER_S_PER_VCPU, START_S, Limits, Shard, plan_tasks
 from scripts.command.errors import CommandError, UsageError
-from scripts.data.datasets import LocalDataset, find_dataset, is_sample
+from scripts.data.location import LocalDataset, find_dataset, is_sample
 from scripts.deployment.finding import Finding
 from scripts.runs.request import PLACEHOLDER_BUCKET, draft_request
 

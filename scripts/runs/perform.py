@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from inference import contract
 from scripts.command.console import step
 from scripts.command.errors import CommandError
-from scripts.data.datasets import LocalDataset, RemoteDataset, find_dataset, find_remote, is_sample
+from scripts.data.location import LocalDataset, RemoteDataset, find_dataset, find_remote, is_sample
 from scripts.runs import execution, journal
 from scripts.runs.execution import Ending, Line
 from scripts.runs.follow import LiveLine

@@ -1,45 +1,16 @@
-"""Rows of a dataset: photometry in, images, magnitudes and redshifts out, each galaxy a function of its seed alone."""
+"""Blocks of galaxies: photometry in, images, magnitudes and redshifts out, each galaxy a function of its seed alone."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.block import Block
 from scripts.simulation import population, render, structure
 from scripts.simulation.photometry import Photometry
 from scripts.simulation.population import Population
 from scripts.simulation.sdss import SourceCatalog
 from scripts.simulation.structure import Structure, apparent_structure, physical_structure
-
-
-@dataclass(frozen=True)
-class Rows:
-    """N galaxies ready to be stored."""
-
-    images: NDArray[np.float32]
-    """Shape (N, 5, 32, 32) [nanomaggy / pixel]."""
-
-    magnitudes: NDArray[np.float64]
-    """Shape (N, 5), corrected for extinction [mag]."""
-
-    redshifts: NDArray[np.float64]
-    """Shape (N,)."""
-
-    object_id: NDArray[np.int64]
-    """Shape (N,)."""
-
-    @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """Put rows one behind the other."""
-        return cls(
-            **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
-        )
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays of a shard by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -97,10 +68,10 @@ def real_images(photometry: Photometry, seed: int, *, structure_of: Photometry |
     return render.render(photometry, shape, chances.view, chances.pixels)
 
 
-def real_rows(sources: SourceCatalog, rows: slice, seed: int) -> Rows:
+def real_rows(sources: SourceCatalog, rows: slice, seed: int) -> Block:
     """Render real galaxies and put their measured magnitudes and redshifts beside the images."""
     photometry = sources.photometry[rows]
-    return Rows(
+    return Block(
         images=real_images(photometry, seed),
         magnitudes=photometry.magnitudes,
         redshifts=sources.redshift[rows],
@@ -110,7 +81,7 @@ def real_rows(sources: SourceCatalog, rows: slice, seed: int) -> Rows:
 
 def synthetic_rows(
     source: Population, object_id: NDArray[np.int64], seed: int, *, informative_share: float = 1.0
-) -> Rows:
+) -> Block:
     """Make synthetic galaxies whose size follows from their luminosity and distance.
 
     Parameters
@@ -134,7 +105,7 @@ def synthetic_rows(
     # The fractional part of a number that decides nothing else here serves as one more uniform number.
     is_physical = chances.uniform[:, 2] * 1e6 % 1 < informative_share
     shape = Structure(*(np.where(is_physical, a, b) for a, b in zip(physical, apparent, strict=True)))
-    return Rows(
+    return Block(
         images=render.render(galaxies.true_photometry, shape, chances.view, chances.pixels),
         magnitudes=galaxies.photometry.magnitudes,
         redshifts=galaxies.redshift,

@@ -9,9 +9,9 @@ from inference import contract
 from inference.plan import SHARD_SUFFIXES
 from scripts.command.console import step
 from scripts.command.errors import UsageError
-from scripts.data.datasets import LocalDataset, RemoteDataset
+from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.data.partition import plan_partition
-from scripts.data.shards import make
+from scripts.data.writer import make
 from scripts.runs.perform import find_data
 from scripts.sweeps.plan import Setting, SweepPlan
 

@@ -8,7 +8,7 @@ from inference import contract
 from inference.contract import DatasetCard
 from inference.errors import InvalidRequestError
 from scripts.command.errors import UsageError
-from scripts.data.datasets import LocalDataset
+from scripts.data.location import LocalDataset
 from scripts.pricing.estimate import DEFAULTS, Job, estimate, learn
 from scripts.pricing.prices import read_prices
 from scripts.pricing.what_if import Range

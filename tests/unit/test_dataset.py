@@ -9,13 +9,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from inference import contract
+from inference.block import Block
 from inference.contract import DatasetCard
 from scripts import dataset
 from scripts.command.errors import UsageError
-from scripts.data import shards
-from scripts.data.shards import DatasetPlan, is_complete, make, rows_per_shard
-from scripts.simulation.cutouts import Rows
-from scripts.simulation.facts import Facts
+from scripts.data import writer
+from scripts.data.galaxies import Facts
+from scripts.data.writer import DatasetPlan, is_complete, make, rows_per_shard
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class CountedGalaxies:
     def __len__(self) -> int:
         return self.num_rows
 
-    def rows(self, start: int, stop: int) -> Rows:
+    def rows(self, start: int, stop: int) -> Block:
         identifiers = np.arange(start + 1, stop + 1)
         images = np.broadcast_to(identifiers[:, None, None, None], (len(identifiers), 5, 32, 32))
-        return Rows(images.astype(np.float32), np.zeros((len(identifiers), 5)), identifiers / 1e4, identifiers)
+        return Block(images.astype(np.float32), np.zeros((len(identifiers), 5)), identifiers / 1e4, identifiers)
 
     def facts(self, start: int, stop: int) -> Facts:
         return Facts.unknown(stop - start)
@@ -82,12 +82,12 @@ def test_card_tells_the_truth_about_the_files(tmp_path: Path) -> None:
 def test_full_shard_stays_below_its_size(shard_mb: int) -> None:
     rows = rows_per_shard(shard_mb)
 
-    assert rows * shards.BYTES_PER_ROW + shards.HEADER_BYTES <= shard_mb * 2**20
-    assert rows >= shard_mb * 2**20 // shards.BYTES_PER_ROW - 1
+    assert rows * writer.BYTES_PER_ROW + writer.HEADER_BYTES <= shard_mb * 2**20
+    assert rows >= shard_mb * 2**20 // writer.BYTES_PER_ROW - 1
 
 
 def test_files_do_not_depend_on_the_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "MIN_ROWS_PER_PROCESS", 1)
+    monkeypatch.setattr(writer, "MIN_ROWS_PER_PROCESS", 1)
     alone = make(make_plan(tmp_path / "alone"), processes=1)
     shared = make(make_plan(tmp_path / "shared"), processes=2)
 

@@ -14,15 +14,15 @@ from safetensors.numpy import load_file, save_file
 from torch.utils.data import TensorDataset
 
 from inference import contract
+from inference.block import Block
 from inference.cleaning import MEAN_MAGNITUDES
 from inference.quality import Quality
 from scripts import repartition, verify
 from scripts.command.errors import UsageError
 from scripts.data.cleaning_report import CleaningReport
-from scripts.data.shards import DatasetPlan, make
+from scripts.data.galaxies import Facts
 from scripts.data.verification import find_problems
-from scripts.simulation.cutouts import Rows
-from scripts.simulation.facts import Facts
+from scripts.data.writer import DatasetPlan, make
 
 NUM = 120
 
@@ -33,14 +33,14 @@ class DirtyGalaxies:
     def __len__(self) -> int:
         return NUM
 
-    def rows(self, start: int, stop: int) -> Rows:
+    def rows(self, start: int, stop: int) -> Block:
         numbers = np.arange(start, stop)
         images = np.random.default_rng(0).normal(size=(NUM, 5, 32, 32)).astype(np.float32)[start:stop]
         magnitudes = MEAN_MAGNITUDES + numbers[:, None] / 1000
         magnitudes[numbers % 10 == 0, 0] = -9999
         magnitudes[numbers == 7, 2] = np.nan
         images[numbers == 77, 0, 0, 0] = np.nan
-        return Rows(images, magnitudes, np.where(numbers == 3, np.nan, 0.1), numbers + 1)
+        return Block(images, magnitudes, np.where(numbers == 3, np.nan, 0.1), numbers + 1)
 
     def facts(self, start: int, stop: int) -> Facts:
         numbers = np.arange(start, stop)

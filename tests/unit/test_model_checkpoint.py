@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from inference.block import Block
 from inference.checkpoints import CHECKPOINT
 from inference.checksum import file_sha256
 from inference.metrics import redshift_accuracy
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae
-from scripts.simulation.cutouts import Rows, real_rows
+from scripts.simulation.cutouts import real_rows
 from scripts.simulation.sdss import load_sources
 
 NUM_ROWS = 64
@@ -26,12 +27,12 @@ def model() -> AstroMAE:
 
 
 @pytest.fixture(scope="module")
-def rows() -> Rows:
+def rows() -> Block:
     return real_rows(load_sources().of("held_out"), slice(0, NUM_ROWS), seed=0)
 
 
 @pytest.fixture(scope="module")
-def z_phot(model: AstroMAE, rows: Rows) -> np.ndarray:
+def z_phot(model: AstroMAE, rows: Block) -> np.ndarray:
     with torch.inference_mode():
         predicted = model(torch.from_numpy(rows.images), torch.from_numpy(rows.magnitudes).float())
     return predicted.numpy().astype(np.float64)
@@ -46,7 +47,7 @@ def test_predictions_are_the_golden_ones(z_phot: np.ndarray) -> None:
     np.testing.assert_allclose(z_phot[: len(GOLDEN_REDSHIFTS)], GOLDEN_REDSHIFTS, atol=5e-4)
 
 
-def test_predictions_are_redshifts(z_phot: np.ndarray, rows: Rows) -> None:
+def test_predictions_are_redshifts(z_phot: np.ndarray, rows: Block) -> None:
     accuracy = redshift_accuracy(z_phot, rows.redshifts)
 
     # Loose: the NMAD of 64 galaxies scatters by a fifth. A network fed in wrong units is off by ten times.

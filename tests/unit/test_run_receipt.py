@@ -12,7 +12,7 @@ import pytest
 from inference import contract, summary
 from scripts.command.errors import UsageError
 from scripts.cost import outlook
-from scripts.data.datasets import LocalDataset
+from scripts.data.location import LocalDataset
 from scripts.pricing.cost import billed_ms
 from scripts.pricing.prices import PriceError, read_prices
 from scripts.runs import budget, journal

@@ -9,7 +9,7 @@ import pytest
 
 from inference import contract
 from scripts.command.errors import UsageError
-from scripts.data.datasets import RemoteDataset, find_dataset, find_remote, is_sample
+from scripts.data.location import RemoteDataset, find_dataset, find_remote, is_sample
 from scripts.runs.request import draft_request, make_run_id
 from scripts.runs.variables import choose_target, given
 

@@ -15,9 +15,9 @@ from inference.cleaning import MEAN_MAGNITUDES
 from inference.quality import Quality
 from scripts.command.errors import SourceError, UsageError
 from scripts.data.plan import plan_source
-from scripts.data.published import CubeFile
-from scripts.data.shards import make
+from scripts.data.published_file import CubeFile
 from scripts.data.verification import find_problems
+from scripts.data.writer import make
 
 NUM = 60
 """More than one shard of 1 MB."""

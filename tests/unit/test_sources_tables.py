@@ -17,11 +17,11 @@ from inference.cleaning import MEAN_MAGNITUDES
 from inference.quality import Quality
 from scripts.clean_table import clean_table
 from scripts.command.errors import SourceError
-from scripts.data import survey
+from scripts.data import records
 from scripts.data.plan import name_of, plan_source
-from scripts.data.shards import is_complete, make
-from scripts.data.survey import SFD_COEFFICIENTS
+from scripts.data.records import SFD_COEFFICIENTS
 from scripts.data.verification import find_problems
+from scripts.data.writer import is_complete, make
 from scripts.simulation.photometry import asinh_magnitudes
 
 NAN = np.nan
@@ -314,13 +314,13 @@ def test_cleaning_for_training_writes_the_rows_that_are_left(tmp_path: Path) -> 
 
 def test_repeated_identifiers_are_the_later_ones(tmp_path: Path) -> None:
     path = tmp_path / "records"
-    rows = np.zeros(5, dtype=survey.ROW)
+    rows = np.zeros(5, dtype=records.ROW)
     rows["object_id"] = [7, 3, 7, 7, 3]
     rows.tofile(path)
 
-    read = survey.Survey(path, 5, "", survey.Counter())
+    read = records.Records(path, 5, "", records.Counter())
 
-    assert survey.repeated(read).tolist() == [False, False, True, True, True]
+    assert records.repeated(read).tolist() == [False, False, True, True, True]
 
 
 @pytest.mark.parametrize(

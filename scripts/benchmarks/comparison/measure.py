@@ -20,7 +20,7 @@ from scripts.benchmarks.comparison.baseline import Answered, Asked
 from scripts.benchmarks.comparison.contender import Contender, Place, of_process, of_run
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.repository import REPOSITORY
-from scripts.data.datasets import LocalDataset
+from scripts.data.location import LocalDataset
 from scripts.pricing.prices import LOCAL_REGION
 from scripts.reports.predictions import read_predictions
 from scripts.runs import journal

@@ -6,7 +6,7 @@ from pathlib import Path
 from inference.block import Block
 from inference.contract import RowRange
 from inference.shard import count_rows, read_blocks
-from scripts.data.shard_folder import FolderReader
+from scripts.data.reader import FolderReader
 
 
 def read_files(paths: Sequence[Path]) -> Iterator[Block]:

@@ -7,20 +7,20 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from inference import contract
+from inference.block import join
 from inference.checksum import file_sha256
 from inference.cleaning import is_label
 from inference.contract import DatasetCard, ShardEntry
 from inference.errors import InvalidRequestError
 from scripts.command.whole_file import write_whole, written_whole
 from scripts.data.cleaning_report import CleaningReport, inspect
-from scripts.simulation.cutouts import Rows
-from scripts.simulation.facts import Facts
+from scripts.data.galaxies import Galaxies
 
 BYTES_PER_ROW = 20_536
 """5·32·32 float32 pixels, 5 float64 magnitudes, one float64 redshift, one int64 identifier."""
@@ -39,20 +39,6 @@ ROWS_PER_BATCH = 1_000
 
 MIN_ROWS_PER_PROCESS = 4_000
 """Fewer rows are made sooner than a process starts."""
-
-
-class Galaxies(Protocol):
-    """A source of N galaxies, each a function of its position alone."""
-
-    def __len__(self) -> int: ...
-
-    def rows(self, start: int, stop: int) -> Rows:
-        """Make the galaxies from `start` to before `stop`."""
-        ...
-
-    def facts(self, start: int, stop: int) -> Facts:
-        """Return what else is known of the galaxies from `start` to before `stop`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -141,7 +127,7 @@ def make(plan: DatasetPlan, *, processes: int, tick: Callable[[int], None] = lam
         The content of `dataset.json`.
     """
     # pyarrow takes half a second to import, which a dataset that lies there already need not cost.
-    from scripts.data.table import TableWriter
+    from scripts.data.dataset_table import TableWriter
 
     plan.folder.mkdir(parents=True, exist_ok=True)
     stale = [contract.DATASET_KEY, *contract.TABLE_KEYS, "*.safetensors*", "*.partial"]
@@ -211,18 +197,18 @@ def _write_adopted_shard(index: int) -> _Written:
 
 
 def _write_shard(plan: DatasetPlan, index: int) -> _Written:
-    from scripts.data.table import make_table
+    from scripts.data.dataset_table import make_table
 
     start, stop = plan.ranges[index]
     batches = [
         plan.galaxies.rows(first, min(first + ROWS_PER_BATCH, stop)) for first in range(start, stop, ROWS_PER_BATCH)
     ]
-    rows, facts = Rows.joined(batches), plan.galaxies.facts(start, stop)
+    rows, facts = join(batches), plan.galaxies.facts(start, stop)
     magnitudes, quality, report = inspect(rows.images, rows.magnitudes, rows.redshifts, facts.quality)
     labels = np.where(is_label(rows.redshifts), rows.redshifts, np.nan)
     path = plan.folder / _name(index)
     with written_whole(path) as partial:
-        save_file(replace(rows, redshifts=labels).arrays(), partial)
+        save_file(vars(replace(rows, redshifts=labels)), partial)
         partial.chmod(0o644)  # safetensors makes files that only their owner may read
     assert path.stat().st_size <= plan.shard_mb * 2**20, f"{path} is larger than {plan.shard_mb} MiB"
     entry = ShardEntry(name=path.name, num_rows=stop - start, size_bytes=path.stat().st_size, sha256=file_sha256(path))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from inference.cleaning import missing_bands
 from inference.contract import TABLE_CSV_KEY, TABLE_KEY
 from inference.quality import Quality
-from scripts.simulation.facts import Facts
+from scripts.data.galaxies import Facts
 
 _MAGNITUDES = [f"mag_{band}" for band in "ugriz"]
 _UNITS = {"ra_deg": "deg", "dec_deg": "deg", **dict.fromkeys(_MAGNITUDES, "mag")}

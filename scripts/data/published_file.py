@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from inference.block import centre_crop
 from scripts.command.errors import SourceError
-from scripts.data.table_file import ArrayTable
+from scripts.data.user_table import ArrayTable
 
 CUBES = ("cube", "images")
 

@@ -1,16 +1,17 @@
-"""Galaxies of a table with images rendered from their photometry, and from their measured sizes where it has them."""
+"""Galaxies of a table, with images rendered from its photometry and sizes, or with measured ones."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.block import Block
 from inference.cleaning import fill_bands
-from scripts.data.survey import Survey, observed_flux
+from scripts.data.galaxies import Facts
+from scripts.data.records import Records, observed_flux
 from scripts.simulation import render
-from scripts.simulation.cutouts import Rows, draw_chances
-from scripts.simulation.facts import Facts
+from scripts.simulation.cutouts import draw_chances
 from scripts.simulation.photometry import Photometry
 from scripts.simulation.structure import RADIUS_LIMITS_ARCSEC, Structure, apparent_structure
 
@@ -20,21 +21,21 @@ TYPICAL_PETROSIAN_MINUS_MODEL = 0.07
 
 @dataclass(frozen=True)
 class RenderedTable:
-    """Galaxies of a survey's table, in its order; row numbers and the seed decide everything."""
+    """Galaxies of a table, in its order; identifiers and the seed decide everything."""
 
-    survey: Survey
+    records: Records
     seed: int
 
     def __len__(self) -> int:
-        return self.survey.num_rows
+        return self.records.num_rows
 
-    def rows(self, start: int, stop: int) -> Rows:
+    def rows(self, start: int, stop: int) -> Block:
         """Render the galaxies from `start` to before `stop`."""
-        rows = self.survey.rows(start, stop)
+        rows = self.records.rows(start, stop)
         photometry = photometry_of(rows)
         chances = draw_chances(self.seed, photometry.object_id)
         shape = measured_structure(rows, apparent_structure(photometry, chances.structure))
-        return Rows(
+        return Block(
             images=render.render(photometry, shape, chances.view, chances.pixels),
             magnitudes=rows["magnitudes"].copy(),
             redshifts=rows["redshift"].copy(),
@@ -43,7 +44,36 @@ class RenderedTable:
 
     def facts(self, start: int, stop: int) -> Facts:
         """Return positions and what is known of the measurements."""
-        return facts_of(self.survey.rows(start, stop))
+        return facts_of(self.records.rows(start, stop))
+
+
+class Cutouts(Protocol):
+    """Images of N galaxies."""
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return those from `start` to before `stop`, shape (n, 5, 32, 32) [nanomaggy / pixel]; NaN is missing."""
+        ...
+
+
+@dataclass(frozen=True)
+class CutoutsWithTable:
+    """Galaxies with measured images; the table has one row for each, in the same order."""
+
+    records: Records
+    cutouts: Cutouts
+
+    def __len__(self) -> int:
+        return self.records.num_rows
+
+    def rows(self, start: int, stop: int) -> Block:
+        """Read the galaxies from `start` to before `stop`."""
+        rows = self.records.rows(start, stop)
+        columns = (rows[name].copy() for name in ("magnitudes", "redshift", "object_id"))
+        return Block(self.cutouts.read(start, stop), *columns)
+
+    def facts(self, start: int, stop: int) -> Facts:
+        """Return positions and what is known of the measurements."""
+        return facts_of(self.records.rows(start, stop))
 
 
 def facts_of(rows: NDArray[Any]) -> Facts:

@@ -1,10 +1,12 @@
-"""What is known of galaxies besides what the network reads."""
+"""Galaxies that a dataset is made of, and what is known of them besides what the network reads."""
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from inference.block import Block
 
 
 @dataclass(frozen=True)
@@ -27,3 +29,17 @@ class Facts:
     def unknown(cls, num_rows: int) -> Self:
         """Nothing is known of the galaxies."""
         return cls(np.full(num_rows, np.nan), np.full(num_rows, np.nan), np.zeros(num_rows, dtype=np.uint8))
+
+
+class Galaxies(Protocol):
+    """A source of N galaxies, each a function of its position alone."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, start: int, stop: int) -> Block:
+        """Make the galaxies from `start` to before `stop`."""
+        ...
+
+    def facts(self, start: int, stop: int) -> Facts:
+        """Return what else is known of the galaxies from `start` to before `stop`."""
+        ...

@@ -8,14 +8,13 @@ from pathlib import Path
 from inference.plan import SHARD_SUFFIXES
 from scripts.command.errors import SourceError, UsageError
 from scripts.data.columns import recognize
-from scripts.data.cutouts import CutoutsWithTable
 from scripts.data.fits_cutouts import ENDINGS, find_cutouts
-from scripts.data.published import CubeFile, TensorFile
-from scripts.data.rendered_table import RenderedTable
-from scripts.data.shard_folder import ShardFolder
-from scripts.data.shards import Galaxies
-from scripts.data.survey import Survey, read_survey
-from scripts.data.table_file import SUFFIXES, TableFile, open_table
+from scripts.data.galaxies import Galaxies
+from scripts.data.published_file import CubeFile, TensorFile
+from scripts.data.reader import ShardFolder
+from scripts.data.records import Records, read_records
+from scripts.data.table_galaxies import CutoutsWithTable, RenderedTable
+from scripts.data.user_table import SUFFIXES, TableFile, open_table
 
 RECORDS = "records"
 KINDS = (
@@ -33,7 +32,7 @@ class Source:
     rules: Counter[str]
     """Rules of the report that neither pixels nor magnitudes show."""
 
-    survey: Survey | None = None
+    records: Records | None = None
     """The table, where there is one."""
 
     is_rendered: bool = False
@@ -74,12 +73,12 @@ def open_source(
         raise UsageError(f"SOURCE={path} does not exist. It may be {KINDS}.")
     if path.suffix in (".pt", ".npz"):
         cutouts = TensorFile(path) if path.suffix == ".pt" else CubeFile(path)
-        survey = _read_table(cutouts.table(), fields, scratch, tick)
-        galaxies = CutoutsWithTable(survey, cutouts)
+        records = _read_table(cutouts.table(), fields, scratch, tick)
+        galaxies = CutoutsWithTable(records, cutouts)
         # An archive is read like a tape, and the pages of a mapped file are better not fought over.
-        return Source(galaxies, survey.description, survey.rules, survey, is_sequential=True)
-    survey = _read_table(open_table(path), fields, scratch, tick)
-    return Source(RenderedTable(survey, seed), survey.description, survey.rules, survey, is_rendered=True)
+        return Source(galaxies, records.description, records.rules, records, is_sequential=True)
+    records = _read_table(open_table(path), fields, scratch, tick)
+    return Source(RenderedTable(records, seed), records.description, records.rules, records, is_rendered=True)
 
 
 def _open_shards(folder: Path, fields: str) -> Source:
@@ -99,11 +98,11 @@ def _open_cutouts(folder: Path, fields: str, scratch: Path, tick: Callable[[int]
         found = ", ".join(path.name for path in tables) or "none"
         raise SourceError(f"{folder} needs one table of its cutouts, .csv, .parquet or table.fits; it has {found}.")
     table = open_table(tables[0])
-    survey = _read_table(table, fields, scratch, tick)
-    cutouts = find_cutouts(folder, table, recognize(table.columns, fields, source=table.name), survey)
+    records = _read_table(table, fields, scratch, tick)
+    cutouts = find_cutouts(folder, table, recognize(table.columns, fields, source=table.name), records)
     num_absent = sum(not path.is_file() for path in cutouts.paths)
-    rules = survey.rules + Counter({"no cutout": num_absent})
-    return Source(CutoutsWithTable(survey, cutouts), survey.description, rules, survey)
+    rules = records.rules + Counter({"no cutout": num_absent})
+    return Source(CutoutsWithTable(records, cutouts), records.description, rules, records)
 
 
 def _is_table(path: Path) -> bool:
@@ -111,6 +110,6 @@ def _is_table(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(SUFFIXES) and (not is_fits or path.name.startswith("table."))
 
 
-def _read_table(table: TableFile, fields: str, scratch: Path, tick: Callable[[int], None]) -> Survey:
+def _read_table(table: TableFile, fields: str, scratch: Path, tick: Callable[[int], None]) -> Records:
     columns = recognize(table.columns, fields, source=table.name)
-    return read_survey(table, columns, scratch / RECORDS, tick)
+    return read_records(table, columns, scratch / RECORDS, tick)

@@ -13,8 +13,8 @@ from inference import cleaning
 from inference.quality import Quality
 from scripts.command.errors import SourceError
 from scripts.data.columns import Columns
-from scripts.data.table_file import Batch, TableFile
 from scripts.data.units import check_light, check_units
+from scripts.data.user_table import Batch, TableFile
 from scripts.simulation.photometry import ASINH_SOFTENING, NANOMAGGY, asinh_magnitudes
 
 SFD_COEFFICIENTS = np.array([5.155, 3.793, 2.751, 2.086, 1.479])
@@ -43,7 +43,7 @@ ROW = np.dtype(
 
 
 @dataclass(frozen=True)
-class Survey:
+class Records:
     """Galaxies on disk, so that any number is read by row and by any process."""
 
     path: Path
@@ -61,7 +61,9 @@ class Survey:
         return np.fromfile(self.path, dtype=ROW, count=stop - start, offset=start * ROW.itemsize)
 
 
-def read_survey(table: TableFile, columns: Columns, path: Path, tick: Callable[[int], None] = lambda _: None) -> Survey:
+def read_records(
+    table: TableFile, columns: Columns, path: Path, tick: Callable[[int], None] = lambda _: None
+) -> Records:
     """Read a table once, front to back, into records.
 
     Parameters
@@ -90,20 +92,20 @@ def read_survey(table: TableFile, columns: Columns, path: Path, tick: Callable[[
             tick(len(rows))
     if not num_rows:
         raise SourceError(f"{table.path} has column names but no rows.")
-    survey = Survey(path, num_rows, columns.describe(), rules)
-    rules["object_id repeated"] = int(repeated(survey).sum())
-    return survey
+    records = Records(path, num_rows, columns.describe(), rules)
+    rules["object_id repeated"] = int(repeated(records).sum())
+    return records
 
 
-def repeated(survey: Survey) -> NDArray[np.bool_]:
+def repeated(records: Records) -> NDArray[np.bool_]:
     """Tell which rows carry an identifier that an earlier row has; holds 17 bytes of memory per row."""
-    identifiers = np.empty(survey.num_rows, dtype=np.int64)
-    for start in range(0, survey.num_rows, 100_000):
-        stop = min(start + 100_000, survey.num_rows)
-        identifiers[start:stop] = survey.rows(start, stop)["object_id"]
+    identifiers = np.empty(records.num_rows, dtype=np.int64)
+    for start in range(0, records.num_rows, 100_000):
+        stop = min(start + 100_000, records.num_rows)
+        identifiers[start:stop] = records.rows(start, stop)["object_id"]
     ordered = np.sort(identifiers)
     several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    is_repeated = np.zeros(survey.num_rows, dtype=bool)
+    is_repeated = np.zeros(records.num_rows, dtype=bool)
     if len(several):
         rows = np.flatnonzero(np.isin(identifiers, several))
         is_repeated[rows] = True

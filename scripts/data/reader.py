@@ -16,8 +16,7 @@ from inference.plan import SHARD_SUFFIXES, natural_order
 from inference.quality import Quality
 from inference.shard import count_rows, read_blocks
 from scripts.command.errors import SourceError
-from scripts.simulation.cutouts import Rows
-from scripts.simulation.facts import Facts
+from scripts.data.galaxies import Facts
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,10 @@ class ShardFolder:
     def __len__(self) -> int:
         return self.starts[-1]
 
-    def rows(self, start: int, stop: int) -> Rows:
+    def rows(self, start: int, stop: int) -> Block:
         """Read the galaxies from `start` to before `stop`."""
         block = join([block for part in self._parts(start, stop) for block in self._blocks(part)])
-        return Rows(
+        return Block(
             np.ascontiguousarray(block.images), block.magnitudes.copy(), block.redshifts.copy(), block.object_id.copy()
         )
 
