@@ -133,7 +133,7 @@ check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
 	$(PY) -m mypy
 	@if command -v terraform >/dev/null; then set -x; terraform fmt -check -recursive terraform; \
 	else echo "skipped: terraform fmt (terraform is not installed)"; fi
-	$(PY) -m scripts.schema --check
+	$(PY) -m scripts.schema check
 	$(PY) -m scripts.image lint
 
 checkov: $(READY) ## Scan Terraform with checkov, in an environment of its own
@@ -153,7 +153,7 @@ browser-tools: $(READY) ## Install Chromium for the tests of reports (Debian, ro
 	@$(PY) -m tests.browser
 
 schema: $(READY) ## Write the JSON Schema of every payload to docs/schema
-	@$(PY) -m scripts.schema
+	@$(PY) -m scripts.schema write
 
 clean: ## Remove .venv and caches; runs/, datasets/, sweeps/ stay
 	@if [ -e $(VENV) ] && [ ! -e $(READY) ] && [ ! -e $(VENV)/setup.log ]; then echo "$(VENV) was not made by make: it stays"; \

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from msgspec import Meta
 
 from inference.contract import RunRequest
 from scripts.catalogs.columns import LOST
@@ -20,37 +20,34 @@ from scripts.catalogs.provenance import Card, cards
 from scripts.catalogs.survey import Survey, name_lost, survey
 from scripts.catalogs.tally import Tally
 from scripts.catalogs.verify import prove_equal
-from scripts.command.errors import FAILED, UsageError
-from scripts.command.exit_status import told_in_one_line
-from scripts.command.variables import yes_or_no
-from scripts.runs import journal, variables
+from scripts.command.errors import UsageError
+from scripts.command.program import start
+from scripts.command.variables import Flag
+from scripts.runs import journal
 from scripts.runs.recall import FoundRun, find_run, runs_here
+from scripts.runs.variables import RunName, StackVariables
 
 FITS_NAME, PARQUET_NAME = "catalog.fits", "catalog.parquet"
 NO_TABLE = "none"
 NO_POSITIONS = "unknown; TABLE=file.parquet names the table of the dataset."
 
 
-def main(
-    run: Annotated[str, typer.Option(envvar="RUN", help="Name of the run; the newest here when absent.")] = "",
-    table: Annotated[str, typer.Option(envvar="TABLE", help="The dataset's table.parquet, or none.")] = "",
-    partial: Annotated[str, typer.Option(envvar="PARTIAL", help="1 to write an incomplete run too.")] = "",
-    target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
-    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
-) -> None:
+class CatalogVariables(StackVariables, frozen=True, kw_only=True):
+    """The variables of `make catalog`."""
+
+    run: RunName = ""
+    table: Annotated[str, Meta(description="the dataset's table.parquet, or none")] = ""
+    partial: Flag = False
+
+
+def main(variables: CatalogVariables) -> None:
     """Write the catalog of a run. Exit status: 0 written, 1 the run makes none, 2 there is no such run."""
-    given = variables.given({"TARGET": target, "OUTPUTS": outputs})
-    with told_in_one_line():
-        try:
-            catalog(run, given, root=Path(), table_asked=table.strip(), partial=yes_or_no("PARTIAL", partial))
-        except CatalogError as error:
-            print(error, file=sys.stderr)
-            raise typer.Exit(FAILED) from error
+    catalog(variables.run, variables, root=Path(), table_asked=variables.table, partial=variables.partial)
 
 
-def catalog(run: str, given: Mapping[str, str], *, root: Path, table_asked: str = "", partial: bool = False) -> None:
+def catalog(run: str, where: StackVariables, *, root: Path, table_asked: str = "", partial: bool = False) -> None:
     """Write the catalog of a run beside what it left, and say what is in it."""
-    found_run = find_run(run.strip() or _newest(root), given, root=root)
+    found_run = find_run(run or _newest(root), where, root=root)
     folder = _bring_home(found_run)
     summary = journal.read_summary(folder)
     found = survey(folder, summary.lost_ranks if summary else ())
@@ -155,4 +152,4 @@ def _write(folder: Path, found: Survey, table: DatasetTable | None, told: Mappin
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start(main)

@@ -1,51 +1,49 @@
 """`make cost RUN=…`: the receipt of a run, and of the same with other settings; without RUN, what one would cost."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from msgspec import Meta
 from rich.console import Console
 from rich.text import Text
 
 from scripts.command.errors import UsageError
-from scripts.command.exit_status import told_in_one_line
+from scripts.command.program import start
 from scripts.data.location import find_dataset, find_remote
 from scripts.deployment.stack import read_stack
 from scripts.pricing.prices import PriceList, read_prices
 from scripts.pricing.what_if import SERIAL_SHARE, Range, WhatIf
-from scripts.runs import variables
 from scripts.runs.budget import Forecast, forecast
 from scripts.runs.recall import name_runs, runs_here
 from scripts.runs.receipt import COST_FILE, Receipt, receipt_of, write_receipt
 from scripts.runs.request import draft_request
 from scripts.runs.run_folder import open_run
 from scripts.runs.target import connect_aws
+from scripts.runs.variables import RequestVariables, RunName, StackVariables, choose_target
 
 COLUMNS = ("memory", "vCPU", "rank [s]", "x86_64 [USD]", "arm64 [USD]")
 WIDTHS = (9, 6, 15, 18, 18)
 
 
-def main(
-    run: Annotated[str, typer.Option(envvar="RUN", help="Name of the run.")] = "",
-    prices: Annotated[str, typer.Option(envvar="PRICES", help="Another price file, as TOML.")] = "",
-    world: Annotated[str, typer.Option(envvar="WORLD", help="Without RUN: ranks.")] = "",
-    dataset: Annotated[str, typer.Option(envvar="DATASET", help="Without RUN: what it would read.")] = "",
-    files: Annotated[str, typer.Option(envvar="FILES", help="Without RUN: only the first n shards.")] = "",
-    target: Annotated[str, typer.Option(envvar="TARGET", help="Without RUN: local or aws.")] = "",
-    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
-) -> None:
+class CostVariables(RequestVariables, frozen=True, kw_only=True):
+    """The variables of `make cost`."""
+
+    run: RunName = ""
+    prices: Annotated[str, Meta(description="another price file, as TOML")] = ""
+
+
+def main(variables: CostVariables) -> None:
     """Print what a run cost or would. Exit status: 0 printed, 1 AWS cannot be asked, 2 no such run or no prices."""
-    options = {"WORLD": world, "DATASET": dataset, "FILES": files, "TARGET": target, "OUTPUTS": outputs}
-    with told_in_one_line():
-        price_list = read_prices(Path(prices.strip()).expanduser() if prices.strip() else None)
-        look = receipt if run.strip() else outlook
-        look(run, price_list, variables.given(options), root=Path())
+    prices = read_prices(Path(variables.prices).expanduser() if variables.prices else None)
+    if variables.run:
+        receipt(variables.run, prices, variables, root=Path())
+    else:
+        outlook(variables, prices, root=Path())
 
 
-def receipt(run: str, prices: PriceList, given: Mapping[str, str], *, root: Path) -> None:
+def receipt(run: str, prices: PriceList, where: StackVariables, *, root: Path) -> None:
     """Print what a run cost and write ``cost.json`` into its folder."""
-    folder = open_run(run, given, root=root)
+    folder = open_run(run, where, root=root)
     found = receipt_of(folder, prices)
     path = folder.path / COST_FILE
     write_receipt(path, folder.run_id, found)
@@ -56,15 +54,11 @@ def receipt(run: str, prices: PriceList, given: Mapping[str, str], *, root: Path
     console.print(f"  {path}", markup=False, soft_wrap=True)
 
 
-def outlook(_: str, prices: PriceList, given: Mapping[str, str], *, root: Path) -> None:
+def outlook(variables: RequestVariables, prices: PriceList, *, root: Path) -> None:
     """Print what a run with these variables may cost, item by item, without starting it."""
-    target, _ = variables.choose_target(given, terraform=root / "terraform")
-    aws = (
-        connect_aws(read_stack(root / "terraform", outputs=given.get("OUTPUTS", "").strip()))
-        if target == "aws"
-        else None
-    )
-    draft = draft_request(given)
+    target, _ = choose_target(variables, terraform=root / "terraform")
+    aws = connect_aws(read_stack(root / "terraform", outputs=variables.outputs)) if target == "aws" else None
+    draft = draft_request(variables)
     buckets = (aws.stack.bucket, aws.stack.data_bucket) if aws else ()
     remote = find_remote(draft.dataset, asked=draft.dataset_asked, buckets=buckets) if aws else None
     dataset = remote or find_dataset(draft.dataset, asked=draft.dataset_asked, root=root)
@@ -151,4 +145,4 @@ def _mark(setting: WhatIf, own_mb: int) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start(main)

@@ -5,50 +5,61 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from botocore.exceptions import BotoCoreError, ClientError
-
+from scripts.command.program import start_one_of
+from scripts.command.variables import Flag, Variables
 from scripts.command.whole_file import write_whole
 from scripts.deployment.holdings import Holdings
 from scripts.deployment.terraform import IMAGE_FILE, DeployError, Terraform
 
-COMMANDS = ("plan", "apply", "output", "destroy", "registry")
 HOLDS_DATA = ("aws_s3_bucket", "aws_ecr_repository")
 IMAGE_URI = re.compile(r"^\S+@sha256:[0-9a-f]{64}$")
 
 
-def main(
-    command: Annotated[str, typer.Argument(help=f"One of {', '.join(COMMANDS)}.")],
-    yes: Annotated[str, typer.Option(envvar="YES", help="1 answers yes to every question.")] = "",
-) -> None:
-    """Deploy. Exit status: 0 done, 1 failed or refused, 2 wrong usage."""
-    if command not in COMMANDS:
-        say(f"There is no command {command}; there are {', '.join(COMMANDS)}.")
-        raise typer.Exit(2)
+class DeployVariables(Variables, frozen=True, kw_only=True):
+    """The variables of `make plan`, `apply`, `output` and `destroy`."""
 
-    def confirm(question: str) -> bool:
-        return ask(question, yes=yes == "1")
+    yes: Flag = False
+    """Answers yes to every question."""
 
-    try:
-        terraform = Terraform()
-        if command == "plan":
-            plan(terraform)
-        elif command == "apply":
-            apply(terraform, confirm=confirm)
-        elif command == "output":
-            # As Terraform writes it: `make run OUTPUTS=file` reads the same.
-            terraform.init()
-            print(terraform.read("output", "-json", "-no-color"), end="")
-        elif command == "destroy":
-            destroy(terraform, confirm=confirm)
-        else:
-            print(ensure_registry(terraform))
-    except (DeployError, BotoCoreError, ClientError) as error:
-        say(str(error))
-        raise typer.Exit(1) from None
+
+def show_plan(_: DeployVariables) -> None:
+    """Show what `make apply` would change."""
+    plan(Terraform())
+
+
+def make_it_so(variables: DeployVariables) -> None:
+    """Deploy; ask before data would be deleted."""
+    apply(Terraform(), confirm=partial(ask, yes=variables.yes))
+
+
+def show_outputs(_: DeployVariables) -> None:
+    """Print what is deployed as JSON, as Terraform writes it: `make run OUTPUTS=file` reads the same."""
+    terraform = Terraform()
+    terraform.init()
+    print(terraform.read("output", "-json", "-no-color"), end="")
+
+
+def delete_all(variables: DeployVariables) -> None:
+    """Say which data would be deleted, ask, and delete everything that was deployed."""
+    destroy(Terraform(), confirm=partial(ask, yes=variables.yes))
+
+
+def show_registry(_: DeployVariables) -> None:
+    """Print where images are pushed to; make the registry when it is not there."""
+    print(ensure_registry(Terraform()))
+
+
+COMMANDS = {
+    "plan": show_plan,
+    "apply": make_it_so,
+    "output": show_outputs,
+    "destroy": delete_all,
+    "registry": show_registry,
+}
 
 
 def plan(terraform: Terraform) -> None:
@@ -140,4 +151,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_one_of(COMMANDS)

@@ -2,56 +2,37 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
 from inference.plan import Limits
-from scripts.command.errors import COMPLETE, FAILED, UsageError
-from scripts.command.exit_status import told_in_one_line
+from scripts.command.errors import COMPLETE, FAILED
+from scripts.command.program import start
 from scripts.deployment.account_checks import account_findings, tool_findings
 from scripts.deployment.finding import Finding
 from scripts.deployment.stack import HOW_TO_DEPLOY, Stack, StackError, has_applied, read_stack
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.machine_checks import machine_findings
-from scripts.runs import variables
 from scripts.runs.fit import Ceiling, fit_findings
-from scripts.runs.variables import TARGETS
+from scripts.runs.variables import RequestVariables
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 NAME_WIDTH = 14
 WIDTH = 80
 
 
-def main(
-    world: Annotated[str, typer.Option(envvar="WORLD", help="Ranks; one per shard when absent.")] = "",
-    batch: Annotated[str, typer.Option(envvar="BATCH", help="Galaxies per batch.")] = "",
-    dataset: Annotated[str, typer.Option(envvar="DATASET", help="Dataset under datasets/, or a folder.")] = "",
-    files: Annotated[str, typer.Option(envvar="FILES", help="Only the first n shards.")] = "",
-    profile: Annotated[str, typer.Option(envvar="PROFILE", help="1 to measure with torch's profiler.")] = "",
-    payload: Annotated[str, typer.Option(envvar="PAYLOAD", help="A request as a JSON file.")] = "",
-    target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
-    engine: Annotated[str, typer.Option(envvar="ENGINE", help="Library that computes.")] = "",
-    precision: Annotated[str, typer.Option(envvar="PRECISION", help="Precision of the products.")] = "",
-    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
-) -> None:
+def main(variables: RequestVariables) -> int:
     """Look before anything is spent. Exit status: 0 nothing fails, 1 something does, 2 wrong usage."""
-    given = variables.given({name.upper(): value for name, value in locals().items()})
-    with told_in_one_line():
-        raise typer.Exit(examine(given, root=Path(), console=Console(highlight=False)))
+    return examine(variables, root=Path(), console=Console(highlight=False))
 
 
-def examine(given: Mapping[str, str], *, root: Path, console: Console) -> int:
+def examine(variables: RequestVariables, *, root: Path, console: Console) -> int:
     """Print every finding as it comes; return the exit status."""
-    target = given.get("TARGET", "").strip()
-    if target not in ("", *TARGETS):
-        raise UsageError(f"TARGET={target} is not valid: TARGET is {' or '.join(TARGETS)}.")
     verdicts: Counter[str] = Counter()
-    for title, findings in _sections(given, root, target):
+    for title, findings in _sections(variables, root):
         console.print(Text(title, "bold"))
         for finding in findings:
             _print(console, finding)
@@ -61,14 +42,14 @@ def examine(given: Mapping[str, str], *, root: Path, console: Console) -> int:
     return FAILED if verdicts["fail"] else COMPLETE
 
 
-def _sections(given: Mapping[str, str], root: Path, target: str) -> Iterator[tuple[str, Iterator[Finding]]]:
-    outputs = given.get("OUTPUTS", "").strip()
+def _sections(variables: RequestVariables, root: Path) -> Iterator[tuple[str, Iterator[Finding]]]:
+    target, outputs = variables.target, variables.outputs
     is_deployed = bool(outputs) or has_applied(root / "terraform")
     is_aws = target == "aws" or (target != "local" and is_deployed)
     yield "This machine", machine_findings(root, is_local=not is_aws)
     stack, problem = _stack(root, outputs) if is_aws and is_deployed else (None, None)
-    yield "The run", fit_findings(given, _ceiling(stack, is_aws=is_aws), root=root)
-    yield "AWS", _aws(stack, problem, given) if is_aws else iter([_not_asked(is_deployed=is_deployed)])
+    yield "The run", fit_findings(variables, _ceiling(stack, is_aws=is_aws), root=root)
+    yield "AWS", _aws(stack, problem, variables.world) if is_aws else iter([_not_asked(is_deployed=is_deployed)])
 
 
 def _stack(root: Path, outputs: str) -> tuple[Stack | None, StackError | None]:
@@ -78,15 +59,14 @@ def _stack(root: Path, outputs: str) -> tuple[Stack | None, StackError | None]:
         return None, error
 
 
-def _aws(stack: Stack | None, problem: StackError | None, given: Mapping[str, str]) -> Iterator[Finding]:
+def _aws(stack: Stack | None, problem: StackError | None, world_size: int | None) -> Iterator[Finding]:
     yield from tool_findings()
     if stack:
         yield Finding("stack", "ok", f"{stack.name} in {stack.region}")
     else:
         text = str(problem) if problem else "nothing is deployed from this working copy"
         yield Finding("stack", "fail", text, "" if problem else HOW_TO_DEPLOY)
-    world = given.get("WORLD", "").strip()
-    yield from account_findings(stack, world_size=int(world) if world.isdecimal() else None)
+    yield from account_findings(stack, world_size=world_size)
 
 
 def _not_asked(*, is_deployed: bool) -> Finding:
@@ -115,4 +95,4 @@ def _print(console: Console, finding: Finding) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start(main)

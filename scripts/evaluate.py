@@ -1,26 +1,21 @@
 """`make evaluate`: how good the weights are on galaxies nothing was fitted to, or how good a run's predictions are."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from matplotlib.figure import Figure
 
 from inference.checkpoints import CHECKPOINT
-from inference.errors import RunError
-from scripts.catalogs.errors import CatalogError
-from scripts.command.errors import FAILED, CommandError
-from scripts.command.exit_status import told_in_one_line
+from scripts.command.errors import CommandError
+from scripts.command.program import start
 from scripts.models.held_out import held_out
 from scripts.reports.evaluated import Evaluated, of_run
 from scripts.reports.figures import calibration_figure, density_figure, redshifts_figure, residuals_figure
 from scripts.reports.numbers import evaluate, table, to_json
-from scripts.runs import variables
 from scripts.runs.recall import find_run
-from scripts.simulation.sdss import SourceCatalogError
+from scripts.runs.variables import RunName, StackVariables
 
 FOLDER = "evaluation"
 NUMBERS = "numbers.json"
@@ -30,27 +25,23 @@ class NothingToEvaluateError(CommandError):
     """There are no labelled galaxies; the message says where there should be some."""
 
 
-def main(
-    run: Annotated[str, typer.Option(envvar="RUN", help="Name of a run; held-out galaxies when absent.")] = "",
-    target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
-    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
-) -> None:
+class EvaluateVariables(StackVariables, frozen=True, kw_only=True):
+    """The variables of `make evaluate`."""
+
+    run: RunName = ""
+
+
+def main(variables: EvaluateVariables) -> None:
     """Print a table, write plots and numbers. Exit status: 0 done, 1 nothing to evaluate, 2 there is no such run."""
-    given = variables.given({"TARGET": target, "OUTPUTS": outputs})
-    with told_in_one_line():
-        try:
-            write(*gather(run.strip(), given, root=Path()))
-        except (CatalogError, NothingToEvaluateError, RunError, SourceCatalogError) as error:
-            print(error, file=sys.stderr)
-            raise typer.Exit(FAILED) from error
+    write(*gather(variables.run, variables, root=Path()))
 
 
-def gather(run: str, given: Mapping[str, str], *, root: Path) -> tuple[list[Evaluated], Path]:
+def gather(run: str, where: StackVariables, *, root: Path) -> tuple[list[Evaluated], Path]:
     """Return the galaxies, and the folder for what is said about them."""
     if not run:
         print("predicting held-out galaxies: a minute", file=sys.stderr)
         return held_out(CHECKPOINT), root / FOLDER
-    found = find_run(run, given, root=root)
+    found = find_run(run, where, root=root)
     return [of_run(found.run_id, found.folder, root)], found.folder / FOLDER
 
 
@@ -98,4 +89,4 @@ def _prefix(galaxies: Evaluated) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start(main)

@@ -3,46 +3,61 @@
 import signal
 import sys
 import threading
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
 
-import typer
+from msgspec import Meta
 
-from scripts.command.errors import FAILED, WRONG_USAGE
+from scripts.command.errors import COMPLETE, FAILED, UsageError
+from scripts.command.program import start_one_of
 from scripts.command.repository import REPOSITORY
+from scripts.command.variables import Flag, Variables
 from scripts.deployment.image import bare, registry, tools
 from scripts.deployment.image import build as building
 from scripts.deployment.image import lock as locking
 from scripts.deployment.image.build import Image
-from scripts.deployment.image.engine import Engine, EngineError, UsageError, find_engine
+from scripts.deployment.image.engine import Engine, EngineError, find_engine
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.container import Container, image_variables
 from scripts.local_aws.deploy import deploy, upload_sample
-from scripts.local_aws.rie import EmulatorUnavailableError
-from scripts.local_aws.server import LocalAws, LocalAwsError
+from scripts.local_aws.server import LocalAws
 
 LOG_DIR = REPOSITORY / "runs" / "emulate-image"
 
-app = typer.Typer(add_completion=False, no_args_is_help=True)
-Architecture = Annotated[str, typer.Option(envvar="ARCH", help="x86_64 or arm64; this machine's when absent.")]
-Program = Annotated[
-    str, typer.Option(envvar="CONTAINER_ENGINE", help="docker or podman; the one that answers if absent.")
-]
+
+class MachineVariables(Variables, frozen=True, kw_only=True):
+    """Where and what for images are made and run."""
+
+    arch: Literal["x86_64", "arm64"] | None = None
+    container_engine: Literal["docker", "podman"] | None = None
 
 
-@app.command()
-def build(
-    arch: Architecture = "",
-    engine: Program = "",
-    base_image: Annotated[str, typer.Option(envvar="BASE_IMAGE", help="Another base: Python 3.11, glibc ≥ 2.28.")] = "",
-    no_registry: Annotated[
-        bool, typer.Option(envvar="NO_REGISTRY", help="Base from Debian's packages, wheels from this machine's pip.")
-    ] = False,
-) -> None:
+class BuildVariables(MachineVariables, frozen=True, kw_only=True):
+    """The variables of `make build`."""
+
+    base_image: Annotated[str, Meta(description="another base image, with Python 3.11 and glibc 2.28 or newer")] = ""
+    no_registry: Flag = False
+    """Base from Debian's packages, wheels from this machine's pip."""
+
+
+class PushVariables(MachineVariables, frozen=True, kw_only=True):
+    """The variables of `make push`."""
+
+    registry: Annotated[str, Meta(description="127.0.0.1:PORT in place of ECR, to rehearse")] = ""
+
+
+class EmulateVariables(MachineVariables, frozen=True, kw_only=True):
+    """The variables of `make emulate-image`."""
+
+    function: Annotated[str, Meta(description="initialize, infer or summarize")] = "infer"
+
+
+def build(variables: BuildVariables) -> None:
     """Build the image and say how large it is."""
-    architecture = _architecture(arch)
-    program = _find(engine)
-    arguments = {"BASE_IMAGE": base_image} if base_image else {}
-    if no_registry:
+    architecture = _architecture(variables)
+    program = _find(variables)
+    arguments = {"BASE_IMAGE": variables.base_image} if variables.base_image else {}
+    if variables.no_registry:
         arguments = offline_arguments(program, architecture)
     image = building.build(program, architecture=architecture, arguments=arguments)
     _describe(program, image)
@@ -56,83 +71,66 @@ def offline_arguments(engine: Engine, architecture: str) -> dict[str, str]:
     return {"BASE_IMAGE": bare.make_base(engine), "PIP_NO_INDEX": "1", "PIP_EXTRA_INDEX_URL": ""}
 
 
-@app.command()
-def push(
-    arch: Architecture = "",
-    engine: Program = "",
-    rehearsal: Annotated[
-        str, typer.Option("--registry", envvar="REGISTRY", help="127.0.0.1:PORT in place of ECR, to rehearse.")
-    ] = "",
-) -> None:
+def push(variables: PushVariables) -> None:
     """Push the image to ECR, once per content, and record its digest for Terraform."""
     from scripts.deploy import ensure_registry, record_image
-    from scripts.deployment.terraform import DeployError, Terraform
+    from scripts.deployment.terraform import Terraform
 
+    rehearsal = variables.registry
     if rehearsal:
         registry.stand_in("", rehearsal)  # refuses another machine before anything is made
-    image_name = building.image_name(_architecture(arch))
-    program = _find(engine)
+    image_name = building.image_name(_architecture(variables))
+    program = _find(variables)
     image = building.inspect(program, image_name)
-    try:
-        terraform = Terraform()
-        repository = ensure_registry(terraform)
-        login = registry.ecr_login(repository)
-        target = registry.stand_in(repository, rehearsal) if rehearsal else repository
-        pushed = registry.push(program, image, target, login)
-        uri = pushed.uri.replace(target, repository, 1)
-        is_new = record_image(terraform.folder, uri, image.revision)
-    except DeployError as error:
-        raise EngineError(str(error)) from error
+    terraform = Terraform()
+    repository = ensure_registry(terraform)
+    login = registry.ecr_login(repository)
+    target = registry.stand_in(repository, rehearsal) if rehearsal else repository
+    pushed = registry.push(program, image, target, login)
+    uri = pushed.uri.replace(target, repository, 1)
+    is_new = record_image(terraform.folder, uri, image.revision)
     _say("The registry has this content already: nothing was sent." if pushed.was_there else "Pushed.")
     _say("Recorded for Terraform: `make apply` deploys it." if is_new else "Terraform knows this image already.")
     print(uri)
 
 
-@app.command()
-def sbom(arch: Architecture = "", engine: Program = "") -> None:
+def sbom(variables: MachineVariables) -> None:
     """Write what the image contains as SPDX JSON."""
-    architecture = _architecture(arch)
-    program = _find(engine)
+    architecture = _architecture(variables)
+    program = _find(variables)
     path = REPOSITORY / "docker" / f"image-{architecture}.spdx.json"
     tools.write_sbom(program, building.inspect(program, building.image_name(architecture)), path)
     print(path.relative_to(REPOSITORY))
 
 
-@app.command()
-def lint() -> None:
+def lint(_: MachineVariables) -> int:
     """Check the Dockerfile with hadolint."""
-    if findings := tools.lint():
+    findings = tools.lint()
+    if findings:
         print(findings)
-        raise typer.Exit(1)
+    return FAILED if findings else COMPLETE
 
 
-@app.command()
-def lock() -> None:
+def lock(_: MachineVariables) -> None:
     """Write docker/requirements.txt anew from pyproject.toml."""
     for wheel in locking.lock():
         _say(f"No index offers {wheel} here: its checksum was kept.")
     print(locking.REQUIREMENTS.relative_to(REPOSITORY))
 
 
-@app.command()
-def install() -> None:
+def install(_: MachineVariables) -> None:
     """Install Podman from Debian's packages where no container engine answers."""
     print(f"Ready: {bare.install_tools()}.")
 
 
-@app.command()
-def emulate(
-    function: Annotated[str, typer.Option(envvar="FUNCTION", help="Stage: initialize, infer or summarize.")] = "",
-    arch: Architecture = "",
-    engine: Program = "",
-) -> None:
+def emulate(variables: EmulateVariables) -> None:
     """Run the image as one function would run on Lambda, beside a local AWS, until Ctrl-C."""
     stages = read_stages()
-    function = function or "infer"
+    function = variables.function
     if function not in stages:
         raise UsageError(f"There is no function {function!r}. FUNCTION is one of: {', '.join(stages)}.")
-    program = _find(engine)
-    image = building.inspect(program, building.image_name(_architecture(arch)))
+    program = _find(variables)
+    image = building.inspect(program, building.image_name(_architecture(variables)))
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -150,15 +148,12 @@ def emulate(
                 pass
 
 
-def _architecture(wanted: str) -> str:
-    architecture = wanted or building.machine_architecture()
-    if architecture not in building.PLATFORMS:
-        raise UsageError(f"ARCH={architecture} is none of: {', '.join(building.PLATFORMS)}.")
-    return architecture
+def _architecture(variables: MachineVariables) -> str:
+    return variables.arch or building.machine_architecture()
 
 
-def _find(wanted: str) -> Engine:
-    engine = find_engine(wanted)
+def _find(variables: MachineVariables) -> Engine:
+    engine = find_engine(variables.container_engine or "")
     _say(f"Container engine: {engine}.")
     return engine
 
@@ -175,17 +170,15 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def main() -> None:
-    """Run a command; what is wrong with the machine or the request ends it in one message."""
-    try:
-        app()
-    except UsageError as error:
-        _say(str(error))
-        raise SystemExit(WRONG_USAGE) from error
-    except (EngineError, EmulatorUnavailableError, LocalAwsError, locking.LockError) as error:
-        _say(str(error))
-        raise SystemExit(FAILED) from error
-
+COMMANDS: Mapping[str, Callable[..., int | None]] = {
+    "build": build,
+    "push": push,
+    "sbom": sbom,
+    "lint": lint,
+    "lock": lock,
+    "install": install,
+    "emulate": emulate,
+}
 
 if __name__ == "__main__":
-    main()
+    start_one_of(COMMANDS)

@@ -2,40 +2,40 @@
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import typer
+from msgspec import Meta
 from rich.console import Console
 from rich.text import Text
 
 from inference.checksum import file_sha256
 from scripts.command.errors import UsageError
-from scripts.command.exit_status import told_in_one_line
+from scripts.command.program import start
+from scripts.command.variables import Variables
 from scripts.command.whole_file import write_whole
 from scripts.runs.imported import COMBINED_KEY, IMPORT_KEY, Imported, describe
 from scripts.runs.published_file import read_published
-from scripts.runs.variables import request_values
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-def main(
-    file: Annotated[str, typer.Option(envvar="FILE", help="combined_data.json as it was published.")] = "",
-    world: Annotated[str, typer.Option(envvar="WORLD", help="Ranks that the run had.")] = "",
-    name: Annotated[str, typer.Option(envvar="NAME", help="What the run is called here.")] = "",
-) -> None:
+class ImportVariables(Variables, frozen=True, kw_only=True):
+    """The variables of `make import`."""
+
+    file: Annotated[str, Meta(description="combined_data.json as it was published")] = ""
+    world: Annotated[int, Meta(ge=1, description="a whole number of ranks from 1")] | None = None
+    name: Annotated[str, Meta(description="a folder's name of letters, digits, dots, dashes")] = ""
+
+
+def main(variables: ImportVariables) -> None:
     """Import. Exit status: 0 imported, with warnings or without, 1 could not be written, 2 wrong usage."""
-    options = {"FILE": file, "WORLD": world, "NAME": name}
-    given = {key: value.strip() for key, value in options.items() if value.strip()}
-    with told_in_one_line():
-        print_imported(Console(highlight=False), import_run(given, root=Path()))
+    print_imported(Console(highlight=False), import_run(variables, root=Path()))
 
 
-def import_run(given: Mapping[str, str], *, root: Path) -> Imported:
+def import_run(variables: ImportVariables, *, root: Path) -> Imported:
     """Read and check a file of records, and make a run's folder of it.
 
     Raises
@@ -43,17 +43,15 @@ def import_run(given: Mapping[str, str], *, root: Path) -> Imported:
     UsageError
         If the file is no such file, or the name is taken; nothing is made then.
     """
-    if "FILE" not in given:
+    if not variables.file:
         raise UsageError("FILE is needed, as in FILE=combined_data.json WORLD=517.")
-    source = Path(given["FILE"]).expanduser()
-    expected = request_values({"WORLD": given["WORLD"]})["world_size"] if "WORLD" in given else None
-    assert expected is None or isinstance(expected, int), "it was read as a number of ranks"
+    source = Path(variables.file).expanduser()
     records = read_published(source)
-    run_id = given.get("NAME") or _name(source)
+    run_id = variables.name or _name(source)
     if not NAME.fullmatch(run_id):
         raise UsageError(f"NAME={run_id} is not valid: NAME is a folder's name of letters, digits, dots, dashes.")
     folder = root / "runs" / run_id
-    found = describe(records, source, run_id=run_id, expected=expected)
+    found = describe(records, source, run_id=run_id, expected=variables.world)
     if folder.exists() and not _is_same(folder, found):
         raise UsageError(f"{folder} is another run: choose another NAME.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,4 +95,4 @@ def _is_same(folder: Path, found: Imported) -> bool:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start(main)

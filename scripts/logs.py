@@ -1,45 +1,48 @@
 """`make logs RUN=…`: what a run's workers printed, joined to its ranks; `RANK=17` shows the lines of one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from msgspec import Meta
 from rich.console import Console
 
 from scripts.command.errors import UsageError
-from scripts.command.exit_status import told_in_one_line
-from scripts.runs import variables
+from scripts.command.program import start
+from scripts.command.variables import Whole
 from scripts.runs.invocations import Invocation, Log, read_log, write_csv
 from scripts.runs.log_show import print_lines, print_table
 from scripts.runs.log_sources import events_of_export
 from scripts.runs.run_folder import RunFolder, open_run
 from scripts.runs.run_log import log_of_run
+from scripts.runs.variables import RunName, StackVariables
 
 LOGS_FILE = "logs.csv"
 
 
-def main(
-    run: Annotated[str, typer.Option(envvar="RUN", help="Name of the run.")] = "",
-    rank: Annotated[str, typer.Option(envvar="RANK", help="Show the lines of this rank.")] = "",
-    file: Annotated[str, typer.Option(envvar="FILE", help="A log exported from CloudWatch as CSV.")] = "",
-    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
-) -> None:
+class LogsVariables(StackVariables, frozen=True, kw_only=True):
+    """The variables of `make logs`."""
+
+    run: RunName = ""
+    rank: Whole | None = None
+    file: Annotated[str, Meta(description="a log exported from CloudWatch as CSV")] = ""
+
+
+def main(variables: LogsVariables) -> None:
     """Show what workers printed. Exit status: 0 shown, 1 AWS cannot be asked, 2 there is no such run, rank or file."""
-    with told_in_one_line():
-        logs(run, rank, file, variables.given({"OUTPUTS": outputs}), root=Path())
+    logs(variables, root=Path())
 
 
-def logs(run: str, rank: str, file: str, given: Mapping[str, str], *, root: Path) -> None:
+def logs(variables: LogsVariables, *, root: Path) -> None:
     """Print the table of invocations, or the lines of one rank, and write the table as CSV."""
-    number = variables.rank_number(rank)
-    folder = open_run(run, given, root=root) if run.strip() or not file.strip() else None
-    log = _of_file(Path(file.strip()), folder) if file.strip() else log_of_run(_existing(folder))
+    run, file = variables.run, variables.file
+    folder = open_run(run, variables, root=root) if run or not file else None
+    log = _of_file(Path(file), folder) if file else log_of_run(_existing(folder))
     console = Console(highlight=False)
-    if number is not None:
-        _show_rank(console, log, number, folder)
+    if variables.rank is not None:
+        _show_rank(console, log, variables.rank, folder)
         return
-    table = folder.path / LOGS_FILE if folder else Path(file.strip()).with_suffix(".invocations.csv")
+    table = folder.path / LOGS_FILE if folder else Path(file).with_suffix(".invocations.csv")
     _refuse_empty(log.invocations, file or run)
     write_csv(table, log.invocations)
     print_table(console, folder.run_id if folder else file, log, table)
@@ -71,4 +74,4 @@ def _show_rank(console: Console, log: Log, rank: int, folder: RunFolder | None) 
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start(main)

@@ -1,45 +1,44 @@
 """`make report RUN=…|SWEEP=…`: what a run or a sweep found, on one page and as Markdown."""
 
 import difflib
-import os
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from msgspec import Meta
 
-from scripts.command.errors import FAILED, UsageError
-from scripts.command.exit_status import told_in_one_line
+from scripts.command.errors import UsageError
+from scripts.command.program import start
 from scripts.command.whole_file import write_whole
 from scripts.reports.document import Report
-from scripts.reports.evidence import ReportError, read_run
+from scripts.reports.evidence import read_run
 from scripts.reports.markdown import as_markdown
 from scripts.reports.page import as_page
 from scripts.reports.run_report import run_report
 from scripts.runs.recall import find_run
+from scripts.runs.variables import RunName, StackVariables
 
 NAME = "report"
 
 
-def main(
-    run: Annotated[str, typer.Option(envvar="RUN", help="Name of a run, or its folder; the newest when absent.")] = "",
-    sweep: Annotated[str, typer.Option(envvar="SWEEP", help="Name of a sweep, or its folder.")] = "",
-) -> None:
+class ReportVariables(StackVariables, frozen=True, kw_only=True):
+    """The variables of `make report`."""
+
+    run: RunName = ""
+    sweep: Annotated[str, Meta(description="the name of a sweep, or its folder")] = ""
+
+
+def main(variables: ReportVariables) -> None:
     """Write the report of a run or a sweep into its folder. Exit status: 0 written, 1 not, 2 there is no such run."""
-    with told_in_one_line():
-        try:
-            write_report(run.strip(), sweep.strip(), root=Path())
-        except ReportError as error:
-            print(error, file=sys.stderr)
-            raise typer.Exit(FAILED) from error
+    write_report(variables, root=Path())
 
 
-def write_report(run: str, sweep: str, *, root: Path) -> None:
+def write_report(variables: ReportVariables, *, root: Path) -> None:
     """Write ``report.html`` and ``report.md``, and print the sentence that matters and where they are."""
+    run, sweep = variables.run, variables.sweep
     if run and sweep:
         raise UsageError(f"RUN={run} and SWEEP={sweep}: a report is about one of them.")
-    folder = sweep_folder(sweep, root) if sweep else run_folder(run, root)
+    folder = sweep_folder(sweep, root) if sweep else run_folder(run, variables, root)
     report = _sweep_report(folder) if sweep else run_report(read_run(folder), root=root)
     footer = f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by make report from {folder.name}/."
     print(f"{report.name}: {report.sentence}")
@@ -52,7 +51,7 @@ def write_report(run: str, sweep: str, *, root: Path) -> None:
         print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
 
 
-def run_folder(name: str, root: Path) -> Path:
+def run_folder(name: str, where: StackVariables, root: Path) -> Path:
     """Return the folder of a run here; the newest one's without a name.
 
     Raises
@@ -69,7 +68,7 @@ def run_folder(name: str, root: Path) -> Path:
     for folder in (root / "runs" / Path(name).name, Path(name)):
         if name not in (".", "..") and folder.is_dir() and any(folder.iterdir()):
             return folder
-    find_run(name, os.environ, root=root)
+    find_run(name, where, root=root)
     raise UsageError(f"RUN={name}: its files are not here. `make status RUN={name}` fetches them.")
 
 
@@ -92,4 +91,4 @@ def _sweep_report(folder: Path) -> Report:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start(main)

@@ -1,69 +1,41 @@
 """`make run`: predict the redshifts of a dataset with the state machine, print the result, leave the run's folder."""
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 
 from inference import contract
 from scripts.command.console import step
-from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, UsageError
-from scripts.command.exit_status import settle_terminal
+from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, CommandError, UsageError
+from scripts.command.program import start
 from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.deployment.account import other_region
 from scripts.deployment.quota import waves_note
-from scripts.deployment.stack import StackError, read_stack
-from scripts.local_aws.rie import EmulatorUnavailableError
-from scripts.local_aws.server import LocalAwsError
+from scripts.deployment.stack import read_stack
 from scripts.pricing.prices import price_note
-from scripts.runs import journal, variables
-from scripts.runs.budget import before_start, read_budget
+from scripts.runs import journal
+from scripts.runs.budget import before_start
 from scripts.runs.perform import RunStoppedError, find_data, run_in
 from scripts.runs.present import files_in, print_result
 from scripts.runs.request import Draft, draft_request, make_run_id
 from scripts.runs.target import AwsTarget, Target, connect_aws, start_local
+from scripts.runs.variables import RunVariables, choose_target
 
 
-def main(
-    world: Annotated[str, typer.Option(envvar="WORLD", help="Ranks; one per shard when absent.")] = "",
-    batch: Annotated[str, typer.Option(envvar="BATCH", help="Galaxies per batch.")] = "",
-    dataset: Annotated[str, typer.Option(envvar="DATASET", help="Dataset under datasets/, or a folder.")] = "",
-    files: Annotated[str, typer.Option(envvar="FILES", help="Only the first n shards.")] = "",
-    result: Annotated[str, typer.Option(envvar="RESULT", help="Folder of the results in the bucket.")] = "",
-    profile: Annotated[str, typer.Option(envvar="PROFILE", help="1 to measure with torch's profiler.")] = "",
-    payload: Annotated[str, typer.Option(envvar="PAYLOAD", help="A request as a JSON file.")] = "",
-    target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
-    tolerate: Annotated[str, typer.Option(envvar="TOLERATE", help="Percentage of ranks that may fail.")] = "",
-    engine: Annotated[str, typer.Option(envvar="ENGINE", help="Library that computes.")] = "",
-    precision: Annotated[str, typer.Option(envvar="PRECISION", help="Precision of the products.")] = "",
-    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
-    budget: Annotated[str, typer.Option(envvar="BUDGET", help="USD that the run may cost at list prices.")] = "",
-) -> None:
+def main(variables: RunVariables) -> int:
     """Run the main job. Exit status: 0 complete, 1 failed or incomplete, 2 wrong usage, 130 interrupted."""
-    # Nothing else is local yet: exactly the options, under the names they have behind `make run`.
-    options = {name.upper(): value for name, value in locals().items()}
-    settle_terminal()
-    console = Console(stderr=True, highlight=False)
     try:
-        status = run(variables.given(options), root=Path(), console=console)
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        status = WRONG_USAGE
-    except (RunStoppedError, StackError, LocalAwsError, EmulatorUnavailableError, OSError) as error:
-        print(f"The run stopped: {error}", file=sys.stderr)
-        status = FAILED
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        status = INTERRUPTED
-    raise typer.Exit(status)
+        return run(variables, root=Path(), console=Console(stderr=True, highlight=False))
+    except UsageError:
+        raise
+    except (CommandError, OSError) as error:
+        raise CommandError(f"The run stopped: {error}") from error
 
 
-def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
+def run(variables: RunVariables, *, root: Path, console: Console) -> int:
     """Run the main job as the variables ask, with ``datasets/`` and ``runs/`` in `root`; return the exit status.
 
     Raises
@@ -71,12 +43,11 @@ def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
     UsageError
         If the variables cannot be followed; nothing has been started then.
     """
-    budget = read_budget(given)
-    target, why = variables.choose_target(given, terraform=root / "terraform")
+    target, why = choose_target(variables, terraform=root / "terraform")
     console.print(f"target     {target}: {why}", markup=False, soft_wrap=True)
     is_aws = target == "aws"
-    draft = draft_request(given, bucket_words="the stack's bucket" if is_aws else "the local bucket")
-    aws = _connect(given, root, console) if is_aws else None
+    draft = draft_request(variables, bucket_words="the stack's bucket" if is_aws else "the local bucket")
+    aws = _connect(variables.outputs, root, console) if is_aws else None
     dataset = _dataset(draft, root, console, aws)
     notes = [*draft.notes, *_prefix_note(draft, dataset)]
     if aws:
@@ -84,7 +55,7 @@ def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
         notes += price_note(aws.stack.region)
     for note in notes:
         console.print(f"note       {note}", markup=False, soft_wrap=True)
-    for line in before_start(budget, draft.request, dataset, aws, root=root):
+    for line in before_start(variables.budget, draft.request, dataset, aws, root=root):
         console.print(f"estimate   at most {line}", markup=False, soft_wrap=True)
     run_id = make_run_id(datetime.now(UTC))
     folder = root / "runs" / run_id
@@ -108,9 +79,9 @@ def run(given: Mapping[str, str], *, root: Path, console: Console) -> int:
 # -------------------------------------------------------------------------------------- before the run
 
 
-def _connect(given: Mapping[str, str], root: Path, console: Console) -> AwsTarget:
+def _connect(outputs: str, root: Path, console: Console) -> AwsTarget:
     with step(console, "AWS") as facts:
-        target = connect_aws(read_stack(root / "terraform", outputs=given.get("OUTPUTS", "").strip()))
+        target = connect_aws(read_stack(root / "terraform", outputs=outputs))
         facts.append(target.facts())
     return target
 
@@ -147,4 +118,4 @@ def _world_size(draft: Draft, dataset: LocalDataset | RemoteDataset) -> int | No
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start(main)

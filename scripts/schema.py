@@ -3,33 +3,29 @@
 import ast
 import inspect
 import json
-import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-import typer
 
 from inference import contract
+from scripts.command.errors import CommandError
+from scripts.command.program import start_one_of
+from scripts.command.variables import Variables
 
 SCHEMA_DIR = Path(__file__).parents[1] / "docs" / "schema"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def main(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file is not up to date.")] = False,
-) -> None:
+class SchemaVariables(Variables, frozen=True, kw_only=True):
+    """It has none."""
+
+
+def write(_: SchemaVariables) -> None:
     """Write the JSON Schema of every published payload to docs/schema/."""
-    wanted = {f"{kind.__name__}.json": schema_text(kind) for kind in contract.SCHEMAS}
-    if check:
-        differing = outdated(wanted, SCHEMA_DIR)
-        if differing:
-            print(f"docs/schema is not up to date ({', '.join(differing)}): run `make schema`.", file=sys.stderr)
-            raise typer.Exit(1)
-        print(f"docs/schema is up to date: {len(wanted)} schemas.")
-        return
+    wanted = schemas()
     SCHEMA_DIR.mkdir(parents=True, exist_ok=True)
     for name in outdated(wanted, SCHEMA_DIR):
         target = SCHEMA_DIR / name
@@ -38,6 +34,19 @@ def main(
         else:
             target.unlink()
         print(f"{'wrote' if name in wanted else 'removed'} docs/schema/{name}")
+
+
+def check(_: SchemaVariables) -> None:
+    """Write nothing; fail when a file of docs/schema is not up to date."""
+    wanted = schemas()
+    if differing := outdated(wanted, SCHEMA_DIR):
+        raise CommandError(f"docs/schema is not up to date ({', '.join(differing)}): run `make schema`.")
+    print(f"docs/schema is up to date: {len(wanted)} schemas.")
+
+
+def schemas() -> dict[str, str]:
+    """Return name of the file to its content, of every published payload."""
+    return {f"{kind.__name__}.json": schema_text(kind) for kind in contract.SCHEMAS}
 
 
 def outdated(wanted: dict[str, str], folder: Path) -> list[str]:
@@ -68,4 +77,4 @@ def _documented_fields(struct: type[contract.Payload]) -> Iterator[tuple[str, st
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_one_of({"write": write, "check": check})

@@ -1,48 +1,46 @@
 """`make status RUN=…`: how a run is going or how it ended, from any terminal."""
 
 import sys
-from collections.abc import Mapping
 from datetime import UTC
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-import typer
 from rich.console import Console
 
 from inference import contract
 from inference.contract import RunSummary
-from scripts.command.exit_status import told_in_one_line
+from scripts.command.program import start
 from scripts.pricing.cost import Bill
 from scripts.pricing.prices import PriceError, bill_of
-from scripts.runs import execution, journal, variables
+from scripts.runs import execution, journal
 from scripts.runs.execution import Ending
 from scripts.runs.follow import live_line
 from scripts.runs.present import print_result
 from scripts.runs.recall import FoundRun, entry_of, find_run, name_runs, runs_here, runs_there, stack_target
 from scripts.runs.target import AwsTarget, Target
+from scripts.runs.variables import RunName, StackVariables
 
 INTERRUPTED = Ending("ABORTED", "Interrupted", "The run ended before there was a summary.")
 
 
-def main(
-    run: Annotated[str, typer.Option(envvar="RUN", help="Name of the run; the newest are listed when absent.")] = "",
-    target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
-    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
-) -> None:
+class StatusVariables(StackVariables, frozen=True, kw_only=True):
+    """The variables of `make status`."""
+
+    run: RunName = ""
+
+
+def main(variables: StatusVariables) -> None:
     """Say how a run is. Exit status: 0 answered, 1 AWS cannot be asked, 2 there is no such run."""
-    given = variables.given({"TARGET": target, "OUTPUTS": outputs})
-    with told_in_one_line():
-        status(run, given, root=Path())
+    status(variables.run, variables, root=Path())
 
 
-def status(run: str, given: Mapping[str, str], *, root: Path) -> None:
+def status(run: str, where: StackVariables, *, root: Path) -> None:
     """Print how a run is; without a name, which runs there are."""
     console = Console(highlight=False)
-    if not run.strip():
-        _list(given, root)
+    if not run:
+        _list(where, root)
         return
-    found = find_run(run, given, root=root)
+    found = find_run(run, where, root=root)
     if found.target is None:
         _print_folder(found, console)
     elif found.is_running:
@@ -51,9 +49,9 @@ def status(run: str, given: Mapping[str, str], *, root: Path) -> None:
         _print_end(found, found.target, console)
 
 
-def _list(given: Mapping[str, str], root: Path) -> None:
+def _list(where: StackVariables, root: Path) -> None:
     print(f"here  {name_runs(runs_here(root))}")
-    target = stack_target(given, root=root)
+    target = stack_target(where, root=root)
     if target:
         print(f"{target.name}   {name_runs(runs_there(target))}")
     print("RUN=name tells more.")
@@ -117,4 +115,4 @@ def _count(folder: Path, name: str) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start(main)

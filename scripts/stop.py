@@ -1,36 +1,33 @@
 """`make stop RUN=…`: end a run and its ranks, from any terminal."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from scripts.command.errors import UsageError
-from scripts.command.exit_status import told_in_one_line
-from scripts.runs import execution, variables
+from scripts.command.program import start
+from scripts.runs import execution
 from scripts.runs.recall import find_run, name_runs, runs_there, stack_target
+from scripts.runs.variables import RunName, StackVariables
 
 
-def main(
-    run: Annotated[str, typer.Option(envvar="RUN", help="Name of the run.")] = "",
-    target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
-    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
-) -> None:
+class StopVariables(StackVariables, frozen=True, kw_only=True):
+    """The variables of `make stop`."""
+
+    run: RunName = ""
+
+
+def main(variables: StopVariables) -> None:
     """End a run. Exit status: 0 it has ended, 1 AWS refused, 2 there is no such run."""
-    given = variables.given({"TARGET": target, "OUTPUTS": outputs})
-    with told_in_one_line():
-        print(stop(run, given, root=Path()))
+    print(stop(variables.run, variables, root=Path()))
 
 
-def stop(run: str, given: Mapping[str, str], *, root: Path) -> str:
+def stop(run: str, where: StackVariables, *, root: Path) -> str:
     """End a run and its ranks; say in one line what was done."""
-    if not run.strip():
-        target = stack_target(given, root=root)
+    if not run:
+        target = stack_target(where, root=root)
         raise UsageError(
             f"RUN=name says which run to stop. The newest: {name_runs(runs_there(target) if target else [])}."
         )
-    found = find_run(run, given, root=root)
+    found = find_run(run, where, root=root)
     if found.target is None:
         return f"{found.run_id} does not run: its local AWS is gone, and everything it started with it."
     assert found.description is not None, "a target was asked"
@@ -48,4 +45,4 @@ def stop(run: str, given: Mapping[str, str], *, root: Path) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start(main)

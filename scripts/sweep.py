@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import typer
+from msgspec import Meta
 from rich.console import Console
 
-from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, UsageError
-from scripts.command.exit_status import settle_terminal
+from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, CommandError, UsageError
+from scripts.command.program import start
+from scripts.command.variables import Flag, Variables, read_variables
 from scripts.command.whole_file import write_whole
-from scripts.deployment.stack import StackError, read_stack
-from scripts.local_aws.rie import EmulatorUnavailableError
-from scripts.runs.budget import read_budget
-from scripts.runs.perform import RunStoppedError
+from scripts.deployment.stack import read_stack
 from scripts.runs.target import connect_aws
-from scripts.runs.variables import choose_target
+from scripts.runs.variables import StackVariables, Usd, choose_target
 from scripts.sweeps.analyse import analyse
 from scripts.sweeps.borrowed import Borrowed
-from scripts.sweeps.carry_out import Carrier, SweepStoppedError
+from scripts.sweeps.carry_out import Carrier
 from scripts.sweeps.data import Dataset, Key, cut_missing, find_datasets
 from scripts.sweeps.estimate import forecast_sweep, refuse_above
 from scripts.sweeps.journal import Journal, held, read_journal, write_tables
@@ -39,49 +37,50 @@ NOT_KNOWN = "not known: a dataset has no dataset.json that says how many galaxie
 OF_ONE_RUN = ("RESULT", "PAYLOAD")
 
 
-def main(
-    world: Annotated[str, typer.Option(envvar="WORLD", help="Ranks.")] = "",
-    batch: Annotated[str, typer.Option(envvar="BATCH", help="Galaxies per batch.")] = "",
-    data: Annotated[str, typer.Option(envvar="DATA", help="Datasets under datasets/.")] = "",
-    dataset: Annotated[str, typer.Option(envvar="DATASET", help="The same.")] = "",
-    shard_mb: Annotated[str, typer.Option(envvar="SHARD_MB", help="Largest size of shards, in megabytes.")] = "",
-    files: Annotated[str, typer.Option(envvar="FILES", help="Only the first n shards.")] = "",
-    memory: Annotated[str, typer.Option(envvar="MEMORY", help="Memory of a rank, in megabytes.")] = "",
-    engine: Annotated[str, typer.Option(envvar="ENGINE", help="Libraries that compute.")] = "",
-    precision: Annotated[str, typer.Option(envvar="PRECISION", help="Precisions of the products.")] = "",
-    profile: Annotated[str, typer.Option(envvar="PROFILE", help="0,1: without and with torch's profiler.")] = "",
-    repeat: Annotated[str, typer.Option(envvar="REPEAT", help="How often every setting runs.")] = "",
-    seed: Annotated[str, typer.Option(envvar="SEED", help="Decides the order.")] = "",
-    tolerate: Annotated[str, typer.Option(envvar="TOLERATE", help="Percentage of ranks that may fail.")] = "",
-    target: Annotated[str, typer.Option(envvar="TARGET", help="local or aws.")] = "",
-    outputs: Annotated[str, typer.Option(envvar="OUTPUTS", help="Terraform's outputs as a JSON file.")] = "",
-    budget: Annotated[str, typer.Option(envvar="BUDGET", help="USD that the sweep may cost.")] = "",
-    sweep: Annotated[str, typer.Option(envvar="SWEEP", help="The lists as a YAML file.")] = "",
-    name: Annotated[str, typer.Option(envvar="NAME", help="Folder under sweeps/.")] = "",
-    retry: Annotated[str, typer.Option(envvar="RETRY", help="1 runs what failed again.")] = "",
-    yes: Annotated[str, typer.Option(envvar="YES", help="1 to be asked nothing.")] = "",
-    result: Annotated[str, typer.Option(envvar="RESULT", hidden=True)] = "",
-    payload: Annotated[str, typer.Option(envvar="PAYLOAD", hidden=True)] = "",
-) -> None:
+Elements = Annotated[str, Meta(description="one value, or several with commas between them")]
+
+
+class SweepVariables(Variables, frozen=True, kw_only=True):
+    """The variables of `make sweep`."""
+
+    world: Elements = ""
+    batch: Elements = ""
+    data: Elements = ""
+    dataset: Elements = ""
+    shard_mb: Elements = ""
+    files: Elements = ""
+    memory: Elements = ""
+    engine: Elements = ""
+    precision: Elements = ""
+    profile: Elements = ""
+    repeat: Elements = ""
+    seed: Elements = ""
+    tolerate: Elements = ""
+    target: Elements = ""
+    outputs: Annotated[str, Meta(description="a file with what `terraform output -json` printed")] = ""
+    budget: Usd | None = None
+    sweep: Annotated[str, Meta(description="the lists as a YAML file")] = ""
+    name: Annotated[str, Meta(description="a folder's name of letters, digits, dots, dashes")] = ""
+    retry: Flag = False
+    yes: Flag = False
+    result: Elements = ""
+    payload: Elements = ""
+
+
+def main(variables: SweepVariables) -> int:
     """Sweep. Exit status: 0 a run predicted, 1 none did or the sweep stopped, 2 wrong usage, 130 interrupted."""
-    options = {name.upper(): value for name, value in locals().items()}
-    given = {name: value.strip() for name, value in options.items() if value.strip()}
-    settle_terminal()
     try:
-        status = run_sweep(given, root=Path(), console=Console(stderr=True, highlight=False))
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        status = WRONG_USAGE
-    except (SweepStoppedError, RunStoppedError, StackError, EmulatorUnavailableError, OSError) as error:
-        print(f"The sweep stopped: {error} The same command goes on with it.", file=sys.stderr)
-        status = FAILED
+        return run_sweep(variables, root=Path(), console=Console(stderr=True, highlight=False))
+    except UsageError:
+        raise
+    except (CommandError, OSError) as error:
+        raise CommandError(f"The sweep stopped: {error} The same command goes on with it.") from error
     except KeyboardInterrupt:
         print("Interrupted. The same command goes on with it.", file=sys.stderr)
-        status = INTERRUPTED
-    raise typer.Exit(status)
+        return INTERRUPTED
 
 
-def run_sweep(given: Mapping[str, str], *, root: Path, console: Console) -> int:
+def run_sweep(variables: SweepVariables, *, root: Path, console: Console) -> int:
     """Carry out the sweep that the variables ask for, or go on with it; return the exit status.
 
     Raises
@@ -91,17 +90,16 @@ def run_sweep(given: Mapping[str, str], *, root: Path, console: Console) -> int:
     SweepStoppedError
         If the sweep's place does not answer any more.
     """
-    journal = find_sweep(given, root)
-    retry = given.get("RETRY", "") not in ("", "0")
-    place = _place(journal, given, root)
+    journal = find_sweep(variables.given, root)
+    retry = variables.retry
+    place = _place(journal, variables.outputs, root)
     datasets = find_datasets(journal.plan, root, place.buckets)
     left = journal.remaining(retry=retry)
-    budget = read_budget(given)
     forecast = forecast_sweep(left, place, datasets, root=root)
     print_plan(console, journal, num_left=len(left), cost=forecast.words if forecast else NOT_KNOWN)
-    refuse_above(budget, forecast)
+    refuse_above(variables.budget, forecast)
     if left:
-        _confirm(len(left), yes=given.get("YES", "") not in ("", "0"))
+        _confirm(len(left), yes=variables.yes)
         with held(journal.folder, journal.plan):
             # Another terminal may have gone on with it while this one was asked.
             journal = read_journal(journal.folder, journal.plan)
@@ -134,15 +132,17 @@ def find_sweep(given: Mapping[str, str], root: Path) -> Journal:
     if name and not any(given.get(key) for key in ("SWEEP", *VARIABLES)):
         return read_journal(root / "sweeps" / name, None)
     plan = read_plan(given)
-    target, _ = choose_target({**given, "TARGET": plan.target}, terraform=root / "terraform")
+    target, _ = choose_target(
+        read_variables(StackVariables, {**given, "TARGET": plan.target}), terraform=root / "terraform"
+    )
     plan = msgspec.structs.replace(plan, target=target)
     return read_journal(root / "sweeps" / (name or f"sweep-{plan.fingerprint}"), plan)
 
 
-def _place(journal: Journal, given: Mapping[str, str], root: Path) -> Place:
+def _place(journal: Journal, outputs: str, root: Path) -> Place:
     if journal.plan.target == "local":
         return LocalPlace(journal.folder / "logs")
-    target = connect_aws(read_stack(root / "terraform", outputs=given.get("OUTPUTS", "")))
+    target = connect_aws(read_stack(root / "terraform", outputs=outputs))
     return AwsPlace(target, Borrowed(target, journal.folder, token=secrets.token_hex(3)))
 
 
@@ -184,4 +184,4 @@ def _write_statistics(journal: Journal, place: Place) -> SweepStatistics:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start(main)

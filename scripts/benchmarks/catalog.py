@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from inference import contract
 from inference.pipeline import Predictions
 from scripts.catalog import catalog
+from scripts.runs.variables import StackVariables
 from tests.factories import RUN, make_record_for, make_task
 
 RANK_ROWS = 20_000
@@ -57,7 +58,7 @@ def main() -> None:
         writer.join()
         before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         began_s = time.monotonic()
-        catalog(RUN, {}, root=root)
+        catalog(RUN, StackVariables(), root=root)
         took_s = time.monotonic() - began_s
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{num_rows:,} rows: {took_s:.1f} s, {num_rows / took_s:,.0f} rows/s, {before_mb:.0f} to {peak_mb:.0f} MB")

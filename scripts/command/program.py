@@ -40,7 +40,7 @@ def exit_status(main: Main[V], environment: Mapping[str, str]) -> int:
     Parameters
     ----------
     main : callable
-        Takes one argument, `variables`, whose annotation is the command's struct.
+        Takes one argument, whose annotation is the command's struct.
     environment : mapping
         Where its variables are.
     """
@@ -66,7 +66,7 @@ def usage(main: Main[V]) -> str:
 
 
 def _kind_of(main: Main[V]) -> type[V]:
-    kind: type[V] = get_type_hints(main)["variables"]
+    kind: type[V] = next(iter(get_type_hints(main).values()))
     assert issubclass(kind, Variables), f"{main} takes its variables"
     return kind
 

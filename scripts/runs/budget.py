@@ -1,7 +1,5 @@
 """What a run may cost before it starts, and BUDGET, which refuses one that may cost more."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,26 +41,6 @@ class Forecast:
         low, expected, high = self.estimate.usd
         where = "" if self.is_paid else " on AWS"
         return f"{high:.4f} USD{where} (low {low:.4f}, expected {expected:.4f}), by {self.estimate.source}"
-
-
-def read_budget(given: Mapping[str, str]) -> float | None:
-    """Return BUDGET [USD], or None when it is not given.
-
-    Raises
-    ------
-    UsageError
-        If it is no amount.
-    """
-    if "BUDGET" not in given:
-        return None
-    text = given["BUDGET"].strip()
-    try:
-        budget = float(text)
-    except ValueError:
-        budget = math.nan
-    if not math.isfinite(budget) or budget < 0:
-        raise UsageError(f"BUDGET={text} is not valid: BUDGET is an amount in USD, such as 2.00.")
-    return budget
 
 
 def before_start(

@@ -1,6 +1,6 @@
 """Checks of the run that is asked for: whether its dataset and its ranks fit what they are sent to."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from scripts.command.errors import CommandError, UsageError
 from scripts.data.location import LocalDataset, find_dataset, is_sample
 from scripts.deployment.finding import Finding
 from scripts.runs.request import PLACEHOLDER_BUCKET, draft_request
+from scripts.runs.variables import RequestVariables
 
 STARTS_PER_S = {"STANDARD": 100, "EXPRESS": 1000}
 """Child executions that Step Functions starts in a second."""
@@ -43,10 +44,10 @@ class Ceiling:
     """Ranks the state machine runs at the same time."""
 
 
-def fit_findings(given: Mapping[str, str], ceiling: Ceiling, *, root: Path) -> Iterator[Finding]:
+def fit_findings(variables: RequestVariables, ceiling: Ceiling, *, root: Path) -> Iterator[Finding]:
     """Plan the run as Initialize would, and compare what comes out with every limit."""
     try:
-        tasks, folder = _plan(given, ceiling.limits, root)
+        tasks, folder = _plan(variables, ceiling.limits, root)
     except UsageError as error:
         yield Finding("request", "fail", str(error))
     except UnknownFitError as error:
@@ -65,8 +66,8 @@ def fit_findings(given: Mapping[str, str], ceiling: Ceiling, *, root: Path) -> I
             yield _dispatch(tasks, STARTS_PER_S[ceiling.child_type], ceiling.max_concurrency)
 
 
-def _plan(given: Mapping[str, str], limits: Limits, root: Path) -> tuple[list[RankTask], Path]:
-    draft = draft_request(given)
+def _plan(variables: RequestVariables, limits: Limits, root: Path) -> tuple[list[RankTask], Path]:
+    draft = draft_request(variables)
     if draft.dataset.startswith("s3://"):
         raise UnknownFitError(f"{draft.dataset} is not on this machine: Initialize checks it, before any rank starts.")
     try:

@@ -17,6 +17,7 @@ from scripts.runs import journal
 from scripts.runs.execution import execution_arn
 from scripts.runs.journal import Entry
 from scripts.runs.target import Target, connect_aws, rejoin
+from scripts.runs.variables import StackVariables
 
 NUM_LISTED = 10
 """Runs that are named when none is."""
@@ -63,15 +64,15 @@ class FoundRun:
         return contract.run_prefix(request, run_id=self.run_id)
 
 
-def find_run(name: str, given: Mapping[str, str], *, root: Path) -> FoundRun:
+def find_run(name: str, where: StackVariables, *, root: Path) -> FoundRun:
     """Find a run by its name.
 
     Parameters
     ----------
     name : str
         The run's name, its folder, or the ARN of its execution.
-    given : mapping
-        The variables; OUTPUTS names a stack.
+    where : StackVariables
+        The stack to ask about a run that left nothing here.
     root : Path
         Folder in which ``runs/`` and ``terraform/`` lie.
 
@@ -83,7 +84,7 @@ def find_run(name: str, given: Mapping[str, str], *, root: Path) -> FoundRun:
     run_id = name.strip().strip("/").rsplit("/", maxsplit=1)[-1].rsplit(":", maxsplit=1)[-1]
     folder = root / "runs" / run_id
     entry = journal.read(folder)
-    target = _target(entry, folder, given, root)
+    target = _target(entry, folder, where, root)
     if target is None:
         if _is_run(folder):
             return FoundRun(run_id, folder, entry)
@@ -117,12 +118,11 @@ def runs_there(target: Target) -> list[str]:
     return sorted(execution["name"] for execution in answer["executions"])
 
 
-def stack_target(given: Mapping[str, str], *, root: Path) -> Target | None:
+def stack_target(where: StackVariables, *, root: Path) -> Target | None:
     """Return the stack of this working copy or of OUTPUTS, or None when there is none."""
-    outputs = given.get("OUTPUTS", "").strip()
-    if given.get("TARGET", "") == "local" or not (outputs or has_applied(root / "terraform")):
+    if where.target == "local" or not (where.outputs or has_applied(root / "terraform")):
         return None
-    return connect_aws(read_stack(root / "terraform", outputs=outputs))
+    return connect_aws(read_stack(root / "terraform", outputs=where.outputs))
 
 
 def entry_of(found: FoundRun, target: Target) -> Entry:
@@ -145,11 +145,11 @@ def name_runs(names: list[str]) -> str:
     return ", ".join(newest) or "none"
 
 
-def _target(entry: Entry | None, folder: Path, given: Mapping[str, str], root: Path) -> Target | None:
+def _target(entry: Entry | None, folder: Path, where: StackVariables, root: Path) -> Target | None:
     if entry is not None:
         # What was seen to end and is at home needs nobody else's answer.
         return None if entry.is_over and (folder / "summary.json").exists() else rejoin(entry)
-    return None if _is_run(folder) else stack_target(given, root=root)
+    return None if _is_run(folder) else stack_target(where, root=root)
 
 
 def _is_run(folder: Path) -> bool:

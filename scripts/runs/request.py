@@ -13,7 +13,7 @@ from inference.contract import RunRequest
 from inference.errors import InvalidRequestError
 from scripts.command.errors import UsageError
 from scripts.command.variables import read_text
-from scripts.runs.variables import REQUEST_VARIABLES, request_values
+from scripts.runs.variables import REQUEST_KEYS, RequestVariables
 
 BUCKET_KEYS = ("bucket", "bucket_name", "data_bucket")
 PREFIX_KEYS = ("data_prefix", "dataset_path")
@@ -53,26 +53,25 @@ def make_run_id(now: datetime) -> str:
     return f"run-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
-def draft_request(variables: Mapping[str, str], *, bucket_words: str = "the local bucket") -> Draft:
+def draft_request(variables: RequestVariables, *, bucket_words: str = "the local bucket") -> Draft:
     """Merge the payload file, if there is one, with the variables, which win.
 
     Parameters
     ----------
-    variables : mapping
-        The variables of `make run`.
+    variables : RequestVariables
+        What the user asked for.
     bucket_words : str
         What replaces a payload's bucket, in words.
 
     Raises
     ------
     UsageError
-        If a variable or the payload is not valid; the message names the variable or the key.
+        If the payload is not valid; the message names the key.
     """
-    values = request_values(variables)
-    source = variables.get("PAYLOAD", "").strip()
+    source = variables.payload
     payload = _read_payload(source) if source else {}
     notes = _overridden(payload, variables, source)
-    payload |= values
+    payload |= variables.request_keys
     prefixes = {key: payload.pop(key) for key in PREFIX_KEYS if key in payload}
     buckets = {key: payload.pop(key) for key in BUCKET_KEYS if key in payload}
     notes += [
@@ -81,12 +80,12 @@ def draft_request(variables: Mapping[str, str], *, bucket_words: str = "the loca
         if bucket
     ]
     request = _check(payload, source)
-    if "DATASET" in variables:
-        asked = f"DATASET={variables['DATASET'].strip()}"
+    if variables.dataset:
+        asked = f"DATASET={variables.dataset}"
         notes += [
             f"`{key}` {json.dumps(prefix)} of {source} was replaced by {asked}." for key, prefix in prefixes.items()
         ]
-        return Draft(payload, request, variables["DATASET"].strip(), asked, tuple(notes))
+        return Draft(payload, request, variables.dataset, asked, tuple(notes))
     for key, prefix in prefixes.items():
         asked = f"`{key}` {json.dumps(prefix)} of {source}"
         if not isinstance(prefix, str) or not prefix.strip(" /"):
@@ -95,13 +94,20 @@ def draft_request(variables: Mapping[str, str], *, bucket_words: str = "the loca
     return Draft(payload, request, contract.SAMPLE_PREFIX, "the default dataset", tuple(notes))
 
 
-def _overridden(payload: Mapping[str, Any], variables: Mapping[str, str], source: str) -> list[str]:
-    overridden = {name: variable.key for name, variable in REQUEST_VARIABLES.items() if variable.key in payload}
+def _overridden(payload: Mapping[str, Any], variables: RequestVariables, source: str) -> list[str]:
+    values = variables.request_keys
     return [
-        f"`{key}` {json.dumps(payload[key])} of {source} was replaced by {name}={variables[name].strip()}."
-        for name, key in overridden.items()
-        if name in variables
+        f"`{key}` {json.dumps(payload[key])} of {source} was replaced by {name}={_typed(values[key])}."
+        for name, key in REQUEST_KEYS.items()
+        if key in payload and key in values
     ]
+
+
+def _typed(value: object) -> str:
+    """Return a value as one types it behind make."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _read_payload(source: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from scripts.pricing.cost import Rates, as_run
 from scripts.pricing.prices import LOCAL_REGION
 from scripts.runs import execution, journal
 from scripts.runs.recall import FoundRun, entry_of, find_run, name_runs, runs_here
+from scripts.runs.variables import StackVariables
 
 LOCAL_ARCHITECTURE = "x86_64"
 """Processor a local run is priced for."""
@@ -119,15 +120,15 @@ class RunFolder:
             raise UsageError(f"{path} cannot be read ({error}): it is of another version, or was cut off.") from error
 
 
-def open_run(name: str, given: Mapping[str, str], *, root: Path) -> RunFolder:
+def open_run(name: str, where: StackVariables, *, root: Path) -> RunFolder:
     """Find a run, and bring home what the terminal that started it did not.
 
     Parameters
     ----------
     name : str
         The run's name, its folder, or the ARN of its execution.
-    given : mapping
-        The variables; OUTPUTS names a stack.
+    where : StackVariables
+        See `find_run`.
     root : Path
         Folder in which ``runs/`` and ``terraform/`` lie.
 
@@ -138,7 +139,7 @@ def open_run(name: str, given: Mapping[str, str], *, root: Path) -> RunFolder:
     """
     if not name.strip():
         raise UsageError(f"RUN=name names a run. The newest: {name_runs(runs_here(root))}.")
-    found = find_run(name, given, root=root)
+    found = find_run(name, where, root=root)
     if found.target and not found.is_running and not (found.folder / "summary.json").exists():
         assert found.description is not None, "where there is a target, its execution was asked for"
         found.folder.mkdir(parents=True, exist_ok=True)

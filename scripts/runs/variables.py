@@ -1,102 +1,93 @@
-"""The variables of `make run`: what each one must be, and which key of the request it sets."""
+"""The variables of `make run` that other commands share: what to run, and where."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+from msgspec import Meta
 
 from inference import contract
-from inference.errors import InvalidRequestError
 from scripts.command.errors import UsageError
+from scripts.command.variables import Flag, Variables, read_value
 from scripts.deployment.stack import HOW_TO_DEPLOY, has_applied
 
-TARGETS = ("local", "aws")
+TargetName = Literal["local", "aws"]
+TARGETS: tuple[TargetName, ...] = get_args(TargetName)
+Usd = Annotated[float, Meta(ge=0, le=1e9, description="an amount in USD, such as 2.00")]
+RunName = Annotated[str, Meta(description="the name of a run, its folder, or the ARN of its execution")]
 
 
-@dataclass(frozen=True)
-class RequestVariable:
-    """A variable that sets one key of the request."""
+class StackVariables(Variables, frozen=True, kw_only=True):
+    """Where a command looks for runs, or sends one."""
 
-    key: str
-    """Key of the RunRequest."""
+    target: TargetName | None = None
+    """Where; `choose_target` finds out when absent."""
 
-    expects: str
-    """What it must be, in words."""
+    outputs: Annotated[str, Meta(description="a file with what `terraform output -json` printed")] = ""
+    """A stack deployed elsewhere."""
 
 
-REQUEST_VARIABLES = {
-    "WORLD": RequestVariable("world_size", "a whole number of ranks from 1"),
-    "BATCH": RequestVariable("batch_size", "a whole number of galaxies from 1 to 65536"),
-    "FILES": RequestVariable("file_limit", "a whole number of shards from 1"),
-    "RESULT": RequestVariable("result_path", "a folder in the bucket, such as experiments/7"),
-    "PROFILE": RequestVariable("profile", "1 or 0"),
-    "TOLERATE": RequestVariable("tolerated_failure_percentage", "a percentage from 0 to 100"),
-    "ENGINE": RequestVariable("engine", "one of the engines in the image, or auto"),
-    "PRECISION": RequestVariable("precision", "fp32, bf16 or int8"),
+class RequestVariables(StackVariables, frozen=True, kw_only=True):
+    """What to run."""
+
+    world: Annotated[int, Meta(ge=1, description="a whole number of ranks from 1")] | None = None
+    batch: Annotated[int, Meta(ge=1, le=65536, description="a whole number of galaxies from 1 to 65536")] | None = None
+    files: Annotated[int, Meta(ge=1, description="a whole number of shards from 1")] | None = None
+    result: Annotated[str, Meta(pattern="[^ /]", description="a folder in the bucket, such as experiments/7")] = ""
+    profile: Flag | None = None
+    tolerate: Annotated[float, Meta(ge=0, le=100, description="a percentage from 0 to 100")] | None = None
+    engine: Annotated[contract.Engine | None, Meta(description="one of the engines in the image, or auto")] = None
+    precision: Annotated[contract.Precision | None, Meta(description="fp32, bf16 or int8")] = None
+    dataset: Annotated[str, Meta(description="a dataset under datasets/, or a folder with shards")] = ""
+    payload: Annotated[str, Meta(description="a request as a JSON file")] = ""
+
+    @property
+    def request_keys(self) -> dict[str, Any]:
+        """Key of the RunRequest to value, of the variables that are given."""
+        given = self.given
+        return {key: given[name] for name, key in REQUEST_KEYS.items() if name in given}
+
+
+REQUEST_KEYS = {
+    "WORLD": "world_size",
+    "BATCH": "batch_size",
+    "FILES": "file_limit",
+    "RESULT": "result_path",
+    "PROFILE": "profile",
+    "TOLERATE": "tolerated_failure_percentage",
+    "ENGINE": "engine",
+    "PRECISION": "precision",
 }
-
-VARIABLES = (*REQUEST_VARIABLES, "DATASET", "PAYLOAD", "TARGET", "OUTPUTS", "BUDGET")
-
-
-def given(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that have a value; an empty one counts as not given."""
-    return {name: environment[name] for name in VARIABLES if environment.get(name, "").strip()}
+"""Variable to the key of the request that it sets."""
 
 
-def request_values(variables: Mapping[str, str]) -> dict[str, object]:
-    """Return the request's keys that the variables set, each checked by itself so that a mistake names its variable.
+class RunVariables(RequestVariables, frozen=True, kw_only=True):
+    """The variables of `make run`."""
 
-    Raises
-    ------
-    UsageError
-        If a value has the wrong type or range.
-    """
-    values: dict[str, object] = {}
-    for name, variable in REQUEST_VARIABLES.items():
-        if name not in variables:
-            continue
-        try:
-            request, _ = contract.parse_request({"bucket": "any", variable.key: variables[name].strip()})
-        except InvalidRequestError as error:
-            raise UsageError(f"{name}={variables[name]} is not valid: {name} is {variable.expects}.") from error
-        values[variable.key] = getattr(request, variable.key)
-    if "RESULT" in variables and not variables["RESULT"].strip(" /"):
-        raise UsageError(f"RESULT={variables['RESULT']} is not valid: RESULT is {REQUEST_VARIABLES['RESULT'].expects}.")
-    return values
+    budget: Usd | None = None
+    """A run that may cost more at list prices is refused [USD]."""
 
 
-def rank_number(text: str) -> int | None:
-    """Read RANK; None when it is not given.
-
-    Raises
-    ------
-    UsageError
-        If it is no whole number from 0.
-    """
-    if not text.strip():
-        return None
-    if not text.strip().isdecimal():
-        raise UsageError(f"RANK={text} is not valid: RANK is a whole number from 0.")
-    return int(text)
+def read_request_value(name: str, text: str, *, words: str = "") -> Any:
+    """Read the value of one variable of RequestVariables; see `read_value`."""
+    return read_value(name, text, get_type_hints(RequestVariables, include_extras=True)[name.lower()], words=words)
 
 
-def choose_target(variables: Mapping[str, str], *, terraform: Path) -> tuple[str, str]:
+def choose_target(variables: StackVariables, *, terraform: Path) -> tuple[str, str]:
     """Return where to run and why.
 
     Parameters
     ----------
-    variables : mapping
-        The variables of `make run`.
+    variables : StackVariables
+        What the user asked for.
     terraform : Path
         Terraform's root.
 
     Raises
     ------
     UsageError
-        If TARGET is unknown, or nothing is deployed where it points.
+        If nothing is deployed where TARGET points.
     """
-    target, outputs = variables.get("TARGET", "").strip(), variables.get("OUTPUTS", "").strip()
-    if target not in ("", *TARGETS):
-        raise UsageError(f"TARGET={target} is not valid: TARGET is {' or '.join(TARGETS)}.")
+    target, outputs = variables.target, variables.outputs
     if outputs and target != "local":
         return "aws", f"OUTPUTS={outputs} names a stack"
     if target == "local":

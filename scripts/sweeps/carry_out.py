@@ -18,6 +18,7 @@ from scripts.local_aws.server import LocalAwsError
 from scripts.runs.execution import Ending
 from scripts.runs.perform import RunStoppedError, run_in
 from scripts.runs.request import Draft, draft_request, make_run_id
+from scripts.runs.variables import RequestVariables
 from scripts.sweeps.data import Dataset, Key, key_of
 from scripts.sweeps.journal import Entry, Journal, append, write_tables
 from scripts.sweeps.left_behind import noted
@@ -158,5 +159,5 @@ class Carrier:
 def draft_for(setting: Setting, plan: SweepPlan) -> Draft:
     """Return the request of a setting."""
     names = ("world", "batch", "files", "engine", "precision", "profile")
-    given = {name.upper(): str(value) for name in names if (value := getattr(setting, name)) is not None}
-    return draft_request({**given, "TOLERATE": f"{plan.tolerate:g}"})
+    given = {name: value for name in names if (value := getattr(setting, name)) is not None}
+    return draft_request(RequestVariables(**given, tolerate=plan.tolerate))

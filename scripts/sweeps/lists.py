@@ -9,7 +9,7 @@ import yaml
 
 from scripts.command.errors import UsageError
 from scripts.command.variables import read_text
-from scripts.runs.variables import TARGETS, request_values
+from scripts.runs.variables import TARGETS, read_request_value
 from scripts.sweeps.plan import LISTS, SweepPlan
 
 MIN_MEMORY_MB, MAX_MEMORY_MB = 128, 10_240
@@ -89,11 +89,7 @@ def _element(key: str, words: str, element: object) -> Any:
     text = str(element).strip()
     name = key.upper()
     if name in AS_IN_RUN:
-        try:
-            ((_, value),) = request_values({name: text or "nothing"}).items()
-        except UsageError as error:
-            raise UsageError(str(error).replace(f"{name}={text or 'nothing'}", f"{words}={text}", 1)) from error
-        return value
+        return read_request_value(name, text, words=words)
     convert, expects = OTHERS[key]
     try:
         return convert(text)

@@ -7,7 +7,7 @@ import pytest
 
 from scripts.deployment.image import bare
 from scripts.deployment.image.engine import EngineError
-from scripts.report import write_report
+from scripts.report import ReportVariables, write_report
 from tests.browser import BrowserError, Page, chromium
 from tests.run_folders import write_run
 from tests.sweep_folders import write_sweep
@@ -30,8 +30,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("root")
     write_run(root / "runs" / "run-a", world_size=NUM_RANKS, num_lost=1)
     write_sweep(root / "sweeps" / "s")
-    write_report("run-a", "", root=root)
-    write_report("", "s", root=root)
+    write_report(ReportVariables(run="run-a"), root=root)
+    write_report(ReportVariables(sweep="s"), root=root)
     return {"run": root / "runs" / "run-a" / "report.html", "sweep": root / "sweeps" / "s" / "report.html"}
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import typer
 from astropy.io import fits
 from astropy.table import Table
 
@@ -22,6 +21,7 @@ from scripts import catalog
 from scripts.catalogs import merge
 from scripts.catalogs.columns import COLUMNS, FLAG_MEANINGS, LOST, NO_ID, ROW
 from scripts.catalogs.parquet_file import row_of
+from scripts.command import program
 from scripts.runs import journal
 from scripts.runs.journal import Entry
 from scripts.runs.recall import FoundRun
@@ -69,12 +69,8 @@ def folder_of(here: Path) -> Path:
     return here / "runs" / RUN
 
 
-def exit_status(**options: str) -> int:
-    try:
-        catalog.main(**{"run": RUN, "table": "", "partial": "", "target": "", "outputs": "", **options})
-    except typer.Exit as ended:
-        return ended.exit_code
-    return 0
+def exit_status(**variables: str) -> int:
+    return program.exit_status(catalog.main, {"RUN": RUN, **variables})
 
 
 def fits_rows(here: Path) -> np.ndarray:
@@ -266,9 +262,9 @@ def test_a_table_may_lie_elsewhere_or_be_left_out(here: Path) -> None:
     write_table(here / "d" / "table.parquet", first_id=1)
     write_table(here / "elsewhere.parquet")
 
-    assert exit_status(table="elsewhere.parquet") == 0
+    assert exit_status(TABLE="elsewhere.parquet") == 0
     assert np.isfinite(fits_rows(here)["dec_deg"]).all()
-    assert exit_status(table="none") == 0
+    assert exit_status(TABLE="none") == 0
     assert np.isnan(fits_rows(here)["dec_deg"]).all()
 
 
@@ -286,7 +282,7 @@ def test_an_incomplete_run_is_refused_by_naming_its_lost_ranks(here: Path, capsy
 def test_lost_rows_keep_their_place_with_nothing_predicted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lose(here, 1)
 
-    assert exit_status(partial="1") == 0
+    assert exit_status(PARTIAL="1") == 0
     rows, is_lost = fits_rows(here), np.repeat([False, True, False], SIZES)
     np.testing.assert_array_equal(rows["flags"] & LOST == LOST, is_lost)
     np.testing.assert_array_equal(rows["object_id"] == NO_ID, is_lost)
@@ -299,7 +295,7 @@ def test_lost_rows_keep_their_place_with_nothing_predicted(here: Path, capsys: p
 def test_a_reason_in_any_language_fits_the_header(here: Path) -> None:
     lose(here, 1, "größer als\nz = 5 · " + "sehr " * 40)
 
-    assert exit_status(partial="1") == 0
+    assert exit_status(PARTIAL="1") == 0
     assert "gr??er als z = 5 ? sehr" in read_fits(here).meta["LOST"]
     assert "größer als\nz = 5" in read_parquet(here).meta["LOST"]
 
@@ -317,7 +313,7 @@ def test_the_table_says_whose_the_lost_rows_are(here: Path) -> None:
     lose(here, 1)
     write_table(here / "d" / "table.parquet")
 
-    assert exit_status(partial="1") == 0
+    assert exit_status(PARTIAL="1") == 0
     rows, lost = fits_rows(here), slice(3, 8)
     np.testing.assert_array_equal(rows["object_id"], np.arange(FIRST_ID, FIRST_ID + NUM_ROWS))
     assert (rows["z_spec"][lost] == 0.3).all()
@@ -361,12 +357,12 @@ def test_without_a_name_the_run_that_began_last_is_taken(here: Path, capsys: pyt
         fields = {"target": "local", "execution_arn": "arn", "bucket": "b", "run_prefix": f"runs/{name}/"}
         journal.write(folder, Entry(run_id=name, started_at_s=started_at_s, status="SUCCEEDED", **fields))
 
-    assert exit_status(run="") == 0
+    assert exit_status(RUN="") == 0
     assert f"RUN={RUN}, the newest" in capsys.readouterr().err
 
 
 def test_an_unknown_run_is_told_with_similar_ones(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_status(run="run-b") == 2
+    assert exit_status(RUN="run-b") == 2
     assert capsys.readouterr().err == f"RUN=run-b: there is no such run. Similar: {RUN}.\n"
 
 
@@ -375,12 +371,12 @@ def test_without_any_run_it_says_how_to_make_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    assert exit_status(run="") == 2
+    assert exit_status(RUN="") == 2
     assert "`make run` makes one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [({"table": "no.parquet"}, "TABLE=no"), ({"partial": "yes"}, "PARTIAL=yes")]
+    ("options", "named"), [({"TABLE": "no.parquet"}, "TABLE=no"), ({"PARTIAL": "maybe"}, "PARTIAL=maybe")]
 )
 def test_wrong_usage_names_the_variable(
     options: dict[str, str], named: str, here: Path, capsys: pytest.CaptureFixture[str]

@@ -12,16 +12,22 @@ from rich.console import Console
 from inference.plan import Limits
 from scripts import doctor
 from scripts.command.errors import UsageError
+from scripts.command.variables import read_variables
 from scripts.deployment import account_checks as account
 from scripts.deployment.finding import Finding, looked
 from scripts.deployment.stack import Stack
 from scripts.local_aws import machine_checks as machine
 from scripts.runs.fit import Ceiling, fit_findings
+from scripts.runs.variables import RequestVariables
 from tests.factories import make_shard_bytes
 from tests.unit.test_run_stack import VALUES
 
 DIGEST = "sha256:" + "a" * 64
 LIMITS = Limits(memory_mb=1769, timeout_s=900)
+
+
+def asked(variables: dict[str, str]) -> RequestVariables:
+    return read_variables(RequestVariables, {"DATASET": "tiny", **variables})
 
 
 def make_stack(**changes: Any) -> Stack:
@@ -206,7 +212,7 @@ def make_dataset(root: Path, *, num_rows: int = 30) -> None:
 
 def fit(root: Path, limits: Limits = LIMITS, **variables: str) -> dict[str, Finding]:
     ceiling = Ceiling(limits, "STANDARD", max_concurrency=5)
-    return {found.name: found for found in fit_findings({"DATASET": "tiny", **variables}, ceiling, root=root)}
+    return {found.name: found for found in fit_findings(asked(variables), ceiling, root=root)}
 
 
 def test_a_run_that_fits_is_told_with_its_numbers(tmp_path: Path) -> None:
@@ -258,7 +264,7 @@ def test_ranks_that_end_before_the_last_one_starts_are_a_warning(tmp_path: Path)
     make_dataset(tmp_path, num_rows=30)
     ceiling = Ceiling(LIMITS, "STANDARD")
 
-    found = {one.name: one for one in fit_findings({"DATASET": "tiny", "WORLD": "30"}, ceiling, root=tmp_path)}
+    found = {one.name: one for one in fit_findings(RequestVariables(dataset="tiny", world=30), ceiling, root=tmp_path)}
 
     assert found["dispatch"].verdict == "warn"
     assert "lower WORLD" in found["dispatch"].fix
@@ -267,7 +273,6 @@ def test_ranks_that_end_before_the_last_one_starts_are_a_warning(tmp_path: Path)
 @pytest.mark.parametrize(
     ("variables", "name", "verdict"),
     [
-        ({"WORLD": "0"}, "request", "fail"),
         ({"DATASET": "missing"}, "request", "fail"),
         ({"DATASET": "s3://bucket/data"}, "dataset", "skip"),
         ({"DATASET": "sdss"}, "dataset", "skip"),
@@ -308,7 +313,7 @@ def report(root: Path, monkeypatch: pytest.MonkeyPatch, *findings: Finding, **va
     console = Console(file=io.StringIO(), width=80, color_system=None, highlight=False)
     # A path in pieces could not be copied: here it is short enough for the line.
     monkeypatch.chdir(root)
-    status = doctor.examine({"DATASET": "tiny", **variables}, root=Path(), console=console)
+    status = doctor.examine(asked(variables), root=Path(), console=console)
     return status, console.file.getvalue().splitlines()
 
 

@@ -11,6 +11,7 @@ import pytest
 from moto import mock_aws
 
 from scripts import image
+from scripts.command.program import start_one_of
 from scripts.deployment.image import build, engine, registry
 from scripts.deployment.image.build import Image
 from scripts.deployment.image.engine import Engine, EngineError
@@ -143,7 +144,7 @@ def test_an_image_that_was_not_built_says_how_to_build_it(tmp_path: Path, monkey
     ("command", "variables", "said"),
     [
         ("emulate", {"FUNCTION": "predict"}, "There is no function 'predict'"),
-        ("push", {"ARCH": "mips"}, "ARCH=mips is none of: x86_64, arm64"),
+        ("push", {"ARCH": "mips"}, "ARCH=mips is not valid: ARCH is x86_64 or arm64."),
         ("push", {"REGISTRY": "registry.example"}, "REGISTRY=registry.example is not on this machine"),
     ],
 )
@@ -159,7 +160,7 @@ def test_a_variable_typed_wrong_is_told_before_anything_is_started(
     monkeypatch.setattr(sys, "argv", ["image", command])
 
     with pytest.raises(SystemExit) as ended:
-        image.main()
+        start_one_of(image.COMMANDS)
 
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(said)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,15 @@ import pytest
 
 from inference import summary
 from scripts.command.errors import UsageError
-from scripts.import_run import import_run
+from scripts.command.variables import read_variables
+from scripts.import_run import ImportVariables, import_run
 from tests.factories import make_record_for, make_task
 
 NUM_ROWS, LOOP_S = 5113, 22.5
+
+
+def asked(variables: Mapping[str, str]) -> ImportVariables:
+    return read_variables(ImportVariables, variables)
 
 
 def published(**changes: Any) -> dict[str, Any]:
@@ -50,7 +55,7 @@ def distinct(num: int) -> list[dict[str, Any]]:
 
 
 def test_published_records_become_a_run(tmp_path: Path) -> None:
-    found = import_run(write(tmp_path / "combined_data.json", distinct(3)), root=tmp_path)
+    found = import_run(asked(write(tmp_path / "combined_data.json", distinct(3))), root=tmp_path)
 
     folder = tmp_path / "runs" / found.run_id
     assert json.loads((folder / "combined_data.json").read_text()) == distinct(3)
@@ -61,14 +66,14 @@ def test_published_records_become_a_run(tmp_path: Path) -> None:
 def test_numbers_as_text_become_numbers(tmp_path: Path) -> None:
     records = [published(batch_size="512", sample_persec="227.2")]
 
-    found = import_run(write(tmp_path / "a.json", records), root=tmp_path)
+    found = import_run(asked(write(tmp_path / "a.json", records)), root=tmp_path)
 
     (record,) = json.loads((tmp_path / "runs" / found.run_id / "combined_data.json").read_text())
     assert (record["batch_size"], record["sample_persec"]) == (512, 227.2)
 
 
 def test_a_record_with_few_keys_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    found = import_run(write(tmp_path / "a.json", [{"total_cpu_time (seconds)": 7.0}]), root=tmp_path)
+    found = import_run(asked(write(tmp_path / "a.json", [{"total_cpu_time (seconds)": 7.0}])), root=tmp_path)
 
     assert (found.loop_median_s, found.sum_of_rank_rates_per_s, found.num_samples) == (7.0, None, None)
 
@@ -88,13 +93,15 @@ def test_a_record_with_few_keys_is_read_as_far_as_it_goes(tmp_path: Path) -> Non
     ids=["missing", "too many", "cut", "twice", "absent rank", "rank twice", "stale", "inconsistent"],
 )
 def test_what_is_wrong_is_said(records: list[dict[str, Any]], world: str, said: str, tmp_path: Path) -> None:
-    found = import_run({**write(tmp_path / "a.json", records), **({"WORLD": world} if world else {})}, root=tmp_path)
+    found = import_run(
+        asked({**write(tmp_path / "a.json", records), **({"WORLD": world} if world else {})}), root=tmp_path
+    )
 
     assert any(said in warning for warning in found.warnings)
 
 
 def test_a_thousand_records_of_a_thousand_ranks_are_no_sign_of_a_cut(tmp_path: Path) -> None:
-    found = import_run({**write(tmp_path / "a.json", distinct(1000)), "WORLD": "1000"}, root=tmp_path)
+    found = import_run(asked({**write(tmp_path / "a.json", distinct(1000)), "WORLD": "1000"}), root=tmp_path)
 
     assert found.warnings == ()
 
@@ -115,7 +122,7 @@ def test_a_file_that_is_none_is_refused_in_one_line_and_leaves_nothing(content: 
     (tmp_path / "a.json").write_text(content)
 
     with pytest.raises(UsageError, match=re.escape(said)) as caught:
-        import_run({"FILE": str(tmp_path / "a.json")}, root=tmp_path)
+        import_run(asked({"FILE": str(tmp_path / "a.json")}), root=tmp_path)
 
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "runs").exists()
@@ -123,13 +130,13 @@ def test_a_file_that_is_none_is_refused_in_one_line_and_leaves_nothing(content: 
 
 def test_the_same_file_is_the_same_run_and_another_one_does_not_take_its_name(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a.json", distinct(2)), write(tmp_path / "b.json", distinct(3))
-    import_run({**first, "NAME": "theirs"}, root=tmp_path)
+    import_run(asked({**first, "NAME": "theirs"}), root=tmp_path)
 
-    again = import_run({**first, "NAME": "theirs"}, root=tmp_path)
+    again = import_run(asked({**first, "NAME": "theirs"}), root=tmp_path)
 
     assert again.num_records == 2
     with pytest.raises(UsageError, match="choose another NAME"):
-        import_run({**second, "NAME": "theirs"}, root=tmp_path)
+        import_run(asked({**second, "NAME": "theirs"}), root=tmp_path)
 
 
 # ---------------------------------------------------------------------------- our file in their hands
@@ -168,7 +175,7 @@ def test_our_combined_data_is_imported_like_a_published_one(tmp_path: Path) -> N
     records = [make_record_for(make_task(rank=rank, world_size=3, num_samples=600)) for rank in (0, 1)]
     (tmp_path / "combined_data.json").write_bytes(summary.combine(records))
 
-    found = import_run({"FILE": str(tmp_path / "combined_data.json")}, root=tmp_path)
+    found = import_run(asked({"FILE": str(tmp_path / "combined_data.json")}), root=tmp_path)
 
     assert (found.num_ranks_expected, found.num_samples) == (3, 1200)
     assert any("Only 2 of 3 ranks have a record" in warning for warning in found.warnings)

@@ -10,6 +10,7 @@ import pytest
 import scripts.logs
 import scripts.runs.run_log
 from scripts.command.errors import UsageError
+from scripts.command.variables import read_variables
 from scripts.deployment.stack import Stack, StageSettings
 from scripts.runs import journal
 from tests.unit.test_log_invocations import START_S, cloudwatch, put, report
@@ -43,7 +44,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloudwatch: Any) -> Pa
 
 
 def logs(root: Path, *, rank: str = "", file: str = "", run: str = "run-a") -> None:
-    scripts.logs.logs(run, rank, file, {}, root=root)
+    asked = read_variables(scripts.logs.LogsVariables, {"RUN": run, "RANK": rank, "FILE": file})
+    scripts.logs.logs(asked, root=root)
 
 
 def test_what_cloudwatch_has_is_fetched_and_kept(root: Path, cloudwatch: Any, capsys: Any) -> None:

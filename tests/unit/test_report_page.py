@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.report import write_report
+from scripts.report import ReportVariables, write_report
 from scripts.reports.evidence import read_run
 from scripts.reports.markdown import as_markdown
 from scripts.reports.page import TEMPLATES, as_page
@@ -189,7 +189,7 @@ def test_the_report_stands_beside_the_run_and_nothing_else_does(tmp_path: Path) 
     write_run(folder, world_size=2)
     before = {path.name for path in folder.iterdir()}
 
-    write_report("run-a", "", root=tmp_path)
+    write_report(ReportVariables(run="run-a"), root=tmp_path)
 
     assert {path.name for path in folder.iterdir()} == before | {"report.html", "report.md"}
 
@@ -201,7 +201,7 @@ def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
 
     with pytest.raises(OSError, match="no space left"):
-        write_report("run-a", "", root=tmp_path)
+        write_report(ReportVariables(run="run-a"), root=tmp_path)
 
     assert (folder / "report.html").read_text() == "old"
     assert not list(folder.glob(".*"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from scripts.report import write_report
+from scripts.report import ReportVariables, write_report
 from scripts.reports.document import Figure, Report, Table
 from scripts.reports.evidence import ReportError
 from scripts.reports.sweep_axes import AXES, Setting, series_along, varying
@@ -96,7 +96,7 @@ def test_a_cut_file_is_named_and_nothing_is_written(name: str, folder: Path) -> 
     (folder / name).write_bytes(whole[: len(whole) // 2])
 
     with pytest.raises(ReportError, match=f"{name}.*make sweep NAME=s"):
-        write_report("", "s", root=folder.parents[1])
+        write_report(ReportVariables(sweep="s"), root=folder.parents[1])
 
     assert not (folder / "report.html").exists()
 
@@ -105,7 +105,7 @@ def test_a_sweep_without_statistics_says_how_to_get_them(folder: Path) -> None:
     (folder / "statistics.json").unlink()
 
     with pytest.raises(ReportError, match=r"statistics.json is missing. `make sweep NAME=s` goes on"):
-        write_report("", "s", root=folder.parents[1])
+        write_report(ReportVariables(sweep="s"), root=folder.parents[1])
 
 
 def test_a_sweep_in_which_nothing_ran_has_nothing_to_report(folder: Path) -> None:
@@ -113,4 +113,4 @@ def test_a_sweep_in_which_nothing_ran_has_nothing_to_report(folder: Path) -> Non
     (folder / "statistics.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(statistics, settings=())))
 
     with pytest.raises(ReportError, match="No run of the sweep s predicted anything yet"):
-        write_report("", "s", root=folder.parents[1])
+        write_report(ReportVariables(sweep="s"), root=folder.parents[1])

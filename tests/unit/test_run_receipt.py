@@ -11,15 +11,17 @@ import pytest
 
 from inference import contract, summary
 from scripts.command.errors import UsageError
+from scripts.command.variables import read_variables
 from scripts.cost import outlook
 from scripts.data.location import LocalDataset
 from scripts.pricing.cost import billed_ms
 from scripts.pricing.prices import PriceError, read_prices
 from scripts.runs import budget, journal
-from scripts.runs.budget import before_start, forecast, read_budget, refuse_above
+from scripts.runs.budget import before_start, forecast, refuse_above
 from scripts.runs.journal import Entry
 from scripts.runs.receipt import receipt_of, write_receipt
 from scripts.runs.run_folder import RunFolder, open_run
+from scripts.runs.variables import RequestVariables, RunVariables, StackVariables
 from tests.factories import make_plan, make_record_for, make_request
 from tests.unit.test_log_invocations import report
 from tests.unit.test_run_clock import make_clock
@@ -49,7 +51,7 @@ def write_run(root: Path, *, name: str = "run-a", seconds: float = 10.0) -> RunF
     (folder / "manifest.json").write_bytes(contract.encode(tasks))
     entry = Entry(run_id=name, target="local", execution_arn="a", bucket="b", run_prefix="r/", started_at_s=0.0)
     journal.write(folder, msgspec.structs.replace(entry, status="SUCCEEDED"))
-    return open_run(name, {}, root=root)
+    return open_run(name, StackVariables(), root=root)
 
 
 def log_stage(folder: RunFolder, stage: str, *messages: str) -> None:
@@ -134,12 +136,12 @@ def test_a_folder_that_lacks_or_damages_a_file_is_refused_in_one_line(
 
 def test_an_unknown_run_is_answered_with_similar_names(run: RunFolder) -> None:
     with pytest.raises(UsageError, match=r"RUN=run-b: there is no such run\. Similar: run-a\."):
-        open_run("run-b", {}, root=run.path.parents[1])
+        open_run("run-b", StackVariables(), root=run.path.parents[1])
 
 
 def test_without_a_name_the_newest_runs_are_named(run: RunFolder) -> None:
     with pytest.raises(UsageError, match=r"RUN=name names a run\. The newest: run-a\."):
-        open_run(" ", {}, root=run.path.parents[1])
+        open_run(" ", StackVariables(), root=run.path.parents[1])
 
 
 # ----------------------------------------------------------------------------------------------------- BUDGET
@@ -160,12 +162,12 @@ def make_dataset(tmp_path: Path) -> Callable[[int], LocalDataset]:
 @pytest.mark.parametrize("text", ["two", "2,00", "-1", "nan", "inf", "$2"])
 def test_a_budget_that_is_no_amount_is_refused_by_name(text: str) -> None:
     with pytest.raises(UsageError, match=r"BUDGET=.* is not valid: BUDGET is an amount in USD"):
-        read_budget({"BUDGET": text})
+        read_variables(RunVariables, {"BUDGET": text})
 
 
 def test_a_budget_is_an_amount_or_nothing() -> None:
-    assert read_budget({"BUDGET": " 2.00 "}) == 2.0
-    assert read_budget({}) is None
+    assert read_variables(RunVariables, {"BUDGET": " 2.00 "}).budget == 2.0
+    assert RunVariables().budget is None
 
 
 def test_a_run_that_may_cost_more_than_the_budget_is_refused(make_dataset: Any, tmp_path: Path) -> None:
@@ -199,7 +201,7 @@ def test_without_a_run_its_cost_is_told_item_by_item_and_nothing_starts(
 ) -> None:
     make_dataset(3000)
 
-    outlook("", read_prices(), {"DATASET": "d3000", "WORLD": "8"}, root=tmp_path)
+    outlook(RequestVariables(dataset="d3000", world=8), read_prices(), root=tmp_path)
 
     shown = capsys.readouterr().out
     assert re.match(r"0\.\d{4} to 0\.\d{4} USD on AWS, nothing here\n  3,000 galaxies in 1 shards by 8 ranks", shown)

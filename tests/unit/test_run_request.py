@@ -9,11 +9,17 @@ import pytest
 
 from inference import contract
 from scripts.command.errors import UsageError
+from scripts.command.variables import read_variables
 from scripts.data.location import RemoteDataset, find_dataset, find_remote, is_sample
 from scripts.runs.request import draft_request, make_run_id
-from scripts.runs.variables import choose_target, given
+from scripts.runs.variables import RunVariables, choose_target
 
 EVENTS = Path(__file__).parents[1] / "events"
+
+
+def asked(**given: str) -> RunVariables:
+    """Read variables of `make run` as they stand behind make."""
+    return read_variables(RunVariables, given)
 
 
 def write_payload(folder: Path, **keys: object) -> str:
@@ -34,13 +40,13 @@ def make_dataset(root: Path, name: str, shards: tuple[str, ...] = ("0.safetensor
 
 
 def test_an_empty_variable_counts_as_not_given() -> None:
-    assert given({"WORLD": "8", "BATCH": "", "FILES": "  ", "HOME": "/root"}) == {"WORLD": "8"}
+    assert asked(WORLD="8", BATCH="", FILES="  ", HOME="/root").given == {"WORLD": 8}
 
 
 def test_the_variables_become_keys_of_the_request() -> None:
     variables = {"WORLD": "8", "BATCH": "64", "FILES": "2", "RESULT": "a b/$c", "PROFILE": "1", "TOLERATE": "20"}
 
-    request = draft_request(variables).request
+    request = draft_request(asked(**variables)).request
 
     assert (request.world_size, request.batch_size, request.file_limit) == (8, 64, 2)
     assert (request.result_path, request.profile, request.tolerated_failure_percentage) == ("a b/$c", True, 20.0)
@@ -65,7 +71,7 @@ def test_the_variables_become_keys_of_the_request() -> None:
 )
 def test_a_wrong_value_is_refused_in_one_line_that_names_the_variable(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=rf"^{name}={re.escape(value)} is not valid: {name} is [^\n]+$"):
-        draft_request({name: value})
+        asked(**{name: value})
 
 
 def apply(terraform: Path, outputs: dict[str, object]) -> None:
@@ -75,30 +81,30 @@ def apply(terraform: Path, outputs: dict[str, object]) -> None:
 
 def test_an_unknown_target_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="TARGET=moon"):
-        choose_target({"TARGET": "moon"}, terraform=tmp_path)
+        choose_target(asked(TARGET="moon"), terraform=tmp_path)
 
 
 def test_aws_is_refused_while_nothing_is_deployed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing is deployed from this working copy"):
-        choose_target({"TARGET": "aws"}, terraform=tmp_path)
+        choose_target(asked(TARGET="aws"), terraform=tmp_path)
 
 
 def test_without_a_target_the_run_is_local_and_says_why(tmp_path: Path) -> None:
-    assert choose_target({}, terraform=tmp_path) == ("local", "nothing is deployed from this working copy")
+    assert choose_target(asked(), terraform=tmp_path) == ("local", "nothing is deployed from this working copy")
 
 
 def test_once_this_working_copy_is_deployed_the_run_goes_there(tmp_path: Path) -> None:
     apply(tmp_path / "terraform", {"state_machine_arn": {"value": "arn"}})
 
-    assert choose_target({}, terraform=tmp_path / "terraform")[0] == "aws"
-    assert choose_target({"TARGET": "local"}, terraform=tmp_path / "terraform")[0] == "local"
+    assert choose_target(asked(), terraform=tmp_path / "terraform")[0] == "aws"
+    assert choose_target(asked(TARGET="local"), terraform=tmp_path / "terraform")[0] == "local"
 
 
 @pytest.mark.parametrize("outputs", [{}, {"repository_url": {"value": "registry"}}], ids=["destroyed", "registry only"])
 def test_a_state_without_a_state_machine_is_no_deployment(outputs: dict[str, object], tmp_path: Path) -> None:
     apply(tmp_path / "terraform", outputs)
 
-    assert choose_target({}, terraform=tmp_path / "terraform")[0] == "local"
+    assert choose_target(asked(), terraform=tmp_path / "terraform")[0] == "local"
 
 
 def test_the_state_of_the_chosen_workspace_counts(tmp_path: Path) -> None:
@@ -106,19 +112,19 @@ def test_the_state_of_the_chosen_workspace_counts(tmp_path: Path) -> None:
     (tmp_path / "terraform" / ".terraform").mkdir()
     (tmp_path / "terraform" / ".terraform" / "environment").write_text("trial")
 
-    assert choose_target({}, terraform=tmp_path / "terraform")[0] == "local"
+    assert choose_target(asked(), terraform=tmp_path / "terraform")[0] == "local"
 
 
 def test_a_remote_state_counts_as_deployed(tmp_path: Path) -> None:
     (tmp_path / ".terraform").mkdir()
     (tmp_path / ".terraform" / "terraform.tfstate").write_text('{"backend": {"type": "s3"}}')
 
-    assert choose_target({}, terraform=tmp_path)[0] == "aws"
+    assert choose_target(asked(), terraform=tmp_path)[0] == "aws"
 
 
 def test_a_file_of_outputs_names_the_stack(tmp_path: Path) -> None:
-    assert choose_target({"OUTPUTS": "a.json"}, terraform=tmp_path) == ("aws", "OUTPUTS=a.json names a stack")
-    assert choose_target({"OUTPUTS": "a.json", "TARGET": "local"}, terraform=tmp_path)[0] == "local"
+    assert choose_target(asked(OUTPUTS="a.json"), terraform=tmp_path) == ("aws", "OUTPUTS=a.json names a stack")
+    assert choose_target(asked(OUTPUTS="a.json", TARGET="local"), terraform=tmp_path)[0] == "local"
 
 
 # ----------------------------------------------------------------------------------------- payload
@@ -126,7 +132,7 @@ def test_a_file_of_outputs_names_the_stack(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(EVENTS.glob("published_*.json")), ids=lambda path: path.stem)
 def test_a_published_payload_is_accepted_with_the_local_bucket(path: Path) -> None:
-    draft = draft_request({"PAYLOAD": str(path)})
+    draft = draft_request(asked(PAYLOAD=str(path)))
 
     request, _ = contract.parse_request(draft.payload_for("redshift-local", "datasets/tiny/1MB/"))
 
@@ -138,14 +144,14 @@ def test_a_published_payload_is_accepted_with_the_local_bucket(path: Path) -> No
 def test_a_variable_overrides_the_payload_and_says_so(tmp_path: Path) -> None:
     source = write_payload(tmp_path, bucket="b", world_size="2", batch_size=32)
 
-    draft = draft_request({"PAYLOAD": source, "WORLD": "8"})
+    draft = draft_request(asked(PAYLOAD=source, WORLD="8"))
 
     assert (draft.request.world_size, draft.request.batch_size) == (8, 32)
     assert f'`world_size` "2" of {source} was replaced by WORLD=8.' in draft.notes
 
 
 def test_the_prefix_of_the_payload_names_the_dataset(tmp_path: Path) -> None:
-    draft = draft_request({"PAYLOAD": write_payload(tmp_path, bucket="b", dataset_path="10MB")})
+    draft = draft_request(asked(PAYLOAD=write_payload(tmp_path, bucket="b", dataset_path="10MB")))
 
     assert draft.dataset == "10MB"
 
@@ -153,14 +159,14 @@ def test_the_prefix_of_the_payload_names_the_dataset(tmp_path: Path) -> None:
 def test_dataset_overrides_the_prefix_of_the_payload_and_says_so(tmp_path: Path) -> None:
     source = write_payload(tmp_path, bucket="b", data_prefix="100MB")
 
-    draft = draft_request({"PAYLOAD": source, "DATASET": "sdss"})
+    draft = draft_request(asked(PAYLOAD=source, DATASET="sdss"))
 
     assert draft.dataset == "sdss"
     assert f'`data_prefix` "100MB" of {source} was replaced by DATASET=sdss.' in draft.notes
 
 
 def test_without_payload_and_dataset_the_sample_is_read() -> None:
-    assert is_sample(draft_request({}).dataset)
+    assert is_sample(draft_request(asked()).dataset)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +187,7 @@ def test_a_payload_that_cannot_be_used_is_refused_by_name(content: str | None, r
         path.write_text(content)
 
     with pytest.raises(UsageError) as refusal:
-        draft_request({"PAYLOAD": str(path)})
+        draft_request(asked(PAYLOAD=str(path)))
 
     assert str(path) in str(refusal.value)
     assert reason in str(refusal.value)

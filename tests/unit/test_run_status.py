@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from rich.console import Console
 
 from scripts import run
+from scripts.command.program import exit_status
 from scripts.local_aws.server import LocalAwsError
 from scripts.runs.execution import Ending
 from scripts.runs.target import LocalTarget
@@ -43,9 +43,7 @@ def status_of(monkeypatch: pytest.MonkeyPatch, outcome: Ending | BaseException, 
 
     monkeypatch.setattr(run, "start_local", lambda _: nullcontext(LocalTarget("http://127.0.0.1:1", None, None)))
     monkeypatch.setattr(run, "run_in", run_in)
-    with pytest.raises(typer.Exit) as ended:
-        run.main(**{"dataset": "tiny", **options})
-    return ended.value.exit_code
+    return exit_status(run.main, {"DATASET": "tiny", **{name.upper(): value for name, value in options.items()}})
 
 
 @pytest.mark.parametrize(

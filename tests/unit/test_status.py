@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from inference import contract
 from scripts import status, stop
+from scripts.command import program
 from scripts.runs import journal
 from scripts.runs.journal import Entry
 from tests.factories import make_task
@@ -33,12 +33,8 @@ def make_folder(root: Path, **noted: Any) -> Path:
     return folder
 
 
-def exit_status(command: Any, **options: str) -> int:
-    try:
-        command.main(**{"run": RUN, "target": "", "outputs": "", **options})
-    except typer.Exit as ended:
-        return ended.exit_code
-    return 0
+def exit_status(command: Any, **variables: str) -> int:
+    return program.exit_status(command.main, {"RUN": RUN, **variables})
 
 
 def test_a_local_run_that_ended_is_read_from_its_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,14 +81,14 @@ def test_stopping_a_local_run_whose_terminal_died_says_so(here: Path, capsys: py
 def test_a_folder_or_an_arn_names_a_run_too(name: str, here: Path) -> None:
     make_folder(here)
 
-    assert exit_status(status, run=name) == 0
+    assert exit_status(status, RUN=name) == 0
 
 
 @pytest.mark.parametrize("command", [status, stop])
 def test_an_unknown_run_is_told_with_similar_ones(command: Any, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_folder(here)
 
-    assert exit_status(command, run=RUN[:-1] + "e") == 2
+    assert exit_status(command, RUN=RUN[:-1] + "e") == 2
     assert capsys.readouterr().err == f"RUN={RUN[:-1]}e: there is no such run. Similar: {RUN}.\n"
 
 
@@ -101,17 +97,17 @@ def test_what_is_no_run_is_not_taken_for_one(name: str, here: Path, capsys: pyte
     make_folder(here)
     (here / "runs" / "invoke").mkdir()
 
-    assert exit_status(status, run=name) == 2
+    assert exit_status(status, RUN=name) == 2
     assert "there is no such run" in capsys.readouterr().err
 
 
 def test_without_a_name_the_runs_are_listed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_folder(here)
 
-    assert exit_status(status, run="") == 0
+    assert exit_status(status, RUN="") == 0
     assert f"here  {RUN}\n" in capsys.readouterr().out
 
 
 def test_stop_without_a_name_stops_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_status(stop, run="") == 2
+    assert exit_status(stop, RUN="") == 2
     assert "RUN=name says which run to stop" in capsys.readouterr().err

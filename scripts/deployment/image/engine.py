@@ -18,10 +18,6 @@ class EngineError(CommandError):
     """There is no container engine, or a command of it failed; the message says which and shows its last words."""
 
 
-class UsageError(EngineError):
-    """A variable of the command cannot be followed; the message says which and what it can be."""
-
-
 @dataclass(frozen=True)
 class Engine:
     """A program that builds, runs and pushes images."""

@@ -8,8 +8,9 @@ import urllib.request
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scripts.command.errors import UsageError
 from scripts.deployment.image.build import Image
-from scripts.deployment.image.engine import Engine, EngineError, UsageError
+from scripts.deployment.image.engine import Engine, EngineError
 
 MANIFEST_TYPES = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
 ECR = re.compile(r"^(?P<account>\d{12})\.dkr\.ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/")

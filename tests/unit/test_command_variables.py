@@ -1,0 +1,149 @@
+"""How the variables behind `make` are read, and how a command ends."""
+
+import os
+from typing import Annotated, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Meta
+
+from inference.errors import ShardFormatError
+from scripts.command.errors import CommandError, UsageError
+from scripts.command.program import exit_status, start, usage
+from scripts.command.variables import Flag, Variables, read_variables
+
+Galaxies = Annotated[int, Meta(ge=1, le=1000, description="a whole number of galaxies from 1 to 1000")]
+
+
+class ExampleVariables(Variables, frozen=True, kw_only=True):
+    """Variables of an example."""
+
+    batch: Galaxies | None = None
+    size_mb: Annotated[float, Meta(gt=0, description="a size in megabytes")] = 10.0
+    target: Literal["local", "aws"] | None = None
+    yes: Flag = False
+    name: Annotated[str, Meta(description="a name")] = ""
+
+
+def read(**environment: str) -> ExampleVariables:
+    return read_variables(ExampleVariables, environment)
+
+
+def test_every_variable_is_read_as_what_it_must_be() -> None:
+    variables = read(BATCH="64", SIZE_MB="2.5", TARGET="aws", YES="1", NAME=" two words ")
+
+    assert variables == ExampleVariables(batch=64, size_mb=2.5, target="aws", yes=True, name="two words")
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_variable_counts_as_not_given(empty: str) -> None:
+    assert read(BATCH=empty, TARGET=empty, YES=empty) == ExampleVariables()
+
+
+def test_what_is_no_variable_of_the_command_is_not_looked_at() -> None:
+    assert read(HOME="/root", batch="3") == ExampleVariables()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expects"),
+    [
+        ("BATCH", "0", "a whole number of galaxies from 1 to 1000"),
+        ("BATCH", "1.5", "a whole number of galaxies from 1 to 1000"),
+        ("BATCH", "many", "a whole number of galaxies from 1 to 1000"),
+        ("SIZE_MB", "-1", "a size in megabytes"),
+        ("TARGET", "moon", "local or aws"),
+        ("YES", "maybe", "1 or 0"),
+    ],
+)
+def test_a_wrong_value_names_the_variable_and_what_it_must_be(name: str, text: str, expects: str) -> None:
+    with pytest.raises(UsageError) as error:
+        read(**{name: text})
+
+    assert str(error.value) == f"{name}={text} is not valid: {name} is {expects}."
+
+
+@given(st.integers(1, 1000))
+def test_numbers_may_be_grouped_as_a_person_writes_them(number: int) -> None:
+    assert read(BATCH=f"{number:,}") == read(BATCH=f"{number:_}") == ExampleVariables(batch=number)
+
+
+def test_given_names_what_differs_from_its_default() -> None:
+    assert read(BATCH="64", SIZE_MB="10").given == {"BATCH": 64}
+
+
+# ---------------------------------------------------------------------------------- how a command ends
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (CommandError("The disk is full."), 1, "The disk is full."),
+        (UsageError("N=x is not valid."), 2, "N=x is not valid."),
+        (ShardFormatError("0.pt holds nothing."), 1, "0.pt holds nothing."),
+        (FileNotFoundError(2, "No such file", "a.csv"), 1, "[Errno 2] No such file: 'a.csv'"),
+        (KeyboardInterrupt(), 130, "Interrupted."),
+    ],
+)
+def test_an_error_ends_a_command_with_one_line_and_its_status(
+    error: BaseException, status: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(variables: ExampleVariables) -> None:
+        raise error
+
+    assert exit_status(main, {}) == status
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_a_bug_is_not_hidden() -> None:
+    def main(variables: ExampleVariables) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        exit_status(main, {})
+
+
+def test_a_command_gets_its_variables_and_returns_its_status() -> None:
+    def main(variables: ExampleVariables) -> int:
+        return variables.batch or 0
+
+    assert exit_status(main, {"BATCH": "7"}) == 7
+    assert exit_status(main, {}) == 0
+
+
+def test_help_names_every_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def main(variables: ExampleVariables) -> None:
+        """Do what an example does."""
+        pytest.fail("help does nothing")
+
+    monkeypatch.setattr("sys.argv", ["example", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        start(main)
+
+    shown = capsys.readouterr().out
+    assert shown.startswith("Do what an example does.\n")
+    assert shown == f"{usage(main)}\n"
+    assert [line.split()[0] for line in shown.splitlines()[-5:]] == ["BATCH", "SIZE_MB", "TARGET", "YES", "NAME"]
+
+
+def test_options_are_refused_because_variables_are_meant(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(variables: ExampleVariables) -> None:
+        pytest.fail("it must not start")
+
+    monkeypatch.setattr("sys.argv", ["example", "--batch", "8"])
+    with pytest.raises(SystemExit, match="2"):
+        start(main)
+
+    assert "BATCH" in capsys.readouterr().err
+
+
+def test_a_program_reads_its_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main(variables: ExampleVariables) -> int:
+        return variables.batch or 0
+
+    monkeypatch.setattr("sys.argv", ["example"])
+    monkeypatch.setitem(os.environ, "BATCH", "5")
+    with pytest.raises(SystemExit, match="5"):
+        start(main)
