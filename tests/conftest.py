@@ -1,8 +1,34 @@
 """What every test may count on."""
 
+import os
 import signal
+
+import pytest
 
 # A shell without job control starts background programs with Ctrl-C ignored, and children inherit that: tests that
 # interrupt a program would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Of torch, numpy and their like, here and in what tests start: threads of many programs at once only compete, and those
+# that spin while they wait take minutes of CPU from the others.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+# Files that take longest start first, so that no process is left with one of them at the end. The tests of a file stay
+# together and in order (`--dist loadfile`): those of test_terraform_deployment.py share what the last one destroys.
+LONGEST = (
+    *("image_worker", "terraform_deployment", "engine_answers", "state_machine_runs", "terraform", "sweep"),
+    *("aws_target", "run", "compare_runs", "report_browser", "accounting", "local_aws_processes"),
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order the files where several processes share them: the longest, the other integration tests, the unit tests."""
+    if not hasattr(config, "workerinput"):
+        return
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        return item.path.parent.name != "integration", places.get(item.path.stem, len(places))
+
+    items.sort(key=place)

@@ -18,6 +18,7 @@ from inference.checksum import file_sha256
 from inference.cleaning import is_label
 from inference.contract import DatasetCard, ShardEntry
 from inference.errors import InvalidRequestError
+from scripts.command.alone import alone
 from scripts.command.whole_file import write_whole, written_whole
 from scripts.data.cleaning_report import CleaningReport, inspect
 from scripts.data.galaxies import Galaxies
@@ -93,17 +94,21 @@ def rows_per_shard(shard_mb: int) -> int:
 
 
 def is_complete(plan: DatasetPlan) -> bool:
-    """Tell whether this very dataset lies on disk: same inputs, and every shard with its size and checksum."""
+    """Tell whether this very dataset is on disk: same inputs, and every shard with its size and checksum."""
+    return _card_on_disk(plan) is not None
+
+
+def _card_on_disk(plan: DatasetPlan) -> DatasetCard | None:
     try:
         card = contract.decode((plan.folder / contract.DATASET_KEY).read_bytes(), DatasetCard)
     except (FileNotFoundError, InvalidRequestError):
-        return False
+        return None
     names = [_name(index) for index in range(len(plan.ranges))]
     if card != plan.card(card.shards) or [shard.name for shard in card.shards] != names:
-        return False
+        return None
     if not all((plan.folder / name).is_file() for name in contract.TABLE_KEYS):
-        return False
-    return all(_is_intact(plan.folder / shard.name, shard) for shard in card.shards)
+        return None
+    return card if all(_is_intact(plan.folder / shard.name, shard) for shard in card.shards) else None
 
 
 def make(plan: DatasetPlan, *, processes: int, tick: Callable[[int], None] = lambda _: None) -> DatasetCard:
@@ -115,7 +120,8 @@ def make(plan: DatasetPlan, *, processes: int, tick: Callable[[int], None] = lam
     Parameters
     ----------
     plan : DatasetPlan
-        What to make. Everything in its folder that belongs to another dataset is replaced.
+        What to make. Everything in its folder that belongs to another dataset is replaced; a complete one, which
+        another program may have made while this one waited for it, is kept.
     processes : int
         How many to use at most; the result is the same for any number.
     tick : callable
@@ -126,10 +132,15 @@ def make(plan: DatasetPlan, *, processes: int, tick: Callable[[int], None] = lam
     DatasetCard
         The content of `dataset.json`.
     """
-    # pyarrow takes half a second to import, which a dataset that lies there already need not cost.
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with alone(plan.folder):
+        return _card_on_disk(plan) or _make(plan, processes, tick)
+
+
+def _make(plan: DatasetPlan, processes: int, tick: Callable[[int], None]) -> DatasetCard:
+    # pyarrow takes half a second to import, which a dataset that is there already need not cost.
     from scripts.data.dataset_table import TableWriter
 
-    plan.folder.mkdir(parents=True, exist_ok=True)
     stale = [contract.DATASET_KEY, *contract.TABLE_KEYS, "*.safetensors*", "*.partial"]
     for path in [path for pattern in stale for path in plan.folder.glob(pattern)]:
         path.unlink()

