@@ -49,5 +49,9 @@ class StorageUnavailableError(RunError):
     """S3 answered 5xx, SlowDown or nothing at all, beyond the client's own retries. Retried with full jitter."""
 
 
+class RunFolderError(RunError):
+    """A file of a run's folder is missing, cut off or of another version. Not retried: it is read after the run."""
+
+
 class IncompleteRunError(RunError):
     """More ranks failed, are missing, stale or disagree with the manifest than the request tolerates. Not retried."""

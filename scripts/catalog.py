@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from inference.contract import RunRequest
+from inference.run_folder import Inventory, RunFolder, name_lost
 from scripts.catalogs.columns import LOST
 from scripts.catalogs.errors import CatalogError
 from scripts.catalogs.fits_file import FitsWriter
@@ -17,7 +18,6 @@ from scripts.catalogs.merge import merged_blocks
 from scripts.catalogs.parquet_file import ParquetWriter
 from scripts.catalogs.positions import TABLE_NAME, DatasetTable
 from scripts.catalogs.provenance import Card, cards
-from scripts.catalogs.survey import Survey, name_lost, survey
 from scripts.catalogs.tally import Tally
 from scripts.catalogs.verify import prove_equal
 from scripts.command.errors import UsageError
@@ -50,7 +50,8 @@ def catalog(run: str, where: StackVariables, *, root: Path, table_asked: str = "
     found_run = find_run(run or _newest(root), where, root=root)
     folder = _bring_home(found_run)
     summary = journal.read_summary(folder)
-    found = survey(folder, summary.lost_ranks if summary else ())
+    files = RunFolder(folder)
+    found = files.inventory(summary.lost_ranks if summary else ())
     request = summary.request if summary else None
     _refuse_incomplete(found_run.run_id, found, request, partial=partial)
     table = _open_table(table_asked, root, request, found)
@@ -97,7 +98,7 @@ def _bring_home(found: FoundRun) -> Path:
     return found.folder
 
 
-def _refuse_incomplete(run_id: str, found: Survey, request: RunRequest | None, *, partial: bool) -> None:
+def _refuse_incomplete(run_id: str, found: Inventory, request: RunRequest | None, *, partial: bool) -> None:
     tolerated = request.tolerated_failure_percentage if request else 0.0
     if partial or 100.0 * len(found.lost) / len(found.tasks) <= tolerated:
         return
@@ -107,7 +108,7 @@ def _refuse_incomplete(run_id: str, found: Survey, request: RunRequest | None, *
     )
 
 
-def _open_table(asked: str, root: Path, request: RunRequest | None, found: Survey) -> DatasetTable | None:
+def _open_table(asked: str, root: Path, request: RunRequest | None, found: Inventory) -> DatasetTable | None:
     if asked == NO_TABLE:
         return None
     path = Path(asked).expanduser()
@@ -121,7 +122,7 @@ def _open_table(asked: str, root: Path, request: RunRequest | None, found: Surve
     return DatasetTable(path, num_rows=found.num_rows, is_part=bool(request and request.file_limit))
 
 
-def _started_at(found_run: FoundRun, found: Survey) -> str:
+def _started_at(found_run: FoundRun, found: Inventory) -> str:
     began_s = found_run.entry.started_at_s if found_run.entry else found.started_at_s
     return datetime.fromtimestamp(began_s, UTC).strftime("%Y-%m-%dT%H:%M:%S") if began_s else ""
 
@@ -129,7 +130,7 @@ def _started_at(found_run: FoundRun, found: Survey) -> str:
 # ---------------------------------------------------------------------------------------------- writing
 
 
-def _write(folder: Path, found: Survey, table: DatasetTable | None, told: Mapping[str, Card]) -> Tally:
+def _write(folder: Path, found: Inventory, table: DatasetTable | None, told: Mapping[str, Card]) -> Tally:
     """Write both files under other names, read them back, and only then give them theirs."""
     drafts = {name: folder / f".{name}.{os.getpid()}" for name in (FITS_NAME, PARQUET_NAME)}
     tally = Tally()
@@ -138,7 +139,7 @@ def _write(folder: Path, found: Survey, table: DatasetTable | None, told: Mappin
             FitsWriter(drafts[FITS_NAME], told, found.num_rows) as fits,
             ParquetWriter(drafts[PARQUET_NAME], told) as parquet,
         ):
-            for rows in merged_blocks(folder, found, table):
+            for rows in merged_blocks(RunFolder(folder), found, table):
                 fits.write(rows)
                 parquet.write(rows)
                 tally.count(rows)

@@ -13,7 +13,7 @@ from scripts.command.variables import Whole
 from scripts.runs.invocations import Invocation, Log, read_log, write_csv
 from scripts.runs.log_show import print_lines, print_table
 from scripts.runs.log_sources import events_of_export
-from scripts.runs.run_folder import RunFolder, open_run
+from scripts.runs.run_folder import Run, open_run
 from scripts.runs.run_log import log_of_run
 from scripts.runs.variables import RunName, StackVariables
 
@@ -48,12 +48,12 @@ def logs(variables: LogsVariables, *, root: Path) -> None:
     print_table(console, folder.run_id if folder else file, log, table)
 
 
-def _of_file(path: Path, folder: RunFolder | None) -> Log:
+def _of_file(path: Path, folder: Run | None) -> Log:
     rank_of = folder.rank_of if folder else {}
     return read_log(events_of_export(path), rank_of=rank_of, run_id=folder.run_id if folder else "")
 
 
-def _existing(folder: RunFolder | None) -> RunFolder:
+def _existing(folder: Run | None) -> Run:
     assert folder is not None, "without a file there is a run"
     return folder
 
@@ -63,7 +63,7 @@ def _refuse_empty(invocations: Sequence[Invocation], where: str) -> None:
         raise UsageError(f"{where}: no invocation of this run is in the log; nothing was written.")
 
 
-def _show_rank(console: Console, log: Log, rank: int, folder: RunFolder | None) -> None:
+def _show_rank(console: Console, log: Log, rank: int, folder: Run | None) -> None:
     lines = log.of_rank(rank)
     if not lines:
         known = [one.rank for one in log.invocations if one.rank is not None]

@@ -1,7 +1,6 @@
 """Joins the predictions of all ranks, in dataset order, with the dataset's table; memory does not grow with the run."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,9 @@ from numpy.typing import NDArray
 
 from inference.pipeline import Predictions
 from inference.quality import Quality
+from inference.run_folder import Inventory, RunFolder
 from scripts.catalogs.columns import LOST, unknown_rows
 from scripts.catalogs.positions import DatasetTable, refuse_other_galaxies
-from scripts.catalogs.survey import Survey, read_predictions
 
 BLOCK_ROWS = 131_072
 """Rows that are handed on at a time, and of a row group of the Parquet file."""
@@ -28,7 +27,7 @@ TABLE_FLAGS = (Quality.LOW_SIGNAL | Quality.HIGH_EXTINCTION).value
 """Flags that need flux errors and extinction: the table had them, a worker sees neither."""
 
 
-def merged_blocks(folder: Path, found: Survey, table: DatasetTable | None) -> Iterator[NDArray[Any]]:
+def merged_blocks(folder: RunFolder, found: Inventory, table: DatasetTable | None) -> Iterator[NDArray[Any]]:
     """Yield the rows of a run in dataset order.
 
     Yields
@@ -38,8 +37,10 @@ def merged_blocks(folder: Path, found: Survey, table: DatasetTable | None) -> It
 
     Raises
     ------
+    RunFolderError
+        If a file of predictions cannot be read.
     CatalogError
-        If a file of predictions cannot be read, or the table is another dataset's.
+        If the table is another dataset's.
     """
     waiting: list[NDArray[Any]] = []
     num_waiting = 0
@@ -54,11 +55,11 @@ def merged_blocks(folder: Path, found: Survey, table: DatasetTable | None) -> It
         yield np.concatenate(waiting)
 
 
-def _pieces(folder: Path, found: Survey, table: DatasetTable | None) -> Iterator[NDArray[Any]]:
+def _pieces(folder: RunFolder, found: Inventory, table: DatasetTable | None) -> Iterator[NDArray[Any]]:
     """Yield the rows of rank after rank, at most `BLOCK_ROWS` at a time."""
     first_row = 0
     for task in found.tasks:
-        predictions = None if task.rank in found.lost else read_predictions(folder, task)
+        predictions = None if task.rank in found.lost else folder.predictions(task)
         for start in range(0, task.num_samples, BLOCK_ROWS):
             part = slice(start, min(start + BLOCK_ROWS, task.num_samples))
             rows = unknown_rows(part.stop - start)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from inference.contract import RunRequest
+from inference.run_folder import Inventory, name_lost
 from scripts.catalogs.columns import flags_in_words
-from scripts.catalogs.survey import Survey, name_lost
 
 CREATOR = "serverless-redshift-inference"
 
@@ -19,7 +19,7 @@ class Card:
 
 
 def cards(
-    run_id: str, request: RunRequest | None, found: Survey, *, started_at: str, positions: str
+    run_id: str, request: RunRequest | None, found: Inventory, *, started_at: str, positions: str
 ) -> dict[str, Card]:
     """Say what is known about how the redshifts came about.
 
@@ -29,7 +29,7 @@ def cards(
         Name of the execution.
     request : RunRequest or None
         What was asked for, where a summary says so.
-    found : Survey
+    found : Inventory
         What the run left.
     started_at : str
         When the run began, ISO 8601; empty when unknown.

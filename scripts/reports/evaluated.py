@@ -11,9 +11,8 @@ from safetensors import safe_open
 from inference.block import NUM_BANDS
 from inference.contract import RowRange
 from inference.pipeline import Predictions
+from inference.run_folder import RunFolder
 from inference.uncertainty import R_BAND
-from scripts.catalogs.survey import read_predictions, survey
-from scripts.runs import journal
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,18 @@ def of_run(run_id: str, folder: Path, root: Path) -> Evaluated:
 
     Raises
     ------
-    CatalogError
-        If the run left no predictions that can be read.
+    RunFolderError
+        If a file is missing or cannot be read.
     """
-    found = survey(folder)
+    files = RunFolder(folder)
+    found = files.inventory()
     tasks = [task for task in found.tasks if task.rank not in found.lost]
-    summary = journal.read_summary(folder)
+    ratio_95 = files.summary.ratio_95 if files.has_summary else None
     return Evaluated(
         name=run_id,
-        predictions=Predictions.joined([read_predictions(folder, task) for task in tasks]),
+        predictions=Predictions.joined([files.predictions(task) for task in tasks]),
         r=np.concatenate([_read_r(root, rows) for task in tasks for rows in task.rows]),
-        ratio_95=math.nan if summary is None or summary.ratio_95 is None else summary.ratio_95,
+        ratio_95=math.nan if ratio_95 is None else ratio_95,
         weights_sha256=found.facts["weights_sha256"],
         engines=found.facts["engine"],
     )

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.contract import BITS_PER_ROW, PUBLISHED_RECORD_KEYS
+from inference.contract import BITS_PER_ROW
+from inference.run_folder import PartialRecord
 
 Array = NDArray[np.float64]
 
@@ -16,44 +15,6 @@ PHASES = ("queue", "init", "model_load", "download", "inference", "upload", "rec
 """Phases of a rank in the order in which they begin. `queue` includes `init` when the process was started for it."""
 
 NAN = float("nan")
-
-
-class PartialRecord(msgspec.Struct, frozen=True, kw_only=True, rename=PUBLISHED_RECORD_KEYS):
-    """What a report reads of a record; published ones lack our keys, and older ones the newest."""
-
-    total_cpu_time_s: float | None = None
-    execution_time_s_per_batch: float | None = None
-    sample_persec: float | None = None
-    throughput_bps: float | None = None
-    total_cpu_memory_mb: float | None = None
-    total_process_memory_mb: float | None = None
-    total_model_memory_mb: float | None = None
-    total_image_memory_mb: float | None = None
-    library_overhead_memory_mb: float | None = None
-    num_batches: float | None = None
-    batch_size: float | None = None
-    device: str | None = None
-    data_path: str | None = None
-    s3_num_requests: float | None = None
-    s3_total_time: float | None = None
-    rank: int | None = None
-    world_size: int | None = None
-    run_id: str | None = None
-    num_samples: float | None = None
-    attempt: float | None = None
-    cold_start: bool | None = None
-    clock: dict[str, float] = {}
-    peak_memory_bytes: float | None = None
-    function_memory_mb: float | None = None
-    num_threads: float | None = None
-    engine: str | None = None
-    engine_note: str | None = None
-    precision: str | None = None
-    weights_sha256: str | None = None
-    image_digest: str | None = None
-    code_version: str | None = None
-    started_at_s: float | None = None
-    inputs: Sequence[dict[str, Any]] = ()
 
 
 @dataclass(frozen=True)

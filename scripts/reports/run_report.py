@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.run_folder import RunPredictions
 from scripts.reports.document import Report
 from scripts.reports.evidence import RunEvidence
-from scripts.reports.predictions import Predictions
 from scripts.reports.sections import headline
 from scripts.reports.sections.accuracy import accuracy_section
 from scripts.reports.sections.clock import clock_section
@@ -58,7 +58,9 @@ def _r_magnitude(run: RunEvidence, root: Path) -> NDArray[np.float64] | None:
     return _looked_up(run.predictions, table["object_id"].to_numpy(), table["mag_r"].to_numpy(zero_copy_only=False))
 
 
-def _looked_up(predictions: Predictions, object_id: NDArray[Any], values: NDArray[Any]) -> NDArray[np.float64] | None:
+def _looked_up(
+    predictions: RunPredictions, object_id: NDArray[Any], values: NDArray[Any]
+) -> NDArray[np.float64] | None:
     order = np.argsort(object_id, kind="stable")
     place = np.searchsorted(object_id[order], predictions.object_id).clip(0, len(order) - 1)
     found = object_id[order][place] == predictions.object_id

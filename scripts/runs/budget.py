@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from inference import contract
 from inference.contract import DatasetCard, RunRequest, RunSummary
-from inference.errors import InvalidRequestError
+from inference.errors import InvalidRequestError, RunFolderError
 from inference.plan import ROW_BYTES
 from scripts.command.errors import UsageError
 from scripts.data.location import LocalDataset, RemoteDataset
@@ -143,7 +143,7 @@ def earlier_runs(root: Path, target: str, rates: Rates) -> list[RunSummary]:
             continue
         try:
             summary = journal.read_summary(path.parent)
-        except UsageError:
+        except RunFolderError:
             continue
         if summary and summary.complete:
             found.append(summary)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from inference.contract import RunSummary
-from scripts.command.errors import UsageError
+from inference.run_folder import read_summary as read_summary
 from scripts.command.whole_file import write_whole
 from scripts.deployment.stack import Stack
 from scripts.runs.execution import Ending
@@ -94,18 +93,3 @@ def read(folder: Path) -> Entry | None:
         return msgspec.json.decode((folder / FILE_NAME).read_bytes(), type=Entry)
     except (OSError, msgspec.DecodeError):
         return None
-
-
-def read_summary(folder: Path) -> RunSummary | None:
-    """Return the summary in a run's folder, or None when the run ended before there was one.
-
-    Raises
-    ------
-    UsageError
-        If it is cut off, or of a version that cannot be read.
-    """
-    path = folder / "summary.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=RunSummary) if path.exists() else None
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{path} cannot be read ({error}): it is of another version, or was cut off.") from error

@@ -14,7 +14,7 @@ from scripts.pricing.prices import PriceList
 from scripts.pricing.what_if import Range, WhatIf, what_if
 from scripts.runs.invocations import STAGES, Invocation, read_csv, read_log
 from scripts.runs.log_sources import events_of_run
-from scripts.runs.run_folder import RunFolder
+from scripts.runs.run_folder import Run
 
 COST_FILE = "cost.json"
 LOGS_FILE = "logs.csv"
@@ -70,7 +70,7 @@ class Receipt:
         return gb / self.end_to_end_s / self.bill.usd if self.bill.usd and self.end_to_end_s else 0.0
 
 
-def receipt_of(folder: RunFolder, prices: PriceList) -> Receipt:
+def receipt_of(folder: Run, prices: PriceList) -> Receipt:
     """Count and price a run.
 
     Raises
@@ -110,7 +110,7 @@ def receipt_of(folder: RunFolder, prices: PriceList) -> Receipt:
     )
 
 
-def reported(folder: RunFolder) -> list[Invocation]:
+def reported(folder: Run) -> list[Invocation]:
     """Return the invocations of a run as far as its folder has their log, else as ``logs.csv`` has them."""
     events = list(events_of_run(folder.path))
     if not events:
@@ -161,11 +161,11 @@ def _has_all(invocations: Sequence[Invocation], num_records: int) -> bool:
     return stages.count("infer") >= num_records and {"initialize", "summarize"} <= set(stages)
 
 
-def _why_no_reports(folder: RunFolder) -> str:
+def _why_no_reports(folder: Run) -> str:
     return f"; `make logs RUN={folder.run_id}` fetches what Lambda reported" if folder.stack else ""
 
 
-def _clocked(folder: RunFolder) -> dict[str, list[int]]:
+def _clocked(folder: Run) -> dict[str, list[int]]:
     """Return the billed time as the clocks have it: each ends some milliseconds before Lambda's."""
     clock = folder.summary.clock
     return {

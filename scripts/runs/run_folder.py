@@ -3,13 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
-import msgspec
-
 from inference import contract
-from inference.contract import LostRank, RankFailure, RankRecord, RankTask, RunSummary
+from inference.contract import LostRank
+from inference.run_folder import COMBINED_KEY, SUMMARY_KEY, RunFolder
 from scripts.command.errors import UsageError
 from scripts.deployment.stack import Stack
 from scripts.deployment.stages import read_stages
@@ -22,12 +20,10 @@ from scripts.runs.variables import StackVariables
 LOCAL_ARCHITECTURE = "x86_64"
 """Processor a local run is priced for."""
 
-COMBINED_KEY = "combined_data.json"
-
 
 @dataclass(frozen=True)
-class RunFolder:
-    """The files of one run on this machine."""
+class Run(RunFolder):
+    """The files of one run on this machine, and where it ran."""
 
     found: FoundRun
     """The run, as `find_run` found it."""
@@ -38,58 +34,14 @@ class RunFolder:
         return self.found.run_id
 
     @property
-    def path(self) -> Path:
-        """The folder."""
-        return self.found.folder
-
-    @property
     def stack(self) -> Stack | None:
         """The deployment it ran in; None when it ran here."""
         return self.found.entry.stack if self.found.entry else None
 
-    @cached_property
-    def summary(self) -> RunSummary:
-        """``summary.json``.
-
-        Raises
-        ------
-        UsageError
-            If it is missing or of another version.
-        """
-        summary = journal.read_summary(self.path)
-        if summary is None:
-            raise UsageError(f"{self.path / 'summary.json'} is missing: `make status RUN={self.run_id}` says why.")
-        return summary
-
-    @cached_property
-    def records(self) -> tuple[RankRecord, ...]:
-        """The records of the ranks that have one, by rank; those of ``combined_data.json`` where it is complete.
-
-        Raises
-        ------
-        UsageError
-            If a record is of another version or cut off.
-        """
-        combined = self.path / COMBINED_KEY
-        if combined.exists():
-            return tuple(self._decode(combined, list[RankRecord]))
-        return tuple(self._decode(path, RankRecord) for path in sorted((self.path / "ranks").glob("*.json")))
-
-    @cached_property
-    def tasks(self) -> tuple[RankTask, ...]:
-        """``manifest.json``; nothing where the run was never planned."""
-        manifest = self.path / contract.MANIFEST_KEY
-        return tuple(self._decode(manifest, list[RankTask])) if manifest.exists() else ()
-
-    @cached_property
-    def failures(self) -> tuple[RankFailure, ...]:
-        """What the state machine noted about ranks that failed."""
-        return tuple(self._decode(path, RankFailure) for path in sorted((self.path / "failures").glob("*.json")))
-
     @property
     def lost(self) -> Mapping[int, LostRank]:
         """Rank to why it has no valid record, where the run has a summary."""
-        return {one.rank: one for one in self.summary.lost_ranks} if (self.path / "summary.json").exists() else {}
+        return {one.rank: one for one in self.summary.lost_ranks} if self.has_summary else {}
 
     @property
     def rank_of(self) -> dict[str, int]:
@@ -108,19 +60,13 @@ class RunFolder:
 
     def result_bytes(self) -> int:
         """Return the size of the results in the bucket [bytes]."""
-        kept_in_bucket = [self.path / name for name in (contract.MANIFEST_KEY, COMBINED_KEY, "summary.json")]
+        kept_in_bucket = [self.path / name for name in (contract.MANIFEST_KEY, COMBINED_KEY, SUMMARY_KEY)]
         for name in ("ranks", "predictions", "failures"):
             kept_in_bucket.extend((self.path / name).glob("*"))
         return sum(path.stat().st_size for path in kept_in_bucket if path.exists())
 
-    def _decode(self, path: Path, kind: type[contract.T]) -> contract.T:
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=kind)
-        except (OSError, msgspec.DecodeError) as error:
-            raise UsageError(f"{path} cannot be read ({error}): it is of another version, or was cut off.") from error
 
-
-def open_run(name: str, where: StackVariables, *, root: Path) -> RunFolder:
+def open_run(name: str, where: StackVariables, *, root: Path) -> Run:
     """Find a run, and bring home what the terminal that started it did not.
 
     Parameters
@@ -140,14 +86,14 @@ def open_run(name: str, where: StackVariables, *, root: Path) -> RunFolder:
     if not name.strip():
         raise UsageError(f"RUN=name names a run. The newest: {name_runs(runs_here(root))}.")
     found = find_run(name, where, root=root)
-    if found.target and not found.is_running and not (found.folder / "summary.json").exists():
+    if found.target and not found.is_running and not (found.folder / SUMMARY_KEY).exists():
         assert found.description is not None, "where there is a target, its execution was asked for"
         found.folder.mkdir(parents=True, exist_ok=True)
         found.target.bucket.download(found.run_prefix, found.folder)
         entry = journal.ended(found.entry or entry_of(found, found.target), execution.ending(found.description))
         journal.write(found.folder, entry)
         found = replace(found, entry=entry)
-    return RunFolder(found)
+    return Run(found.folder, found)
 
 
 def local_rates() -> Rates:

@@ -10,11 +10,11 @@ from rich.console import Console
 from scripts.runs.invocations import Log, read_log
 from scripts.runs.log_cloudwatch import collect, log_groups, save
 from scripts.runs.log_sources import CollectedEvent, events_of_run
-from scripts.runs.run_folder import RunFolder
+from scripts.runs.run_folder import Run
 from scripts.runs.target import connect_aws
 
 
-def log_of_run(folder: RunFolder) -> Log:
+def log_of_run(folder: Run) -> Log:
     """Return the log of a run: the files here, or what CloudWatch has, which is kept in the run's folder."""
     # What lies in the folder is the run's own: its workers wrote it, or it was collected for it.
     here = read_log(events_of_run(folder.path), rank_of=folder.rank_of, run_id=folder.run_id, is_all_ours=True)
@@ -29,13 +29,13 @@ def log_of_run(folder: RunFolder) -> Log:
     return there
 
 
-def _is_whole(log: Log, folder: RunFolder) -> bool:
+def _is_whole(log: Log, folder: Run) -> bool:
     """Return whether every record's invocation has its REPORT line: CloudWatch takes the last ones in late."""
     reported = {one.request_id for one in log.invocations if one.billed_ms is not None}
     return bool(reported) and reported.issuperset(record.request_id for record in folder.records)
 
 
-def _collect(folder: RunFolder) -> tuple[Log, dict[str, list[CollectedEvent]]]:
+def _collect(folder: Run) -> tuple[Log, dict[str, list[CollectedEvent]]]:
     assert folder.stack is not None, "only a deployment has logs elsewhere"
     assert folder.found.entry is not None, "the stack is noted in it"
     account = connect_aws(folder.stack).account

@@ -16,7 +16,7 @@ from inference.summary import message_of
 from scripts.runs.invocations import Invocation, Log
 from scripts.runs.log_lines import LogLine
 from scripts.runs.log_show import print_lines
-from scripts.runs.run_folder import RunFolder
+from scripts.runs.run_folder import Run
 
 WITHIN_TOTAL = ("model_load", "download", "inference", "upload", "record")
 BAR_WIDTH = 30
@@ -27,7 +27,7 @@ MAX_INPUTS = 20
 class Story:
     """One rank of a run."""
 
-    folder: RunFolder
+    folder: Run
     log: Log
     rank: int
 

@@ -12,7 +12,6 @@ from inference import contract, intervals
 from inference.metrics import redshift_accuracy
 from inference.quality import Quality
 from scripts import evaluate as command
-from scripts.catalogs.survey import predictions_path
 from scripts.reports import figures
 from scripts.reports.bins import by_bin
 from scripts.reports.evaluated import Evaluated, of_run
@@ -149,7 +148,7 @@ def test_a_run_is_read_in_rank_order_with_the_magnitudes_of_its_shards(tmp_path:
     for task in tasks:
         (folder / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(make_record_for(task)))
         part = make_predictions(object_id=arrays["object_id"][3 * task.rank :][:3])
-        predictions_path(folder, task).write_bytes(part.to_npz())
+        (folder / "predictions" / f"{task.rank:05d}.npz").write_bytes(part.to_npz())
 
     found = of_run("run-a", folder, tmp_path)
     elsewhere = of_run("run-a", folder, tmp_path / "elsewhere")

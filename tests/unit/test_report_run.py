@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inference.errors import RunFolderError
 from scripts.command.errors import UsageError
 from scripts.report import ReportVariables, run_folder, write_report
 from scripts.reports.document import Figure, Report, Section, Table
@@ -278,7 +279,7 @@ def test_a_file_that_was_cut_is_named_and_nothing_is_written(name: str, run: Pat
     whole = (run / name).read_bytes()
     (run / name).write_bytes(whole[: len(whole) // 2])
 
-    with pytest.raises(ReportError, match=f"{name}.*[Ff]etch the run again"):
+    with pytest.raises(RunFolderError, match=f"{name}.*[Ff]etch the run again"):
         write_report(ReportVariables(run="run-a"), root=run.parents[1])
 
     assert not (run / "report.html").exists()

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from inference import contract, summary
+from inference.errors import RunFolderError
 from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
 from scripts.cost import outlook
@@ -20,7 +21,7 @@ from scripts.runs import budget, journal
 from scripts.runs.budget import before_start, forecast, refuse_above
 from scripts.runs.journal import Entry
 from scripts.runs.receipt import receipt_of, write_receipt
-from scripts.runs.run_folder import RunFolder, open_run
+from scripts.runs.run_folder import Run, open_run
 from scripts.runs.variables import RequestVariables, RunVariables, StackVariables
 from tests.factories import make_plan, make_record_for, make_request
 from tests.unit.test_log_invocations import report
@@ -31,11 +32,11 @@ REQUEST_IDS = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(5
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
+def run(tmp_path: Path) -> Run:
     return write_run(tmp_path)
 
 
-def write_run(root: Path, *, name: str = "run-a", seconds: float = 10.0) -> RunFolder:
+def write_run(root: Path, *, name: str = "run-a", seconds: float = 10.0) -> Run:
     """A local run of three ranks, `seconds` each."""
     folder = root / "runs" / name
     (folder / "logs").mkdir(parents=True)
@@ -54,18 +55,18 @@ def write_run(root: Path, *, name: str = "run-a", seconds: float = 10.0) -> RunF
     return open_run(name, StackVariables(), root=root)
 
 
-def log_stage(folder: RunFolder, stage: str, *messages: str) -> None:
+def log_stage(folder: Run, stage: str, *messages: str) -> None:
     (folder.path / "logs" / f"{stage}-0.log").write_text("\n".join(messages) + "\n")
 
 
-def test_without_a_log_every_rank_is_billed_by_its_clock_rounded_up(run: RunFolder) -> None:
+def test_without_a_log_every_rank_is_billed_by_its_clock_rounded_up(run: Run) -> None:
     found = receipt_of(run, read_prices())
 
     assert found.usage.billed_ms["infer"] == 3 * billed_ms(10.0)
     assert found.basis == "from the clocks of 3 records"
 
 
-def test_with_a_whole_log_lambdas_own_numbers_count_failed_attempts_included(run: RunFolder) -> None:
+def test_with_a_whole_log_lambdas_own_numbers_count_failed_attempts_included(run: Run) -> None:
     infer = [report(name, billed=1000) for name in REQUEST_IDS[:4]]
     log_stage(run, "infer", *infer)
     log_stage(run, "initialize", report("aaaaaaaa-0", billed=500))
@@ -78,7 +79,7 @@ def test_with_a_whole_log_lambdas_own_numbers_count_failed_attempts_included(run
     assert found.usage.log_bytes == sum(len(line) + 26 for line in [*infer, report("aaaaaaaa-0"), report("bbbbbbbb-0")])
 
 
-def test_a_log_that_lacks_a_rank_is_not_believed(run: RunFolder) -> None:
+def test_a_log_that_lacks_a_rank_is_not_believed(run: Run) -> None:
     log_stage(run, "infer", *[report(name, billed=1) for name in REQUEST_IDS[:2]])
     log_stage(run, "initialize", report("aaaaaaaa-0"))
     log_stage(run, "summarize", report("bbbbbbbb-0"))
@@ -86,7 +87,7 @@ def test_a_log_that_lacks_a_rank_is_not_believed(run: RunFolder) -> None:
     assert receipt_of(run, read_prices()).usage.billed_ms["infer"] == 3 * 10_000
 
 
-def test_the_receipt_stands_beside_what_the_published_method_gives(run: RunFolder) -> None:
+def test_the_receipt_stands_beside_what_the_published_method_gives(run: Run) -> None:
     found = receipt_of(run, read_prices())
 
     # 30 s of inference in 256 MiB used, against 30 s and more of 1,769 MB configured.
@@ -94,7 +95,7 @@ def test_the_receipt_stands_beside_what_the_published_method_gives(run: RunFolde
     assert found.bill.usd > 5 * found.published_usd
 
 
-def test_the_receipt_is_written_whole(run: RunFolder, tmp_path: Path) -> None:
+def test_the_receipt_is_written_whole(run: Run, tmp_path: Path) -> None:
     write_receipt(tmp_path / "cost.json", run.run_id, receipt_of(run, read_prices()))
 
     document = json.loads((tmp_path / "cost.json").read_text())
@@ -104,13 +105,13 @@ def test_the_receipt_is_written_whole(run: RunFolder, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-def test_requests_of_older_summaries_are_counted_from_their_records(run: RunFolder) -> None:
+def test_requests_of_older_summaries_are_counted_from_their_records(run: Run) -> None:
     document = json.loads((run.path / "summary.json").read_text())
     del document["num_s3_requests"]
     before = receipt_of(run, read_prices()).usage.num_s3_gets
     (run.path / "summary.json").write_text(json.dumps(document))
 
-    assert receipt_of(RunFolder(run.found), read_prices()).usage.num_s3_gets == before
+    assert receipt_of(Run(run.path, run.found), read_prices()).usage.num_s3_gets == before
 
 
 @pytest.mark.parametrize(
@@ -122,24 +123,24 @@ def test_requests_of_older_summaries_are_counted_from_their_records(run: RunFold
     ],
 )
 def test_a_folder_that_lacks_or_damages_a_file_is_refused_in_one_line(
-    name: str, content: str | None, message: str, run: RunFolder
+    name: str, content: str | None, message: str, run: Run
 ) -> None:
     if content is None:
         (run.path / name).unlink()
     else:
         (run.path / name).write_text(content)
 
-    with pytest.raises(UsageError, match=message) as caught:
+    with pytest.raises(RunFolderError, match=message) as caught:
         receipt_of(run, read_prices())
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_run_is_answered_with_similar_names(run: RunFolder) -> None:
+def test_an_unknown_run_is_answered_with_similar_names(run: Run) -> None:
     with pytest.raises(UsageError, match=r"RUN=run-b: there is no such run\. Similar: run-a\."):
         open_run("run-b", StackVariables(), root=run.path.parents[1])
 
 
-def test_without_a_name_the_newest_runs_are_named(run: RunFolder) -> None:
+def test_without_a_name_the_newest_runs_are_named(run: Run) -> None:
     with pytest.raises(UsageError, match=r"RUN=name names a run\. The newest: run-a\."):
         open_run(" ", StackVariables(), root=run.path.parents[1])
 

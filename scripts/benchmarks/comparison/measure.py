@@ -14,22 +14,19 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
-from inference.contract import RankRecord
+from inference.run_folder import COMBINED_KEY, RunFolder
 from scripts.benchmarks.comparison.agreement import Redshifts
 from scripts.benchmarks.comparison.baseline import Answered, Asked
 from scripts.benchmarks.comparison.contender import Contender, Place, of_process, of_run
-from scripts.command.errors import CommandError, UsageError
+from scripts.command.errors import CommandError
 from scripts.command.repository import REPOSITORY
 from scripts.data.location import LocalDataset
 from scripts.pricing.prices import LOCAL_REGION
-from scripts.reports.predictions import read_predictions
 from scripts.runs import journal
 from scripts.runs.perform import RunStoppedError, run_in
 from scripts.runs.request import Draft, make_run_id
 from scripts.runs.target import Target
 from scripts.sweeps.price import list_price_usd, rates_of
-
-COMBINED_KEY = "combined_data.json"
 
 
 class BaselineError(CommandError):
@@ -110,21 +107,15 @@ def measure_run(folder: Path) -> tuple[Measured, float]:
 
     Raises
     ------
-    UsageError
+    RunFolderError, CommandError
         If its folder is not whole; the message names what is missing.
     """
-    summary = journal.read_summary(folder)
-    combined = folder / COMBINED_KEY
-    if summary is None or not combined.exists():
-        missing = "summary.json" if summary is None else COMBINED_KEY
-        raise UsageError(f"{folder}/ has no {missing}: `make status RUN={folder.name}` says why.")
-    try:
-        records = msgspec.json.decode(combined.read_bytes(), type=list[RankRecord])
-        found = read_predictions(folder)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise UsageError(f"{folder}/ cannot be compared: {error}") from error
+    run = RunFolder(folder)
+    summary, found = run.summary, run.all_predictions()
+    if not run.records:
+        raise CommandError(f"{folder}/ has no {COMBINED_KEY}: `make status RUN={folder.name}` says why.")
     if found is None or len(found.z_phot) != summary.num_samples:
-        raise UsageError(f"{folder}/predictions/ does not hold the {summary.num_samples:,} galaxies of the summary.")
+        raise CommandError(f"{folder}/predictions/ does not hold the {summary.num_samples:,} galaxies of the summary.")
     entry = journal.read(folder)
     stack = entry.stack if entry else None
     place: Place = "aws" if entry and entry.target == "aws" else "local"
@@ -132,8 +123,8 @@ def measure_run(folder: Path) -> tuple[Measured, float]:
     line = of_run(
         summary,
         place=place,
-        num_threads=max(record.num_threads for record in records),
+        num_threads=max(record.num_threads for record in run.records),
         list_price_usd=list_price_usd(summary, rates, stack.region if stack else LOCAL_REGION),
     )
-    median_rate = float(np.median([record.sample_persec for record in records]))
+    median_rate = float(np.median([record.sample_persec for record in run.records]))
     return Measured(line, Redshifts(found.object_id, found.z_phot.astype(np.float32))), median_rate

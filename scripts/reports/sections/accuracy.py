@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from inference.intervals import nmad_interval
 from inference.metrics import Array, nmad, normalised_residuals
 from inference.quality import Quality
+from inference.run_folder import RunPredictions
 from scripts.reports.charts.density import density
 from scripts.reports.charts.distribution import outlines
 from scripts.reports.charts.scale import padded
 from scripts.reports.charts.svg import Frame, element
 from scripts.reports.document import Block, Figure, Note, Section, Table
 from scripts.reports.evidence import RunEvidence
-from scripts.reports.predictions import Predictions
 from scripts.reports.quantities import UNKNOWN, count, number, percent
 
 OUTLIER_DZ = 0.05
@@ -79,7 +79,7 @@ def _why_unknown(run: RunEvidence) -> str:
     return "Unknown: no galaxy of this run has a spectroscopic redshift."
 
 
-def _unlabelled(predictions: Predictions | None) -> Iterator[Block]:
+def _unlabelled(predictions: RunPredictions | None) -> Iterator[Block]:
     """Yield what can be said of redshifts that nothing can be compared with."""
     if predictions is None or not np.isfinite(predictions.z_phot).any():
         return
@@ -103,7 +103,7 @@ def _lead(found: dict[str, Any] | None) -> str:
     )
 
 
-def _table(found: dict[str, Any], predictions: Predictions | None) -> Table:
+def _table(found: dict[str, Any], predictions: RunPredictions | None) -> Table:
     rows = []
     for name, key, meaning in SUMMARY_ROWS:
         if key not in found or (found[key] is None and key != "r2"):
@@ -116,7 +116,7 @@ def _table(found: dict[str, Any], predictions: Predictions | None) -> Table:
     return Table("Metrics", ("quantity", "value", "definition"), rows, frozenset({0, 2}))
 
 
-def _figures(predictions: Predictions, r_magnitude: Array | None) -> Iterator[Block]:
+def _figures(predictions: RunPredictions, r_magnitude: Array | None) -> Iterator[Block]:
     use = predictions.is_labelled
     z_phot, z_spec = predictions.z_phot[use], predictions.z_spec[use]
     dz = normalised_residuals(z_phot, z_spec)
@@ -237,7 +237,7 @@ def _uncertainty(error: Array, sigma: Array) -> Iterator[Block]:
     yield Figure(title, frame.draw(marks, title=title, description=caption), caption, table)
 
 
-def _flags(predictions: Predictions) -> Iterator[Block]:
+def _flags(predictions: RunPredictions) -> Iterator[Block]:
     quality = predictions.quality
     if quality is None:
         return
@@ -260,7 +260,7 @@ def _flag_name(flag: Quality) -> str:
     return (flag.name or "").lower().replace("_", " ")
 
 
-def _nmad_of(predictions: Predictions, chosen: NDArray[np.bool_]) -> str:
+def _nmad_of(predictions: RunPredictions, chosen: NDArray[np.bool_]) -> str:
     use = chosen & predictions.is_labelled
     if use.sum() < MIN_GALAXIES_PER_BIN:
         return UNKNOWN

@@ -1,7 +1,6 @@
 """What a run cost, item by item, and what it would have cost with other memory or another processor."""
 
-import msgspec
-
+from inference.errors import RunFolderError
 from scripts.command.errors import UsageError
 from scripts.pricing.prices import read_prices
 from scripts.pricing.what_if import Range, WhatIf
@@ -10,17 +9,17 @@ from scripts.reports.evidence import RunEvidence
 from scripts.reports.quantities import decimals, number, percent
 from scripts.runs.recall import FoundRun
 from scripts.runs.receipt import Receipt, receipt_of
-from scripts.runs.run_folder import RunFolder
+from scripts.runs.run_folder import Run
 
 
 def find_receipt(run: RunEvidence) -> Receipt | None:
     """Return the receipt of a run; None where its folder does not tell enough, or the prices are not known."""
     if not run.summary:
         return None
-    folder = RunFolder(FoundRun(run.run_id, run.folder, run.entry))
+    folder = Run(run.folder, FoundRun(run.run_id, run.folder, run.entry))
     try:
         return receipt_of(folder, read_prices())
-    except (UsageError, msgspec.DecodeError):
+    except (UsageError, RunFolderError):
         return None
 
 
