@@ -7,9 +7,8 @@ from functools import cache
 
 from handlers import settings
 from inference import engines
-from inference.calibration import Calibration, calibration_path, load_calibration
+from inference.calibration import Calibration, find_calibration
 from inference.checkpoints import CHECKPOINT
-from inference.errors import WeightsError
 from inference.plan import MB_PER_VCPU
 from inference.predict import Engine
 
@@ -23,11 +22,5 @@ def engine(name: str, precision: str, *, as_published: bool) -> Engine:
 
 @cache
 def calibration(weights_sha256: str) -> tuple[Calibration | None, str | None]:
-    """Return the calibration of the weights that predict, or None and why there is none.
-
-    Redshifts without sigma are worth having; a sigma that was measured on other weights is not.
-    """
-    try:
-        return load_calibration(calibration_path(CHECKPOINT), weights_sha256), None
-    except WeightsError as error:
-        return None, f"No sigma and no OUT_OF_DOMAIN flags: {error}"
+    """Return the calibration of the weights that predict, or None and why there is none."""
+    return find_calibration(CHECKPOINT, weights_sha256)

@@ -1,1 +1,26 @@
-"""The pure core: bytes, tensors and structs in, redshifts and records out; no AWS, no environment."""
+"""The pure core: bytes, tensors and structs in, redshifts and records out; no AWS, no environment.
+
+A program or notebook of your own needs three names: `load_model`, `RedshiftModel.predict` and `Quality`::
+
+    from inference import load_model
+
+    result = load_model().predict(images, magnitudes)
+    result.redshift, result.sigma, result.flags
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inference.quality import Quality
+    from inference.redshift_model import RedshiftModel, Redshifts, load_model
+
+__all__ = ["Quality", "RedshiftModel", "Redshifts", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when asked for: Initialize starts without numpy.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from inference import quality, redshift_model
+
+    return getattr(quality if name == "Quality" else redshift_model, name)

@@ -111,6 +111,17 @@ def load_calibration(path: Path, weights_sha256: str) -> Calibration:
     return calibration
 
 
+def find_calibration(checkpoint: Path, weights_sha256: str) -> tuple[Calibration | None, str | None]:
+    """Return the calibration of a checkpoint's weights, or None and why there is none.
+
+    Redshifts without sigma are worth having; a sigma that was measured on other weights is not.
+    """
+    try:
+        return load_calibration(calibration_path(checkpoint), weights_sha256), None
+    except WeightsError as error:
+        return None, f"No sigma and no OUT_OF_DOMAIN flags: {error}"
+
+
 def _build(card: CalibrationCard, tensors: dict[str, Array]) -> Calibration:
     num_layers = sum(name.endswith(".weight") for name in tensors)
     layers = (Layer(tensors[f"errors.{i}.weight"], tensors[f"errors.{i}.bias"]) for i in range(num_layers))

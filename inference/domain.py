@@ -13,6 +13,7 @@ References
 Bishop 2006, Pattern Recognition and Machine Learning, chapter 9.2 (Gaussian mixtures) and page 5 (novelty detection).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,7 +121,7 @@ def domain_features(images: NDArray[np.float32], magnitudes: Array) -> Array:
 def _light(images: NDArray[np.float32], side: slice) -> Array:
     """Sum the light in a central square of each band: (N, 5) [nanomaggy]."""
     square = np.ascontiguousarray(images[:, :, side, side])
-    light: Array = square.reshape(*square.shape[:2], -1).sum(axis=2).astype(np.float64)
+    light: Array = square.reshape(*square.shape[:2], math.prod(square.shape[2:])).sum(axis=2).astype(np.float64)
     return light
 
 

@@ -29,6 +29,10 @@ class ShardChangedError(RunError):
     """A shard was replaced or deleted after the plan was made. Not retried: plan again."""
 
 
+class InputError(RunError, ValueError):
+    """Arrays given to `inference.RedshiftModel.predict` are not what the model reads. Not retried: no run raises it."""
+
+
 class WeightsError(RunError):
     """The checkpoint does not fit the network: a missing, extra or wrongly shaped tensor. Not retried."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from handlers import infer, initialize, model, settings, summarize
-from inference import contract
+from inference import contract, load_model
 from inference.contract import RankRecord, RankTask, RunSummary
 from inference.errors import (
     DatasetNotFoundError,
@@ -26,11 +26,16 @@ from inference.errors import (
     ShardFormatError,
 )
 from inference.pipeline import Predictions
+from inference.quality import Quality
 from scripts.local_aws.server import LocalAws
+from scripts.simulation.cutouts import real_rows
+from scripts.simulation.sdss import load_sources
 from tests.factories import FakeEngine, make_arrays, make_calibration, make_shard_bytes
 
 BUCKET = "tests"
 PREFIX = "datasets/tiny/10MB/"
+LOAD_ENGINE = model.engine
+"""The real one: the other tests predict with a stand-in."""
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +125,28 @@ def test_any_world_size_predicts_every_galaxy_once_and_the_same(s3: Any, world_s
         np.concatenate([part.z_phot for part in parts]),
         FakeEngine().predict(np.empty(15), np.concatenate([part["magnitudes"] for part in arrays])),
     )
+
+
+def test_the_library_predicts_what_a_run_does_bit_for_bit(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = real_rows(load_sources().of("held_out"), slice(0, 75), 0)
+    arrays = {name: getattr(sample, name).copy() for name in ("images", "magnitudes", "redshifts", "object_id")}
+    arrays["magnitudes"][1, 0] = arrays["magnitudes"][2, 2] = arrays["images"][3, 1, 5, 5] = np.nan
+    arrays["images"][4, 2, 15, 15] = np.inf
+    arrays["magnitudes"][5] += 4
+    put(s3, f"{PREFIX}0.safetensors", make_shard_bytes(75, **arrays))
+    monkeypatch.setattr(model, "engine", LOAD_ENGINE)
+
+    _, (record,) = run(s3, engine="onnxruntime")
+    result = load_model().predict(arrays["images"].astype(np.float64), arrays["magnitudes"])
+
+    expected = Predictions.from_npz(get(s3, record.predictions_key))
+    assert record.engine.startswith("onnxruntime")
+    np.testing.assert_array_equal(result.redshift, expected.z_phot)
+    np.testing.assert_array_equal(result.sigma, expected.sigma)
+    np.testing.assert_array_equal(result.flags, expected.quality)
+    seen = Quality(int(np.bitwise_or.reduce(result.flags)))
+    expected_flags = Quality.IMPUTED_BAND | Quality.FILLED_PIXELS | Quality.REFUSED | Quality.OUT_OF_DOMAIN
+    assert seen & expected_flags == expected_flags
 
 
 def test_the_world_size_is_the_number_of_shards_unless_given(s3: Any) -> None:

@@ -13,15 +13,16 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("stage", "heavy"),
+    ("module", "heavy"),
     [
-        ("initialize", ("torch", "boto3", "scipy", "numpy", "safetensors", "urllib.request", "xml")),
-        ("summarize", ("torch", "boto3", "scipy", "safetensors", "urllib.request", "xml")),
-        ("infer", ("torch", "boto3", "scipy", "onnxruntime", "openvino")),
+        ("inference", ("numpy", "msgspec", "torch")),
+        ("handlers.initialize", ("torch", "boto3", "scipy", "numpy", "safetensors", "urllib.request", "xml")),
+        ("handlers.summarize", ("torch", "boto3", "scipy", "safetensors", "urllib.request", "xml")),
+        ("handlers.infer", ("torch", "boto3", "scipy", "onnxruntime", "openvino")),
     ],
 )
-def test_no_stage_loads_at_import_what_it_may_not_need(stage: str, heavy: tuple[str, ...]) -> None:
-    program = f"import sys, handlers.{stage}; print([name for name in {heavy} if name in sys.modules])"
+def test_no_stage_loads_at_import_what_it_may_not_need(module: str, heavy: tuple[str, ...]) -> None:
+    program = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
 
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
 
@@ -37,7 +38,10 @@ def test_no_handler_needs_boto3(path: Path) -> None:
     "path", sorted((ROOT / "inference").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_the_core_knows_nothing_of_aws_or_of_its_callers(path: Path) -> None:
-    assert not imported_by(path) & {"boto3", "botocore", "obstore", "handlers", "scripts", "os"}
+    # The library asks how many CPUs there are; a run's threads follow from its function's memory.
+    allowed = {"os"} if path.name == "redshift_model.py" else set()
+    assert not imported_by(path) & {"boto3", "botocore", "obstore", "handlers", "scripts", "os"} - allowed
+    assert "environ" not in path.read_text().replace("environment", "")
 
 
 def test_the_packages_of_scripts_form_no_circle() -> None:
