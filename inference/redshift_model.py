@@ -4,6 +4,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -143,19 +144,18 @@ def _block(images: ArrayLike, magnitudes: ArrayLike) -> Block:
             "galaxy with its magnitudes in u, g, r, i, z."
         )
     with np.errstate(over="ignore"):  # a pixel of 1e39 becomes infinite, which counts as missing
-        cutouts = centre_crop(pixels).astype(np.float32, copy=False)
+        cutouts = centre_crop(pixels.astype(np.float32, copy=False))
     unknown = np.full(num_rows, np.nan)
     return Block(cutouts, bands.astype(np.float64, copy=False), unknown, np.arange(num_rows))
 
 
-def _numbers(name: str, values: ArrayLike) -> NDArray[np.generic]:
+def _numbers(name: str, values: ArrayLike) -> NDArray[Any]:
     try:
-        # A masked value, as astropy's tables hold them, has a number below its mask.
-        array = (
-            values.astype(np.float64).filled(np.nan) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
-        )
+        array: NDArray[Any] = np.asanyarray(values)
+        if isinstance(array, np.ma.MaskedArray):  # as columns of astropy's tables are; below a mask is some number
+            array = np.ma.filled(array.astype(np.float64), np.nan)
     except ValueError as error:
         raise InputError(f"{name} are no array ({error}).") from error
     if array.dtype.kind not in "fiu":
         raise InputError(f"{name} hold {array.dtype} and not numbers.")
-    return array
+    return np.asarray(array)
