@@ -4,40 +4,40 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from msgspec import Meta
 
 from inference import contract
-from scripts.command.exit_status import told_in_one_line
+from scripts.command.console import progress_bar
+from scripts.command.errors import UsageError
+from scripts.command.program import start
+from scripts.command.variables import Variables
+from scripts.data.location import find_dataset
 from scripts.data.partition import plan_partition
-from scripts.data.present import progress_bar, shown
-from scripts.data.reader import ShardFolder
-from scripts.data.writer import DatasetPlan, make
-
-ROOT = Path(__file__).parent.parent
+from scripts.data.writer import ShardMb, in_words, make
 
 
-def main(
-    dataset: Annotated[str, typer.Option(envvar="DATASET", help="Dataset, or folder with shards.")] = "",
-    shard_mb: Annotated[str, typer.Option(envvar="SHARD_MB", help="Largest shard [MiB].")] = "",
-) -> None:
-    """Write the dataset in another partition beside it. Exit status: 0 written, 1 failed, 2 wrong usage."""
-    with told_in_one_line(), progress_bar() as progress:
-        plan = plan_partition(ROOT, dataset=dataset, shard_mb=shard_mb)
+class RepartitionVariables(Variables, frozen=True, kw_only=True):
+    """The variables of `make repartition`."""
+
+    dataset: Annotated[str, Meta(description="a dataset, or a folder with shards")] = ""
+    shard_mb: ShardMb | None = None
+
+
+def main(variables: RepartitionVariables) -> None:
+    """Write the dataset in another partition, next to it. Exit status: 0 written, 1 failed, 2 wrong usage."""
+    if not variables.dataset or not variables.shard_mb:
+        raise UsageError("DATASET and SHARD_MB are needed, as in DATASET=sdss/10MB SHARD_MB=25.")
+    source = find_dataset(variables.dataset, asked=f"DATASET={variables.dataset}", root=Path()).folder
+    plan = plan_partition(source, variables.shard_mb, root=Path())
+    with progress_bar() as progress:
         bar = progress.add_task("galaxies", total=len(plan.galaxies))
         # One process: reading, hashing and writing wait for the disk.
         card = make(plan, processes=1, tick=lambda rows: progress.advance(bar, rows))
-        _keep_report(plan)
-    size_mb = sum(shard.size_bytes for shard in card.shards) / 1e6
-    print(f"{shown(plan.folder)}: {card.num_rows:,} galaxies in {len(card.shards)} shards, {size_mb:,.0f} MB")
-
-
-def _keep_report(plan: DatasetPlan) -> None:
-    """Keep what cleaning found when the galaxies were first read: what was dropped then is not there any more."""
-    assert isinstance(plan.galaxies, ShardFolder), "planned above"
-    report = plan.galaxies.folder / contract.CLEANING_KEY
-    if report.exists():
-        shutil.copyfile(report, plan.folder / contract.CLEANING_KEY)
+    if (source / contract.CLEANING_KEY).exists():
+        # What was dropped when the galaxies were first read is not there any more to be counted.
+        shutil.copyfile(source / contract.CLEANING_KEY, plan.folder / contract.CLEANING_KEY)
+    print(f"{plan.folder}: {in_words(card)}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start(main)

@@ -3,16 +3,18 @@
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Group
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from inference import cleaning
+from inference.contract import CLEANING_KEY
 from inference.quality import Quality
 
 RULES = {
@@ -89,6 +91,12 @@ class CleaningReport:
             if self.rules[rule]:
                 table.add_row(f"{self.rules[rule]:,}", rule, then)
         return Group(total, Padding(table, (0, 0, 0, 2)))
+
+
+def print_report(folder: Path) -> None:
+    """Print what cleaning found in a dataset."""
+    report = CleaningReport.from_json((folder / CLEANING_KEY).read_bytes())
+    Console(highlight=False).print(report.shown())
 
 
 class Inspected(NamedTuple):

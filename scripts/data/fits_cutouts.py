@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from inference.block import NUM_BANDS, SIDE, centre_crop
 from scripts.command.errors import SourceError
-from scripts.data.columns import BANDS, Columns
+from scripts.data.columns import BANDS
 from scripts.data.records import Records
 from scripts.data.units import FLUX_UNITS
 from scripts.data.user_table import TableFile
@@ -34,7 +34,7 @@ class FitsCutouts:
         return images
 
 
-def find_cutouts(folder: Path, table: TableFile, columns: Columns, records: Records) -> FitsCutouts:
+def find_cutouts(folder: Path, table: TableFile, records: Records) -> FitsCutouts:
     """Name the file of each row: by its column ``file`` where there is one, otherwise ``<object_id>.fits``.
 
     Raises
@@ -42,8 +42,8 @@ def find_cutouts(folder: Path, table: TableFile, columns: Columns, records: Reco
     SourceError
         If no row has a file.
     """
-    if "file" in columns.single:
-        name = columns.single["file"]
+    if "file" in records.columns.single:
+        name = records.columns.single["file"]
         paths = [folder / str(file) for batch in table.batches({name: "text"}) for file in batch[name]]
     else:
         identifiers = records.rows(0, records.num_rows)["object_id"].tolist()

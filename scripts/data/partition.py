@@ -3,37 +3,39 @@
 from pathlib import Path
 
 from scripts.command.errors import UsageError
-from scripts.data.location import find_dataset
 from scripts.data.reader import ShardFolder
-from scripts.data.variables import MAX_SHARD_MB, whole
 from scripts.data.writer import DatasetPlan
 
 
-def plan_partition(root: Path, *, dataset: str, shard_mb: str) -> DatasetPlan:
-    """Plan the same dataset with shards of another size.
+def plan_partition(folder: Path, shard_mb: int, *, root: Path) -> DatasetPlan:
+    """Plan the dataset of a folder with shards of another size.
+
+    Parameters
+    ----------
+    folder : Path
+        Shards of any format.
+    shard_mb : int
+        Largest shard [MiB].
+    root : Path
+        Folder that holds `datasets/`.
 
     Raises
     ------
     UsageError
-        If there is no such dataset, or it has this partition already.
+        If these are shards of that size already.
     """
-    if not dataset or not shard_mb:
-        raise UsageError("DATASET and SHARD_MB are needed, as in DATASET=sdss/10MB SHARD_MB=25.")
-    size = whole("SHARD_MB", shard_mb, 1, MAX_SHARD_MB)
-    folder = find_dataset(dataset, asked=f"DATASET={dataset}", root=root).folder.resolve()
-    galaxies = ShardFolder(folder)
-    card = galaxies.card
-    datasets = (root / "datasets").resolve()
-    inside = folder.is_relative_to(datasets) and folder.parent != datasets
+    galaxies, datasets = ShardFolder(folder), (root / "datasets").resolve()
+    card, real = galaxies.card, folder.resolve()
+    inside = real.is_relative_to(datasets) and real.parent != datasets
     plan = DatasetPlan(
         galaxies=galaxies,
-        root=root.resolve(),
-        name=folder.parent.relative_to(datasets).as_posix() if inside else folder.name,
-        shard_mb=size,
+        root=root,
+        name=real.parent.relative_to(datasets).as_posix() if inside else real.name,
+        shard_mb=shard_mb,
         seed=card.seed if card else 0,
-        provenance=card.provenance if card else f"{len(galaxies.names)} shards of the folder {folder.name}.",
+        provenance=card.provenance if card else f"{len(galaxies.names)} shards of the folder {real.name}.",
         is_sequential=True,
     )
-    if plan.folder == folder:
-        raise UsageError(f"DATASET={dataset} has shards of {size} MB already; SHARD_MB={size} would write over them.")
+    if plan.folder.resolve() == real:
+        raise UsageError(f"{folder} has shards of {shard_mb} MB already; SHARD_MB={shard_mb} would write over them.")
     return plan

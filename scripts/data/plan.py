@@ -1,85 +1,130 @@
-"""The dataset that is made from a source."""
+"""What `make dataset` is asked for, and the dataset that comes of it."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from inference.checksum import file_sha256
 from scripts.command.errors import UsageError
+from scripts.command.variables import Flag, Variables, read_value
 from scripts.data.cleaning_report import CleaningReport
-from scripts.data.selection import select_for_training
-from scripts.data.source import open_source
-from scripts.data.writer import DatasetPlan
+from scripts.data.sample import SAMPLE, sample_plan, synthetic_plan
+from scripts.data.writer import DEFAULT_SHARD_MB, DatasetPlan, ShardMb
 
 MAX_HASHED_BYTES = 2**30
-"""Larger files are told apart by size and time: reading them twice would take minutes."""
+"""Larger files are identified by size and time: reading them twice would take minutes."""
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="letters, digits, dots, dashes and underscores",
+    ),
+]
 
 
-def name_of(source: Path, name: str) -> str:
-    """Name a dataset as the user does, or after its source.
+class SourceVariables(Variables, frozen=True, kw_only=True):
+    """What names galaxies that somebody brings."""
+
+    source: Annotated[
+        str, Meta(description="a table, a published .pt or .npz, or a folder of shards or of FITS cutouts")
+    ] = ""
+    name: Name = ""
+    fields: Annotated[str, Meta(description="columns of a table, as in u=MAG_U,z_spec=ZBEST")] = ""
+    training: Flag = False
+
+    @property
+    def path(self) -> Path:
+        """File or folder of the source."""
+        return Path(self.source).expanduser()
+
+
+class DatasetVariables(SourceVariables, frozen=True, kw_only=True):
+    """The variables of `make dataset`."""
+
+    n: Annotated[int, Meta(ge=1, le=10**9, description="a whole number from 1 to 1000000000")] | None = None
+    shard_mb: ShardMb = DEFAULT_SHARD_MB
+    seed: Annotated[int, Meta(ge=0, lt=2**31, description="a whole number from 0 to 2147483647")] = 0
+
+
+def plan_dataset(
+    variables: DatasetVariables, *, root: Path, scratch: Path, tick: Callable[[int], None] = lambda _: None
+) -> DatasetPlan:
+    """Plan the sample, synthetic galaxies, or those of a source, of which a table, or for training all, is read once.
+
+    Parameters
+    ----------
+    variables : DatasetVariables
+    root : Path
+        Folder that holds `datasets/`.
+    scratch : Path
+        Folder for records of a table, needed until the dataset is made.
+    tick : callable
+        Called with the number of galaxies read.
 
     Raises
     ------
     UsageError
-        If the name cannot be that of a folder and of keys.
+        If the variables contradict each other; the message names them.
+    SourceError
+        If the source is not what it seems.
     """
-    name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", source.resolve().name.split(".", maxsplit=1)[0]).lstrip(".-_")[:64]
-    if not re.fullmatch(NAME, name):
-        raise UsageError(f"NAME={name} is not valid: NAME is letters, digits, dots, dashes and underscores.")
+    name, n = variables.name, variables.n
+    if variables.source:
+        return _plan_source(variables, root, scratch, tick)
+    for variable, value in (("FIELDS", variables.fields), ("TRAINING", int(variables.training))):
+        if value:
+            raise UsageError(f"{variable}={value} needs a SOURCE, as in SOURCE=my.csv.")
+    if not name and n:
+        raise UsageError(f"N={n} makes synthetic galaxies and needs a NAME, as in NAME=big N={n}.")
+    if name in ("", SAMPLE):
+        if n:
+            raise UsageError(f"NAME={SAMPLE} is the sample of real galaxies, whose number is fixed: leave N out.")
+        return sample_plan(root, shard_mb=variables.shard_mb, seed=variables.seed)
+    if not n:
+        raise UsageError(f"NAME={name} needs N, the number of synthetic galaxies, as in NAME={name} N=100000.")
+    return synthetic_plan(root, name=name, num_rows=n, shard_mb=variables.shard_mb, seed=variables.seed)
+
+
+def name_of(source: Path) -> str:
+    """Name a dataset after its source.
+
+    Raises
+    ------
+    UsageError
+        If nothing is left that can be the name of a folder and of keys.
+    """
+    stem = source.resolve().name.split(".", maxsplit=1)[0]
+    name: str = read_value("NAME", re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip(".-_")[:64], Name)
     return name
 
 
-def plan_source(
-    root: Path,
-    path: Path,
-    *,
-    name: str,
-    fields: str,
-    for_training: bool,
-    shard_mb: int,
-    seed: int,
-    scratch: Path,
-    tick: Callable[[int], None] = lambda _: None,
-) -> DatasetPlan:
-    """Read what there is to know before the first shard, and plan the dataset.
+def _plan_source(variables: DatasetVariables, root: Path, scratch: Path, tick: Callable[[int], None]) -> DatasetPlan:
+    # Reading tables needs half a second of imports, which the sample does without.
+    from scripts.data.selection import select_for_training
+    from scripts.data.source import open_source
 
-    Parameters
-    ----------
-    root : Path
-        Folder that holds `datasets/`.
-    path : Path
-        Table, published file, or folder of shards or cutouts.
-    name : str
-        Of the dataset.
-    fields : str
-        The user's names of columns.
-    for_training : bool
-        Leave out what is not clean, labelled and unique, instead of flagging it.
-    shard_mb : int
-        Largest shard [MiB].
-    seed : int
-        Decides what is drawn.
-    scratch : Path
-        Folder for records, needed until the dataset is made.
-    tick : callable
-        Called with the number of galaxies read.
-    """
-    source = open_source(path, fields=fields, scratch=scratch, seed=seed, tick=tick)
+    if variables.n:
+        raise UsageError(f"N={variables.n} is the number of synthetic galaxies; SOURCE={variables.source} has its own.")
+    if variables.name == SAMPLE:
+        raise UsageError(f"NAME={SAMPLE} is the sample of real galaxies: give SOURCE={variables.source} another NAME.")
+    path = variables.path
+    source = open_source(path, fields=variables.fields, scratch=scratch, seed=variables.seed, tick=tick)
     galaxies, report = source.galaxies, CleaningReport(rules=source.rules)
-    if for_training:
+    which = "All rows; what is wrong is flagged."
+    if variables.training:
         galaxies, report = select_for_training(source, tick)
+        which = "Only clean rows with a label, each identifier once."
     images = "Images are rendered from the photometry." if source.is_rendered else "Images are those of the source."
-    which = (
-        "Only clean rows with a label, each identifier once." if for_training else "All rows; what is wrong is flagged."
-    )
     return DatasetPlan(
         galaxies=galaxies,
         root=root,
-        name=name,
-        shard_mb=shard_mb,
-        seed=seed,
+        name=variables.name or name_of(path),
+        shard_mb=variables.shard_mb,
+        seed=variables.seed,
         provenance=f"Made from {_fingerprint(path)}: {source.description}. {images} {which}",
         report=report,
         is_sequential=source.is_sequential,

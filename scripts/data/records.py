@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from inference import cleaning
 from inference.quality import Quality
 from scripts.command.errors import SourceError
-from scripts.data.columns import Columns
+from scripts.data.columns import Columns, recognize
 from scripts.data.units import check_light, check_units
 from scripts.data.user_table import Batch, TableFile
 from scripts.simulation.photometry import ASINH_SOFTENING, NANOMAGGY, asinh_magnitudes
@@ -50,7 +50,7 @@ class Records:
     """File of `ROW` records."""
 
     num_rows: int
-    description: str
+    columns: Columns
     """What was read as what."""
 
     rules: Counter[str]
@@ -61,16 +61,14 @@ class Records:
         return np.fromfile(self.path, dtype=ROW, count=stop - start, offset=start * ROW.itemsize)
 
 
-def read_records(
-    table: TableFile, columns: Columns, path: Path, tick: Callable[[int], None] = lambda _: None
-) -> Records:
+def read_records(table: TableFile, fields: str, path: Path, tick: Callable[[int], None] = lambda _: None) -> Records:
     """Read a table once, front to back, into records.
 
     Parameters
     ----------
     table : TableFile
-    columns : Columns
-        What to read as what.
+    fields : str
+        The user's names of columns, as in ``u=MAG_U,z_spec=ZBEST``.
     path : Path
         File to write.
     tick : callable
@@ -81,6 +79,7 @@ def read_records(
     SourceError
         If a column is not what it is read as, or the table has no rows. What is wrong with single galaxies is kept.
     """
+    columns = recognize(table.columns, fields, source=table.name)
     check_units(table, columns)
     num_rows, rules = 0, Counter[str]()
     with path.open("wb") as file:
@@ -92,7 +91,7 @@ def read_records(
             tick(len(rows))
     if not num_rows:
         raise SourceError(f"{table.path} has column names but no rows.")
-    records = Records(path, num_rows, columns.describe(), rules)
+    records = Records(path, num_rows, columns, rules)
     rules["object_id repeated"] = int(repeated(records).sum())
     return records
 

@@ -11,12 +11,13 @@ from scripts.command.machine import num_cores
 from scripts.command.repository import REPOSITORY
 from scripts.data.cleaning_report import CleaningReport
 from scripts.data.galaxies import Facts
-from scripts.data.request import SAMPLE
-from scripts.data.variables import DEFAULT_SHARD_MB
-from scripts.data.writer import DatasetPlan, is_complete, make
+from scripts.data.writer import DEFAULT_SHARD_MB, DatasetPlan, is_complete, make
 from scripts.simulation.cutouts import real_rows, synthetic_rows
 from scripts.simulation.population import Population
 from scripts.simulation.sdss import SourceCatalog, load_sources
+
+SAMPLE = "sdss"
+"""Name of the sample of real galaxies."""
 
 GENERATOR = "generator 1"
 """Part of the provenance: a changed generator makes existing datasets count as other ones."""

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from inference.plan import SHARD_SUFFIXES
 from scripts.command.errors import SourceError, UsageError
-from scripts.data.columns import recognize
 from scripts.data.fits_cutouts import ENDINGS, find_cutouts
 from scripts.data.galaxies import Galaxies
 from scripts.data.published_file import CubeFile, TensorFile
 from scripts.data.reader import ShardFolder
 from scripts.data.records import Records, read_records
 from scripts.data.table_galaxies import CutoutsWithTable, RenderedTable
-from scripts.data.user_table import SUFFIXES, TableFile, open_table
+from scripts.data.user_table import SUFFIXES, open_table
 
 RECORDS = "records"
 KINDS = (
@@ -25,12 +24,11 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Source:
-    """Galaxies that somebody brought, and what is said of them."""
+    """Galaxies that somebody brought, and what is known of them."""
 
     galaxies: Galaxies
     description: str
-    rules: Counter[str]
-    """Rules of the report that neither pixels nor magnitudes show."""
+    """What was read as what."""
 
     records: Records | None = None
     """The table, where there is one."""
@@ -40,6 +38,11 @@ class Source:
 
     is_sequential: bool = False
     """Whether the galaxies can only be had from the first to the last."""
+
+    @property
+    def rules(self) -> Counter[str]:
+        """Rules of the report that neither pixels nor magnitudes show."""
+        return self.records.rules if self.records else Counter()
 
 
 def open_source(
@@ -73,12 +76,11 @@ def open_source(
         raise UsageError(f"SOURCE={path} does not exist. It may be {KINDS}.")
     if path.suffix in (".pt", ".npz"):
         cutouts = TensorFile(path) if path.suffix == ".pt" else CubeFile(path)
-        records = _read_table(cutouts.table(), fields, scratch, tick)
-        galaxies = CutoutsWithTable(records, cutouts)
+        records = read_records(cutouts.table(), fields, scratch / RECORDS, tick)
         # An archive is read like a tape, and the pages of a mapped file are better not fought over.
-        return Source(galaxies, records.description, records.rules, records, is_sequential=True)
-    records = _read_table(open_table(path), fields, scratch, tick)
-    return Source(RenderedTable(records, seed), records.description, records.rules, records, is_rendered=True)
+        return Source(CutoutsWithTable(records, cutouts), records.columns.describe(), records, is_sequential=True)
+    records = read_records(open_table(path), fields, scratch / RECORDS, tick)
+    return Source(RenderedTable(records, seed), records.columns.describe(), records, is_rendered=True)
 
 
 def _open_shards(folder: Path, fields: str) -> Source:
@@ -86,7 +88,7 @@ def _open_shards(folder: Path, fields: str) -> Source:
         raise UsageError(f"FIELDS names columns of a table; {folder} holds shards.")
     galaxies = ShardFolder(folder)
     published = not galaxies.names[0].endswith(".safetensors")
-    return Source(galaxies, f"shards {galaxies.names[0]} to {galaxies.names[-1]}", Counter(), is_sequential=published)
+    return Source(galaxies, f"shards {galaxies.names[0]} to {galaxies.names[-1]}", is_sequential=published)
 
 
 def _open_cutouts(folder: Path, fields: str, scratch: Path, tick: Callable[[int], None]) -> Source:
@@ -98,18 +100,12 @@ def _open_cutouts(folder: Path, fields: str, scratch: Path, tick: Callable[[int]
         found = ", ".join(path.name for path in tables) or "none"
         raise SourceError(f"{folder} needs one table of its cutouts, .csv, .parquet or table.fits; it has {found}.")
     table = open_table(tables[0])
-    records = _read_table(table, fields, scratch, tick)
-    cutouts = find_cutouts(folder, table, recognize(table.columns, fields, source=table.name), records)
-    num_absent = sum(not path.is_file() for path in cutouts.paths)
-    rules = records.rules + Counter({"no cutout": num_absent})
-    return Source(CutoutsWithTable(records, cutouts), records.description, rules, records)
+    records = read_records(table, fields, scratch / RECORDS, tick)
+    cutouts = find_cutouts(folder, table, records)
+    records.rules["no cutout"] = sum(not path.is_file() for path in cutouts.paths)
+    return Source(CutoutsWithTable(records, cutouts), records.columns.describe(), records)
 
 
 def _is_table(path: Path) -> bool:
     is_fits = path.name.endswith(ENDINGS)
     return path.is_file() and path.name.lower().endswith(SUFFIXES) and (not is_fits or path.name.startswith("table."))
-
-
-def _read_table(table: TableFile, fields: str, scratch: Path, tick: Callable[[int], None]) -> Records:
-    columns = recognize(table.columns, fields, source=table.name)
-    return read_records(table, columns, scratch / RECORDS, tick)

@@ -7,9 +7,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from msgspec import Meta
 from safetensors.numpy import save_file
 
 from inference import contract
@@ -22,6 +23,10 @@ from scripts.command.alone import alone
 from scripts.command.whole_file import write_whole, written_whole
 from scripts.data.cleaning_report import CleaningReport, inspect
 from scripts.data.galaxies import Galaxies
+
+ShardMb = Annotated[int, Meta(ge=1, le=1024, description="a whole number from 1 to 1024 [MiB]")]
+"""Largest size of a shard file."""
+DEFAULT_SHARD_MB = 10
 
 BYTES_PER_ROW = 20_536
 """5·32·32 float32 pixels, 5 float64 magnitudes, one float64 redshift, one int64 identifier."""
@@ -109,6 +114,12 @@ def _card_on_disk(plan: DatasetPlan) -> DatasetCard | None:
     if not all((plan.folder / name).is_file() for name in contract.TABLE_KEYS):
         return None
     return card if all(_is_intact(plan.folder / shard.name, shard) for shard in card.shards) else None
+
+
+def in_words(card: DatasetCard) -> str:
+    """Say how large a dataset is."""
+    size_mb = sum(shard.size_bytes for shard in card.shards) / 1e6
+    return f"{card.num_rows:,} galaxies in {len(card.shards)} shards, {size_mb:,.0f} MB"
 
 
 def make(plan: DatasetPlan, *, processes: int, tick: Callable[[int], None] = lambda _: None) -> DatasetCard:

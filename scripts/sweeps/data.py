@@ -62,7 +62,7 @@ def cut_missing(datasets: Mapping[Key, Dataset], root: Path, console: Console) -
         with step(console, "cut") as facts:
             dataset.folder.mkdir(parents=True, exist_ok=True)
             marker.touch()
-            card = make(plan_partition(root, dataset=str(source.folder), shard_mb=str(shard_mb)), processes=1)
+            card = make(plan_partition(source.folder, shard_mb, root=root), processes=1)
             marker.unlink()
             facts.append(f"{dataset.folder}: {card.num_rows:,} galaxies in {len(card.shards)} shards")
 
@@ -81,9 +81,8 @@ def _partition(source: Dataset, shard_mb: int, asked: str, root: Path) -> LocalD
         raise UsageError(f"{asked} lies in S3: SHARD_MB cuts datasets of this machine only.")
     if source.folder.name == f"{shard_mb}MB":
         return source
-    plan = plan_partition(root, dataset=str(source.folder), shard_mb=str(shard_mb))
-    folder = plan.folder.relative_to(root.resolve())
-    return LocalDataset(root / folder, contract.as_prefix(folder.as_posix()))
+    plan = plan_partition(source.folder, shard_mb, root=root)
+    return LocalDataset(plan.folder, contract.as_prefix(plan.folder.relative_to(root).as_posix()))
 
 
 def _is_there(folder: Path) -> bool:

@@ -11,10 +11,12 @@ from safetensors.numpy import load_file
 from inference import contract
 from inference.block import Block
 from inference.contract import DatasetCard
-from scripts import dataset
 from scripts.command.errors import UsageError
+from scripts.command.variables import read_variables
 from scripts.data import writer
 from scripts.data.galaxies import Facts
+from scripts.data.plan import DatasetVariables, plan_dataset
+from scripts.data.sample import sample_plan
 from scripts.data.writer import DatasetPlan, is_complete, make, rows_per_shard
 
 
@@ -162,35 +164,50 @@ def test_shards_of_a_larger_dataset_are_removed(tmp_path: Path) -> None:
 
 
 def test_sample_lies_where_the_default_request_reads(tmp_path: Path) -> None:
-    plan = dataset.sample_plan(tmp_path, shard_mb=10, seed=0)
+    plan = sample_plan(tmp_path, shard_mb=10, seed=0)
 
     assert plan.folder == tmp_path / contract.SAMPLE_PREFIX.rstrip("/")
 
 
+def plan_of(root: Path, given: dict[str, str]) -> DatasetPlan:
+    return plan_dataset(read_variables(DatasetVariables, given), root=root, scratch=root)
+
+
 def test_nothing_given_means_the_sample(tmp_path: Path) -> None:
-    plan = dataset.plan_for(tmp_path, name="", n="", shard_mb="", seed="")
+    plan = plan_of(tmp_path, {})
 
     assert (plan.name, plan.shard_mb, plan.seed, len(plan.galaxies)) == ("sdss", 10, 0, 3_033)
 
 
+def test_a_name_and_a_number_mean_synthetic_galaxies(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"NAME": "big", "N": "1,000", "SHARD_MB": "25", "SEED": "3"})
+
+    assert (plan.name, plan.shard_mb, plan.seed, len(plan.galaxies)) == ("big", 25, 3, 1_000)
+    assert plan.provenance.startswith("Simulated galaxies")
+
+
 @pytest.mark.parametrize(
-    ("variables", "message"),
+    ("given", "message"),
     [
-        ({"shard_mb": "0"}, "SHARD_MB=0 is not valid"),
-        ({"shard_mb": "abc"}, "SHARD_MB=abc is not valid"),
-        ({"shard_mb": "-3"}, "SHARD_MB=-3 is not valid"),
-        ({"shard_mb": "2.5"}, "SHARD_MB=2.5 is not valid"),
-        ({"shard_mb": "4096"}, "from 1 to 1024"),
-        ({"seed": "x"}, "SEED=x is not valid"),
-        ({"n": "10"}, "needs a NAME"),
-        ({"name": "big"}, "needs N"),
-        ({"name": "big", "n": "0"}, "N=0 is not valid"),
-        ({"name": "../big", "n": "10"}, r"NAME=\.\./big is not valid"),
-        ({"name": "sdss", "n": "10"}, "leave N out"),
+        ({"SHARD_MB": "0"}, "SHARD_MB=0 is not valid"),
+        ({"SHARD_MB": "abc"}, "SHARD_MB=abc is not valid"),
+        ({"SHARD_MB": "-3"}, "SHARD_MB=-3 is not valid"),
+        ({"SHARD_MB": "2.5"}, "SHARD_MB=2.5 is not valid"),
+        ({"SHARD_MB": "1025"}, "from 1 to 1024"),
+        ({"SEED": "x"}, "SEED=x is not valid"),
+        ({"SEED": "-1"}, "SEED=-1 is not valid"),
+        ({"N": "10"}, "needs a NAME"),
+        ({"NAME": "big"}, "needs N"),
+        ({"NAME": "big", "N": "0"}, "N=0 is not valid"),
+        ({"NAME": "../big", "N": "10"}, r"NAME=\.\./big is not valid: NAME is letters, digits, dots"),
+        ({"NAME": "a" * 65, "N": "10"}, "is not valid: NAME is letters"),
+        ({"NAME": "sdss", "N": "10"}, "leave N out"),
+        ({"FIELDS": "u=a"}, "FIELDS=u=a needs a SOURCE"),
+        ({"TRAINING": "1"}, "TRAINING=1 needs a SOURCE"),
+        ({"SOURCE": "my.csv", "N": "10"}, r"SOURCE=my\.csv has its own"),
+        ({"SOURCE": "my.csv", "NAME": "sdss"}, r"give SOURCE=my\.csv another NAME"),
     ],
 )
-def test_wrong_variable_is_named(tmp_path: Path, variables: dict[str, str], message: str) -> None:
-    given = {"name": "", "n": "", "shard_mb": "", "seed": "", **variables}
-
+def test_wrong_variable_is_named(tmp_path: Path, given: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        dataset.plan_for(tmp_path, **given)
+        plan_of(tmp_path, given)

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
-import typer
 from safetensors.numpy import load_file, save_file
 from torch.utils.data import TensorDataset
 
@@ -18,9 +17,11 @@ from inference.block import Block
 from inference.cleaning import MEAN_MAGNITUDES
 from inference.quality import Quality
 from scripts import repartition, verify
-from scripts.command.errors import UsageError
+from scripts.command.errors import COMPLETE, FAILED, WRONG_USAGE
+from scripts.command.program import exit_status
 from scripts.data.cleaning_report import CleaningReport
 from scripts.data.galaxies import Facts
+from scripts.data.partition import plan_partition
 from scripts.data.verification import find_problems
 from scripts.data.writer import DatasetPlan, make
 
@@ -61,7 +62,7 @@ def root(pristine: Path, tmp_path: Path) -> Path:
 
 
 def remake(root: Path, *, shard_mb: int) -> Path:
-    plan = repartition.plan_partition(root, dataset="dirty/1MB", shard_mb=str(shard_mb))
+    plan = plan_partition(root / "datasets/dirty/1MB", shard_mb, root=root)
     make(plan, processes=1)
     return plan.folder
 
@@ -78,7 +79,7 @@ def contents(folder: Path) -> dict[str, np.ndarray]:
 def test_another_partition_holds_the_same_rows_in_the_same_order(root: Path) -> None:
     before, folder = root / "datasets/dirty/1MB", remake(root, shard_mb=2)
 
-    assert folder == root.resolve() / "datasets/dirty/2MB"
+    assert folder == root / "datasets/dirty/2MB"
     assert [path.name for path in sorted(folder.glob("*.safetensors"))] == ["0.safetensors", "1.safetensors"]
     assert {name: array.tobytes() for name, array in contents(folder).items()} == {
         name: array.tobytes() for name, array in contents(before).items()
@@ -101,9 +102,9 @@ def test_what_was_dropped_when_the_galaxies_were_read_stays_in_the_report(
 ) -> None:
     report = CleaningReport(Counter({"clean": NUM, "dropped": 5}), Counter({"no cutout": 5})).to_json()
     (root / "datasets/dirty/1MB/cleaning.json").write_bytes(report)
-    monkeypatch.setattr(repartition, "ROOT", root)
+    monkeypatch.chdir(root)
 
-    repartition.main("dirty", "2")
+    repartition.main(repartition.RepartitionVariables(dataset="dirty", shard_mb=2))
 
     assert (root / "datasets/dirty/2MB/cleaning.json").read_bytes() == report
 
@@ -111,7 +112,7 @@ def test_what_was_dropped_when_the_galaxies_were_read_stays_in_the_report(
 def test_there_and_back_again_gives_the_same_files(root: Path) -> None:
     folder = remake(root, shard_mb=2)
     shutil.move(root / "datasets/dirty/1MB", root / "before")
-    plan = repartition.plan_partition(root, dataset="dirty/2MB", shard_mb="1")
+    plan = plan_partition(root / "datasets/dirty/2MB", 1, root=root)
 
     make(plan, processes=1)
 
@@ -128,7 +129,7 @@ def test_published_shards_become_ours(tmp_path: Path) -> None:
         arrays = (whole.images[part], whole.magnitudes[part], whole.redshifts[part])
         torch.save(TensorDataset(*map(torch.from_numpy, arrays)), folder / name)
 
-    plan = repartition.plan_partition(tmp_path, dataset=str(folder), shard_mb="1")
+    plan = plan_partition(folder, 1, root=tmp_path)
     make(plan, processes=1)
 
     made = contents(tmp_path / "datasets/published/1MB")
@@ -139,16 +140,24 @@ def test_published_shards_become_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"dataset": "", "shard_mb": "25"}, "DATASET and SHARD_MB are needed"),
-        ({"dataset": "dirty/1MB", "shard_mb": ""}, "DATASET and SHARD_MB are needed"),
-        ({"dataset": "dirty/1MB", "shard_mb": "1"}, "has shards of 1 MB already"),
-        ({"dataset": "dirty/1MB", "shard_mb": "x"}, "SHARD_MB=x is not valid"),
-        ({"dataset": "dirtier", "shard_mb": "2"}, "DATASET=dirtier: no such dataset here. Present: dirty/1MB"),
+        ({"SHARD_MB": "25"}, "DATASET and SHARD_MB are needed"),
+        ({"DATASET": "dirty/1MB"}, "DATASET and SHARD_MB are needed"),
+        ({"DATASET": "dirty/1MB", "SHARD_MB": "1"}, "datasets/dirty/1MB has shards of 1 MB already"),
+        ({"DATASET": "dirty/1MB", "SHARD_MB": "x"}, "SHARD_MB=x is not valid"),
+        ({"DATASET": "dirtier", "SHARD_MB": "2"}, "DATASET=dirtier: no such dataset here. Present: dirty/1MB"),
     ],
 )
-def test_a_wrong_variable_is_named(variables: dict[str, str], message: str, root: Path) -> None:
-    with pytest.raises(UsageError, match=message):
-        repartition.plan_partition(root, **variables)
+def test_a_wrong_variable_is_named(
+    variables: dict[str, str],
+    message: str,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(root)
+
+    assert exit_status(repartition.main, variables) == WRONG_USAGE
+    assert message in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------- verification
@@ -238,21 +247,17 @@ def test_damage_is_named(problem: str, root: Path) -> None:
 def test_verify_ends_with_1_and_says_what_is_wrong(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(verify, "ROOT", root)
+    monkeypatch.chdir(root)
     (root / "datasets/dirty/1MB/2.safetensors").unlink()
 
-    with pytest.raises(typer.Exit) as ended:
-        verify.main("dirty")
-
-    assert ended.value.exit_code == 1
+    assert exit_status(verify.main, {"DATASET": "dirty"}) == FAILED
     assert "2.safetensors: is missing." in capsys.readouterr().out
 
 
 def test_verify_says_what_it_found_sound(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(verify, "ROOT", root)
+    monkeypatch.chdir(root)
 
-    verify.main("dirty")
-
+    assert exit_status(verify.main, {"DATASET": "dirty"}) == COMPLETE
     assert "120 galaxies in 3 shards are what dataset.json and the table say" in capsys.readouterr().out

@@ -127,7 +127,7 @@ def test_a_name_that_the_system_gives_to_every_program_is_none_of_ours(tmp_path:
         (["run", "WORLD=abc"], "WORLD=abc is not valid"),
         (["status", "RUN=no-such-run"], "RUN=no-such-run: there is no such run"),
         (["stop", "RUN=no-such-run"], "RUN=no-such-run: there is no such run"),
-        (["dataset", "N=abc"], "N=abc makes synthetic galaxies and needs a NAME"),
+        (["dataset", "N=10"], "N=10 makes synthetic galaxies and needs a NAME"),
         (["invoke", "FUNCTION=inferr"], "There is no function 'inferr'"),
         (["emulate", "PORT=abc"], "'--port'"),
         (["emulate-image", "ARCH=vax", "FUNCTION=inferr"], "There is no function 'inferr'"),

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from inference.cleaning import MEAN_MAGNITUDES
 from inference.quality import Quality
 from scripts.command.errors import SourceError, UsageError
-from scripts.data.plan import plan_source
+from scripts.data.plan import DatasetVariables, plan_dataset
 from scripts.data.published_file import CubeFile
 from scripts.data.verification import find_problems
 from scripts.data.writer import make
@@ -34,7 +34,8 @@ def magnitudes(num: int = NUM) -> np.ndarray:
 def make_dataset(root: Path, source: Path, *, training: bool = False) -> Path:
     scratch = root / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    plan = plan_source(root, source, name="mine", fields="", for_training=training, shard_mb=1, seed=0, scratch=scratch)
+    variables = DatasetVariables(source=str(source), name="mine", training=training, shard_mb=1)
+    plan = plan_dataset(variables, root=root, scratch=scratch)
     make(plan, processes=2)
     return plan.folder
 

@@ -18,7 +18,8 @@ from inference.quality import Quality
 from scripts.clean_table import clean_table
 from scripts.command.errors import SourceError
 from scripts.data import records
-from scripts.data.plan import name_of, plan_source
+from scripts.data.columns import recognize
+from scripts.data.plan import DatasetVariables, name_of, plan_dataset
 from scripts.data.records import SFD_COEFFICIENTS
 from scripts.data.verification import find_problems
 from scripts.data.writer import is_complete, make
@@ -63,9 +64,8 @@ def write(folder: Path, columns: dict[str, np.ndarray], ending: str = "csv") -> 
 def make_dataset(folder: Path, path: Path, *, training: bool = False, fields: str = "", shard_mb: int = 1) -> Path:
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
-    plan = plan_source(
-        folder, path, name="mine", fields=fields, for_training=training, shard_mb=shard_mb, seed=0, scratch=scratch
-    )
+    variables = DatasetVariables(source=str(path), name="mine", fields=fields, training=training, shard_mb=shard_mb)
+    plan = plan_dataset(variables, root=folder, scratch=scratch)
     make(plan, processes=1)
     assert is_complete(plan)
     return plan.folder
@@ -125,7 +125,8 @@ def test_measured_sizes_are_those_of_the_images(tmp_path: Path) -> None:
 def test_another_process_renders_the_same_galaxies(tmp_path: Path) -> None:
     path, scratch = write(tmp_path, galaxies()), tmp_path / "scratch"
     scratch.mkdir()
-    plan = plan_source(tmp_path, path, name="mine", fields="", for_training=True, shard_mb=1, seed=0, scratch=scratch)
+    variables = DatasetVariables(source=str(path), training=True, shard_mb=1)
+    plan = plan_dataset(variables, root=tmp_path, scratch=scratch)
 
     # What a pool hands to its processes.
     elsewhere = pickle.loads(pickle.dumps(plan))
@@ -318,7 +319,7 @@ def test_repeated_identifiers_are_the_later_ones(tmp_path: Path) -> None:
     rows["object_id"] = [7, 3, 7, 7, 3]
     rows.tofile(path)
 
-    read = records.Records(path, 5, "", records.Counter())
+    read = records.Records(path, 5, recognize("ugriz", "", source=""), records.Counter())
 
     assert records.repeated(read).tolist() == [False, False, True, True, True]
 
@@ -328,7 +329,7 @@ def test_repeated_identifiers_are_the_later_ones(tmp_path: Path) -> None:
 )
 def test_a_dataset_is_named_after_its_source(path: str, name: str) -> None:
     if name:
-        assert name_of(Path(path), "") == name
+        assert name_of(Path(path)) == name
     else:
         with pytest.raises(Exception, match="NAME= is not valid"):
-            name_of(Path(path), "")
+            name_of(Path(path))
