@@ -7,8 +7,8 @@ from rich.console import Console
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.command.variables import Whole
+from scripts.runs.logs.of_run import log_of_run
 from scripts.runs.run_folder import open_run
-from scripts.runs.run_log import log_of_run
 from scripts.runs.story import Story, print_story
 from scripts.runs.variables import RunName, StackVariables
 

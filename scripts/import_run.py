@@ -15,8 +15,8 @@ from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.command.variables import Variables
 from scripts.command.whole_file import write_whole
-from scripts.runs.imported import COMBINED_KEY, IMPORT_KEY, Imported, describe
-from scripts.runs.published_file import read_published
+from scripts.runs.imported.description import COMBINED_KEY, IMPORT_KEY, Imported, describe
+from scripts.runs.imported.file import read_published
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 UNFIT = re.compile(r"[^A-Za-z0-9._-]+")

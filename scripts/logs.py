@@ -10,11 +10,11 @@ from rich.console import Console
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.command.variables import Whole
-from scripts.runs.invocations import Invocation, Log, read_log, write_csv
-from scripts.runs.log_show import print_lines, print_table
-from scripts.runs.log_sources import events_of_export
+from scripts.runs.logs.invocations import Invocation, Log, read_log, write_csv
+from scripts.runs.logs.of_run import log_of_run
+from scripts.runs.logs.show import print_lines, print_table
+from scripts.runs.logs.sources import events_of_export
 from scripts.runs.run_folder import Run, open_run
-from scripts.runs.run_log import log_of_run
 from scripts.runs.variables import RunName, StackVariables
 
 LOGS_FILE = "logs.csv"

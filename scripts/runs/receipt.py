@@ -12,8 +12,8 @@ from scripts.command.whole_file import write_whole
 from scripts.pricing.cost import BYTES_PER_GB, Bill, Rates, Usage, bill, billed_ms, usage_of, usd_as_published
 from scripts.pricing.prices import PriceList
 from scripts.pricing.what_if import Range, WhatIf, what_if
-from scripts.runs.invocations import STAGES, Invocation, read_csv, read_log
-from scripts.runs.log_sources import events_of_run
+from scripts.runs.logs.invocations import STAGES, Invocation, read_csv, read_log
+from scripts.runs.logs.sources import events_of_run
 from scripts.runs.run_folder import Run
 
 COST_FILE = "cost.json"

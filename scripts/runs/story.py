@@ -13,9 +13,9 @@ from inference.checksum import file_sha256
 from inference.contract import RankClock, RankFailure, RankRecord, RankTask, RowRange
 from inference.quality import Quality
 from inference.summary import message_of
-from scripts.runs.invocations import Invocation, Log
-from scripts.runs.log_lines import LogLine
-from scripts.runs.log_show import print_lines
+from scripts.runs.logs.invocations import Invocation, Log
+from scripts.runs.logs.lines import LogLine
+from scripts.runs.logs.show import print_lines
 from scripts.runs.run_folder import Run
 
 WITHIN_TOTAL = ("model_load", "download", "inference", "upload", "record")

@@ -11,10 +11,10 @@ from moto import mock_aws
 
 from scripts.command.errors import UsageError
 from scripts.deployment.stack import Stack, StageSettings
-from scripts.runs.invocations import read_csv, read_log, write_csv
-from scripts.runs.log_cloudwatch import collect, log_groups, save
-from scripts.runs.log_lines import LogEvent
-from scripts.runs.log_sources import events_of_export, events_of_run
+from scripts.runs.logs.cloudwatch import collect, log_groups, save
+from scripts.runs.logs.invocations import read_csv, read_log, write_csv
+from scripts.runs.logs.lines import LogEvent
+from scripts.runs.logs.sources import events_of_export, events_of_run
 from tests.unit.test_log_lines import platform
 
 A, B, C = (f"{letter * 8}-0000-4000-8000-000000000000" for letter in "abc")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scripts.runs.log_lines import LogEvent, parse, seconds
+from scripts.runs.logs.lines import LogEvent, parse, seconds
 
 ID = "8b9a5829-5529-4efa-89d8-3958ece6a439"
 REPORT = (

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 import scripts.logs
-import scripts.runs.run_log
+import scripts.runs.logs.of_run
 from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
 from scripts.deployment.stack import Stack, StageSettings
@@ -39,7 +39,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloudwatch: Any) -> Pa
     assert entry is not None
     journal.write(folder, msgspec.structs.replace(entry, target="aws", stack=stack, started_at_s=START_S))
     target = SimpleNamespace(account=SimpleNamespace(client=lambda _: cloudwatch))
-    monkeypatch.setattr(scripts.runs.run_log, "connect_aws", lambda _: target)
+    monkeypatch.setattr(scripts.runs.logs.of_run, "connect_aws", lambda _: target)
     return tmp_path
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from scripts.deployment.stack import Stack
-from scripts.runs.invocations import Log, read_log
-from scripts.runs.log_lines import LogEvent
-from scripts.runs.log_sources import CollectedEvent, write_collected
+from scripts.runs.logs.invocations import Log, read_log
+from scripts.runs.logs.lines import LogEvent
+from scripts.runs.logs.sources import CollectedEvent, write_collected
 
 EARLIER_S, LATER_S = 60.0, 300.0
 """Clocks differ, and CloudWatch takes events in late: the window of a run is this much longer at both ends [s]."""

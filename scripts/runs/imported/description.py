@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from inference.contract import BITS_PER_ROW
-from scripts.runs.published_checks import check, expected_ranks
-from scripts.runs.published_file import TIME_KEY, Record
+from scripts.runs.imported.checks import check, expected_ranks
+from scripts.runs.imported.file import TIME_KEY, Record
 
 IMPORT_KEY = "import.json"
 COMBINED_KEY = "combined_data.json"

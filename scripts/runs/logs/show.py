@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from scripts.runs.invocations import Invocation, Log
-from scripts.runs.log_lines import LogLine
+from scripts.runs.logs.invocations import Invocation, Log
+from scripts.runs.logs.lines import LogLine
 
 MAX_ROWS = 40
 NUM_SLOWEST = 20

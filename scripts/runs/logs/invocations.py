@@ -11,7 +11,7 @@ import msgspec
 
 from scripts.command.whole_file import write_whole
 from scripts.pricing.cost import LOG_EVENT_BYTES
-from scripts.runs.log_lines import LogEvent, LogLine, parse
+from scripts.runs.logs.lines import LogEvent, LogLine, parse
 
 STAGES = ("initialize", "infer", "summarize")
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from scripts.runs.invocations import Log, read_log
-from scripts.runs.log_cloudwatch import collect, log_groups, save
-from scripts.runs.log_sources import CollectedEvent, events_of_run
+from scripts.runs.logs.cloudwatch import collect, log_groups, save
+from scripts.runs.logs.invocations import Log, read_log
+from scripts.runs.logs.sources import CollectedEvent, events_of_run
 from scripts.runs.run_folder import Run
 from scripts.runs.target import connect_aws
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from inference.contract import BITS_PER_ROW
-from scripts.runs.published_file import Record
+from scripts.runs.imported.file import Record
 
 LISTING_PAGE = 1000
 """Keys in one answer of S3: published tools read the first only and drop the rest without a word."""

@@ -8,7 +8,7 @@ import msgspec
 
 from scripts.command.errors import UsageError
 from scripts.command.whole_file import written_whole
-from scripts.runs.log_lines import LogEvent, seconds
+from scripts.runs.logs.lines import LogEvent, seconds
 
 SERVER_LOG = "server.log"
 MESSAGE_COLUMNS = ("message", "@message")

@@ -1,0 +1,1 @@
+"""A run of which only its published records are known: read, checked, described."""
