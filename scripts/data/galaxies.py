@@ -6,7 +6,10 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.block import Block
+from inference.block import Block, join
+
+ROWS_PER_BATCH = 1_000
+"""Rows made at a time: bounds the memory of the generator's intermediate arrays."""
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,9 @@ class Galaxies(Protocol):
     def facts(self, start: int, stop: int) -> Facts:
         """Return what else is known of the galaxies from `start` to before `stop`."""
         ...
+
+
+def read_block(galaxies: Galaxies, start: int, stop: int) -> Block:
+    """Make the galaxies from `start` to before `stop`, any number of them, in one block."""
+    firsts = range(start, stop, ROWS_PER_BATCH)
+    return join([galaxies.rows(first, min(first + ROWS_PER_BATCH, stop)) for first in firsts])

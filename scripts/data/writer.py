@@ -14,7 +14,6 @@ from msgspec import Meta
 from safetensors.numpy import save_file
 
 from inference import contract
-from inference.block import join
 from inference.checksum import file_sha256
 from inference.cleaning import is_label
 from inference.contract import DatasetCard, ShardEntry
@@ -22,7 +21,7 @@ from inference.errors import InvalidRequestError
 from scripts.command.alone import alone
 from scripts.command.whole_file import write_whole, written_whole
 from scripts.data.cleaning_report import CleaningReport, inspect
-from scripts.data.galaxies import Galaxies
+from scripts.data.galaxies import Galaxies, read_block
 
 ShardMb = Annotated[int, Meta(ge=1, le=1024, description="a whole number from 1 to 1024 [MiB]")]
 """Largest size of a shard file."""
@@ -39,9 +38,6 @@ ARRAYS = {
     "redshifts": "(N,) float64, spectroscopic (real galaxies) or true (synthetic galaxies)",
     "object_id": "(N,) int64, positive, unique in the dataset",
 }
-
-ROWS_PER_BATCH = 1_000
-"""Rows made at a time inside a shard: bounds the memory of the generator's intermediate arrays."""
 
 MIN_ROWS_PER_PROCESS = 4_000
 """Fewer rows are made sooner than a process starts."""
@@ -222,10 +218,7 @@ def _write_shard(plan: DatasetPlan, index: int) -> _Written:
     from scripts.data.dataset_table import make_table
 
     start, stop = plan.ranges[index]
-    batches = [
-        plan.galaxies.rows(first, min(first + ROWS_PER_BATCH, stop)) for first in range(start, stop, ROWS_PER_BATCH)
-    ]
-    rows, facts = join(batches), plan.galaxies.facts(start, stop)
+    rows, facts = read_block(plan.galaxies, start, stop), plan.galaxies.facts(start, stop)
     magnitudes, quality, report = inspect(rows.images, rows.magnitudes, rows.redshifts, facts.quality)
     labels = np.where(is_label(rows.redshifts), rows.redshifts, np.nan)
     path = plan.folder / _name(index)

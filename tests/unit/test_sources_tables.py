@@ -17,7 +17,7 @@ from inference.cleaning import MEAN_MAGNITUDES
 from inference.quality import Quality
 from scripts.clean_table import clean_table
 from scripts.command.errors import SourceError
-from scripts.data import records
+from scripts.data import read_galaxies, records
 from scripts.data.columns import recognize
 from scripts.data.plan import DatasetVariables, name_of, plan_dataset
 from scripts.data.records import SFD_COEFFICIENTS
@@ -143,6 +143,20 @@ def test_a_table_longer_than_a_block_keeps_its_order(tmp_path: Path, monkeypatch
     # The file came in row groups of 5; the dataset's are its shards.
     assert [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)] == [51, 51, 18]
     assert read_table(folder)["object_id"].tolist() == galaxies(120)["objID"].tolist()
+
+
+def test_a_notebook_reads_what_a_dataset_holds(tmp_path: Path) -> None:
+    path = write(tmp_path, dirty())
+    folder = make_dataset(tmp_path, path)
+
+    found = read_galaxies(path)
+
+    arrays, table = load_file(folder / "0.safetensors"), read_table(folder)
+    for name, array in vars(found.block).items():
+        np.testing.assert_array_equal(array, arrays[name], err_msg=name)
+    for name in ("ra_deg", "dec_deg", "quality"):
+        np.testing.assert_array_equal(getattr(found, name), table[name], err_msg=name)
+    assert found.report.to_json() == (folder / "cleaning.json").read_bytes()
 
 
 # ------------------------------------------------------------------------------------ what is measured
