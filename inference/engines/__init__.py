@@ -69,8 +69,8 @@ def _load_reduced(name: str, checkpoint: Path, sha256: str, num_threads: int, pr
         accuracy = card.precisions.get(precision)
         if accuracy is None:
             raise UnavailableError("its accuracy was not checked where the graph was made")
-        if accuracy.refused:
-            raise UnavailableError(accuracy.refused)
+        if accuracy.rejected:
+            raise UnavailableError(accuracy.rejected)
         if name not in ("auto", accuracy.engine):
             raise UnavailableError(f"it was checked with {accuracy.engine}, not with {name}")
         return _load_exported(accuracy.engine, checkpoint, sha256, num_threads, precision)

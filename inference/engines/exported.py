@@ -43,7 +43,7 @@ class Accuracy(Payload, frozen=True, kw_only=True):
     outlier_005: float
     """Fraction with abs(dz) > 0.05."""
 
-    refused: str = ""
+    rejected: str = ""
     """Why the precision may not be used; empty when it may."""
 
 

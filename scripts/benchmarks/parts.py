@@ -16,22 +16,30 @@ from pathlib import Path
 from typing import Any
 
 from inference.engines import NAMES
+from scripts.benchmarks.machine import AVX2, describe_machine
+from scripts.benchmarks.pairs import merge_rounds
 from scripts.command.repository import REPOSITORY
 from scripts.local_aws.server import LocalAws
 
 ROWS_PER_MB = 51.13
 """Galaxies per MB of shard: 5,113 in 100 MB, as published."""
 
-AVX2 = {
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "DNNL_MAX_CPU_ISA": "AVX2",
-    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    "ATEN_CPU_CAPABILITY": "avx2",
-}
-"""Limits torch and openvino to AVX2. onnxruntime's kernels choose by the CPU alone."""
-
 BUCKET = "bench"
 Lines = list[dict[str, Any]]
+
+
+def measure_all(*, quick: bool) -> dict[str, Any]:
+    """Measure every part; the names are those of the file that `make bench` writes."""
+    load_before = os.getloadavg()[0]
+    return {
+        "quick": quick,
+        "engines": measure_engines(quick=quick),
+        "starts": measure_starts(quick=quick),
+        "rank": measure_ranks(quick=quick),
+        "orchestration": measure_orchestration(quick=quick),
+        "generator": measure_data(quick=quick),
+        "machine": describe_machine(load_before),
+    }
 
 
 def measure_engines(*, quick: bool) -> Lines:
@@ -55,7 +63,6 @@ def thread_counts(num_cpus: int) -> list[int]:
 
 def measure_starts(*, quick: bool) -> Lines:
     """Part 1b: from the start of a process to an imported stage, or to an engine's first prediction."""
-    from scripts.benchmarks.pairs import merge_rounds
     from scripts.benchmarks.start import STAGES
 
     engines = [name for name in NAMES if find_spec(name)]
@@ -66,8 +73,6 @@ def measure_starts(*, quick: bool) -> Lines:
 
 def measure_ranks(*, quick: bool) -> Lines:
     """Part 2: a whole rank in a fresh process, from the local AWS and back, beside the reference procedure."""
-    from scripts.benchmarks.pairs import merge_rounds
-
     engines = ["onnxruntime"] if quick else [name for name in reversed(NAMES) if find_spec(name)]
     lines: Lines = []
     with tempfile.TemporaryDirectory() as folder, LocalAws(log_dir=Path(folder) / "logs", workers=1) as aws:
@@ -130,7 +135,7 @@ def run_fresh(part: str, asked: Mapping[str, Any], environment: Mapping[str, str
 
 
 def run_program(part: str, asked: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Any:
-    """Run one program of tests/benchmarks and return what it printed."""
+    """Run one program of this folder and return what it printed."""
     print(f"measuring {part} {_words(asked)} …", file=sys.stderr)
     command: Sequence[str] = [sys.executable, "-m", f"scripts.benchmarks.{part}", json.dumps(asked)]
     done = subprocess.run(

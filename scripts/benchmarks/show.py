@@ -1,11 +1,31 @@
 """Prints what `make bench` measured, and what changed since an earlier result."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from scripts.command.errors import UsageError
+
 Line = dict[str, Any]
+
+
+def read_earlier(path: Path) -> dict[str, Any]:
+    """Read an earlier result.
+
+    Raises
+    ------
+    UsageError
+        If the file is none.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        _ = found["engines"], found["rank"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UsageError(f"BASE={path} is no result of `make bench` ({error}); they are in runs/bench/.") from error
+    return found
 
 
 def show(results: dict[str, Any], console: Console) -> None:

@@ -15,10 +15,12 @@ from inference.checksum import file_sha256
 from inference.clock import PhaseClock
 from inference.contract import RowRange
 from inference.engines import exported
+from inference.errors import WeightsError
 from inference.pipeline import infer_rank
 from inference.predict import Engine
-from scripts import engines as exporting
 from scripts.data.sample import ensure_sample
+from scripts.models.export.engines import export, exported_already, remove_graphs_of_other_weights
+from scripts.models.export.judge import MAX_ABS, MEAN_ABS
 from tests.factories import MemoryReader, make_arrays, make_shard_bytes, make_task
 
 NUM_ROWS = 70
@@ -37,7 +39,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows.mkdir()
     shard = load_file(ensure_sample() / "0.safetensors")
     save_file({name: array[:NUM_COMPARED] for name, array in shard.items()}, rows / "0.safetensors")
-    exporting.export(copy, rows)
+    export(copy, rows)
     return copy
 
 
@@ -76,8 +78,8 @@ def test_every_engine_follows_the_published_network(engine: Engine, published: E
     difference = np.abs(predict(engine, batch_size=64) - predict(published, batch_size=64))
 
     # The bounds of the export, met by noise as well as by galaxies.
-    assert difference.max() <= exporting.MAX_ABS
-    assert difference.mean() <= exporting.MEAN_ABS
+    assert difference.max() <= MAX_ABS
+    assert difference.mean() <= MEAN_ABS
 
 
 def test_a_record_can_name_the_engine(engine: Engine) -> None:
@@ -117,7 +119,7 @@ def test_a_graph_of_earlier_weights_goes_when_the_new_one_is_there(checkpoint: P
     for path in old:
         path.write_bytes(b"")
 
-    exporting.remove_graphs_of_other_weights(copy, sha256)
+    remove_graphs_of_other_weights(copy, sha256)
 
     assert [path.exists() for path in old] == [False, False, False, True]
     assert exported.read_card(copy, sha256).weights_sha256 == sha256
@@ -130,5 +132,12 @@ def test_the_graph_holds_few_weights_of_its_own(checkpoint: Path) -> None:
 
 
 def test_without_weights_there_is_nothing_to_export(tmp_path: Path) -> None:
-    with pytest.raises(exporting.WeightsError, match="make train"):
-        exporting.export(tmp_path / "none.safetensors", None)
+    with pytest.raises(WeightsError, match="make train"):
+        exported_already(tmp_path / "none.safetensors")
+
+
+def test_what_is_there_is_not_exported_again(checkpoint: Path, tmp_path: Path) -> None:
+    alone = Path(shutil.copy(checkpoint, tmp_path))
+
+    assert exported_already(checkpoint) == exported.read_card(checkpoint, file_sha256(checkpoint))
+    assert exported_already(alone) is None

@@ -13,8 +13,8 @@ from inference import engines
 from inference.checkpoints import CHECKPOINT
 from inference.predict import predict_redshift
 from scripts.data.sample import ensure_sample
-from scripts.engines import NUM_ROWS as NUM_CALIBRATED
-from scripts.engines import read_rows
+from scripts.models.export.engines import read_rows
+from scripts.models.export.judge import NUM_COMPARED as NUM_CALIBRATED
 from scripts.models.export.quantized import quantize
 from tests.factories import make_arrays
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import typer
 from torch import Tensor, nn
 
 from inference import engines
@@ -19,13 +18,15 @@ from inference.engines.folded import FoldedAstroMAE
 from inference.errors import WeightsError
 from inference.model.astromae import NUM_PARAMETERS, AstroMAE, Variant
 from inference.model.weights import load_astromae, save_weights
-from scripts import convert
+from scripts.command.errors import CommandError
+from scripts.command.program import exit_status
+from scripts.convert import main
 from scripts.models.conversion import published, unpickle
-from scripts.models.conversion.errors import ConversionError
 from scripts.models.conversion.isolation import Checkpoint, read_pickled
 from scripts.models.conversion.weights import to_ours, to_published
 from tests.published_network import HEADS, ViT_Astro, load, random_network, save
 
+TRUSTED = {"TRUST_PICKLE": "1"}
 AS_PUBLISHED = Variant(num_heads=HEADS, has_joint_relus=False, pools_first=True)
 
 
@@ -65,15 +66,6 @@ def agree(ours: Tensor, theirs: Tensor) -> None:
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
 
 
-def exit_status(**options: Any) -> int:
-    fields = {"file": "", "to": "", "scalings": "", "trust_pickle": "", "trust": False}
-    try:
-        convert.main(**{**fields, **options})
-    except typer.Exit as ended:
-        return ended.exit_code
-    return 0
-
-
 # --------------------------------------------------------------------------------------- published to ours
 
 
@@ -82,7 +74,7 @@ def test_a_published_checkpoint_predicts_the_same_as_safetensors(
 ) -> None:
     target = tmp_path / "converted.safetensors"
 
-    assert exit_status(file=str(pickled), to=str(target), trust=True) == 0
+    assert exit_status(main, {"FILE": str(pickled), "TO": str(target), "TRUST_PICKLE": "1"}) == 0
     model = load_astromae(target)
     agree(of_ours(model, *galaxies()), of_published(network, *galaxies()))
     assert model.variant == AS_PUBLISHED
@@ -132,7 +124,7 @@ def test_scalings_are_taken_over(checkpoint: Checkpoint, network: ViT_Astro) -> 
     ],
 )
 def test_a_wrong_scaling_is_named(scalings: dict[str, Any], named: str, checkpoint: Checkpoint) -> None:
-    with pytest.raises(ConversionError, match=named):
+    with pytest.raises(CommandError, match=named):
         to_ours(checkpoint, scalings)
 
 
@@ -154,7 +146,7 @@ def test_a_wrong_scaling_is_named(scalings: dict[str, Any], named: str, checkpoi
 def test_a_tensor_that_does_not_fit_is_named(changes: dict[str, Any], told: str, checkpoint: Checkpoint) -> None:
     tensors = {name: value for name, value in {**checkpoint.tensors, **changes}.items() if value is not None}
 
-    with pytest.raises(ConversionError) as refused:
+    with pytest.raises(CommandError) as refused:
         to_ours(Checkpoint(tensors, checkpoint.modules), {})
     assert told in str(refused.value)
 
@@ -179,7 +171,7 @@ def test_a_network_of_another_function_is_refused(
 ) -> None:
     modules = {**checkpoint.modules, module: {**checkpoint.modules.get(module, {}), **changes}}
 
-    with pytest.raises(ConversionError) as refused:
+    with pytest.raises(CommandError) as refused:
         to_ours(Checkpoint(checkpoint.tensors, modules), {})
     assert told in str(refused.value)
 
@@ -205,7 +197,7 @@ def test_a_pickle_that_runs_a_command_is_refused_without_running_it(
     bad.payload = Malice(os.system, f"touch {proof}")  # type: ignore[assignment]
     torch.save(nn.DataParallel(bad), tmp_path / "bad.pt")
 
-    assert exit_status(file=str(tmp_path / "bad.pt"), trust_pickle="1") == 1
+    assert exit_status(main, {"FILE": str(tmp_path / "bad.pt"), "TRUST_PICKLE": "1"}) == 1
     said = capsys.readouterr().err
     assert "was refused, and nothing in it was run" in said
     assert "posix.system" in said
@@ -258,12 +250,12 @@ def test_the_reader_has_no_credentials(pickled: Path, monkeypatch: pytest.Monkey
 
     def run(command: list[str], **options: Any) -> Any:
         seen.update(options["env"])
-        raise ConversionError("enough")
+        raise CommandError("enough")
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setattr("scripts.models.conversion.isolation.subprocess.run", run)
 
-    with pytest.raises(ConversionError, match="enough"):
+    with pytest.raises(CommandError, match="enough"):
         read_pickled(pickled)
     assert set(seen) == {"PATH", "PYTHONPATH", "OMP_NUM_THREADS", "HOME"}
 
@@ -277,7 +269,7 @@ def test_our_weights_predict_the_same_under_the_published_code(
     target = tmp_path / "ours.pt"
     images, magnitudes = galaxies()
 
-    assert exit_status(file=str(CHECKPOINT), to=str(target)) == 0
+    assert exit_status(main, {"FILE": str(CHECKPOINT), "TO": str(target)}) == 0
     model = load_astromae()
     stretched = torch.asinh(images / model.image_softening)
     agree(of_published(load(target), stretched, magnitudes), of_ours(model, images, magnitudes))
@@ -310,24 +302,25 @@ def test_a_pickle_is_not_opened_without_permission(
 ) -> None:
     monkeypatch.setattr("scripts.models.conversion.isolation.read_pickled", lambda _: pytest.fail("it was opened"))
 
-    assert exit_status(file=str(pickled), to=str(tmp_path / "to.safetensors")) == 2
+    assert exit_status(main, {"FILE": str(pickled), "TO": str(tmp_path / "to.safetensors")}) == 2
     assert "TRUST_PICKLE=1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("variables", "said"),
     [
         ({}, "FILE=checkpoint.pt names"),
-        ({"file": "none.pt"}, "FILE=none.pt: there is no such file"),
-        ({"file": "a.pt", "to": "a.pt", "trust": True}, "a.pt exists already"),
-        ({"file": "a.pt", "scalings": "none.json", "to": "new", "trust": True}, "SCALINGS=none.json cannot be read"),
-        ({"file": "a.pt", "scalings": "list.json", "to": "new", "trust": True}, "holds no JSON object"),
-        ({"file": "a.safetensors", "scalings": "list.json", "to": "new"}, "SCALINGS belong to a published checkpoint"),
+        ({"FILE": "none.pt"}, "FILE=none.pt: there is no such file"),
+        ({"FILE": "a.pt", "TO": "a.pt", **TRUSTED}, "a.pt exists already"),
+        ({"FILE": "a.pt", "SCALINGS": "none.json", "TO": "new", **TRUSTED}, "SCALINGS=none.json cannot be read"),
+        ({"FILE": "a.pt", "SCALINGS": "list.json", "TO": "new", **TRUSTED}, "holds no JSON object"),
+        ({"FILE": "a.safetensors", "SCALINGS": "list.json", "TO": "new"}, "SCALINGS belong to a published checkpoint"),
+        ({"FILE": "a.pt", "TRUST_PICKLE": "maybe"}, "TRUST_PICKLE is 1 or 0"),
     ],
 )
 def test_wrong_usage_names_the_variable(
-    options: dict[str, Any],
-    told: str,
+    variables: dict[str, str],
+    said: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -337,5 +330,5 @@ def test_wrong_usage_names_the_variable(
         (tmp_path / name).touch()
     (tmp_path / "list.json").write_text(json.dumps([1]))
 
-    assert exit_status(**options) == 2
-    assert told in capsys.readouterr().err
+    assert exit_status(main, variables) == 2
+    assert said in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Which engine computes, what replaces a missing one, and which precision is refused."""
+"""Which engine computes, what replaces a missing one, and which precision is rejected."""
 
 import json
 import logging
@@ -15,7 +15,8 @@ from inference.checksum import file_sha256
 from inference.engines import exported
 from inference.engines.exported import Accuracy, Agreement, ExportCard
 from inference.errors import EngineError, WeightsError
-from scripts import engines as exporting
+from scripts.command.errors import CommandError
+from scripts.models.export.judge import compare, why_rejected
 from tests.factories import FakeEngine, make_arrays
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +66,7 @@ def test_torch_replaces_a_missing_graph_and_says_so(checkpoint: Path, caplog: py
     assert "engine fell back to torch" in caplog.text
 
 
-def test_torch_replaces_an_engine_nobody_compared(checkpoint: Path) -> None:
+def test_torch_replaces_an_engine_that_was_never_compared(checkpoint: Path) -> None:
     put_card(checkpoint, engines={})
 
     assert "onnxruntime was not compared" in str(engines.load("onnxruntime", checkpoint, num_threads=1).note)
@@ -119,9 +120,9 @@ def test_the_profiler_sees_the_published_network(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize(
     ("precisions", "why"),
-    [({}, "was not checked"), ({"bf16": accuracy(refused="it changes the bias")}, "it changes the bias")],
+    [({}, "was not checked"), ({"bf16": accuracy(rejected="it changes the bias")}, "it changes the bias")],
 )
-def test_a_precision_is_refused_unless_it_was_found_accurate(
+def test_a_precision_is_rejected_unless_it_was_found_accurate(
     checkpoint: Path, precisions: dict[str, Accuracy], why: str
 ) -> None:
     put_card(checkpoint, precisions=precisions)
@@ -159,11 +160,11 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("figure", "value", "is_refused"),
+    ("figure", "value", "is_rejected"),
     [("nmad", 0.0100999, False), ("nmad", 0.0102, True), ("bias", -0.0012, True), ("outlier_005", 0.0098, True)],
 )
-def test_one_percent_of_any_figure_refuses_a_precision(figure: str, value: float, is_refused: bool) -> None:
-    assert bool(exporting.why_refused(accuracy(), accuracy(**{figure: value}))) == is_refused
+def test_one_percent_of_any_figure_rejects_a_precision(figure: str, value: float, is_rejected: bool) -> None:
+    assert bool(why_rejected(accuracy(), accuracy(**{figure: value}))) == is_rejected
 
 
 @pytest.mark.parametrize(("offset", "agrees"), [(0.0, True), (1e-3, False), (5e-6, False)])
@@ -172,10 +173,10 @@ def test_an_engine_that_differs_from_torch_is_not_exported(offset: float, agrees
     reference = FakeEngine().predict(arrays["images"], arrays["magnitudes"]) + np.float32(offset)
 
     if agrees:
-        assert exporting.compare(FakeEngine(), arrays, reference).version == "1"
+        assert compare(FakeEngine(), arrays, reference).version == "1"
     else:
-        with pytest.raises(exporting.DisagreementError, match="No graph was left behind"):
-            exporting.compare(FakeEngine(), arrays, reference)
+        with pytest.raises(CommandError, match="No graph was left behind"):
+            compare(FakeEngine(), arrays, reference)
 
 
 def test_the_fast_engines_never_import_torch() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from scripts.models.conversion.errors import ConversionError
+from scripts.command.errors import CommandError
 from scripts.models.conversion.unpickle import REFUSED
 
 ROOT = Path(__file__).parents[3]
@@ -35,22 +35,22 @@ def read_pickled(path: Path) -> Checkpoint:
 
     Raises
     ------
-    ConversionError
+    CommandError
         If it asks for anything but tensors and modules, naming that; or is no checkpoint of torch.save.
     """
     if not path.is_file():
-        raise ConversionError(f"{path}: there is no such file.")
+        raise CommandError(f"{path}: there is no such file.")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "tensors.safetensors"
         done = _read_apart(path.resolve(), target, folder)
         if done.returncode == REFUSED:
-            raise ConversionError(
+            raise CommandError(
                 f"{path} was refused, and nothing in it was run: it holds {done.stderr.strip()}. "
                 "A published checkpoint is a network saved whole by torch.save."
             )
         if done.returncode or not target.exists():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise ConversionError(f"{path} cannot be read: its reader ended with status {done.returncode} ({last}).")
+            raise CommandError(f"{path} cannot be read: its reader ended with status {done.returncode} ({last}).")
         with safe_open(target, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             modules = json.loads(file.metadata()["modules"])
@@ -71,4 +71,4 @@ def _read_apart(source: Path, target: Path, folder: str) -> subprocess.Completed
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ConversionError(f"{source} is still being read after {TIMEOUT_S} s: it is no network.") from error
+        raise CommandError(f"{source} is still being read after {TIMEOUT_S} s: it is no network.") from error

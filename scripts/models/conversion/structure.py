@@ -3,7 +3,7 @@
 from typing import Any
 
 from inference.model.astromae import CONV_GROUPS, DEPTH, WIDTH, Variant
-from scripts.models.conversion.errors import ConversionError
+from scripts.command.errors import CommandError
 from scripts.models.conversion.names import INCEPTION_BLOCKS
 
 INCEPTION = "inception_model.vis_inception"
@@ -25,12 +25,12 @@ def read_variant(modules: Modules) -> Variant:
 
     Raises
     ------
-    ConversionError
+    CommandError
         Naming every module that computes what no variant does.
     """
     top = modules.get("", {}).get("class")
     if top != "ViT_Astro":
-        raise ConversionError(f"The file holds a {top}, not the published network ViT_Astro.")
+        raise CommandError(f"The file holds a {top}, not the published network ViT_Astro.")
     faults: list[str] = []
     variant = Variant(
         num_heads=_same(modules, _cells("attn"), "num_heads", 0, faults),
@@ -47,9 +47,7 @@ def read_variant(modules: Modules) -> Variant:
     _expect(modules, {name: {"eps": BATCH_NORM_EPSILON, "track_running_stats": True} for name in batch_norms}, faults)
     if faults:
         more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
-        raise ConversionError(
-            f"The file's network computes something else than AstroMAE: {'; '.join(faults[:8])}{more}."
-        )
+        raise CommandError(f"The file's network computes something else than AstroMAE: {'; '.join(faults[:8])}{more}.")
     return variant
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from inference.model.astromae import AstroMAE
-from scripts.models.conversion.errors import ConversionError
+from scripts.command.errors import CommandError
 from scripts.models.conversion.isolation import Checkpoint
 from scripts.models.conversion.names import ALIAS, is_counter, modules_here, ours_of, theirs_of
 from scripts.models.conversion.structure import read_variant
@@ -46,7 +46,7 @@ def to_ours(checkpoint: Checkpoint, scalings: Mapping[str, Any]) -> tuple[AstroM
 
     Raises
     ------
-    ConversionError
+    CommandError
         Naming every tensor that is missing, unexpected, not finite or of another shape, or what the network computes
         that ours cannot.
     """
@@ -101,7 +101,7 @@ def _renamed(tensors: Mapping[str, Tensor], here: dict[str, str]) -> dict[str, T
     for leaf in ("weight", "bias"):
         first, alias = tensors.get(f"inception_model.vis_inception.0.{leaf}"), tensors.get(ALIAS + leaf)
         if first is not None and alias is not None and not torch.equal(first, alias):
-            raise ConversionError(f"{ALIAS}{leaf} and vis_inception.0.{leaf} differ; they are one tensor.")
+            raise CommandError(f"{ALIAS}{leaf} and vis_inception.0.{leaf} differ; they are one tensor.")
     named = {name: tensor for name, tensor in tensors.items() if not (name.startswith(ALIAS) or is_counter(name))}
     return {ours_of(name, here) or name: tensor.float() for name, tensor in named.items()}
 
@@ -123,7 +123,7 @@ def _refuse_misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], h
     }
     told = [f"{fault}: {names}" for fault, names in faults.items() if names]
     if told:
-        raise ConversionError(f"The tensors are not those of the published network. {'. '.join(told)}.")
+        raise CommandError(f"The tensors are not those of the published network. {'. '.join(told)}.")
 
 
 def _scalings(given: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -137,11 +137,11 @@ def _scalings(given: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _as_tensor(name: str, value: Any) -> Tensor:
     if name not in SCALINGS:
-        raise ConversionError(f"There is no scaling {name}; there are {', '.join(SCALINGS)}.")
+        raise CommandError(f"There is no scaling {name}; there are {', '.join(SCALINGS)}.")
     try:
         return torch.tensor(value, dtype=torch.float32).reshape(SCALINGS[name])
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConversionError(f"The scaling {name} is {value}; it has the shape {SCALINGS[name]}.") from error
+        raise CommandError(f"The scaling {name} is {value}; it has the shape {SCALINGS[name]}.") from error
 
 
 def _scaling_notes(given: Mapping[str, Any]) -> tuple[str, ...]:

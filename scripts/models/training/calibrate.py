@@ -1,27 +1,24 @@
-"""`make calibrate`: measure the errors of the trained weights, write their calibration and how well it covers."""
+"""Measures the errors of trained weights, and writes their calibration and how well it covers."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import typer
 
 from inference import engines
 from inference.block import Block
 from inference.calibration import Calibration, calibration_path, load_calibration
-from inference.checkpoints import CHECKPOINT
 from inference.cleaning import clean_cutouts
 from inference.domain import domain_features
-from inference.errors import RunError
 from inference.metrics import redshift_accuracy
 from inference.pipeline import Predictions, predict_block
 from inference.predict import Engine
 from inference.quality import Quality
 from inference.uncertainty import Array
+from scripts.command.whole_file import write_whole
 from scripts.models.training.broken_rows import broken
 from scripts.models.training.domain_model import fit_domain_model
 from scripts.models.training.error_model import Predicted, fit_error_model
@@ -32,12 +29,10 @@ from scripts.models.training.rows import (
     synthetic_test_rows,
     training_rows,
 )
-from scripts.simulation.sdss import SourceCatalogError
 
 FRESH_SEED = 500
 """Added to the recipe's seed: the same training galaxies in renderings, and simulated ones, that no training saw."""
 NUM_SYNTHETIC = 6_000
-FAILED = 1
 
 
 class Samples(NamedTuple):
@@ -149,31 +144,25 @@ def _flagged(calibration: Calibration, images: np.ndarray, magnitudes: Array) ->
     return float(is_outside.mean()), float((is_outside | (cleaned.quality != 0)).mean())
 
 
-def main(
-    checkpoint: Annotated[Path, typer.Option(help="Weights to calibrate; the file appears beside them.")] = CHECKPOINT,
-) -> None:
-    """Write calibration.safetensors and CALIBRATION.md beside the weights. Exit status: 0 written, 1 failed."""
+def write(checkpoint: Path) -> tuple[Calibration, Measured]:
+    """Make ``calibration.safetensors`` and ``CALIBRATION.md`` in the folder of some weights; a few minutes.
+
+    Raises
+    ------
+    WeightsError
+        If the weights cannot be read.
+    SourceCatalogError
+        If the real galaxies are not there.
+    """
     path = calibration_path(checkpoint)
-    try:
-        engine = engines.load("auto", checkpoint, num_threads=1)
-        print(f"{engine.name} predicts galaxies to calibrate on: a few minutes", file=sys.stderr)
-        samples = gather(FULL)
-        path.write_bytes(calibrate(engine, samples).to_bytes())
-        calibration = load_calibration(path, engine.weights_sha256)
-        measured = measure(calibration, engine, samples.tests)
-    except (RunError, SourceCatalogError, OSError) as error:
-        print(f"The calibration could not be made: {error}", file=sys.stderr)
-        raise typer.Exit(FAILED) from error
-    report = path.with_name("CALIBRATION.md")
-    report.write_text(
-        _REPORT.format(sha256=engine.weights_sha256, ratio=calibration.errors.ratio_95, tables=measured.to_table()),
-        encoding="utf-8",
-    )
-    print(
-        f"{path}: {path.stat().st_size:,} bytes for the weights {engine.weights_sha256[:12]}; {report.name} beside it"
-    )
-    print(f"95 % interval: z_phot ± {calibration.errors.ratio_95:.3f} sigma\n")
-    print(measured.to_table())
+    engine = engines.load("auto", checkpoint, num_threads=1)
+    samples = gather(FULL)
+    write_whole(path, calibrate(engine, samples).to_bytes())
+    calibration = load_calibration(path, engine.weights_sha256)
+    measured = measure(calibration, engine, samples.tests)
+    report = _REPORT.format(sha256=engine.weights_sha256, ratio=calibration.errors.ratio_95, tables=measured.to_table())
+    path.with_name("CALIBRATION.md").write_text(report, encoding="utf-8")
+    return calibration, measured
 
 
 _REPORT = """# Calibration of the errors
@@ -188,7 +177,3 @@ were chosen while looking at held-out galaxies and broken versions of them, so t
 
 {tables}
 """
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,0 +1,180 @@
+"""Exports the trained network for the fast engines, and proves that they answer as torch does.
+
+The graph appears beside the checkpoint, whose weights it reads, under their checksum, and only after every installed
+engine agreed with torch on real galaxies; the card beside it says how closely. A reduced precision is accepted only
+where its accuracy on galaxies that training never saw stays within 1 % of fp32.
+"""
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from inference.checksum import file_sha256
+from inference.engines import NAMES, exported
+from inference.engines.exported import Accuracy, ExportCard, UnavailableError
+from inference.errors import WeightsError
+from inference.model.astromae import AstroMAE
+from inference.model.weights import load_astromae
+from inference.predict import MICRO_BATCH, Engine
+from scripts.command.errors import UsageError
+from scripts.command.whole_file import write_whole
+from scripts.models.export.graph import write_graph
+from scripts.models.export.judge import NUM_COMPARED, Arrays, compare, measure_accuracy
+from scripts.models.export.quantized import quantize
+
+REDUCED = {"bf16": "openvino", "int8": "onnxruntime"}
+"""Precision to the engine that computes in it."""
+
+
+def export(checkpoint: Path, rows: Path) -> ExportCard:
+    """Make the graph of a checkpoint and its card.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        The weights; graph and card appear in its folder.
+    rows : Path
+        Folder of safetensors shards with the galaxies to compare and to judge on.
+
+    Raises
+    ------
+    UsageError
+        If the folder has no shard.
+    WeightsError
+        If the checkpoint is no such file.
+    CommandError
+        If an engine differs from torch; nothing is left behind.
+    """
+    galaxies = read_rows(rows)
+    sha256 = file_sha256(checkpoint)
+    graph = exported.graph_path(checkpoint, sha256)
+    # Hidden, so that what a kill leaves behind is neither committed nor put into an image.
+    draft = graph.with_name(f".{graph.name}.{os.getpid()}")
+    int8_draft = draft.with_name(f"{draft.name}-int8")
+    try:
+        model = load_astromae(checkpoint)
+        write_graph(model, checkpoint, draft)
+        blank = ExportCard(
+            weights_sha256=sha256,
+            weights_name=checkpoint.name,
+            num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+            engines={},
+            precisions={},
+        )
+        engines = {name: _open(name, draft, blank) for name in _installed()}
+        compared = {name: array[:NUM_COMPARED] for name, array in galaxies.items()}
+        reference = _predict_with_torch(model, compared)
+        agreements = {name: compare(engine, compared, reference) for name, engine in engines.items()}
+        precisions = dict(_judge_precisions(engines, draft, int8_draft, checkpoint, blank, galaxies))
+        card = msgspec.structs.replace(blank, engines=agreements, precisions=precisions)
+        draft.replace(graph)
+        int8 = exported.graph_path(checkpoint, sha256, "int8")
+        int8.unlink(missing_ok=True)
+        if "int8" in precisions and not precisions["int8"].rejected:
+            int8_draft.replace(int8)
+    finally:
+        draft.unlink(missing_ok=True)
+        int8_draft.unlink(missing_ok=True)
+    remove_graphs_of_other_weights(checkpoint, sha256)
+    write_whole(exported.card_path(checkpoint, sha256), msgspec.json.format(msgspec.json.encode(card)))
+    return card
+
+
+def exported_already(checkpoint: Path) -> ExportCard | None:
+    """Return the card of a checkpoint whose graphs are there and were compared in every installed engine.
+
+    Raises
+    ------
+    WeightsError
+        If there is no checkpoint.
+    """
+    if not checkpoint.exists():
+        raise WeightsError(f"{checkpoint} does not exist. Make weights with `make train`.")
+    try:
+        card = exported.read_card(checkpoint, file_sha256(checkpoint))
+    except UnavailableError:
+        return None
+    is_complete = set(_installed()) <= set(card.engines) and _has_int8(checkpoint, card)
+    return card if is_complete else None
+
+
+def read_rows(folder: Path) -> Arrays:
+    """Join the shards of a folder.
+
+    Raises
+    ------
+    UsageError
+        If it has none.
+    """
+    shards = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    if not shards:
+        raise UsageError(f"{folder} holds no safetensors shard to compare on; `make dataset` makes one.")
+    return {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
+
+
+def _installed() -> list[str]:
+    return [name for name in NAMES if name != "torch" and find_spec(name)]
+
+
+def _has_int8(checkpoint: Path, card: ExportCard) -> bool:
+    """Return whether int8 was judged where anything was, and its graph is there if it may be used."""
+    if not card.precisions:
+        return True
+    int8 = card.precisions.get("int8")
+    graph = exported.graph_path(checkpoint, card.weights_sha256, "int8")
+    return int8 is not None and (bool(int8.rejected) or graph.exists())
+
+
+@torch.inference_mode()
+def _predict_with_torch(model: AstroMAE, galaxies: Arrays) -> NDArray[np.float32]:
+    images, magnitudes = (torch.from_numpy(galaxies[name].astype(np.float32)) for name in ("images", "magnitudes"))
+    batches = zip(torch.split(images, MICRO_BATCH), torch.split(magnitudes, MICRO_BATCH), strict=True)
+    redshifts: NDArray[np.float32] = torch.cat([model(*batch) for batch in batches]).numpy()
+    return redshifts
+
+
+def _judge_precisions(
+    engines: dict[str, Engine], graph: Path, int8_graph: Path, checkpoint: Path, card: ExportCard, galaxies: Arrays
+) -> Iterator[tuple[str, Accuracy]]:
+    """Yield the accuracy of fp32 and of every reduced precision, on galaxies behind the first `NUM_COMPARED`."""
+    unseen = {name: array[NUM_COMPARED:] for name, array in galaxies.items()}
+    if not len(unseen.get("redshifts", ())) or not engines:
+        return
+    engine = next(name for name in NAMES if name in engines)
+    full = measure_accuracy(engine, engines[engine], unseen)
+    yield "fp32", full
+    for precision, name in REDUCED.items():
+        if name not in engines:
+            continue
+        if precision == "int8":
+            images, magnitudes = (galaxies[key][:NUM_COMPARED].astype(np.float32) for key in ("images", "magnitudes"))
+            quantize(graph, checkpoint, int8_graph, images, magnitudes)
+        try:
+            reduced = _open(name, int8_graph if precision == "int8" else graph, card, precision=precision)
+        except UnavailableError:
+            continue
+        yield precision, measure_accuracy(name, reduced, unseen, full)
+
+
+def _open(name: str, graph: Path, card: ExportCard, precision: str = "fp32") -> Engine:
+    if name == "openvino":
+        from inference.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(graph, card, num_threads=1, precision=precision)
+    from inference.engines.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(graph, card, num_threads=1, precision=precision)
+
+
+def remove_graphs_of_other_weights(checkpoint: Path, sha256: str) -> None:
+    """Delete what belonged to earlier weights of this name: no engine would ever read it again."""
+    for path in checkpoint.parent.glob(f"{checkpoint.stem}-*"):
+        if path.suffix in (".onnx", ".json") and not path.name.startswith(f"{checkpoint.stem}-{sha256}"):
+            path.unlink()
