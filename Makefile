@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run sweep compare import cost logs explain catalog report browser-tools status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate schema clean help
+.PHONY: run sweep compare import cost logs explain catalog report browser-tools status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate schema clean help
 VENV := .venv
 # The Python 3.11 to make .venv with; found by itself when empty.
 PYTHON :=
@@ -10,9 +10,9 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE CHECKPOINT ROWS FORCE THREADS
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE CHECKPOINT ROWS FORCE THREADS PACKAGES JOBS
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,RUN NAME N PORT SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS CHECKPOINT ROWS FORCE THREADS,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,RUN NAME N PORT SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS CHECKPOINT ROWS FORCE THREADS PACKAGES JOBS,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
 
@@ -135,6 +135,9 @@ check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
 	else echo "skipped: terraform fmt (terraform is not installed)"; fi
 	$(PY) -m scripts.schema check
 	$(PY) -m scripts.image lint
+
+mutate: $(READY) ## Break the code at random: which tests notice? PACKAGES=…
+	@$(PY) -m tests.mutate
 
 checkov: $(READY) ## Scan Terraform with checkov, in an environment of its own
 	@[ -x .cache/checkov/bin/checkov ] || { $(PY) -m venv .cache/checkov && .cache/checkov/bin/pip install -q checkov==3.3.30; }
