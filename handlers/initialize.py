@@ -22,7 +22,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     request, notes = contract.parse_request(call.request)
     shards = _find_shards(settings.object_store(request.data_bucket or request.bucket), request)
     request = contract.with_defaults(request, run_id=call.execution_name, num_shards=len(shards))
-    tasks = plan_tasks(request, shards, settings.infer_limits(), run_id=call.execution_name)
+    tasks = plan_tasks(request, shards, settings.infer_limits(request.memory_mb), run_id=call.execution_name)
     run_prefix = tasks[0].run_prefix
     _write_manifest(settings.object_store(request.bucket), run_prefix + contract.MANIFEST_KEY, tasks)
     metrics = telemetry.embed(settings.function_name(), ranks_planned=len(tasks))

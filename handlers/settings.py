@@ -4,6 +4,7 @@ import os
 from functools import cache
 
 from handlers.storage import ObjectStore
+from inference import contract
 from inference.errors import RunError
 from inference.plan import Limits
 
@@ -19,9 +20,12 @@ def _read(name: str) -> str:
     return value
 
 
-def infer_limits() -> Limits:
-    """Return what the Infer function may use, for the plan."""
-    return Limits(memory_mb=int(_read("INFER_MEMORY_MB")), timeout_s=int(_read("INFER_TIMEOUT_S")))
+def infer_limits(memory_mb: int | None) -> Limits:
+    """Return what the Infer function may use, for the plan: as deployed, or its version with that memory [MB]."""
+    timeout_s = int(_read("INFER_TIMEOUT_S"))
+    if memory_mb is not None:
+        return Limits(memory_mb=memory_mb, timeout_s=timeout_s, qualifier=contract.memory_alias(memory_mb))
+    return Limits(memory_mb=int(_read("INFER_MEMORY_MB")), timeout_s=timeout_s, qualifier=_read("INFER_QUALIFIER"))
 
 
 def code_version() -> str:

@@ -55,6 +55,9 @@ class Shard(Payload, frozen=True, kw_only=True):
 class Limits(Payload, frozen=True, kw_only=True):
     """What one Infer function may use."""
 
+    qualifier: str = "$LATEST"
+    """Version or alias of it that has this memory and timeout."""
+
     memory_mb: int
     """Configured memory [MB]."""
 
@@ -137,6 +140,7 @@ def plan_tasks(request: RunRequest, shards: Sequence[Shard], limits: Limits, *, 
             profile=request.profile,
             engine=request.engine,
             precision=request.precision,
+            qualifier=limits.qualifier,
             **contract.rank_keys(request.result_path, rank),
         )
         for rank, rows in enumerate(deal(shards, request.world_size))

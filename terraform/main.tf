@@ -112,7 +112,7 @@ module "workflow" {
   name                         = local.names.state_machine
   definition_path              = "${path.module}/state_machine.asl.json"
   role_arn                     = module.identity.state_machine_role_arn
-  function_arns                = module.functions.invoke_arns
+  function_arns                = module.functions.arns
   timeouts_s                   = { for stage, settings in local.stages : stage => settings.timeout_s }
   max_concurrency              = local.max_concurrency
   child_type                   = var.map_child_type

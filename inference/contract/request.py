@@ -49,6 +49,14 @@ class RunRequest(Payload, frozen=True, kw_only=True):
     tolerated_failure_percentage: Annotated[float, Meta(ge=0, le=100)] = 0.0
     """Share of ranks that may be lost before the run counts as failed [percent]."""
 
+    memory_mb: Annotated[int, Meta(ge=128, le=10_240)] | None = None
+    """Memory of a rank [MB], for which the Infer function must have an alias `memory_alias`; as deployed when absent."""
+
+
+def memory_alias(memory_mb: int) -> str:
+    """Return the alias of Infer behind which its version with this memory is: ``memory-3008``."""
+    return f"memory-{memory_mb}"
+
 
 PUBLISHED_ALIASES = {"bucket_name": "bucket", "dataset_path": "data_prefix"}
 """Keys of published payloads that mean one of ours under another name."""

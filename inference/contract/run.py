@@ -80,6 +80,9 @@ class RankTask(Payload, frozen=True, kw_only=True):
     precision: Precision = "fp32"
     """Precision of the products."""
 
+    qualifier: NonEmpty = "$LATEST"
+    """Version or alias of the Infer function that the state machine invokes."""
+
 
 def rank_keys(run_prefix: str, rank: int) -> dict[str, str]:
     """Return the three object keys of a rank; a retry writes to the same ones."""

@@ -23,5 +23,6 @@ def function_variables(
     if "infer" in stages:
         # Initialize refuses a plan whose ranks would not fit the Infer function.
         variables["INFER_MEMORY_MB"] = str(stages["infer"]["memory_mb"])
+        variables["INFER_QUALIFIER"] = "$LATEST"
         variables["INFER_TIMEOUT_S"] = str(stages["infer"]["timeout_s"])
     return variables

@@ -126,7 +126,7 @@ def deployed_function(name: str, qualifier: str | None, *, region: str) -> Funct
     return FunctionSettings(
         name=function.function_name,
         arn=function.function_arn,
-        version=str(function.version) if qualifier else "$LATEST",
+        version="$LATEST" if qualifier in (None, "$LATEST") else str(function.version),
         region=region,
         handler=str(handler),
         timeout_s=float(function.timeout),

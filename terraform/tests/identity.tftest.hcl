@@ -61,6 +61,16 @@ run "least_privilege" {
   }
 
   assert {
+    condition = toset(flatten([for statement in data.aws_iam_policy_document.state_machine.statement : statement.resources if contains(statement.actions, "lambda:InvokeFunction")])) == toset([
+      "arn:aws:lambda:us-east-1:123456789012:function:redshift-inference-initialize",
+      "arn:aws:lambda:us-east-1:123456789012:function:redshift-inference-infer",
+      "arn:aws:lambda:us-east-1:123456789012:function:redshift-inference-infer:*",
+      "arn:aws:lambda:us-east-1:123456789012:function:redshift-inference-summarize",
+    ])
+    error_message = "The state machine invokes its three functions and versions of Infer, and nothing else."
+  }
+
+  assert {
     condition     = flatten([for statement in data.aws_iam_policy_document.state_machine.statement : statement.resources if statement.sid == "StartRanks"]) == ["arn:aws:states:us-east-1:123456789012:stateMachine:redshift-inference"]
     error_message = "The state machine starts executions of itself only."
   }

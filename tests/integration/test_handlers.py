@@ -51,6 +51,7 @@ def s3(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
         "AWS_LAMBDA_FUNCTION_NAME": "photo-z",
         "INFER_MEMORY_MB": "1769",
+        "INFER_QUALIFIER": "$LATEST",
         "INFER_TIMEOUT_S": "900",
         "CODE_VERSION": "test",
         "IMAGE_DIGEST": "local",

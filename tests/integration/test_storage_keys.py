@@ -155,7 +155,8 @@ def test_more_than_a_thousand_objects_are_listed_in_pages(s3: Any, store: Object
 def test_a_dataset_is_planned_and_read_whatever_its_folder_is_called(
     s3: Any, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
-    for name, value in {"INFER_MEMORY_MB": "1769", "INFER_TIMEOUT_S": "900", "AWS_LAMBDA_FUNCTION_NAME": "x"}.items():
+    infer = {"INFER_MEMORY_MB": "1769", "INFER_QUALIFIER": "$LATEST", "INFER_TIMEOUT_S": "900"}
+    for name, value in {**infer, "AWS_LAMBDA_FUNCTION_NAME": "x"}.items():
         monkeypatch.setenv(name, value)
     s3.put_object(Bucket=BUCKET, Key=f"{folder}/0.safetensors", Body=make_shard_bytes(5, **make_arrays(5)))
     request = {"bucket": BUCKET, "data_prefix": folder, "result_path": f"results/{folder}"}

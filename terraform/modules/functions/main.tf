@@ -6,6 +6,7 @@ locals {
     # Initialize refuses a plan whose ranks would not fit Infer.
     initialize = {
       INFER_MEMORY_MB = tostring(var.stages.infer.memory_mb)
+      INFER_QUALIFIER = local.is_provisioned ? "live" : "$LATEST"
       INFER_TIMEOUT_S = tostring(var.stages.infer.timeout_s)
     }
     infer = {

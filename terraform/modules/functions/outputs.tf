@@ -6,14 +6,6 @@ output "names" {
 output "arns" {
   description = "Stage to the ARN of its function."
   value       = { for stage, function in aws_lambda_function.this : stage => function.arn }
-}
-
-output "invoke_arns" {
-  description = "Stage to what is to be invoked: the function, or its alias where workers are kept warm."
-  value = merge(
-    { for stage, function in aws_lambda_function.this : stage => function.arn },
-    { for alias in aws_lambda_alias.live : "infer" => alias.arn },
-  )
   # Warm before the first rank.
   depends_on = [aws_lambda_provisioned_concurrency_config.this]
 

@@ -196,8 +196,8 @@ data "aws_iam_policy_document" "state_machine" {
   statement {
     sid     = "Invoke"
     actions = ["lambda:InvokeFunction"]
-    # With provisioned concurrency the alias `live` is called instead of the function.
-    resources = flatten([for arn in values(local.function_arns) : [arn, "${arn}:live"]])
+    # Of Infer also its versions and aliases: `live` of workers that are kept warm, and other memory sizes of a sweep.
+    resources = concat(values(local.function_arns), ["${local.function_arns.infer}:*"])
   }
 
   # A Distributed Map starts, follows, stops and redrives executions of its own state machine:
