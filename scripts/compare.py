@@ -20,14 +20,13 @@ from scripts.command.program import start
 from scripts.command.whole_file import write_whole
 from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.deployment.stack import read_stack
-from scripts.pricing.prices import LOCAL_REGION
+from scripts.pricing.prices import LOCAL_REGION, read_prices
 from scripts.runs import journal
 from scripts.runs.perform import find_data
 from scripts.runs.recall import find_run
 from scripts.runs.request import draft_request
 from scripts.runs.target import connect_aws, start_local
 from scripts.runs.variables import RequestVariables, RunName, choose_target
-from scripts.sweeps.price import prices_in_words
 
 OF_A_NEW_RUN = ("WORLD", "BATCH", "DATASET", "FILES", "ENGINE", "PRECISION")
 
@@ -130,7 +129,7 @@ def _comparison(
         published=put_beside(published, lines, rank_rate_per_s=rank_rate_per_s),
         caveat=published.caveat,
         sources=published.sources,
-        prices=prices_in_words(LOCAL_REGION),
+        prices=f"list prices of {read_prices().label(LOCAL_REGION)}",
         notes=tuple(notes),
     )
 

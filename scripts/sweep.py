@@ -1,7 +1,6 @@
 """`make sweep`: run every combination of some lists, and say which setting is fastest, cheapest, balanced."""
 
 import re
-import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,19 +15,17 @@ from scripts.command.program import start
 from scripts.command.variables import Flag, Variables, read_variables
 from scripts.command.whole_file import write_whole
 from scripts.deployment.stack import read_stack
+from scripts.pricing.prices import read_prices
 from scripts.runs.target import connect_aws
 from scripts.runs.variables import StackVariables, Usd, choose_target
 from scripts.sweeps.analyse import analyse
-from scripts.sweeps.borrowed import Borrowed
-from scripts.sweeps.carry_out import Carrier
+from scripts.sweeps.backend import AwsBackend, Backend, LocalBackend
 from scripts.sweeps.data import Dataset, Key, cut_missing, find_datasets
 from scripts.sweeps.estimate import forecast_sweep, refuse_above
-from scripts.sweeps.journal import Journal, held, read_journal, write_tables
-from scripts.sweeps.left_behind import stop_left
+from scripts.sweeps.journal import Journal, held, read_journal, stop_left, write_tables
 from scripts.sweeps.lists import VARIABLES, read_plan
-from scripts.sweeps.place import AwsPlace, LocalPlace, Place
 from scripts.sweeps.present import print_plan, print_statistics
-from scripts.sweeps.price import prices_in_words
+from scripts.sweeps.runner import Runner
 from scripts.sweeps.show import SweepShow
 from scripts.sweeps.statistics import STATISTICS_KEY, SweepStatistics
 
@@ -87,15 +84,15 @@ def run_sweep(variables: SweepVariables, *, root: Path, console: Console) -> int
     ------
     UsageError
         If the variables cannot be followed; nothing has been started or written then.
-    SweepStoppedError
-        If the sweep's place does not answer any more.
+    CommandError
+        If the backend does not answer any more.
     """
     journal = find_sweep(variables.given, root)
     retry = variables.retry
-    place = _place(journal, variables.outputs, root)
-    datasets = find_datasets(journal.plan, root, place.buckets)
+    backend = _backend(journal, variables.outputs, root)
+    datasets = find_datasets(journal.plan, root, backend.buckets)
     left = journal.remaining(retry=retry)
-    forecast = forecast_sweep(left, place, datasets, root=root)
+    forecast = forecast_sweep(left, backend, datasets, root=root)
     print_plan(console, journal, num_left=len(left), cost=forecast.words if forecast else NOT_KNOWN)
     refuse_above(variables.budget, forecast)
     if left:
@@ -106,8 +103,8 @@ def run_sweep(variables: SweepVariables, *, root: Path, console: Console) -> int
             if stopped := stop_left(journal.folder, root):
                 console.print(f"stopped    {stopped}, which went on since the sweep was killed", soft_wrap=True)
             cut_missing(datasets, root, console)
-            _carry_out(journal, place, datasets, root, console, retry=retry)
-    found = _write_statistics(read_journal(journal.folder, journal.plan), place)
+            _carry_out(journal, backend, datasets, root, console, retry=retry)
+    found = _write_statistics(read_journal(journal.folder, journal.plan), backend)
     print_statistics(Console(highlight=False), found, str(journal.folder))
     return COMPLETE if any(one.num_runs for one in found.settings) else FAILED
 
@@ -133,17 +130,16 @@ def find_sweep(given: Mapping[str, str], root: Path) -> Journal:
         return read_journal(root / "sweeps" / name, None)
     plan = read_plan(given)
     target, _ = choose_target(
-        read_variables(StackVariables, {**given, "TARGET": plan.target}), terraform=root / "terraform"
+        read_variables(StackVariables, {**given, "TARGET": plan.target or ""}), terraform=root / "terraform"
     )
     plan = msgspec.structs.replace(plan, target=target)
     return read_journal(root / "sweeps" / (name or f"sweep-{plan.fingerprint}"), plan)
 
 
-def _place(journal: Journal, outputs: str, root: Path) -> Place:
+def _backend(journal: Journal, outputs: str, root: Path) -> Backend:
     if journal.plan.target == "local":
-        return LocalPlace(journal.folder / "logs")
-    target = connect_aws(read_stack(root / "terraform", outputs=outputs))
-    return AwsPlace(target, Borrowed(target, journal.folder, token=secrets.token_hex(3)))
+        return LocalBackend(journal.folder / "logs", journal.plan.memory)
+    return AwsBackend(connect_aws(read_stack(root / "terraform", outputs=outputs)), journal.plan.memory)
 
 
 def _confirm(num_runs: int, *, yes: bool) -> None:
@@ -164,21 +160,21 @@ def _confirm(num_runs: int, *, yes: bool) -> None:
 
 
 def _carry_out(
-    journal: Journal, place: Place, datasets: Mapping[Key, Dataset], root: Path, console: Console, *, retry: bool
+    journal: Journal, backend: Backend, datasets: Mapping[Key, Dataset], root: Path, console: Console, *, retry: bool
 ) -> None:
     left = journal.remaining(retry=retry)
     show = SweepShow(console, journal.plan, list(journal.newest().values()))
     try:
-        with place, show:
-            Carrier(place=place, datasets=datasets, root=root, show=show).carry_out(journal, left)
+        with backend, show:
+            Runner(backend=backend, datasets=datasets, root=root, show=show).carry_out(journal, left)
     finally:
         # Whatever ended it, what is there is in the tables.
-        _write_statistics(read_journal(journal.folder, journal.plan), place)
+        _write_statistics(read_journal(journal.folder, journal.plan), backend)
 
 
-def _write_statistics(journal: Journal, place: Place) -> SweepStatistics:
+def _write_statistics(journal: Journal, backend: Backend) -> SweepStatistics:
     write_tables(journal)
-    found = analyse(journal, prices=prices_in_words(place.region))
+    found = analyse(journal, prices=f"list prices of {read_prices().label(backend.region)}")
     write_whole(journal.folder / STATISTICS_KEY, msgspec.json.format(msgspec.json.encode(found), indent=2))
     return found
 

@@ -130,7 +130,7 @@ def _statistics(rows: list[RunRow], settings: list[tuple[int, int]]) -> SettingS
         num_failed=len(rows) - len(ended),
         num_cold_starts=2,
         num_ranks=first.world_size * len(ended),
-        **{name: statistic([getattr(row, name) for row in ended], repeat=len(ended)) for name in MEASURED},
+        **{name: statistic([getattr(row, name) for row in ended]) for name in MEASURED},
         speedup=speedup,
         speedup_map=speedup,
         parallel_efficiency=speedup / first.world_size,

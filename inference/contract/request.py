@@ -50,7 +50,7 @@ class RunRequest(Payload, frozen=True, kw_only=True):
     """Share of ranks that may be lost before the run counts as failed [percent]."""
 
     memory_mb: Annotated[int, Meta(ge=128, le=10_240)] | None = None
-    """Memory of a rank [MB], for which the Infer function must have an alias `memory_alias`; as deployed when absent."""
+    """Memory of a rank [MB]: of the alias `memory_alias` of Infer, which must be there; as deployed when absent."""
 
 
 def memory_alias(memory_mb: int) -> str:

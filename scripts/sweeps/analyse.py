@@ -3,17 +3,17 @@
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 import numpy as np
 
+from inference.intervals import bootstrap
 from inference.plan import ROW_BYTES
+from scripts.sweeps.advice import recommend, warnings_of
 from scripts.sweeps.journal import Journal
-from scripts.sweeps.recommend import recommend
 from scripts.sweeps.rows import RunRow
 from scripts.sweeps.statistics import SettingStatistics, Statistic, SweepStatistics
-from scripts.sweeps.warn import warnings_of
 
 COLUMNS = {
     "world": "world_size",
@@ -28,22 +28,12 @@ COLUMNS = {
 }
 """List of a sweep to the column it sets."""
 
-MEASURED = (
-    "end_to_end_s",
-    "map_s",
-    "rank_median_s",
-    "rank_max_s",
-    "sum_of_rank_rates_per_s",
-    "map_wall_per_s",
-    "end_to_end_per_s",
-    "peak_memory_bytes",
-    "rank_seconds",
-    "list_price_usd",
-)
+MEASURED = tuple(name for name, kind in get_type_hints(SettingStatistics).items() if kind == Statistic | None)
 """Columns with a median and an interval."""
 
-MIN_REPEATS_FOR_BOOTSTRAP = 5
-NUM_RESAMPLES = 2000
+MIN_BOOTSTRAP = 5
+"""Fewest repeats of which a bootstrap says more than their smallest and largest."""
+
 BYTES_PER_GB = 1e9
 
 
@@ -58,12 +48,12 @@ def analyse(journal: Journal, *, prices: str) -> SweepStatistics:
         Which prices its rows have, in words.
     """
     plan, (rows, _) = journal.plan, journal.rows()
-    every = [_setting(plan.label(setting), rows, plan.repeat) for setting in plan.settings]
+    every = [_setting(plan.label(setting), rows) for setting in plan.settings]
     found = _with_front(_with_speedup([one for one in every if one.num_runs or one.num_failed]))
     varied = tuple(COLUMNS[name] for name in plan.varied)
     return SweepStatistics(
         sweep=journal.folder.name,
-        target=plan.target,
+        target=plan.target or "local",
         varied=varied,
         num_runs=len(rows),
         num_planned=len(plan.settings) * plan.repeat,
@@ -80,26 +70,28 @@ def interval_in_words(repeat: int) -> str:
     """Say what the interval of a statistic is."""
     if repeat == 1:
         return "none: one run per setting"
-    if repeat < MIN_REPEATS_FOR_BOOTSTRAP:
+    if repeat < MIN_BOOTSTRAP:
         return f"smallest and largest of {repeat} repeats"
-    return f"95 % bootstrap interval of the median over {repeat} repeats, {NUM_RESAMPLES:,} resamples"
+    return (
+        f"95 % bootstrap interval of the median over {repeat} repeats; smallest and largest where fewer than "
+        f"{MIN_BOOTSTRAP} have ended"
+    )
 
 
-def statistic(values: Sequence[float], *, repeat: int) -> Statistic:
+def statistic(values: Sequence[float]) -> Statistic:
     """Return the median of some repeats with the interval that `interval_in_words` names."""
-    if repeat < MIN_REPEATS_FOR_BOOTSTRAP:
+    if len(values) < MIN_BOOTSTRAP:
         return Statistic(median=statistics.median(values), low=min(values), high=max(values))
-    draws = np.random.default_rng(0).choice(np.asarray(values, float), size=(NUM_RESAMPLES, len(values)))
-    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    return Statistic(median=statistics.median(values), low=float(low), high=float(high))
+    low, high = bootstrap(np.asarray(values, np.float64), lambda sets: np.median(sets, axis=-1))
+    return Statistic(median=statistics.median(values), low=low, high=high)
 
 
-def _setting(label: str, rows: Iterable[RunRow], repeat: int) -> SettingStatistics:
+def _setting(label: str, rows: Iterable[RunRow]) -> SettingStatistics:
     mine = [row for row in rows if row.setting == label]
     ended = [row for row in mine if row.state != "failed"]
     failed = [row for row in mine if row.state == "failed"]
     measured: dict[str, Any] = {
-        name: statistic([getattr(row, name) for row in ended], repeat=repeat)
+        name: statistic([getattr(row, name) for row in ended])
         for name in MEASURED
         if ended and all(getattr(row, name) is not None for row in ended)
     }

@@ -13,8 +13,8 @@ from scripts.pricing.estimate import DEFAULTS, Job, estimate, learn
 from scripts.pricing.prices import read_prices
 from scripts.pricing.what_if import Range
 from scripts.runs.budget import earlier_runs
+from scripts.sweeps.backend import Backend
 from scripts.sweeps.data import Dataset, Key, key_of
-from scripts.sweeps.place import Place
 from scripts.sweeps.plan import PlannedRun, Setting
 
 
@@ -40,7 +40,7 @@ class SweepForecast:
 
 
 def forecast_sweep(
-    left: Sequence[PlannedRun], place: Place, datasets: Mapping[Key, Dataset], *, root: Path
+    left: Sequence[PlannedRun], backend: Backend, datasets: Mapping[Key, Dataset], *, root: Path
 ) -> SweepForecast | None:
     """Return what the runs that are left may cost, or None when a dataset does not say how many galaxies it has.
 
@@ -48,29 +48,29 @@ def forecast_sweep(
     ----------
     left : sequence of PlannedRun
         Runs to come.
-    place, datasets
+    backend, datasets
         Where they go and what they read.
     root : Path
-        Folder in which ``runs/`` lies: earlier runs on the same place say how long things take.
+        Folder of ``runs/``: earlier runs on the same backend say how long things take.
 
     Raises
     ------
     PriceError
         If the price file does not know the region.
     """
-    jobs = [_job(run.setting, datasets[key_of(run.setting)], place) for run in left]
+    jobs = [_job(run.setting, datasets[key_of(run.setting)], backend) for run in left]
     known = [job for job in jobs if job is not None]
     if len(known) < len(jobs):
         return None
-    experience = learn(earlier_runs(root, place.name, place.rates(None))) or DEFAULTS
+    experience = learn(earlier_runs(root, backend.name, backend.rates(None))) or DEFAULTS
     prices = read_prices()
-    label = prices.label(place.region)
+    label = prices.label(backend.region)
     each = [
-        estimate(job, place.rates(run.setting.memory), prices.of(place.region), experience, prices_of=label).usd
+        estimate(job, backend.rates(run.setting.memory), prices.of(backend.region), experience, prices_of=label).usd
         for job, run in zip(known, left, strict=True)
     ]
     total = Range(*map(sum, zip(*each, strict=True))) if each else Range(0.0, 0.0, 0.0)
-    return SweepForecast(total, place.name == "aws", f"{experience.source}; {label}")
+    return SweepForecast(total, backend.name == "aws", f"{experience.source}; {label}")
 
 
 def refuse_above(budget: float | None, found: SweepForecast | None) -> None:
@@ -88,7 +88,7 @@ def refuse_above(budget: float | None, found: SweepForecast | None) -> None:
     raise UsageError(f"BUDGET={budget:g}: the sweep may cost {found.usd.high:.4f} USD at list prices: nothing started.")
 
 
-def _job(setting: Setting, dataset: Dataset, place: Place) -> Job | None:
+def _job(setting: Setting, dataset: Dataset, backend: Backend) -> Job | None:
     card = _card(dataset) if isinstance(dataset, LocalDataset) else None
     if card is None:
         return None
@@ -97,7 +97,7 @@ def _job(setting: Setting, dataset: Dataset, place: Place) -> Job | None:
         num_rows=sum(shard.num_rows for shard in shards),
         num_shards=len(shards),
         world_size=setting.world or len(shards),
-        max_concurrency=place.max_concurrency,
+        max_concurrency=backend.max_concurrency,
     )
 
 

@@ -2,22 +2,28 @@
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import yaml
+from botocore.exceptions import ClientError
 
 from scripts.command.errors import UsageError
 from scripts.command.whole_file import write_whole
+from scripts.runs import execution
+from scripts.runs import journal as run_journal
+from scripts.runs.target import connect_aws
 from scripts.sweeps import table
 from scripts.sweeps.plan import PlannedRun, Setting, SweepPlan
 from scripts.sweeps.rows import RankRow, RunRow
 
 JOURNAL_KEY = "journal.jsonl"
 PLAN_KEY = "sweep.yaml"
+NOTE_KEY = "running"
+"""Names the run that is being carried out."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,8 +38,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float
     """Upload, run and download: for the time that is left [s]."""
 
-    is_of_place: bool = False
-    """True when it failed because the local AWS or the account did not answer: it runs when the sweep goes on."""
+    is_of_backend: bool = msgspec.field(default=False, name="is_of_place")
+    """True when the local AWS or the account did not answer: the run is repeated when the sweep goes on."""
 
     run: RunRow
     """Its row."""
@@ -60,7 +66,7 @@ class Journal:
 
         def is_done(planned: PlannedRun) -> bool:
             entry = found.get((planned.setting, planned.repeat))
-            return entry is not None and not entry.is_of_place and not (retry and entry.run.state == "failed")
+            return entry is not None and not entry.is_of_backend and not (retry and entry.run.state == "failed")
 
         return [planned for planned in self.plan.runs() if not is_done(planned)]
 
@@ -78,12 +84,12 @@ def read_journal(folder: Path, plan: SweepPlan | None) -> Journal:
     folder : Path
         ``sweeps/<name>``; nothing is written.
     plan : SweepPlan or None
-        None takes the plan that lies there.
+        None takes the plan that is there.
 
     Raises
     ------
     UsageError
-        If another sweep lies there, none does and no plan is given, or a file there is damaged.
+        If another sweep is there, none is and no plan is given, or a file there is damaged.
     """
     there = _read_plan(folder)
     if there is None and plan is None:
@@ -116,6 +122,47 @@ def held(folder: Path, plan: SweepPlan) -> Iterator[None]:
         if not (folder / PLAN_KEY).exists():
             _write_plan(folder, plan)
         yield
+
+
+@contextmanager
+def noted(folder: Path, run_id: str) -> Iterator[None]:
+    """Note which run of a sweep goes on; only a kill leaves the note behind."""
+    (folder / NOTE_KEY).write_text(run_id, encoding="utf-8")
+    try:
+        yield
+    finally:
+        (folder / NOTE_KEY).unlink(missing_ok=True)
+
+
+def stop_left(folder: Path, root: Path) -> str | None:
+    """Stop the run that a killed sweep left going; return its name when one was stopped.
+
+    Parameters
+    ----------
+    folder : Path
+        The sweep's folder.
+    root : Path
+        Folder of ``runs/``.
+
+    Notes
+    -----
+    On AWS it would go on, cost, and disturb what is measured now. A local one has ended with the terminal of its sweep.
+    """
+    note = folder / NOTE_KEY
+    run_id = note.read_text(encoding="utf-8").strip() if note.exists() else ""
+    entry = run_journal.read(root / "runs" / run_id) if run_id else None
+    note.unlink(missing_ok=True)
+    if entry is None or entry.stack is None:
+        return None
+    states = connect_aws(entry.stack).states
+    try:
+        if states.describe_execution(executionArn=entry.execution_arn)["status"] != "RUNNING":
+            return None
+        execution.stop(states, entry.execution_arn)
+    except ClientError:
+        # It is not there any more, or not ours to ask: the next run will say what is wrong.
+        return None
+    return run_id
 
 
 def append(folder: Path, entry: Entry) -> None:
@@ -160,14 +207,6 @@ def _read_plan(folder: Path) -> SweepPlan | None:
 
 
 def _write_plan(folder: Path, plan: SweepPlan) -> None:
-    document = msgspec.to_builtins(plan, builtin_types=())
-    content = yaml.safe_dump(_plain(document), sort_keys=False, default_flow_style=None)
-    write_whole(folder / PLAN_KEY, content.encode())
-
-
-def _plain(document: dict[str, object]) -> dict[str, object]:
-    """Return the document with lists, which YAML knows, for tuples, which it does not."""
-    return {
-        key: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-        for key, value in document.items()
-    }
+    # By way of JSON, which has no tuples: YAML would write them as Python's.
+    document = msgspec.json.decode(msgspec.json.encode(plan))
+    write_whole(folder / PLAN_KEY, yaml.safe_dump(document, sort_keys=False, default_flow_style=None).encode())

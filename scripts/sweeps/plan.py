@@ -4,11 +4,19 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
-Precision = Literal["fp32", "bf16", "int8"]
+from scripts.command.variables import Whole
+from scripts.runs.variables import TargetName
+
+ShardMb = Annotated[
+    int, Meta(ge=1, le=10_000, description="a largest size of shards in whole megabytes from 1, such as 25")
+]
+DatasetName = Annotated[str, Meta(min_length=1, description="datasets under datasets/, such as sdss or sdss/10MB")]
+MemoryMb = Annotated[int, Meta(ge=128, le=10_240, description="whole megabytes from 128 to 10240")]
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, order=True):
@@ -52,25 +60,25 @@ class SweepPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     world: tuple[int, ...] = ()
     batch: tuple[int, ...] = ()
-    data: tuple[str, ...] = ()
-    shard_mb: tuple[int, ...] = ()
+    data: tuple[DatasetName, ...] = ()
+    shard_mb: tuple[ShardMb, ...] = ()
     files: tuple[int, ...] = ()
-    memory: tuple[int, ...] = ()
+    memory: tuple[MemoryMb, ...] = ()
     engine: tuple[str, ...] = ()
     precision: tuple[str, ...] = ()
     profile: tuple[bool, ...] = ()
 
-    repeat: int = 1
+    repeat: Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")] = 1
     """How often every setting runs."""
 
-    seed: int = 0
+    seed: Whole = 0
     """Decides the order."""
 
     tolerate: float = 0.0
     """Percentage of ranks that a run may lose."""
 
-    target: str = ""
-    """``local`` or ``aws``; as `make run` decides when empty."""
+    target: TargetName | None = None
+    """As `make run` decides when absent."""
 
     @property
     def settings(self) -> tuple[Setting, ...]:

@@ -1,18 +1,115 @@
-"""One run, and one rank, as a row of a sweep's tidy tables."""
+"""One run, and one rank, as a row of a sweep's tidy tables: its settings, then the numbers of its own files."""
 
-from typing import Literal
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
+import numpy as np
+
+from inference.contract import RankClock, RankRecord, RunClock, RunSummary, Throughput
+from inference.plan import ROW_BYTES
+from inference.run_folder import RunFolder, read_summary
+from scripts.pricing.cost import Rates
+from scripts.pricing.prices import bill_of
+from scripts.runs.execution import Ending
+
+UNITS: dict[type, str] = {RunClock: "_s", RankClock: "_s", Throughput: "_per_s"}
+"""What the columns of these structs end in: their fields' names leave the unit out."""
+
+RENAMED = {
+    "engines": "engines_used",
+    "image_digests": "image_digest",
+    "code_versions": "code_version",
+    "total_cpu_time_s": "loop_s",
+    "total_cpu_memory_mb": "profiled_memory_mb",
+    "total_process_memory_mb": "process_memory_mb",
+    "sample_persec": "samples_per_s",
+    "throughput_bps": "throughput_bit_per_s",
+}
+"""Fields of `RunSummary` and `RankRecord` whose column has a clearer name."""
+
+LEFT_OUT = ("request", "notes")
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the rows: a field is a column, its type the column's, None an empty cell."""
+class Column(NamedTuple):
+    """A number or text of a nested struct."""
+
+    name: str
+    """``inference_s`` for ``clock.inference``: the field's own name, with its unit."""
+
+    path: tuple[str, ...]
+    """Names of the fields that lead to it."""
+
+    kind: type
+    """``bool``, ``int``, ``float`` or ``str``."""
 
 
-class RunRow(Row, frozen=True, kw_only=True):
-    """``runs.parquet``, ``runs.csv``: one run. What a failed run did not reach is empty."""
+def columns_of(struct: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Iterator[Column]:
+    """Yield the columns of a struct and those in it; of its lists only those of texts, of its mappings none."""
+    for field in msgspec.structs.fields(struct):
+        kind, here = _plain(field.type), (*path, field.name)
+        if field.name in LEFT_OUT:
+            continue
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            yield from columns_of(kind, here)
+        elif kind in (bool, int, float, str):
+            # Shares and counts have no unit; they are optional or integers.
+            unit = UNITS.get(struct, "") if field.type is float and not field.name.endswith("_per_s") else ""
+            name = RENAMED.get(field.name) or re.sub("_time$", "_s", field.name) + unit
+            yield Column(name, here, kind)
+        elif kind == tuple[str, ...]:
+            yield Column(RENAMED.get(field.name, field.name), here, str)
 
-    # ------------------------------------------------------------------------------------- which run
+
+def flatten(struct: msgspec.Struct) -> dict[str, Any]:
+    """Return the columns of a struct; what it leaves out is absent."""
+    found = {column.name: _at(struct, column.path) for column in columns_of(type(struct))}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _plain(kind: Any) -> Any:
+    """Return a type without its constraints and without None."""
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0])
+    if isinstance(kind, types.UnionType):
+        return next(_plain(member) for member in get_args(kind) if member is not types.NoneType)
+    return kind
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        value = None if value is None else getattr(value, name)
+    return ", ".join(value) if isinstance(value, tuple) else value
+
+
+def _measured(struct: type[msgspec.Struct]) -> Any:
+    """Return a struct with the columns of another one: a count that was not reached is 0, a text "", the rest None."""
+    fields: list[tuple[str, Any, Any]] = []
+    for column in columns_of(struct):
+        if column.kind is str:
+            fields.append((column.name, str, ""))
+        elif column.name.startswith("num_"):
+            fields.append((column.name, int, 0))
+        else:
+            fields.append((column.name, column.kind | None, None))
+    options: dict[str, Any] = {"frozen": True, "kw_only": True, "forbid_unknown_fields": True, "omit_defaults": True}
+    return msgspec.defstruct(f"{struct.__name__}Columns", fields, **options)
+
+
+# Made from the contract, so that no field is written down twice; a type checker takes their fields for Any.
+RunColumns: Any = _measured(RunSummary)
+RankColumns: Any = _measured(RankRecord)
+
+
+class RunRow(RunColumns, frozen=True, kw_only=True):  # type: ignore[misc, call-arg]
+    """``runs.parquet``, ``runs.csv``: one run; a field is a column, None an empty cell.
+
+    After the columns below come those of `inference.contract.RunSummary`, see `columns_of`: ``clock.map`` is ``map_s``,
+    ``throughput.map_wall`` is ``map_wall_per_s``, the phases are summed over the ranks, lists of texts have commas.
+    """
 
     sweep: str
     """Name of the sweep."""
@@ -29,7 +126,7 @@ class RunRow(Row, frozen=True, kw_only=True):
     run_id: str
     """The run's folder under ``runs/``; empty when it could not be started."""
 
-    state: Literal["complete", "incomplete", "failed"]
+    state: Literal["complete", "incomplete", "failed"] = "failed"
     """``incomplete``: ranks were lost, as many as tolerated."""
 
     error: str = ""
@@ -43,8 +140,6 @@ class RunRow(Row, frozen=True, kw_only=True):
 
     started_at_s: float
     """When it was started [s since the epoch]."""
-
-    # ------------------------------------------------------------------------------------- its settings
 
     world_size: int | None
     """Ranks; of a run that failed, the ranks asked for."""
@@ -76,41 +171,11 @@ class RunRow(Row, frozen=True, kw_only=True):
     max_concurrency: int
     """Ranks that the target runs at the same time."""
 
-    # ------------------------------------------------------------------------------------- how much
-
-    num_samples: int = 0
-    """Galaxies predicted."""
-
     data_bytes: int = 0
     """`num_samples` · 20,520: images float32 and magnitudes float64, the published size of a galaxy [bytes]."""
 
-    num_records: int = 0
-    """Ranks with a valid record."""
-
     num_lost_ranks: int = 0
-    """Ranks without one."""
-
-    num_cold_starts: int = 0
-    """Ranks served by a fresh process."""
-
-    num_retried_ranks: int = 0
-    """Ranks that needed more than one attempt."""
-
-    # ------------------------------------------------------------------------------------- wall time
-
-    end_to_end_s: float | None = None
-    """From Initialize to the summary [s]."""
-
-    map_s: float | None = None
-    """All ranks [s]."""
-
-    initialize_s: float | None = None
-    """Planning [s]."""
-
-    summarize_s: float | None = None
-    """Proving and merging [s]."""
-
-    # ------------------------------------------------------------------------------------- time of the ranks
+    """Ranks without a valid record."""
 
     rank_median_s: float | None = None
     """Median of a rank, init included [s]."""
@@ -121,52 +186,6 @@ class RunRow(Row, frozen=True, kw_only=True):
     rank_max_s: float | None = None
     """The slowest rank [s]."""
 
-    queue_s: float | None = None
-    """Phases, each summed over the ranks [s]: before the handler."""
-
-    init_s: float | None = None
-    """Starting the process [s]."""
-
-    model_load_s: float | None = None
-    """Loading engine and weights [s]."""
-
-    download_s: float | None = None
-    """Waiting for rows [s]."""
-
-    inference_s: float | None = None
-    """Computing redshifts [s]."""
-
-    upload_s: float | None = None
-    """Writing predictions [s]."""
-
-    rank_seconds: float | None = None
-    """Handlers and init, summed over the ranks [s]."""
-
-    # ------------------------------------------------------------------------------------- throughput
-
-    sum_of_rank_rates_per_s: float | None = None
-    """Each rank's own rate, added: the published definition [galaxies/s]."""
-
-    map_wall_per_s: float | None = None
-    """Galaxies over the wall time of the Map [galaxies/s]."""
-
-    end_to_end_per_s: float | None = None
-    """Galaxies over the wall time of the run [galaxies/s]."""
-
-    sum_of_rank_rates_bit_per_s: float | None = None
-    """The same three at 164,160 bits per galaxy [bit/s]."""
-
-    map_wall_bit_per_s: float | None = None
-    """See `map_wall_per_s` [bit/s]."""
-
-    end_to_end_bit_per_s: float | None = None
-    """See `end_to_end_per_s` [bit/s]."""
-
-    # ------------------------------------------------------------------------------------- memory and cost
-
-    peak_memory_bytes: int | None = None
-    """Highest resident memory of any rank [bytes]."""
-
     list_price_usd: float | None = None
     """What the run costs on AWS at list prices with this memory and these times [USD]. Where `target` is ``local``,
     nothing was paid, and the times are those of this machine."""
@@ -174,128 +193,63 @@ class RunRow(Row, frozen=True, kw_only=True):
     paid_usd: float | None = None
     """What it cost: 0 here, the list price on AWS [USD]."""
 
-    # ------------------------------------------------------------------------------------- accuracy, provenance
 
-    nmad: float | None = None
-    """Scatter of the redshifts; empty where no galaxy has a spectroscopic one."""
-
-    bias: float | None = None
-    """Mean of dz."""
-
-    outlier_005: float | None = None
-    """Share with abs(dz) > 0.05."""
-
-    mae: float | None = None
-    """Mean of abs(z_phot - z_spec)."""
-
-    engines_used: str = ""
-    """Libraries that computed, with versions."""
-
-    weights_sha256: str = ""
-    """Checksum of the checkpoint."""
-
-    code_version: str = ""
-    """Version of the code."""
-
-    image_digest: str = ""
-    """Digest of the image."""
-
-
-class RankRow(Row, frozen=True, kw_only=True):
-    """``ranks.parquet``, ``ranks.csv``: one rank of one run, with the settings it ran under."""
+class RankRow(RankColumns, frozen=True, kw_only=True):  # type: ignore[misc, call-arg]
+    """``ranks.parquet``, ``ranks.csv``: one rank of one run; then the columns of `inference.contract.RankRecord`."""
 
     sweep: str
-    """Name of the sweep."""
-
     setting: str
-    """As in `RunRow`."""
-
     repeat: int
-    """As in `RunRow`."""
-
     run_id: str
-    """The run."""
-
-    rank: int
-    """Position of the worker."""
-
-    world_size: int
-    """Ranks of the run."""
-
-    batch_size: int
-    """Galaxies per batch."""
-
     dataset: str
-    """Dataset and partition."""
-
     memory_mb: int
-    """Configured memory [MB]."""
 
-    num_samples: int
-    """Galaxies predicted."""
 
-    num_batches: int
-    """ceil(num_samples / batch_size)."""
+Row = RunRow | RankRow
 
-    attempt: int
-    """Earlier attempts."""
 
-    cold_start: bool
-    """True when a fresh process served it."""
+def measure(
+    planned: RunRow, ending: Ending, folder: Path, *, rates: Rates, region: str
+) -> tuple[RunRow, tuple[RankRow, ...]]:
+    """Return the rows of a run that ended, however it did.
 
-    started_at_s: float
-    """When the handler was entered [s since the epoch]."""
+    Parameters
+    ----------
+    planned : RunRow
+        Its settings.
+    ending : Ending
+        How its execution ended.
+    folder : Path
+        The run's folder on this machine.
+    rates, region
+        What it costs on AWS.
+    """
+    summary = read_summary(folder)
+    row = msgspec.structs.replace(planned, state=_state(ending, summary))
+    if not ending.succeeded:
+        row = msgspec.structs.replace(row, error=ending.error or ending.status, message=ending.message)
+    if summary is None or not summary.num_records:
+        return row, ()
+    records = RunFolder(folder).records
+    seconds = [record.clock.init + record.clock.total for record in records]
+    median_s, p95_s, max_s = (float(value) for value in np.quantile(seconds, [0.5, 0.95, 1.0]))
+    usd = bill_of(summary, rates, region).usd
+    run = msgspec.structs.replace(
+        row,
+        **flatten(summary),
+        data_bytes=summary.num_samples * ROW_BYTES,
+        num_lost_ranks=len(summary.lost_ranks),
+        rank_median_s=median_s,
+        rank_p95_s=p95_s,
+        rank_max_s=max_s,
+        list_price_usd=usd,
+        paid_usd=usd if row.target == "aws" else 0.0,
+    )
+    same = {name: getattr(run, name) for name in RankRow.__annotations__}
+    return run, tuple(RankRow(**same | flatten(record)) for record in records)
 
-    queue_s: float
-    """Before the handler, a cold start included [s]."""
 
-    init_s: float
-    """Starting the process; 0 when warm [s]."""
-
-    model_load_s: float
-    """Loading engine and weights [s]."""
-
-    download_s: float
-    """Waiting for rows [s]."""
-
-    inference_s: float
-    """Computing redshifts [s]."""
-
-    upload_s: float
-    """Writing predictions [s]."""
-
-    total_s: float
-    """The handler [s]."""
-
-    loop_s: float
-    """``total_cpu_time (seconds)``: wall time of the inference loop, or the profiler's total [s]."""
-
-    execution_time_s_per_batch: float
-    """Published key [s]."""
-
-    samples_per_s: float
-    """``sample_persec`` [galaxies/s]."""
-
-    throughput_bit_per_s: float
-    """``throughput_bps`` [bit/s]."""
-
-    process_memory_mb: float
-    """``total_process_memory (MB)`` [MiB]."""
-
-    profiled_memory_mb: float | None
-    """``total_cpu_memory (MB)``, the profiler's sum of allocations [10⁶ bytes]; empty without the profiler."""
-
-    peak_memory_bytes: int
-    """Highest resident memory of the process so far [bytes]."""
-
-    s3_num_requests: int
-    """Requests to S3."""
-
-    s3_total_s: float
-    """Their summed duration [s]."""
-
-    num_threads: int
-    """Threads the engine computed with."""
-
-    engine: str
-    """Library that computed, with its version."""
+def _state(ending: Ending, summary: RunSummary | None) -> Literal["complete", "incomplete", "failed"]:
+    if not ending.succeeded or summary is None:
+        return "failed"
+    return "complete" if summary.complete else "incomplete"

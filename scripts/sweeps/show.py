@@ -16,7 +16,6 @@ from scripts.sweeps.journal import Entry
 from scripts.sweeps.plan import PlannedRun, SweepPlan
 
 BAR_WIDTH = 12
-TICK_S = 0.5
 
 
 class SweepShow:

@@ -19,7 +19,7 @@ class Statistic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SettingStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting over its repeats; what no run of it reached is null."""
+    """One setting over its repeats; what no run of it reached is null. A `Statistic` is over the column of `RunRow`."""
 
     setting: str
     """What varies, as typed: ``WORLD=8 BATCH=32``."""
@@ -46,34 +46,15 @@ class SettingStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Ranks with a record, over all its runs."""
 
     end_to_end_s: Statistic | None = None
-    """From Initialize to the summary [s]."""
-
     map_s: Statistic | None = None
-    """All ranks [s]."""
-
     rank_median_s: Statistic | None = None
-    """Median rank [s]."""
-
     rank_max_s: Statistic | None = None
-    """Slowest rank [s]."""
-
     sum_of_rank_rates_per_s: Statistic | None = None
-    """Each rank's own rate, added: the published definition [galaxies/s]."""
-
     map_wall_per_s: Statistic | None = None
-    """Galaxies over the wall time of the Map [galaxies/s]."""
-
     end_to_end_per_s: Statistic | None = None
-    """Galaxies over the wall time of the run [galaxies/s]."""
-
     peak_memory_bytes: Statistic | None = None
-    """Highest resident memory of any rank [bytes]."""
-
     rank_seconds: Statistic | None = None
-    """Handlers and init over all ranks: what Lambda bills for [s]."""
-
     list_price_usd: Statistic | None = None
-    """At list prices; nothing was paid for a local run [USD]."""
 
     reference: str | None = None
     """The setting that `speedup` compares with: equal but for the smallest world size."""
@@ -132,7 +113,7 @@ class SweepStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Runs that failed."""
 
     interval: str
-    """What the intervals are, in words: ``min and max of 3 repeats``."""
+    """What the intervals are, in words: ``smallest and largest of 3 repeats``."""
 
     prices: str
     """Which prices, in words."""

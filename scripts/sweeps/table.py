@@ -12,14 +12,14 @@ from pyarrow import csv, parquet
 
 from scripts.command.errors import CommandError
 from scripts.command.whole_file import written_whole
-from scripts.sweeps.rows import RankRow, Row, RunRow
+from scripts.sweeps.rows import RankRow, RunRow
 
 RUNS, RANKS = "runs", "ranks"
 """Names of the two tables, without their suffix."""
 
 SUFFIXES = (".parquet", ".csv")
 ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
-AnyRow = TypeVar("AnyRow", bound=Row)
+AnyRow = TypeVar("AnyRow", RunRow, RankRow)
 
 
 class TableError(CommandError):
@@ -60,9 +60,8 @@ def write_table(path: Path, rows: Sequence[AnyRow], kind: type[AnyRow]) -> None:
     kind : type
         Class of the rows: an empty table has columns too.
     """
-    names = kind.__struct_fields__
-    columns = {name: [getattr(row, name) for row in rows] for name in names}
-    table = pa.table(columns, schema=arrow_schema(kind))
+    schema = arrow_schema(kind)
+    table = pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
     with written_whole(path.with_suffix(".parquet")) as partial:
         parquet.write_table(table, partial)
     with written_whole(path.with_suffix(".csv")) as partial:
@@ -89,10 +88,11 @@ def read_table(path: Path, kind: type[AnyRow]) -> list[AnyRow]:
         raise TableError(f"{found} cannot be read as a table of {path.name} ({why[:160]}).{again}") from error
 
 
-def arrow_schema(kind: type[Row]) -> pa.Schema:
-    """Return the columns of a row class: name, type, and whether a cell may be empty."""
+def arrow_schema(kind: type[AnyRow]) -> pa.Schema:
+    """Return the columns of a row class, its own before those of the contract: name, type, may a cell be empty."""
     hints = typing.get_type_hints(kind)
-    return pa.schema([_column(name, hints[name]) for name in kind.__struct_fields__])
+    names = dict.fromkeys((*kind.__annotations__, *(field.name for field in msgspec.structs.fields(kind))))
+    return pa.schema([_column(name, hints[name]) for name in names])
 
 
 def _column(name: str, hint: Any) -> pa.Field:
@@ -104,7 +104,7 @@ def _column(name: str, hint: Any) -> pa.Field:
     return pa.field(name, ARROW_TYPES[inner], nullable=is_optional)
 
 
-def _read_csv(path: Path, kind: type[Row]) -> pa.Table:
+def _read_csv(path: Path, kind: type[AnyRow]) -> pa.Table:
     schema = arrow_schema(kind)
     # An empty text is text; an empty number is no number.
     options = csv.ConvertOptions(column_types=schema, strings_can_be_null=False)

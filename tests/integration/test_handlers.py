@@ -156,6 +156,26 @@ def test_the_world_size_is_the_number_of_shards_unless_given(s3: Any) -> None:
     assert run(s3)[0].world_size == 3
 
 
+def test_another_memory_is_another_version_of_the_same_function_and_plans_for_it(s3: Any) -> None:
+    upload(s3)
+
+    planned = {memory_mb: plan(f"run-{memory_mb}", memory_mb=memory_mb) for memory_mb in (None, 3008)}
+
+    tasks = {key: contract.decode(get(s3, one["manifest_key"]), list[RankTask]) for key, one in planned.items()}
+    assert {task.qualifier for task in tasks[None]} == {"$LATEST"}
+    assert {task.qualifier for task in tasks[3008]} == {"memory-3008"}
+    with pytest.raises(PlanError, match="memory"):
+        plan("run-small", memory_mb=128)
+
+
+@pytest.mark.parametrize("memory_mb", ["live", "infer:1", 127, 10_241])
+def test_a_request_cannot_name_a_version_of_its_own(s3: Any, memory_mb: object) -> None:
+    upload(s3)
+
+    with pytest.raises(InvalidRequestError, match="memory_mb"):
+        plan(memory_mb=memory_mb)
+
+
 def test_the_phases_of_a_rank_add_up_to_its_time(s3: Any) -> None:
     upload(s3, num_rows=50)
 

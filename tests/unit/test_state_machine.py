@@ -7,6 +7,7 @@ from typing import Any
 
 import handlers
 from inference import errors
+from inference.contract import RankTask
 
 TERRAFORM = Path(__file__).parents[2] / "terraform"
 DEFINITION = json.loads((TERRAFORM / "state_machine.asl.json").read_text())
@@ -68,6 +69,15 @@ def test_the_map_never_fails_before_summarize() -> None:
     assert ranks["ToleratedFailurePercentage"] == 100.0
     assert [catch["Next"] for catch in ranks["Catch"]] == ["Summarize"]
     assert states()["Infer"]["Catch"][0]["Next"] == "RecordFailure"
+
+
+def test_a_run_chooses_the_version_of_infer_and_never_the_function() -> None:
+    infer = states()["Infer"]["Parameters"]
+
+    assert infer["FunctionName"] == "${infer_arn}"
+    assert infer["Qualifier.$"] == "$.qualifier"
+    assert "qualifier" in RankTask.__struct_fields__
+    assert not list(find("FunctionName.$", DEFINITION))
 
 
 def test_ten_thousand_ranks_stay_far_below_the_state_limit() -> None:

@@ -151,10 +151,10 @@ def test_a_failed_run_runs_again_only_when_asked(tmp_path: Path) -> None:
     assert first in there.remaining(retry=True)
 
 
-def test_a_run_that_the_place_failed_runs_when_the_sweep_goes_on(tmp_path: Path) -> None:
+def test_a_run_that_the_backend_failed_runs_when_the_sweep_goes_on(tmp_path: Path) -> None:
     begin(tmp_path)
     first = next(PLAN.runs())
-    append(tmp_path, replace_row(entry_of(first, is_of_place=True), state="failed"))
+    append(tmp_path, replace_row(entry_of(first, is_of_backend=True), state="failed"))
 
     assert first in read_journal(tmp_path, None).remaining(retry=False)
 

@@ -1,9 +1,11 @@
 """What a sweep's runs become: rows from the folders they left, and what is done about a run that a kill left going."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from inference import contract, summary
@@ -11,49 +13,43 @@ from inference.summary import RunTimes
 from scripts.deployment.stack import Stack
 from scripts.runs import journal
 from scripts.runs.execution import Ending
-from scripts.sweeps import left_behind
-from scripts.sweeps.measure import Conditions, measure
-from scripts.sweeps.price import rates_of
-from tests.factories import make_plan, make_record_for, make_task
+from scripts.sweeps import journal as sweep_journal
+from scripts.sweeps.backend import rates_of
+from scripts.sweeps.rows import RankRow, RunRow, measure
+from tests.factories import make_plan, make_record_for, make_run_row, make_task
 
 RUN = "run-a"
 SUCCEEDED = Ending("SUCCEEDED")
 
 
-def make_conditions(**changes: Any) -> Conditions:
-    fields: dict[str, Any] = {
-        "sweep": "tiny",
-        "setting": "WORLD=2",
-        "repeat": 1,
-        "position": 3,
-        "run_id": RUN,
-        "target": "local",
-        "started_at_s": 1.0,
-        "data_prefix": "datasets/sdss/25MB/",
-        "world_size": 2,
-        "file_limit": None,
-        "batch_size": 256,
-        "engine": "auto",
-        "precision": "fp32",
-        "profile": False,
-        "rates": rates_of(None, 3538),
-        "region": "us-east-1",
-        "max_concurrency": 2,
-    }
-    return Conditions(**{**fields, **changes})
+def measured(folder: Path, ending: Ending = SUCCEEDED, **changes: Any) -> tuple[RunRow, tuple[RankRow, ...]]:
+    """Return the rows of a run in a folder; what it did is not in its row before."""
+    unknown = dict.fromkeys(("end_to_end_s", "map_s", "rank_seconds", "end_to_end_per_s", "list_price_usd", "paid_usd"))
+    fields = {"setting": "WORLD=2", "state": "failed", "num_samples": 0, "data_bytes": 0, "num_records": 0, **unknown}
+    planned = make_run_row(**{**fields, **changes})
+    return measure(planned, ending, folder, rates=rates_of(None, 3538), region="us-east-1")
 
 
-def write_run(folder: Path, *, lost: bool = False) -> None:
+def write_run(folder: Path, *, lost: bool = False, clocks: Sequence[tuple[float, float]] = ((0.0, 5.0),) * 2) -> None:
+    """Write the files of a run; `clocks` are init and total of each rank [s]."""
     tasks = [
-        make_task(rank=rank, world_size=2, num_samples=300, **contract.rank_keys(f"runs/{RUN}/", rank))
-        for rank in range(2)
+        make_task(rank=rank, world_size=len(clocks), num_samples=300, **contract.rank_keys(f"runs/{RUN}/", rank))
+        for rank in range(len(clocks))
     ]
-    found = {task.record_key: contract.encode(make_record_for(task)) for task in tasks}
+    records = {task.record_key: make_record_for(task) for task in tasks}
+    found = {
+        key: contract.encode(
+            msgspec.structs.replace(
+                record, clock=msgspec.structs.replace(record.clock, init=init_s, total=total_s, record=0.0)
+            )
+        )
+        for (key, record), (init_s, total_s) in zip(records.items(), clocks, strict=True)
+    }
     if lost:
         del found[tasks[1].record_key]
     proof = summary.prove(tasks, found, [])
     times = RunTimes(started_at_s=10.0, planned_at_s=11.0, mapped_at_s=16.0, summarized_at_s=17.0)
-    merged = summary.summarize(make_plan(num_samples=600), tasks, proof, times)
+    merged = summary.summarize(make_plan(num_samples=300 * len(clocks)), tasks, proof, times)
     (folder / "summary.json").write_bytes(contract.encode(merged))
     (folder / "combined_data.json").write_bytes(summary.combine(proof.records))
 
@@ -61,20 +57,61 @@ def write_run(folder: Path, *, lost: bool = False) -> None:
 def test_a_run_becomes_a_row_and_its_ranks_rows_beside_it(tmp_path: Path) -> None:
     write_run(tmp_path)
 
-    run, ranks = measure(make_conditions(), SUCCEEDED, tmp_path)
+    run, ranks = measured(tmp_path)
 
-    assert (run.state, run.dataset, run.shard_mb, run.memory_mb) == ("complete", "sdss/25MB", 25, 3538)
+    assert run.state == "complete"
     assert (run.end_to_end_s, run.map_s, run.num_samples, run.data_bytes) == (7.0, 5.0, 600, 600 * 20_520)
     assert run.end_to_end_per_s == pytest.approx(600 / 7)
     assert run.end_to_end_bit_per_s == pytest.approx(600 / 7 * 164_160)
     assert [(rank.rank, rank.num_samples, rank.setting) for rank in ranks] == [(0, 300, "WORLD=2"), (1, 300, "WORLD=2")]
 
 
+def test_the_time_of_a_rank_is_that_of_its_process_and_its_handler(tmp_path: Path) -> None:
+    clocks = [(0.5, 2.0), (0.0, 3.0), (1.0, 9.0)]
+    write_run(tmp_path, clocks=clocks)
+
+    run, ranks = measured(tmp_path)
+
+    assert (run.rank_median_s, run.rank_max_s) == (3.0, 10.0)
+    assert run.rank_p95_s == pytest.approx(3.0 + 0.9 * 7.0)
+    assert [(rank.init_s, rank.total_s) for rank in ranks] == clocks
+    assert (run.init_s, run.total_s) == (1.5, 14.0)
+
+
+def test_a_column_has_the_name_and_the_unit_of_its_field(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    summary = contract.decode((tmp_path / "summary.json").read_bytes(), contract.RunSummary)
+    record = contract.decode((tmp_path / "combined_data.json").read_bytes(), list[contract.RankRecord])[1]
+
+    run, (_, rank) = measured(tmp_path)
+
+    assert (run.map_s, run.inference_s) == (summary.clock.map, summary.clock.ranks.inference)
+    assert run.map_wall_per_s == summary.throughput.map_wall
+    assert run.map_wall_bit_per_s == summary.throughput.map_wall_bit_per_s
+    assert (run.nmad, run.r2) == (summary.accuracy.nmad, summary.accuracy.r2)
+    assert run.parallel_efficiency == summary.clock.parallel_efficiency
+    assert (run.engines_used, run.code_version) == (", ".join(summary.engines), ", ".join(summary.code_versions))
+    assert (rank.loop_s, rank.samples_per_s) == (record.total_cpu_time_s, record.sample_persec)
+    assert (rank.throughput_bit_per_s, rank.s3_total_s) == (record.throughput_bps, record.s3_total_time)
+    assert (rank.process_memory_mb, rank.engine) == (record.total_process_memory_mb, record.engine)
+
+
+def test_the_texts_of_a_list_share_a_cell_and_what_is_missing_is_empty(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    found = contract.decode((tmp_path / "summary.json").read_bytes(), contract.RunSummary)
+    other = msgspec.structs.replace(found, engines=("torch 2.11", "onnxruntime 1.31"), accuracy=None)
+    (tmp_path / "summary.json").write_bytes(contract.encode(other))
+
+    run, _ = measured(tmp_path)
+
+    assert (run.engines_used, run.nmad, run.num_labelled) == ("torch 2.11, onnxruntime 1.31", None, 0)
+
+
 def test_a_local_run_has_a_list_price_and_nothing_paid(tmp_path: Path) -> None:
     write_run(tmp_path)
 
-    here, _ = measure(make_conditions(), SUCCEEDED, tmp_path)
-    there, _ = measure(make_conditions(target="aws"), SUCCEEDED, tmp_path)
+    here, _ = measured(tmp_path)
+    there, _ = measured(tmp_path, target="aws")
 
     assert here.list_price_usd == there.list_price_usd == there.paid_usd
     assert here.list_price_usd > 0
@@ -84,15 +121,15 @@ def test_a_local_run_has_a_list_price_and_nothing_paid(tmp_path: Path) -> None:
 def test_a_run_with_lost_ranks_is_incomplete_or_failed_as_its_execution_ended(tmp_path: Path) -> None:
     write_run(tmp_path, lost=True)
 
-    tolerated, _ = measure(make_conditions(), SUCCEEDED, tmp_path)
-    failed, ranks = measure(make_conditions(), Ending("FAILED", "IncompleteRunError", "1 of 2"), tmp_path)
+    tolerated, _ = measured(tmp_path)
+    failed, ranks = measured(tmp_path, Ending("FAILED", "IncompleteRunError", "1 of 2"))
 
     assert (tolerated.state, tolerated.num_lost_ranks) == ("incomplete", 1)
     assert (failed.state, failed.error, failed.message, len(ranks)) == ("failed", "IncompleteRunError", "1 of 2", 1)
 
 
 def test_a_run_that_left_nothing_has_a_row_all_the_same(tmp_path: Path) -> None:
-    run, ranks = measure(make_conditions(), Ending("FAILED", "PlanError", "too many ranks"), tmp_path)
+    run, ranks = measured(tmp_path, Ending("FAILED", "PlanError", "too many ranks"))
 
     assert (run.state, run.error, run.world_size, run.end_to_end_s) == ("failed", "PlanError", 2, None)
     assert ranks == ()
@@ -132,7 +169,7 @@ def leave_run(root: Path) -> Path:
         run_id=RUN, target="aws", execution_arn="arn", bucket="b", run_prefix="r/", started_at_s=1.0, stack=stack
     )
     journal.write(run_folder, entry)
-    (sweep_folder / left_behind.NOTE).write_text(RUN)
+    (sweep_folder / sweep_journal.NOTE_KEY).write_text(RUN)
     return sweep_folder
 
 
@@ -141,15 +178,15 @@ def test_a_run_that_a_kill_left_going_is_stopped(
     status: str, stopped: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, states = leave_run(tmp_path), FakeStates(status)
-    monkeypatch.setattr(left_behind, "connect_aws", lambda _: SimpleNamespace(states=states))
+    monkeypatch.setattr(sweep_journal, "connect_aws", lambda _: SimpleNamespace(states=states))
 
-    assert left_behind.stop_left(folder, tmp_path) == stopped
+    assert sweep_journal.stop_left(folder, tmp_path) == stopped
     assert states.status == ("ABORTED" if stopped else status)
-    assert left_behind.stop_left(folder, tmp_path) is None
+    assert sweep_journal.stop_left(folder, tmp_path) is None
 
 
 def test_a_run_that_ended_in_order_leaves_no_note(tmp_path: Path) -> None:
-    with left_behind.noted(tmp_path, RUN):
-        assert (tmp_path / left_behind.NOTE).read_text() == RUN
+    with sweep_journal.noted(tmp_path, RUN):
+        assert (tmp_path / sweep_journal.NOTE_KEY).read_text() == RUN
 
-    assert left_behind.stop_left(tmp_path, tmp_path) is None
+    assert sweep_journal.stop_left(tmp_path, tmp_path) is None

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from rich.console import Console
 
+from inference.intervals import bootstrap
 from scripts.sweeps.analyse import analyse, statistic
 from scripts.sweeps.journal import Entry, Journal
 from scripts.sweeps.plan import SweepPlan
@@ -67,10 +69,29 @@ def test_a_median_has_the_smallest_and_largest_of_three_repeats_beside_it() -> N
     assert found(rows()).interval == "smallest and largest of 3 repeats"
 
 
+@pytest.mark.parametrize(
+    ("repeat", "said"),
+    [
+        (1, "none: one run per setting"),
+        (4, "smallest and largest of 4 repeats"),
+        (5, "95 % bootstrap interval of the median over 5 repeats; smallest and largest where fewer than 5 have ended"),
+    ],
+)
+def test_the_interval_is_called_what_it_is(repeat: int, said: str) -> None:
+    assert found(rows(), msgspec.structs.replace(PLAN, repeat=repeat)).interval == said
+
+
+def test_an_interval_of_few_runs_is_their_smallest_and_largest_however_many_were_planned() -> None:
+    ends = [(one.low, one.high) for one in (statistic([4.0, 1.0, 2.0, 9.0]), statistic([4.0, 1.0, 2.0, 9.0, 50.0]))]
+
+    assert ends[0] == (1.0, 9.0)
+    assert ends[1] == tuple(bootstrap([4.0, 1.0, 2.0, 9.0, 50.0], lambda sets: np.median(sets, axis=-1)))
+
+
 def test_many_repeats_have_a_bootstrap_interval_inside_their_extremes() -> None:
     values = [10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0, 90.0]
 
-    one, again = statistic(values, repeat=10), statistic(values, repeat=10)
+    one, again = statistic(values), statistic(values)
 
     assert one == again
     assert 10.0 < one.low < one.median == 14.5 < one.high < 90.0
@@ -148,7 +169,7 @@ def test_the_three_goals_have_their_settings_and_their_reasons() -> None:
 def test_overlapping_intervals_are_said_to_decide_nothing() -> None:
     fastest = found(rows()).recommendations[0]
 
-    assert "not told apart from WORLD=2, whose intervals overlap" in fastest.why
+    assert "not distinguishable from WORLD=2, whose intervals overlap" in fastest.why
 
 
 def test_settings_over_different_data_compare_by_galaxy() -> None:
@@ -168,8 +189,8 @@ def test_settings_over_different_data_compare_by_galaxy() -> None:
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (rows()[:4], "The sweep is not over: 4 of 9 runs have ended."),
-        (rows(), "2 ranks run at a time: a world size above that waits in turns"),
+        (rows()[:4], "The sweep is unfinished: 4 of 9 runs have ended."),
+        (rows(), "2 ranks run at the same time: a larger world size waits in turns"),
         (rows(), "Nothing was paid"),
         (rows(), "Repeats of WORLD=4 differ by 100% of their median"),
         ([*rows()[:8], changed(rows()[8], weights_sha256="f" * 64)], "different weights"),
@@ -179,6 +200,48 @@ def test_settings_over_different_data_compare_by_galaxy() -> None:
 )
 def test_what_limits_a_comparison_is_said(made: list[RunRow], said: str) -> None:
     assert any(said in warning for warning in found(made).warnings)
+
+
+def quiet(**changes: Any) -> list[RunRow]:
+    """Return the rows of a sweep here that nothing limits but the machine."""
+    return [changed(row, world_size=2, end_to_end_s=20.0 + row.repeat, **changes) for row in rows()]
+
+
+def test_a_quiet_sweep_has_the_notes_of_this_machine_and_no_others() -> None:
+    assert found(quiet()).warnings == (
+        "Start-up is excluded: an uncounted warm-up run goes first.",
+        "Nothing was paid: prices are what these times would cost on AWS, whose processors differ.",
+    )
+
+
+def test_a_quiet_sweep_on_aws_has_none() -> None:
+    assert found(quiet(), msgspec.structs.replace(PLAN, target="aws")).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [("memory", (1769, 3538), "Here MEMORY sets threads"), ("batch", (8, 32), "Without PROFILE=1 the loop")],
+)
+def test_a_list_that_means_less_here_has_a_note(name: str, values: tuple[int, ...], said: str) -> None:
+    plan = SweepPlan(**{name: values}, repeat=3, target="local")
+    made = [
+        make_run_row(setting=plan.label(setting), repeat=repeat) for setting in plan.settings for repeat in range(3)
+    ]
+
+    assert [said in one for one in found(made, plan).warnings].count(True) == 1
+
+
+def test_a_profiled_sweep_over_batches_has_no_note_about_them() -> None:
+    plan = SweepPlan(batch=(8, 32), profile=(True,), repeat=3, target="aws")
+    made = [make_run_row(setting=f"BATCH={n}", repeat=r, profile=True) for n in (8, 32) for r in range(3)]
+
+    assert found(made, plan).warnings == ()
+
+
+def test_other_numbers_of_galaxies_are_named() -> None:
+    made = [*quiet()[:8], changed(quiet()[8], num_samples=7)]
+
+    assert "Settings predicted different numbers of galaxies: compare rates, not times." in found(made).warnings
 
 
 # ------------------------------------------------------------------------------------------------ printed

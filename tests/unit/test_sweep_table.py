@@ -32,6 +32,33 @@ def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:
     assert table.read_runs(tmp_path) == []
 
 
+def test_a_table_without_the_newest_columns_is_read(tmp_path: Path) -> None:
+    table.write_table(tmp_path / table.RUNS, ROWS, RunRow)
+    whole = table.parquet.read_table(tmp_path / "runs.parquet")
+    older = whole.drop_columns(["record_s", "num_labelled", "coverage_68"])
+    table.parquet.write_table(older, tmp_path / "runs.parquet")
+
+    assert table.read_runs(tmp_path) == ROWS
+
+
+def test_a_column_is_a_number_with_gaps_or_a_text() -> None:
+    schema = table.arrow_schema(RunRow)
+
+    assert [str(schema.field(name).type) for name in ("sweep", "world_size", "map_s", "profile", "num_samples")] == [
+        "string",
+        "int64",
+        "double",
+        "bool",
+        "int64",
+    ]
+    assert [schema.field(name).nullable for name in ("state", "world_size", "map_s", "num_samples")] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_a_table_cut_in_the_middle_is_told_in_one_line(suffix: str, tmp_path: Path) -> None:
     table.write_table(tmp_path / table.RUNS, ROWS, RunRow)

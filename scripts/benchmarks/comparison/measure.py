@@ -21,12 +21,12 @@ from scripts.benchmarks.comparison.contender import Contender, Place, of_process
 from scripts.command.errors import CommandError
 from scripts.command.repository import REPOSITORY
 from scripts.data.location import LocalDataset
-from scripts.pricing.prices import LOCAL_REGION
+from scripts.pricing.prices import LOCAL_REGION, bill_of
 from scripts.runs import journal
 from scripts.runs.perform import RunStoppedError, run_in
 from scripts.runs.request import Draft, make_run_id
 from scripts.runs.target import Target
-from scripts.sweeps.price import list_price_usd, rates_of
+from scripts.sweeps.backend import rates_of
 
 
 class BaselineError(CommandError):
@@ -124,7 +124,7 @@ def measure_run(folder: Path) -> tuple[Measured, float]:
         summary,
         place=place,
         num_threads=max(record.num_threads for record in run.records),
-        list_price_usd=list_price_usd(summary, rates, stack.region if stack else LOCAL_REGION),
+        list_price_usd=bill_of(summary, rates, stack.region if stack else LOCAL_REGION).usd,
     )
     median_rate = float(np.median([record.sample_persec for record in run.records]))
     return Measured(line, Redshifts(found.object_id, found.z_phot.astype(np.float32))), median_rate
