@@ -35,9 +35,9 @@ def test_the_plain_loop_and_a_run_say_the_same_of_the_same_rows(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs").iterdir()
     found = json.loads((run / "comparison.json").read_text())
-    plain, profiled, local = found["lines"]
-    assert [line["name"] for line in found["lines"]] == ["plain loop", "plain loop, profiled", "local AWS"]
-    assert [line["num_compared"] for line in found["lines"]] == [40, 40, 40]
+    plain, profiled, local = found["methods"]
+    assert [method["name"] for method in found["methods"]] == ["plain loop", "plain loop, profiled", "local AWS"]
+    assert [method["num_compared"] for method in found["methods"]] == [40, 40, 40]
     assert plain["max_abs_difference"] == profiled["max_abs_difference"] == 0.0
     assert local["max_abs_difference"] < ROUNDING
     assert local["speedup"] == pytest.approx(plain["end_to_end_s"] / local["end_to_end_s"])

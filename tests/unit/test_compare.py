@@ -1,57 +1,63 @@
-"""The same rows by several ways: whose redshifts agree, which rate stands beside which published one."""
+"""The same rows by several methods: whose redshifts agree, and which rate is compared with which published one."""
 
 import io
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from rich.console import Console
 
+from inference import contract, summary
 from inference.errors import RunFolderError
-from scripts.benchmarks.comparison.agreement import Redshifts, RowsDifferError, agreement
-from scripts.benchmarks.comparison.baseline import Answered
-from scripts.benchmarks.comparison.comparison import Comparison, put_beside
-from scripts.benchmarks.comparison.contender import Contender, against_first, of_process
-from scripts.benchmarks.comparison.measure import measure_run
-from scripts.benchmarks.comparison.present import print_comparison
+from inference.pipeline import Predictions
+from inference.summary import RunTimes
+from scripts.benchmarks.comparison.agreement import Redshifts, agreement
+from scripts.benchmarks.comparison.baseline import BaselineResult
+from scripts.benchmarks.comparison.comparison import compare_methods, pair_rates
+from scripts.benchmarks.comparison.measure import Measured, measure_process, measure_run, of_process
+from scripts.benchmarks.comparison.method import Method
+from scripts.benchmarks.comparison.present import COLUMNS, print_comparison
 from scripts.benchmarks.comparison.published import DEFINITIONS, read_published
 from scripts.command.errors import CommandError
-from tests.unit.test_sweep_runs import write_run
+from tests.factories import RUN, make_plan, make_predictions, make_record_for, make_task
+
+WIDEST = 200
 
 
 def redshifts(*z_phot: float, first_id: int = 1) -> Redshifts:
     return Redshifts(np.arange(first_id, first_id + len(z_phot)), np.array(z_phot, np.float32))
 
 
-def make_line(**changes: Any) -> Contender:
-    answered = Answered(
+def make_method(**changes: Any) -> Method:
+    result = BaselineResult(
         num_samples=1000,
         num_threads=2,
         engine="torch 2",
-        import_s=1.0,
         model_load_s=1.0,
         read_s=1.0,
         loop_s=8.0,
         profiled_s=None,
         peak_memory_bytes=2**30,
     )
-    line = of_process("plain loop", answered, wall_s=12.0)
-    return Contender(**{**{name: getattr(line, name) for name in line.__struct_fields__}, **changes})
+    return msgspec.structs.replace(of_process("plain loop", result, wall_s=12.0), **changes)
 
 
-def lines() -> list[Contender]:
-    run = {
+def make_run(**changes: Any) -> Method:
+    run: dict[str, Any] = {
         "name": "local AWS",
         "place": "local",
-        "run_id": "run-a",
+        "run_id": RUN,
         "num_workers": 2,
         "end_to_end_s": 4.0,
+        "rank_rate_per_s": 260.0,
         "sum_of_rank_rates_per_s": 500.0,
         "map_wall_per_s": 300.0,
         "end_to_end_per_s": 250.0,
+        "list_price_usd": 0.001234,
     }
-    return against_first([make_line(), make_line(**run)])
+    return make_method(**{**run, **changes})
 
 
 # ---------------------------------------------------------------------------------------------- agreement
@@ -64,7 +70,7 @@ def test_the_largest_difference_counts() -> None:
     assert found.num_compared == 3
 
 
-def test_a_galaxy_that_both_refused_agrees_and_one_that_one_refused_is_counted() -> None:
+def test_a_galaxy_that_both_rejected_agrees_and_one_that_one_rejected_is_counted() -> None:
     found = agreement(redshifts(0.1, np.nan, np.nan), redshifts(0.1, np.nan, 0.3))
 
     assert (found.max_abs_difference, found.num_compared, found.num_one_sided) == (0.0, 1, 1)
@@ -72,7 +78,7 @@ def test_a_galaxy_that_both_refused_agrees_and_one_that_one_refused_is_counted()
 
 @pytest.mark.parametrize("other", [redshifts(0.1, 0.2), redshifts(0.1, 0.2, 0.3, first_id=7)], ids=["fewer", "others"])
 def test_other_galaxies_are_not_compared(other: Redshifts) -> None:
-    with pytest.raises(RowsDifferError, match="The galaxies differ"):
+    with pytest.raises(CommandError, match="The galaxies differ"):
         agreement(redshifts(0.1, 0.2, 0.3), other)
 
 
@@ -80,25 +86,34 @@ def test_other_galaxies_are_not_compared(other: Redshifts) -> None:
 
 
 def test_one_process_has_the_three_rates_too_and_they_differ() -> None:
-    line = make_line()
+    method = make_method()
 
-    assert line.sum_of_rank_rates_per_s == 1000 / 8.0
-    assert line.map_wall_per_s == 1000 / 10.0
-    assert line.end_to_end_per_s == pytest.approx(1000 / 12.0)
-
-
-def test_speedup_is_of_the_end_to_end_time_and_efficiency_per_worker() -> None:
-    plain, run = lines()
-
-    assert (plain.speedup, plain.efficiency) == (1.0, 1.0)
-    assert (run.speedup, run.efficiency) == (3.0, 1.5)
+    assert method.sum_of_rank_rates_per_s == method.rank_rate_per_s == 1000 / 8.0
+    assert method.map_wall_per_s == 1000 / 10.0
+    assert method.end_to_end_per_s == pytest.approx(1000 / 12.0)
 
 
-def test_published_rates_stand_beside_ours_of_the_same_definition_only() -> None:
-    found = put_beside(read_published(), lines(), rank_rate_per_s=260.0)
+def test_methods_are_compared_with_the_plain_loop() -> None:
+    plain = Measured(make_method(), redshifts(0.1, 0.2, np.nan))
+    run = Measured(make_run(), redshifts(0.1, 0.25, 0.3))
+
+    found = compare_methods([plain, run], "datasets/tiny/1MB/", 32)
+
+    first, second = found.methods
+    assert (first.speedup, first.efficiency, first.max_abs_difference) == (1.0, 1.0, 0.0)
+    assert (second.speedup, second.efficiency) == (3.0, 1.5)
+    assert second.max_abs_difference == pytest.approx(0.05)
+    assert (second.num_compared, found.num_samples, found.batch_size) == (2, 1000, 32)
+    assert found.notes[1:] == ("local AWS and the plain loop reject 1 galaxies differently.",)
+    assert "list prices of" in found.prices
+
+
+def test_published_rates_are_paired_with_ours_of_the_same_definition_only() -> None:
+    found = pair_rates(read_published(), [make_method(), make_run()])
 
     ours = {one.definition: one.ours_per_s for one in found}
     assert all(one.definition == one.theirs.definition for one in found)
+    assert all(one.theirs_per_s == one.theirs.rate_per_s for one in found)
     assert ours == {
         "sum_of_rank_rates": 500.0,
         "map_wall": 300.0,
@@ -106,6 +121,12 @@ def test_published_rates_stand_beside_ours_of_the_same_definition_only() -> None
         "one_rank": 260.0,
         "one_process": pytest.approx(1000 / 12),
     }
+
+
+def test_a_run_on_aws_is_compared_before_a_local_one() -> None:
+    found = pair_rates(read_published(), [make_method(), make_run(), make_run(name="AWS", place="aws")])
+
+    assert {one.ours for one in found} == {"AWS", "AWS, median rank", "plain loop"}
 
 
 def test_the_published_headline_is_four_and_nine_times_larger_by_its_own_definition() -> None:
@@ -116,6 +137,13 @@ def test_the_published_headline_is_four_and_nine_times_larger_by_its_own_definit
     assert rates["sum_of_rank_rates"] == pytest.approx(18.04)
     assert rates["map_wall"] == pytest.approx(3.87, abs=0.02)
     assert rates["end_to_end"] == pytest.approx(1.94, abs=0.01)
+
+
+def test_a_rate_is_read_whichever_way_it_was_published() -> None:
+    rates = {one.what: one.rate_per_s for one in read_published().throughput}
+
+    assert rates["one rank, 5,113 rows, batch 512, slowest"] == 200.0
+    assert rates["1,253 galaxies, batch 128"] == pytest.approx(1253 / 7.21)
 
 
 def test_every_published_number_has_a_source_and_a_definition() -> None:
@@ -129,34 +157,85 @@ def test_every_published_number_has_a_source_and_a_definition() -> None:
 # ------------------------------------------------------------------------------------------------ printed
 
 
-@pytest.mark.parametrize("width", [80, 200])
-def test_the_comparison_fits_the_width(width: int) -> None:
-    made = lines()
-    found = Comparison(
-        dataset="datasets/sdss/10MB/",
-        num_samples=1000,
-        batch_size=32,
-        lines=tuple(made),
-        published=put_beside(read_published(), made, rank_rate_per_s=260.0),
-        caveat=read_published().caveat,
-        sources={},
-        prices="",
-        notes=(),
-    )
+def printed(width: int) -> str:
+    measured = [Measured(make_method(), redshifts(0.1, 0.2)), Measured(make_run(), redshifts(0.1, 0.2003))]
     console = Console(file=io.StringIO(), width=width)
-
-    print_comparison(console, found, "runs/run-a/comparison.json")
-
-    printed = console.file.getvalue()
-    assert max(map(len, printed.splitlines())) <= width
-    assert all(definition.replace("_", " ") in printed for definition in DEFINITIONS)
+    print_comparison(console, compare_methods(measured, "datasets/sdss/10MB/", 32), "runs/run-a/comparison.json")
+    return console.file.getvalue()
 
 
-# ---------------------------------------------------------------------------------------------- bad input
+@pytest.mark.parametrize("width", [80, WIDEST])
+def test_the_comparison_fits_the_width(width: int) -> None:
+    text = printed(width)
+
+    assert max(map(len, text.splitlines())) <= width
+    assert all(definition.replace("_", " ") in text for definition in DEFINITIONS)
+
+
+def test_a_narrow_table_drops_what_matters_least() -> None:
+    titles = [title for _, title, _ in COLUMNS if title]
+    narrow, wide = (next(line for line in printed(width).splitlines() if "time" in line) for width in (80, WIDEST))
+
+    assert all(title in wide for title in titles)
+    assert all(title in narrow for title in ("time", "end to end", "speedup", "max |dz|"))
+    assert "list price" not in narrow
+
+
+def test_a_line_shows_the_numbers_of_its_method() -> None:
+    run = next(line for line in printed(WIDEST).splitlines() if line.startswith("local AWS"))
+
+    cells = ["2", "4.00 s", "10.00 s", "500 /s", "300 /s", "250 /s", "1,024 MB", "3.00", "150%", "0.001234 USD"]
+    assert run.removeprefix("local AWS").split() == [word for cell in cells for word in cell.split()] + ["3.0e-04"]
+    assert "here           250 /s   0.041 Gbit/s  local AWS" in printed(WIDEST)
+
+
+# ------------------------------------------------------------------------------------------------ measured
+
+
+def write_run(folder: Path) -> None:
+    """Leave what a run of two ranks with 300 galaxies each leaves, but for its predictions."""
+    tasks = [
+        make_task(rank=rank, world_size=2, num_samples=300, **contract.rank_keys(f"runs/{RUN}/", rank))
+        for rank in range(2)
+    ]
+    found = {
+        task.record_key: contract.encode(make_record_for(task, sample_persec=100.0 + task.rank, num_threads=1 + rank))
+        for rank, task in enumerate(tasks)
+    }
+    proof = summary.prove(tasks, found, [])
+    times = RunTimes(started_at_s=10.0, planned_at_s=11.0, mapped_at_s=16.0, summarized_at_s=17.0)
+    merged = summary.summarize(make_plan(num_samples=600), tasks, proof, times)
+    (folder / "summary.json").write_bytes(contract.encode(merged))
+    (folder / "combined_data.json").write_bytes(summary.combine(proof.records))
+
+
+def write_predictions(folder: Path) -> Predictions:
+    (folder / "predictions").mkdir()
+    predictions = make_predictions(object_id=np.arange(600, dtype=np.int64))
+    (folder / "predictions" / "00000.npz").write_bytes(predictions.to_npz())
+    return predictions
+
+
+def test_a_run_is_a_method_with_its_own_clock(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    predictions = write_predictions(tmp_path)
+
+    found = measure_run(tmp_path)
+
+    method = found.method
+    assert (method.name, method.place, method.run_id, method.engine) == ("local AWS", "local", RUN, "fake 1")
+    assert (method.num_samples, method.num_threads, method.map_s, method.end_to_end_s) == (600, 2, 5.0, 7.0)
+    assert (method.rank_rate_per_s, method.sum_of_rank_rates_per_s) == (100.5, 201.0)
+    assert (method.map_wall_per_s, method.end_to_end_per_s) == (600 / 5.0, 600 / 7.0)
+    assert method.peak_memory_bytes == 2**28
+    assert method.list_price_usd is not None
+    assert method.list_price_usd > 0
+    np.testing.assert_array_equal(found.redshifts.object_id, predictions.object_id)
+    np.testing.assert_array_equal(found.redshifts.z_phot, predictions.z_phot)
 
 
 @pytest.mark.parametrize("missing", ["summary.json", "combined_data.json"])
-def test_a_run_that_lacks_a_file_is_told_in_one_line(missing: str, tmp_path: Path) -> None:
+def test_a_run_that_lacks_a_file_is_reported_in_one_line(missing: str, tmp_path: Path) -> None:
     write_run(tmp_path)
     (tmp_path / missing).unlink()
 
@@ -164,8 +243,15 @@ def test_a_run_that_lacks_a_file_is_told_in_one_line(missing: str, tmp_path: Pat
         measure_run(tmp_path)
 
 
-def test_a_run_that_lacks_predictions_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_run_that_lacks_predictions_is_reported_in_one_line(tmp_path: Path) -> None:
     write_run(tmp_path)
 
     with pytest.raises(CommandError, match="predictions/ does not hold the 600 galaxies"):
         measure_run(tmp_path)
+
+
+def test_a_process_that_fails_is_reported_with_its_last_line(tmp_path: Path) -> None:
+    (tmp_path / "0.safetensors").write_bytes(b"no shard")
+
+    with pytest.raises(CommandError, match=r"The plain loop ended with status 1: .*0.safetensors"):
+        measure_process("plain loop", [tmp_path / "0.safetensors"], batch_size=8, profile=False)

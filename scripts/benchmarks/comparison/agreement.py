@@ -1,4 +1,4 @@
-"""Whether two ways to predict say the same."""
+"""Whether two methods predict the same redshifts."""
 
 from dataclasses import dataclass
 
@@ -6,10 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scripts.command.errors import CommandError
-
-
-class RowsDifferError(CommandError):
-    """Two sets of redshifts are not of the same galaxies in the same order; the message says how. Exit status 1."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +16,7 @@ class Redshifts:
     """Identifiers, shape (N,)."""
 
     z_phot: NDArray[np.float32]
-    """Redshifts, shape (N,); NaN where refused."""
+    """Redshifts, shape (N,); NaN where rejected."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Agreement:
     """Galaxies predicted by both."""
 
     num_one_sided: int
-    """Galaxies that only one of them refused."""
+    """Galaxies that only one of them rejected."""
 
 
 def agreement(one: Redshifts, other: Redshifts) -> Agreement:
@@ -42,11 +38,11 @@ def agreement(one: Redshifts, other: Redshifts) -> Agreement:
 
     Raises
     ------
-    RowsDifferError
+    CommandError
         If they are not of the same galaxies.
     """
     if not np.array_equal(one.object_id, other.object_id):
-        raise RowsDifferError(
+        raise CommandError(
             f"The galaxies differ: {len(one.object_id):,} and {len(other.object_id):,} rows, or another order. The "
             "dataset was replaced since; make it again, or compare with a new run."
         )

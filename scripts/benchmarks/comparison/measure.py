@@ -1,43 +1,32 @@
-"""Measures one way after the other: two processes without any service, then a run of each target."""
+"""What one method took and what it predicted: a process of its own without any service, or a run."""
 
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
-from rich.console import Console
 
 from inference.run_folder import COMBINED_KEY, RunFolder
 from scripts.benchmarks.comparison.agreement import Redshifts
-from scripts.benchmarks.comparison.baseline import Answered, Asked
-from scripts.benchmarks.comparison.contender import Contender, Place, of_process, of_run
+from scripts.benchmarks.comparison.baseline import BaselineResult, BaselineTask
+from scripts.benchmarks.comparison.method import Method
 from scripts.command.errors import CommandError
 from scripts.command.repository import REPOSITORY
-from scripts.data.location import LocalDataset
 from scripts.pricing.prices import LOCAL_REGION, bill_of
 from scripts.runs import journal
-from scripts.runs.perform import RunStoppedError, run_in
-from scripts.runs.request import Draft, make_run_id
-from scripts.runs.target import Target
 from scripts.sweeps.backend import rates_of
-
-
-class BaselineError(CommandError):
-    """The plain loop failed; the message holds the end of what it said. Exit status 1."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """One way to predict the rows, and what it predicted."""
 
-    line: Contender
+    method: Method
     redshifts: Redshifts
 
 
@@ -46,64 +35,32 @@ def measure_process(name: str, files: Sequence[Path], *, batch_size: int, profil
 
     Raises
     ------
-    BaselineError
-        If it fails.
+    CommandError
+        If it fails; the message holds the end of what it printed.
     """
     with tempfile.TemporaryDirectory(prefix="baseline-") as folder:
         predictions = Path(folder) / "predictions.npz"
-        asked = Asked(
+        task = BaselineTask(
             files=tuple(str(path.resolve()) for path in files),
             batch_size=batch_size,
             profile=profile,
             predictions=str(predictions),
         )
-        command = [sys.executable, "-m", "scripts.benchmarks.comparison.baseline", msgspec.json.encode(asked).decode()]
+        command = [sys.executable, "-m", "scripts.benchmarks.comparison.baseline", msgspec.json.encode(task).decode()]
         began_s = time.perf_counter()
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
         wall_s = time.perf_counter() - began_s
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise BaselineError(f"The {name} ended with status {done.returncode}: {last}")
-        answered = msgspec.json.decode(done.stdout.splitlines()[-1], type=Answered)
+            last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+            raise CommandError(f"The {name} ended with status {done.returncode}: {last}")
+        result = msgspec.json.decode(done.stdout.splitlines()[-1], type=BaselineResult)
         with np.load(predictions) as arrays:
             redshifts = Redshifts(arrays["object_id"], arrays["z_phot"])
-    return Measured(of_process(name, answered, wall_s=wall_s), redshifts)
+    return Measured(of_process(name, result, wall_s=wall_s), redshifts)
 
 
-def carry_out(
-    open_target: Callable[[Path], AbstractContextManager[Target]],
-    draft: Draft,
-    dataset: LocalDataset,
-    root: Path,
-    console: Console,
-) -> Path:
-    """Run once in a target; return the run's folder.
-
-    Parameters
-    ----------
-    open_target : callable
-        Makes the target from the folder for its logs.
-    draft, dataset, root, console
-        See `run_in`.
-
-    Raises
-    ------
-    RunStoppedError
-        If the run fails.
-    """
-    run_id = make_run_id(datetime.now(UTC))
-    folder = root / "runs" / run_id
-    folder.mkdir(parents=True)
-    (folder / "logs").mkdir()
-    with open_target(folder / "logs") as target:
-        ending = run_in(target, run_id, draft, dataset, folder, console)
-    if not ending.succeeded:
-        raise RunStoppedError(f"{run_id} failed: {ending.error}: {ending.message} What is there lies in {folder}/.")
-    return folder
-
-
-def measure_run(folder: Path) -> tuple[Measured, float]:
-    """Return what a run measured and predicted, and the median of its ranks' rates [galaxies/s].
+def measure_run(folder: Path) -> Measured:
+    """Read what a run measured and predicted.
 
     Raises
     ------
@@ -118,13 +75,54 @@ def measure_run(folder: Path) -> tuple[Measured, float]:
         raise CommandError(f"{folder}/predictions/ does not hold the {summary.num_samples:,} galaxies of the summary.")
     entry = journal.read(folder)
     stack = entry.stack if entry else None
-    place: Place = "aws" if entry and entry.target == "aws" else "local"
+    is_aws = entry is not None and entry.target == "aws"
     rates = rates_of(stack, summary.function_memory_mb)
-    line = of_run(
-        summary,
-        place=place,
+    method = Method(
+        name="AWS" if is_aws else "local AWS",
+        place="aws" if is_aws else "local",
+        run_id=summary.run_id,
+        engine=", ".join(summary.engines),
+        num_workers=max(1, summary.clock.num_concurrent_ranks),
         num_threads=max(record.num_threads for record in run.records),
+        num_samples=summary.num_samples,
+        loop_s=summary.clock.ranks.inference,
+        map_s=summary.clock.map,
+        end_to_end_s=summary.clock.end_to_end,
+        rank_rate_per_s=float(np.median([record.sample_persec for record in run.records])),
+        sum_of_rank_rates_per_s=summary.throughput.sum_of_rank_rates,
+        map_wall_per_s=summary.throughput.map_wall,
+        end_to_end_per_s=summary.throughput.end_to_end,
+        peak_memory_bytes=summary.peak_memory_bytes,
         list_price_usd=bill_of(summary, rates, stack.region if stack else LOCAL_REGION).usd,
     )
-    median_rate = float(np.median([record.sample_persec for record in run.records]))
-    return Measured(line, Redshifts(found.object_id, found.z_phot.astype(np.float32))), median_rate
+    return Measured(method, Redshifts(found.object_id, found.z_phot.astype(np.float32)))
+
+
+def of_process(name: str, result: BaselineResult, *, wall_s: float) -> Method:
+    """Return one process as a method.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    result : BaselineResult
+        What it printed.
+    wall_s : float
+        From its start to its end, as its parent saw it [s].
+    """
+    map_s = result.model_load_s + result.read_s + result.loop_s
+    rate_per_s = result.num_samples / result.loop_s
+    return Method(
+        name=name,
+        engine=result.engine,
+        num_threads=result.num_threads,
+        num_samples=result.num_samples,
+        loop_s=result.loop_s,
+        map_s=map_s,
+        end_to_end_s=wall_s,
+        rank_rate_per_s=rate_per_s,
+        sum_of_rank_rates_per_s=rate_per_s,
+        map_wall_per_s=result.num_samples / map_s,
+        end_to_end_per_s=result.num_samples / wall_s,
+        peak_memory_bytes=result.peak_memory_bytes,
+    )

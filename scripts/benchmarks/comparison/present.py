@@ -9,39 +9,39 @@ from rich.text import Text
 
 from inference.contract import BITS_PER_ROW
 from scripts.benchmarks.comparison.comparison import Comparison
-from scripts.benchmarks.comparison.contender import Contender
+from scripts.benchmarks.comparison.method import Method
 from scripts.benchmarks.comparison.published import DEFINITIONS
 
 GBIT = BITS_PER_ROW / 1e9
-Column = tuple[int, str, Callable[[Contender], str]]
+Column = tuple[int, str, Callable[[Method], str]]
 """Importance (the highest goes first where the table is too wide), title, text of a cell."""
 
 COLUMNS: tuple[Column, ...] = (
-    (0, "", lambda line: line.name),
-    (5, "workers", lambda line: str(line.num_workers)),
-    (0, "time", lambda line: f"{line.end_to_end_s:.2f} s"),
-    (6, "of the Map", lambda line: f"{line.map_s:.2f} s"),
-    (2, "rank rates", lambda line: f"{line.sum_of_rank_rates_per_s:,.0f} /s"),
-    (3, "Map wall", lambda line: f"{line.map_wall_per_s:,.0f} /s"),
-    (1, "end to end", lambda line: f"{line.end_to_end_per_s:,.0f} /s"),
-    (2, "peak", lambda line: f"{line.peak_memory_bytes / 2**20:,.0f} MB"),
-    (1, "speedup", lambda line: f"{line.speedup:.2f}"),
-    (4, "efficiency", lambda line: f"{line.efficiency:.0%}"),
-    (7, "list price", lambda line: "" if line.list_price_usd is None else f"{line.list_price_usd:.6f} USD"),
-    (0, "max |dz|", lambda line: "" if line.max_abs_difference is None else f"{line.max_abs_difference:.1e}"),
+    (0, "", lambda method: method.name),
+    (5, "workers", lambda method: str(method.num_workers)),
+    (0, "time", lambda method: f"{method.end_to_end_s:.2f} s"),
+    (6, "of the Map", lambda method: f"{method.map_s:.2f} s"),
+    (2, "rank rates", lambda method: f"{method.sum_of_rank_rates_per_s:,.0f} /s"),
+    (3, "Map wall", lambda method: f"{method.map_wall_per_s:,.0f} /s"),
+    (1, "end to end", lambda method: f"{method.end_to_end_per_s:,.0f} /s"),
+    (2, "peak", lambda method: f"{method.peak_memory_bytes / 2**20:,.0f} MB"),
+    (1, "speedup", lambda method: f"{method.speedup:.2f}"),
+    (4, "efficiency", lambda method: f"{method.efficiency:.0%}"),
+    (7, "list price", lambda method: "" if method.list_price_usd is None else f"{method.list_price_usd:.6f} USD"),
+    (0, "max |dz|", lambda method: "" if method.max_abs_difference is None else f"{method.max_abs_difference:.1e}"),
 )
 
 
 def print_comparison(console: Console, found: Comparison, path: str) -> None:
-    """Print every way to predict the rows, then ours beside the published rates."""
+    """Print every way to predict the rows, then our rates and the published ones."""
     title = f"{found.num_samples:,} galaxies of {found.dataset}, batch {found.batch_size}"
     console.print(Text(title, "bold"), soft_wrap=True)
     console.print()
     console.print(_lines(found, console.width))
-    for line in found.lines:
-        console.print(Text(f"  {line.name}: {line.engine}", "dim"), soft_wrap=True)
+    for method in found.methods:
+        console.print(Text(f"  {method.name}: {method.engine}", "dim"), soft_wrap=True)
     explained = (
-        "time: end to end; rank rates: every loop's own rate, added, the published definition; max |dz|: largest "
+        "time: end to end; rank rates: sum of the rates of the loops, the published definition; max |dz|: largest "
         "difference of a redshift to the plain loop's; speedup and efficiency: of the time, against the plain loop and "
         "per worker."
     )
@@ -74,13 +74,13 @@ def _lines(found: Comparison, width: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, (_, title, _cell) in enumerate(columns):
         table.add_column(Text(title, "dim"), justify="right" if number else "left", no_wrap=True)
-    for line in found.lines:
-        table.add_row(*(Text(cell(line)) for _, _, cell in columns))
+    for method in found.methods:
+        table.add_row(*(Text(cell(method)) for _, _, cell in columns))
     return table
 
 
 def _width(columns: list[Column], found: Comparison) -> int:
-    return sum(max(len(title), *(len(cell(line)) for line in found.lines)) + 2 for _, title, cell in columns)
+    return sum(max(len(title), *(len(cell(method)) for method in found.methods)) + 2 for _, title, cell in columns)
 
 
 def _print_wrapped(console: Console, text: str) -> None:

@@ -1,6 +1,5 @@
-"""The published numbers: one file, each with its source, and what a run of ours is beside them."""
+"""The published numbers: one file, each with its source."""
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +17,7 @@ DEFINITIONS: dict[Definition, str] = {
     "one_rank": "the inference loop of one rank",
     "one_process": "one process on one machine, without any service",
 }
-"""What a rate is a rate of. Two rates are put beside each other under the same definition only."""
+"""What a rate is a rate of. Rates are compared under the same definition only."""
 
 
 class PublishedRate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,11 +69,10 @@ class PublishedScaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     seconds: tuple[float, ...]
     what: str
     source: str
-    records_per_s: tuple[float, ...] = ()
 
 
 class PublishedCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What runs were said to cost."""
+    """What runs were reported to cost."""
 
     what: str
     shard_mb: tuple[int, ...]
@@ -110,49 +108,6 @@ class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     accuracy: PublishedAccuracy
 
 
-class Beside(msgspec.Struct, frozen=True, kw_only=True):
-    """One rate of ours beside one published rate of the same definition."""
-
-    definition: Definition
-    """What both are rates of."""
-
-    theirs: PublishedRate
-    """What was published."""
-
-    theirs_per_s: float
-    """Its rate [galaxies/s]."""
-
-    ours: str
-    """Which of our lines."""
-
-    ours_per_s: float
-    """Its rate [galaxies/s]."""
-
-
 def read_published() -> Published:
     """Read the file of published numbers."""
     return msgspec.toml.decode(PUBLISHED_FILE.read_bytes(), type=Published)
-
-
-def beside(published: Published, ours: Mapping[Definition, tuple[str, float]]) -> Iterator[Beside]:
-    """Yield every published rate that we have one of the same definition for.
-
-    Parameters
-    ----------
-    published : Published
-    ours : mapping
-        Definition to the name of a line of ours and its rate [galaxies/s].
-    """
-    for definition in DEFINITIONS:
-        if definition not in ours:
-            continue
-        name, rate_per_s = ours[definition]
-        for theirs in published.throughput:
-            if theirs.definition == definition:
-                yield Beside(
-                    definition=definition,
-                    theirs=theirs,
-                    theirs_per_s=theirs.rate_per_s,
-                    ours=name,
-                    ours_per_s=rate_per_s,
-                )

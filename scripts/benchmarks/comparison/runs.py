@@ -1,0 +1,111 @@
+"""The runs of a comparison: new ones in every target, or one that has ended."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from inference.plan import SHARD_SUFFIXES
+from inference.run_folder import RunFolder
+from scripts.command.errors import UsageError
+from scripts.data.location import LocalDataset, RemoteDataset
+from scripts.deployment.stack import read_stack
+from scripts.runs.perform import RunStoppedError, find_data, run_in
+from scripts.runs.recall import find_run
+from scripts.runs.request import Draft, draft_request, make_run_id
+from scripts.runs.target import Target, connect_aws, start_local
+from scripts.runs.variables import RequestVariables, RunName, choose_target
+
+OF_A_NEW_RUN = ("WORLD", "BATCH", "DATASET", "FILES", "ENGINE", "PRECISION")
+
+
+class CompareVariables(RequestVariables, frozen=True, kw_only=True):
+    """The variables of `make compare`."""
+
+    run: RunName = ""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs over the same rows."""
+
+    folders: list[Path]
+    """Their folders, a run on AWS before a local one."""
+
+    dataset: LocalDataset
+    """What they read."""
+
+    file_limit: int | None
+    """How many of its first shards; None for all."""
+
+    batch_size: int
+    """Galaxies per batch."""
+
+    @property
+    def files(self) -> list[Path]:
+        """The shards they read, in dataset order."""
+        return [path for path in self.dataset.files(self.file_limit) if path.suffix in SHARD_SUFFIXES]
+
+
+def find_runs(variables: CompareVariables, root: Path, console: Console) -> Runs:
+    """Carry out the runs, or find the one that RUN names.
+
+    Raises
+    ------
+    UsageError
+        If the variables cannot be followed.
+    RunStoppedError
+        If a run fails.
+    """
+    return _finished(variables, root) if variables.run else _carried_out(variables, root, console)
+
+
+def _finished(variables: CompareVariables, root: Path) -> Runs:
+    for name in OF_A_NEW_RUN:
+        if name in variables.given:
+            raise UsageError(f"RUN={variables.run} has ended: {name} is of a new run. Give one of the two.")
+    folder = find_run(variables.run, variables, root=root).folder
+    request = RunFolder(folder).summary.request
+    prefix = request.data_prefix
+    dataset = _local(find_data(prefix, asked=f"the dataset {prefix} of {folder.name}", root=root))
+    return Runs([folder], dataset, request.file_limit, request.batch_size)
+
+
+def _carried_out(variables: CompareVariables, root: Path, console: Console) -> Runs:
+    draft = draft_request(variables)
+    target, _ = choose_target(variables, terraform=root / "terraform")
+    aws = connect_aws(read_stack(root / "terraform", outputs=variables.outputs)) if target == "aws" else None
+    dataset = _local(find_data(draft.dataset, asked=draft.dataset_asked, root=root))
+    folders = []
+    if aws is not None:
+        folders.append(_carry_out(lambda _: nullcontext(aws), draft, dataset, root, console))
+    # Last, since it takes the user's AWS settings away from this process.
+    folders.append(_carry_out(start_local, draft, dataset, root, console))
+    return Runs(folders, dataset, draft.request.file_limit, draft.request.batch_size)
+
+
+def _carry_out(
+    open_target: Callable[[Path], AbstractContextManager[Target]],
+    draft: Draft,
+    dataset: LocalDataset,
+    root: Path,
+    console: Console,
+) -> Path:
+    """Run once in the target that `open_target` makes from a folder for its logs; return the run's folder."""
+    run_id = make_run_id(datetime.now(UTC))
+    folder = root / "runs" / run_id
+    (folder / "logs").mkdir(parents=True)
+    with open_target(folder / "logs") as target:
+        ending = run_in(target, run_id, draft, dataset, folder, console)
+    if not ending.succeeded:
+        raise RunStoppedError(f"{run_id} failed: {ending.error}: {ending.message} Its folder is {folder}/.")
+    return folder
+
+
+def _local(dataset: LocalDataset | RemoteDataset) -> LocalDataset:
+    if isinstance(dataset, RemoteDataset):
+        raise UsageError(f"{dataset.describe()} is not on this machine, where the plain loop reads.")
+    return dataset
