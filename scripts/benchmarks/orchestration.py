@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from inference import contract, summary
+from scripts.benchmarks.records import make_predictions, make_tasks, record_of
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import deploy
 from scripts.local_aws.server import LocalAws, client_environment
-from tests.factories import make_plan, make_record_for, make_request, make_task
 
 GALAXIES_PER_RANK = 100
+BUCKET = "bench"
 
 
 def main(num_records: list[int], num_stored: list[int], num_ranks: list[int]) -> list[dict[str, Any]]:
@@ -60,9 +61,9 @@ def map_empty_ranks(counts: list[int]) -> list[dict[str, Any]]:
     """Run the state machine over functions that do nothing, through the real Lambda runtime."""
     import boto3
 
-    functions = {"initialize": "plan", "infer": "nothing", "summarize": "nothing"}
+    handlers = {"initialize": "plan", "infer": "nothing", "summarize": "nothing"}
     stages = {
-        stage: {**settings, "handler": f"tests.integration.functions.{functions[stage]}.handler"}
+        stage: {**settings, "handler": f"scripts.benchmarks.empty_functions.{handlers[stage]}"}
         for stage, settings in read_stages().items()
     }
     with tempfile.TemporaryDirectory() as logs, LocalAws(log_dir=Path(logs)) as aws:
@@ -87,36 +88,23 @@ def map_empty_ranks(counts: list[int]) -> list[dict[str, Any]]:
 
 def _run(count: int) -> tuple[contract.RunPlan, list[contract.RankTask], dict[str, bytes]]:
     run_id = f"bench-{count}"
-    changes = {"run_id": run_id, "bucket": "bench", "run_prefix": f"runs/{run_id}/"}
-    tasks = [
-        make_task(
-            rank=rank,
-            world_size=count,
-            num_samples=GALAXIES_PER_RANK,
-            **changes,
-            **contract.rank_keys(f"runs/{run_id}/", rank),
-        )
-        for rank in range(count)
-    ]
+    tasks = make_tasks(run_id, world_size=count, rank_rows=GALAXIES_PER_RANK)
     # One record stands for all: their numbers do not matter here, their size does.
-    found = {task.record_key: _record(task) for task in tasks}
-    plan = make_plan(
-        num_samples=count * GALAXIES_PER_RANK,
+    one = json.loads(contract.encode(record_of(tasks[0], make_predictions(GALAXIES_PER_RANK))))
+    found = {task.record_key: json.dumps({**one, "rank": task.rank}).encode() for task in tasks}
+    request, _ = contract.parse_request({"bucket": BUCKET})
+    plan = contract.RunPlan(
+        run_id=run_id,
+        bucket=BUCKET,
+        run_prefix=f"runs/{run_id}/",
         manifest_key=f"runs/{run_id}/manifest.json",
-        request=make_request(bucket="bench"),
-        **changes,
+        request=contract.with_defaults(request, run_id=run_id, num_shards=1),
+        notes=(),
+        num_samples=count * GALAXIES_PER_RANK,
+        started_at_s=1.0,
+        planned_at_s=2.0,
     )
     return plan, tasks, found
-
-
-_template: dict[str, Any] = {}
-
-
-def _record(task: contract.RankTask) -> bytes:
-    if not _template:
-        _template.update(json.loads(contract.encode(make_record_for(task))))
-    own = {"run_id": task.run_id, "rank": task.rank, "world_size": task.world_size}
-    return json.dumps({**_template, **own, "result_path": task.run_prefix}).encode()
 
 
 def _make_bucket(name: str) -> None:

@@ -53,6 +53,16 @@ def test_the_packages_of_scripts_form_no_circle() -> None:
     assert list(TopologicalSorter(graph).static_order())
 
 
+@pytest.mark.parametrize(
+    "package", sorted(path.parent for path in (ROOT / "scripts").glob("*/__init__.py")), ids=lambda path: path.name
+)
+def test_a_package_of_scripts_imports_no_command_and_no_test(package: Path) -> None:
+    files = list(package.rglob("*.py"))
+
+    assert not set().union(*map(parts_of_scripts, files)) - packages_of_scripts()
+    assert not any("tests" in imported_by(path) for path in files)
+
+
 def packages_of_scripts() -> set[str]:
     return {path.parent.name for path in (ROOT / "scripts").glob("*/__init__.py")}
 
