@@ -1,7 +1,6 @@
 """`make catalog RUN=…`: the redshifts of a run as FITS and Parquet, in dataset order, beside what the run left."""
 
 import os
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from inference.contract import RunRequest
-from inference.run_folder import Inventory, RunFolder, name_lost
+from inference.run_folder import Inventory, name_lost
 from scripts.catalogs.columns import LOST
 from scripts.catalogs.errors import CatalogError
 from scripts.catalogs.fits_file import FitsWriter
@@ -23,8 +22,7 @@ from scripts.catalogs.verify import prove_equal
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.command.variables import Flag
-from scripts.runs import journal
-from scripts.runs.recall import FoundRun, find_run, runs_here
+from scripts.runs.run_folder import Run, open_run
 from scripts.runs.variables import RunName, StackVariables
 
 FITS_NAME, PARQUET_NAME = "catalog.fits", "catalog.parquet"
@@ -47,18 +45,17 @@ def main(variables: CatalogVariables) -> None:
 
 def catalog(run: str, where: StackVariables, *, root: Path, table_asked: str = "", partial: bool = False) -> None:
     """Write the catalog of a run beside what it left, and say what is in it."""
-    found_run = find_run(run or _newest(root), where, root=root)
-    folder = _bring_home(found_run)
-    summary = journal.read_summary(folder)
-    files = RunFolder(folder)
+    files = open_run(run, where, root=root)
+    folder = files.path
+    summary = files.summary if files.has_summary else None
     found = files.inventory(summary.lost_ranks if summary else ())
     request = summary.request if summary else None
-    _refuse_incomplete(found_run.run_id, found, request, partial=partial)
+    _refuse_incomplete(files.run_id, found, request, partial=partial)
     table = _open_table(table_asked, root, request, found)
     positions = str(table.path) if table else ""
-    told = cards(found_run.run_id, request, found, started_at=_started_at(found_run, found), positions=positions)
-    tally = _write(folder, found, table, told)
-    print(f"{found_run.run_id}: {tally.in_words()}")
+    told = cards(files.run_id, request, found, started_at=_started_at(files, found), positions=positions)
+    tally = _write(files, found, table, told)
+    print(f"{files.run_id}: {tally.in_words()}")
     if flagged := tally.flags_in_words():
         print(f"Flags: {flagged}")
     for name in (FITS_NAME, PARQUET_NAME):
@@ -70,32 +67,6 @@ def catalog(run: str, where: StackVariables, *, root: Path, table_asked: str = "
 
 
 # ------------------------------------------------------------------------------------------ what there is
-
-
-def _newest(root: Path) -> str:
-    """Return the run that began last."""
-
-    def began_s(name: str) -> float:
-        entry = journal.read(root / "runs" / name)
-        return entry.started_at_s if entry else 0.0
-
-    names = runs_here(root)
-    if not names:
-        raise UsageError("There is no run yet: `make run` makes one, RUN=name names one on AWS.")
-    newest = max(names, key=lambda name: (began_s(name), name))
-    print(f"RUN={newest}, the newest", file=sys.stderr)
-    return newest
-
-
-def _bring_home(found: FoundRun) -> Path:
-    """Return the run's folder; download it when its results are elsewhere."""
-    if found.is_running:
-        raise CatalogError(f"{found.run_id} still runs; `make status RUN={found.run_id}` tells how far it is.")
-    if found.target and not (found.folder / "summary.json").exists():
-        found.folder.mkdir(parents=True, exist_ok=True)
-        count = found.target.bucket.download(found.run_prefix, found.folder)
-        print(f"download   {count} files to {found.folder}", file=sys.stderr)
-    return found.folder
 
 
 def _refuse_incomplete(run_id: str, found: Inventory, request: RunRequest | None, *, partial: bool) -> None:
@@ -122,16 +93,17 @@ def _open_table(asked: str, root: Path, request: RunRequest | None, found: Inven
     return DatasetTable(path, num_rows=found.num_rows, is_part=bool(request and request.file_limit))
 
 
-def _started_at(found_run: FoundRun, found: Inventory) -> str:
-    began_s = found_run.entry.started_at_s if found_run.entry else found.started_at_s
+def _started_at(run: Run, found: Inventory) -> str:
+    began_s = run.entry.started_at_s if run.entry else found.started_at_s
     return datetime.fromtimestamp(began_s, UTC).strftime("%Y-%m-%dT%H:%M:%S") if began_s else ""
 
 
 # ---------------------------------------------------------------------------------------------- writing
 
 
-def _write(folder: Path, found: Inventory, table: DatasetTable | None, told: Mapping[str, Card]) -> Tally:
+def _write(run: Run, found: Inventory, table: DatasetTable | None, told: Mapping[str, Card]) -> Tally:
     """Write both files under other names, read them back, and only then give them theirs."""
+    folder = run.path
     drafts = {name: folder / f".{name}.{os.getpid()}" for name in (FITS_NAME, PARQUET_NAME)}
     tally = Tally()
     try:
@@ -139,7 +111,7 @@ def _write(folder: Path, found: Inventory, table: DatasetTable | None, told: Map
             FitsWriter(drafts[FITS_NAME], told, found.num_rows) as fits,
             ParquetWriter(drafts[PARQUET_NAME], told) as parquet,
         ):
-            for rows in merged_blocks(RunFolder(folder), found, table):
+            for rows in merged_blocks(run, found, table):
                 fits.write(rows)
                 parquet.write(rows)
                 tally.count(rows)

@@ -14,7 +14,7 @@ from scripts.models.held_out import held_out
 from scripts.reports.evaluated import Evaluated, of_run
 from scripts.reports.figures import calibration_figure, density_figure, redshifts_figure, residuals_figure
 from scripts.reports.numbers import evaluate, table, to_json
-from scripts.runs.recall import find_run
+from scripts.runs.run_folder import open_run
 from scripts.runs.variables import RunName, StackVariables
 
 FOLDER = "evaluation"
@@ -41,8 +41,8 @@ def gather(run: str, where: StackVariables, *, root: Path) -> tuple[list[Evaluat
     if not run:
         print("predicting held-out galaxies: a minute", file=sys.stderr)
         return held_out(CHECKPOINT), root / FOLDER
-    found = find_run(run, where, root=root)
-    return [of_run(found.run_id, found.folder, root)], found.folder / FOLDER
+    found = open_run(run, where, root=root)
+    return [of_run(found, root)], found.path / FOLDER
 
 
 def write(galaxies: list[Evaluated], folder: Path) -> None:

@@ -30,10 +30,8 @@ def explain(run: str, rank: int | None, where: StackVariables, *, root: Path) ->
     folder = open_run(run, where, root=root)
     world = len(folder.tasks)
     if rank is None or rank >= world:
-        which = f"0 to {world - 1}" if world else "unknown, it has no manifest.json"
-        raise UsageError(
-            f"RANK={'…' if rank is None else rank} names none of the ranks of {folder.run_id}: they are {which}."
-        )
+        asked = "…" if rank is None else rank
+        raise UsageError(f"RANK={asked} names none of the ranks of {folder.run_id}: they are 0 to {world - 1}.")
     print_story(Console(highlight=False), Story(folder, log_of_run(folder), rank))
 
 

@@ -36,14 +36,14 @@ def main(variables: LogsVariables) -> None:
 def logs(variables: LogsVariables, *, root: Path) -> None:
     """Print the table of invocations, or the lines of one rank, and write the table as CSV."""
     run, file = variables.run, variables.file
-    folder = open_run(run, variables, root=root) if run or not file else None
+    folder = open_run(run, variables, root=root, may_run=True) if run or not file else None
     log = _of_file(Path(file), folder) if file else log_of_run(_existing(folder))
     console = Console(highlight=False)
     if variables.rank is not None:
         _show_rank(console, log, variables.rank, folder)
         return
     table = folder.path / LOGS_FILE if folder else Path(file).with_suffix(".invocations.csv")
-    _refuse_empty(log.invocations, file or run)
+    _refuse_empty(log.invocations, file or _existing(folder).run_id)
     write_csv(table, log.invocations)
     print_table(console, folder.run_id if folder else file, log, table)
 
@@ -68,7 +68,7 @@ def _show_rank(console: Console, log: Log, rank: int, folder: Run | None) -> Non
     if not lines:
         known = [one.rank for one in log.invocations if one.rank is not None]
         there = f"the log has ranks {min(known)} to {max(known)}" if known else "the log names no rank"
-        world = f" of {folder.tasks[-1].world_size}" if folder and folder.tasks else ""
+        world = f" of {folder.tasks[-1].world_size}" if folder and folder.is_planned else ""
         raise UsageError(f"RANK={rank}: no line is this rank's{world}; {there}.")
     print_lines(console, lines)
 

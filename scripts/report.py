@@ -15,7 +15,7 @@ from scripts.reports.evidence import read_run
 from scripts.reports.markdown import as_markdown
 from scripts.reports.page import as_page
 from scripts.reports.run_report import run_report
-from scripts.runs.recall import find_run
+from scripts.runs.run_folder import open_run
 from scripts.runs.variables import RunName, StackVariables
 
 NAME = "report"
@@ -38,7 +38,7 @@ def write_report(variables: ReportVariables, *, root: Path) -> None:
     run, sweep = variables.run, variables.sweep
     if run and sweep:
         raise UsageError(f"RUN={run} and SWEEP={sweep}: a report is about one of them.")
-    folder = sweep_folder(sweep, root) if sweep else run_folder(run, variables, root)
+    folder = sweep_folder(sweep, root) if sweep else open_run(run, variables, root=root).path
     report = _sweep_report(folder) if sweep else run_report(read_run(folder), root=root)
     footer = f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by make report from {folder.name}/."
     print(f"{report.name}: {report.sentence}")
@@ -51,29 +51,14 @@ def write_report(variables: ReportVariables, *, root: Path) -> None:
         print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
 
 
-def run_folder(name: str, where: StackVariables, root: Path) -> Path:
-    """Return the folder of a run here; the newest one's without a name.
+def sweep_folder(name: str, root: Path) -> Path:
+    """Return the folder of a sweep.
 
     Raises
     ------
     UsageError
-        If there is no such run, naming similar ones, or its files are still elsewhere.
+        If there is no such sweep; the message names similar ones.
     """
-    if not name:
-        known = [path.parent for path in (root / "runs").glob("*/summary.json")]
-        if not known:
-            raise UsageError("There is no run here yet: `make run` makes one, RUN=name or SWEEP=name names another.")
-        return max(known, key=lambda folder: (folder / "summary.json").stat().st_mtime)
-    # Also what was fetched or imported by hand: a report asks nobody but the folder.
-    for folder in (root / "runs" / Path(name).name, Path(name)):
-        if name not in (".", "..") and folder.is_dir() and any(folder.iterdir()):
-            return folder
-    find_run(name, where, root=root)
-    raise UsageError(f"RUN={name}: its files are not here. `make status RUN={name}` fetches them.")
-
-
-def sweep_folder(name: str, root: Path) -> Path:
-    """Return the folder of a sweep; see `run_folder`."""
     for folder in (root / "sweeps" / Path(name).name, Path(name)):
         if folder.is_dir():
             return folder

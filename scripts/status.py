@@ -16,7 +16,8 @@ from scripts.runs import execution, journal
 from scripts.runs.execution import Ending
 from scripts.runs.follow import live_line
 from scripts.runs.present import print_result
-from scripts.runs.recall import FoundRun, entry_of, find_run, name_runs, runs_here, runs_there, stack_target
+from scripts.runs.recall import FoundRun, find_run, name_runs, runs_here, runs_there, stack_target
+from scripts.runs.run_folder import bring_home
 from scripts.runs.target import AwsTarget, Target
 from scripts.runs.variables import RunName, StackVariables
 
@@ -41,7 +42,8 @@ def status(run: str, where: StackVariables, *, root: Path) -> None:
         _list(where, root)
         return
     found = find_run(run, where, root=root)
-    if found.target is None:
+    if found.target is None or found.description is None:
+        bring_home(found)
         _print_folder(found, console)
     elif found.is_running:
         _print_progress(found, found.target, console)
@@ -72,11 +74,7 @@ def _print_end(found: FoundRun, target: Target, console: Console) -> None:
     """Print the result, and bring home what the terminal that started the run did not."""
     assert found.description is not None, "it was asked whether it runs"
     ending = execution.ending(found.description)
-    if not (found.folder / "summary.json").exists():
-        found.folder.mkdir(parents=True, exist_ok=True)
-        count = target.bucket.download(found.run_prefix, found.folder)
-        print(f"download   {count} files to {found.folder}", file=sys.stderr)
-    journal.write(found.folder, journal.ended(found.entry or entry_of(found, target), ending))
+    bring_home(found)
     summary = journal.read_summary(found.folder)
     bill = target.bill(summary) if summary else None
     print_result(console, found.run_id, summary, ending, found.folder, bill=bill)
@@ -84,7 +82,7 @@ def _print_end(found: FoundRun, target: Target, console: Console) -> None:
 
 def _print_folder(found: FoundRun, console: Console) -> None:
     summary, entry = journal.read_summary(found.folder), found.entry
-    gone = "" if entry and entry.is_over else " ran on this machine and its local AWS is gone:"
+    gone = "" if entry and (entry.is_over or entry.stack) else " ran on this machine and its local AWS is gone:"
     print(f"{found.run_id}{gone} read from {found.folder}/", file=sys.stderr)
     if entry and entry.is_over:
         ending = entry.ending

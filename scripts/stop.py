@@ -30,7 +30,8 @@ def stop(run: str, where: StackVariables, *, root: Path) -> str:
     found = find_run(run, where, root=root)
     if found.target is None:
         return f"{found.run_id} does not run: its local AWS is gone, and everything it started with it."
-    assert found.description is not None, "a target was asked"
+    if found.description is None:
+        return f"{found.run_id} does not run: Step Functions has forgotten it."
     if not found.is_running:
         return f"{found.run_id} had ended already: {found.description['status']}."
     arn = found.description["executionArn"]

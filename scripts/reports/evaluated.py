@@ -11,8 +11,8 @@ from safetensors import safe_open
 from inference.block import NUM_BANDS
 from inference.contract import RowRange
 from inference.pipeline import Predictions
-from inference.run_folder import RunFolder
 from inference.uncertainty import R_BAND
+from scripts.runs.run_folder import Run
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,13 @@ class Evaluated:
     """Libraries that computed."""
 
 
-def of_run(run_id: str, folder: Path, root: Path) -> Evaluated:
+def of_run(run: Run, root: Path) -> Evaluated:
     """Read what a run predicted.
 
     Parameters
     ----------
-    run_id : str
-        Name of the run.
-    folder : Path
-        Its folder on this machine.
+    run : Run
+        Its files on this machine.
     root : Path
         Folder in which the shards lie under their keys, where they are here.
 
@@ -55,13 +53,12 @@ def of_run(run_id: str, folder: Path, root: Path) -> Evaluated:
     RunFolderError
         If a file is missing or cannot be read.
     """
-    files = RunFolder(folder)
-    found = files.inventory()
+    found = run.inventory()
     tasks = [task for task in found.tasks if task.rank not in found.lost]
-    ratio_95 = files.summary.ratio_95 if files.has_summary else None
+    ratio_95 = run.summary.ratio_95 if run.has_summary else None
     return Evaluated(
-        name=run_id,
-        predictions=Predictions.joined([files.predictions(task) for task in tasks]),
+        name=run.run_id,
+        predictions=Predictions.joined([run.predictions(task) for task in tasks]),
         r=np.concatenate([_read_r(root, rows) for task in tasks for rows in task.rows]),
         ratio_95=math.nan if ratio_95 is None else ratio_95,
         weights_sha256=found.facts["weights_sha256"],

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from inference import contract
 from inference.errors import InvalidRequestError
+from inference.run_folder import COMBINED_KEY, SUMMARY_KEY
 from scripts.command.errors import UsageError
 from scripts.deployment.stack import has_applied, read_stack
 from scripts.runs import journal
@@ -23,7 +25,7 @@ NUM_LISTED = 10
 """Runs that are named when none is."""
 
 NUM_SIMILAR = 3
-FILES_OF_A_RUN = (journal.FILE_NAME, "request.json", contract.MANIFEST_KEY, "summary.json")
+FILES_OF_A_RUN = (journal.FILE_NAME, "request.json", contract.MANIFEST_KEY, SUMMARY_KEY, COMBINED_KEY, "ranks")
 NO_EXECUTION = {"ExecutionDoesNotExist", "InvalidArn", "InvalidName", "ValidationException"}
 
 
@@ -64,27 +66,34 @@ class FoundRun:
         return contract.run_prefix(request, run_id=self.run_id)
 
 
-def find_run(name: str, where: StackVariables, *, root: Path) -> FoundRun:
+def find_run(name: str, where: StackVariables, *, root: Path, results_suffice: bool = False) -> FoundRun:
     """Find a run by its name.
 
     Parameters
     ----------
     name : str
-        The run's name, its folder, or the ARN of its execution.
+        The run's name, its folder, or the ARN of its execution; the run here that began last when empty.
     where : StackVariables
         The stack to ask about a run that left nothing here.
     root : Path
         Folder in which ``runs/`` and ``terraform/`` lie.
+
+    results_suffice : bool
+        True to ask nobody about a run whose summary is here.
 
     Raises
     ------
     UsageError
         If there is no such run; the message names similar ones.
     """
-    run_id = name.strip().strip("/").rsplit("/", maxsplit=1)[-1].rsplit(":", maxsplit=1)[-1]
+    name = name.strip() or _newest(root)
+    run_id = name.strip("/").rsplit("/", maxsplit=1)[-1].rsplit(":", maxsplit=1)[-1]
     folder = root / "runs" / run_id
+    if not _is_run(folder) and _is_run(Path(name)):
+        folder = Path(name)
     entry = journal.read(folder)
-    target = _target(entry, folder, where, root)
+    has_results = (folder / SUMMARY_KEY).exists() and (results_suffice or entry is None or entry.is_over)
+    target = None if has_results else _target(entry, folder, where, root)
     if target is None:
         if _is_run(folder):
             return FoundRun(run_id, folder, entry)
@@ -100,9 +109,9 @@ def find_run(name: str, where: StackVariables, *, root: Path) -> FoundRun:
     except ClientError as error:
         if error.response["Error"]["Code"] not in NO_EXECUTION:
             raise
-        # Step Functions forgets an execution after 90 days.
-        if _is_run(folder):
-            return FoundRun(run_id, folder, entry)
+        # Step Functions forgets an execution after 90 days; the bucket may still have its results.
+        if entry:
+            return FoundRun(run_id, folder, entry, target)
         raise _unknown(run_id, [*runs_here(root), *runs_there(target)]) from error
     return FoundRun(run_id, folder, entry, target, description)
 
@@ -110,6 +119,21 @@ def find_run(name: str, where: StackVariables, *, root: Path) -> FoundRun:
 def runs_here(root: Path) -> list[str]:
     """Return the names of the runs that left a folder, the newest last."""
     return sorted(folder.name for folder in (root / "runs").glob("*") if _is_run(folder))
+
+
+def _newest(root: Path) -> str:
+    """Return the run here that began last."""
+
+    def began_s(name: str) -> float:
+        entry = journal.read(root / "runs" / name)
+        return entry.started_at_s if entry else 0.0
+
+    names = runs_here(root)
+    if not names:
+        raise UsageError("There is no run here yet: `make run` makes one, RUN=name names one on AWS.")
+    newest = max(names, key=lambda name: (began_s(name), name))
+    print(f"RUN={newest}, the newest", file=sys.stderr)
+    return newest
 
 
 def runs_there(target: Target) -> list[str]:
@@ -147,8 +171,7 @@ def name_runs(names: list[str]) -> str:
 
 def _target(entry: Entry | None, folder: Path, where: StackVariables, root: Path) -> Target | None:
     if entry is not None:
-        # What was seen to end and is at home needs nobody else's answer.
-        return None if entry.is_over and (folder / "summary.json").exists() else rejoin(entry)
+        return rejoin(entry)
     return None if _is_run(folder) else stack_target(where, root=root)
 
 

@@ -1,21 +1,26 @@
 """A run's folder as the commands that look back at it read it: what is missing is said in one line."""
 
 import json
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from inference import contract
 from inference.contract import LostRank
 from inference.run_folder import COMBINED_KEY, SUMMARY_KEY, RunFolder
-from scripts.command.errors import UsageError
+from scripts.command.errors import CommandError
 from scripts.deployment.stack import Stack
 from scripts.deployment.stages import read_stages
 from scripts.pricing.cost import Rates, as_run
 from scripts.pricing.prices import LOCAL_REGION
 from scripts.runs import execution, journal
-from scripts.runs.recall import FoundRun, entry_of, find_run, name_runs, runs_here
+from scripts.runs.journal import Entry
+from scripts.runs.recall import FoundRun, entry_of, find_run
 from scripts.runs.variables import StackVariables
+
+RESULTS = (contract.MANIFEST_KEY, SUMMARY_KEY, COMBINED_KEY, "ranks")
+"""Any of them can be read."""
 
 LOCAL_ARCHITECTURE = "x86_64"
 """Processor a local run is priced for."""
@@ -25,18 +30,19 @@ LOCAL_ARCHITECTURE = "x86_64"
 class Run(RunFolder):
     """The files of one run on this machine, and where it ran."""
 
-    found: FoundRun
-    """The run, as `find_run` found it."""
+    run_id: str
+    """Name of the execution."""
 
-    @property
-    def run_id(self) -> str:
-        """Name of the execution."""
-        return self.found.run_id
+    entry: Entry | None = None
+    """What the terminal that started it noted, or would have."""
+
+    is_running: bool = False
+    """True while the execution goes on."""
 
     @property
     def stack(self) -> Stack | None:
         """The deployment it ran in; None when it ran here."""
-        return self.found.entry.stack if self.found.entry else None
+        return self.entry.stack if self.entry else None
 
     @property
     def lost(self) -> Mapping[int, LostRank]:
@@ -66,34 +72,64 @@ class Run(RunFolder):
         return sum(path.stat().st_size for path in kept_in_bucket if path.exists())
 
 
-def open_run(name: str, where: StackVariables, *, root: Path) -> Run:
+def open_run(name: str, where: StackVariables, *, root: Path, may_run: bool = False) -> Run:
     """Find a run, and bring home what the terminal that started it did not.
 
     Parameters
     ----------
-    name : str
-        The run's name, its folder, or the ARN of its execution.
-    where : StackVariables
+    name, where, root
         See `find_run`.
-    root : Path
-        Folder in which ``runs/`` and ``terraform/`` lie.
+    may_run : bool
+        True where something can be read of a run that still goes on.
 
     Raises
     ------
     UsageError
-        If no name is given, or there is no such run; the message names the newest or similar ones.
+        If there is no such run; the message names similar ones.
+    CommandError
+        If it still runs, or left nothing; the message says why.
     """
-    if not name.strip():
-        raise UsageError(f"RUN=name names a run. The newest: {name_runs(runs_here(root))}.")
-    found = find_run(name, where, root=root)
-    if found.target and not found.is_running and not (found.folder / SUMMARY_KEY).exists():
-        assert found.description is not None, "where there is a target, its execution was asked for"
+    found = find_run(name, where, root=root, results_suffice=True)
+    if found.is_running and not may_run:
+        raise CommandError(f"{found.run_id} still runs; `make status RUN={found.run_id}` says how far it is.")
+    entry = bring_home(found)
+    run = Run(found.folder, found.run_id, entry, found.is_running)
+    if not may_run and not any((run.path / name).exists() for name in RESULTS):
+        raise CommandError(f"{run.run_id} left nothing to read: {_why_nothing(entry)}")
+    return run
+
+
+def bring_home(found: FoundRun) -> Entry | None:
+    """Copy the results of a run that has ended from its bucket, where they are not here; note how it ended.
+
+    Returns
+    -------
+    Entry
+        What is known of the run now; None of one that was put here by hand.
+    """
+    target = found.target
+    if target is None:
+        return found.entry
+    entry = found.entry or entry_of(found, target)
+    if found.is_running:
+        return entry
+    if not (found.folder / SUMMARY_KEY).exists():
         found.folder.mkdir(parents=True, exist_ok=True)
-        found.target.bucket.download(found.run_prefix, found.folder)
-        entry = journal.ended(found.entry or entry_of(found, found.target), execution.ending(found.description))
+        count = target.bucket.download(found.run_prefix, found.folder)
+        print(f"download   {count} files to {found.folder}", file=sys.stderr)
+    if found.description is not None:
+        entry = journal.ended(entry, execution.ending(found.description))
         journal.write(found.folder, entry)
-        found = replace(found, entry=entry)
-    return Run(found.folder, found)
+    return entry
+
+
+def _why_nothing(entry: Entry | None) -> str:
+    if entry is None or (not entry.is_over and entry.stack is None):
+        return "its local AWS ended before the results were copied. `make run` starts another one."
+    if not entry.is_over:
+        return f"s3://{entry.bucket}/{entry.run_prefix} is empty, and Step Functions has forgotten how it ended."
+    why = ": ".join(filter(None, (entry.error, entry.message))) or entry.status
+    return f"it ended before any rank started: {why}"
 
 
 def local_rates() -> Rates:

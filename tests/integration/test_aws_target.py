@@ -209,6 +209,38 @@ def test_a_run_of_another_machine_is_found_in_the_account(account: Rehearsal, tm
     assert again.stdout == done.stdout
 
 
+@pytest.fixture(scope="module")
+def elsewhere(account: Rehearsal, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a run that another machine started."""
+    there = tmp_path_factory.mktemp("there")
+    make_dataset(there, "first")
+    command("run", account, there, DATASET="first")
+    return run_folder(there).name
+
+
+@pytest.mark.parametrize(
+    ("name", "variables", "made"),
+    [
+        ("catalog", {}, "catalog.fits"),
+        ("cost", {}, "cost.json"),
+        ("evaluate", {}, "evaluation/numbers.json"),
+        ("explain", {"RANK": "0"}, ""),
+        ("logs", {}, None),
+        ("report", {}, "report.html"),
+    ],
+)
+def test_every_command_that_reads_a_run_brings_it_home(
+    name: str, variables: dict[str, str], made: str | None, elsewhere: str, account: Rehearsal, tmp_path: Path
+) -> None:
+    done = command(name, account, tmp_path, RUN=elsewhere, **variables)
+
+    assert (tmp_path / "runs" / elsewhere / "summary.json").exists(), done.stderr
+    assert f"to runs/{elsewhere}\n" in done.stderr
+    # The local AWS has no CloudWatch, where a deployment's workers print.
+    assert done.returncode == (2 if name == "logs" else 0), done.stderr
+    assert made is None or (tmp_path / "runs" / elsewhere / made).exists()
+
+
 def test_a_stopped_run_has_ended_and_stopping_it_again_says_so(account: Rehearsal, tmp_path: Path) -> None:
     make_dataset(tmp_path, "slow")
     process = start_slow_run(account, tmp_path)

@@ -1,10 +1,7 @@
-import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +19,6 @@ from scripts.catalogs import merge
 from scripts.catalogs.columns import COLUMNS, FLAG_MEANINGS, LOST, NO_ID, ROW
 from scripts.catalogs.parquet_file import row_of
 from scripts.command import program
-from scripts.runs import journal
-from scripts.runs.journal import Entry
-from scripts.runs.recall import FoundRun
 from tests.factories import RUN, make_record_for, make_request, make_task
 from tests.unit.test_run_present import make_summary
 
@@ -350,31 +344,6 @@ def test_a_record_of_another_run_does_not_count(here: Path, capsys: pytest.Captu
 # --------------------------------------------------------------------------------------------- the command
 
 
-def test_without_a_name_the_run_that_began_last_is_taken(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, started_at_s in (("run-z", 5.0), (RUN, 9.0)):
-        folder = here / "runs" / name
-        folder.mkdir(exist_ok=True)
-        fields = {"target": "local", "execution_arn": "arn", "bucket": "b", "run_prefix": f"runs/{name}/"}
-        journal.write(folder, Entry(run_id=name, started_at_s=started_at_s, status="SUCCEEDED", **fields))
-
-    assert exit_status(RUN="") == 0
-    assert f"RUN={RUN}, the newest" in capsys.readouterr().err
-
-
-def test_an_unknown_run_is_told_with_similar_ones(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_status(RUN="run-b") == 2
-    assert capsys.readouterr().err == f"RUN=run-b: there is no such run. Similar: {RUN}.\n"
-
-
-def test_without_any_run_it_says_how_to_make_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    assert exit_status(RUN="") == 2
-    assert "`make run` makes one" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("options", "named"), [({"TABLE": "no.parquet"}, "TABLE=no"), ({"PARTIAL": "maybe"}, "PARTIAL=maybe")]
 )
@@ -390,43 +359,6 @@ def test_a_run_that_was_refused_has_no_catalog(here: Path, capsys: pytest.Captur
 
     assert exit_status() == 1
     assert "manifest.json is missing" in capsys.readouterr().err
-
-
-class Elsewhere:
-    """A bucket that holds what lies in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def download(self, _: str, folder: Path) -> int:
-        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
-        return 7
-
-
-def on_aws(here: Path, monkeypatch: pytest.MonkeyPatch, *, status: str) -> None:
-    """Move the run to a deployment, as another machine started it."""
-    (folder_of(here)).rename(here / "bucket")
-    description = {"status": status, "input": '{"bucket": "b"}', "startDate": datetime(2026, 1, 31, tzinfo=UTC)}
-    target = SimpleNamespace(bucket=Elsewhere(here / "bucket"))
-    found = FoundRun(RUN, Path("runs") / RUN, None, cast("Any", target), description)
-    monkeypatch.setattr(catalog, "find_run", lambda *_, **__: found)
-
-
-def test_a_run_on_aws_comes_home_first(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    on_aws(here, monkeypatch, status="SUCCEEDED")
-
-    assert exit_status() == 0
-    assert len(fits_rows(here)) == NUM_ROWS
-
-
-def test_a_run_that_goes_on_has_no_catalog_yet(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    on_aws(here, monkeypatch, status="RUNNING")
-
-    assert exit_status() == 1
-    assert f"{RUN} still runs; `make status RUN={RUN}`" in capsys.readouterr().err
-    assert not folder_of(here).exists()
 
 
 def test_make_hands_its_variables_to_the_command() -> None:

@@ -16,6 +16,7 @@ from scripts.reports import figures
 from scripts.reports.bins import by_bin
 from scripts.reports.evaluated import Evaluated, of_run
 from scripts.reports.numbers import Numbers, evaluate, table, to_json
+from scripts.runs.run_folder import Run
 from tests.factories import make_arrays, make_predictions, make_record_for, make_task
 
 
@@ -150,8 +151,8 @@ def test_a_run_is_read_in_rank_order_with_the_magnitudes_of_its_shards(tmp_path:
         part = make_predictions(object_id=arrays["object_id"][3 * task.rank :][:3])
         (folder / "predictions" / f"{task.rank:05d}.npz").write_bytes(part.to_npz())
 
-    found = of_run("run-a", folder, tmp_path)
-    elsewhere = of_run("run-a", folder, tmp_path / "elsewhere")
+    found = of_run(Run(folder, "run-a"), tmp_path)
+    elsewhere = of_run(Run(folder, "run-a"), tmp_path / "elsewhere")
 
     np.testing.assert_array_equal(found.predictions.object_id, arrays["object_id"])
     np.testing.assert_array_equal(found.r, arrays["magnitudes"][:, 2])

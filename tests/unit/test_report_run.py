@@ -9,11 +9,10 @@ import pytest
 
 from inference.errors import RunFolderError
 from scripts.command.errors import UsageError
-from scripts.report import ReportVariables, run_folder, write_report
+from scripts.report import ReportVariables, write_report
 from scripts.reports.document import Figure, Report, Section, Table
 from scripts.reports.evidence import ReportError, read_run
 from scripts.reports.run_report import run_report
-from scripts.runs.variables import StackVariables
 from tests.run_folders import write_run
 
 PUBLISHED = {
@@ -290,12 +289,7 @@ def test_a_folder_without_anything_to_report_says_so(run: Path) -> None:
         (run / name).unlink()
 
     with pytest.raises(ReportError, match=r"neither summary.json nor records of ranks: there is nothing to report"):
-        write_report(ReportVariables(run="run-a"), root=run.parents[1])
-
-
-def test_an_unknown_run_names_similar_ones(run: Path) -> None:
-    with pytest.raises(UsageError, match=r"RUN=run-b: there is no such run\. Similar: run-a\."):
-        run_folder("run-b", StackVariables(), run.parents[1])
+        read_run(run)
 
 
 def test_an_unknown_sweep_names_those_there_are(tmp_path: Path) -> None:
@@ -308,12 +302,3 @@ def test_an_unknown_sweep_names_those_there_are(tmp_path: Path) -> None:
 def test_a_run_and_a_sweep_at_once_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="RUN=a and SWEEP=b: a report is about one of them"):
         write_report(ReportVariables(run="a", sweep="b"), root=tmp_path)
-
-
-def test_without_a_name_the_newest_run_is_taken(run: Path) -> None:
-    assert run_folder("", StackVariables(), run.parents[1]) == run
-
-
-def test_where_there_is_no_run_the_user_hears_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="`make run` makes one"):
-        run_folder("", StackVariables(), tmp_path)

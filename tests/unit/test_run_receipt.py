@@ -111,7 +111,7 @@ def test_requests_of_older_summaries_are_counted_from_their_records(run: Run) ->
     before = receipt_of(run, read_prices()).usage.num_s3_gets
     (run.path / "summary.json").write_text(json.dumps(document))
 
-    assert receipt_of(Run(run.path, run.found), read_prices()).usage.num_s3_gets == before
+    assert receipt_of(Run(run.path, run.run_id, run.entry), read_prices()).usage.num_s3_gets == before
 
 
 @pytest.mark.parametrize(
@@ -138,11 +138,6 @@ def test_a_folder_that_lacks_or_damages_a_file_is_refused_in_one_line(
 def test_an_unknown_run_is_answered_with_similar_names(run: Run) -> None:
     with pytest.raises(UsageError, match=r"RUN=run-b: there is no such run\. Similar: run-a\."):
         open_run("run-b", StackVariables(), root=run.path.parents[1])
-
-
-def test_without_a_name_the_newest_runs_are_named(run: Run) -> None:
-    with pytest.raises(UsageError, match=r"RUN=name names a run\. The newest: run-a\."):
-        open_run(" ", StackVariables(), root=run.path.parents[1])
 
 
 # ----------------------------------------------------------------------------------------------------- BUDGET

@@ -9,13 +9,12 @@ from pathlib import Path
 from rich.console import Console
 
 from inference.plan import SHARD_SUFFIXES
-from inference.run_folder import RunFolder
 from scripts.command.errors import UsageError
 from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.deployment.stack import read_stack
 from scripts.runs.perform import RunStoppedError, find_data, run_in
-from scripts.runs.recall import find_run
 from scripts.runs.request import Draft, draft_request, make_run_id
+from scripts.runs.run_folder import open_run
 from scripts.runs.target import Target, connect_aws, start_local
 from scripts.runs.variables import RequestVariables, RunName, choose_target
 
@@ -67,8 +66,8 @@ def _finished(variables: CompareVariables, root: Path) -> Runs:
     for name in OF_A_NEW_RUN:
         if name in variables.given:
             raise UsageError(f"RUN={variables.run} has ended: {name} is of a new run. Give one of the two.")
-    folder = find_run(variables.run, variables, root=root).folder
-    request = RunFolder(folder).summary.request
+    run = open_run(variables.run, variables, root=root)
+    folder, request = run.path, run.summary.request
     prefix = request.data_prefix
     dataset = _local(find_data(prefix, asked=f"the dataset {prefix} of {folder.name}", root=root))
     return Runs([folder], dataset, request.file_limit, request.batch_size)

@@ -7,7 +7,6 @@ from scripts.pricing.what_if import Range, WhatIf
 from scripts.reports.document import Block, Note, Row, Section, Table
 from scripts.reports.evidence import RunEvidence
 from scripts.reports.quantities import decimals, number, percent
-from scripts.runs.recall import FoundRun
 from scripts.runs.receipt import Receipt, receipt_of
 from scripts.runs.run_folder import Run
 
@@ -16,7 +15,7 @@ def find_receipt(run: RunEvidence) -> Receipt | None:
     """Return the receipt of a run; None where its folder does not tell enough, or the prices are not known."""
     if not run.summary:
         return None
-    folder = Run(run.folder, FoundRun(run.run_id, run.folder, run.entry))
+    folder = Run(run.folder, run.run_id, run.entry)
     try:
         return receipt_of(folder, read_prices())
     except (UsageError, RunFolderError):

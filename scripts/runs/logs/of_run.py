@@ -18,7 +18,7 @@ def log_of_run(folder: Run) -> Log:
     """Return the log of a run: the files here, or what CloudWatch has, which is kept in the run's folder."""
     # What lies in the folder is the run's own: its workers wrote it, or it was collected for it.
     here = read_log(events_of_run(folder.path), rank_of=folder.rank_of, run_id=folder.run_id, is_all_ours=True)
-    if folder.stack is None or _is_whole(here, folder):
+    if folder.stack is None or (_is_whole(here, folder) and not folder.is_running):
         return here
     there, events = _collect(folder)
     # CloudWatch forgets after the retention of the log groups.
@@ -37,9 +37,9 @@ def _is_whole(log: Log, folder: Run) -> bool:
 
 def _collect(folder: Run) -> tuple[Log, dict[str, list[CollectedEvent]]]:
     assert folder.stack is not None, "only a deployment has logs elsewhere"
-    assert folder.found.entry is not None, "the stack is noted in it"
+    assert folder.entry is not None, "the stack is noted in it"
     account = connect_aws(folder.stack).account
-    started_s = folder.found.entry.started_at_s
+    started_s = folder.entry.started_at_s
     ended_s = time.time()
     if (folder.path / "summary.json").exists():
         ended_s = started_s + folder.summary.clock.end_to_end + 60
