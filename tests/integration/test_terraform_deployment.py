@@ -42,8 +42,8 @@ class Deployed:
         return boto3.client(service, **self.aws.credentials)
 
     def changes(self, command: str, *arguments: str) -> dict[str, str]:
-        """Plan or apply; return resource → what is done to it."""
-        printed = self.terraform.read(command, "-json", "-input=false", *arguments)
+        """Plan or apply over what the last command saw; return resource → what is done to it."""
+        printed = self.terraform.read(command, "-json", "-input=false", "-refresh=false", *arguments)
         messages = [json.loads(line) for line in printed.splitlines()]
         changes = [message["change"] for message in messages if message["type"] == "planned_change"]
         return {change["resource"]["addr"]: change["action"] for change in changes}
