@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from handlers import infer, initialize, model, settings, summarize
 from inference import contract, load_model
-from inference.contract import RankRecord, RankTask, RunSummary
+from inference.contract import DatasetCard, RankRecord, RankTask, RunSummary, ShardEntry
 from inference.errors import (
     DatasetNotFoundError,
     IncompleteRunError,
@@ -174,6 +175,42 @@ def test_a_request_cannot_name_a_version_of_its_own(s3: Any, memory_mb: object) 
 
     with pytest.raises(InvalidRequestError, match="memory_mb"):
         plan(memory_mb=memory_mb)
+
+
+def put_card(s3: Any, *sizes: int) -> None:
+    """A card that says seven rows and another checksum of every shard: what is believed shows."""
+    entries = tuple(
+        ShardEntry(name=f"{number}.safetensors", num_rows=7, size_bytes=size, sha256=f"{number}" * 64)
+        for number, size in enumerate(sizes)
+    )
+    card = DatasetCard(name="tiny", partition="10MB", num_rows=5, shards=entries, arrays={}, seed=0, provenance="")
+    put(s3, f"{PREFIX}dataset.json", contract.encode(card))
+
+
+def test_the_card_of_a_dataset_spares_a_request_per_shard_and_gives_the_checksum(s3: Any) -> None:
+    upload(s3)
+    size = len(make_shard_bytes(5))
+    put_card(s3, size, size + 1)
+    store = settings.object_store(BUCKET)
+    store.start_counting()
+
+    tasks = contract.decode(get(s3, plan()["manifest_key"]), list[RankTask])
+
+    # The listing, the card, the manifest; and two shards that the card does not describe as they are.
+    assert len(store.request_times_s) == 3 + 2
+    found: dict[tuple[str, str | None], int] = Counter()
+    for rows in (rows for task in tasks for rows in task.rows):
+        found[rows.key.removeprefix(PREFIX), rows.sha256] += rows.num_rows
+    assert found == {("0.safetensors", "0" * 64): 7, ("1.safetensors", None): 5, ("2.safetensors", None): 5}
+
+
+def test_the_record_repeats_the_checksum_of_the_card(s3: Any) -> None:
+    upload(s3, num_shards=1, num_rows=7)
+    put_card(s3, len(make_shard_bytes(7)))
+
+    _, (record,) = run(s3)
+
+    assert [rows.sha256 for rows in record.inputs] == ["0" * 64]
 
 
 def test_the_phases_of_a_rank_add_up_to_its_time(s3: Any) -> None:

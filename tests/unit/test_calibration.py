@@ -91,6 +91,27 @@ def test_few_untouched_galaxies_are_outside_and_broken_ones_are() -> None:
         assert outside[what] > 0.95, what
 
 
+@pytest.mark.parametrize(
+    ("row", "column", "is_light", "is_core"),
+    [(8, 23, True, False), (7, 15, False, False), (15, 24, False, False), (12, 19, True, True), (20, 15, True, False)],
+)
+def test_the_features_compare_the_central_light_with_the_magnitudes(
+    row: int, column: int, is_light: bool, is_core: bool
+) -> None:
+    images = np.zeros((1, 5, 32, 32), dtype=np.float32)
+    images[0, :, row, column] = 1000.0
+    magnitudes = np.array([[19.0, 17.5, 17.0, 16.5, 16.25]])
+    light, core = 1000.0 * is_light, 1000.0 * is_core
+
+    features = domain_features(images, magnitudes)[:, 0]
+
+    noise = np.array([0.045, 0.017, 0.028, 0.042, 0.176])
+    promised = 10 ** ((22.5 - magnitudes[0]) / 2.5)
+    excess = np.arcsinh(light / (32 * noise)) - np.arcsinh(promised / (32 * noise))
+    concentration = np.arcsinh(core / (16 * noise[2])) - np.arcsinh(light / (16 * noise[2]))
+    np.testing.assert_allclose(features, [17.0, 1.5, 0.5, 0.5, 0.25, *excess, concentration], rtol=1e-12)
+
+
 def test_a_density_that_is_no_number_is_outside() -> None:
     images, magnitudes = galaxies(3, 0)
     images[1] = np.float32(3e38)

@@ -54,6 +54,16 @@ def test_half_precision_halves_the_file_and_keeps_the_prediction(model: AstroMAE
     torch.testing.assert_close(predict(load_astromae(tmp_path / "half.safetensors")), predict(model), atol=1e-3, rtol=0)
 
 
+def test_only_parameters_are_stored_in_half_precision(model: AstroMAE, tmp_path: Path) -> None:
+    save_weights(model, tmp_path / "half.safetensors")
+
+    stored = load_file(tmp_path / "half.safetensors")
+    whole = {name for name, tensor in stored.items() if tensor.dtype == torch.float32}
+    buffers = {name for name, _ in model.named_buffers() if not name.endswith("num_batches_tracked")}
+    assert whole == buffers | {"magnitude_branch.0.weight"}
+    assert {"image_softening", "magnitude_center", "redshift_scale"} < whole
+
+
 def test_loaded_model_is_ready_to_predict(stored: Path) -> None:
     loaded = load_astromae(stored)
 

@@ -28,6 +28,13 @@ def tensor_dataset(arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
+def shard(key: str) -> bytes:
+    """Return three galaxies in the format of the key."""
+    if key.endswith(".pt"):
+        return tensor_dataset(make_arrays(3))
+    return npz(**make_arrays(3)) if key.endswith(".npz") else make_shard_bytes(3)
+
+
 def npz(**arrays: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -103,6 +110,71 @@ def test_a_cube_with_bands_last_and_named_labels_is_read() -> None:
     np.testing.assert_array_equal(block.images, arrays["images"][:, :, 16:48, 16:48])
     np.testing.assert_array_equal(block.magnitudes, arrays["magnitudes"])
     np.testing.assert_array_equal(block.redshifts, arrays["redshifts"])
+
+
+@pytest.mark.parametrize("object_id", [True, False])
+def test_an_npz_with_named_arrays_is_read(object_id: bool) -> None:
+    arrays = make_arrays(4)
+    expected = arrays["object_id"] if object_id else np.arange(4)
+    given = {**arrays, "seed": np.array(1)} if object_id else {k: v for k, v in arrays.items() if k != "object_id"}
+
+    blocks = read(npz(**given), 1, 4, key="0.npz", block_rows=2)
+
+    assert [len(block) for block in blocks] == [2, 1]
+    for name, array in {**arrays, "object_id": expected}.items():
+        np.testing.assert_array_equal(np.concatenate([getattr(block, name) for block in blocks]), array[1:4])
+
+
+def test_an_npz_with_bands_first_and_no_labels_lacks_magnitudes() -> None:
+    with pytest.raises(ShardFormatError, match=r"0\.npz has no array `magnitudes`; it holds images"):
+        read(npz(cube=make_arrays(3)["images"]), 0, 3, key="0.npz")
+
+
+def test_a_published_shard_in_single_precision_is_widened_and_its_redshifts_get_one_axis() -> None:
+    arrays = make_arrays(3)
+    arrays = {**arrays, **{name: arrays[name].astype(np.float32) for name in ("magnitudes", "redshifts")}}
+
+    (block,) = read(tensor_dataset({**arrays, "redshifts": arrays["redshifts"][:, None]}), 0, 3, key="0.pt")
+
+    assert (block.magnitudes.dtype, block.redshifts.dtype) == (np.float64, np.float64)
+    np.testing.assert_array_equal(block.magnitudes, arrays["magnitudes"])
+    np.testing.assert_array_equal(block.redshifts, arrays["redshifts"])
+
+
+def test_a_published_shard_without_redshifts_has_none() -> None:
+    arrays = make_arrays(3)
+    buffer = io.BytesIO()
+    torch.save(TensorDataset(*(torch.from_numpy(arrays[name]) for name in ("images", "magnitudes"))), buffer)
+
+    (block,) = read(buffer.getvalue(), 0, 2, key="0.pt")
+
+    assert np.isnan(block.redshifts).all()
+    assert block.object_id.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("key", ["0.pt", "0.npz"])
+def test_a_published_shard_with_fewer_rows_than_planned_is_refused(key: str) -> None:
+    with pytest.raises(ShardFormatError, match=f"{key} holds 3 rows; the manifest says 4"):
+        read(shard(key), 0, 4, key=key)
+
+
+@pytest.mark.parametrize(
+    "tensors", [[np.zeros((3, 5))], [np.zeros((3, 7)), np.zeros((3, 5))], [make_arrays(3)["images"], np.zeros((3, 4))]]
+)
+def test_tensors_that_are_no_galaxies_are_not_counted(tensors: list[np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    torch.save(TensorDataset(*map(torch.from_numpy, tensors)), buffer)
+    content = buffer.getvalue()
+
+    with pytest.raises(ShardFormatError, match="not images and magnitudes"):
+        count_rows(MemoryReader(**{"0.pt": content}), "0.pt", len(content), etag='"e"')
+
+
+def test_arrays_that_are_no_galaxies_are_not_counted() -> None:
+    content = npz(labels=np.zeros(3))
+
+    with pytest.raises(ShardFormatError, match=r"neither `cube` nor `images`; it holds labels\.npy"):
+        count_rows(MemoryReader(**{"0.npz": content}), "0.npz", len(content), etag='"e"')
 
 
 class Canary:
@@ -181,11 +253,24 @@ def test_a_shard_with_fewer_rows_than_planned_is_refused() -> None:
         read(make_shard_bytes(3), 0, 4)
 
 
-def test_a_shard_replaced_after_the_plan_is_refused() -> None:
-    reader = MemoryReader(**{"0.safetensors": make_shard_bytes(3)})
+@pytest.mark.parametrize("key", ["0.safetensors", "0.pt", "0.npz"])
+def test_a_shard_replaced_after_the_plan_is_refused(key: str) -> None:
+    reader = MemoryReader(**{key: shard(key)})
 
     with pytest.raises(ShardChangedError):
-        list(read_blocks(reader, RowRange(key="0.safetensors", start_row=0, stop_row=3, etag='"old"')))
+        list(read_blocks(reader, RowRange(key=key, start_row=0, stop_row=3, etag='"old"')))
+    with pytest.raises(ShardChangedError):
+        count_rows(reader, key, len(reader.objects[key]), etag='"old"')
+
+
+def test_images_replaced_while_a_rank_reads_are_refused() -> None:
+    reader = MemoryReader(**{"0.safetensors": make_shard_bytes(100)})
+    blocks = read_blocks(reader, RowRange(key="0.safetensors", start_row=0, stop_row=100, etag='"e"'), block_rows=50)
+    next(blocks)
+    reader.etag = '"new"'
+
+    with pytest.raises(ShardChangedError):
+        next(blocks)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +280,8 @@ def test_a_shard_replaced_after_the_plan_is_refused() -> None:
         ("0.pt", tensor_dataset(make_arrays(7))),
         ("1.pt", tensor_dataset(make_arrays(7, side=64))),
         ("0.npz", npz(cube=make_arrays(7)["images"], labels=np.zeros(7))),
+        ("01.npz", npz(**make_arrays(7))),
+        ("02.pt", tensor_dataset({**make_arrays(7), "magnitudes": np.zeros((7, 5), dtype=np.float32)})),
     ],
 )
 def test_rows_are_counted_without_reading_the_images(key: str, content: bytes) -> None:

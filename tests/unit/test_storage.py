@@ -385,6 +385,25 @@ def test_a_region_that_s3_does_not_name_is_an_error_that_says_what_to_do(s3: Fak
         read(ObjectStore("data"))
 
 
+@pytest.mark.parametrize("is_silent", [True, False])
+def test_an_s3_that_is_out_of_reach_names_no_region(
+    s3: FakeS3, monkeypatch: pytest.MonkeyPatch, is_silent: bool
+) -> None:
+    monkeypatch.setattr(bucket_access, "CONNECT_TIMEOUT_S", 0.2)
+    s3.otherwise = lambda _: Answer(after_s=1.0, headers={"x-amz-bucket-region": "eu-central-1"})
+    if not is_silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+
+    assert bucket_access.find_region("data", "eu-west-1") is None
+
+
+def test_a_region_is_found_whether_s3_allows_the_question_or_not(s3: FakeS3) -> None:
+    where = {"x-amz-bucket-region": "eu-central-1"}
+    s3.script = [Answer(headers=where), Answer(403, headers=where)]
+
+    assert {bucket_access.find_region("data", "eu-west-1") for _ in range(2)} == {"eu-central-1"}
+
+
 def test_a_bucket_that_is_here_is_not_looked_for_elsewhere(s3: FakeS3) -> None:
     s3.otherwise = lambda _: refusal(400, "AuthorizationHeaderMalformed", x_amz_bucket_region="eu-west-1")
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -66,6 +67,13 @@ def test_a_line_of_lambda_s_json_log_is_embedded_metric_format() -> None:
     assert members["rows"] == 511
     assert members["function_name"] == "photo-z-infer"
     assert members["message"] == "done"
+
+
+def test_a_line_is_of_now_as_cloudwatch_counts_time() -> None:
+    timestamp_ms = msgspec.json.decode(log_line(**telemetry.embed("f", rows=1)), type=Root).metadata.Timestamp
+
+    # CloudWatch drops what is older than two weeks or two hours ahead.
+    assert timestamp_ms == pytest.approx(time.time() * 1000, abs=60_000)
 
 
 def test_every_metric_has_a_unit_of_cloudwatch() -> None:
