@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import boto3
 import msgspec
@@ -30,52 +30,69 @@ POLL_S = 2.0
 LOCAL_ARCHITECTURE = "x86_64"
 
 
-class Backend(Protocol):
-    """Gives a target to every run; entered once, left when the sweep ends."""
+class Backend:
+    """Gives a target to every run of a sweep; entered once, left when the sweep ends.
 
-    @property
-    def name(self) -> str:
-        """``local`` or ``aws``."""
+    Parameters
+    ----------
+    stack : Stack or None
+        What is deployed; None on this machine.
+    memories_mb : sequence of int
+        Memory sizes of the sweep [MB].
+    """
 
-    @property
-    def region(self) -> str:
-        """Whose prices count."""
+    name: str
+    """``local`` or ``aws``."""
 
-    @property
-    def max_concurrency(self) -> int:
-        """Ranks that run at the same time."""
+    region: str
+    """Whose prices count."""
 
-    @property
-    def buckets(self) -> tuple[str | None, ...]:
-        """Buckets that datasets may be read from; none where they are on this machine."""
+    max_concurrency: int
+    """Ranks that run at the same time."""
+
+    buckets: tuple[str | None, ...] = ()
+    """Buckets that datasets may be read from; none where they are on this machine."""
+
+    def __init__(self, stack: Stack | None, memories_mb: Sequence[int]) -> None:
+        self._stack = stack
+        self._deployed_mb = stack.stages["infer"].memory_mb if stack else int(read_stages()["infer"]["memory_mb"])
+        self._memories_mb = [memory_mb for memory_mb in memories_mb if self.variant(memory_mb)]
 
     def __enter__(self) -> Self:
         """Make ready."""
+        return self
 
     def __exit__(self, *_: object) -> None:
         """Leave everything as it was."""
 
     def variant(self, memory_mb: int | None) -> int | None:
         """Return the memory that a run has to ask for [MB]; None where it is the deployed one."""
+        return None if memory_mb == self._deployed_mb else memory_mb
 
     def target(self, memory_mb: int | None) -> Target:
         """Return where a run goes whose ranks have that memory [MB]; as deployed when None."""
+        raise NotImplementedError
 
     def rates(self, memory_mb: int | None) -> Rates:
-        """Return what decides the price of such a run."""
+        """Return what decides the price of such a run; of a local one if it were deployed."""
+        return rates_of(self._stack, memory_mb or self._deployed_mb)
 
-    def is_cold(self, setting: Setting) -> bool:
-        """Return whether a run of that setting would pay for starts that the next one does not."""
+    def is_cold(self, setting: Setting) -> bool:  # noqa: ARG002
+        """Return whether a run of that setting would pay for starts that the next one does not.
+
+        False where that cannot be known: on AWS cold starts are a part of what Lambda does.
+        """
+        return False
 
     def after(self, folder: Path) -> None:
-        """Add to the results of a run what the backend has of it."""
+        """Add to the results of a run what the backend has of it; CloudWatch keeps its logs."""
 
     def renew(self) -> None:
         """Make ready again after a run that the backend failed."""
 
 
-class LocalBackend:
-    """The local AWS, started once for all runs.
+class LocalBackend(Backend):
+    """The local AWS, started once for all runs by the first one.
 
     Parameters
     ----------
@@ -93,34 +110,20 @@ class LocalBackend:
 
     name = "local"
     region = LOCAL_REGION
-    buckets: tuple[str | None, ...] = ()
 
     def __init__(self, log_dir: Path, memories_mb: Sequence[int]) -> None:
+        super().__init__(None, memories_mb)
+        self.max_concurrency = num_cores()
         self._log_dir = log_dir
-        self._deployed_mb = int(read_stages()["infer"]["memory_mb"])
-        self._memories_mb = [memory_mb for memory_mb in memories_mb if self.variant(memory_mb)]
         self._served = ExitStack()
         self._target: LocalTarget | None = None
         self._memory_mb: int | None = None
         self._logged: dict[Path, int] = {}
         self._warm: set[tuple[object, ...]] = set()
 
-    @property
-    def max_concurrency(self) -> int:
-        """Ranks that run at the same time: the workers."""
-        return num_cores()
-
-    def __enter__(self) -> Self:
-        """Do nothing: the first run starts the server."""
-        return self
-
     def __exit__(self, *_: object) -> None:
         """End the server."""
         self.renew()
-
-    def variant(self, memory_mb: int | None) -> int | None:
-        """Return the memory that a run has to ask for [MB]; None where it is the deployed one."""
-        return None if memory_mb == self._deployed_mb else memory_mb
 
     def target(self, memory_mb: int | None) -> Target:
         """Return the local AWS, started if it is not there."""
@@ -136,10 +139,6 @@ class LocalBackend:
             self._warm.clear()
         self._logged = {path: path.stat().st_size for path in self._log_dir.glob("*.log")}
         return self._target
-
-    def rates(self, memory_mb: int | None) -> Rates:
-        """Return what decides the price of such a run if it were deployed."""
-        return rates_of(None, memory_mb or self._deployed_mb)
 
     def is_cold(self, setting: Setting) -> bool:
         """Return whether the workers have not had this memory and this engine yet; asking is taken for warming up."""
@@ -167,7 +166,7 @@ class LocalBackend:
         self._warm.clear()
 
 
-class AwsBackend:
+class AwsBackend(Backend):
     """The deployed stack, with versions of Infer for other memory sizes while the sweep goes on.
 
     Parameters
@@ -183,25 +182,13 @@ class AwsBackend:
     def __init__(
         self, target: AwsTarget, memories_mb: Sequence[int], *, sleep: Callable[[float], None] = time.sleep
     ) -> None:
+        super().__init__(target.stack, memories_mb)
+        self.region = target.stack.region
+        self.max_concurrency = target.stack.max_concurrency
+        self.buckets = (target.stack.bucket, target.stack.data_bucket)
         self._target = target
-        self._memories_mb = [memory_mb for memory_mb in memories_mb if self.variant(memory_mb)]
         self._variants = MemoryVariants(target.account.client("lambda"), target.stack.function_names["infer"])
         self._sleep = sleep
-
-    @property
-    def region(self) -> str:
-        """Where the stack is."""
-        return self._target.stack.region
-
-    @property
-    def max_concurrency(self) -> int:
-        """Ranks that run at the same time."""
-        return self._target.stack.max_concurrency
-
-    @property
-    def buckets(self) -> tuple[str | None, ...]:
-        """The stack's bucket and the other one it may read."""
-        return (self._target.stack.bucket, self._target.stack.data_bucket)
 
     def __enter__(self) -> Self:
         """Make the other memory sizes, without what an earlier sweep left that was killed.
@@ -227,33 +214,12 @@ class AwsBackend:
         if self._memories_mb:
             self._variants.remove()
 
-    def variant(self, memory_mb: int | None) -> int | None:
-        """Return the memory that a run has to ask for [MB]; None where it is the deployed one."""
-        return None if memory_mb == self._target.stack.stages["infer"].memory_mb else memory_mb
-
     def target(self, memory_mb: int | None) -> Target:
         """Return the stack as it is to a run with that memory: its bill counts it."""
         stack = self._target.stack
-        infer = msgspec.structs.replace(stack.stages["infer"], memory_mb=self._memory(memory_mb))
+        infer = msgspec.structs.replace(stack.stages["infer"], memory_mb=memory_mb or self._deployed_mb)
         stages = {**stack.stages, "infer": infer}
         return AwsTarget(msgspec.structs.replace(stack, stages=stages), self._target.account)
-
-    def rates(self, memory_mb: int | None) -> Rates:
-        """Return what decides the price of such a run."""
-        return rates_of(self._target.stack, self._memory(memory_mb))
-
-    def is_cold(self, setting: Setting) -> bool:  # noqa: ARG002
-        """Return False: it cannot be known, and cold starts are a part of what Lambda does."""
-        return False
-
-    def after(self, folder: Path) -> None:
-        """Do nothing: CloudWatch keeps the logs."""
-
-    def renew(self) -> None:
-        """Do nothing: the account is there or not."""
-
-    def _memory(self, memory_mb: int | None) -> int:
-        return memory_mb or self._target.stack.stages["infer"].memory_mb
 
     def _is_changed(self) -> bool:
         """Return whether a killed sweep left versions, or another memory, which this sweep would measure."""
