@@ -148,12 +148,12 @@ def _confirm(num_runs: int, *, yes: bool) -> None:
     Raises
     ------
     UsageError
-        If there is nobody to ask, or the answer is no.
+        If there is no terminal to ask at, or the answer is no.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("There is nobody to ask: YES=1 says yes beforehand.")
+        raise UsageError("There is no terminal to ask at: YES=1 answers yes beforehand.")
     print(f"Carry out {num_runs} runs? Type yes to go on:", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("yes", "y"):
         raise UsageError("Nothing was started.")

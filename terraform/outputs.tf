@@ -24,7 +24,7 @@ output "data_bucket" {
 }
 
 output "dataset_prefixes" {
-  description = "Where in the bucket datasets lie."
+  description = "Prefixes of datasets in the bucket."
   value       = var.dataset_prefixes
 }
 

@@ -32,7 +32,7 @@ variable "region" {
 }
 
 variable "tags" {
-  description = "Tags on everything, beside those this configuration sets."
+  description = "Tags on everything, in addition to those this configuration sets."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -209,7 +209,7 @@ variable "map_tolerated_failure_percentage" {
 # ------------------------------------------------------------------------------------------------------------ data
 
 variable "data_bucket" {
-  description = "Existing bucket the functions may read datasets from, besides their own; it is never written to nor managed here."
+  description = "Existing bucket the functions may read datasets from, in addition to their own; it is never written to nor managed here."
   type        = string
   default     = null
 
@@ -232,7 +232,7 @@ variable "data_bucket_prefixes" {
 }
 
 variable "dataset_prefixes" {
-  description = "Where in the deployment's bucket datasets lie; the functions may read there and never write; each ends in /."
+  description = "Prefixes of datasets in the deployment's bucket; the functions may read there and never write; each ends in /."
   type        = list(string)
   default     = ["datasets/"]
   nullable    = false
@@ -261,12 +261,12 @@ variable "result_prefixes" {
 
   validation {
     condition     = alltrue([for pair in setproduct(var.result_prefixes, var.dataset_prefixes) : !startswith(pair[0], pair[1])])
-    error_message = "No result prefix lies in a dataset prefix: datasets are never written to."
+    error_message = "No result prefix is inside a dataset prefix: datasets are never written to."
   }
 }
 
 variable "runs_expire_after_days" {
-  description = "Days after which what lies under runs/ is deleted; 0 keeps it. Results under another result_path are always kept."
+  description = "Days after which objects under runs/ are deleted; 0 keeps them. Results under another result_path are always kept."
   type        = number
   default     = 90
   nullable    = false

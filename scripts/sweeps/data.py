@@ -39,7 +39,7 @@ def find_datasets(plan: SweepPlan, root: Path, buckets: Sequence[str | None]) ->
     Raises
     ------
     UsageError
-        If there is no such dataset, or one that lies in S3 is to be cut.
+        If there is no such dataset, or one in S3 is to be cut.
     """
     found: dict[Key, Dataset] = {}
     for name in plan.data or (None,):
@@ -78,7 +78,7 @@ def _one_partition(name: str | None, root: Path) -> str | None:
 
 def _partition(source: Dataset, shard_mb: int, asked: str, root: Path) -> LocalDataset:
     if isinstance(source, RemoteDataset):
-        raise UsageError(f"{asked} lies in S3: SHARD_MB cuts datasets of this machine only.")
+        raise UsageError(f"{asked} is in S3: SHARD_MB cuts datasets of this machine only.")
     if source.folder.name == f"{shard_mb}MB":
         return source
     plan = plan_partition(source.folder, shard_mb, root=root)

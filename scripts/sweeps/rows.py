@@ -50,7 +50,7 @@ class Column(NamedTuple):
 def columns_of(struct: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Iterator[Column]:
     """Yield the columns of a struct and those in it; of its lists only those of texts, of its mappings none."""
     for field in msgspec.structs.fields(struct):
-        kind, here = _plain(field.type), (*path, field.name)
+        kind, here = plain(field.type), (*path, field.name)
         if field.name in LEFT_OUT:
             continue
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -70,12 +70,12 @@ def flatten(struct: msgspec.Struct) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _plain(kind: Any) -> Any:
+def plain(kind: Any) -> Any:
     """Return a type without its constraints and without None."""
     if get_origin(kind) is Annotated:
-        return _plain(get_args(kind)[0])
+        return plain(get_args(kind)[0])
     if isinstance(kind, types.UnionType):
-        return next(_plain(member) for member in get_args(kind) if member is not types.NoneType)
+        return next(plain(member) for member in get_args(kind) if member is not types.NoneType)
     return kind
 
 

@@ -12,7 +12,7 @@ from pyarrow import csv, parquet
 
 from scripts.command.errors import CommandError
 from scripts.command.whole_file import written_whole
-from scripts.sweeps.rows import RankRow, RunRow
+from scripts.sweeps.rows import RankRow, RunRow, plain
 
 RUNS, RANKS = "runs", "ranks"
 """Names of the two tables, without their suffix."""
@@ -96,12 +96,8 @@ def arrow_schema(kind: type[AnyRow]) -> pa.Schema:
 
 
 def _column(name: str, hint: Any) -> pa.Field:
-    members = typing.get_args(hint)
-    if typing.get_origin(hint) is typing.Literal:
-        return pa.field(name, pa.string(), nullable=False)
-    is_optional = isinstance(hint, types.UnionType)
-    inner = next(member for member in members if member is not type(None)) if is_optional else hint
-    return pa.field(name, ARROW_TYPES[inner], nullable=is_optional)
+    kind = str if typing.get_origin(hint) is typing.Literal else plain(hint)
+    return pa.field(name, ARROW_TYPES[kind], nullable=isinstance(hint, types.UnionType))
 
 
 def _read_csv(path: Path, kind: type[AnyRow]) -> pa.Table:

@@ -21,7 +21,7 @@ run "defaults_deploy_the_table_of_stages" {
 
   assert {
     condition     = output.bucket == module.storage.bucket && output.region == "us-east-1"
-    error_message = "The outputs tell where things are."
+    error_message = "The outputs say where things are."
   }
 
   assert {

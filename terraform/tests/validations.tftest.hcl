@@ -1,4 +1,4 @@
-# Every validation of the root refuses what AWS would refuse later, or would accept and nobody wants. A run holds one bad
+# Every validation of the root refuses what AWS would refuse later, or would accept against every intention. A run holds one bad
 # value per variable, and every one of them must be refused. A variable whose validation looks at another one has a run of
 # its own: Terraform skips it when the other one is bad.
 

@@ -1,6 +1,9 @@
 # ruff: noqa: N803 -- the names are those of AWS
 """Other memory sizes of the deployed function: versions that a sweep publishes, and what a killed one left."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +13,10 @@ from botocore.exceptions import ClientError
 from inference.contract import memory_alias
 from scripts.command.errors import UsageError
 from scripts.deployment.stack import Stack, StageSettings
+from scripts.runs.target import LocalTarget
+from scripts.sweeps import backend as backend_module
 from scripts.sweeps.backend import AwsBackend, LocalBackend, rates_of
+from scripts.sweeps.plan import Setting
 from scripts.sweeps.variants import MemoryVariants
 
 OWN = {"MemorySize": 1769, "Description": "Infer stage."}
@@ -75,7 +81,12 @@ def variants(functions: FakeLambda) -> MemoryVariants:
 def backend(functions: FakeLambda, *memories_mb: int, running: tuple[list[str], ...] = ()) -> AwsBackend:
     """Return the stack; `running` are the executions at the first looks, none later."""
     looks = iter(running)
-    states = SimpleNamespace(list_executions=lambda **_: {"executions": [{"name": one} for one in next(looks, [])]})
+
+    def list_executions(stateMachineArn: str, statusFilter: str, maxResults: int) -> dict[str, Any]:
+        assert (stateMachineArn, statusFilter) == ("arn", "RUNNING")
+        return {"executions": [{"name": one} for one in next(looks, [])][:maxResults]}
+
+    states = SimpleNamespace(list_executions=list_executions)
     stack = Stack(
         name="photo-z",
         region="us-east-1",
@@ -199,9 +210,80 @@ def test_a_run_with_another_memory_is_billed_for_it() -> None:
     assert [there.rates(memory_mb).memory_mb["infer"] for memory_mb in (None, 3008)] == [1769, 3008]
 
 
-def test_a_local_run_is_priced_as_it_would_be_deployed(tmp_path: Any) -> None:
+def test_a_local_run_is_priced_as_it_would_be_deployed(tmp_path: Path) -> None:
     local = LocalBackend(tmp_path, (3538,))
 
     assert (local.rates(3538), local.rates(None)) == (rates_of(None, 3538), rates_of(None, 1769))
     assert local.rates(None).memory_mb["summarize"] > 0
     assert [local.variant(memory_mb) for memory_mb in (None, 1769, 3538)] == [None, None, 3538]
+
+
+# --------------------------------------------------------------------------------------------------- here
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[FakeLambda]:
+    """The local AWSes that were started; one that has ended has no versions any more."""
+    found: list[FakeLambda] = []
+
+    @contextmanager
+    def start_local(log_dir: Path) -> Iterator[LocalTarget]:
+        found.append(FakeLambda())
+        yield LocalTarget("http://127.0.0.1:1", bucket=SimpleNamespace(), states=None)
+        found[-1].versions.clear()
+
+    monkeypatch.setattr(backend_module, "start_local", start_local)
+    monkeypatch.setattr(backend_module.boto3, "client", lambda *_, **__: found[-1])
+    return found
+
+
+def test_a_local_aws_is_started_once_with_the_other_memory_sizes(started: list[FakeLambda], tmp_path: Path) -> None:
+    with LocalBackend(tmp_path / "logs", (1769, 3538)) as local:
+        first, second = local.target(3538), local.target(None)
+        during = dict(started[0].aliases)
+
+    assert first is second
+    assert list(during) == [memory_alias(3538)]
+    assert [one.versions for one in started] == [{}]
+
+
+def test_a_setting_is_cold_until_its_memory_and_its_engine_were_asked_for(
+    started: list[FakeLambda], tmp_path: Path
+) -> None:
+    settings = [
+        Setting(memory=memory_mb, engine=engine, world=world)
+        for memory_mb, engine, world in [
+            (1769, "torch", 1),
+            (1769, "torch", 2),
+            (1769, "auto", 2),
+            (None, "auto", 2),
+            (3538, "auto", 2),
+            (1769, "auto", 2),
+        ]
+    ]
+    local = LocalBackend(tmp_path / "logs", (1769, 3538))
+
+    assert [local.is_cold(setting) for setting in settings] == [True, False, True, False, True, True]
+    local.renew()
+    assert local.is_cold(settings[-1])
+    assert len(started) == 2
+    local.renew()
+
+
+def test_the_logs_of_a_run_are_what_was_logged_since_it_began(started: list[FakeLambda], tmp_path: Path) -> None:
+    local = LocalBackend(tmp_path / "logs", ())
+    (tmp_path / "logs").mkdir()
+    for name in ("infer-0.log", "infer-1.log"):
+        (tmp_path / "logs" / name).write_text("before\n")
+    with local:
+        local.target(None)
+        with (tmp_path / "logs" / "infer-0.log").open("a") as log:
+            log.write("during\n")
+        (tmp_path / "run").mkdir()
+
+        local.after(tmp_path / "run")
+        local.after(tmp_path / "gone")
+
+    found = {path.name: path.read_text() for path in (tmp_path / "run" / "logs").iterdir()}
+    assert found == {"infer-0.log": "during\n"}
+    assert not (tmp_path / "gone").exists()

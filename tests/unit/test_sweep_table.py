@@ -1,4 +1,4 @@
-"""A sweep's tables: both files say the same, and a damaged one is told in one line."""
+"""A sweep's tables: both files say the same, and a damaged one is named in one line."""
 
 from pathlib import Path
 

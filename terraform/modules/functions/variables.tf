@@ -48,7 +48,7 @@ variable "image_uri" {
 }
 
 variable "region" {
-  description = "Region of the functions, in which the image must lie."
+  description = "Region of the functions, in which the image must be."
   type        = string
 }
 

@@ -38,7 +38,7 @@ locals {
     }
   }
 
-  # Roles that read datasets read them in the existing bucket too; nobody writes there.
+  # Roles that read datasets read them in the existing bucket too; no role writes there.
   data_keys  = length(var.data_bucket_prefixes) == 0 ? ["*"] : [for prefix in var.data_bucket_prefixes : "${prefix}*"]
   data_reads = var.data_bucket_arn == null ? [] : [for role, may in local.access : role if contains(may.read, "datasets/*")]
   data_lists = var.data_bucket_arn == null ? [] : [for role, may in local.access : role if contains(may.list, "datasets/*")]

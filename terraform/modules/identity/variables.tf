@@ -45,7 +45,7 @@ variable "bucket_arn" {
 }
 
 variable "dataset_prefixes" {
-  description = "Where in the bucket datasets lie; read, never written."
+  description = "Prefixes of datasets in the bucket; read, never written."
   type        = list(string)
 }
 

@@ -4,7 +4,7 @@ resource "aws_ecr_repository" "this" {
   # checkov:skip=CKV_AWS_136:AES-256 encrypts at rest; a KMS key would cost while idle, and the image holds no secret
   name                 = var.name
   image_tag_mutability = "IMMUTABLE"
-  # An image is built again with one command; data lies in the bucket, which is never deleted with its content.
+  # An image is built again with one command; data is in the bucket, which is never deleted with its content.
   force_delete = true
 
   image_scanning_configuration {

@@ -9,7 +9,7 @@ variable "bucket_name" {
 }
 
 variable "runs_expire_after_days" {
-  description = "Days after which what lies under runs/ is deleted; 0 keeps it."
+  description = "Days after which objects under runs/ are deleted; 0 keeps them."
   type        = number
 }
 

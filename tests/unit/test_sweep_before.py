@@ -1,0 +1,196 @@
+"""What a sweep finds out before it starts: its datasets, what it may cost, and which folder it goes on with."""
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from rich.console import Console
+
+from inference import contract
+from inference.contract import DatasetCard, ShardEntry
+from scripts import sweep
+from scripts.command.errors import UsageError
+from scripts.pricing.what_if import Range
+from scripts.sweeps.backend import LocalBackend
+from scripts.sweeps.data import CUTTING, Key, cut_missing, find_datasets
+from scripts.sweeps.estimate import SweepForecast, forecast_sweep, refuse_above
+from scripts.sweeps.journal import held
+from scripts.sweeps.lists import read_plan
+from scripts.sweeps.plan import SweepPlan
+from tests.factories import make_shard_bytes
+
+SILENT = Console(file=io.StringIO())
+ROWS = 30
+
+
+def make_dataset(root: Path, partition: str = "10MB", *, num_shards: int = 3, card: bool = True) -> Path:
+    folder = root / "datasets" / "tiny" / partition
+    folder.mkdir(parents=True)
+    content = make_shard_bytes(ROWS, images=np.ones((ROWS, 5, 32, 32), np.float32))
+    names = [f"{number}.safetensors" for number in range(num_shards)]
+    for name in names:
+        (folder / name).write_bytes(content)
+    if card:
+        shards = tuple(ShardEntry(name=name, num_rows=ROWS, size_bytes=len(content), sha256="0" * 64) for name in names)
+        described = DatasetCard(
+            name="tiny",
+            partition=partition,
+            num_rows=ROWS * num_shards,
+            shards=shards,
+            arrays={},
+            seed=0,
+            provenance="a test",
+        )
+        (folder / contract.DATASET_KEY).write_bytes(contract.encode(described))
+    return folder
+
+
+def folders(found: dict[Key, Any], root: Path) -> dict[Key, str]:
+    return {key: one.folder.resolve().relative_to(root.resolve()).as_posix() for key, one in found.items()}
+
+
+# ---------------------------------------------------------------------------------------------- datasets
+
+
+def test_a_partition_that_is_not_there_is_found_and_then_cut_from_one_that_is(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    plan = SweepPlan(data=("tiny",), shard_mb=(1, 10))
+
+    found = find_datasets(plan, tmp_path, ())
+    before = (tmp_path / "datasets/tiny/1MB").exists()
+    cut_missing(found, tmp_path, SILENT)
+
+    assert folders(found, tmp_path) == {("tiny", 1): "datasets/tiny/1MB", ("tiny", 10): "datasets/tiny/10MB"}
+    assert not before
+    card = contract.decode((tmp_path / "datasets/tiny/1MB/dataset.json").read_bytes(), DatasetCard)
+    assert (card.num_rows, found["tiny", 1].prefix) == (3 * ROWS, "datasets/tiny/1MB/")
+    assert not (tmp_path / "datasets/tiny/1MB" / CUTTING).exists()
+
+
+def test_a_partition_whose_cutting_was_killed_is_cut_again(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    (make_dataset(tmp_path, "1MB", num_shards=1, card=False) / CUTTING).touch()
+
+    cut_missing(find_datasets(SweepPlan(data=("tiny",), shard_mb=(1,)), tmp_path, ()), tmp_path, SILENT)
+
+    card = contract.decode((tmp_path / "datasets/tiny/1MB/dataset.json").read_bytes(), DatasetCard)
+    assert card.num_rows == 3 * ROWS
+
+
+def test_a_partition_that_is_there_is_not_cut_again(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    other = make_dataset(tmp_path, "1MB", num_shards=1)
+    before = {path.name: path.stat().st_mtime_ns for path in other.iterdir()}
+
+    cut_missing(find_datasets(SweepPlan(data=("tiny",), shard_mb=(1,)), tmp_path, ()), tmp_path, SILENT)
+
+    assert {path.name: path.stat().st_mtime_ns for path in other.iterdir()} == before
+
+
+def test_a_dataset_that_is_not_there_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^DATA=nothing"):
+        find_datasets(SweepPlan(data=("nothing",)), tmp_path, ())
+
+
+def test_a_dataset_in_s3_is_never_cut(tmp_path: Path) -> None:
+    plan = SweepPlan(data=("s3://mine/sdss",), shard_mb=(10,))
+
+    with pytest.raises(UsageError, match="DATA=s3://mine/sdss is in S3: SHARD_MB cuts datasets of this machine only"):
+        find_datasets(plan, tmp_path, ("mine",))
+    assert find_datasets(msgspec.structs.replace(plan, shard_mb=()), tmp_path, ("mine",))
+
+
+# --------------------------------------------------------------------------------------------- estimates
+
+
+def forecast(root: Path, plan: SweepPlan) -> SweepForecast | None:
+    datasets = find_datasets(plan, root, ())
+    return forecast_sweep(list(plan.runs()), LocalBackend(root / "logs", plan.memory), datasets, root=root)
+
+
+def test_the_cost_of_a_sweep_is_that_of_its_runs(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    one = forecast(tmp_path, SweepPlan(data=("tiny",), world=(2,)))
+    three = forecast(tmp_path, SweepPlan(data=("tiny",), world=(2,), repeat=3))
+
+    assert 0 < one.usd.low < one.usd.expected < one.usd.high
+    assert three.usd == pytest.approx(tuple(3 * value for value in one.usd))
+    assert one.words.startswith(f"nothing here; on AWS about {one.usd.expected:.4f} USD ({one.usd.low:.4f} to ")
+    assert SweepForecast(one.usd, True, "x").words.startswith("about ")
+
+
+def test_more_memory_more_ranks_and_more_shards_cost_more(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    small = forecast(tmp_path, SweepPlan(data=("tiny",), world=(1,), files=(1,)))
+
+    for changes in ({"memory": (8000,)}, {"world": (30,)}, {"files": (3,)}):
+        plan = SweepPlan(**{"data": ("tiny",), "world": (1,), "files": (1,), **changes})
+        assert forecast(tmp_path, plan).usd.expected > small.usd.expected, changes
+
+
+def test_a_partition_that_is_not_cut_yet_costs_what_its_galaxies_do_and_one_without_a_card_is_unknown(
+    tmp_path: Path,
+) -> None:
+    make_dataset(tmp_path)
+
+    assert forecast(tmp_path, SweepPlan(data=("tiny",), shard_mb=(1,), world=(2,))) == forecast(
+        tmp_path, SweepPlan(data=("tiny",), world=(2,))
+    )
+    make_dataset(tmp_path, "1MB", card=False)
+    assert forecast(tmp_path, SweepPlan(data=("tiny",), shard_mb=(1,), world=(2,))) is None
+
+
+def test_a_budget_is_held_against_the_upper_end_of_the_estimate() -> None:
+    found = SweepForecast(Range(1.0, 2.0, 3.0), True, "a test")
+
+    refuse_above(None, None)
+    refuse_above(3.0, found)
+    with pytest.raises(UsageError, match=r"BUDGET=2\.5: the sweep may cost 3\.0000 USD at list prices"):
+        refuse_above(2.5, found)
+    with pytest.raises(UsageError, match=r"BUDGET=2\.5: what the sweep costs cannot be estimated"):
+        refuse_above(2.5, None)
+
+
+# ----------------------------------------------------------------------------------------- which sweep it is
+
+
+def test_lists_make_a_sweep_and_a_name_alone_goes_on_with_one(tmp_path: Path) -> None:
+    made = sweep.find_sweep({"WORLD": "1,2", "DATASET": "tiny", "TARGET": "local"}, tmp_path)
+    plan = read_plan({"WORLD": "1,2", "DATA": "tiny", "TARGET": "local"})
+    with held(tmp_path / "sweeps" / "mine", plan):
+        pass
+
+    assert (made.plan, made.folder) == (plan, tmp_path / "sweeps" / f"sweep-{plan.fingerprint}")
+    assert sweep.find_sweep({"NAME": "mine"}, tmp_path).plan == plan
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"RESULT": "a"}, "RESULT is of one run: a sweep has many. `make run RESULT=a` takes it."),
+        ({"DATA": "a", "DATASET": "b"}, "DATA and DATASET mean the same here"),
+        ({"NAME": "../up"}, "NAME=../up is not valid"),
+    ],
+)
+def test_what_no_sweep_can_mean_is_refused(given: dict[str, str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=said):
+        sweep.find_sweep(given, tmp_path)
+
+
+def test_nothing_starts_without_a_yes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def answer(text: str, *, is_terminal: bool = True) -> None:
+        stdin = SimpleNamespace(isatty=lambda: is_terminal, readline=lambda: text)
+        monkeypatch.setattr(sweep.sys, "stdin", stdin)
+        sweep._confirm(4, yes=False)
+
+    answer("Yes\n")
+    assert "Carry out 4 runs?" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="Nothing was started"):
+        answer("no\n")
+    with pytest.raises(UsageError, match="YES=1 answers yes beforehand"):
+        answer("yes\n", is_terminal=False)
+    sweep._confirm(4, yes=True)
