@@ -223,8 +223,13 @@ def s3_requests(summary: RunSummary) -> tuple[int, int]:
     objects. What the client repeats by itself is not counted.
     """
     ranks, lost = summary.num_records, len(summary.lost_ranks)
-    puts = 2 * ranks + lost + 3 + 1 + (1 + ranks // LIST_PAGE) + (1 + lost // LIST_PAGE)
+    puts = 2 * ranks + lost + 3 + 1 + list_pages(ranks) + list_pages(lost)
     return puts, max(summary.num_s3_requests - ranks, 0) + ranks + lost + 3
+
+
+def list_pages(num_objects: int) -> int:
+    """Return the requests that a listing takes; an empty one takes one."""
+    return max(1, math.ceil(num_objects / LIST_PAGE))
 
 
 def bill(usage: Usage, rates: Rates, prices: Prices, *, prices_of: str) -> Bill:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from inference.contract import RunSummary
 from scripts.pricing.cost import (
-    LIST_PAGE,
     LOG_BYTES_PER_INVOCATION,
     RECORD_BYTES,
     RESULT_BYTES_PER_ROW,
@@ -17,6 +16,7 @@ from scripts.pricing.cost import (
     Rates,
     Usage,
     bill,
+    list_pages,
 )
 from scripts.pricing.what_if import SERIAL_SHARE, Range, inference_time, other_time
 
@@ -133,7 +133,7 @@ def _usage(job: Job, rates: Rates, experience: Experience, case: int) -> Usage:
         num_transitions=STATES_OF_A_RUN + (0 if is_express else job.world_size),
         num_express=job.world_size if is_express else 0,
         express_s=ranks_s if is_express else 0.0,
-        num_s3_puts=2 * job.world_size + 6 + job.world_size // LIST_PAGE,
+        num_s3_puts=2 * job.world_size + 5 + list_pages(job.world_size),
         # Per part of a shard its head and its images; a rank takes one part, and one more where two shards meet.
         num_s3_gets=2 * (job.world_size + job.num_shards) + job.world_size + 3,
         stored_bytes=job.world_size * RECORD_BYTES + job.num_rows * RESULT_BYTES_PER_ROW,

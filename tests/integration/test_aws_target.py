@@ -97,6 +97,25 @@ def run_folder(root: Path) -> Path:
 # ------------------------------------------------------------------------------------------------- run
 
 
+def test_a_dataset_in_a_bucket_of_its_own_is_read_where_it_is(account: Rehearsal, tmp_path: Path) -> None:
+    account.s3.create_bucket(Bucket="survey")
+    for number in range(2):
+        account.s3.put_object(Bucket="survey", Key=f"dr17/1MB/{number}.safetensors", Body=make_shard_bytes(3))
+    variables = environment(account, tmp_path, DATASET="s3://survey/dr17/1MB")
+    (tmp_path / "outputs.json").write_text(json.dumps(account.outputs(data_bucket="survey")))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.run"], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    folder = run_folder(tmp_path)
+    request = json.loads((folder / "request.json").read_text())
+    assert (request["data_bucket"], request["data_prefix"]) == ("survey", "dr17/1MB/")
+    assert json.loads((folder / "summary.json").read_text())["num_samples"] == 6
+    assert not account.s3.list_objects_v2(Bucket=account.deployment.bucket, Prefix="dr17/").get("Contents")
+
+
 def test_a_run_on_aws_prints_the_table_with_its_cost_and_brings_the_folder_home(
     account: Rehearsal, tmp_path: Path
 ) -> None:

@@ -34,6 +34,10 @@ def usd(job: Job, experience: estimate.Experience = DEFAULTS, **rates: Any) -> w
     return estimate.estimate(job, make_rates(**rates), PRICES, experience, prices_of="here").usd
 
 
+def estimate_of(job: Job, **rates: Any) -> estimate.Estimate:
+    return estimate.estimate(job, make_rates(**rates), PRICES, DEFAULTS, prices_of="here")
+
+
 JOB = Job(num_rows=3033, num_shards=6, world_size=8)
 
 
@@ -63,6 +67,55 @@ def test_earlier_runs_take_the_place_of_the_defaults() -> None:
     assert learnt.row_s == pytest.approx((1 / 400 / 1.25, 1 / 200, 1 / 100 * 1.25))
     assert learnt.start_s.expected == pytest.approx(3.0 / 2)
     assert "3 earlier runs" in learnt.source
+
+
+def test_an_estimate_counts_what_a_run_asks_of_aws() -> None:
+    found = estimate.estimate(JOB, make_rates(), PRICES, DEFAULTS, prices_of="here")
+
+    for case in (found.low, found.expected, found.high):
+        quantities = {item.name: item.quantity for item in case.items}
+        # Three states and eight ranks; ranks: two PUTs, run: three PUTs and three listings.
+        assert quantities["Lambda requests"] == "10 invocations"
+        assert quantities["Step Functions"] == "11 transitions"
+        assert quantities["S3 requests"] == "22 PUT and LIST, 39 GET"
+
+
+def test_an_estimate_adds_up_what_its_ranks_and_the_ends_of_the_run_take() -> None:
+    low, expected = (case.items[0] for case in (estimate_of(JOB).low, estimate_of(JOB).expected))
+
+    # Rows at 1/370 and 1/190 s; of each of eight ranks 0.2 and 0.5 s, fresh ones 3 s more; Initialize and Summarize.
+    edges_s = 8 * 0.005
+    low_s = 3033 / 370 + 8 * 0.2 + 2 * 0.5 + edges_s
+    expected_s = 3033 / 190 + 8 * (0.5 + 3.0) + 2 * 1.0 + edges_s
+    usd_per_s = 1769 / 1024 * PRICES.lambda_gb_s["x86_64"]
+    assert (low.usd, expected.usd) == pytest.approx((low_s * usd_per_s, expected_s * usd_per_s), rel=1e-3)
+
+
+def test_a_share_of_the_ranks_starts_fresh_when_few_run_at_the_same_time() -> None:
+    waves = Job(num_rows=3033, num_shards=6, world_size=8, max_concurrency=2)
+
+    saved = estimate_of(JOB).expected.usd - estimate_of(waves).expected.usd
+
+    assert saved == pytest.approx(6 * 3.0 * 1769 / 1024 * PRICES.lambda_gb_s["x86_64"], rel=1e-3)
+
+
+def test_express_ranks_are_estimated_as_such() -> None:
+    quantities = {item.name: item.quantity for item in estimate_of(JOB, child_type="EXPRESS").expected.items}
+
+    assert quantities["Step Functions"] == "3 transitions"
+    assert quantities["Express ranks"].startswith("8 executions, 2.")
+
+
+def test_what_is_neither_inference_nor_start_is_learnt_as_rest() -> None:
+    learnt = estimate.learn([make_run(memory_mb=1769, num_records=8)])
+    slower = estimate.learn([make_run(memory_mb=884, num_records=8)])
+
+    assert learnt is not None
+    assert slower is not None
+    # Download and upload of the run, 1 s, over eight ranks; half a vCPU would have taken twice as long.
+    assert learnt.rest_s == pytest.approx((0.125 / 1.25, 0.125, 0.125 * 1.25))
+    assert slower.rest_s.expected == pytest.approx(0.125 * 884 / 1769)
+    assert estimate.learn([make_run(num_cold_starts=0)]).start_s == DEFAULTS.start_s  # type: ignore[union-attr]
 
 
 def test_without_a_record_nothing_is_learnt() -> None:
@@ -108,6 +161,21 @@ def test_half_a_vcpu_takes_twice_as_long_and_costs_about_the_same() -> None:
 
     assert factor.expected == pytest.approx(2, rel=0.01)
     assert usage.billed_ms["infer"] > 0
+
+
+def test_only_inference_gains_from_further_threads() -> None:
+    summary = make_run(rows_per_s=3071 / 16.0)
+
+    factor = what_if.rescaled(summary, 1769, 10_240)
+
+    # 16 s of inference on five threads of which none, 16 % or 32 % is serial, and 4 s of anything else as before.
+    expected = [(16 * (serial + (1 - serial) / 5) + 4) / 20 for serial in (0.0, 0.16, 0.32)]
+    assert factor == pytest.approx(expected)
+    assert what_if.rescaled(summary, 10_240, 10_240) == pytest.approx((1, 1, 1))
+
+
+def test_everything_slows_down_below_a_vcpu() -> None:
+    assert what_if.rescaled(make_run(), 1769, 512) == pytest.approx([1769 / 512] * 3)
 
 
 def test_arm64_costs_less_and_a_function_that_is_too_small_is_marked() -> None:

@@ -110,6 +110,28 @@ def test_an_invocation_that_was_cut_off_is_kept_without_numbers() -> None:
     assert (one.rank, one.duration_ms, one.billed_ms) == (0, None, None)
 
 
+@pytest.mark.parametrize(
+    ("messages", "status"),
+    [
+        ([report(A) + "\tStatus: timeout"], "timeout"),
+        (["[ERROR] ShardFormatError: dirt", report(A)], "ShardFormatError"),
+        ([ours(A, "broken", errorType="PlanError"), report(A)], "PlanError"),
+        ([f"RequestId: {A} Process exited before completing request", report(A)], "error"),
+        (["[ERROR] ShardFormatError: dirt", report(A) + "\tStatus: timeout"], "timeout"),
+        (
+            [json.dumps(platform("report", requestId=A, status="error", errorType="Runtime.ExitError"))],
+            "Runtime.ExitError",
+        ),
+        ([json.dumps(platform("report", requestId=A, status="failure"))], "failure"),
+        ([report(A)], ""),
+    ],
+)
+def test_a_failed_invocation_says_how_it_failed(messages: list[str], status: str) -> None:
+    (found,) = read_log(events(f"START RequestId: {A} Version: $LATEST", *messages), rank_of={}).invocations
+
+    assert found.status == status
+
+
 def test_a_json_log_gives_the_same_invocation_as_a_text_log() -> None:
     metrics = {"durationMs": 100.0, "billedDurationMs": 100, "memorySizeMB": 1769, "maxMemoryUsedMB": 300}
     in_json = [

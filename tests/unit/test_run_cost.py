@@ -110,6 +110,16 @@ def test_requests_to_s3_are_counted_by_class() -> None:
     assert items(make_usage(num_s3_puts=1000, num_s3_gets=1000))["S3 requests"].usd == pytest.approx(0.0054)
 
 
+@pytest.mark.parametrize(("num_objects", "pages"), [(0, 1), (1, 1), (1000, 1), (1001, 2), (2000, 2), (2001, 3)])
+def test_a_listing_is_paid_by_the_page(num_objects: int, pages: int) -> None:
+    few = make_summary(num_records=8, lost_ranks=())
+    many = make_summary(num_records=8, lost_ranks=(LOST,) * num_objects)
+
+    # A lost rank PUTs its failure.
+    assert cost.s3_requests(many)[0] - cost.s3_requests(few)[0] == num_objects + pages - 1
+    assert cost.list_pages(num_objects) == pages
+
+
 def test_results_and_log_lines_are_paid_by_the_gb() -> None:
     found = items(make_usage(stored_bytes=2**30, log_bytes=2**29))
 

@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,17 +17,19 @@ from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
 from scripts.cost import outlook
 from scripts.data.location import LocalDataset
+from scripts.deployment.stages import read_stages
 from scripts.pricing.cost import billed_ms
 from scripts.pricing.prices import PriceError, read_prices
 from scripts.runs import budget, journal
 from scripts.runs.budget import before_start, forecast, refuse_above
 from scripts.runs.journal import Entry
 from scripts.runs.receipt import receipt_of, write_receipt
-from scripts.runs.run_folder import Run, open_run
+from scripts.runs.run_folder import Run, local_rates, open_run
 from scripts.runs.variables import RequestVariables, RunVariables, StackVariables
 from tests.factories import make_plan, make_record_for, make_request
 from tests.unit.test_log_invocations import report
 from tests.unit.test_run_clock import make_clock
+from tests.unit.test_run_stack import make_stack
 from tests.unit.test_summary import TIMES, make_tasks
 
 REQUEST_IDS = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(5)]
@@ -93,6 +97,22 @@ def test_the_receipt_stands_beside_what_the_published_method_gives(run: Run) -> 
     # 30 s of inference in 256 MiB used, against 30 s and more of 1,769 MB configured.
     assert found.published_usd == pytest.approx(30 * 0.25 * 0.00001667)
     assert found.bill.usd > 5 * found.published_usd
+
+
+def test_the_published_efficiency_is_gigabytes_over_seconds_and_dollars(run: Run) -> None:
+    found = receipt_of(run, read_prices())
+
+    # Nine galaxies of 20,520 bytes.
+    gb_per_s = 9 * 20_520 / 2**30 / run.summary.clock.end_to_end
+    assert found.gb_per_s_per_usd == pytest.approx(gb_per_s / found.bill.usd)
+    assert replace(found, end_to_end_s=0.0).gb_per_s_per_usd == 0.0
+
+
+def test_a_local_run_is_priced_as_the_table_of_stages_deploys_it(run: Run) -> None:
+    stages = read_stages()
+
+    assert run.rates().ephemeral_mb == {stage: settings["ephemeral_mb"] for stage, settings in stages.items()}
+    assert run.rates().memory_mb["summarize"] == stages["summarize"]["memory_mb"]
 
 
 def test_the_receipt_is_written_whole(run: Run, tmp_path: Path) -> None:
@@ -233,3 +253,48 @@ def test_runs_of_another_target_and_damaged_ones_teach_nothing(tmp_path: Path) -
 
     assert len(budget.earlier_runs(tmp_path, "local", write_run(tmp_path, name="run-c").rates())) == 2
     assert budget.earlier_runs(tmp_path, "aws", write_run(tmp_path, name="run-d").rates()) == []
+
+
+def on_aws(root: Path, **changes: Any) -> Any:
+    return SimpleNamespace(stack=msgspec.structs.replace(make_stack(root), **changes))
+
+
+def test_ranks_that_wait_for_others_start_warm_in_the_forecast(make_dataset: Any, tmp_path: Path) -> None:
+    dataset = make_dataset(3000)
+
+    narrow, wide = (
+        forecast(make_request(world_size=100), dataset, on_aws(tmp_path, max_concurrency=num), root=tmp_path)
+        for num in (10, 100)
+    )
+
+    assert narrow is not None
+    assert wide is not None
+    assert narrow.job.max_concurrency == 10
+    assert narrow.estimate.usd.expected < 0.7 * wide.estimate.usd.expected
+
+
+def test_runs_of_another_processor_teach_nothing(tmp_path: Path) -> None:
+    for name, architecture in (("run-a", "arm64"), ("run-b", "x86_64"), ("run-c", "arm64")):
+        made = write_run(tmp_path, name=name)
+        assert made.entry is not None
+        stack = msgspec.structs.replace(make_stack(tmp_path), architecture=architecture)
+        journal.write(made.path, msgspec.structs.replace(made.entry, target="aws", stack=stack))
+
+    learnt = {
+        architecture: len(budget.earlier_runs(tmp_path, "aws", replace(local_rates(), architecture=architecture)))
+        for architecture in ("arm64", "x86_64")
+    }
+
+    assert learnt == {"arm64": 2, "x86_64": 1}
+
+
+def test_only_the_newest_complete_runs_are_learnt_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "NUM_EARLIER", 2)
+    for number in range(4):
+        write_run(tmp_path, name=f"run-{number}", seconds=10.0 + number)
+    incomplete = tmp_path / "runs" / "run-3" / "summary.json"
+    incomplete.write_text(incomplete.read_text().replace('"complete": true', '"complete": false'))
+
+    found = budget.earlier_runs(tmp_path, "local", local_rates())
+
+    assert [round(one.clock.ranks.total / 3) for one in found] == [12, 11]

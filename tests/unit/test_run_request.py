@@ -141,6 +141,13 @@ def test_a_published_payload_is_accepted_with_the_local_bucket(path: Path) -> No
     assert any("was replaced by the local bucket" in note for note in draft.notes)
 
 
+def test_a_dataset_in_another_bucket_is_named_in_the_payload() -> None:
+    draft = draft_request(asked(DATASET="s3://survey/dr17"))
+
+    assert draft.payload_for("results", "dr17/", data_bucket="survey")["data_bucket"] == "survey"
+    assert "data_bucket" not in draft.payload_for("results", "dr17/", data_bucket="results")
+
+
 def test_a_variable_overrides_the_payload_and_says_so(tmp_path: Path) -> None:
     source = write_payload(tmp_path, bucket="b", world_size="2", batch_size=32)
 
