@@ -62,7 +62,7 @@ def read_galaxies(path: str | Path, fields: str = "", *, seed: int = 0) -> ReadG
     from dataclasses import replace
 
     from inference.cleaning import is_label
-    from scripts.data.cleaning_report import CleaningReport, inspect
+    from scripts.data.cleaning_report import inspect
     from scripts.data.galaxies import read_block
     from scripts.data.source import open_source
 
@@ -72,5 +72,4 @@ def read_galaxies(path: str | Path, fields: str = "", *, seed: int = 0) -> ReadG
         facts = source.galaxies.facts(0, len(block))
     found = inspect(block.images, block.magnitudes, block.redshifts, facts.quality)
     block = replace(block, redshifts=np.where(is_label(block.redshifts), block.redshifts, np.nan))
-    report = found.report + CleaningReport(rules=source.rules)
-    return ReadGalaxies(block, facts.ra_deg, facts.dec_deg, found.quality, report)
+    return ReadGalaxies(block, facts.ra_deg, facts.dec_deg, found.quality, source.report + found.report)

@@ -58,9 +58,15 @@ class CleaningReport:
 
     num_filled_pixels: int = 0
 
+    notes: tuple[str, ...] = ()
+    """What was converted, or read in an unusual way."""
+
     def __add__(self, other: "CleaningReport") -> "CleaningReport":
         return CleaningReport(
-            self.outcomes + other.outcomes, self.rules + other.rules, self.num_filled_pixels + other.num_filled_pixels
+            self.outcomes + other.outcomes,
+            self.rules + other.rules,
+            self.num_filled_pixels + other.num_filled_pixels,
+            tuple(dict.fromkeys(self.notes + other.notes)),
         )
 
     def to_json(self) -> bytes:
@@ -70,6 +76,7 @@ class CleaningReport:
             "outcomes": {name: self.outcomes[name] for name in OUTCOMES},
             "rules": [{"rule": rule, "num_rows": self.rules[rule], "then": then} for rule, then in RULES.items()],
             "num_filled_pixels": self.num_filled_pixels,
+            "notes": self.notes,
         }
         return json.dumps(document, indent=2).encode() + b"\n"
 
@@ -78,7 +85,8 @@ class CleaningReport:
         """Read what `to_json` wrote."""
         document: dict[str, Any] = json.loads(content)
         rules = {entry["rule"]: entry["num_rows"] for entry in document["rules"]}
-        return cls(+Counter(document["outcomes"]), +Counter(rules), document["num_filled_pixels"])
+        notes = tuple(document.get("notes", ()))
+        return cls(+Counter(document["outcomes"]), +Counter(rules), document["num_filled_pixels"], notes)
 
     def shown(self) -> Group:
         """Show how the galaxies came out, and the rules that applied."""
@@ -90,7 +98,8 @@ class CleaningReport:
         for rule, then in RULES.items():
             if self.rules[rule]:
                 table.add_row(f"{self.rules[rule]:,}", rule, then)
-        return Group(total, Padding(table, (0, 0, 0, 2)))
+        notes = [Text(f"{'read':<10} {note}") for note in self.notes]
+        return Group(*notes, total, Padding(table, (0, 0, 0, 2)))
 
 
 def print_report(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Which column of a table means what: names that surveys use, and those the user gives."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -87,6 +88,8 @@ class Columns:
     petrosian_quantity: Quantity
     single: Mapping[str, str]
     """Field to column."""
+    units: Mapping[str, str]
+    """Column to the unit that the user says it is in."""
 
     @property
     def names(self) -> list[str]:
@@ -97,11 +100,15 @@ class Columns:
 
     def describe(self) -> str:
         """Say in one line what is read as what."""
-        light = self.light[0] if len(self.light) == 1 else f"{self.light[0]} to {self.light[-1]}"
         state = "corrected for extinction" if self.is_dereddened else "as observed"
         unit = "mag" if self.quantity == "magnitude" else "nanomaggies"
         others = [f"{field} = {name}" for field, name in self.single.items()]
-        return "; ".join([f"{self.quantity} = {light} [{unit}], {state}", *others])
+        return "; ".join([f"{self.quantity} = {in_short(self.light)} [{unit}], {state}", *others])
+
+
+def in_short(names: Sequence[str]) -> str:
+    """Name the first and the last of some columns."""
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 
 def recognize(names: Sequence[str], given: str, *, source: str) -> Columns:
@@ -112,7 +119,8 @@ def recognize(names: Sequence[str], given: str, *, source: str) -> Columns:
     names : sequence of str
         Columns of the table.
     given : str
-        The user's own, as in ``u=MAG_U,g=MAG_G,z_spec=ZBEST``; a field without a column (``z_spec=``) is not read.
+        The user's own, as in ``u=MAG_U,g=MAG_G,z_spec=ZBEST`` or, with a unit, ``flux_u=F_U[nJy]``; a field without a
+        column (``z_spec=``) is not read.
     source : str
         The table, for messages.
 
@@ -123,7 +131,8 @@ def recognize(names: Sequence[str], given: str, *, source: str) -> Columns:
     UsageError
         If a name given is not there.
     """
-    chosen = _Chosen(names, _parse(given), source)
+    given_columns, units = _parse(given, names)
+    chosen = _Chosen(names, given_columns, source)
     light, errors, kind = chosen.light()
     petrosian = chosen.petrosian(light)
     return Columns(
@@ -136,11 +145,13 @@ def recognize(names: Sequence[str], given: str, *, source: str) -> Columns:
         petrosian=chosen.columns(petrosian.pattern) if petrosian else (),
         petrosian_quantity=petrosian.quantity if petrosian else light.quantity,
         single=dict(chosen.single(taken=chosen.columns(light.pattern))),
+        units=units,
     )
 
 
-def _parse(given: str) -> dict[str, str]:
-    fields = {}
+def _parse(given: str, names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Read FIELDS: field to column, and column to unit."""
+    fields, units = {}, {}
     for part in filter(str.strip, given.split(",")):
         name, is_pair, column = (piece.strip() for piece in part.partition("="))
         if not is_pair or name not in _ALLOWED:
@@ -148,8 +159,10 @@ def _parse(given: str) -> dict[str, str]:
                 f"FIELDS: {part.strip()!r} is not field=column with one of the fields {', '.join(SINGLE)}, "
                 f"{', '.join(pattern.format(b='u') for pattern in GIVEN)} (and so on for g, r, i, z)."
             )
+        if column not in names and (with_unit := re.fullmatch(r"(.*\S)\s*\[(.+)\]", column)):
+            column, units[with_unit[1]] = with_unit.groups()
         fields[name] = column
-    return fields
+    return fields, units
 
 
 _GIVEN_LIGHT = (BandNames("{b}", "magnitude"), BandNames("flux_{b}", "flux"))
@@ -159,7 +172,6 @@ _ALLOWED = {*SINGLE, *(pattern.format(b=band) for pattern in GIVEN for band in B
 class _Chosen:
     def __init__(self, names: Sequence[str], given: dict[str, str], source: str) -> None:
         self._names, self._given, self._source = list(names), given, source
-        self._by_lower = {name.lower(): name for name in reversed(self._names)}
         for field, column in given.items():
             if column and column not in self._names:
                 raise UsageError(f"{source} has no column {column}, which FIELDS names as {field}. {self._found()}")
@@ -186,8 +198,12 @@ class _Chosen:
         if pattern in self._given_bands:
             return self._given_bands[pattern]
         wanted = [pattern] if "{b}" not in pattern else [pattern.format(b=band) for band in BANDS]
-        found = [self._find(name) for name in wanted]
-        return tuple(name for name in found if name) if all(found) else ()
+        # A table may tell the band z from the redshift Z by the case of the letter alone.
+        for spell in (str, str.lower, str.upper):
+            if set(spelled := [spell(name) for name in wanted]) <= set(self._names):
+                return tuple(spelled)
+        found = [next(self._find(name), "") for name in wanted]
+        return tuple(found) if all(found) else ()
 
     def petrosian(self, light: BandNames) -> BandNames | None:
         given = BandNames("petro_{b}", light.quantity)
@@ -202,12 +218,14 @@ class _Chosen:
                 if self._given[field]:
                     yield field, self._given[field]
                 continue
-            found = [name for alias in aliases if (name := self._find(alias)) and name not in taken]
+            found = [name for alias in aliases for name in self._find(alias) if name not in taken]
             if found:
                 yield field, found[0]
 
-    def _find(self, name: str) -> str | None:
-        return name if name in self._names else self._by_lower.get(name.lower())
+    def _find(self, name: str) -> Iterator[str]:
+        """Yield the columns of that name, the same case first."""
+        yield from (found for found in self._names if found == name)
+        yield from (found for found in self._names if found != name and found.lower() == name.lower())
 
     def _all_given(self, pattern: str) -> tuple[str, ...]:
         fields = [pattern.format(b=band) for band in BANDS]
@@ -218,10 +236,10 @@ class _Chosen:
 
     def _nearest(self) -> str:
         for names in LIGHT:
-            bands = [band for band in BANDS if self._find(names.pattern.format(b=band))]
+            bands = [band for band in BANDS if any(self._find(names.pattern.format(b=band)))]
             if len(bands) >= 2 and "{b}" in names.pattern:
                 missing = [names.pattern.format(b=band) for band in BANDS if band not in bands]
-                return f"{', '.join(missing)} is missing beside {names.pattern.format(b=bands[0])}."
+                return f"{', '.join(missing)} is missing next to {names.pattern.format(b=bands[0])}."
         return "no magnitudes or fluxes in u, g, r, i, z were recognized."
 
     def _found(self) -> str:

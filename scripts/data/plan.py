@@ -10,7 +10,6 @@ from msgspec import Meta
 from inference.checksum import file_sha256
 from scripts.command.errors import UsageError
 from scripts.command.variables import Flag, Variables, read_value
-from scripts.data.cleaning_report import CleaningReport
 from scripts.data.sample import SAMPLE, sample_plan, synthetic_plan
 from scripts.data.writer import DEFAULT_SHARD_MB, DatasetPlan, ShardMb
 
@@ -113,11 +112,12 @@ def _plan_source(variables: DatasetVariables, root: Path, scratch: Path, tick: C
         raise UsageError(f"NAME={SAMPLE} is the sample of real galaxies: give SOURCE={variables.source} another NAME.")
     path = variables.path
     source = open_source(path, fields=variables.fields, scratch=scratch, seed=variables.seed, tick=tick)
-    galaxies, report = source.galaxies, CleaningReport(rules=source.rules)
+    galaxies, report = source.galaxies, source.report
     which = "All rows; what is wrong is flagged."
     if variables.training:
         galaxies, report = select_for_training(source, tick)
         which = "Only clean rows with a label, each identifier once."
+    what = ". ".join((source.description, *source.report.notes))
     images = "Images are rendered from the photometry." if source.is_rendered else "Images are those of the source."
     return DatasetPlan(
         galaxies=galaxies,
@@ -125,7 +125,7 @@ def _plan_source(variables: DatasetVariables, root: Path, scratch: Path, tick: C
         name=variables.name or name_of(path),
         shard_mb=variables.shard_mb,
         seed=variables.seed,
-        provenance=f"Made from {_fingerprint(path)}: {source.description}. {images} {which}",
+        provenance=f"Made from {_fingerprint(path)}: {what}. {images} {which}",
         report=report,
         is_sequential=source.is_sequential,
     )

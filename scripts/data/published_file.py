@@ -46,7 +46,8 @@ class TensorFile:
         tensors = getattr(dataset, "tensors", ())
         if not 2 <= len(tensors) <= 3:
             raise SourceError(f"{self.path} holds a {type(dataset).__name__}, not images, magnitudes and redshifts.")
-        arrays = dict(zip(("images", "magnitudes", "redshifts"), (tensor.numpy() for tensor in tensors), strict=False))
+        names = ("images", "magnitudes", "redshifts")
+        arrays = {name: tensor.detach().numpy() for name, tensor in zip(names, tensors, strict=False)}
         _check_shape(self.path, arrays["images"].shape)
         return arrays
 

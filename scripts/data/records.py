@@ -13,7 +13,8 @@ from inference import cleaning
 from inference.quality import Quality
 from scripts.command.errors import SourceError
 from scripts.data.columns import Columns, recognize
-from scripts.data.units import check_light, check_units
+from scripts.data.light import fault_of_light
+from scripts.data.units import conversions, degrees_of, in_words
 from scripts.data.user_table import Batch, TableFile
 from scripts.simulation.photometry import ASINH_SOFTENING, NANOMAGGY, asinh_magnitudes
 
@@ -56,6 +57,9 @@ class Records:
     rules: Counter[str]
     """Rules of the report that only the table shows."""
 
+    notes: tuple[str, ...] = ()
+    """What was converted, or read in an unusual way."""
+
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Return the records from `start` to before `stop`."""
         return np.fromfile(self.path, dtype=ROW, count=stop - start, offset=start * ROW.itemsize)
@@ -80,10 +84,20 @@ def read_records(table: TableFile, fields: str, path: Path, tick: Callable[[int]
         If a column is not what it is read as, or the table has no rows. What is wrong with single galaxies is kept.
     """
     columns = recognize(table.columns, fields, source=table.name)
-    check_units(table, columns)
-    num_rows, rules = 0, Counter[str]()
+    converted = conversions(table, columns)
+    num_rows, rules, notes = 0, Counter[str](), dict.fromkeys([*table.notes, *in_words(converted)])
     with path.open("wb") as file:
-        for batch in table.batches(_kinds(columns)):
+        for stated in table.batches(_kinds(columns)):
+            batch = dict(stated)
+            for name, values in stated.items():
+                if name == columns.single.get("class"):
+                    continue
+                if values.dtype.kind == "U":
+                    is_hours = name == columns.single.get("ra")
+                    batch[name] = degrees_of(values, is_hours=is_hours, source=f"{table.name}: {name}")
+                    notes[f"{name} read as {'hours' if is_hours else 'degrees'}, minutes and seconds"] = None
+                elif name in converted:
+                    batch[name] = converted[name](values)
             rows = _records(batch, columns, table.name, first_row=num_rows)
             rules += _judge_labels(rows, batch, columns)
             rows.tofile(file)
@@ -91,7 +105,7 @@ def read_records(table: TableFile, fields: str, path: Path, tick: Callable[[int]
             tick(len(rows))
     if not num_rows:
         raise SourceError(f"{table.path} has column names but no rows.")
-    records = Records(path, num_rows, columns, rules)
+    records = Records(path, num_rows, columns, rules, tuple(notes))
     rules["object_id repeated"] = int(repeated(records).sum())
     return records
 
@@ -113,7 +127,7 @@ def repeated(records: Records) -> NDArray[np.bool_]:
 
 
 def _kinds(columns: Columns) -> dict[str, str]:
-    kinds = {"object_id": "whole", "class": "text"}
+    kinds = {"object_id": "whole", "class": "text", "ra": "angle", "dec": "angle"}
     special = {name: kinds[field] for field, name in columns.single.items() if field in kinds}
     return {name: special.get(name, "number") for name in columns.names if name != columns.single.get("file")}
 
@@ -128,8 +142,8 @@ def _records(batch: Batch, columns: Columns, source: str, *, first_row: int) -> 
 
     extinction = _extinction(batch, columns, num, source)
     measured = _bands(batch, columns.light, source)
-    if first_row == 0:
-        check_light(measured, columns, source)
+    if first_row == 0 and (fault := fault_of_light(measured, columns)):
+        raise SourceError(f"{source}: {fault}")
     rows["magnitudes"] = _magnitudes(measured, columns.quantity, np.zeros(5) if columns.is_dereddened else extinction)
     rows["extinction"] = extinction
     rows["flux_error"] = _flux_error(batch, columns, measured, num, source)
@@ -242,15 +256,18 @@ def _known_flags(rows: NDArray[Any], measured: NDArray[np.float64], columns: Col
 
 
 def _judge_labels(rows: NDArray[Any], batch: Batch, columns: Columns) -> Counter[str]:
-    """Take the label from rows whose spectrum is not that of a galaxy, well measured; count the reasons."""
+    """Take the label from rows whose spectrum is not that of a galaxy, well measured; count the reasons.
+
+    A flag without a value says nothing, and costs no label.
+    """
     single, has_label = columns.single, cleaning.is_label(rows["redshift"])
     reasons: dict[str, NDArray[np.bool_]] = {}
     if "z_warning" in single:
-        reasons["zWarning not 0"] = batch[single["z_warning"]] != 0
+        reasons["zWarning not 0"] = np.nan_to_num(batch[single["z_warning"]], nan=0) != 0
     if "class" in single:
-        reasons["class not GALAXY"] = np.char.upper(batch[single["class"]]) != "GALAXY"
+        reasons["class not GALAXY"] = ~np.isin(np.char.upper(batch[single["class"]]), ("GALAXY", ""))
     if "clean" in single:
-        reasons["clean not 1"] = batch[single["clean"]] != 1
+        reasons["clean not 1"] = np.nan_to_num(batch[single["clean"]], nan=1) != 1
     for is_bad in reasons.values():
         rows["redshift"][is_bad & has_label] = np.nan
     return Counter({rule: int((is_bad & has_label).sum()) for rule, is_bad in reasons.items()})

@@ -93,7 +93,7 @@ def select_for_training(source: Source, tick: Callable[[int], None] = lambda _: 
     SourceError
         If none is left.
     """
-    kept, report = [], CleaningReport(rules=source.rules)
+    kept, report = [], source.report
     is_first = _is_first(source)
     for block in judge(source):
         good = _is_good(block, is_first)
@@ -119,7 +119,7 @@ def clean_rows(source: Source, *, for_training: bool) -> Iterator[tuple[Any, Cle
     from scripts.data.dataset_table import make_table
 
     is_first = _is_first(source) if for_training else np.empty(0, dtype=bool)
-    rules = source.rules
+    known = source.report
     for block in judge(source):
         labels = np.where(is_label(block.redshifts), block.redshifts, np.nan)
         table = make_table(block.object_id, block.facts, block.inspected.magnitudes, block.inspected.quality, labels)
@@ -128,8 +128,8 @@ def clean_rows(source: Source, *, for_training: bool) -> Iterator[tuple[Any, Cle
             good = _is_good(block, is_first)
             table = table.filter(good)
             report = _dropped(block, good) + CleaningReport(Counter({"clean": int(good.sum())}))
-        yield table, report + CleaningReport(rules=rules)
-        rules = Counter()
+        yield table, report + known
+        known = CleaningReport()
 
 
 def _is_first(source: Source) -> NDArray[np.bool_]:

@@ -1,12 +1,12 @@
 """Any source of galaxies, by what lies under its path."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from inference.plan import SHARD_SUFFIXES
 from scripts.command.errors import SourceError, UsageError
+from scripts.data.cleaning_report import CleaningReport
 from scripts.data.fits_cutouts import ENDINGS, find_cutouts
 from scripts.data.galaxies import Galaxies
 from scripts.data.published_file import CubeFile, TensorFile
@@ -40,9 +40,9 @@ class Source:
     """Whether the galaxies can only be had from the first to the last."""
 
     @property
-    def rules(self) -> Counter[str]:
-        """Rules of the report that neither pixels nor magnitudes show."""
-        return self.records.rules if self.records else Counter()
+    def report(self) -> CleaningReport:
+        """What neither pixels nor magnitudes show."""
+        return CleaningReport(rules=self.records.rules, notes=self.records.notes) if self.records else CleaningReport()
 
 
 def open_source(

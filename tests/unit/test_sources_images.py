@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 from inference.cleaning import MEAN_MAGNITUDES
 from inference.quality import Quality
 from scripts.command.errors import SourceError, UsageError
+from scripts.data.fits_cutouts import read_cutout
 from scripts.data.plan import DatasetVariables, plan_dataset
 from scripts.data.published_file import CubeFile
 from scripts.data.verification import find_problems
@@ -191,7 +192,8 @@ def test_a_column_names_the_files_of_cutouts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"unit": "Jy"}, r"11\.fits is in 'jy' \(BUNIT\)"),
+        ({"unit": "ct"}, r"11\.fits is in 'ct' \(BUNIT\); nanomaggies per pixel"),
+        ({"unit": "nJy/arcsec2"}, r"11\.fits is in 'nJy/arcsec2' \(BUNIT\)"),
         ({"side": 20}, r"11\.fits holds images of shape \(5, 20, 20\)"),
     ],
 )
@@ -200,6 +202,58 @@ def test_cutouts_in_another_unit_or_size_are_named(changes: dict[str, object], m
 
     with pytest.raises(SourceError, match=message):
         make_dataset(tmp_path, tmp_path / "stamps")
+
+
+def write_cutout(folder: Path, pixels: np.ndarray, **header: object) -> Path:
+    fits.writeto(folder / "1.fits", pixels, fits.Header(list(header.items())))
+    return folder / "1.fits"
+
+
+@pytest.mark.parametrize("shape", [(5, 64, 16), (5, 16, 64), (4, 64, 64), (64, 64)])
+def test_a_cutout_without_32_pixels_in_five_bands_is_named(shape: tuple[int, ...], tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"holds images of shape .*; \(5, H, W\) with at least 32 pixels are read"):
+        read_cutout(write_cutout(tmp_path, np.zeros(shape, dtype=np.float32)))
+
+
+def test_a_cutout_in_janskys_is_converted(tmp_path: Path) -> None:
+    pixels = images(num=1)[0]
+
+    assert read_cutout(write_cutout(tmp_path, pixels, BUNIT="nJy/pix")) == pytest.approx(pixels / 3631, rel=1e-6)
+
+
+def test_a_cutout_with_bands_last_is_read(tmp_path: Path) -> None:
+    pixels = images(num=1)[0]
+
+    assert np.array_equal(read_cutout(write_cutout(tmp_path, np.moveaxis(pixels, 0, -1))), pixels)
+
+
+def test_the_order_of_the_bands_is_that_of_the_header(tmp_path: Path) -> None:
+    pixels = images(num=1)[0]
+
+    assert np.array_equal(read_cutout(write_cutout(tmp_path, pixels, BANDS="zirgu")), pixels[::-1])
+
+
+def test_other_bands_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"holds the bands grizy \(BANDS\); u, g, r, i, z are needed"):
+        read_cutout(write_cutout(tmp_path, images(num=1)[0], BANDS="grizy"))
+
+
+def sky(scale_arcsec: float) -> dict[str, object]:
+    step = scale_arcsec / 3600
+    return {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -step, "CDELT2": step}
+
+
+@pytest.mark.parametrize("scale_arcsec", [0.389, 0.396, 0.403])
+def test_pixels_like_those_of_sdss_are_read(scale_arcsec: float, tmp_path: Path) -> None:
+    pixels = images(num=1)[0]
+
+    assert np.array_equal(read_cutout(write_cutout(tmp_path, pixels, **sky(scale_arcsec))), pixels)
+
+
+@pytest.mark.parametrize("scale_arcsec", [0.262, 0.387, 0.405])
+def test_pixels_of_another_size_are_named(scale_arcsec: float, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=f"has pixels of {scale_arcsec} arcsec; the model reads 0.396"):
+        read_cutout(write_cutout(tmp_path, images(num=1)[0], **sky(scale_arcsec)))
 
 
 def test_cutouts_need_one_table(tmp_path: Path) -> None:

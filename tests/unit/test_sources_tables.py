@@ -21,6 +21,7 @@ from scripts.data import read_galaxies, records
 from scripts.data.columns import recognize
 from scripts.data.plan import DatasetVariables, name_of, plan_dataset
 from scripts.data.records import SFD_COEFFICIENTS
+from scripts.data.user_table import open_table
 from scripts.data.verification import find_problems
 from scripts.data.writer import is_complete, make
 from scripts.simulation.photometry import asinh_magnitudes
@@ -290,13 +291,37 @@ def test_a_table_that_is_none_is_refused_by_name(content: str, message: str, tmp
     assert message in str(error.value)
 
 
-def test_a_stated_unit_is_believed(tmp_path: Path) -> None:
-    table = Table(galaxies())
-    table["modelMag_u"].unit = "Jy"
-    table.write(tmp_path / "my.fits")
+def test_codes_of_missing_values_in_a_csv_are_no_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "my.csv"
+    codes = ["", "null", "NULL", "None", "NA", "N/A", "nan", "NaN", "NAN", "-", "--"]
+    path.write_text("u,g,r,i,z,redshift\n" + "".join(f"{code},17.5,16.6,16.1,15.8,0.1\n" for code in codes))
 
-    with pytest.raises(SourceError, match="modelMag_u is in 'jy'; it is read in mag"):
-        make_dataset(tmp_path, tmp_path / "my.fits")
+    table = read_table(make_dataset(tmp_path, path))
+
+    assert table["quality"].tolist() == [Quality.IMPUTED_BAND] * len(codes)
+
+
+def test_only_radii_that_a_galaxy_can_have_are_taken(tmp_path: Path) -> None:
+    radii = np.array([0.5, 99.0, 500.0, -9999.0, 0.0, np.nan, np.inf, 100.0, 1, 1, 1, 1])
+    ratios = np.array([1.0, 0.3, 1.2, -9999.0, 0.0, np.nan, 0.001, 1, 1, 1, 1, 1])
+    path = write(tmp_path, galaxies(expRad_r=radii, petroR50_r=radii, deVRad_r=radii, expAB_r=ratios))
+
+    rows = records.read_records(open_table(path), "", tmp_path / "records").rows(0, 12)
+
+    for name in ("disc_radius", "half_light_radius", "bulge_radius"):
+        np.testing.assert_array_equal(rows[name], [0.5, 99.0, *[np.nan] * 6, 1, 1, 1, 1])
+    np.testing.assert_array_equal(rows["axis_ratio"], [1, 0.3, np.nan, np.nan, np.nan, np.nan, 0.001, *[1] * 5])
+
+
+def test_only_positions_on_the_sky_are_taken(tmp_path: Path) -> None:
+    ra, dec = np.array([0.0, 360, -1, 361, 10, 10]), np.array([90.0, -90, 0, 0, 90.1, -9999])
+
+    rows = records.read_records(
+        open_table(write(tmp_path, galaxies(6, ra=ra, dec=dec))), "", tmp_path / "records"
+    ).rows(0, 6)
+
+    np.testing.assert_array_equal(rows["ra_deg"], [0, 360, *[np.nan] * 4])
+    np.testing.assert_array_equal(rows["dec_deg"], [90, -90, *[np.nan] * 4])
 
 
 def test_comments_and_other_separators_of_csv_are_read(tmp_path: Path) -> None:

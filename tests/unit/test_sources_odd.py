@@ -1,0 +1,118 @@
+"""Tables as real tools write them: each of these was once read wrongly or refused without help."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from astropy.io import fits
+from astropy.table import MaskedColumn, Table
+from torch.utils.data import TensorDataset
+
+from inference.cleaning import MEAN_MAGNITUDES
+from scripts.command.errors import SourceError
+from scripts.data import read_galaxies
+
+ROW = "19.638,18.529,17.632,16.579,17.262"
+MAGNITUDES = [19.638, 18.529, 17.632, 16.579, 17.262]
+
+
+def write(folder: Path, content: str | bytes) -> Path:
+    path = folder / "my.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def masked(folder: Path) -> Path:
+    table = Table({band: np.full(3, MAGNITUDES[number]) for number, band in enumerate("ugriz")})
+    table["objid"] = MaskedColumn([5, 6, 7], mask=[False, True, False], fill_value=999_999)
+    table["zspec"] = [0.1, 0.2, 0.3]
+    table["zwarning"] = MaskedColumn([0, 7, 4], mask=[False, True, False], fill_value=-1)
+    table.write(folder / "my.fits")
+    return folder / "my.fits"
+
+
+def test_a_masked_identifier_is_none(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r'objid has 1 rows without a value.*FIELDS="object_id=" numbers the rows'):
+        read_galaxies(masked(tmp_path))
+
+
+def test_a_masked_flag_costs_no_label(tmp_path: Path) -> None:
+    found = read_galaxies(masked(tmp_path), "object_id=")
+
+    np.testing.assert_array_equal(found.block.redshifts, [0.1, 0.2, np.nan])
+    assert found.report.rules["zWarning not 0"] == 1
+
+
+def test_flags_without_a_value_cost_no_label(tmp_path: Path) -> None:
+    rows = f"{ROW},0.1,,,\n{ROW},0.1,0,GALAXY,1\n{ROW},0.1,0,STAR,1\n{ROW},0.1,0,GALAXY,0\n"
+
+    found = read_galaxies(write(tmp_path, f"u,g,r,i,z,redshift,zwarning,class,clean\n{rows}"))
+
+    np.testing.assert_array_equal(found.block.redshifts, [0.1, 0.1, np.nan, np.nan])
+
+
+def test_decimal_commas_are_read_and_reported(tmp_path: Path) -> None:
+    found = read_galaxies(write(tmp_path, f"id;u;g;r;i;z\n1;{ROW.replace(',', ';').replace('.', ',')}\n"))
+
+    assert found.block.magnitudes.tolist() == [MAGNITUDES]
+    assert found.report.notes == ("numbers read with decimal commas",)
+
+
+def test_a_letter_may_cross_the_end_of_what_is_looked_at(tmp_path: Path) -> None:
+    start = f"name,u,g,r,i,z\nx,{ROW}\n"
+    rows = "".join(f"{'x' * 1000},{ROW}\n" for _ in range(1010))
+    filler = "x" * (2**20 - 1 - len(start) - len(rows))
+
+    path = write(tmp_path, f"{start}{rows}{filler}é,{ROW}\n")
+
+    assert path.read_bytes()[2**20 - 1 : 2**20 + 1] == "é".encode()
+    assert len(read_galaxies(path).block) == 1012
+
+
+def test_text_of_another_encoding_matters_only_where_it_is_read(tmp_path: Path) -> None:
+    latin = f"name,u,g,r,i,z\nGalaxie déformée,{ROW}\n".encode("latin-1")
+
+    assert read_galaxies(write(tmp_path, latin)).block.magnitudes.tolist() == [MAGNITUDES]
+    for column in (b"class", "né".encode("latin-1")):
+        with pytest.raises(SourceError, match="Save it as UTF-8"):
+            read_galaxies(write(tmp_path, latin.replace(b"name", column, 1)))
+
+
+def test_sexagesimal_positions_are_read_and_reported(tmp_path: Path) -> None:
+    found = read_galaxies(write(tmp_path, f"ra,dec,u,g,r,i,z\n12:34:00.5,-00:12:33.1,{ROW}\n,,{ROW}\n"))
+
+    assert found.ra_deg == pytest.approx([188.502083333, np.nan], nan_ok=True)
+    assert found.dec_deg == pytest.approx([-0.209194444, np.nan], nan_ok=True)
+    assert found.report.notes == (
+        "ra read as hours, minutes and seconds",
+        "dec read as degrees, minutes and seconds",
+    )
+
+
+def test_a_position_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"my\.csv: ra holds '12:x', which is no angle such as 12:34:00\.5"):
+        read_galaxies(write(tmp_path, f"ra,dec,u,g,r,i,z\n12:34:00,1:0:0,{ROW}\n12:x,1:0:0,{ROW}\n"))
+
+
+def test_the_catalogue_of_a_fits_ldac_is_its_second_table(tmp_path: Path) -> None:
+    header = fits.BinTableHDU.from_columns([fits.Column("Field Header Card", "80A", array=["x"])])
+    catalogue = fits.BinTableHDU(Table({band: [MAGNITUDES[number]] for number, band in enumerate("ugriz")}))
+    fits.HDUList([fits.PrimaryHDU(), header, catalogue]).writeto(tmp_path / "my.fits")
+
+    assert read_galaxies(tmp_path / "my.fits").block.magnitudes.tolist() == [MAGNITUDES]
+
+
+@pytest.mark.parametrize("change", [lambda tensor: tensor[2:5], lambda tensor: tensor[2:5].requires_grad_()])
+def test_tensors_may_be_slices_or_require_gradients(
+    change: Callable[[torch.Tensor], torch.Tensor], tmp_path: Path
+) -> None:
+    images = torch.randn(8, 5, 32, 32)
+    magnitudes = torch.tensor(MEAN_MAGNITUDES).repeat(8, 1) + torch.arange(8)[:, None] / 100
+    torch.save(TensorDataset(change(images), change(magnitudes)), tmp_path / "my.pt")
+
+    block = read_galaxies(tmp_path / "my.pt").block
+
+    assert np.array_equal(block.images, images[2:5].detach().numpy())
+    assert np.array_equal(block.magnitudes, magnitudes[2:5].detach().numpy())
