@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: run sweep compare import cost logs explain catalog report browser-tools status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate schema clean help
 VENV := .venv
-# The Python 3.11 to make .venv with; found by itself when empty.
+# The Python 3.11, 3.12 or 3.13 to make .venv with; found by itself when empty.
 PYTHON :=
 READY := $(VENV)/.ready
 PY := $(VENV)/bin/python

@@ -7,17 +7,22 @@ cd "$(dirname "$0")/.."
 VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-}
 OFFICIAL_CPU_INDEX=https://download.pytorch.org/whl/cpu
+# What pyproject.toml allows, in the order of preference: the image has the first.
+VERSIONS=(3.11 3.12 3.13)
+NAMES="3.11, 3.12 or 3.13"
+# Where a Python may be that is not on the path.
+read -r -a FOLDERS <<<"${PYTHON_FOLDERS-/opt/homebrew/bin /usr/local/bin /usr/bin}"
 # Newer than what comes with Python 3.11: resolves in half the time.
 PIP_VERSION=25.3
 # What `make run` and its workers import. Only this is compiled now: compiling all packages takes a minute.
 FIRST_IMPORTS=(
     "onnxruntime, safetensors.numpy"
-    "boto3, s3transfer.manager, obstore.store, awslambdaric.bootstrap, msgspec, typer, rich.live, rich.table, moto.server,
+    "boto3, s3transfer.manager, obstore.store, msgspec, typer, rich.live, rich.table, moto.server,
      moto.s3.models, moto.s3.responses, moto.awslambda.models, moto.stepfunctions.models, moto.stepfunctions.responses"
     "kcorrect.kcorrect, scipy.spatial, scipy.interpolate, scipy.optimize, scipy.ndimage, scipy.special"
 )
-# What moto imports only when it is first asked.
-LATE_IMPORTS=(antlr4 jsonpath_ng moto/batch moto/ec2 moto/ecs moto/iam moto/stepfunctions moto/sts pydantic rich)
+# What moto imports only when it is first asked, and what exists on Linux only.
+LATE_IMPORTS=(antlr4 awslambdaric jsonpath_ng moto/batch moto/ec2 moto/ecs moto/iam moto/stepfunctions moto/sts pydantic rich)
 
 main() {
     local base log torch
@@ -25,11 +30,11 @@ main() {
     wait_for_other_setup "$base"
     if [ "$VENV/.ready" -nt pyproject.toml ] && [ "$VENV/.ready" -nt scripts/setup.sh ]; then return; fi
     say "Setting up $VENV with $("$base" --version) and PyTorch for CPU; the first time takes a minute or two."
-    is_our_python "$VENV/bin/python" || clear_venv
+    is_our_python "$VENV/bin/python" "$base" || clear_venv
     mkdir -p "$VENV"
     log=$VENV/setup.log
     : >"$log"
-    is_our_python "$VENV/bin/python" || step "virtual environment" "$log" "$base" -m venv "$VENV"
+    is_our_python "$VENV/bin/python" "$base" || step "virtual environment" "$log" "$base" -m venv "$VENV"
     # An old pip does the same, slower: never a reason to stop.
     has_distribution pip "$PIP_VERSION" || pip install --retries 0 --timeout 15 "pip==$PIP_VERSION" >>"$log" 2>&1 || true
     torch=$(torch_requirement)
@@ -61,31 +66,66 @@ except OSError:
 }
 
 find_python() {
-    local candidate
+    local candidate candidates version
     if [ -n "$PYTHON" ]; then
-        is_python_311 "$PYTHON" || fail "PYTHON=$PYTHON is no Python 3.11 with venv and ensurepip."
+        is_python "$PYTHON" || fail "PYTHON=$PYTHON is no Python $NAMES with venv and ensurepip."
         echo "$PYTHON"
         return
     fi
-    for candidate in python3.11 python3 python "$HOME"/.pyenv/versions/3.11*/bin/python3.11 \
-        "$HOME"/.local/share/uv/python/cpython-3.11*/bin/python3.11 /opt/homebrew/bin/python3.11 \
-        /usr/local/bin/python3.11 /usr/bin/python3.11; do
-        if is_python_311 "$candidate"; then
+    # What is set up stays, even when another version is installed later.
+    if is_our_python "$VENV/bin/python"; then
+        candidate=$("$VENV/bin/python" -c 'import sys; print(sys._base_executable)')
+        if is_python "$candidate"; then
             echo "$candidate"
             return
         fi
+    fi
+    for version in "${VERSIONS[@]}"; do
+        candidates=("python$version" python3 python "$HOME/.pyenv/versions/$version".*/bin/python3
+            "$HOME/.local/share/uv/python/cpython-$version".*/bin/python3 "${FOLDERS[@]/%//python$version}")
+        for candidate in "${candidates[@]}"; do
+            if is_python "$candidate" "$version"; then
+                echo "$candidate"
+                return
+            fi
+        done
     done
-    fail "No Python 3.11 with venv found. Install it (Debian: python3.11-venv) or name it: make PYTHON=/path/to/python3.11 …"
+    fetch_python
 }
 
-# A shim or a Debian python without ensurepip may be on the path and yet be of no use: ask it.
-is_python_311() {
-    "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1
+# uv, where it is installed, brings a Python of its own into the home folder. Never without being asked for.
+fetch_python() {
+    local command=(uv python install "${VERSIONS[0]}") answer
+    say "No Python $NAMES with venv found. Install one (Debian: python${VERSIONS[0]}-venv)," \
+        "or name it: make PYTHON=/path/to/python${VERSIONS[0]} …"
+    command -v uv >/dev/null || fail "uv (https://docs.astral.sh/uv/) can fetch one too: ${command[*]}"
+    answer=${YES:-}
+    if [ "$answer" != 1 ] && [ -t 0 ]; then
+        read -r -p "Fetch it with \`${command[*]}\`? [y/N] " answer
+    fi
+    case "$answer" in
+        1 | y | Y | yes) "${command[@]}" >&2 || fail "uv could not fetch it." ;;
+        *) fail "Or fetch it with: ${command[*]}; YES=1 does." ;;
+    esac
+    uv python find "${VERSIONS[0]}"
 }
 
+# is_python PROGRAM [VERSION…]. A shim or a Debian python without ensurepip may be on the path and yet be of no use: ask it.
+is_python() {
+    local program=$1
+    shift
+    [ $# -gt 0 ] || set -- "${VERSIONS[@]}"
+    "$program" -c 'import ensurepip, sys, venv; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' "$@" \
+        >/dev/null 2>&1
+}
+
+# is_our_python PROGRAM [BASE]: whether the virtual environment works, and has the version of BASE.
 is_our_python() {
-    [ -x "$1" ] && "$1" -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1
+    [ -x "$1" ] && "$1" -c 'import pip, sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' \
+        "${VERSIONS[@]}" >/dev/null 2>&1 && { [ $# -eq 1 ] || [ "$(version_of "$1")" = "$(version_of "$2")" ]; }
 }
+
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 
 # What is left of an interrupted set-up, or of a Python that is gone.
 clear_venv() {
@@ -125,14 +165,15 @@ install_official() {
 
 # Also proves that the packages can be imported. The environment may forbid byte code files; these are the venv's own.
 import_once() {
-    local imports pids=() pid status=0
+    local imports packages pids=() pid status=0
     for imports in "${FIRST_IMPORTS[@]}"; do
         env -u PYTHONDONTWRITEBYTECODE "$VENV/bin/python" -c "import ${imports//$'\n'/ }" &
         pids+=($!)
     done
     for pid in "${pids[@]}"; do wait "$pid" || status=1; done
     # Only faster with than without.
-    "$VENV/bin/python" -m compileall -q "${LATE_IMPORTS[@]/#/$VENV/lib/python3.11/site-packages/}" || true
+    packages=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    "$VENV/bin/python" -m compileall -q "${LATE_IMPORTS[@]/#/$packages/}" || true
     return $status
 }
 

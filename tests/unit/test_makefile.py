@@ -220,7 +220,97 @@ def test_a_python_that_is_not_3_11_is_refused_in_one_line(tmp_path: Path) -> Non
     done, _ = set_up(tmp_path, PYTHON=str(old))
 
     assert done.returncode == 1
-    assert done.stderr == f"PYTHON={old} is no Python 3.11 with venv and ensurepip.\n"
+    assert done.stderr == f"PYTHON={old} is no Python 3.11, 3.12 or 3.13 with venv and ensurepip.\n"
+
+
+def search_python(
+    tmp_path: Path, path: dict[str, str], **variables: str
+) -> tuple[subprocess.CompletedProcess[str], str]:
+    """Run the set-up where these Pythons, name to version, are all there is; return its end and the one it took."""
+    tools = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHON_FOLDERS": "", "PYTHON": ""}
+    for name in ("python", "python3", "python3.11", "python3.12", "python3.13"):
+        executable(tmp_path / "bin" / name, versioned(path.get(name, "none")))
+    done, calls = set_up(tmp_path, **{**tools, **variables})
+    made = [call.partition(": ")[0] for call in calls if ": -m venv " in call]
+    return done, made[0] if made else ""
+
+
+def versioned(version: str) -> str:
+    asked = f"""
+case "$*" in
+    *sys.version_info*sys.argv*) case " $* " in *" {version} "*) exit 0 ;; *) exit 1 ;; esac ;;
+    *sys.version_info*) echo {version}; exit ;;
+    *_base_executable*) cat "$(dirname "$0")/../base"; exit ;;
+esac
+case "$*" in"""
+    named = FAKE_PYTHON.replace('echo "$*"', f'echo "{version}: $*"').replace("3.11.9", f"{version}.0")
+    return named.replace('touch "$3/pyvenv.cfg"', 'touch "$3/pyvenv.cfg"; echo "$0" >"$3/base"').replace(
+        'case "$*" in', asked, 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "version"),
+    [
+        ({"python3.12": "3.12", "python3.11": "3.11"}, "3.11"),
+        ({"python3.12": "3.12", "python3": "3.13"}, "3.12"),
+        ({"python3.12": "none", "python3": "3.13"}, "3.13"),
+        ({"python": "3.12", "python3": "3.14"}, "3.12"),
+    ],
+)
+def test_the_first_python_that_the_packages_are_for_is_taken_and_named(
+    tmp_path: Path, path: dict[str, str], version: str
+) -> None:
+    done, taken = search_python(tmp_path, path)
+
+    assert taken == version
+    assert f"with Python {version}.0" in done.stderr
+
+
+def test_the_python_of_an_environment_stays_when_an_older_one_comes(tmp_path: Path) -> None:
+    search_python(tmp_path, {"python3": "3.12"})
+    (tmp_path / "calls").unlink()
+
+    done, taken = search_python(tmp_path, {"python3": "3.12", "python3.11": "3.11"})
+
+    assert (done.returncode, taken) == (0, "")
+
+
+def test_another_python_that_is_asked_for_gets_an_environment_of_its_own(tmp_path: Path) -> None:
+    search_python(tmp_path, {"python3": "3.12"})
+    (tmp_path / "venv" / ".ready").unlink()
+    (tmp_path / "calls").unlink()
+
+    _, taken = search_python(tmp_path, {"python3.13": "3.13"}, PYTHON="python3.13")
+
+    assert taken == "3.13"
+
+
+FAKE_UV = """#!/usr/bin/env bash
+echo "$*" >>"$FAKE_CALLS"
+[ "$2" = install ] || echo "$(dirname "$0")/../fetched"
+"""
+
+
+def test_without_a_python_the_set_up_says_how_to_get_one(tmp_path: Path) -> None:
+    done, _ = search_python(tmp_path, {})
+
+    assert done.returncode == 1
+    assert "python3.11-venv" in done.stderr
+    assert "uv python install 3.11" in done.stderr
+
+
+@pytest.mark.parametrize("answer", ["", "1"])
+def test_uv_fetches_a_python_only_when_the_user_says_so(tmp_path: Path, answer: str) -> None:
+    executable(tmp_path / "bin" / "uv", FAKE_UV)
+    executable(tmp_path / "fetched", versioned("3.11"))
+
+    done, taken = search_python(tmp_path, {}, YES=answer)
+
+    assert taken == ("3.11" if answer else "")
+    assert (done.returncode, "python install 3.11" in (tmp_path / "calls").read_text()) == (
+        (0, True) if answer else (1, False)
+    )
 
 
 def test_two_set_ups_at_once_do_the_work_once(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ class Locked:
 def wanted() -> list[str]:
     """Return the dependencies of pyproject.toml, torch as its CPU build."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    return [f"{pin}+cpu" if pin.startswith("torch==") else pin for pin in project["dependencies"]]
+    pins = [pin.partition(";")[0] for pin in project["dependencies"]]  # the image is Linux: every marker holds
+    return [f"{pin}+cpu" if pin.startswith("torch==") else pin for pin in pins]
 
 
 def lock(path: Path = REQUIREMENTS) -> list[str]:
