@@ -12,6 +12,7 @@ from moto import mock_aws
 
 from scripts import image
 from scripts.command.program import start_one_of
+from scripts.command.errors import UsageError
 from scripts.deployment.image import build, engine, registry
 from scripts.deployment.image.build import Image
 from scripts.deployment.image.engine import Engine, EngineError
@@ -128,7 +129,7 @@ def test_a_rehearsal_sends_to_the_same_name_on_this_machine() -> None:
 
 @pytest.mark.parametrize("host", ["registry.example", "127.0.0.1.example", "192.168.0.1:5000"])
 def test_a_password_of_ecr_never_leaves_for_another_machine(host: str) -> None:
-    with pytest.raises(EngineError, match="is not on this machine"):
+    with pytest.raises(UsageError, match="is not on this machine"):
         registry.stand_in(ECR, host)
 
 
