@@ -11,8 +11,8 @@ import pytest
 from moto import mock_aws
 
 from scripts import image
-from scripts.command.program import start_one_of
 from scripts.command.errors import UsageError
+from scripts.command.program import start_one_of
 from scripts.deployment.image import build, engine, registry
 from scripts.deployment.image.build import Image
 from scripts.deployment.image.engine import Engine, EngineError
