@@ -1,4 +1,4 @@
-"""`make catalog RUN=…`: the redshifts of a run as FITS and Parquet, in dataset order, beside what the run left."""
+"""`make catalog RUN=…`: the redshifts of a run as FITS and Parquet, in dataset order, in the folder of the run."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,6 @@ from msgspec import Meta
 from inference.contract import RunRequest
 from inference.run_folder import Inventory, name_lost
 from scripts.catalogs.columns import LOST
-from scripts.catalogs.errors import CatalogError
 from scripts.catalogs.fits_file import FitsWriter
 from scripts.catalogs.merge import merged_blocks
 from scripts.catalogs.parquet_file import ParquetWriter
@@ -19,7 +18,7 @@ from scripts.catalogs.positions import TABLE_NAME, DatasetTable
 from scripts.catalogs.provenance import Card, cards
 from scripts.catalogs.tally import Tally
 from scripts.catalogs.verify import prove_equal
-from scripts.command.errors import UsageError
+from scripts.command.errors import CommandError, UsageError
 from scripts.command.program import start
 from scripts.command.variables import Flag
 from scripts.runs.run_folder import Run, open_run
@@ -44,7 +43,7 @@ def main(variables: CatalogVariables) -> None:
 
 
 def catalog(run: str, where: StackVariables, *, root: Path, table_asked: str = "", partial: bool = False) -> None:
-    """Write the catalog of a run beside what it left, and say what is in it."""
+    """Write the catalog of a run into its folder, and say what is in it."""
     files = open_run(run, where, root=root)
     folder = files.path
     summary = files.summary if files.has_summary else None
@@ -53,8 +52,8 @@ def catalog(run: str, where: StackVariables, *, root: Path, table_asked: str = "
     _refuse_incomplete(files.run_id, found, request, partial=partial)
     table = _open_table(table_asked, root, request, found)
     positions = str(table.path) if table else ""
-    told = cards(files.run_id, request, found, started_at=_started_at(files, found), positions=positions)
-    tally = _write(files, found, table, told)
+    provenance = cards(files.run_id, request, found, started_at=_started_at(files, found), positions=positions)
+    tally = _write(files, found, table, provenance)
     print(f"{files.run_id}: {tally.in_words()}")
     if flagged := tally.flags_in_words():
         print(f"Flags: {flagged}")
@@ -73,7 +72,7 @@ def _refuse_incomplete(run_id: str, found: Inventory, request: RunRequest | None
     tolerated = request.tolerated_failure_percentage if request else 0.0
     if partial or 100.0 * len(found.lost) / len(found.tasks) <= tolerated:
         return
-    raise CatalogError(
+    raise CommandError(
         f"{run_id} is incomplete, {len(found.lost)} of {len(found.tasks)} ranks are lost: "
         f"{name_lost(tuple(found.lost.values()))}. PARTIAL=1 writes the others, with these rows marked."
     )
@@ -101,15 +100,15 @@ def _started_at(run: Run, found: Inventory) -> str:
 # ---------------------------------------------------------------------------------------------- writing
 
 
-def _write(run: Run, found: Inventory, table: DatasetTable | None, told: Mapping[str, Card]) -> Tally:
+def _write(run: Run, found: Inventory, table: DatasetTable | None, provenance: Mapping[str, Card]) -> Tally:
     """Write both files under other names, read them back, and only then give them theirs."""
     folder = run.path
     drafts = {name: folder / f".{name}.{os.getpid()}" for name in (FITS_NAME, PARQUET_NAME)}
     tally = Tally()
     try:
         with (
-            FitsWriter(drafts[FITS_NAME], told, found.num_rows) as fits,
-            ParquetWriter(drafts[PARQUET_NAME], told) as parquet,
+            FitsWriter(drafts[FITS_NAME], provenance, found.num_rows) as fits,
+            ParquetWriter(drafts[PARQUET_NAME], provenance) as parquet,
         ):
             for rows in merged_blocks(run, found, table):
                 fits.write(rows)

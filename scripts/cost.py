@@ -65,7 +65,7 @@ def outlook(variables: RequestVariables, prices: PriceList, *, root: Path) -> No
     found = forecast(draft.request, dataset, aws, root=root, prices=prices)
     if found is None:
         raise UsageError(
-            f"{draft.dataset_asked} has no readable dataset.json: nobody knows its galaxies before the run."
+            f"{draft.dataset_asked} has no readable dataset.json: how many galaxies it has is not known before the run."
         )
     _print_outlook(Console(highlight=False), found, root)
 

@@ -21,10 +21,6 @@ FOLDER = "evaluation"
 NUMBERS = "numbers.json"
 
 
-class NothingToEvaluateError(CommandError):
-    """There are no labelled galaxies; the message says where there should be some."""
-
-
 class EvaluateVariables(StackVariables, frozen=True, kw_only=True):
     """The variables of `make evaluate`."""
 
@@ -50,12 +46,12 @@ def write(galaxies: list[Evaluated], folder: Path) -> None:
 
     Raises
     ------
-    NothingToEvaluateError
+    CommandError
         If no galaxy is labelled.
     """
     pairs = [(rows, numbers) for rows in galaxies if (numbers := evaluate(rows)) is not None]
     if not pairs:
-        raise NothingToEvaluateError(
+        raise CommandError(
             f"No galaxy of {galaxies[0].name} has both a spectroscopic and a predicted redshift: nothing to compare."
         )
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ class ExplainVariables(StackVariables, frozen=True, kw_only=True):
 
 
 def main(variables: ExplainVariables) -> None:
-    """Tell the story of a rank. Exit status: 0 told, 1 AWS cannot be asked, 2 there is no such run or rank."""
+    """Print the story of a rank. Exit status: 0 printed, 1 AWS cannot be asked, 2 there is no such run or rank."""
     explain(variables.run, variables.rank, variables, root=Path())
 
 

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.checksum import file_sha256
+from inference.run_folder import COMBINED_KEY, IMPORT_KEY
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.command.variables import Variables
 from scripts.command.whole_file import write_whole
-from scripts.runs.imported.description import COMBINED_KEY, IMPORT_KEY, Imported, describe
+from scripts.runs.imported.description import Imported, describe
 from scripts.runs.imported.file import read_published
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from inference import contract
+from inference.run_folder import read_summary
 from scripts.command.console import step
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, CommandError, UsageError
 from scripts.command.program import start
@@ -16,9 +17,8 @@ from scripts.deployment.account import other_region
 from scripts.deployment.quota import waves_note
 from scripts.deployment.stack import read_stack
 from scripts.pricing.prices import price_note
-from scripts.runs import journal
 from scripts.runs.budget import before_start
-from scripts.runs.perform import RunStoppedError, find_data, run_in
+from scripts.runs.perform import find_data, run_in
 from scripts.runs.present import files_in, print_result
 from scripts.runs.request import Draft, draft_request, make_run_id
 from scripts.runs.target import AwsTarget, Target, connect_aws, start_local
@@ -65,12 +65,12 @@ def run(variables: RunVariables, *, root: Path, console: Console) -> int:
         with opening as there:
             ending = run_in(there, run_id, draft, dataset, folder, console)
     except OSError as error:
-        raise RunStoppedError(f"{error}. What is there lies in {folder}/.") from error
+        raise CommandError(f"{error}. Its files are in {folder}/.") from error
     except KeyboardInterrupt:
-        console.print(f"Interrupted. What is there lies in {folder}/:", markup=False, soft_wrap=True)
+        console.print(f"Interrupted. Its files are in {folder}/:", markup=False, soft_wrap=True)
         console.print(files_in(folder), markup=False)
         return INTERRUPTED
-    summary = journal.read_summary(folder)
+    summary = read_summary(folder)
     bill = aws.bill(summary) if aws and summary else None
     print_result(Console(highlight=False), run_id, summary, ending, folder, notes=notes, bill=bill)
     return COMPLETE if ending.succeeded else FAILED

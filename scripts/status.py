@@ -9,6 +9,7 @@ from rich.console import Console
 
 from inference import contract
 from inference.contract import RunSummary
+from inference.run_folder import read_summary
 from scripts.command.program import start
 from scripts.pricing.cost import Bill
 from scripts.pricing.prices import PriceError, bill_of
@@ -56,7 +57,7 @@ def _list(where: StackVariables, root: Path) -> None:
     target = stack_target(where, root=root)
     if target:
         print(f"{target.name}   {name_runs(runs_there(target))}")
-    print("RUN=name tells more.")
+    print("RUN=name says more.")
 
 
 def _print_progress(found: FoundRun, target: Target, console: Console) -> None:
@@ -75,13 +76,13 @@ def _print_end(found: FoundRun, target: Target, console: Console) -> None:
     assert found.description is not None, "it was asked whether it runs"
     ending = execution.ending(found.description)
     bring_home(found)
-    summary = journal.read_summary(found.folder)
+    summary = read_summary(found.folder)
     bill = target.bill(summary) if summary else None
     print_result(console, found.run_id, summary, ending, found.folder, bill=bill)
 
 
 def _print_folder(found: FoundRun, console: Console) -> None:
-    summary, entry = journal.read_summary(found.folder), found.entry
+    summary, entry = read_summary(found.folder), found.entry
     gone = "" if entry and (entry.is_over or entry.stack) else " ran on this machine and its local AWS is gone:"
     print(f"{found.run_id}{gone} read from {found.folder}/", file=sys.stderr)
     if entry and entry.is_over:

@@ -23,7 +23,7 @@ LONGEST_TEXT = 68
 FITS_ROW = ROW.newbyteorder(">")
 
 
-def table_header(told: Mapping[str, Card], num_rows: int) -> fits.Header:
+def table_header(provenance: Mapping[str, Card], num_rows: int) -> fits.Header:
     """Return the header of the table: columns with units, meanings (TCOMM) and UCDs (TUCD), and the provenance.
 
     Notes
@@ -42,7 +42,7 @@ def table_header(told: Mapping[str, Card], num_rows: int) -> fits.Header:
         header.set(f"TCOMM{number}", column.description, after=f"TUCD{number}")
         if column.name == "object_id":
             header.set(f"TNULL{number}", NO_ID, "stands for unknown", after=f"TFORM{number}")
-    for name, card in told.items():
+    for name, card in provenance.items():
         value = _printable(card.value) if isinstance(card.value, str) else card.value
         header[name] = (value, card.comment if _leaves_room(card) else None)
     return header
@@ -54,7 +54,7 @@ def _printable(text: str) -> str:
 
 
 def _leaves_room(card: Card) -> bool:
-    """Tell whether value and comment fit: a line has 80 characters, longer values go on in lines of their own."""
+    """Return whether value and comment fit: a line has 80 characters, longer values go on in lines of their own."""
     length = len(str(card.value))
     return length > LONGEST_TEXT or length + len(card.comment) <= LONGEST_TEXT - 3
 
@@ -62,10 +62,10 @@ def _leaves_room(card: Card) -> bool:
 class FitsWriter:
     """Writes rows to a FITS file whose length is known."""
 
-    def __init__(self, path: Path, told: Mapping[str, Card], num_rows: int) -> None:
+    def __init__(self, path: Path, provenance: Mapping[str, Card], num_rows: int) -> None:
         primary = fits.PrimaryHDU()
         primary.header["EXTEND"] = True
-        headers = primary.header.tostring() + table_header(told, num_rows).tostring()
+        headers = primary.header.tostring() + table_header(provenance, num_rows).tostring()
         self._missing = num_rows
         self._file = path.open("wb")
         self._file.write(headers.encode("ascii"))

@@ -39,7 +39,7 @@ def merged_blocks(folder: RunFolder, found: Inventory, table: DatasetTable | Non
     ------
     RunFolderError
         If a file of predictions cannot be read.
-    CatalogError
+    CommandError
         If the table is another dataset's.
     """
     waiting: list[NDArray[Any]] = []
@@ -85,7 +85,7 @@ def _fill_predicted(rows: NDArray[Any], predictions: Predictions, part: slice) -
 
 
 def _fill_lost(rows: NDArray[Any], stated: dict[str, NDArray[Any]]) -> None:
-    """Keep what is known of galaxies that nobody predicted."""
+    """Keep what is known of galaxies without a prediction."""
     for name in ("object_id", "z_spec"):
         if name in stated:
             rows[name] = stated[name]

@@ -15,13 +15,13 @@ from scripts.catalogs.provenance import Card, as_text
 from scripts.catalogs.template import astropy_yaml, votable_xml
 
 
-def schema(told: Mapping[str, Card]) -> pa.Schema:
+def schema(provenance: Mapping[str, Card]) -> pa.Schema:
     """Return the columns with unit, UCD and description, and what the whole file says about itself."""
     metadata = {
-        **as_text(told),
-        "table_meta_yaml": astropy_yaml(told),
+        **as_text(provenance),
+        "table_meta_yaml": astropy_yaml(provenance),
         "IVOA.VOTable-Parquet.version": "1.0",
-        "IVOA.VOTable-Parquet.content": votable_xml(told),
+        "IVOA.VOTable-Parquet.content": votable_xml(provenance),
     }
     return pa.schema([_field(column) for column in COLUMNS], metadata=metadata)
 
@@ -29,8 +29,8 @@ def schema(told: Mapping[str, Card]) -> pa.Schema:
 class ParquetWriter:
     """Writes rows to a Parquet file."""
 
-    def __init__(self, path: Path, told: Mapping[str, Card]) -> None:
-        self._schema = schema(told)
+    def __init__(self, path: Path, provenance: Mapping[str, Card]) -> None:
+        self._schema = schema(provenance)
         # Floats of a measurement hardly repeat: a dictionary would only cost time.
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=["flags"])
 

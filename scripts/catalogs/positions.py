@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scripts.catalogs.errors import CatalogError
+from scripts.command.errors import CommandError
 
 TABLE_NAME = "table.parquet"
-"""What `make dataset` writes beside the shards: one row per galaxy, in dataset order."""
+"""What `make dataset` writes into the folder of the shards: one row per galaxy, in dataset order."""
 
 WANTED = ("object_id", "ra_deg", "dec_deg", "mag_r", "quality", "z_spec")
 BATCH_ROWS = 65_536
@@ -36,22 +36,22 @@ class DatasetTable:
 
         Raises
         ------
-        CatalogError
+        CommandError
             If it is no table with identifiers, or has another number of rows.
         """
         self.path = path
         try:
             self._file = pq.ParquetFile(path, pre_buffer=False)
         except (pa.ArrowInvalid, OSError) as error:
-            raise CatalogError(f"{path} is not a readable Parquet file ({error}). Make the dataset again.") from error
+            raise CommandError(f"{path} is not a readable Parquet file ({error}). Make the dataset again.") from error
         found = self._file.metadata.num_rows
         if found < num_rows or (found > num_rows and not is_part):
-            raise CatalogError(
+            raise CommandError(
                 f"{path} has {found:,} rows and the run {num_rows:,}: it is another dataset's. {WHAT_NEXT}"
             )
         self.names = tuple(name for name in WANTED if name in self._file.schema_arrow.names)
         if "object_id" not in self.names:
-            raise CatalogError(f"{path} has no column object_id, so nothing proves whose rows these are.")
+            raise CommandError(f"{path} has no column object_id, so nothing proves whose rows these are.")
         self._batches = self._read()
         self._ahead: list[dict[str, NDArray[Any]]] = []
 
@@ -80,13 +80,13 @@ def refuse_other_galaxies(
 
     Raises
     ------
-    CatalogError
+    CommandError
         Naming the first row that differs.
     """
     differing = np.flatnonzero(known != stated)
     if len(differing):
         row = int(differing[0])
-        raise CatalogError(
+        raise CommandError(
             f"{table.path} belongs to another dataset: its row {first_row + row:,} is object_id {stated[row]} and the "
             f"run predicted {known[row]}. {WHAT_NEXT}"
         )

@@ -40,7 +40,7 @@ def cards(
     facts = {name: ", ".join(values) or "unknown" for name, values in found.facts.items()}
     weights = ", ".join(f"sha256:{value}" for value in found.facts["weights_sha256"]) or "unknown"
     shards = sorted({rows.key.rsplit("/", maxsplit=1)[0] + "/" for task in found.tasks for rows in task.rows})
-    told = {
+    provenance = {
         "CREATOR": Card(CREATOR, "program that wrote this file"),
         "RUN_ID": Card(run_id, "the run"),
         "RUNDATE": Card(started_at or "unknown", "when the run began [UTC]"),
@@ -55,14 +55,14 @@ def cards(
         "COMPLETE": Card(not lost, "True when no rank is lost"),
     }
     if request and request.file_limit:
-        told["FILES"] = Card(request.file_limit, "shards asked for; the dataset may have more")
+        provenance["FILES"] = Card(request.file_limit, "shards asked for; the dataset may have more")
     if lost:
-        told["NLOST"] = Card(len(lost), "ranks without predictions: flag 128")
-        told["LOST"] = Card(name_lost(lost), "which, and why")
+        provenance["NLOST"] = Card(len(lost), "ranks without predictions: flag 128")
+        provenance["LOST"] = Card(name_lost(lost), "which, and why")
     words = {f"FLAG_{bit}": Card(meaning, f"bit {bit} of flags") for bit, meaning in flags_in_words().items()}
-    return told | words
+    return provenance | words
 
 
-def as_text(told: Mapping[str, Card]) -> dict[str, str]:
+def as_text(provenance: Mapping[str, Card]) -> dict[str, str]:
     """Return the cards as text, for formats whose metadata is text."""
-    return {name: str(card.value) for name, card in told.items()}
+    return {name: str(card.value) for name, card in provenance.items()}

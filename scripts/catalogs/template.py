@@ -15,7 +15,7 @@ from scripts.catalogs.provenance import Card, as_text
 VOTABLE = "{http://www.ivoa.net/xml/VOTable/v1.3}"
 
 
-def empty_table(told: Mapping[str, Card]) -> Table:
+def empty_table(provenance: Mapping[str, Card]) -> Table:
     """Return a table without rows whose columns know their unit, meaning and UCD."""
     columns = [
         Column(
@@ -27,15 +27,15 @@ def empty_table(told: Mapping[str, Card]) -> Table:
         )
         for column in COLUMNS
     ]
-    return Table(columns, meta=as_text(told))
+    return Table(columns, meta=as_text(provenance))
 
 
-def astropy_yaml(told: Mapping[str, Card]) -> str:
+def astropy_yaml(provenance: Mapping[str, Card]) -> str:
     """Return what astropy's Parquet reader takes units, descriptions and metadata from."""
-    return "\n".join(get_yaml_from_table(empty_table(told)))
+    return "\n".join(get_yaml_from_table(empty_table(provenance)))
 
 
-def votable_xml(told: Mapping[str, Card]) -> bytes:
+def votable_xml(provenance: Mapping[str, Card]) -> bytes:
     """Return the metadata as VOParquet holds them: a VOTable whose data are elsewhere.
 
     References
@@ -49,7 +49,7 @@ def votable_xml(told: Mapping[str, Card]) -> bytes:
         field.ucd = column.ucd
         if column.name == "object_id":
             field.values.null = NO_ID
-    for name, text in as_text(told).items():
+    for name, text in as_text(provenance).items():
         inner.infos.append(Info(name=name, value=text))
     buffer = io.BytesIO()
     document.to_xml(buffer)

@@ -8,8 +8,8 @@ from astropy.io.fits import VerifyError
 
 from scripts.catalogs import fits_file
 from scripts.catalogs.columns import ROW
-from scripts.catalogs.errors import CatalogError
 from scripts.catalogs.parquet_file import row_of
+from scripts.command.errors import CommandError
 
 
 def prove_equal(fits: Path, parquet: Path, num_rows: int) -> None:
@@ -17,24 +17,24 @@ def prove_equal(fits: Path, parquet: Path, num_rows: int) -> None:
 
     Raises
     ------
-    CatalogError
+    CommandError
         If astropy objects, the number of rows is not `num_rows`, or a row differs.
     """
     try:
         offset = fits_file.data_offset(fits)
     except VerifyError as error:
-        raise CatalogError(f"{fits} breaks the FITS standard: {error}") from error
+        raise CommandError(f"{fits} breaks the FITS standard: {error}") from error
     expected_bytes = offset + num_rows * ROW.itemsize
     size_bytes = fits.stat().st_size
     with pq.ParquetFile(parquet, pre_buffer=False) as file:
         found = file.metadata.num_rows
         if found != num_rows or not expected_bytes <= size_bytes < expected_bytes + fits_file.BLOCK_BYTES:
-            raise CatalogError(f"{parquet} holds {found:,} rows, {fits} {size_bytes:,} bytes, for {num_rows:,} rows.")
+            raise CommandError(f"{parquet} holds {found:,} rows, {fits} {size_bytes:,} bytes, for {num_rows:,} rows.")
         start = 0
         for group in range(file.num_row_groups):
             for batch in file.iter_batches(row_groups=[group]):
                 there = row_of(batch)
                 here = fits_file.read_rows(fits, offset, start=start, num_rows=len(there))
                 if any(not np.array_equal(here[name], there[name], equal_nan=True) for name in ROW.names or ()):
-                    raise CatalogError(f"{fits} and {parquet} differ in rows {start:,} to {start + len(here):,}.")
+                    raise CommandError(f"{fits} and {parquet} differ in rows {start:,} to {start + len(here):,}.")
                 start += len(here)

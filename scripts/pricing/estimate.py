@@ -60,7 +60,7 @@ class Job:
     """Galaxies."""
 
     num_shards: int
-    """Files they lie in."""
+    """Files that hold them."""
 
     world_size: int
     """Ranks."""

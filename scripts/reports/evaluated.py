@@ -46,7 +46,7 @@ def of_run(run: Run, root: Path) -> Evaluated:
     run : Run
         Its files on this machine.
     root : Path
-        Folder in which the shards lie under their keys, where they are here.
+        Folder with the shards under their keys, where they are on this machine.
 
     Raises
     ------

@@ -14,10 +14,6 @@ PUBLISHED_PAGE = 1000
 """Objects in one page of a listing: published tools read the first page only."""
 
 
-class ReportError(CommandError):
-    """What a report needs is missing or cannot be read; the message names the file. Exit status 1."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunEvidence:
     """What is known of one run."""
@@ -52,13 +48,13 @@ def read_run(folder: Path) -> RunEvidence:
     ------
     RunFolderError
         If a file cannot be read.
-    ReportError
+    CommandError
         If there is neither a summary nor a record.
     """
     files = RunFolder(folder)
     summary, ranks = files.document(SUMMARY_KEY), as_columns(files.partial_records)
     if not summary and not len(ranks):
-        raise ReportError(
+        raise CommandError(
             f"{folder}/ holds neither {SUMMARY_KEY} nor records of ranks: there is nothing to report. "
             f"`make status RUN={folder.name}` says how the run ended."
         )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.reports.evidence import ReportError, RunEvidence, read_run
+from scripts.command.errors import CommandError
+from scripts.reports.evidence import RunEvidence, read_run
 from scripts.reports.sweep_axes import Setting
 from scripts.sweeps.rows import RunRow
 from scripts.sweeps.statistics import STATISTICS_KEY, Statistic, SweepStatistics
@@ -46,7 +47,7 @@ def read_sweep(folder: Path) -> SweepEvidence:
 
     Raises
     ------
-    ReportError
+    CommandError
         If a table or the statistics are missing, cut, or of another version.
     """
     again = f"`make sweep NAME={folder.name}` goes on where it stopped and writes them again."
@@ -55,14 +56,14 @@ def read_sweep(folder: Path) -> SweepEvidence:
         runs = read_runs(folder)
         statistics = msgspec.json.decode(path.read_bytes(), type=SweepStatistics)
     except TableError as error:
-        raise ReportError(str(error)) from error
+        raise CommandError(str(error)) from error
     except FileNotFoundError as error:
-        raise ReportError(f"{path} is missing. {again}") from error
+        raise CommandError(f"{path} is missing. {again}") from error
     except msgspec.DecodeError as error:
-        raise ReportError(f"{path} cannot be read ({error}). {again}") from error
+        raise CommandError(f"{path} cannot be read ({error}). {again}") from error
     found = SweepEvidence(folder.name, runs, statistics, _example(folder.resolve().parents[1] / "runs", runs))
     if not found.settings:
-        raise ReportError(
+        raise CommandError(
             f"No run of the sweep {folder.name} predicted anything yet: there is nothing to report. {again}"
         )
     return found

@@ -125,7 +125,7 @@ class Bucket:
                 for upload in wait(uploads, return_when=FIRST_EXCEPTION).done:
                     upload.result()
             finally:
-                # All are there, or one failed, or the user interrupted: nobody sends any more.
+                # All are there, or one failed, or the user interrupted: no thread sends any more.
                 stopped.set()
 
     def download(self, prefix: str, folder: Path) -> int:

@@ -9,6 +9,7 @@ from inference import contract
 from inference.contract import DatasetCard, RunRequest, RunSummary
 from inference.errors import InvalidRequestError, RunFolderError
 from inference.plan import ROW_BYTES
+from inference.run_folder import read_summary
 from scripts.command.errors import UsageError
 from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.pricing.cost import Rates
@@ -56,7 +57,7 @@ def before_start(
     Raises
     ------
     UsageError
-        If it may cost more than the budget, or nobody can tell; nothing has been started.
+        If it may cost more than the budget, or that is not known; nothing has been started.
     """
     if aws is None and budget is None:
         return []
@@ -78,7 +79,7 @@ def forecast(
     root: Path,
     prices: PriceList | None = None,
 ) -> Forecast | None:
-    """Return what a run may cost, or None when nobody knows before Initialize how many galaxies there are.
+    """Return what a run may cost, or None when the number of galaxies is not known before Initialize.
 
     Raises
     ------
@@ -142,7 +143,7 @@ def earlier_runs(root: Path, target: str, rates: Rates) -> list[RunSummary]:
         if entry.stack and entry.stack.architecture != rates.architecture:
             continue
         try:
-            summary = journal.read_summary(path.parent)
+            summary = read_summary(path.parent)
         except RunFolderError:
             continue
         if summary and summary.complete:

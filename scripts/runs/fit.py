@@ -128,7 +128,7 @@ def _time(tasks: list[RankTask], limits: Limits) -> Finding:
 
 
 def _payload(tasks: list[RankTask]) -> Finding:
-    # Tasks differ in the shards they name; encoding the longest tells, and the whole is what S3 gets.
+    # Tasks differ in the shards they name; the longest one counts, and the whole goes to S3.
     longest = len(contract.encode_compact(max(tasks, key=lambda task: len(task.rows))))
     manifest_bytes = len(contract.encode(tasks))
     text = (

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import msgspec
 
-from inference.run_folder import read_summary as read_summary
 from scripts.command.whole_file import write_whole
 from scripts.deployment.stack import Stack
 from scripts.runs.execution import Ending

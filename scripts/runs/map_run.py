@@ -30,7 +30,7 @@ class MapRunObserver:
 
     Notes
     -----
-    Ranks that are retried are not told from running ones: only the history of every child execution says so.
+    Retried ranks cannot be distinguished from running ones: only the history of every child execution could.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class MapRunObserver:
         map_run = self._states.describe_map_run(mapRunArn=self._map_run_arn)
         counts = map_run["itemCounts"]
         done = counts["succeeded"]
-        # Loads differ by one row when rows can be read by range: between looks, ranks tell the rows well enough.
+        # Loads differ by one row when rows can be read by range: between looks, the ranks are precise enough.
         rows_done = round(self._num_rows * done / self._world_size)
         mapping_s = (map_run.get("stopDate") or map_run["startDate"]).timestamp() - map_run["startDate"].timestamp()
         if "stopDate" not in map_run:

@@ -26,10 +26,6 @@ from scripts.runs.target import Target
 LineMaker = Callable[[Console], AbstractContextManager[Line]]
 
 
-class RunStoppedError(CommandError):
-    """Something the run needs could not be had; the message says what. Exit status 1."""
-
-
 def find_data(name: str, *, asked: str, root: Path, buckets: Sequence[str | None] = ()) -> LocalDataset | RemoteDataset:
     """Find what a run reads; the sample is made when it is missing.
 
@@ -44,7 +40,7 @@ def find_data(name: str, *, asked: str, root: Path, buckets: Sequence[str | None
     ------
     UsageError
         If there is no such dataset.
-    RunStoppedError
+    CommandError
         If the sample cannot be made.
     """
     remote = find_remote(name, asked=asked, buckets=buckets) if buckets else None
@@ -58,7 +54,7 @@ def find_data(name: str, *, asked: str, root: Path, buckets: Sequence[str | None
         try:
             ensure_sample(root)
         except SourceCatalogError as error:
-            raise RunStoppedError(f"the sample dataset cannot be made: {error}") from error
+            raise CommandError(f"the sample dataset cannot be made: {error}") from error
     return find_dataset(name, asked=asked, root=root)
 
 
@@ -85,13 +81,13 @@ def run_in(
     folder : Path
         Where the results come home to; it exists.
     console : Console
-        Told every step.
+        Where every step is printed.
     line : callable
         Makes, from the console, what shows how far the run is.
 
     Raises
     ------
-    RunStoppedError
+    CommandError
         If the target does not answer; the message says what is left.
     """
     entry: Entry | None = None
@@ -108,13 +104,13 @@ def run_in(
         journal.write(folder, journal.ended(entry, ending))
         return ending
     except (BotoCoreError, ClientError) as error:
-        goes_on = f" The run may go on: `make status RUN={run_id}` tells, `make stop RUN={run_id}` ends it."
+        goes_on = f" The run may go on: `make status RUN={run_id}` says, `make stop RUN={run_id}` ends it."
         what_next = goes_on if entry and target.name == "aws" else ""
-        raise RunStoppedError(target.why(error) + what_next + _what_is_left(folder)) from error
+        raise CommandError(target.why(error) + what_next + _what_is_left(folder)) from error
 
 
 def _upload(target: Target, draft: Draft, dataset: LocalDataset | RemoteDataset, console: Console) -> str | None:
-    """Make sure that the dataset is in the bucket; return the bucket it lies in when it is another one."""
+    """Make sure that the dataset is in the bucket; return the bucket it is in when that is another one."""
     if isinstance(dataset, RemoteDataset):
         return dataset.bucket
     with step(console, "upload", spinner=False) as facts, _bar(console) as (begin, tick):
@@ -164,7 +160,7 @@ def _download_at_exit(target: Target, run_prefix: str, folder: Path, console: Co
 def _what_is_left(folder: Path) -> str:
     """Say where the files of a run are that stopped; without any, its folder goes."""
     if any(path.is_file() for path in folder.rglob("*")):
-        return f" What is there lies in {folder}/."
+        return f" Its files are in {folder}/."
     shutil.rmtree(folder)
     return ""
 

@@ -74,7 +74,7 @@ def print_result(
 
 
 def files_in(folder: Path) -> str:
-    """Name what lies in a run's folder, folders with the number of their files."""
+    """Name what is in a run's folder, folders with the number of their files."""
     children = sorted(folder.iterdir(), key=lambda child: (child.is_dir(), child.name))
     return ", ".join(f"{child.name}/ ({_count(child)})" if child.is_dir() else child.name for child in children)
 

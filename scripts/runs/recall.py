@@ -76,10 +76,10 @@ def find_run(name: str, where: StackVariables, *, root: Path, results_suffice: b
     where : StackVariables
         The stack to ask about a run that left nothing here.
     root : Path
-        Folder in which ``runs/`` and ``terraform/`` lie.
+        Folder with ``runs/`` and ``terraform/`` in it.
 
     results_suffice : bool
-        True to ask nobody about a run whose summary is here.
+        True to ask no deployment about a run whose summary is here.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The receipt of a run: what it took, counted as exactly as its folder tells, and what that costs."""
+"""The receipt of a run: what it took, counted as exactly as its folder allows, and what that costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

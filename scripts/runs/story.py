@@ -1,4 +1,4 @@
-"""What is known of one rank, told in order: what it was to do, who tried, where the time went, what it left."""
+"""What is known of one rank, in order: what it was to do, who tried, where the time went, what it left."""
 
 import io
 from collections.abc import Iterator

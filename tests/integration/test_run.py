@@ -160,6 +160,6 @@ def test_an_interrupted_run_leaves_its_files_and_no_process(
     _, said = process.communicate(timeout=60)
 
     assert process.returncode == 130
-    assert f"lies in runs/{run_folder(tmp_path).name}/" in said
+    assert f"Its files are in runs/{run_folder(tmp_path).name}/" in said
     assert "Traceback" not in said
     wait_until(lambda: not marked_processes(mark), timeout_s=10)

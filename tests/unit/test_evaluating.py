@@ -12,6 +12,7 @@ from inference import contract, intervals
 from inference.metrics import redshift_accuracy
 from inference.quality import Quality
 from scripts import evaluate as command
+from scripts.command.errors import CommandError
 from scripts.reports import figures
 from scripts.reports.bins import by_bin
 from scripts.reports.evaluated import Evaluated, of_run
@@ -96,7 +97,7 @@ def test_every_plot_is_a_png(tmp_path: Path) -> None:
 
 
 def test_no_labelled_galaxy_is_said_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(command.NothingToEvaluateError, match="No galaxy of drawn has both"):
+    with pytest.raises(CommandError, match="No galaxy of drawn has both"):
         command.write([make_evaluated(z_spec=np.full(200, np.nan))], tmp_path)
 
 

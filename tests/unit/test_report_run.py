@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from inference.errors import RunFolderError
-from scripts.command.errors import UsageError
+from scripts.command.errors import CommandError, UsageError
 from scripts.report import ReportVariables, write_report
 from scripts.reports.document import Figure, Report, Section, Table
-from scripts.reports.evidence import ReportError, read_run
+from scripts.reports.evidence import read_run
 from scripts.reports.run_report import run_report
 from tests.run_folders import write_run
 
@@ -288,7 +288,7 @@ def test_a_folder_without_anything_to_report_says_so(run: Path) -> None:
     for name in ("summary.json", "combined_data.json"):
         (run / name).unlink()
 
-    with pytest.raises(ReportError, match=r"neither summary.json nor records of ranks: there is nothing to report"):
+    with pytest.raises(CommandError, match=r"neither summary.json nor records of ranks: there is nothing to report"):
         read_run(run)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from scripts.command.errors import CommandError
 from scripts.report import ReportVariables, write_report
 from scripts.reports.document import Figure, Report, Table
-from scripts.reports.evidence import ReportError
 from scripts.reports.sweep_axes import AXES, Setting, series_along, varying
 from scripts.reports.sweep_evidence import read_sweep
 from scripts.reports.sweep_report import sweep_report
@@ -95,7 +95,7 @@ def test_a_cut_file_is_named_and_nothing_is_written(name: str, folder: Path) -> 
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(whole[: len(whole) // 2])
 
-    with pytest.raises(ReportError, match=f"{name}.*make sweep NAME=s"):
+    with pytest.raises(CommandError, match=f"{name}.*make sweep NAME=s"):
         write_report(ReportVariables(sweep="s"), root=folder.parents[1])
 
     assert not (folder / "report.html").exists()
@@ -104,7 +104,7 @@ def test_a_cut_file_is_named_and_nothing_is_written(name: str, folder: Path) -> 
 def test_a_sweep_without_statistics_says_how_to_get_them(folder: Path) -> None:
     (folder / "statistics.json").unlink()
 
-    with pytest.raises(ReportError, match=r"statistics.json is missing. `make sweep NAME=s` goes on"):
+    with pytest.raises(CommandError, match=r"statistics.json is missing. `make sweep NAME=s` goes on"):
         write_report(ReportVariables(sweep="s"), root=folder.parents[1])
 
 
@@ -112,5 +112,5 @@ def test_a_sweep_in_which_nothing_ran_has_nothing_to_report(folder: Path) -> Non
     statistics = read_sweep(folder).statistics
     (folder / "statistics.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(statistics, settings=())))
 
-    with pytest.raises(ReportError, match="No run of the sweep s predicted anything yet"):
+    with pytest.raises(CommandError, match="No run of the sweep s predicted anything yet"):
         write_report(ReportVariables(sweep="s"), root=folder.parents[1])

@@ -106,7 +106,7 @@ def test_an_interrupted_run_says_where_its_files_are(
 ) -> None:
     status_of(monkeypatch, KeyboardInterrupt())
 
-    assert "What is there lies in runs/run-" in capsys.readouterr().err
+    assert "Its files are in runs/run-" in capsys.readouterr().err
 
 
 def test_a_step_says_how_long_it_took() -> None:

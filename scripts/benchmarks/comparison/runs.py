@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 
 from inference.plan import SHARD_SUFFIXES
-from scripts.command.errors import UsageError
+from scripts.command.errors import CommandError, UsageError
 from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.deployment.stack import read_stack
-from scripts.runs.perform import RunStoppedError, find_data, run_in
+from scripts.runs.perform import find_data, run_in
 from scripts.runs.request import Draft, draft_request, make_run_id
 from scripts.runs.run_folder import open_run
 from scripts.runs.target import Target, connect_aws, start_local
@@ -56,7 +56,7 @@ def find_runs(variables: CompareVariables, root: Path, console: Console) -> Runs
     ------
     UsageError
         If the variables cannot be followed.
-    RunStoppedError
+    CommandError
         If a run fails.
     """
     return _finished(variables, root) if variables.run else _carried_out(variables, root, console)
@@ -100,7 +100,7 @@ def _carry_out(
     with open_target(folder / "logs") as target:
         ending = run_in(target, run_id, draft, dataset, folder, console)
     if not ending.succeeded:
-        raise RunStoppedError(f"{run_id} failed: {ending.error}: {ending.message} Its folder is {folder}/.")
+        raise CommandError(f"{run_id} failed: {ending.error}: {ending.message} Its folder is {folder}/.")
     return folder
 
 

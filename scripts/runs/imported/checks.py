@@ -23,7 +23,7 @@ def check(records: Sequence[Record], *, expected: int | None) -> Iterator[str]:
     records : sequence of dict
         As `read_published` returns them.
     expected : int or None
-        Ranks of the run; None when nobody knows.
+        Ranks of the run; None when unknown.
     """
     num = len(records)
     expected = expected or expected_ranks(records)

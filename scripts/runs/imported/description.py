@@ -11,9 +11,6 @@ from inference.contract import BITS_PER_ROW
 from scripts.runs.imported.checks import check, expected_ranks
 from scripts.runs.imported.file import TIME_KEY, Record
 
-IMPORT_KEY = "import.json"
-COMBINED_KEY = "combined_data.json"
-
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
     """A run of which only its records are known; what they do not say is null."""

@@ -55,10 +55,10 @@ class LogEvent:
     """The text, without the line's end."""
 
     time_s: float | None = None
-    """When [s since the epoch]; None where only the text may tell."""
+    """When [s since the epoch]; None where only the text may state it."""
 
     stage: str = ""
-    """Stage of the function, where the source tells."""
+    """Stage of the function, where the source states it."""
 
 
 @dataclass(frozen=True)

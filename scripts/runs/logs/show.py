@@ -21,7 +21,7 @@ LIFE = {"start": "START", "end": "END", "report": "REPORT", "init": "INIT", "run
 
 
 def print_table(console: Console, name: str, log: Log, table: Path) -> None:
-    """Print one row per invocation, of many the slowest, then the sums and where the table lies."""
+    """Print one row per invocation, of many the slowest, then the sums and where the table is."""
     shown = log.invocations
     if len(shown) > MAX_ROWS:
         shown = tuple(sorted(shown, key=lambda one: -(one.duration_ms or 0.0))[:NUM_SLOWEST])

@@ -29,7 +29,7 @@ class CollectedEvent(msgspec.Struct, frozen=True):
 
 
 def events_of_run(folder: Path) -> Iterator[LogEvent]:
-    """Yield what the workers of a run printed, as far as it lies in the run's folder."""
+    """Yield what the workers of a run printed, as far as it is in the run's folder."""
     for path in sorted((folder / "logs").glob("*.jsonl")):
         yield from _collected(path)
     for path in sorted((folder / "logs").glob("*.log")):
