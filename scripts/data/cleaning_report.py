@@ -23,16 +23,16 @@ RULES = {
     "magnitude is 0": "missing",
     "magnitude outside 10-30": "missing",
     "one or two bands missing": "imputed",
-    "no r": "refused",
-    "more than two bands missing": "refused",
+    "no r": "rejected",
+    "more than two bands missing": "rejected",
     f"colour beyond {cleaning.MAX_COLOR_SIGMA:g} robust sigma": "flagged",
     f"signal-to-noise below {cleaning.MIN_SIGNAL_TO_NOISE:g} in g, r, i or z": "flagged",
     f"extinction in r above {cleaning.MAX_EXTINCTION_R:g} mag": "flagged",
     "pixels missing": "filled with sky",
-    "more than 5 % of the pixels missing": "refused",
-    "a central pixel missing": "refused",
-    "a band without signal": "refused",
-    "no cutout": "refused",
+    "more than 5 % of the pixels missing": "rejected",
+    "a central pixel missing": "rejected",
+    "a band without signal": "rejected",
+    "no cutout": "rejected",
     "object_id repeated": "counted",
     "redshift not positive": "no label",
     "zWarning not 0": "no label",
@@ -42,8 +42,8 @@ RULES = {
 }
 """Each rule, in the order of the report, and what follows for a galaxy it applies to."""
 
-OUTCOMES = ("clean", "imputed", "flagged", "refused", "dropped", "kept for training")
-"""Every galaxy that was read has one: refused before imputed (bands or pixels) before flagged before clean."""
+OUTCOMES = ("clean", "imputed", "flagged", "rejected", "dropped", "kept for training")
+"""Every galaxy that was read has one: rejected before imputed (bands or pixels) before flagged before clean."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,9 @@ class CleaningReport:
         """Read what `to_json` wrote."""
         document: dict[str, Any] = json.loads(content)
         rules = {entry["rule"]: entry["num_rows"] for entry in document["rules"]}
-        notes = tuple(document.get("notes", ()))
-        return cls(+Counter(document["outcomes"]), +Counter(rules), document["num_filled_pixels"], notes)
+        outcomes, notes = Counter(document["outcomes"]), tuple(document.get("notes", ()))
+        outcomes["rejected"] += outcomes.pop("refused", 0)  # what reports said before
+        return cls(+outcomes, +Counter(rules), document["num_filled_pixels"], notes)
 
     def shown(self) -> Group:
         """Show how the galaxies came out, and the rules that applied."""
@@ -112,7 +113,7 @@ class Inspected(NamedTuple):
     """N galaxies judged by all rules."""
 
     magnitudes: NDArray[np.float64]
-    """As the table shows them: imputed bands filled in, refused rows as measured; shape (N, 5) [mag]."""
+    """As the table shows them: imputed bands filled in, rejected rows as measured; shape (N, 5) [mag]."""
 
     quality: NDArray[np.uint8]
     report: CleaningReport
@@ -138,7 +139,7 @@ def inspect(
         Flags that neither pixels nor magnitudes show.
     """
     filled, flags = cleaning.fill_bands(magnitudes)
-    is_refused = (flags & Quality.REFUSED.value) > 0
+    is_rejected = (flags & Quality.REFUSED.value) > 0
     quality = flags | known
     quality[cleaning.has_odd_colors(filled)] |= Quality.COLOR_OUTLIER.value
     rules, num_filled_pixels = _count_bands(magnitudes), 0
@@ -151,7 +152,7 @@ def inspect(
         rules[rule] = _num_with(quality, flag)
     rules["redshift not positive"] = int(np.sum(~np.isnan(redshifts) & ~cleaning.is_label(redshifts)))
     report = CleaningReport(_count_outcomes(quality), +rules, num_filled_pixels)
-    return Inspected(np.where(is_refused[:, None], magnitudes, filled), quality, report)
+    return Inspected(np.where(is_rejected[:, None], magnitudes, filled), quality, report)
 
 
 _FLAG_RULES = [rule for rule, then in RULES.items() if then == "flagged"]
@@ -193,8 +194,8 @@ def _inspect_pixels(images: NDArray[np.float32]) -> tuple[Counter[str], int, NDA
 
 
 def _count_outcomes(quality: NDArray[np.uint8]) -> Counter[str]:
-    is_refused = (quality & Quality.REFUSED.value) > 0
-    is_imputed = ((quality & (Quality.IMPUTED_BAND | Quality.FILLED_PIXELS).value) > 0) & ~is_refused
-    is_flagged = (quality > 0) & ~is_refused & ~is_imputed
-    counts = {"refused": is_refused, "imputed": is_imputed, "flagged": is_flagged, "clean": quality == 0}
+    is_rejected = (quality & Quality.REFUSED.value) > 0
+    is_imputed = ((quality & (Quality.IMPUTED_BAND | Quality.FILLED_PIXELS).value) > 0) & ~is_rejected
+    is_flagged = (quality > 0) & ~is_rejected & ~is_imputed
+    counts = {"rejected": is_rejected, "imputed": is_imputed, "flagged": is_flagged, "clean": quality == 0}
     return Counter({name: int(found.sum()) for name, found in counts.items()})

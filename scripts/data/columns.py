@@ -198,7 +198,7 @@ class _Chosen:
         if pattern in self._given_bands:
             return self._given_bands[pattern]
         wanted = [pattern] if "{b}" not in pattern else [pattern.format(b=band) for band in BANDS]
-        # A table may tell the band z from the redshift Z by the case of the letter alone.
+        # A table may distinguish the band z from the redshift Z by the case of the letter alone.
         for spell in (str, str.lower, str.upper):
             if set(spelled := [spell(name) for name in wanted]) <= set(self._names):
                 return tuple(spelled)

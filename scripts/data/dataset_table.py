@@ -1,4 +1,4 @@
-"""The table of a dataset: one cleaned row per galaxy beside the shards, as Parquet and CSV."""
+"""The table of a dataset: one cleaned row per galaxy, next to the shards, as Parquet and CSV."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
     ],
     metadata={
         "rows": "one per galaxy, in the order of the shards; one row group per shard",
-        "magnitudes": "AB, corrected for Galactic extinction; imputed where quality says so, null where refused",
+        "magnitudes": "AB, corrected for Galactic extinction; imputed where quality says so, null where rejected",
         "quality": ", ".join(f"{flag.name}={flag.value}" for flag in Quality),
     },
 )
@@ -48,7 +48,7 @@ def make_table(
     object_id : array, shape (N,), int64
     facts : Facts
     magnitudes : array, shape (N, 5), float64
-        Dereddened, as cleaned or, in refused rows, as measured; what is no measurement becomes null [mag].
+        Dereddened, as cleaned or, in rejected rows, as measured; what is no measurement becomes null [mag].
     quality : array, shape (N,), uint8
         All flags.
     redshifts : array, shape (N,), float64

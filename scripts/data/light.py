@@ -16,8 +16,8 @@ FLUX_LIMITS = (0.04, 1e5)
 def fault_of_light(measured: NDArray[np.float64], columns: Columns) -> str:
     """Say what is wrong with the light of a table; nothing when it can be that of galaxies.
 
-    Galaxies are red: brighter in r than in u. So magnitudes fall from u to r and fluxes rise, which tells one from the
-    other even where their values overlap.
+    Galaxies are red: brighter in r than in u. So magnitudes fall from u to r and fluxes rise, which
+    distinguishes them even where their values overlap.
 
     Parameters
     ----------

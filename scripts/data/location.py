@@ -1,4 +1,4 @@
-"""Where a dataset lies on this machine, and under which keys it goes into the bucket."""
+"""Where a dataset is on this machine, and under which keys it goes into the bucket."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +27,8 @@ class LocalDataset:
 
     def files(self, file_limit: int | None) -> list[Path]:
         """Return what is uploaded: those shards, then the table, and ``dataset.json`` last, where there are any."""
-        beside = [self.folder / name for name in (*contract.TABLE_KEYS, contract.DATASET_KEY)]
-        return [*self.shards(file_limit), *(path for path in beside if path.exists())]
+        others = [self.folder / name for name in (*contract.TABLE_KEYS, contract.DATASET_KEY)]
+        return [*self.shards(file_limit), *(path for path in others if path.exists())]
 
     def checksums(self, paths: Sequence[Path]) -> dict[Path, str]:
         """Return the sha256 of every file, in order.
@@ -59,7 +59,7 @@ class LocalDataset:
             return None
 
     def describe(self) -> str:
-        """Return where it lies and how large it is."""
+        """Return where it is and how large."""
         num_shards = len(_shards(self.folder))
         if card := self._card():
             return f"{self.folder}: {card.num_rows:,} galaxies in {num_shards} shards"
@@ -68,13 +68,13 @@ class LocalDataset:
 
 @dataclass(frozen=True)
 class RemoteDataset:
-    """A folder of shards that lies in S3 already."""
+    """A folder of shards that is in S3 already."""
 
     bucket: str
     prefix: str
 
     def describe(self) -> str:
-        """Return where it lies."""
+        """Return where it is."""
         return f"s3://{self.bucket}/{self.prefix}"
 
 
@@ -115,7 +115,7 @@ def find_dataset(name: str, *, asked: str, root: Path) -> LocalDataset:
     asked : str
         Where the name comes from, such as ``DATASET=sdss``, for messages.
     root : Path
-        Folder in which ``datasets/`` lies.
+        Folder that holds ``datasets/``.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def find_dataset(name: str, *, asked: str, root: Path) -> LocalDataset:
         If there is no such dataset, or it has several partitions; the message lists what there is.
     """
     if name.startswith("s3://"):
-        raise UsageError(f"{asked} lies in S3, which TARGET=aws reads; TARGET=local reads {root / 'datasets'}/.")
+        raise UsageError(f"{asked} is in S3, which TARGET=aws reads; TARGET=local reads {root / 'datasets'}/.")
     datasets = root / "datasets"
     for folder in (datasets / name.strip("/").removeprefix("datasets/"), Path(name).expanduser()):
         if _shards(folder):

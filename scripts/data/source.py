@@ -1,4 +1,4 @@
-"""Any source of galaxies, by what lies under its path."""
+"""Any source of galaxies, by what is found at its path."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -82,7 +82,7 @@ def facts_of(rows: NDArray[Any]) -> Facts:
 
 
 def photometry_of(rows: NDArray[Any]) -> Photometry:
-    """Turn records into the light of images, imputed bands and stand-ins of refused galaxies included."""
+    """Turn records into the light of images, imputed bands and stand-ins of rejected galaxies included."""
     magnitudes, _ = fill_bands(rows["magnitudes"])
     flux = observed_flux(magnitudes + rows["extinction"])
     difference = np.where(

@@ -166,7 +166,7 @@ def _make(plan: DatasetPlan, processes: int, tick: Callable[[int], None]) -> Dat
 
 
 class _Written(NamedTuple):
-    """A shard that lies on disk, and what the dataset's other files say of it."""
+    """A shard on disk, and its part of the dataset's other files."""
 
     entry: ShardEntry
     table: Any

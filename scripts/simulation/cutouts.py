@@ -69,7 +69,7 @@ def real_images(photometry: Photometry, seed: int, *, structure_of: Photometry |
 
 
 def real_rows(sources: SourceCatalog, rows: slice, seed: int) -> Block:
-    """Render real galaxies and put their measured magnitudes and redshifts beside the images."""
+    """Render real galaxies and put their measured magnitudes and redshifts next to the images."""
     photometry = sources.photometry[rows]
     return Block(
         images=real_images(photometry, seed),

@@ -45,10 +45,10 @@ class SourceCatalog:
     """`train`, `selection` or `held_out` for each galaxy, shape (N,)."""
 
     removed: dict[str, int]
-    """Galaxies refused by each cleaning rule; one galaxy may break several."""
+    """Galaxies rejected by each cleaning rule; one galaxy may break several."""
 
     num_removed: int
-    """Galaxies refused by any rule."""
+    """Galaxies rejected by any rule."""
 
     def of(self, *parts: Part) -> Self:
         """Keep the galaxies of some parts, in catalogue order."""
@@ -145,7 +145,7 @@ def part_of(digest: bytes) -> Part:
 
 
 def _faults(photometry: Photometry, redshift: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
-    """Apply the rules of `inference.cleaning`; a colour is odd beside those of these very galaxies."""
+    """Apply the rules of `inference.cleaning`; a colour is odd compared with those of these very galaxies."""
     magnitudes = photometry.magnitudes
     signal_to_noise = photometry.model_flux / photometry.model_flux_error
     return {

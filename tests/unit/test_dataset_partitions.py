@@ -109,6 +109,14 @@ def test_what_was_dropped_when_the_galaxies_were_read_stays_in_the_report(
     assert (root / "datasets/dirty/2MB/cleaning.json").read_bytes() == report
 
 
+def test_reports_that_call_rejected_galaxies_refused_are_read() -> None:
+    before = CleaningReport(Counter({"clean": 3, "rejected": 2})).to_json()
+
+    read = CleaningReport.from_json(before.replace(b'"rejected": 2', b'"refused": 2'))
+
+    assert read.outcomes == {"clean": 3, "rejected": 2}
+
+
 def test_there_and_back_again_gives_the_same_files(root: Path) -> None:
     folder = remake(root, shard_mb=2)
     shutil.move(root / "datasets/dirty/1MB", root / "before")

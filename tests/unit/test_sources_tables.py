@@ -236,7 +236,7 @@ def test_dirt_is_flagged_counted_and_kept(ending: str, tmp_path: Path) -> None:
         "clean": 6,
         "imputed": 3,
         "flagged": 1,
-        "refused": 2,
+        "rejected": 2,
     }
     assert list(find_problems(folder)) == []
 
