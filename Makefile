@@ -164,6 +164,7 @@ clean: ## Remove .venv and caches; runs/, datasets/, sweeps/ stay
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info docker/wheels/*.whl
 	find handlers inference scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	@for kept in runs datasets sweeps training evaluation; do [ ! -d $$kept ] || echo "$$kept/ stays"; done
+	@shared="$${XDG_CACHE_HOME:-$$HOME/.cache}/serverless-redshift-inference"; [ ! -d "$$shared" ] || echo "$$shared/ stays, for every clone"
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^## / {print substr($$0, 4)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile

@@ -13,7 +13,7 @@ from moto import mock_aws
 from scripts import image
 from scripts.command.errors import UsageError
 from scripts.command.program import start_one_of
-from scripts.deployment.image import build, engine, registry
+from scripts.deployment.image import bare, build, engine, registry
 from scripts.deployment.image.build import Image
 from scripts.deployment.image.engine import Engine, EngineError
 
@@ -165,3 +165,28 @@ def test_a_variable_typed_wrong_is_told_before_anything_is_started(
 
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(said)
+
+
+def test_wheels_are_downloaded_once_for_every_clone_and_lock_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "requirements.txt"
+    monkeypatch.setattr(bare, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(bare, "REQUIREMENTS", lock)
+    downloaded = []
+
+    def download(_: str, folder: Path) -> None:
+        downloaded.append(lock.read_text())
+        folder.mkdir()
+        (folder / "a.whl").write_text(lock.read_text())
+
+    monkeypatch.setattr(bare, "_download_wheels", download)
+    for clone, text in (("first", "a==1"), ("second", "a==1"), ("third", "a==2")):
+        lock.write_text(text)
+        monkeypatch.setattr(bare, "WHEELS", tmp_path / clone)
+        (tmp_path / clone).mkdir()
+        bare.fetch_wheels("x86_64")
+        assert (tmp_path / clone / "a.whl").read_text() == text
+
+    assert downloaded == ["a==1", "a==2"]
+    assert len(list((tmp_path / "cache").iterdir())) == 1

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from inference.checksum import file_sha256
 from scripts.command.alone import alone
 from scripts.command.machine import ARCHITECTURES
 from scripts.command.repository import REPOSITORY
@@ -27,8 +29,9 @@ MACHINE_SETTINGS = (Path("/etc/containers/containers.conf"), Path("/etc/containe
 """Where an administrator configures Podman; without either it is as it was installed."""
 
 BASE_NAME = "localhost/python:3.11-slim-bookworm"
-BASE_TAR = CONFIGURATION / "base-2.tar"
 WHEELS = REPOSITORY / "docker" / "wheels"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "serverless-redshift-inference"
+"""What every clone of this user takes instead of making it anew: the base image, and the wheels of a lock file."""
 
 # With the network of the machine: no bridge to set up, and 127.0.0.1 is the machine's.
 CONTAINERS_CONF = """\
@@ -76,21 +79,38 @@ def make_base(engine: Engine) -> str:
 
     It stands in for the base image where no registry can be reached, and is laid out like it.
     """
-    if not BASE_TAR.exists():
-        install_programs("mmdebstrap")
-        _debootstrap(BASE_TAR)
-    engine.run("import", "--change", "ENV PATH=/usr/local/bin:/usr/bin:/bin", str(BASE_TAR), BASE_NAME)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    tar = CACHE / f"base-2-{here()}.tar"
+    with alone(CACHE):
+        if not tar.exists():
+            install_programs("mmdebstrap")
+            _debootstrap(tar)
+    engine.run("import", "--change", "ENV PATH=/usr/local/bin:/usr/bin:/bin", str(tar), BASE_NAME)
     return BASE_NAME
 
 
 def fetch_wheels(architecture: str) -> None:
-    """Download the wheels of the lock file with this machine's pip, as it is configured here.
+    """Put the wheels of the lock file where the build finds them; this machine's pip, as it is configured, brings them.
 
     Raises
     ------
     EngineError
         If pip cannot.
     """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    kept = CACHE / f"wheels-{architecture}-{file_sha256(REQUIREMENTS)[:16]}"
+    with alone(CACHE):
+        if not kept.exists():
+            with TemporaryDirectory(dir=CACHE) as folder:
+                _download_wheels(architecture, Path(folder) / "wheels")
+                for old in CACHE.glob(f"wheels-{architecture}-*"):
+                    shutil.rmtree(old)
+                (Path(folder) / "wheels").rename(kept)
+        for wheel in kept.iterdir():
+            shutil.copy2(wheel, WHEELS)
+
+
+def _download_wheels(architecture: str, folder: Path) -> None:
     command = [
         *(
             sys.executable,
@@ -103,7 +123,7 @@ def fetch_wheels(architecture: str) -> None:
             "--only-binary",
             ":all:",
         ),
-        *("--python-version", "3.11", "--implementation", "cp", "--dest", str(WHEELS), "-r", str(REQUIREMENTS)),
+        *("--python-version", "3.11", "--implementation", "cp", "--dest", str(folder), "-r", str(REQUIREMENTS)),
         *(word for name in PLATFORMS for word in ("--platform", f"{name}_{MACHINES[architecture]}")),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -166,7 +186,6 @@ def _configure() -> None:
 
 
 def _debootstrap(tar: Path) -> None:
-    tar.parent.mkdir(parents=True, exist_ok=True)
     partial = tar.with_suffix(".partial.tar")
     unread = ("doc", "man", "locale", "info")
     command = [
