@@ -184,14 +184,12 @@ def write_tables(journal: Journal) -> None:
 def _read_entries(path: Path) -> Iterator[Entry]:
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
         try:
             yield msgspec.json.decode(line, type=Entry)
         except msgspec.ValidationError as error:
             raise UsageError(f"{path}, line {number}, is of another version ({error}): choose another NAME.") from error
         except msgspec.DecodeError:
-            # A kill came in the middle of the line: the run that it was about runs again.
+            # The end of the file, or a kill in the middle of the line: the run that it was about runs again.
             continue
 
 

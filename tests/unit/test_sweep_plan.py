@@ -10,7 +10,7 @@ from scripts.command.errors import UsageError
 from scripts.sweeps import journal, table
 from scripts.sweeps.journal import Entry, append, held, read_journal
 from scripts.sweeps.lists import read_plan
-from scripts.sweeps.plan import PlannedRun, SweepPlan
+from scripts.sweeps.plan import PlannedRun, Setting, SweepPlan
 from tests.factories import make_run_row
 
 PLAN = SweepPlan(world=(1, 2), batch=(8, 32), repeat=3, target="local")
@@ -68,6 +68,12 @@ def test_variables_win_over_the_file(tmp_path: Path) -> None:
 
     assert (plan.world, plan.batch, plan.memory, plan.shard_mb) == ((4,), (8, 32), (1769,), (10, 25))
     assert (plan.profile, plan.repeat) == ((False, True), 2)
+
+
+def test_a_sweep_is_a_list_or_repeats_of_one_run() -> None:
+    assert read_plan({"WORLD": "1,2"}).repeat == 1
+    assert read_plan({"REPEAT": "3"}).settings == (Setting(),)
+    assert len(read_plan({"REPEAT": "1000", "WORLD": ",".join(map(str, range(1, 11)))}).settings) == 10
 
 
 @pytest.mark.parametrize(
