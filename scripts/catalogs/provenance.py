@@ -59,8 +59,12 @@ def cards(
     if lost:
         provenance["NLOST"] = Card(len(lost), "ranks without predictions: flag 128")
         provenance["LOST"] = Card(name_lost(lost), "which, and why")
-    words = {f"FLAG_{bit}": Card(meaning, f"bit {bit} of flags") for bit, meaning in flags_in_words().items()}
-    return provenance | words
+    return provenance | flag_cards()
+
+
+def flag_cards() -> dict[str, Card]:
+    """Return the meaning of every bit of the column ``flags``."""
+    return {f"FLAG_{bit}": Card(meaning, f"bit {bit} of flags") for bit, meaning in flags_in_words().items()}
 
 
 def as_text(provenance: Mapping[str, Card]) -> dict[str, str]:
