@@ -1,10 +1,6 @@
 """The built image as Lambda would run it: under the Runtime Interface Emulator, within the limits of its stage."""
 
-import base64
 import contextlib
-import http.client
-import json
-import socket
 import time
 import uuid
 from collections.abc import Mapping
@@ -15,13 +11,12 @@ from inference.plan import MB_PER_VCPU
 from scripts.deployment.image.build import Image, image_name, inspect, machine_architecture
 from scripts.deployment.image.engine import Engine, EngineError, find_engine
 from scripts.deployment.stages import function_variables, read_stages
-from scripts.local_aws import rie
+from scripts.local_aws.lambda_variables import lambda_variables
+from scripts.local_aws.rie import Answer, Emulator, emulator, readable_log
 from scripts.local_aws.server import LocalAws
 
 RIE_PATH = "/usr/local/bin/aws-lambda-rie"
 LISTEN_ALLOWANCE_S = 60.0
-LARGEST_ANSWER_S = 1000.0
-"""Beyond Lambda's longest timeout: the emulator answers before."""
 
 
 class Container:
@@ -56,28 +51,22 @@ class Container:
         self._stage = stage
         self._environment = environment
         self._function = name
-        self._port = 0
+        self._place = Emulator()
 
     @property
     def url(self) -> str:
         """Where to POST events."""
-        return f"http://127.0.0.1:{self._port}/2015-03-31/functions/function/invocations"
+        return self._place.url
 
     def __enter__(self) -> Self:
         """Start the container; its runtime starts with the first invocation, as a cold start does."""
-        emulator = rie.emulator()
-        self._port, runtime_port = _free_ports(2)
         self._engine.run(
             *("run", "--detach", "--name", self.name),
             *self._limits(),
-            *("--volume", f"{emulator}:{RIE_PATH}:ro", "--entrypoint", RIE_PATH),
+            *("--volume", f"{emulator()}:{RIE_PATH}:ro", "--entrypoint", RIE_PATH),
             *(word for pair in self._variables().items() for word in ("--env", "=".join(pair))),
             self._image.name,
-            *("--log-level", "info"),
-            # Without both addresses the emulator listens on all interfaces.
-            *("--runtime-interface-emulator-address", f"127.0.0.1:{self._port}"),
-            *("--runtime-api-address", f"127.0.0.1:{runtime_port}"),
-            *("/usr/local/bin/python", "-m", "awslambdaric", str(self._stage["handler"])),
+            *self._place.arguments(["/usr/local/bin/python", "-m", "awslambdaric", str(self._stage["handler"])]),
         )
         try:
             self._wait_until_listening()
@@ -92,24 +81,9 @@ class Container:
         """End and remove the container."""
         self.stop()
 
-    def invoke(self, event: object) -> tuple[str | None, Any]:
-        """Return the error type, if the function failed, and the decoded answer.
-
-        An error of the handler is answered with ``errorType`` and ``errorMessage``, as Lambda does; what the limits end
-        is told the same way: ``Sandbox.Timedout`` and ``Runtime.ExitError``.
-        """
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=LARGEST_ANSWER_S)
-        try:
-            connection.request("POST", self.url.partition(f":{self._port}")[2], json.dumps(event))
-            body = connection.getresponse().read().decode()
-        finally:
-            connection.close()
-        # The only answer of the emulator that is no JSON.
-        if body.startswith("Task timed out"):
-            return "Sandbox.Timedout", {"errorType": "Sandbox.Timedout", "errorMessage": body}
-        answer = json.loads(body)
-        failed = isinstance(answer, dict) and {"errorType", "errorMessage"} <= answer.keys()
-        return (str(answer["errorType"]) if failed else None), answer
+    def invoke(self, event: object) -> Answer:
+        """Run one invocation, as `Emulator.invoke`."""
+        return self._place.invoke(event)
 
     def log(self) -> str:
         """Return what the function and the emulator printed."""
@@ -139,23 +113,14 @@ class Container:
     def _variables(self) -> dict[str, str]:
         return {
             **self._environment,
-            "AWS_LAMBDA_FUNCTION_NAME": self._function,
-            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_mb),
+            **lambda_variables(self._function, memory_mb=self.memory_mb, log_stream=self.name),
             "AWS_LAMBDA_FUNCTION_TIMEOUT": str(self.timeout_s),
-            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{self._function}",
-            "AWS_LAMBDA_LOG_STREAM_NAME": self.name,
-            "AWS_LAMBDA_LOG_FORMAT": "JSON",
-            "AWS_LAMBDA_LOG_LEVEL": "INFO",
         }
 
     def _wait_until_listening(self) -> None:
         deadline = time.monotonic() + LISTEN_ALLOWANCE_S
         while time.monotonic() < deadline:
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=1)
-            with contextlib.suppress(OSError):
-                connection.connect()
-                connection.close()
+            if self._place.is_listening():
                 return
             if self._engine.run("inspect", "--format", "{{.State.Running}}", self.name) != "true":
                 break
@@ -163,8 +128,8 @@ class Container:
         raise EngineError(f"The container did not start:\n{self.log()[-2000:]}")
 
 
-def answer_from_image(aws: LocalAws, function: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Invoke one function of the image built for this machine, as Lambda's Invoke answers.
+def answer_from_image(aws: LocalAws, function: str, event: object) -> tuple[Answer, str]:
+    """Invoke one function of the image built for this machine; return its answer and its log, as `answer_from_clone`.
 
     Raises
     ------
@@ -176,20 +141,9 @@ def answer_from_image(aws: LocalAws, function: str, event: dict[str, Any]) -> di
     image = inspect(engine, image_name(machine_architecture()))
     environment = aws.environment | image_variables(stages, image)
     with Container(engine, image, stage=stages[function], environment=environment, name=function) as container:
-        error, answer = container.invoke(event)
-        log = base64.b64encode(container.log().encode()).decode()
-    failed = {"FunctionError": "Unhandled"} if error else {}
-    return failed | {"Payload": json.dumps(answer), "LogResult": log}
+        return container.invoke(event), readable_log(container.log())
 
 
 def image_variables(stages: Mapping[str, Mapping[str, Any]], image: Image) -> dict[str, str]:
     """Return what a deployment of the image sets on every function."""
     return function_variables(stages, code_version=image.revision, image_digest=f"sha256:{image.id}")
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]

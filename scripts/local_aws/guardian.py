@@ -10,24 +10,19 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 ANNOUNCE = '(echo "+$$" >&0) 2>/dev/null; exec "$@" </dev/null'
-"""What a process does before it is itself: it tells the guardian its pid.
+"""What a process does before it becomes the program: it sends the guardian its pid.
 
-It holds the guardian's pipe until it has, so that a server that is killed right after starting it leaves nothing. The
-parentheses let a guardian that is gone cost the protection and not the process.
+It holds the guardian's pipe until then, so that a server killed right after starting it leaves nothing behind. The
+parentheses: a dead guardian costs the protection, not the worker.
 """
 
 
-class ClosedError(Exception):
-    """Something was to be started while the server is ending."""
-
-
 class Guardian:
-    """The server's side: starts the workers and tells the guardian process which ones live."""
+    """The server's side: starts the workers, which the guardian process then knows."""
 
     def __init__(self) -> None:
         # -S -E: needs only the standard library, starts in 20 ms. A session of its own: Ctrl-C must not reach it.
@@ -42,24 +37,21 @@ class Guardian:
 
         Raises
         ------
-        ClosedError
-            If the guardian is closed: what started now would outlive the server.
+        OSError
+            If the guardian is closed, and what started now would outlive the server; or as Popen.
         """
         with self._lock:
             if self._is_closed:
-                raise ClosedError
+                raise BrokenPipeError("The local AWS is ending.")
             return subprocess.Popen(["/bin/sh", "-c", ANNOUNCE, "sh", *command], stdin=self._process.stdin, **options)
 
-    def watch(self, pid: int) -> None:
-        """Kill `pid` too when this process ends."""
-        with self._lock:
-            self._tell(f"+{pid}\n")
-
-    def forget(self, pids: Iterable[int]) -> None:
-        """Leave `pids` alone: they have ended and their numbers may be given to other processes."""
-        with self._lock:
-            for pid in pids:
-                self._tell(f"-{pid}\n")
+    def forget(self, pid: int) -> None:
+        """Leave `pid` alone: it has ended and its number may be given to another process."""
+        assert self._process.stdin is not None
+        # A guardian that was itself killed costs the protection, not the run.
+        with self._lock, contextlib.suppress(BrokenPipeError, ValueError):
+            self._process.stdin.write(f"-{pid}\n".encode())
+            self._process.stdin.flush()
 
     def close(self) -> None:
         """Let nothing start any more and kill what is left."""
@@ -68,13 +60,6 @@ class Guardian:
             self._is_closed = True
             self._process.stdin.close()
         self._process.wait()
-
-    def _tell(self, line: str) -> None:
-        assert self._process.stdin is not None
-        # A guardian that was itself killed costs the protection, not the run.
-        with contextlib.suppress(BrokenPipeError, ValueError):
-            self._process.stdin.write(line.encode())
-            self._process.stdin.flush()
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ import platform
 import shutil
 import socket
 from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,7 +14,6 @@ from inference.checkpoints import CHECKPOINT
 from inference.plan import BLOCK_MEMORY_BYTES, PROCESS_MEMORY_BYTES
 from scripts.command.machine import num_cores
 from scripts.deployment.finding import Finding, Verdict
-from scripts.local_aws import rie
 
 LITTLE_DISK_BYTES = 2 * 10**9
 TOO_LITTLE_DISK_BYTES = 2 * 10**8
@@ -24,7 +25,7 @@ def machine_findings(root: Path, *, is_local: bool) -> Iterator[Finding]:
     Parameters
     ----------
     root : Path
-        Folder in which ``runs/`` and ``datasets/`` lie.
+        Folder of ``runs/`` and ``datasets/``.
     is_local : bool
         True when the run is to run here: then what the local AWS needs is checked too.
     """
@@ -34,7 +35,7 @@ def machine_findings(root: Path, *, is_local: bool) -> Iterator[Finding]:
     if is_local:
         yield _memory()
         yield _port()
-        yield _emulator()
+        yield _runtime()
 
 
 def _checkpoint() -> Finding:
@@ -88,9 +89,8 @@ def _port() -> Finding:
     return Finding("ports", "ok", f"127.0.0.1 can be served on, for instance port {port}")
 
 
-def _emulator() -> Finding:
-    try:
-        path = rie.emulator()
-    except rie.EmulatorUnavailableError as error:
-        return Finding("emulator", "fail", " ".join(str(error).split()))
-    return Finding("emulator", "ok", path.name)
+def _runtime() -> Finding:
+    if find_spec("awslambdaric") is None:
+        text = "awslambdaric, AWS's own Lambda runtime for Python, is not installed"
+        return Finding("runtime", "fail", text, "It exists for Linux: run in a Linux container or virtual machine.")
+    return Finding("runtime", "ok", f"awslambdaric {version('awslambdaric')}")

@@ -112,20 +112,33 @@ class LambdaFront:
 
 
 def deployed_function(name: str, qualifier: str | None, *, region: str) -> FunctionSettings:
-    """Read from moto's Lambda what was deployed under a name or ARN, so that what was deployed is what runs.
+    """Read from moto's Lambda what was deployed, so that what was deployed is what runs.
+
+    Parameters
+    ----------
+    name : str
+        Name or ARN, either one with ``:VERSION`` or ``:ALIAS`` behind it if they are not the qualifier.
+    qualifier : str, optional
+        Version or alias; the function as it is now when absent.
+    region : str
+        Region of a name.
 
     Raises
     ------
     UnknownFunctionException
-        If there is no such function.
+        If there is no such function, version or alias.
     """
     if name.startswith("arn:"):
         region = name.split(":")[3]
-    function = lambda_backends[DEFAULT_ACCOUNT_ID][region].get_function(name, qualifier)
+    name, _, own_qualifier = name.rpartition(":function:")[2].partition(":")
+    qualifier = own_qualifier or qualifier
+    functions = lambda_backends[DEFAULT_ACCOUNT_ID][region]
+    function = functions.get_function(name, qualifier)
     handler = function.image_config.cmd[0] if function.image_config.cmd else function.handler
+    arn = functions.get_function(name).function_arn
     return FunctionSettings(
         name=function.function_name,
-        arn=function.function_arn,
+        arn=f"{arn}:{qualifier}" if qualifier else arn,
         version="$LATEST" if qualifier in (None, "$LATEST") else str(function.version),
         region=region,
         handler=str(handler),

@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from moto import backends
-from moto.awslambda.models import ImageConfig, LambdaFunction
+from moto.awslambda.models import ImageConfig, LambdaFunction, LambdaStorage
 from moto.core.responses import ActionResult
 from moto.iam.access_control import PermissionResult
 from moto.s3.models import FakeBucket
@@ -62,6 +62,7 @@ def apply_all() -> None:
     write_objects_as_json()
     update_image_config()
     keep_logging_config()
+    number_every_version_once()
     answer_terraform()
     # Slow, with the same answers.
     reuse_interpreter_clients()
@@ -319,6 +320,32 @@ def keep_logging_config() -> None:
     _replace(LambdaFunction, "__init__", __init__)
     _replace(LambdaFunction, "update_configuration", update_configuration)
     _replace(LambdaFunction, "get_configuration", get_configuration)
+
+
+def number_every_version_once() -> None:
+    """Give a new version of a function a number of its own, whatever was deleted.
+
+    The number is that of the versions left plus one, which another may have; and when the newest was deleted, an older
+    one with other settings is returned as if it were what is published.
+    """
+    publish = _original(LambdaStorage, "publish_version")
+
+    def publish_version(self: LambdaStorage, name_or_arn: str, description: str = "") -> Any:
+        function = self.get_function_by_name_or_arn_forbid_qualifier(name_or_arn)
+        versions = self._functions[function.function_name]["versions"]
+        num_published = vars(function).get("num_published", 0)
+        if not versions or versions[-1].version != num_published:
+            function.code_or_config_updated = True
+        num_before = len(versions)
+        version = publish(self, name_or_arn, description)
+        if len(versions) > num_before:
+            vars(function)["num_published"] = num_published + 1
+            function.code_or_config_updated = False
+            version.set_version(num_published + 1)
+            self._arns[version.function_arn] = version
+        return version
+
+    _replace(LambdaStorage, "publish_version", publish_version)
 
 
 def answer_terraform() -> None:

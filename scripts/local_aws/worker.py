@@ -1,33 +1,30 @@
-"""One worker: an emulator process with the Lambda runtime behind it, serving one invocation at a time."""
+"""One worker: a process of AWS's own Python runtime, which runs one invocation at a time."""
 
 import contextlib
-import http.client
 import json
-import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 import uuid
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 
 from scripts.command.errors import CommandError
 from scripts.command.repository import REPOSITORY
-from scripts.local_aws.guardian import ClosedError, Guardian
+from scripts.local_aws.guardian import Guardian
+from scripts.local_aws.lambda_variables import lambda_variables
+from scripts.local_aws.runtime_api import Request, RuntimeApi
 from scripts.local_aws.worker_log import WorkerLog
 
 INIT_ALLOWANCE_S = 120.0
 """Longest init of a worker; importing torch on a busy machine takes some seconds."""
 
-PORTS = range(15000, 32000)
-"""Below the ports that systems hand out for outgoing connections, so that only another server can take one first."""
+CHECK_S = 0.05
+"""How often a busy worker's memory is measured, and how late its end may be noticed."""
 
-START_ATTEMPTS = 3
-ERROR_KEYS = {"errorMessage", "errorType", "requestId", "stackTrace"}
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+MAX_RESPONSE_BYTES = 6 * 1024 * 1024 + 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +33,8 @@ class FunctionSettings:
 
     name: str
     arn: str
+    """As it is invoked: with the version or alias, if one is named."""
+
     version: str
     region: str
     handler: str
@@ -57,22 +56,29 @@ class Outcome:
 
 
 class WorkerStartError(CommandError):
-    """A worker could not be started; the message names its log."""
+    """A worker could not be started; the message says why."""
+
+
+class _RuntimeLostError(Exception):
+    """The runtime gives no answer."""
+
+    def __init__(self, error_type: str, message: str) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+        self.status = "timeout" if error_type == "Sandbox.Timedout" else "error"
 
 
 class Worker:
-    """One emulator and its runtime, started by the first invocation.
+    """One runtime process, started by the first invocation.
 
     Parameters
     ----------
     settings : FunctionSettings
         The function it serves.
-    emulator : Path
-        The Runtime Interface Emulator.
     environment : dict
-        Environment of the processes, without the function's own variables.
+        Environment of the process, without the function's own variables.
     guardian : Guardian
-        Kills the emulator when this process dies.
+        Kills the process when this one dies.
     log_path : Path
         File its output is appended to.
     slot : int
@@ -80,233 +86,191 @@ class Worker:
     """
 
     def __init__(
-        self,
-        settings: FunctionSettings,
-        *,
-        emulator: Path,
-        environment: dict[str, str],
-        guardian: Guardian,
-        log_path: Path,
-        slot: int,
+        self, settings: FunctionSettings, *, environment: dict[str, str], guardian: Guardian, log_path: Path, slot: int
     ) -> None:
         self.settings = settings
         self.slot = slot
-        self.runtime_pid: int | None = None
-        self._emulator = emulator
         self._environment = environment
         self._guardian = guardian
-        self._log = WorkerLog(log_path, memory_mb=settings.memory_mb, peak_mb=self._peak_mb)
-        self._warm_up_event = json.dumps({"warm-up": uuid.uuid4().hex})
-        self._port = 0
+        self._log_path = log_path
         self._process: subprocess.Popen[bytes] | None = None
-        self._num_calls = 0
-        self._last_peak_mb: int | None = None
+        self._api: RuntimeApi
+        self._log: WorkerLog
+        self._init_s = 0.0
+        self._peak_mb: int | None = None
 
     @property
-    def pids(self) -> list[int]:
-        """Processes of this worker that were started: the emulator, then the runtime."""
-        emulator = [self._process.pid] if self._process else []
-        return emulator + ([self.runtime_pid] if self.runtime_pid else [])
+    def pid(self) -> int | None:
+        """The runtime's, once it was started."""
+        return self._process.pid if self._process else None
 
     def is_usable(self) -> bool:
-        """Return whether the next invocation would find both processes alive, or none started yet."""
-        if self._process is None:
-            return True
-        return self._process.poll() is None and self.runtime_pid is not None and _is_alive(self.runtime_pid)
+        """Return whether the next invocation would find the runtime alive, or none started yet."""
+        return self._process is None or self._process.poll() is None
 
     def invoke(self, payload: bytes, *, with_log: bool = False) -> Outcome:
-        """Run one invocation; afterwards `is_usable` tells whether the worker can serve another.
+        """Run one invocation; afterwards `is_usable` says whether the worker can serve another.
 
         Init happens here too, before the function's timeout starts to count, as on Lambda.
-        """
-        try:
-            outcome = (self._start() if self._process is None else None) or self._call(payload)
-        except ClosedError as error:
-            raise WorkerStartError("The local AWS is ending.") from error
-        return replace(outcome, log_tail=self._log.tail(self._num_calls)) if with_log else outcome
 
-    def enforce_memory(self) -> None:
-        """Kill the runtime if it holds more than the function's memory; the emulator tells the caller."""
-        if self.runtime_pid is None:
-            return
-        self._peak_mb()
-        if _resident_bytes(self.runtime_pid) > self.settings.memory_mb * 2**20:
-            _kill(self.runtime_pid)
+        Raises
+        ------
+        WorkerStartError
+            If there is no process to run it.
+        """
+        outcome = (self._start() if self._process is None else None) or self._call(payload)
+        return replace(outcome, log_tail=self._log.tail()) if with_log else outcome
 
     def stop(self) -> None:
-        """End both processes and wait for them."""
+        """End the runtime and wait for its end."""
         if self._process is None:
             return
-        self._process.terminate()  # takes the runtime along within milliseconds
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=2)
-        for pid in self.pids:
-            _kill(pid)
+        self._kill()
+        self._guardian.forget(self._process.pid)
+        self._api.close()
+        self._log.file.close()
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
         self._process.wait()
-        self._guardian.forget(self.pids)
-        self._log.join()
 
     # ------------------------------------------------------------------------------------------------ start
 
     def _start(self) -> Outcome | None:
-        """Start both processes and run init; return the error if init failed."""
-        for _ in range(START_ATTEMPTS):
-            began = time.monotonic()
+        """Start the runtime and wait until its init is over; return the error if it failed."""
+        began = time.monotonic()
+        try:
             self._spawn()
-            answer = self._warm_up()
-            if answer is not None:
-                break
-            self.stop()  # another program took a port between the check and the emulator's bind
-        else:
-            raise WorkerStartError(f"The emulator of {self.settings.name} does not start; see {self._log.path}.")
-        self._num_calls = 1
-        if answer.is_error:
+        except OSError as error:
+            raise WorkerStartError(f"A worker of {self.settings.name} cannot be started: {error}") from error
+        try:
+            request = self._receive(began + INIT_ALLOWANCE_S, f"Init did not end within {INIT_ALLOWANCE_S:.2f} seconds")
+        except _RuntimeLostError as error:
             self.stop()
-            return answer
-        self._log.init_s = time.monotonic() - began
-        self.runtime_pid = int(json.loads(answer.payload)["pid"])
-        self._guardian.watch(self.runtime_pid)
+            return _error(error, request_id="")
+        if request.path.endswith("/init/error"):
+            self.stop()
+            return Outcome(payload=request.body, is_error=True)
+        self._init_s = time.monotonic() - began
         return None
 
     def _spawn(self) -> None:
         settings = self.settings
-        self._port, runtime_port = _free_ports(2)
-        command = [
-            *(str(self._emulator), "--log-level", "info"),
-            # Without both addresses the emulator listens on all interfaces.
-            *("--runtime-interface-emulator-address", f"127.0.0.1:{self._port}"),
-            *("--runtime-api-address", f"127.0.0.1:{runtime_port}"),
-            *(sys.executable, "-m", "scripts.local_aws.runtime"),
-            *(f"{settings.timeout_s:g}", settings.arn, self._warm_up_event, settings.handler),
-        ]
+        self._log = WorkerLog(self._log_path)
+        self._api = RuntimeApi()
         self._process = self._guardian.start(
-            command,
+            [sys.executable, "-m", "awslambdaric", settings.handler],
             cwd=REPOSITORY,
-            env=self._environment | dict(settings.environment) | _lambda_variables(settings, self._log.path.stem),
-            stdout=subprocess.PIPE,
+            env={
+                **self._environment,
+                **dict(settings.environment),
+                **lambda_variables(
+                    settings.name,
+                    version=settings.version,
+                    memory_mb=settings.memory_mb,
+                    log_stream=self._log_path.stem,
+                ),
+                "AWS_REGION": settings.region,
+                "AWS_DEFAULT_REGION": settings.region,
+                "AWS_LAMBDA_RUNTIME_API": self._api.address,
+                "LAMBDA_TASK_ROOT": str(REPOSITORY),
+            },
+            stdout=self._log.file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        assert self._process.stdout is not None
-        self._log.follow(self._process.stdout)
-
-    def _warm_up(self) -> Outcome | None:
-        """Run init by a call that the handler never sees; None if the emulator ended instead."""
-        assert self._process is not None
-        deadline = time.monotonic() + INIT_ALLOWANCE_S
-        pause_s = 0.002
-        while self._process.poll() is None and time.monotonic() < deadline:
-            try:
-                return self._post(self._warm_up_event.encode(), timeout_s=deadline - time.monotonic())
-            except ConnectionRefusedError:
-                time.sleep(pause_s)  # not listening yet
-                pause_s = min(pause_s * 1.5, 0.05)
-            except TimeoutError:
-                return _error("Sandbox.Timedout", "", f"Init did not end within {INIT_ALLOWANCE_S:.2f} seconds")
-            except (ConnectionError, http.client.HTTPException):
-                return None
-        return None
 
     # ------------------------------------------------------------------------------------------------ invoke
 
     def _call(self, payload: bytes) -> Outcome:
-        self._num_calls += 1
+        request_id = str(uuid.uuid4())
+        self._log.start(request_id, self.settings.version)
         began = time.monotonic()
+        lost: _RuntimeLostError | None = None
         try:
-            outcome = self._post(payload, timeout_s=self.settings.timeout_s)
-        except TimeoutError:
-            return self._lose("Sandbox.Timedout", f"Task timed out after {self.settings.timeout_s:.2f} seconds", began)
-        except (ConnectionError, http.client.HTTPException):
-            return self._lose("Runtime.ExitError", "Runtime exited with error: signal: killed", began)
-        if outcome.is_error and json.loads(outcome.payload)["errorType"] == "Runtime.ExitError":
-            message = json.loads(outcome.payload)["errorMessage"].partition("Error: ")[2]
-            return self._lose("Runtime.ExitError", message, began)
+            outcome = self._exchange(request_id, payload, began + self.settings.timeout_s)
+        except _RuntimeLostError as error:
+            lost, outcome = error, _error(error, request_id)
+        self._measure_memory()
+        duration_s = time.monotonic() - began
+        if lost:
+            self._kill()
+        self._log.end(
+            request_id,
+            duration_s=duration_s,
+            init_s=self._init_s,
+            memory_mb=self.settings.memory_mb,
+            peak_mb=self._peak_mb,
+            lost=str(lost or ""),
+            status=lost.status if lost else "",
+        )
+        self._init_s = 0.0
         return outcome
 
-    def _lose(self, error_type: str, message: str, began: float) -> Outcome:
-        """End a worker whose invocation cannot be answered, and answer in its place."""
-        self.stop()
-        status = "timeout" if error_type == "Sandbox.Timedout" else "error"
-        self._log.report_lost(began, message=message, status=status)
-        return _error(error_type, self._log.request_id, message)
+    def _exchange(self, request_id: str, payload: bytes, deadline: float) -> Outcome:
+        """Hand the invocation to the runtime and take its result."""
+        too_late = f"Task timed out after {self.settings.timeout_s:.2f} seconds"
+        headers = {
+            "Content-Type": "application/json",
+            "Lambda-Runtime-Aws-Request-Id": request_id,
+            "Lambda-Runtime-Deadline-Ms": str(int((time.time() + self.settings.timeout_s) * 1000)),
+            "Lambda-Runtime-Invoked-Function-Arn": self.settings.arn,
+            "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Sampled=0",
+        }
+        self._receive(deadline, too_late)  # which is …/next
+        self._answer(HTTPStatus.OK, headers, payload)
+        result = self._receive(deadline, too_late)
+        self._answer(HTTPStatus.ACCEPTED)
+        if len(result.body) > MAX_RESPONSE_BYTES:
+            return _too_large(len(result.body))
+        return Outcome(payload=result.body, is_error=result.path.endswith("/error"))
 
-    def _post(self, payload: bytes, *, timeout_s: float) -> Outcome:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout_s)
-        try:
-            connection.request("POST", "/2015-03-31/functions/function/invocations", payload)
-            body = connection.getresponse().read()
-        finally:
-            connection.close()
-        return Outcome(payload=body, is_error=_is_error(body))
+    def _receive(self, deadline: float, too_late: str) -> Request:
+        """Wait for the runtime's next request, within the function's memory."""
+        assert self._process is not None
+        while (left_s := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(OSError):  # it ended in the middle, as is seen next
+                if (request := self._api.receive(min(CHECK_S, left_s))) is not None:
+                    return request
+            if self._process.poll() is not None:
+                raise _RuntimeLostError("Runtime.ExitError", f"Runtime exited with error: {_end(self._process)}")
+            if self._measure_memory() > self.settings.memory_mb:
+                self._process.kill()
+        raise _RuntimeLostError("Sandbox.Timedout", too_late)
 
-    def _peak_mb(self) -> int | None:
-        if self.runtime_pid is not None:
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                status = Path(f"/proc/{self.runtime_pid}/status").read_text()
-                self._last_peak_mb = int(status.split("VmHWM:")[1].split()[0]) // 1024
-        return self._last_peak_mb
+    def _answer(self, status: HTTPStatus, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
+        # A runtime that has ended is noticed when its next request is waited for.
+        with contextlib.suppress(OSError):
+            self._api.answer(status, headers, body)
 
-
-def _lambda_variables(settings: FunctionSettings, log_stream: str) -> dict[str, str]:
-    """Return the variables that Lambda sets itself and a function's configuration cannot override."""
-    return {
-        "AWS_LAMBDA_FUNCTION_NAME": settings.name,
-        "AWS_LAMBDA_FUNCTION_VERSION": settings.version,
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(settings.memory_mb),
-        # The emulator counts init against this; the worker enforces the function's own timeout.
-        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(int(settings.timeout_s + INIT_ALLOWANCE_S + 10)),
-        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{settings.name}",
-        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
-        "AWS_LAMBDA_LOG_FORMAT": "JSON",
-        "AWS_LAMBDA_LOG_LEVEL": "INFO",
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_EXECUTION_ENV": "AWS_Lambda_Image",
-        "AWS_REGION": settings.region,
-        "AWS_DEFAULT_REGION": settings.region,
-        "LAMBDA_TASK_ROOT": str(REPOSITORY),
-    }
+    def _measure_memory(self) -> int:
+        """Return what the runtime holds, and remember the most it ever held [MB]; 0 where there is no /proc."""
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            status = Path(f"/proc/{self.pid}/status").read_text()
+            self._peak_mb = _kilobytes(status, "VmHWM") // 1024
+            return _kilobytes(status, "VmRSS") // 1024
+        return 0
 
 
-def _error(error_type: str, request_id: str, message: str) -> Outcome:
-    body = {"errorType": error_type, "errorMessage": f"RequestId: {request_id} Error: {message}"}
+def _error(error: _RuntimeLostError, request_id: str) -> Outcome:
+    body = {"errorType": error.error_type, "errorMessage": f"RequestId: {request_id} Error: {error}"}
     return Outcome(payload=json.dumps(body).encode(), is_error=True)
 
 
-def _is_error(body: bytes) -> bool:
-    """Return whether the runtime reported an error: the emulator answers 200 either way."""
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return False
-    return isinstance(answer, dict) and {"errorMessage", "errorType"} <= answer.keys() <= ERROR_KEYS
+def _too_large(size: int) -> Outcome:
+    message = (
+        f"Response payload size ({size} bytes) exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
+    )
+    body = {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": message}
+    return Outcome(payload=json.dumps(body).encode(), is_error=True)
 
 
-def _free_ports(count: int) -> list[int]:
-    free: list[int] = []
-    while len(free) < count:
-        port = random.choice(PORTS)  # noqa: S311 -- no secret
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            free.append(port)
-    return free
+def _end(process: "subprocess.Popen[bytes]") -> str:
+    """Say how a process ended, as Lambda does."""
+    status = process.returncode
+    return f"signal: {signal.strsignal(-status)}".lower() if status < 0 else f"exit status {status}"
 
 
-def _resident_bytes(pid: int) -> int:
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
-    return 0  # no /proc: the limit is not enforced
-
-
-def _is_alive(pid: int) -> bool:
-    """Return whether a process can still serve: one that ended and waits to be collected cannot."""
-    try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (ProcessLookupError, FileNotFoundError):
-        return False
-    return state not in ("Z", "X")
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+def _kilobytes(status: str, name: str) -> int:
+    return int(status.split(f"{name}:")[1].split()[0])

@@ -132,6 +132,6 @@ def test_without_an_account_this_machine_and_the_run_are_looked_at(tmp_path: Pat
     done = doctor(tmp_path, {}, None)
 
     found = verdicts(done.stdout)
-    assert {found[name] for name in ("python", "disk", "ports", "emulator", "dataset", "timeout")} == {"ok"}
+    assert {found[name] for name in ("python", "disk", "ports", "runtime", "dataset", "timeout")} == {"ok"}
     assert found["account"] == "skip"
     assert max(map(len, done.stdout.splitlines())) <= 80

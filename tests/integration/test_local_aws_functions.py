@@ -3,20 +3,38 @@
 import base64
 import contextlib
 import json
+import math
 import os
+import shutil
 import signal
 import threading
 import time
 import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.conftest import ECHO, LocalCloud, is_running, wait_until
+from scripts.local_aws.deploy import deploy
+from scripts.local_aws.server import LocalAws
+from scripts.runs.logs.lines import LogEvent, parse
+from tests.integration.conftest import ECHO, LocalCloud, is_running, stage, wait_until
+
+ONE_TASK = """{
+    "StartAt": "Invoke",
+    "States": {
+        "Invoke": {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::lambda:invoke",
+            "Parameters": {"FunctionName": "${infer_arn}", "Payload": {"concurrency": "${max_concurrency}"}},
+            "End": true
+        }
+    }
+}"""
 
 
 def statistics(cloud: LocalCloud) -> Any:
@@ -114,13 +132,11 @@ def test_a_runtime_that_exits_is_reported(cloud: LocalCloud) -> None:
     assert payload["errorMessage"].endswith("Runtime exited with error: exit status 3")
 
 
-@pytest.mark.parametrize("victim", [0, 1], ids=["emulator", "runtime"])
 @pytest.mark.parametrize("function", [{"Timeout": 60}], indirect=True)
-def test_a_worker_killed_in_the_middle_is_reported(cloud: LocalCloud, function: str, victim: int) -> None:
+def test_a_worker_killed_in_the_middle_is_reported(cloud: LocalCloud, function: str) -> None:
     def kill() -> None:
-        wait_until(lambda: statistics(cloud).get(function, {}).get("running", 0) == 1)
-        wait_until(lambda: len(statistics(cloud)[function]["workers"][0]) == 2)
-        os.kill(statistics(cloud)[function]["workers"][0][victim], signal.SIGKILL)
+        wait_until(lambda: statistics(cloud).get(function, {}).get("workers"))
+        os.kill(statistics(cloud)[function]["workers"][0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -172,6 +188,76 @@ def test_a_changed_function_gets_new_workers(cloud: LocalCloud, function: str) -
     assert before["pid"] != after["pid"]
 
 
+def published(cloud: LocalCloud, function: str, *, alias: str, memory_mb: int) -> str:
+    """Publish the function with this memory under an alias; return the alias's ARN."""
+    cloud.functions.update_function_configuration(FunctionName=function, MemorySize=memory_mb)
+    version = cloud.functions.publish_version(FunctionName=function)["Version"]
+    return cloud.functions.create_alias(FunctionName=function, Name=alias, FunctionVersion=version)["AliasArn"]
+
+
+def test_two_aliases_run_with_their_own_memory(cloud: LocalCloud, function: str) -> None:
+    arns = [published(cloud, function, alias=f"m{memory_mb}", memory_mb=memory_mb) for memory_mb in (300, 400)]
+
+    answers = [cloud.invoke(arn)[1] for arn in (*arns, f"{function}:m300")]
+
+    memory = [answer["environment"]["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] for answer in answers]
+    versions = [answer["environment"]["AWS_LAMBDA_FUNCTION_VERSION"] for answer in answers]
+    assert (memory, versions) == (["300", "400", "300"], ["1", "2", "1"])
+    assert [answer["arn"] for answer in answers] == [*arns, arns[0]]
+    # Each has kept its worker while the other ran.
+    assert answers[0]["pid"] == answers[2]["pid"]
+
+
+def test_a_version_stays_what_it_was_when_the_function_changes(cloud: LocalCloud, function: str) -> None:
+    cloud.functions.publish_version(FunctionName=function)
+    cloud.functions.update_function_configuration(
+        FunctionName=function, MemorySize=512, Environment={"Variables": {"COLOUR": "blue"}}
+    )
+
+    answer = cloud.functions.invoke(FunctionName=function, Qualifier="1", Payload=b"{}")
+
+    environment = json.load(answer["Payload"])["environment"]
+    assert answer["ExecutedVersion"] == "1"
+    assert (environment["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"], environment["COLOUR"]) == ("256", "red")
+
+
+def test_a_version_has_a_number_of_its_own_whatever_was_deleted(cloud: LocalCloud, function: str) -> None:
+    def publish() -> tuple[str, int]:
+        version = cloud.functions.publish_version(FunctionName=function)
+        return version["Version"], version["MemorySize"]
+
+    for memory_mb in (300, 400):
+        cloud.functions.update_function_configuration(FunctionName=function, MemorySize=memory_mb)
+        publish()
+    assert publish() == ("2", 400)  # nothing has changed
+    cloud.functions.delete_function(FunctionName=function, Qualifier="1")
+    cloud.functions.update_function_configuration(FunctionName=function, MemorySize=500)
+    assert publish() == ("3", 500)
+    cloud.functions.delete_function(FunctionName=function, Qualifier="3")
+    assert publish() == ("4", 500)
+
+
+def test_a_state_machine_invokes_the_alias_that_its_input_names(cloud: LocalCloud, function: str) -> None:
+    arns = [published(cloud, function, alias=f"m{memory_mb}", memory_mb=memory_mb) for memory_mb in (300, 400)]
+    task = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::lambda:invoke",
+        "Parameters": {"FunctionName.$": "$.function", "Payload": {}},
+        "End": True,
+    }
+    machine = cloud.state_machine(f"alias-{function}", {"Invoke": task})
+
+    outputs = [json.loads(cloud.execute(machine, arn[-4:], {"function": arn})["output"]) for arn in arns]
+
+    memory = [output["Payload"]["environment"]["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] for output in outputs]
+    assert (memory, [output["ExecutedVersion"] for output in outputs]) == (["300", "400"], ["1", "2"])
+
+
+def test_an_unknown_alias_is_refused(cloud: LocalCloud, function: str) -> None:
+    with pytest.raises(cloud.functions.exceptions.ResourceNotFoundException):
+        cloud.invoke(f"{function}:nowhere")
+
+
 def test_the_environment_is_the_one_of_lambda(cloud: LocalCloud, function: str) -> None:
     environment = cloud.invoke(function)[1]["environment"]
 
@@ -182,14 +268,75 @@ def test_the_environment_is_the_one_of_lambda(cloud: LocalCloud, function: str) 
     assert environment["OMP_NUM_THREADS"] == "1"
 
 
-def test_the_log_ends_with_an_honest_report(cloud: LocalCloud, function: str) -> None:
-    answer = cloud.functions.invoke(FunctionName=function, Payload=b'{"say": "hello"}', LogType="Tail")
+def log_of(cloud: LocalCloud, function: str, **event: Any) -> list[str]:
+    """Return the log that comes with an invocation."""
+    answer = cloud.functions.invoke(FunctionName=function, Payload=json.dumps(event), LogType="Tail")
+    answer["Payload"].read()
+    return base64.b64decode(answer["LogResult"]).decode().splitlines()
 
-    log = base64.b64decode(answer["LogResult"]).decode().splitlines()
+
+def test_the_log_ends_with_an_honest_report(cloud: LocalCloud, function: str) -> None:
+    log = log_of(cloud, function, say="hello")
+
+    report = read_report(log[-1])
     assert log[0].startswith("START RequestId: ")
-    assert "echo says hello" in log
-    assert "Init Duration" in log[-1]
-    assert "Max Memory Used: 256 MB" not in log[-1]
+    assert log[1:-1] == ["echo says hello", f"END RequestId: {report['request_id']}"]
+    assert report["memory_mb"] == 256
+    assert 5 < report["max_memory_mb"] < 128
+    assert report["init_ms"] > 50 > report["duration_ms"]
+    assert report["billed_ms"] == math.ceil(report["init_ms"] + report["duration_ms"])
+
+
+def test_the_most_memory_used_is_reported(cloud: LocalCloud, function: str) -> None:
+    before = read_report(log_of(cloud, function)[-1])["max_memory_mb"]
+
+    after = read_report(log_of(cloud, function, allocate_mb=100, sleep=0.2)[-1])["max_memory_mb"]
+
+    assert 95 < after - before < 110
+
+
+def test_only_the_first_invocation_has_an_init(cloud: LocalCloud, function: str) -> None:
+    reports = [read_report(log_of(cloud, function)[-1]) for _ in range(2)]
+
+    assert ["init_ms" in report for report in reports] == [True, False]
+
+
+def test_a_lost_invocation_is_reported_too(cloud: LocalCloud, function: str) -> None:
+    log = log_of(cloud, function, sleep=30)
+
+    assert log[-3].endswith("Error: Task timed out after 1.00 seconds")
+    assert log[-1].endswith("\tStatus: timeout")
+    assert 1000 <= read_report(log[-1])["duration_ms"] < 1500
+
+
+def read_report(line: str) -> dict[str, Any]:
+    """Return the numbers of a REPORT line, by name."""
+    parsed = parse(LogEvent(stream="", message=line))
+    return {"request_id": parsed.request_id, **parsed.numbers}
+
+
+def test_a_result_too_large_for_lambda_is_an_error(cloud: LocalCloud, function: str) -> None:
+    error, payload = cloud.invoke(function, result_mb=7)
+
+    assert (error, payload["errorType"]) == ("Unhandled", "Function.ResponseSizeTooLarge")
+
+
+def test_a_result_that_looks_like_an_error_is_none(cloud: LocalCloud, function: str) -> None:
+    said = {"errorMessage": "none", "errorType": "None"}
+
+    assert cloud.invoke(function, answer=said) == (None, said)
+
+
+def test_a_worker_that_cannot_start_is_an_error_of_the_service(tmp_path: Path) -> None:
+    with LocalAws(log_dir=tmp_path / "logs", workers=1) as aws:
+        cloud = LocalCloud(aws, deploy(aws, stages={"infer": stage(ECHO)}, definition=ONE_TASK))
+        shutil.rmtree(tmp_path / "logs")
+
+        with pytest.raises(cloud.functions.exceptions.ServiceException, match="infer cannot be started.*No such file"):
+            cloud.invoke()
+        execution = cloud.execute(cloud.deployment.state_machine_arn, "no-worker", {})
+
+    assert (execution["status"], execution["error"]) == ("FAILED", "Lambda.ServiceException")
 
 
 def test_every_worker_writes_a_log(cloud: LocalCloud) -> None:

@@ -1,5 +1,6 @@
 """`make invoke`: one handler through the Lambda runtime."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 
 
 def invoke(function: str, event: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scripts.invoke", "--function", function, "--event", str(event)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "FUNCTION": function, "EVENT": str(event)}
+    command = [sys.executable, "-m", "scripts.invoke"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_a_handler_that_refuses_its_event_ends_with_status_1(tmp_path: Path) -> None:
@@ -27,7 +29,7 @@ def test_a_handler_that_refuses_its_event_ends_with_status_1(tmp_path: Path) -> 
     ("function", "content", "complaint"),
     [
         ("nobody", "{}", "initialize, infer, summarize"),
-        ("infer", None, "cannot be read"),
+        ("infer", None, "no such file"),
         ("infer", "{", "is not JSON"),
         ("infer", "[]", "no JSON object"),
         ("infer", '{"bucket": "elsewhere"}', "'elsewhere' does not exist"),

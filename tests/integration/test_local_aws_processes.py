@@ -16,9 +16,22 @@ import pytest
 
 from scripts.command.repository import REPOSITORY
 from scripts.local_aws.deploy import deploy
+from scripts.local_aws.pool import Pool
 from scripts.local_aws.server import LocalAws, LocalAwsError
+from scripts.local_aws.worker import FunctionSettings, WorkerStartError
 from tests.integration.conftest import ECHO, is_running, stage, wait_until
 
+SETTINGS = FunctionSettings(
+    name="echo",
+    arn="arn:aws:lambda:us-east-1:123456789012:function:echo",
+    version="$LATEST",
+    region="us-east-1",
+    handler=ECHO,
+    timeout_s=20,
+    memory_mb=256,
+    environment=(),
+    revision="",
+)
 KEEP_SERVING = f"""
 import json, time, boto3
 from scripts.local_aws.server import LocalAws
@@ -61,7 +74,7 @@ class Serving:
         deploy(self.aws, stages={name: stage(ECHO, timeout_s=60) for name in ("initialize", "infer", "summarize")})
         self.functions = boto3.client("lambda", **self.aws.credentials)
         self.runtime_pid = self.invoke()
-        # The server, its guardian, the emulator and the runtime.
+        # The server, its guardian and the runtime.
         self.processes = started_by(self.aws.pid)
 
     def invoke(self) -> int:
@@ -76,14 +89,25 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
     serving.aws.stop()
 
 
-def test_a_server_with_one_worker_is_four_processes(serving: Serving) -> None:
-    assert len(serving.processes) == 4
+def test_a_server_with_one_worker_is_three_processes(serving: Serving) -> None:
+    assert len(serving.processes) == 3
 
 
 def test_the_context_manager_ends_everything(serving: Serving) -> None:
     serving.aws.__exit__(None, None, None)
 
     assert none_runs(serving.processes)
+
+
+def test_a_closed_pool_has_ended_its_workers_and_starts_none(tmp_path: Path) -> None:
+    pool = Pool(environment=dict(os.environ), log_dir=tmp_path, workers_per_function=1)
+    pid = int(json.loads(pool.invoke(SETTINGS, b"{}").payload)["pid"])
+
+    pool.close()
+
+    assert not is_running(pid)
+    with pytest.raises(WorkerStartError, match="is ending"):
+        pool.invoke(SETTINGS, b"{}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -95,8 +119,8 @@ def test_a_signal_to_the_server_ends_everything(serving: Serving, number: signal
 
 def test_a_kill_in_the_middle_of_an_invocation_ends_everything(serving: Serving) -> None:
     serving.functions.invoke(FunctionName="summarize", InvocationType="Event", Payload=b'{"sleep": 60}')
-    # Its emulator may run and its runtime not yet: the moment that is easiest to forget.
-    wait_until(lambda: len(started_by(serving.aws.pid)) >= 5)
+    # The runtime has started and not asked for its invocation yet: the moment that is easiest to forget.
+    wait_until(lambda: len(started_by(serving.aws.pid)) >= 4)
     processes = started_by(serving.aws.pid)
 
     os.kill(serving.aws.pid, signal.SIGKILL)
@@ -109,7 +133,6 @@ def test_a_server_killed_before_it_tells_the_guardian_leaves_nothing() -> None:
 import os, signal, subprocess
 from scripts.local_aws.guardian import Guardian
 guardian = Guardian()
-guardian._tell = lambda line: None
 # Nothing of ours in its hands: this test waits for its end, not for that of a pipe.
 print(guardian.start(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -160,8 +183,10 @@ def test_the_end_of_the_parent_ends_everything(number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_make_emulate_prints_what_to_export_and_ends_with_a_signal(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "scripts.emulate", "--log-dir", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as emulate:
+    command, environment = [sys.executable, "-m", "scripts.emulate"], {**os.environ, "LOG_DIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as emulate:
         assert emulate.stdout is not None
         endpoint = emulate.stdout.readline().strip().removeprefix("export AWS_ENDPOINT_URL=")
         keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}

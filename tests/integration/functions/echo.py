@@ -23,6 +23,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         os._exit(event["exit"])
     if event.get("kill"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if "answer" in event:
+        return dict(event["answer"])
+    if "result_mb" in event:
+        return {"result": "x" * (event["result_mb"] * 2**20)}
     ballast = b"x" * (event.get("allocate_mb", 0) * 2**20)
     time.sleep(event.get("sleep", 0))
     return {

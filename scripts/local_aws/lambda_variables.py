@@ -1,0 +1,36 @@
+"""The environment of a handler on this machine: this process's variables, and those that Lambda itself sets."""
+
+import os
+from collections.abc import Mapping
+
+
+def worker_environment(client: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's variables without AWS settings but those of a client, and one thread per library."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
+    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    return {**inherited, **client, **dict.fromkeys(threads, "1"), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def lambda_variables(name: str, *, memory_mb: int, log_stream: str, version: str = "$LATEST") -> dict[str, str]:
+    """Return what Lambda sets in an execution environment; a function's own variables cannot override it.
+
+    Parameters
+    ----------
+    name, version : str
+        Of the function.
+    memory_mb : int
+        Its configured memory [MB].
+    log_stream : str
+        Name of the environment's own log.
+    """
+    return {
+        "AWS_LAMBDA_FUNCTION_NAME": name,
+        "AWS_LAMBDA_FUNCTION_VERSION": version,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
+        "AWS_LAMBDA_LOG_FORMAT": "JSON",
+        "AWS_LAMBDA_LOG_LEVEL": "INFO",
+        "AWS_EXECUTION_ENV": "AWS_Lambda_Image",
+    }
