@@ -132,6 +132,8 @@ def deployed_function(name: str, qualifier: str | None, *, region: str) -> Funct
         region = name.split(":")[3]
     name, _, own_qualifier = name.rpartition(":function:")[2].partition(":")
     qualifier = own_qualifier or qualifier
+    if qualifier == "$LATEST":
+        qualifier = None
     functions = lambda_backends[DEFAULT_ACCOUNT_ID][region]
     function = functions.get_function(name, qualifier)
     handler = function.image_config.cmd[0] if function.image_config.cmd else function.handler
@@ -139,7 +141,7 @@ def deployed_function(name: str, qualifier: str | None, *, region: str) -> Funct
     return FunctionSettings(
         name=function.function_name,
         arn=f"{arn}:{qualifier}" if qualifier else arn,
-        version="$LATEST" if qualifier in (None, "$LATEST") else str(function.version),
+        version=str(function.version) if qualifier else "$LATEST",
         region=region,
         handler=str(handler),
         timeout_s=float(function.timeout),

@@ -75,6 +75,9 @@ class Pool:
     def close(self) -> None:
         """End every worker; invocations still running fail."""
         self._guardian.close()
+        with self._lock:
+            for worker in self._idle:
+                worker.stop()
 
     # ------------------------------------------------------------------------------------------------ who runs where
 

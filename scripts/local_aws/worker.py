@@ -96,6 +96,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._api: RuntimeApi
         self._log: WorkerLog
+        self._opened: contextlib.ExitStack
         self._init_s = 0.0
         self._peak_mb: int | None = None
 
@@ -127,8 +128,7 @@ class Worker:
             return
         self._kill()
         self._guardian.forget(self._process.pid)
-        self._api.close()
-        self._log.file.close()
+        self._opened.close()
 
     def _kill(self) -> None:
         assert self._process is not None
@@ -157,29 +157,33 @@ class Worker:
 
     def _spawn(self) -> None:
         settings = self.settings
-        self._log = WorkerLog(self._log_path)
-        self._api = RuntimeApi()
-        self._process = self._guardian.start(
-            [sys.executable, "-m", "awslambdaric", settings.handler],
-            cwd=REPOSITORY,
-            env={
-                **self._environment,
-                **dict(settings.environment),
-                **lambda_variables(
-                    settings.name,
-                    version=settings.version,
-                    memory_mb=settings.memory_mb,
-                    log_stream=self._log_path.stem,
-                ),
-                "AWS_REGION": settings.region,
-                "AWS_DEFAULT_REGION": settings.region,
-                "AWS_LAMBDA_RUNTIME_API": self._api.address,
-                "LAMBDA_TASK_ROOT": str(REPOSITORY),
-            },
-            stdout=self._log.file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with contextlib.ExitStack() as opened:
+            self._log = WorkerLog(self._log_path)
+            opened.callback(self._log.close)
+            self._api = RuntimeApi()
+            opened.callback(self._api.close)
+            self._process = self._guardian.start(
+                [sys.executable, "-m", "awslambdaric", settings.handler],
+                cwd=REPOSITORY,
+                env={
+                    **self._environment,
+                    **dict(settings.environment),
+                    **lambda_variables(
+                        settings.name,
+                        version=settings.version,
+                        memory_mb=settings.memory_mb,
+                        log_stream=self._log_path.stem,
+                    ),
+                    "AWS_REGION": settings.region,
+                    "AWS_DEFAULT_REGION": settings.region,
+                    "AWS_LAMBDA_RUNTIME_API": self._api.address,
+                    "LAMBDA_TASK_ROOT": str(REPOSITORY),
+                },
+                stdout=self._log.file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._opened = opened.pop_all()
 
     # ------------------------------------------------------------------------------------------------ invoke
 

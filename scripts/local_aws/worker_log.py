@@ -28,6 +28,10 @@ class WorkerLog:
         self._start = 0
         self.mark()
 
+    def close(self) -> None:
+        """Write nothing any more."""
+        self.file.close()
+
     def mark(self) -> None:
         """Begin the part that `tail` returns here."""
         self._start = os.fstat(self.file.fileno()).st_size

@@ -332,7 +332,7 @@ def test_a_worker_that_cannot_start_is_an_error_of_the_service(tmp_path: Path) -
         cloud = LocalCloud(aws, deploy(aws, stages={"infer": stage(ECHO)}, definition=ONE_TASK))
         shutil.rmtree(tmp_path / "logs")
 
-        with pytest.raises(cloud.functions.exceptions.ServiceException, match="infer cannot be started.*No such file"):
+        with pytest.raises(cloud.functions.exceptions.ServiceException, match=r"infer cannot be started.*No such file"):
             cloud.invoke()
         execution = cloud.execute(cloud.deployment.state_machine_arn, "no-worker", {})
 
