@@ -51,10 +51,8 @@ FAIL_IF_TOLD = {
 
 
 def manifest(num_ranks: int, **changes: Any) -> list[dict[str, Any]]:
-    return [
-        {"rank": rank, "run_id": "r", "bucket": "redshift-local", "failure_key": f"failures/{rank:05d}.json", **changes}
-        for rank in range(num_ranks)
-    ]
+    common = {"run_id": "r", "bucket": "redshift-local", "qualifier": "$LATEST", **changes}
+    return [{"rank": rank, "failure_key": f"failures/{rank:05d}.json", **common} for rank in range(num_ranks)]
 
 
 def run_ours(cloud: LocalCloud, tasks: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
