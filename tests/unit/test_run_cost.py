@@ -135,6 +135,16 @@ def test_reported_durations_take_the_place_of_the_clocks() -> None:
     assert usage.num_invocations == 5
 
 
+def test_without_reports_the_clocks_count_and_half_a_step_of_rounding_per_rank() -> None:
+    summary = make_summary(num_records=8, rank_seconds=65.25)
+
+    usage = usage_of(summary, make_rates())
+
+    assert usage.billed_ms["infer"] == 65_250 + 4
+    assert usage.billed_ms["initialize"] == billed_ms(summary.clock.initialize)
+    assert usage.billed_ms["summarize"] == billed_ms(summary.clock.summarize)
+
+
 def test_a_region_without_prices_is_named_and_those_that_have_some() -> None:
     with pytest.raises(PriceError, match=r"no prices of mars-1, only of us-east-1, .*add a table \[regions.mars-1\]"):
         read_prices().of("mars-1")
