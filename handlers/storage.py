@@ -56,7 +56,7 @@ class ObjectInfo(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """What lies directly under a prefix."""
+    """The objects and subfolders directly under a prefix."""
 
     objects: list[ObjectInfo]
     subfolders: list[str]
@@ -86,14 +86,14 @@ class ObjectStore:
         self.request_times_s = []
 
     def list_folder(self, prefix: str) -> Folder:
-        """Return what lies directly under `prefix`, which ends in ``/``; listings come in pages and all are read.
+        """Return what is directly under `prefix`, which ends in ``/``; listings come in pages and all are read.
 
         Keys are as they are stored, and the folder's own placeholder, as S3's console makes it, is left out.
 
         Raises
         ------
         InvalidRequestError
-            If something in it has a name that obstore has not, like ``a//b``.
+            If something in it has a name that obstore cannot express, like ``a//b``.
         """
         return self._request(lambda client: self._list(client, prefix), prefix)
 
@@ -241,7 +241,7 @@ def _named(key: str) -> str:
     Raises
     ------
     ValueError
-        If it does not; obstore raises it for the other names it has not.
+        If it does not; obstore itself rejects the remaining invalid names.
     """
     if not key or key != key.strip("/"):
         raise ValueError(f"{key!r} is empty, or begins or ends with a slash")

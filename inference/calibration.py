@@ -18,7 +18,7 @@ REMAKE = "`make calibrate` makes it"
 
 
 class CalibrationCard(Payload, frozen=True, kw_only=True):
-    """The numbers beside the tensors."""
+    """The numbers that accompany the tensors."""
 
     weights_sha256: str
     """Checksum of the checkpoint whose errors were measured."""
@@ -75,7 +75,7 @@ _DOMAIN_ARRAYS = ("center", "scale", "log_weight", "mean", "whitening")
 
 
 def calibration_path(checkpoint: Path) -> Path:
-    """Return where the calibration of a checkpoint lies."""
+    """Return the path of a checkpoint's calibration."""
     return checkpoint.with_name(FILE_NAME)
 
 

@@ -6,7 +6,7 @@ taken from a neighbour stands out twice, against the other bands and against the
 image against the magnitudes; a point source by its concentration.
 
 A Gaussian mixture over the training galaxies gives their density. A galaxy less likely than all but `FLAGGED_SHARE` of
-the selection galaxies is out of domain: its redshift and sigma stand, but nobody measured what they are worth.
+the selection galaxies is out of domain: its redshift and sigma are kept, but their errors were never measured.
 
 References
 ----------

@@ -92,7 +92,7 @@ def infer_rank(
     clock : PhaseClock
         Gets the phases ``download`` and ``inference``.
     calibration : Calibration, optional
-        Of the engine's weights; without it no sigma is known and nobody is out of domain.
+        Of the engine's weights; without it sigma is NaN and OUT_OF_DOMAIN is never set.
 
     Raises
     ------

@@ -87,7 +87,7 @@ def select_shards(keys: Iterable[str], prefix: str, *, file_limit: int | None) -
     keys = list(keys)
     if not keys:
         raise DatasetNotFoundError(
-            f"Nothing lies under {prefix}. Check data_bucket and data_prefix; `make dataset` makes one."
+            f"There is nothing under {prefix}. Check data_bucket and data_prefix; `make dataset` makes one."
         )
     names = [key[len(prefix) :] for key in keys]
     shards = sorted((name for name in names if "/" not in name and name.endswith(SHARD_SUFFIXES)), key=natural_order)

@@ -16,7 +16,7 @@ class Quality(enum.IntFlag):
     """The flux in g, r, i or z is less than 5 of its standard errors."""
 
     COLOR_OUTLIER = 8
-    """A colour lies more than 8 robust standard deviations from that of the training galaxies."""
+    """A colour is more than 8 robust standard deviations from that of the training galaxies."""
 
     HIGH_EXTINCTION = 16
     """Galactic extinction in r exceeds 0.5 mag: its correction is uncertain."""

@@ -70,7 +70,7 @@ def slowest(records: Sequence[RankRecord]) -> tuple[SlowRank, ...]:
 
 
 def num_concurrent_ranks(records: Sequence[RankRecord]) -> int:
-    """Return the most ranks that were at work at the same time; one that starts as another ends is not beside it."""
+    """Return the largest number of ranks at work at once; one that starts as another ends does not overlap it."""
     starts = np.array([record.started_at_s for record in records])
     ends = np.sort(starts + [record.clock.total for record in records])
     starts.sort()

@@ -68,7 +68,7 @@ def count_rows(reader: RangeReader, key: str, size_bytes: int, *, etag: str) -> 
 
 @dataclass(frozen=True)
 class _Array:
-    """Where one array lies in a safetensors file."""
+    """The position of one array in a safetensors file."""
 
     offset: int
     shape: tuple[int, ...]

@@ -24,7 +24,7 @@ from inference.run_clock import run_clock
 
 @dataclass(frozen=True)
 class Proof:
-    """The records that count, the ranks without one, and what lay there besides."""
+    """The records that count, the ranks without one, and what else was found."""
 
     records: tuple[RankRecord, ...]
     """One valid record per rank that has one, in rank order."""

@@ -1,6 +1,6 @@
 """How wrong a redshift may be: an error model of brightness, colour and redshift, scaled until its intervals cover.
 
-The network gives one number, so its error is learned beside it, in two steps that use different galaxies:
+The network gives one number, so its error is learned separately, in two steps that use different galaxies:
 
 1. The *shape*. A small network (6-32-32-1) learns from residuals how the error depends on r, the four colours and
    z_phot: the mean of abs(dz), by a Laplace likelihood, which outliers do not rule. Its galaxies are the training

@@ -10,7 +10,7 @@ TABLE_KEY = "table.parquet"
 TABLE_CSV_KEY = "table.csv"
 CLEANING_KEY = "cleaning.json"
 TABLE_KEYS = (TABLE_KEY, TABLE_CSV_KEY, CLEANING_KEY)
-"""Beside the shards: one cleaned row per galaxy, and what cleaning found."""
+"""In the shards' folder: one cleaned row per galaxy, and what cleaning found."""
 
 
 class ShardEntry(Payload, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class ShardEntry(Payload, frozen=True, kw_only=True):
 
 
 class DatasetCard(Payload, frozen=True, kw_only=True):
-    """``dataset.json``: what lies in a dataset's folder and where it came from."""
+    """``dataset.json``: what a dataset's folder holds and where it came from."""
 
     name: NonEmpty
     """Name of the dataset."""

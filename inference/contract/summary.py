@@ -57,7 +57,7 @@ class Accuracy(Payload, frozen=True, kw_only=True):
     """Mean (z_phot - z_spec) squared."""
 
     r2: float | None
-    """Coefficient of determination; read it beside `std_z_spec`. Null when all z_spec are equal."""
+    """Coefficient of determination; it depends on `std_z_spec`. Null when all z_spec are equal."""
 
     std_z_spec: float
     """Standard deviation of z_spec: the width of the sample."""

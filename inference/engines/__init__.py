@@ -25,7 +25,7 @@ def load(
     name : str
         ``auto`` or one of `NAMES`. One that is missing here is replaced by torch, and the engine's `note` says why.
     checkpoint : Path
-        Weights as safetensors; the exported graph lies beside it.
+        Weights as safetensors; the exported graph is in the same folder.
     num_threads : int
         Threads to compute with; one per vCPU, since a quota hides behind the cores the process sees.
     precision : str

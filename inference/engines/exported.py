@@ -1,4 +1,4 @@
-"""The exported network beside a checkpoint: which file it is, what was checked about it, and why it may be missing."""
+"""The exported network of a checkpoint: which file it is, what was checked about it, and why it may be missing."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,7 +48,7 @@ class Accuracy(Payload, frozen=True, kw_only=True):
 
 
 class ExportCard(Payload, frozen=True, kw_only=True):
-    """``astromae-SHA256.json``: written last, so that its presence means the graph beside it was checked."""
+    """``astromae-SHA256.json``: written last, so that its presence means that the graph was checked."""
 
     weights_sha256: str
     """Checksum of the checkpoint the graph was made from."""
@@ -67,7 +67,7 @@ class ExportCard(Payload, frozen=True, kw_only=True):
 
 
 def graph_path(checkpoint: Path, sha256: str, precision: str = "fp32") -> Path:
-    """Return where the exported graph of a checkpoint lies: a changed checkpoint never meets an old graph.
+    """Return the path of a checkpoint's exported graph: a changed checkpoint never meets an old graph.
 
     bf16 is a setting of the engine that reads the graph of fp32; int8 is a graph of its own.
     """
@@ -75,7 +75,7 @@ def graph_path(checkpoint: Path, sha256: str, precision: str = "fp32") -> Path:
 
 
 def card_path(checkpoint: Path, sha256: str) -> Path:
-    """Return where the card of the exported graph lies."""
+    """Return the path of the exported graph's card."""
     return graph_path(checkpoint, sha256).with_suffix(".json")
 
 
@@ -102,7 +102,7 @@ def read_card(checkpoint: Path, sha256: str) -> ExportCard:
 
 
 def check_usable(card: ExportCard, engine: str) -> None:
-    """Refuse an engine that is not installed or whose answers nobody compared.
+    """Refuse an engine that is not installed or was not compared with torch.
 
     Raises
     ------

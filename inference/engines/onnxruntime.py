@@ -20,7 +20,7 @@ class OnnxRuntimeEngine:
         options.inter_op_num_threads = 1
         # A thread that spins for work uses up the CPU quota of the one that has it.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Weights beside the arena, not in it: the arena grows in powers of two.
+        # Weights outside the arena: the arena grows in powers of two.
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self.name = f"onnxruntime {onnxruntime.__version__}"

@@ -65,7 +65,7 @@ class AstroMAE(nn.Module):
     """Photometric redshift network of Fathkouhi & Fox, with physical units at both ends.
 
     The scalings of pixels, magnitudes and redshift are buffers (not parameters): whatever is saved or exported
-    holds them, so nobody has to scale anything. Magnitudes are centred before the first layer and not inside its
+    holds them, so callers pass physical units. Magnitudes are centred before the first layer and not inside its
     weights, because weights that hold the centring lose 2e-3 in redshift when stored in half precision.
     """
 
@@ -175,7 +175,7 @@ class Encoder(nn.Module):
         return tokens[:, 1:].mean(dim=1)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Cut stretched images into patches and add where each one lies: (N, 16, 192)."""
+        """Cut stretched images into patches and add the embedding of their positions: (N, 16, 192)."""
         patches = self.patch_embed(images)  # (N, 192, 4, 4)
         placed: Tensor = patches.flatten(2).transpose(1, 2) + self.position[:, 1:]  # (N, 16, 192)
         return placed

@@ -114,9 +114,9 @@ def _check(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         ],
         "not finite": [name for name in shared if not torch.isfinite(tensors[name]).all()],
     }
-    told = [f"{fault}: {', '.join(names[:5])}{_more(names)}" for fault, names in faults.items() if names]
-    if told:
-        raise WeightsError(f"The weights do not fit AstroMAE ({'; '.join(told)}). Use weights made by `make train`.")
+    faulty = [f"{fault}: {', '.join(names[:5])}{_more(names)}" for fault, names in faults.items() if names]
+    if faulty:
+        raise WeightsError(f"The weights do not fit AstroMAE ({'; '.join(faulty)}). Use weights made by `make train`.")
 
 
 def _more(names: list[str]) -> str:

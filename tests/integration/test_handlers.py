@@ -258,9 +258,9 @@ def test_10mb_never_matches_100mb(s3: Any) -> None:
 @pytest.mark.parametrize(
     ("request_", "error", "message"),
     [
-        ({"data_prefix": "datasets/none/"}, DatasetNotFoundError, "Nothing lies under datasets/none/"),
+        ({"data_prefix": "datasets/none/"}, DatasetNotFoundError, "There is nothing under datasets/none/"),
         ({"data_prefix": "datasets/text/"}, DatasetNotFoundError, "no shard"),
-        ({"data_prefix": "/"}, DatasetNotFoundError, "Nothing lies under /"),
+        ({"data_prefix": "/"}, DatasetNotFoundError, "There is nothing under /"),
         ({"data_bucket": "no-such-bucket"}, DatasetNotFoundError, "no-such-bucket does not exist"),
         ({"world_size": 16}, PlanError, "at most 15"),
         ({"world_size": 0}, InvalidRequestError, "world_size"),

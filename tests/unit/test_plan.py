@@ -75,7 +75,7 @@ def test_only_shards_directly_in_the_folder_count() -> None:
 
 
 def test_an_empty_prefix_and_one_without_shards_are_told_apart() -> None:
-    with pytest.raises(DatasetNotFoundError, match="Nothing lies under d/"):
+    with pytest.raises(DatasetNotFoundError, match="There is nothing under d/"):
         select_shards([], "d/", file_limit=None)
     with pytest.raises(DatasetNotFoundError, match="no shard"):
         select_shards(["d/notes.txt"], "d/", file_limit=None)
