@@ -119,6 +119,31 @@ def test_flags_of_all_ranks_add_up_and_a_missing_sigma_is_noted_once() -> None:
     assert merged.ratio_95 == 2.0
 
 
+def test_what_the_ranks_report_is_counted_added_or_listed() -> None:
+    tasks = make_tasks(3)
+    reported = [
+        make_record_for(
+            task, attempt=attempt, cold_start=cold, peak_memory_bytes=peak, engine=engine, s3_num_requests=5
+        )
+        for task, attempt, cold, peak, engine in zip(
+            tasks, (0, 2, 1), (True, False, True), (7, 9, 8), ("torch 2", "onnxruntime 1", "torch 2"), strict=True
+        )
+    ]
+    found = {task.record_key: contract.encode(record) for task, record in zip(tasks, reported, strict=True)}
+
+    merged = summary.summarize(make_plan(9), tasks, summary.prove(tasks, found, []), TIMES)
+
+    assert (merged.num_records, merged.num_samples, merged.num_samples_planned) == (3, 9, 9)
+    assert (merged.num_cold_starts, merged.num_retried_ranks, merged.retries) == (2, 2, {1: 2, 2: 1})
+    assert (merged.num_s3_requests, merged.peak_memory_bytes, merged.function_memory_mb) == (15, 9, 1769)
+    assert merged.engines == ("onnxruntime 1", "torch 2")
+    assert merged.rank_seconds == pytest.approx(sum(one.clock.total + one.clock.init for one in reported))
+    clock = merged.clock
+    assert clock.initialize == TIMES.planned_at_s - TIMES.started_at_s
+    assert clock.map == TIMES.mapped_at_s - TIMES.planned_at_s
+    assert clock.summarize == TIMES.summarized_at_s - TIMES.mapped_at_s
+
+
 def test_the_three_throughputs_are_what_their_names_say() -> None:
     tasks = make_tasks(2)
     found = {task.record_key: contract.encode(make_record_for(task, sample_persec=100.0)) for task in tasks}
