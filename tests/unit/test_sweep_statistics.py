@@ -13,7 +13,7 @@ from inference.intervals import bootstrap
 from scripts.sweeps.analyse import analyse, statistic
 from scripts.sweeps.journal import Entry, Journal
 from scripts.sweeps.plan import SweepPlan
-from scripts.sweeps.present import print_statistics
+from scripts.sweeps.present import print_plan, print_statistics
 from scripts.sweeps.rows import RunRow
 from scripts.sweeps.statistics import SweepStatistics
 from tests.factories import make_run_row
@@ -256,3 +256,43 @@ def test_the_table_fits_the_width(width: int) -> None:
     assert max(len(line) for line in table) <= width
     assert all("end to end [s]" in line for line in table[:1])
     assert "nan" not in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("plan", "num_left", "said"),
+    [
+        (PLAN, 9, ["runs       9: 3 WORLD by 3 repeats, interleaved, seed 0", "cost       free"]),
+        (
+            msgspec.structs.replace(PLAN, repeat=1),
+            1,
+            [
+                "runs       3: 3 WORLD, interleaved, seed 0",
+                "done       2 of 3, in sweeps/tiny/; 1 to go",
+                "cost       free",
+            ],
+        ),
+        (SweepPlan(), 1, ["runs       1: 1 setting", "cost       free"]),
+    ],
+)
+def test_a_plan_is_counted_before_it_starts(plan: SweepPlan, num_left: int, said: list[str]) -> None:
+    console = Console(file=io.StringIO(), width=80)
+
+    print_plan(console, Journal(Path("sweeps/tiny"), plan, ()), num_left=num_left, cost="free")
+
+    assert console.file.getvalue().splitlines() == said
+
+
+def test_what_is_printed_names_the_state_the_settings_and_the_files() -> None:
+    made = [*rows()[:8], changed(rows()[8], state="failed", error="PlanError", message="why")]
+    whole, broken = (printed(found(one), 200).splitlines() for one in (rows(), made))
+
+    assert whole[0] == "tiny: complete, 9 of 9 runs"
+    assert broken[0] == "tiny: complete, 9 of 9 runs, 1 failed"
+    assert printed(found(made[:7]), 200).startswith("tiny: not over, 7 of 9 runs")
+    assert whole[2].split("  ")[0] == "setting"
+    assert whole[3].split()[:4] == ["WORLD=1", "3", "41.00", "(40.00-44.00)"]
+    assert "2+1 failed" in broken[5]
+    # Numbers end where their titles do.
+    assert whole[2].index("end to end [s]") + len("end to end [s]") == whole[3].index("(40.00-44.00)") + 13
+    assert whole[-1] == "files      sweeps/tiny/: runs.parquet, ranks.parquet (and .csv), statistics.json"
+    assert "failed     WORLD=4, 1 of its runs: PlanError: why" in broken
