@@ -15,6 +15,7 @@ from inference.contract import DatasetCard, ShardEntry
 from scripts import sweep
 from scripts.command.errors import UsageError
 from scripts.pricing.what_if import Range
+from scripts.sweeps import data
 from scripts.sweeps.backend import LocalBackend
 from scripts.sweeps.data import CUTTING, Key, cut_missing, find_datasets
 from scripts.sweeps.estimate import SweepForecast, forecast_sweep, refuse_above
@@ -71,11 +72,19 @@ def test_a_partition_that_is_not_there_is_found_and_then_cut_from_one_that_is(tm
     assert not (tmp_path / "datasets/tiny/1MB" / CUTTING).exists()
 
 
-def test_a_partition_whose_cutting_was_killed_is_cut_again(tmp_path: Path) -> None:
+def test_a_partition_whose_cutting_was_killed_is_cut_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_dataset(tmp_path)
-    (make_dataset(tmp_path, "1MB", num_shards=1, card=False) / CUTTING).touch()
+    found = find_datasets(SweepPlan(data=("tiny",), shard_mb=(1,)), tmp_path, ())
 
-    cut_missing(find_datasets(SweepPlan(data=("tiny",), shard_mb=(1,)), tmp_path, ()), tmp_path, SILENT)
+    def killed(*_: Any, **__: Any) -> None:
+        (tmp_path / "datasets/tiny/1MB/0.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "make", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cut_missing(found, tmp_path, SILENT)
+    cut_missing(found, tmp_path, SILENT)
 
     card = contract.decode((tmp_path / "datasets/tiny/1MB/dataset.json").read_bytes(), DatasetCard)
     assert card.num_rows == 3 * ROWS
