@@ -13,7 +13,7 @@ from inference.metrics import Array, Values, redshift_accuracy
 NUM_DRAWS = 1_000
 """Resampled sets; they settle the ends of an interval to about a tenth of its width."""
 
-MAX_RESAMPLED, MIN_DRAWS = 20_000_000, 20
+MAX_RESAMPLED, MIN_DRAWS = 5_000_000, 20
 """Values drawn over all resamples, and how many there are at least: intervals of millions are narrow anyway."""
 
 MAX_AT_ONCE = 1_000_000

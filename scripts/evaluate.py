@@ -1,19 +1,15 @@
 """`make evaluate`: how good the weights are on galaxies nothing was fitted to, or how good a run's predictions are."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
-from matplotlib.figure import Figure
 
 from inference.checkpoints import CHECKPOINT
 from scripts.command.errors import CommandError
 from scripts.command.program import start
 from scripts.models.held_out import held_out
 from scripts.reports.evaluated import Evaluated, of_run
-from scripts.reports.figures import calibration_figure, density_figure, redshifts_figure, residuals_figure
 from scripts.reports.numbers import evaluate, table, to_json
+from scripts.reports.plots import write_plots
 from scripts.runs.run_folder import open_run
 from scripts.runs.variables import RunName, StackVariables
 
@@ -59,25 +55,9 @@ def write(galaxies: list[Evaluated], folder: Path) -> None:
     (folder / NUMBERS).write_bytes(to_json([rows for rows, _ in pairs], labelled))
     names = [NUMBERS]
     for rows, _ in pairs:
-        for name, figure in figures(rows):
-            names.append(f"{name}.png" if len(pairs) == 1 else f"{_prefix(rows)}-{name}.png")
-            figure.savefig(folder / names[-1])
+        names += write_plots(rows, folder, prefix="" if len(pairs) == 1 else f"{_prefix(rows)}-")
     print(table(labelled))
     print(f"\n{folder}/: {', '.join(names)}")
-
-
-def figures(galaxies: Evaluated) -> Iterator[tuple[str, Figure]]:
-    """Yield every plot that these galaxies allow, with its name."""
-    found, title = galaxies.predictions, galaxies.name
-    z_phot, z_spec = found.z_phot.astype(np.float64), found.z_spec
-    yield "density", density_figure(z_phot, z_spec, title=title)
-    yield "residuals-z", residuals_figure(z_spec, z_phot, z_spec, label="$z_{spec}$", title=title)
-    if np.isfinite(galaxies.r).any():
-        yield "residuals-r", residuals_figure(galaxies.r, z_phot, z_spec, label="r [mag]", title=title)
-    yield "redshifts", redshifts_figure(z_phot, z_spec, title=title)
-    if np.isfinite(found.sigma).any():
-        sigma = found.sigma.astype(np.float64)
-        yield "calibration", calibration_figure(z_phot, z_spec, sigma, ratio_95=galaxies.ratio_95, title=title)
 
 
 def _prefix(galaxies: Evaluated) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from markupsafe import Markup
+from matplotlib.figure import Figure as Drawing
 
 Cell = str
 Row = Sequence[Cell]
@@ -34,15 +34,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart, what it shows in words, and the numbers behind it."""
+    """A plot, what it shows in words, and the numbers behind it."""
 
     title: str
-    svg: Markup
+    drawing: Drawing
     caption: str
     """What to see in it."""
 
     table: Table | None = None
-    """The numbers behind it; in Markdown they stand for the chart."""
+    """The numbers behind it; in Markdown they stand for the plot."""
 
     is_wide: bool = False
     """True when it needs the whole width of the page."""

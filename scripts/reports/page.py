@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from scripts.reports.document import Block, Figure, Note, Report, Table
+from scripts.reports.figures.output import as_svg
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -33,6 +34,7 @@ def as_page(report: Report, *, footer: str) -> str:
     environment.filters |= {
         "csp_hash": _csp_hash,
         "arranged": _arranged,
+        "drawn": _drawn,
         "rows_as_json": _rows_as_json,
         "marked": _marked,
     }
@@ -48,6 +50,10 @@ def _marked(text: str) -> Markup:
     """Return text with what stands in backticks as code, and checksums small enough for their column."""
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
     return Markup(re.sub(r"\b[0-9a-f]{64}\b", r'<code class="hash">\g<0></code>', marked))  # noqa: S704 - escaped above
+
+
+def _drawn(figure: Figure) -> Markup:
+    return as_svg(figure.drawing, title=figure.title, description=figure.caption)
 
 
 def _rows_as_json(table: Table) -> Markup:

@@ -54,7 +54,8 @@ def _r_magnitude(run: RunEvidence, root: Path) -> NDArray[np.float64] | None:
         return None
     from pyarrow import parquet
 
-    table: Any = parquet.read_table(path, columns=["object_id", "mag_r"])
+    # Not read_table, which imports pandas where that is installed.
+    table: Any = parquet.ParquetFile(path).read(columns=["object_id", "mag_r"])
     return _looked_up(run.predictions, table["object_id"].to_numpy(), table["mag_r"].to_numpy(zero_copy_only=False))
 
 

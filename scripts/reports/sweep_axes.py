@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scripts.reports.charts.lines import NUM_STYLES, Point, Series
+from scripts.reports.figures.settings import STYLES, Point, Series
 from scripts.reports.quantities import number
 from scripts.sweeps.statistics import SettingStatistics, Statistic
 
@@ -97,7 +97,7 @@ def _held(axis: Axis, settings: Sequence[Setting], reference: Setting) -> tuple[
     others = [other for other in varying(settings) if other != axis]
     held: list[Axis] = []
     shown = settings
-    while others and len({tuple(s.place[o.column] for o in others) for s in shown}) > NUM_STYLES:
+    while others and len({tuple(s.place[o.column] for o in others) for s in shown}) > len(STYLES):
         last = others.pop()
         held.append(last)
         shown = [setting for setting in shown if setting.place[last.column] == reference.place[last.column]]
@@ -108,10 +108,10 @@ def _point(place: float, found: Statistic | float, setting: Setting, unit: str, 
     if not isinstance(found, Statistic):
         found = Statistic(median=found, low=found, high=found)
     median, low, high = found.median / scale, found.low / scale, found.high / scale
-    told = f"{setting.statistics.setting or 'the setting'}: {number(median)} {unit}"
+    text = f"{setting.statistics.setting or 'the setting'}: {number(median)} {unit}"
     if high > low:
-        told += f" ({number(low)} to {number(high)})"
-    return Point(place, median, low, high, told)
+        text += f" ({number(low)} to {number(high)})"
+    return Point(place, median, low, high, text)
 
 
 def _typed(axis: Axis, value: Value) -> str:

@@ -74,7 +74,7 @@ def test_draws_in_pieces_are_those_drawn_at_once(monkeypatch: pytest.MonkeyPatch
     assert bootstrap(values, means, num_draws=25) == at_once
 
 
-@pytest.mark.parametrize(("num_values", "num_draws"), [(1, 1_000), (20_000, 1_000), (200_000, 100), (10**8, 20)])
+@pytest.mark.parametrize(("num_values", "num_draws"), [(1, 1_000), (5_000, 1_000), (50_000, 100), (10**8, 20)])
 def test_millions_of_galaxies_are_resampled_less_often(num_values: int, num_draws: int) -> None:
     assert num_draws_for(num_values) == num_draws
 

@@ -4,11 +4,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from scripts.reports.charts.bars import shares
-from scripts.reports.charts.distribution import distribution
-from scripts.reports.charts.waterfall import Timeline, concurrency, waterfall
 from scripts.reports.document import Block, Figure, Note, Row, Section, Table
 from scripts.reports.evidence import RunEvidence
+from scripts.reports.figures.ranks import (
+    Timeline,
+    draw_distribution,
+    draw_ranks_at_work,
+    draw_shares,
+    draw_waterfall,
+    waterfall_rows,
+)
 from scripts.reports.quantities import UNKNOWN, count, decimals, number, percent, plural, seconds
 from scripts.reports.ranks import PHASES, Array, Ranks
 from scripts.reports.sections.rank_tables import MAX_ROWS, NUM_SLOWEST, all_ranks, slowest_ranks
@@ -97,15 +102,8 @@ def _phase_shares(ranks: Ranks) -> Figure:
         f"{count(float(cold.sum()))} of {len(ranks):,} ranks began in a fresh process (cold). "
         "The queue, before the handler, is not in the shares; it includes the init of a cold rank."
     )
-    title = "Time of the ranks by phase"
-    parts = [(f"phase-{phase}", phase.replace("_", " "), total) for phase, total in worked.items()]
-    return Figure(
-        title,
-        shares(parts, title=title, description=caption),
-        caption,
-        Table("Phases over the ranks", columns, rows),
-        is_wide=True,
-    )
+    table = Table("Phases over the ranks", columns, rows)
+    return Figure("Time of the ranks by phase", draw_shares(worked), caption, table, is_wide=True)
 
 
 def _phase_row(phase: str, ranks: Ranks, cold: np.ndarray, sums: dict[str, float], worked: float) -> Row:
@@ -129,22 +127,21 @@ def _median(values: Array) -> str:
 
 
 def _over_time(timeline: Timeline, ranks: Ranks) -> Iterator[Figure]:
-    title = "Waterfall of the ranks"
+    rows = waterfall_rows(timeline)
+    share = rows[0].num_ranks
     caption = (
-        "Each row is a rank, its phases from left to right in the order of the key; download and inference alternate "
-        "in truth and are drawn one after the other."
+        "Each row is a rank, its phases from left to right in the order of the key; download and inference "
+        "alternate in reality; here they follow each other."
     )
-    svg, share = waterfall(timeline, title=title, description=caption)
     if share > 1:
         caption = (
             f"Each row is a group of {share} ranks in order of start: the phases of its median rank, and a thin line "
             "from the group's first start to its last end. Long lines to the right are stragglers."
         )
-    yield Figure(title, svg, caption, is_wide=True)
+    yield Figure("Waterfall of the ranks", draw_waterfall(timeline, rows), caption, is_wide=True)
     if len(ranks) > MAX_ROWS:
-        title = "Ranks at work over time"
         caption = "How many ranks were in each phase at each moment."
-        yield Figure(title, concurrency(timeline, title=title, description=caption), caption, is_wide=True)
+        yield Figure("Ranks at work over time", draw_ranks_at_work(timeline), caption, is_wide=True)
 
 
 def _distribution(values: Array, what: str) -> Figure:
@@ -153,16 +150,9 @@ def _distribution(values: Array, what: str) -> Figure:
         f"Median {seconds(p50)}, 95th percentile {seconds(p95)}, longest {seconds(longest)}: "
         f"{number(longest / p50)} times the median."
     )
-    title = f"Distribution of the {what}"
-    svg = distribution(
-        values,
-        x_label=f"{what} [s]",
-        what="rank",
-        title=title,
-        description=caption,
-        marks={f"median {seconds(p50)}": p50, f"p95 {seconds(p95)}": p95},
-    )
-    return Figure(title, svg, caption)
+    marks = {f"median {seconds(p50)}": p50, f"p95 {seconds(p95)}": p95}
+    drawing = draw_distribution(values, label=f"{what} [s]", what="rank", marks=marks)
+    return Figure(f"Distribution of the {what}", drawing, caption)
 
 
 def _loop_times(ranks: Ranks) -> Iterator[Block]:

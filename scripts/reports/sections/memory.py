@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from scripts.reports.charts.distribution import distribution
 from scripts.reports.document import Block, Figure, Section, Table
 from scripts.reports.evidence import RunEvidence
+from scripts.reports.figures.ranks import draw_distribution
 from scripts.reports.quantities import megabytes, number, percent
 
 MIB = 2**20
@@ -56,15 +56,8 @@ def _quantiles(values: np.ndarray) -> tuple[str, str, str]:
 
 
 def _distribution(peaks: np.ndarray) -> Figure:
-    title = "Distribution of the memory of a rank"
     middle = float(np.nanmedian(peaks)) / MIB
     caption = f"Median {number(middle)} MB. Processes serve several ranks, and a peak stays: warm ranks repeat it."
-    svg = distribution(
-        peaks / MIB,
-        x_label="peak memory [MB]",
-        what="rank",
-        title=title,
-        description=caption,
-        marks={f"median {number(middle)} MB": middle},
-    )
-    return Figure(title, svg, caption)
+    marks = {f"median {number(middle)} MB": middle}
+    drawing = draw_distribution(peaks / MIB, label="peak memory [MB]", what="rank", marks=marks)
+    return Figure("Distribution of the memory of a rank", drawing, caption)

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from scripts.reports.charts.lines import Point, front, lines
 from scripts.reports.document import Figure, Section
+from scripts.reports.figures.settings import Offer, draw_front, draw_series
 from scripts.reports.quantities import plural, seconds, usd
 from scripts.reports.sweep_axes import series_along, varying
 from scripts.reports.sweep_evidence import SweepEvidence
@@ -47,14 +47,12 @@ def _figure(sweep: SweepEvidence, column: str, measure: Measure) -> Figure | Non
     if not points:
         return None
     lowest, highest = min(points, key=lambda point: point.y), max(points, key=lambda point: point.y)
-    caption = f"Lowest: {lowest.told}. Highest: {highest.told}." + (
+    caption = f"Lowest: {lowest.text}. Highest: {highest.text}." + (
         f" At {held}, as in the fastest setting." if held else ""
     )
     title = f"{name[:1].upper()}{name[1:]} against {axis.name.partition(' [')[0]}"
-    svg = lines(
-        series, x_label=axis.name, y_label=f"{name} [{unit}]", title=title, description=caption, x_names=names or None
-    )
-    return Figure(title, svg, caption)
+    drawing = draw_series(series, x_label=axis.name, y_label=f"{name} [{unit}]", x_names=names or None)
+    return Figure(title, drawing, caption)
 
 
 def scaling_sections(sweep: SweepEvidence) -> Iterator[Section]:
@@ -75,10 +73,9 @@ def scaling_sections(sweep: SweepEvidence) -> Iterator[Section]:
         if not points:
             continue
         best = max(points, key=lambda point: point.y)
-        caption = f"Best: {best.told.strip()}." + (f" At {held}, as in the fastest setting." if held else "")
-        title = f"{name[:1].upper()}{name[1:]}"
-        svg = lines(series, x_label=axis.name, y_label=name, title=title, description=caption, ideal=ideal)
-        figures.append(Figure(title, svg, caption))
+        caption = f"Best: {best.text.strip()}." + (f" At {held}, as in the fastest setting." if held else "")
+        drawing = draw_series(series, x_label=axis.name, y_label=name, ideal=ideal)
+        figures.append(Figure(f"{name[:1].upper()}{name[1:]}", drawing, caption))
     lead = (
         f"Speedup compares with the same setting on {plural(round(smallest), 'rank')}; efficiency is the speedup over "
         " the factor in ranks. Dashed: perfect scaling."
@@ -91,25 +88,23 @@ def price_section(sweep: SweepEvidence) -> Section:
     goals: dict[str, list[str]] = {}
     for one in sweep.statistics.recommendations:
         goals.setdefault(one.setting, []).append(one.goal)
-    points = []
+    offers = []
     for found in (setting.statistics for setting in sweep.settings):
         if found.end_to_end_s is None or found.list_price_usd is None:
             continue
         x, y = found.end_to_end_s.median, found.list_price_usd.median
-        told = f"{found.setting or 'the setting'}: {seconds(x)}, {usd(y)}" + (
+        text = f"{found.setting or 'the setting'}: {seconds(x)}, {usd(y)}" + (
             ", on the front" if found.is_pareto else ""
         )
-        points.append((Point(x, y, y, y, told), found.is_pareto, ", ".join(goals.get(found.setting, ()))))
+        offers.append(Offer(x, y, found.is_pareto, ", ".join(goals.get(found.setting, ())), text))
     lead = f"Prices: {sweep.statistics.prices}."
     if sweep.statistics.target == "local":
         lead = f"Nothing was paid: the runs were local, and their times are this machine's. {lead}"
-    if not points:
+    if not offers:
         return Section("Cost", f"{lead} No run has a price.")
-    num = sum(is_front for _, is_front, _ in points)
+    num = sum(offer.is_pareto for offer in offers)
     caption = (
         f"Filled: {plural(num, 'setting')} on the Pareto front; no other that predicted as many galaxies is both "
         "faster and cheaper. Hollow: the others."
     )
-    title = "Time against cost"
-    svg = front(points, x_label="end to end [s]", y_label="list price of a run [USD]", title=title, description=caption)
-    return Section("Cost", lead, [Figure(title, svg, caption, is_wide=True)])
+    return Section("Cost", lead, [Figure("Time against cost", draw_front(offers), caption, is_wide=True)])

@@ -3,9 +3,9 @@
 import numpy as np
 
 from inference.contract import BITS_PER_ROW
-from scripts.reports.charts.distribution import distribution
 from scripts.reports.document import Block, Figure, Section, Table
 from scripts.reports.evidence import RunEvidence
+from scripts.reports.figures.ranks import draw_distribution
 from scripts.reports.quantities import bits_per_s, number
 
 DEFINITIONS = (
@@ -52,14 +52,7 @@ def throughput_section(run: RunEvidence) -> Section:
 
 def _rank_rates(rates: np.ndarray) -> Figure:
     low, median, high = (float(np.nanquantile(rates, q)) for q in (0.0, 0.5, 1.0))
-    title = "Rate of a rank in its inference loop"
     caption = f"Median {number(median)}, from {number(low)} to {number(high)} galaxies/s."
-    svg = distribution(
-        rates,
-        x_label="galaxies/s",
-        what="rank",
-        title=title,
-        description=caption,
-        marks={f"median {number(median)}": median},
-    )
-    return Figure(title, svg, caption)
+    marks = {f"median {number(median)}": median}
+    drawing = draw_distribution(rates, label="galaxies/s", what="rank", marks=marks)
+    return Figure("Rate of a rank in its inference loop", drawing, caption)

@@ -1,0 +1,124 @@
+"""Figures as pictures: SVG inside the page, PNG in a folder."""
+
+import io
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from scripts.reports.figures.canvas import BOXES, COLORS, STYLE
+
+DPI = 160
+NAMES = {color: name for name, color in COLORS.items()}
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+CLASSES = {"tip": "tip", "hit": "tip hit", BOXES: BOXES}
+KEPT = {
+    "fill",
+    "fill-opacity",
+    "font-size",
+    "opacity",
+    "stroke",
+    "stroke-dasharray",
+    "stroke-linejoin",
+    "stroke-opacity",
+    "stroke-width",
+    "text-anchor",
+}
+"""Properties that become attributes; the style sheet has the fonts."""
+
+
+def as_png(figure: Figure, path: Path, *, title: str) -> None:
+    """Write a figure with a title above it, dark on white."""
+    text = figure.text(0, 1.02, title, va="bottom", size=13, weight="bold")
+    figure.savefig(path, dpi=DPI, facecolor="white", bbox_inches="tight", pad_inches=0.12)
+    text.remove()
+
+
+def as_svg(figure: Figure, *, title: str, description: str) -> Markup:
+    """Return a figure as an element of the page.
+
+    Notes
+    -----
+    The page forbids styles in attributes, so they become attributes of SVG; a colour becomes the page's variable of
+    its name. An artist whose id is that of `canvas.tip` or `canvas.hit` becomes a mark with a title. The same figure
+    gives the same text, and different titles give different ids.
+    """
+    width, height = figure.get_size_inches() * 72
+    file = io.StringIO()
+    with mpl.rc_context(STYLE | {"svg.hashsalt": title}):
+        figure.savefig(file, format="svg", metadata=NO_METADATA, transparent=True)
+    drawn = ET.fromstring(file.getvalue())  # noqa: S314 - matplotlib wrote it
+    root = ET.Element(
+        "svg",
+        {
+            "viewBox": f"0 0 {width:g} {height:g}",
+            "width": f"{width:g}",
+            "height": f"{height:g}",
+            "role": "img",
+            "aria-label": title,
+        },
+    )
+    ET.SubElement(root, "title").text = title
+    ET.SubElement(root, "desc").text = description
+    root.extend([part for child in drawn for part in _cleaned(child)])
+    return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 - escaped by ElementTree
+
+
+def _cleaned(element: ET.Element) -> Iterator[ET.Element]:
+    """Yield an element as the page has it; its children alone where it says nothing itself."""
+    tag = element.tag.rpartition("}")[2]
+    if tag in ("style", "metadata"):
+        return
+    attributes = dict(_attributes(tag, element))
+    children = [part for child in element for part in _cleaned(child)]
+    if tag in ("g", "defs") and not attributes and (tag == "g" or not children):
+        yield from children
+        return
+    found = ET.Element(tag, attributes)
+    text = element.text if tag in ("text", "tspan") else None
+    if attributes.get("class", "").startswith("tip"):
+        ET.SubElement(found, "title").text = element.get("id", "").partition(":")[2]
+    found.text = text
+    found.extend(children)
+    yield found
+
+
+def _attributes(tag: str, element: ET.Element) -> Iterator[tuple[str, str]]:
+    for key, value in element.attrib.items():
+        name = key.rpartition("}")[2]
+        if name == "style":
+            yield from _presentation(value, tag)
+        elif name == "id" and tag == "g":
+            kind = value.partition(":")[0]
+            if kind in CLASSES:
+                yield "class", CLASSES[kind]
+        elif name in ("d", "x", "y", "width", "height"):
+            yield name, _short(value)
+        elif name != "transform" or not value.startswith("rotate(-0"):
+            yield name, value
+
+
+@lru_cache(maxsize=1024)
+def _presentation(style: str, tag: str) -> tuple[tuple[str, str], ...]:
+    properties = (one.split(":", 1) for one in style.split(";") if one.strip())
+    found = {name.strip(): value.strip() for name, value in properties}
+    if tag == "text":
+        found["fill"] = found.get("fill", "#000000")
+    return tuple((name, _value(name, value)) for name, value in found.items() if name in KEPT)
+
+
+def _value(name: str, value: str) -> str:
+    if name in ("fill", "stroke") and value != "none":
+        return f"var(--{NAMES[value]})"
+    return value.removesuffix("px") if name == "font-size" else value
+
+
+def _short(numbers: str) -> str:
+    """Return coordinates to a hundredth of a pixel, without the spaces of a reader's format."""
+    shorter = re.sub(r"(\.\d\d)\d+", r"\1", numbers)
+    return re.sub(r" ?\n| (?=[MLzCQ])|(?<=[MLCQ]) ", "", shorter)
