@@ -24,13 +24,13 @@ from scripts.reports.figures.redshifts import (
 def write_plots(galaxies: Evaluated, folder: Path, *, prefix: str = "") -> list[str]:
     """Write every plot that these galaxies allow into a folder; return the names of the files."""
     names = []
-    for name, drawing, remark in _plots(galaxies):
+    for name, drawing, remark in plots(galaxies):
         names.append(f"{prefix}{name}.png")
         as_png(drawing, folder / names[-1], title=f"{galaxies.name}{remark}")
     return names
 
 
-def _plots(galaxies: Evaluated) -> Iterator[tuple[str, Figure, str]]:
+def plots(galaxies: Evaluated) -> Iterator[tuple[str, Figure, str]]:
     """Yield name and drawing of each plot, and a remark on galaxies outside its axes."""
     found = galaxies.predictions
     use = np.isfinite(found.z_phot) & np.isfinite(found.z_spec)

@@ -9,14 +9,15 @@ import pytest
 from safetensors.numpy import save_file
 
 from inference import contract, intervals
-from inference.metrics import redshift_accuracy
+from inference.metrics import normalised_residuals, redshift_accuracy
 from inference.quality import Quality
 from scripts import evaluate as command
 from scripts.command.errors import CommandError
-from scripts.reports import figures
 from scripts.reports.bins import by_bin
 from scripts.reports.evaluated import Evaluated, of_run
+from scripts.reports.figures.redshifts import running
 from scripts.reports.numbers import Numbers, evaluate, table, to_json
+from scripts.reports.plots import plots, write_plots
 from scripts.runs.run_folder import Run
 from tests.factories import make_arrays, make_predictions, make_record_for, make_task
 
@@ -88,12 +89,51 @@ def test_the_json_holds_every_bin_and_interval() -> None:
     assert found["weights_sha256"] == ["a" * 64]
 
 
-def test_every_plot_is_a_png(tmp_path: Path) -> None:
+def test_the_share_inside_each_interval_is_that_of_the_drawn_errors() -> None:
+    found = numbers_of(make_evaluated(2_000))
+
+    # Errors are drawn from a Gaussian of sigma; two standard errors of these shares are 2 % and 1 %.
+    assert found.accuracy.coverage_68 == pytest.approx(0.68, abs=0.02)
+    assert found.accuracy.coverage_95 == pytest.approx(0.95, abs=0.01)
+    low, high = found.intervals["coverage_95"]
+    assert 0.9 < low < found.accuracy.coverage_95 < high < 1
+    assert all(one.accuracy.coverage_95 > 0.85 for one in found.by_redshift + found.by_r)
+
+
+def test_every_plot_is_a_picture_on_white(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+
     command.write([make_evaluated()], tmp_path)
 
-    names = {path.name for path in tmp_path.glob("*.png")}
-    assert names == {f"{name}.png" for name in ("density", "residuals-z", "residuals-r", "redshifts", "calibration")}
-    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
+    plots = ("density", "residuals-z", "residuals-r", "redshifts", "calibration", "calibration-sigma")
+    assert {path.name for path in tmp_path.glob("*.png")} == {f"{name}.png" for name in plots}
+    for name in plots:
+        with image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.convert("RGBA").getpixel((2, 2)) == (255, 255, 255, 255)
+            assert picture.width > 900
+
+
+def test_plots_show_the_galaxies_with_both_redshifts() -> None:
+    galaxies = make_evaluated()
+    galaxies.predictions.z_spec[:50] = np.nan
+    dz = normalised_residuals(galaxies.predictions.z_phot, galaxies.predictions.z_spec)
+
+    drawn = {name: figure.axes[0] for name, figure, _ in plots(galaxies)}
+
+    for name, along in (("residuals-z", galaxies.predictions.z_spec[50:]), ("residuals-r", galaxies.r[50:])):
+        expected = running(along, dz)
+        found = np.asarray(drawn[name].lines[1].get_xydata())
+        np.testing.assert_allclose(found, np.stack([expected.centers, expected.medians], axis=1))
+    (promised,) = np.asarray(drawn["calibration"].lines[-1].get_xydata())
+    assert promised == pytest.approx([1.96, 0.95])
+
+
+def test_plots_that_need_magnitudes_or_sigma_are_left_out_without_them() -> None:
+    galaxies = make_evaluated(sigma=np.full(200, np.nan, dtype=np.float32))
+
+    drawn = plots(Evaluated(**{**vars(galaxies), "r": np.full(200, np.nan)}))
+
+    assert [name for name, _, _ in drawn] == ["density", "residuals-z", "redshifts"]
 
 
 def test_no_labelled_galaxy_is_said_in_one_line(tmp_path: Path) -> None:
@@ -101,34 +141,21 @@ def test_no_labelled_galaxy_is_said_in_one_line(tmp_path: Path) -> None:
         command.write([make_evaluated(z_spec=np.full(200, np.nan))], tmp_path)
 
 
-def test_a_galaxy_that_a_plot_leaves_out_is_counted_in_its_title() -> None:
-    z_spec = np.append(np.full(999, 0.1), 0.1)
-    z_phot = np.append(np.full(999, 0.11), 3.0)
+def test_a_galaxy_beyond_the_axes_is_counted_above_the_plot() -> None:
+    galaxies = make_evaluated()
+    galaxies.predictions.z_phot[7] = 3.0
 
-    figure = figures.residuals_figure(z_spec + np.linspace(0, 0.01, 1000), z_phot, z_spec, label="z", title="drawn")
+    remarks = {name: remark for name, _, remark in plots(galaxies)}
 
-    # The two ends of x leave out one galaxy each as well.
-    assert figure.axes[0].get_title(loc="left") in ("drawn; 2 beyond the frame", "drawn; 3 beyond the frame")
+    assert remarks["density"] == "; 1 beyond the axes, at the border"
+    assert remarks["redshifts"] == ""
 
 
 @pytest.mark.parametrize("num_rows", [1, 2])
 def test_one_or_two_galaxies_are_plotted_like_many(num_rows: int, tmp_path: Path) -> None:
     # Warnings are errors here: an empty scale or a bin without galaxies would raise.
-    for name, figure in command.figures(make_evaluated(num_rows)):
-        figure.savefig(tmp_path / f"{name}.png", dpi=30)
-
-    assert len(list(tmp_path.iterdir())) == 5
-
-
-def test_the_running_median_and_nmad_are_those_of_each_bin() -> None:
-    x = np.arange(60.0)
-    dz = np.where(x < 30, 0.01, -0.02) + np.tile([-0.001, 0.0, 0.001], 20)
-
-    centers, medians, widths = figures.running(x, dz, num_bins=2)
-
-    np.testing.assert_allclose(centers, [14.5, 44.5])
-    np.testing.assert_allclose(medians, [0.01, -0.02])
-    np.testing.assert_allclose(widths, 1.48 * 0.001)
+    assert len(write_plots(make_evaluated(num_rows), tmp_path, prefix="a-")) == 6
+    assert all(path.name.startswith("a-") for path in tmp_path.iterdir())
 
 
 def test_a_run_is_read_in_rank_order_with_the_magnitudes_of_its_shards(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from scripts.report import ReportVariables, write_report
 from scripts.reports.evidence import read_run
+from scripts.reports.figures.settings import STYLES
 from scripts.reports.markdown import as_markdown
 from scripts.reports.page import TEMPLATES, as_page
 from scripts.reports.run_report import run_report
@@ -142,10 +143,12 @@ def test_no_id_is_given_twice(outline: Outline) -> None:
 def test_charts_take_their_colours_from_the_style_sheet(page: str) -> None:
     charts = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
     classes = {name for names in re.findall(r'class="([^"]+)"', charts) for name in names.split()}
+    colors = set(re.findall(r'(?:fill|stroke)="([^"]+)"', charts))
     css = (TEMPLATES / "report.css").read_text()
 
-    assert not re.search(r'(fill|stroke)="', charts)
-    assert {name for name in classes if f".{name}" not in css} <= {"tick"}
+    assert {"var(--ink)", "var(--s1)", "var(--d6)", "var(--inference)"} <= colors
+    assert all(f"--{color[6:-1]}: #" in css for color in colors - {"none"})
+    assert {name for name in classes if f".{name}" not in css} == set()
 
 
 def luminance(color: str) -> float:
@@ -170,7 +173,7 @@ def test_colours_can_be_told_from_the_page(number: int) -> None:
     for name in ("ink", "quiet", "link"):
         assert contrast(colors[name], colors["page"]) >= 4.5, name  # WCAG AA, text
     assert contrast(colors["warn"], colors["warn-page"]) >= 4.5
-    for name in ("s1", "s2", "s3", "s4", "s5", "s6", "inference", "mark"):
+    for name in (*(color for color, _, _ in STYLES), "inference", "mark"):
         assert contrast(colors[name], colors["page"]) >= 3, name  # WCAG AA, graphics
 
 

@@ -116,7 +116,8 @@ def test_a_run_has_every_figure_of_its_sections(run: Path) -> None:
         "Photometric against spectroscopic redshift",
         "Distribution of redshifts, n(z)",
         "Residuals against z_spec",
-        "Whether sigma can be believed",
+        "Calibration of sigma",
+        "Errors against sigma",
         "Quality flags of the input; a galaxy can have several",
     ]
     assert titles(section(report, "Clock")) == [

@@ -96,7 +96,6 @@ def axes_of(
     figure = Figure(figsize=(width / 72, height / 72))
     box = (left / width, BOTTOM / height, (width - left - RIGHT) / width, (height - top - BOTTOM) / height)
     axes = figure.add_axes(box, xlim=x, ylim=y)
-    figure.patch.set_visible(False)
     axes.patch.set_visible(False)
     axes.set_xlabel(x_label)
     figure.text(0, 1 - 12 / height, y_label, va="baseline")

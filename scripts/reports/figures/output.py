@@ -35,6 +35,7 @@ KEPT = {
 def as_png(figure: Figure, path: Path, *, title: str) -> None:
     """Write a figure with a title above it, dark on white."""
     text = figure.text(0, 1.02, title, va="bottom", size=13, weight="bold")
+    figure.patch.set_visible(True)
     figure.savefig(path, dpi=DPI, facecolor="white", bbox_inches="tight", pad_inches=0.12)
     text.remove()
 
@@ -49,9 +50,10 @@ def as_svg(figure: Figure, *, title: str, description: str) -> Markup:
     gives the same text, and different titles give different ids.
     """
     width, height = figure.get_size_inches() * 72
+    figure.patch.set_visible(False)  # the page's own background
     file = io.StringIO()
     with mpl.rc_context(STYLE | {"svg.hashsalt": title}):
-        figure.savefig(file, format="svg", metadata=NO_METADATA, transparent=True)
+        figure.savefig(file, format="svg", metadata=NO_METADATA)
     drawn = ET.fromstring(file.getvalue())  # noqa: S314 - matplotlib wrote it
     root = ET.Element(
         "svg",
@@ -121,4 +123,4 @@ def _value(name: str, value: str) -> str:
 def _short(numbers: str) -> str:
     """Return coordinates to a hundredth of a pixel, without the spaces of a reader's format."""
     shorter = re.sub(r"(\.\d\d)\d+", r"\1", numbers)
-    return re.sub(r" ?\n| (?=[MLzCQ])|(?<=[MLCQ]) ", "", shorter)
+    return re.sub(r"\s+(?=[MLCQz]|$)|(?<=[MLCQ])\s+", "", shorter)
