@@ -58,7 +58,7 @@ class LocalCloud:
 
 def stage(handler: str, *, memory_mb: int = 256, timeout_s: int = 20) -> dict[str, Any]:
     """Return one entry of a table of stages."""
-    return {"handler": handler, "memory_mb": memory_mb, "timeout_s": timeout_s, "ephemeral_mb": 512}
+    return {"handler": handler, "memory_mb": memory_mb, "timeout_s": timeout_s, "ephemeral_mb": 600}
 
 
 def wait_until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:

@@ -66,6 +66,12 @@ def test_a_result_comes_back(cloud: LocalCloud) -> None:
     assert payload["event"] == {"number": 7}
 
 
+def test_a_function_is_deployed_with_the_ephemeral_storage_of_its_stage(cloud: LocalCloud) -> None:
+    found = cloud.functions.get_function_configuration(FunctionName="infer")
+
+    assert found["EphemeralStorage"]["Size"] == stage(ECHO)["ephemeral_mb"] == 600
+
+
 def test_a_function_is_found_by_its_arn(cloud: LocalCloud) -> None:
     arn = cloud.deployment.function_arns["infer"]
 

@@ -151,6 +151,15 @@ def test_one_thread_runs_more_iterations_than_python_recurses(cloud: LocalCloud)
     assert cloud.execute(machine, "deep", [{}] * 1200)["status"] == "SUCCEEDED"
 
 
+def test_a_map_returns_the_results_in_order(cloud: LocalCloud) -> None:
+    iteration = {"Keep": {"Type": "Pass", "End": True}}
+    machine = cloud.state_machine(unique("results"), {"Over": map_over(iteration, ItemsPath="$.items", ResultPath="$")})
+
+    execution = cloud.execute(machine, "r", {"items": [3, 1, 2]})
+
+    assert json.loads(execution["output"]) == [3, 1, 2]
+
+
 def test_an_empty_map_succeeds(cloud: LocalCloud) -> None:
     accept = {"Accept": {"Type": "Pass", "End": True}}
 
