@@ -182,6 +182,7 @@ def test_a_run_that_a_kill_left_going_is_stopped(
 
     assert sweep_journal.stop_left(folder, tmp_path) == stopped
     assert states.status == ("ABORTED" if stopped else status)
+    assert not (folder / sweep_journal.NOTE_KEY).exists()
     assert sweep_journal.stop_left(folder, tmp_path) is None
 
 
