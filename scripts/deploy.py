@@ -75,7 +75,7 @@ def apply(terraform: Terraform, *, confirm: Callable[[str], bool]) -> None:
         plan_path = str(Path(folder) / "tfplan")
         terraform.show("plan", "-input=false", f"-out={plan_path}")
         doomed = list(_deleted(json.loads(terraform.read("show", "-json", plan_path))))
-        if doomed and not confirm(f"This deletes {', '.join(doomed)} and what lies there."):
+        if doomed and not confirm(f"This deletes {', '.join(doomed)} and the data in it."):
             raise DeployError("Nothing was changed.")
         terraform.show("apply", "-input=false", plan_path)
 
@@ -140,7 +140,7 @@ def ask(question: str, *, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise DeployError("There is nobody to ask: YES=1 says yes beforehand.")
+        raise DeployError("This needs an answer and there is no terminal to ask at: YES=1 answers yes.")
     say("Type yes to go on:")
     return sys.stdin.readline().strip() == "yes"
 

@@ -124,7 +124,7 @@ def install(_: MachineVariables) -> None:
 
 
 def emulate(variables: EmulateVariables) -> None:
-    """Run the image as one function would run on Lambda, beside a local AWS, until Ctrl-C."""
+    """Run the image as one function would run on Lambda, next to a local AWS, until Ctrl-C."""
     stages = read_stages()
     function = variables.function
     if function not in stages:

@@ -123,8 +123,8 @@ def _function(account: Account, stack: Stack, stage: str) -> Finding:
             stage, "warn", f"{text}: {state}, last update {update}", "Wait a minute: Lambda is preparing it."
         )
     if (found["MemorySize"], found["Timeout"]) != (planned.memory_mb, planned.timeout_s):
-        told = f"Terraform says {planned.memory_mb:,} MB, {planned.timeout_s} s"
-        return Finding(stage, "warn", f"{text}; {told}", "`make plan` shows who changed it, `make apply` undoes it.")
+        applied = f"Terraform says {planned.memory_mb:,} MB, {planned.timeout_s} s"
+        return Finding(stage, "warn", f"{text}; {applied}", "`make plan` shows who changed it, `make apply` undoes it.")
     return Finding(stage, "ok", text)
 
 

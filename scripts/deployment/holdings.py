@@ -1,4 +1,4 @@
-"""What lies in a deployment, and how it is deleted."""
+"""The data a deployment holds, and how they are deleted."""
 
 from collections.abc import Iterator
 from typing import Any

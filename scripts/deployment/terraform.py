@@ -31,7 +31,7 @@ class Terraform:
     folder : Path
         The configuration.
     environment : dict, optional
-        Variables beside this process's own.
+        Variables in addition to this process's own.
     """
 
     def __init__(self, folder: Path = FOLDER, environment: dict[str, str] | None = None) -> None:

@@ -48,4 +48,6 @@ def lines_of_make(path: Path) -> list[str]:
     text = path.read_text()
     blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     inline = re.findall(r"`(make [^`]+)`", text)
-    return [re.split(r"   | #|;", line)[0].strip() for line in [*blocks.splitlines(), *inline] if line.startswith("make ")]
+    return [
+        re.split(r"   | #|;", line)[0].strip() for line in [*blocks.splitlines(), *inline] if line.startswith("make ")
+    ]
