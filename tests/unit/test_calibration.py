@@ -13,10 +13,11 @@ from inference.checksum import file_sha256
 from inference.domain import domain_features
 from inference.errors import WeightsError
 from inference.uncertainty import MAX_FEATURE, conformal_factor
-from scripts.models.training.broken_rows import broken
+from scripts.models.training.broken_rows import STAR_COLORS, STAR_SCATTER, broken
 from scripts.models.training.calibrate import Samples, calibrate, measure
 from scripts.models.training.domain_model import fit_domain_model
 from scripts.models.training.error_model import Predicted, fit_error_model
+from scripts.simulation.render import SKY_NOISE
 from tests.factories import FakeEngine, make_arrays, make_calibration
 
 
@@ -110,6 +111,42 @@ def test_the_features_compare_the_central_light_with_the_magnitudes(
     excess = np.arcsinh(light / (32 * noise)) - np.arcsinh(promised / (32 * noise))
     concentration = np.arcsinh(core / (16 * noise[2])) - np.arcsinh(light / (16 * noise[2]))
     np.testing.assert_allclose(features, [17.0, 1.5, 0.5, 0.5, 0.25, *excess, concentration], rtol=1e-12)
+
+
+def test_galaxies_are_broken_as_the_table_says() -> None:
+    images, magnitudes = galaxies(200, 3)
+    done = {what: (changed.copy(), photometry.copy()) for what, changed, photometry in broken(images, magnitudes)}
+
+    for shift in (1, 2, 3):
+        moved = done[f"one band off by {shift} mag"][1] - magnitudes
+        assert ((moved != 0).sum(axis=1) == 1).all()
+        np.testing.assert_allclose(np.abs(moved[moved != 0]), shift)
+        assert 0.2 < (moved[moved != 0] > 0).mean() < 0.8
+    swapped = done["two neighbouring magnitudes swapped"][1]
+    assert ((swapped != magnitudes).sum(axis=1) == 2).all()
+    np.testing.assert_array_equal(np.sort(swapped), np.sort(magnitudes))
+    np.testing.assert_array_equal(done["image bands in reverse order"][0][:, 0], images[:, 4])
+    np.testing.assert_array_equal(done["image of another galaxy"][0][1], images[0])
+    # 200,000 pixels per band.
+    np.testing.assert_allclose(done["image of noise alone"][0].std(axis=(0, 2, 3)), SKY_NOISE, rtol=0.02)
+
+
+def test_stars_have_the_colours_and_the_light_of_stars() -> None:
+    done = {what: changed for what, *changed in broken(*galaxies(200, 3))}
+    images, magnitudes = done["stars"]
+
+    g_minus_r, r = magnitudes[:, 1] - magnitudes[:, 2], magnitudes[:, 2]
+    assert ((r >= 15) & (r <= 17.7)).all()
+    assert ((magnitudes[:, 0] - magnitudes[:, 1] > 0.8) & (g_minus_r > 0.05) & (g_minus_r < 1.6)).all()
+    from_locus = magnitudes[:, 0] - magnitudes[:, 1] - np.interp(g_minus_r, STAR_COLORS[:, 1], STAR_COLORS[:, 0])
+    assert 0.5 * STAR_SCATTER < from_locus.std() < 5 * STAR_SCATTER
+    light = images[:, 2].sum(axis=(1, 2))
+    np.testing.assert_allclose(light, 10 ** (0.4 * (22.5 - r)), rtol=0.1)
+    # Most of it within the seeing.
+    assert (images[:, 2, 12:20, 12:20].sum(axis=(1, 2)) > 0.9 * light).all()
+    np.testing.assert_array_equal(done["stars' colours on galaxies"][1], magnitudes)
+    recoloured = done["stars' colours on galaxies"][0].sum(axis=(2, 3))
+    np.testing.assert_allclose(recoloured, 10 ** (0.4 * (22.5 - magnitudes)), rtol=1e-3)
 
 
 def test_a_density_that_is_no_number_is_outside() -> None:

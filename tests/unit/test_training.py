@@ -1,9 +1,11 @@
 """Training steps do what they say on a handful of galaxies; the whole of it is `make train QUICK=1`."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -25,7 +27,7 @@ from scripts.models.training.rows import TrainingRows
 from scripts.models.training.scalings import set_scalings
 from scripts.models.training.schedule import warm_cosine
 from scripts.models.training.whitening import principal_axes, whitened_magnitudes
-from scripts.simulation.sdss import SourceCatalog
+from scripts.simulation.sdss import SourceCatalog, load_sources
 
 TINY = replace(QUICK, pretrain_batch=4, head_batch=4, joint_batch=4, head_steps=3, joint_steps=2)
 
@@ -36,6 +38,28 @@ def model() -> AstroMAE:
     model = AstroMAE()
     pretrain.initialise_encoder(model.encoder)
     return model
+
+
+class Stage(NamedTuple):
+    """The stage `heads`, trained without a stop."""
+
+    start: AstroMAE
+    trained: AstroMAE
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Train it once, looking at the selection rows after every step; checkpoints of 200 MB take longest."""
+    folder = tmp_path_factory.mktemp("stage")
+    torch.manual_seed(0)
+    start = AstroMAE()
+    trained = deepcopy(start)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regress, "CHECK_EVERY", 1)
+        train_stage("heads", trained, make_cached(), make_cached(6), TINY, Journal(folder, TINY))
+    yield Stage(start, trained, folder)
+    shutil.rmtree(folder)
 
 
 def make_rows(num: int = 12) -> TrainingRows:
@@ -98,18 +122,16 @@ def test_frozen_transformer_is_not_trainable(model: AstroMAE) -> None:
     assert {id(parameter) for parameter in model.final.parameters()} <= trainable
 
 
-def test_stage_changes_only_its_own_parts(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = AstroMAE()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-    train_stage("heads", model, make_cached(), make_cached(6), TINY, Journal(tmp_path, TINY))
+def test_stage_changes_only_its_own_parts(stage: Stage) -> None:
+    before = stage.start.state_dict()
 
     changed = {
-        name.split(".")[0] for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
+        name.split(".")[0]
+        for name, tensor in stage.trained.state_dict().items()
+        if not torch.equal(tensor, before[name])
     }
     assert changed == {"encoder", "encoder_projection", "magnitude_branch", "final"}
-    assert torch.equal(model.encoder.patch_embed.weight, before["encoder.patch_embed.weight"])
+    assert torch.equal(stage.trained.encoder.patch_embed.weight, before["encoder.patch_embed.weight"])
 
 
 def test_batch_is_half_real() -> None:
@@ -221,6 +243,29 @@ def test_training_rows_come_from_training_sources_only(monkeypatch: pytest.Monke
     assert set(parts) == {"train"}
 
 
+def test_renderings_of_a_galaxy_differ_in_the_image_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "_synthetic", lambda *_: make_rows(1))
+    recipe = replace(TINY, renderings=3, num_real=2)
+
+    found = rows.training_rows(recipe)
+
+    views = found.images[:6].view(3, 2, 5, 32, 32)
+    assert (found.num_real, len(found)) == (6, 7)
+    assert all(not torch.equal(views[a], views[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+    assert torch.equal(found.magnitudes[:2], found.magnitudes[2:4])
+    assert torch.equal(found.redshifts[:2], found.redshifts[4:6])
+
+
+def test_rows_to_choose_and_to_test_by_come_from_their_own_sources() -> None:
+    sources = load_sources()
+    tests = rows.real_test_rows(at_most=3)
+
+    assert torch.equal(tests.redshifts, torch.from_numpy(sources.of("held_out").redshift[:3]).float())
+    assert not torch.equal(rows.real_test_rows(1, at_most=3).images, tests.images)
+    assert torch.equal(rows.borrowed_structure_rows(at_most=3).redshifts, tests.redshifts)
+    assert not torch.equal(rows.borrowed_structure_rows(at_most=3).images, tests.images)
+
+
 def test_model_card_names_its_weights(tmp_path: Path) -> None:
     weights = tmp_path / "astromae.safetensors"
     weights.write_bytes(b"x")
@@ -273,33 +318,30 @@ def test_added_inception_branch_begins_silent() -> None:
     assert torch.equal(heads, joint)
 
 
-def test_finished_stage_is_loaded_and_not_trained_again(tmp_path: Path) -> None:
-    torch.manual_seed(4)
-    first = AstroMAE()
-    second = deepcopy(first)
-    train_stage("heads", first, make_cached(), make_cached(6), TINY, Journal(tmp_path, TINY))
-    lines = (tmp_path / "log.csv").read_text()
+def test_finished_stage_is_loaded_and_not_trained_again(stage: Stage) -> None:
+    second = deepcopy(stage.start)
+    lines = (stage.folder / "log.csv").read_text()
 
-    train_stage("heads", second, make_cached(), make_cached(6), TINY, Journal(tmp_path, TINY))
+    train_stage("heads", second, make_cached(), make_cached(6), TINY, Journal(stage.folder, TINY))
 
-    assert torch.equal(second.final[0].weight, first.final[0].weight)
-    assert (tmp_path / "log.csv").read_text() == lines
+    assert torch.equal(second.final[0].weight, stage.trained.final[0].weight)
+    assert (stage.folder / "log.csv").read_text() == lines
 
 
-def test_killed_stage_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_stage_goes_on_to_the_same_weights(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(regress, "CHECK_EVERY", 1)
-    torch.manual_seed(5)
-    start = AstroMAE()
-    whole, killed, resumed = deepcopy(start), deepcopy(start), deepcopy(start)
-    train_stage("heads", whole, make_cached(), make_cached(6), TINY, Journal(tmp_path / "whole", TINY))
-    journal = Journal(tmp_path / "killed", TINY)
+    killed, resumed = deepcopy(stage.start), deepcopy(stage.start)
+    journal = Journal(tmp_path, TINY)
     monkeypatch.setattr(journal, "log", kill_at("heads selection", 2))
     with pytest.raises(KeyboardInterrupt):
         train_stage("heads", killed, make_cached(), make_cached(6), TINY, journal)
+    assert journal.progress("heads") == 1
 
-    train_stage("heads", resumed, make_cached(), make_cached(6), TINY, Journal(tmp_path / "killed", TINY))
+    train_stage("heads", resumed, make_cached(), make_cached(6), TINY, Journal(tmp_path, TINY))
 
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(stage.trained.parameters(), resumed.parameters(), strict=True))
 
 
 def kill_at(stage: str, step: int) -> Callable[..., None]:
