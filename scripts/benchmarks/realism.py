@@ -53,7 +53,7 @@ def size_residual(galaxies: SyntheticGalaxies, radius_arcsec: NDArray[np.float64
 
 
 def measure(num: int = 4_000) -> dict[str, Any]:
-    """Compare synthetic galaxies made from the held-out real ones with those."""
+    """Compare synthetic galaxies made from the real ones of the test set with those."""
     sources = load_sources().of("held_out")
     galaxies, radius = draw(sources, num)
     return {

@@ -1,4 +1,4 @@
-"""Predictions for the galaxies that no weight and no interval was fitted to."""
+"""Predictions for the test set."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from scripts.reports.evaluated import Evaluated
 
 
 def held_out(checkpoint: Path) -> list[Evaluated]:
-    """Predict galaxies that no weight and no interval was fitted to, as a worker would.
+    """Predict the test set, to which no weight and no interval was fitted, as a worker would.
 
     Raises
     ------
@@ -23,7 +23,7 @@ def held_out(checkpoint: Path) -> list[Evaluated]:
     """
     engine = engines.load("auto", checkpoint, num_threads=1)
     calibration = load_calibration(calibration_path(checkpoint), engine.weights_sha256)
-    rows = {"real, held out": real_test_rows(), "simulated, held-out sources": synthetic_test_rows(FULL)}
+    rows = {"real, test set": real_test_rows(), "simulated, test sources": synthetic_test_rows(FULL)}
     return [
         Evaluated(
             name=name,

@@ -225,6 +225,7 @@ def test_a_run_is_a_method_with_its_own_clock(tmp_path: Path) -> None:
     method = found.method
     assert (method.name, method.place, method.run_id, method.engine) == ("local AWS", "local", RUN, "fake 1")
     assert (method.num_samples, method.num_threads, method.map_s, method.end_to_end_s) == (600, 2, 5.0, 7.0)
+    assert 0 < method.loop_s < 1
     assert (method.rank_rate_per_s, method.sum_of_rank_rates_per_s) == (100.5, 201.0)
     assert (method.map_wall_per_s, method.end_to_end_per_s) == (600 / 5.0, 600 / 7.0)
     assert method.peak_memory_bytes == 2**28

@@ -1,6 +1,7 @@
 """Training steps do what they say on a handful of galaxies; the whole of it is `make train QUICK=1`."""
 
 import shutil
+import string
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -11,15 +12,17 @@ import pytest
 import torch
 from msgspec.structs import replace as replace_struct
 
+from inference.checkpoints import CHECKPOINT
 from inference.contract import Accuracy
 from inference.intervals import Interval
 from inference.model.astromae import AstroMAE
 from scripts.models.training import controls, limit, pretrain, regress, rows
+from scripts.models.training.calibrate import _REPORT
 from scripts.models.training.curves import _curves, draw_curves
 from scripts.models.training.fast_blocks import fast_blocks
 from scripts.models.training.journal import Journal
 from scripts.models.training.limit import Limit
-from scripts.models.training.model_card import model_card
+from scripts.models.training.model_card import _CARD, model_card
 from scripts.models.training.recipe import QUICK, Recipe
 from scripts.models.training.regress import STAGES, CachedRows, redshift_loss, train_stage, trainable_parameters
 from scripts.models.training.report import Comparison, Measurement
@@ -271,7 +274,7 @@ def test_model_card_names_its_weights(tmp_path: Path) -> None:
     weights.write_bytes(b"x")
     numbers = {"bias": 0.001, "nmad": 0.0131, "outlier_005": 0.01, "outlier_015": 0.0, "mae": 0.01, "mse": 0.001}
     accuracy = Accuracy(num_labelled=7, r2=0.85, std_z_spec=0.057, **numbers)
-    measured = Measurement("real, held out", accuracy, Interval(0.012, 0.014), Interval(0.8, 0.9))
+    measured = Measurement("real, test set", accuracy, Interval(0.012, 0.014), Interval(0.8, 0.9))
     compared = Comparison("AstroMAE", {"real": [accuracy, replace_struct(accuracy, nmad=0.0133)]})
 
     card = model_card(
@@ -279,8 +282,17 @@ def test_model_card_names_its_weights(tmp_path: Path) -> None:
     )
 
     assert "`abc`" in card
-    assert "| real, held out | 7 | 0.057 | 0.0131 (0.0120-0.0140)" in card
+    assert "| real, test set | 7 | 0.057 | 0.0131 (0.0120-0.0140)" in card
     assert "| AstroMAE | 2 | 0.01320 ± 0.00014 |" in card
+
+
+@pytest.mark.parametrize(
+    ("template", "name"), [(_CARD, "MODEL_CARD.md"), (_REPORT, "CALIBRATION.md")], ids=["model card", "calibration"]
+)
+def test_what_the_repository_ships_is_worded_as_the_code_would_write_it(template: str, name: str) -> None:
+    shipped = CHECKPOINT.with_name(name).read_text(encoding="utf-8")
+
+    assert [text for text, *_ in string.Formatter().parse(template) if text not in shipped] == []
 
 
 def test_whitening_changes_no_prediction_and_leaves_a_plain_layer(model: AstroMAE) -> None:
@@ -383,10 +395,10 @@ def test_neighbours_recall_the_galaxies_they_were_taught() -> None:
 
 def test_limit_falls_with_the_noise_of_the_magnitudes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limit, "NUM_TREES", 40)
-    told = {one.told: one.accuracy for one in limit.limits(replace(TINY, num_synthetic=600, num_test_synthetic=300))}
+    found = {one.given: one.accuracy for one in limit.limits(replace(TINY, num_synthetic=600, num_test_synthetic=300))}
 
-    assert len(told) == 4
-    assert told["noise-free magnitudes"].mse < told["measured magnitudes"].mse
+    assert len(found) == 4
+    assert found["noise-free magnitudes"].mse < found["measured magnitudes"].mse
 
 
 def test_curves_show_the_stages_of_the_log(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Samples(NamedTuple):
     """Selection galaxies: factors and threshold are set on them."""
 
     tests: dict[str, Block]
-    """Held-out galaxies by name, to measure on and for nothing else; the first are real ones."""
+    """Test galaxies by name, to measure on and for nothing else; the first are real ones."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Measured:
     """Name of rows to their number, the shares inside the 68 and 95 % intervals, and the share out of domain."""
 
     flagged: dict[str, tuple[float, float]]
-    """What was done to real galaxies to the shares out of domain, and with any flag or refused."""
+    """What was done to real galaxies to the shares out of domain, and with any flag or rejected."""
 
     def to_table(self) -> str:
         """Return both as Markdown tables, in percent."""
@@ -67,7 +67,7 @@ class Measured:
         for name, (count, *shares) in self.coverage.items():
             cells = [f"{100 * share:.1f} ± {100 * (share * (1 - share) / count) ** 0.5:.1f}" for share in shares]
             lines.append(f"| {name} | {count:,} | {' | '.join(cells)} |")
-        lines += ["", "| held-out real galaxies after | out of domain [%] | any flag [%] |", "|---|---|---|"]
+        lines += ["", "| real galaxies of the test set after | out of domain [%] | any flag [%] |", "|---|---|---|"]
         lines += [
             f"| {name} | {100 * outside:.1f} | {100 * any_flag:.1f} |"
             for name, (outside, any_flag) in self.flagged.items()
@@ -88,7 +88,7 @@ def calibrate(engine: Engine, samples: Samples) -> Calibration:
 
 
 def measure(calibration: Calibration, engine: Engine, tests: dict[str, Block]) -> Measured:
-    """Measure coverage and flags on held-out galaxies, and flags on broken ones."""
+    """Measure coverage and flags on the test set, and flags on broken galaxies."""
     coverage: dict[str, tuple[int, float, float, float]] = {}
     for name, block in tests.items():
         found = predict_block(block, engine, calibration)
@@ -108,8 +108,8 @@ def gather(recipe: Recipe) -> Samples:
         taught=training_rows(fresh).to_block(),
         untouched=selection_rows(recipe).to_block(),
         tests={
-            "real, held out": real_test_rows().to_block(),
-            "simulated, held-out sources": synthetic_test_rows(recipe).to_block(),
+            "real, test set": real_test_rows().to_block(),
+            "simulated, test sources": synthetic_test_rows(recipe).to_block(),
         },
     )
 
@@ -167,13 +167,14 @@ def write(checkpoint: Path) -> tuple[Calibration, Measured]:
 
 _REPORT = """# Calibration of the errors
 
-`calibration.safetensors` gives every redshift a sigma and a flag for inputs unlike the training galaxies. It belongs to
+`calibration.safetensors` gives every redshift a sigma, and a flag to inputs unlike the training galaxies. It belongs to
 the weights `{sha256}` and to no others; written by `make calibrate`.
 
-Sigma is scaled on 704 real galaxies that no weight was fitted to, though they chose the training step: z_phot ± sigma
-is to hold 68 % of the redshifts, z_phot ± {ratio:.3f} sigma 95 %. It covers on average over galaxies like these, not at
-every true redshift: the bias of the network where galaxies are rare is not in it. The flag's features and threshold
-were chosen while looking at held-out galaxies and broken versions of them, so the rates below are a little favourable.
+Sigma is scaled on 704 real galaxies that no weight was fitted to, though they selected the training step: the interval
+z_phot ± sigma should contain 68 % of the true redshifts, z_phot ± {ratio:.3f} sigma 95 %. The coverage holds on average
+over galaxies like these, not at every true redshift: sigma does not include the bias of the network where galaxies are
+rare. The features and the threshold of the flag were chosen with the test set and degraded versions of it in view, so
+the rates below are slightly optimistic.
 
 {tables}
 """

@@ -1,4 +1,4 @@
-"""How well simulated redshifts can be told at all: methods that are told what no image shows exactly."""
+"""How well simulated redshifts can be predicted at all: trees that are given what no image shows exactly."""
 
 from dataclasses import dataclass
 
@@ -19,25 +19,25 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Limit:
-    """Accuracy of boosted trees on simulated galaxies from held-out sources."""
+    """Accuracy of boosted trees on simulated galaxies from the sources of the test set."""
 
-    told: str
+    given: str
     """What the trees know of each galaxy."""
 
     accuracy: Accuracy
 
     def table_row(self) -> str:
         """Format one line of a Markdown table."""
-        return f"| {self.told} | {self.accuracy.nmad:.4f} | {self.accuracy.r2 or 0:.3f} |"
+        return f"| {self.given} | {self.accuracy.nmad:.4f} | {self.accuracy.r2 or 0:.3f} |"
 
 
 NUM_TREES = 400
 
-LIMIT_HEAD = "| told | NMAD | R² |\n|---|---|---|"
+LIMIT_HEAD = "| given | NMAD | R² |\n|---|---|---|"
 
 
 def limits(recipe: Recipe) -> list[Limit]:
-    """Teach boosted trees with measured and with true light, without and with the true sizes and shapes.
+    """Train boosted trees on measured and on true light, without and with the true sizes and shapes.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ def limits(recipe: Recipe) -> list[Limit]:
         Numbers of galaxies; all of them have physical structure.
     """
     sources = load_sources()
-    taught = _Known.drawn(sources.of("train"), recipe.num_synthetic, 1_000 * recipe.seed)
-    asked = _Known.drawn(sources.of("held_out"), recipe.num_test_synthetic, 1_000 * recipe.seed + 999)
+    train = _Known.drawn(sources.of("train"), recipe.num_synthetic, 1_000 * recipe.seed)
+    test = _Known.drawn(sources.of("held_out"), recipe.num_test_synthetic, 1_000 * recipe.seed + 999)
     return [
-        Limit(f"{light} magnitudes{told}", _accuracy(taught, asked, light == "noise-free", bool(told)))
+        Limit(f"{light} magnitudes{more}", _accuracy(train, test, light == "noise-free", bool(more)))
         for light in ("measured", "noise-free")
-        for told in ("", ", true structure")
+        for more in ("", ", true structure")
     ]
 
 
@@ -81,11 +81,11 @@ class _Known:
         return np.concatenate(columns, axis=1)
 
 
-def _accuracy(taught: _Known, asked: _Known, noise_free: bool, with_structure: bool) -> Accuracy:
+def _accuracy(train: _Known, test: _Known, noise_free: bool, with_structure: bool) -> Accuracy:
     trees = HistGradientBoostingRegressor(learning_rate=0.05, max_iter=NUM_TREES, random_state=0).fit(
-        taught.features(noise_free=noise_free, with_structure=with_structure), taught.galaxies.redshift
+        train.features(noise_free=noise_free, with_structure=with_structure), train.galaxies.redshift
     )
-    predicted = trees.predict(asked.features(noise_free=noise_free, with_structure=with_structure))
-    accuracy = redshift_accuracy(predicted, asked.galaxies.redshift)
+    predicted = trees.predict(test.features(noise_free=noise_free, with_structure=with_structure))
+    accuracy = redshift_accuracy(predicted, test.galaxies.redshift)
     assert accuracy is not None, "simulated galaxies have redshifts"
     return accuracy

@@ -18,9 +18,9 @@ class Recipe:
     informative_share: float = 0.5
     """Share of the synthetic training rows whose size follows from their redshift; the others' says nothing."""
     num_test_real: int = 10_000
-    """Held-out real galaxies to measure on, at most."""
+    """Real galaxies of the test set, at most."""
     num_test_synthetic: int = 4_000
-    """Synthetic rows from held-out sources, for the model card only."""
+    """Synthetic rows from the sources of the test set, for the model card only."""
 
     mask_ratio: float = 0.75
     pretrain_epochs: int = 6

@@ -73,7 +73,7 @@ def comparison_head(comparison: Comparison) -> str:
 
 
 def measure(predict: Predictor, recipe: Recipe) -> list[Measurement]:
-    """Measure the network that is shipped on held-out galaxies.
+    """Measure the network that is shipped on the test set.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def measure(predict: Predictor, recipe: Recipe) -> list[Measurement]:
 
 
 def compare(predictors: Mapping[str, Sequence[Predictor]], recipe: Recipe) -> list[Comparison]:
-    """Measure networks and controls, each trained several times, on the same held-out galaxies.
+    """Measure networks and controls, each trained several times, on the same test set.
 
     Parameters
     ----------
@@ -120,14 +120,14 @@ def network(model: AstroMAE) -> Predictor:
 def _all_test_rows(recipe: Recipe) -> Iterator[tuple[str, TrainingRows]]:
     real = real_test_rows(at_most=recipe.num_test_real)
     high = real.redshifts > HIGH_REDSHIFT
-    yield "real, held out", real
+    yield "real, test set", real
     yield "real, other plausible structure", real_test_rows(12_345, at_most=recipe.num_test_real)
     yield "real, structure of other galaxies", borrowed_structure_rows(at_most=recipe.num_test_real)
     yield (
-        f"real, held out, z > {HIGH_REDSHIFT}",
+        f"real, test set, z > {HIGH_REDSHIFT}",
         TrainingRows(real.images[high], real.magnitudes[high], real.redshifts[high], int(high.sum())),
     )
-    yield "simulated, held-out sources", synthetic_test_rows(recipe)
+    yield "simulated, test sources", synthetic_test_rows(recipe)
     yield "simulated, structure without information", synthetic_test_rows(recipe, 0.0)
 
 

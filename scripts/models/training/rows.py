@@ -64,7 +64,7 @@ def real_test_rows(seed: int = 0, *, at_most: int = 10_000) -> TrainingRows:
 
 
 def borrowed_structure_rows(seed: int = 0, *, at_most: int = 10_000) -> TrainingRows:
-    """Held-out real galaxies with the light of their own and the sizes and shapes of others, drawn at random.
+    """Real galaxies of the test set with their own light and the sizes and shapes of others, drawn at random.
 
     An image's structure then says nothing about its galaxy; what is lost is what the network had taken from it.
     """
@@ -75,7 +75,7 @@ def borrowed_structure_rows(seed: int = 0, *, at_most: int = 10_000) -> Training
 
 
 def synthetic_test_rows(recipe: Recipe, informative_share: float = 1.0) -> TrainingRows:
-    """Synthetic galaxies made from held-out sources, with chances no training row had."""
+    """Synthetic galaxies made from the sources of the test set, with chances no training row had."""
     seed = 1_000 * recipe.seed + 999
     return _synthetic(load_sources().of("held_out"), recipe.num_test_synthetic, seed, informative_share)
 
