@@ -17,7 +17,7 @@ PIP_VERSION=25.3
 # What `make run` and its workers import. Only this is compiled now: compiling all packages takes a minute.
 FIRST_IMPORTS=(
     "onnxruntime, safetensors.numpy"
-    "boto3, s3transfer.manager, obstore.store, msgspec, typer, rich.live, rich.table, moto.server,
+    "boto3, s3transfer.manager, obstore.store, msgspec, rich.live, rich.table, moto.server,
      moto.s3.models, moto.s3.responses, moto.awslambda.models, moto.stepfunctions.models, moto.stepfunctions.responses"
     "kcorrect.kcorrect, scipy.spatial, scipy.interpolate, scipy.optimize, scipy.ndimage, scipy.special"
 )

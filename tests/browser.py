@@ -13,9 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from scripts.command.errors import FAILED
 from scripts.deployment.image import bare
@@ -179,22 +177,19 @@ def chromium(program: str = "") -> Iterator[Page]:
             os.close(ours_in)
 
 
-def main(
-    page: Annotated[Path | None, typer.Argument(help="A report; without one, Chromium is only installed.")] = None,
-    picture: Annotated[Path | None, typer.Argument(help="Where to write it as PNG.")] = None,
-) -> None:
-    """Install Chromium (Debian, root), and picture the top of a report."""
+def main(page: str = "", picture: str = "") -> None:
+    """Install Chromium (Debian, root); given a report and where to write it, picture its top as PNG."""
     try:
         bare.install_programs("chromium")
         if page and picture:
             with chromium() as browser:
-                browser.open(page, width=1200, height=900)
+                browser.open(Path(page), width=1200, height=900)
                 browser.resize(1200, 900, scale=1.5)
-                browser.screenshot(picture, clip={"x": 0, "y": 0, "width": 1200, "height": 1580})
+                browser.screenshot(Path(picture), clip={"x": 0, "y": 0, "width": 1200, "height": 1580})
     except (EngineError, BrowserError) as error:
         print(error, file=sys.stderr)
-        raise typer.Exit(FAILED) from error
+        sys.exit(FAILED)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main(*sys.argv[1:])

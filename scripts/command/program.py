@@ -1,9 +1,9 @@
 """A function of variables as a program: how it starts, and how it ends."""
 
+import inspect
 import os
 import signal
 import sys
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, get_type_hints
 
@@ -61,8 +61,8 @@ def usage(main: Main[V]) -> str:
     """Return what a command does and its variables, one a line."""
     kind = _kind_of(main)
     hints = get_type_hints(kind, include_extras=True)
-    lines = [f"  {field.encode_name:<10} {expected(hints[field.name])}" for field in msgspec.structs.fields(kind)]
-    return "\n".join([textwrap.dedent(main.__doc__ or "").strip(), "", "Variables, in the environment:", *lines])
+    lines = [f"  {field.encode_name:<16} {expected(hints[field.name])}" for field in msgspec.structs.fields(kind)]
+    return "\n".join([inspect.cleandoc(main.__doc__ or ""), "", "Variables, in the environment:", *lines])
 
 
 def _kind_of(main: Main[V]) -> type[V]:

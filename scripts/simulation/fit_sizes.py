@@ -4,10 +4,10 @@ The CSV is that of the public repository CurtinIDS/cic-ml-workshop (CC-BY-4.0; G
 photometry and sizes: SDSS). It is not part of this project; only the numbers printed here are.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
-import typer
 
 from scripts.simulation import sed
 from scripts.simulation.cosmology import angular_diameter_distance_mpc, distance_modulus
@@ -67,4 +67,4 @@ def robust_std(values: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main(Path(sys.argv[1]))
