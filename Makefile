@@ -136,7 +136,7 @@ check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
 	$(PY) -m scripts.schema check
 	$(PY) -m scripts.image lint
 
-mutate: $(READY) ## Break the code at random: which tests notice? PACKAGES=…
+mutate: $(READY) ## Break the code at random: do tests notice? PACKAGES=…
 	@$(PY) -m tests.mutate
 
 checkov: $(READY) ## Scan Terraform with checkov, in an environment of its own
@@ -179,7 +179,7 @@ help: ## Show this help
 #:   PROFILE=1          measure with torch's profiler, as the published runs did
 #:   PAYLOAD=file.json  a request as JSON, also published ones; variables win
 #:   TOLERATE=20        percentage of ranks that may fail
-#:   ENGINE=torch       the library that computes; the fastest present when absent
+#:   ENGINE=torch       the library that computes; onnxruntime when absent
 #:   PRECISION=fp32     or int8, bf16, where they were found accurate enough
 #:   TARGET=local       where to run: local, or aws once it is deployed
 #:   BUDGET=2.00        USD; a run that may cost more at list prices is refused

@@ -41,7 +41,7 @@ class RunRequest(Payload, frozen=True, kw_only=True):
     """Run the inference loop under torch's profiler, as the published runs did."""
 
     engine: Engine = "auto"
-    """Library that computes the redshifts; ``auto`` takes the fastest that is present. Torch replaces a missing one."""
+    """Library that computes the redshifts; ``auto`` takes onnxruntime. Torch replaces a missing one."""
 
     precision: Precision = "fp32"
     """Precision of the products; another one is refused where it was not found accurate enough."""

@@ -9,8 +9,9 @@ from inference.engines.exported import ExportCard, UnavailableError
 from inference.errors import EngineError, WeightsError
 from inference.predict import Engine
 
-NAMES = ("openvino", "onnxruntime", "torch")
-"""Engines in order of preference for ``auto``, the fastest first; docs/performance.md has the measurement."""
+NAMES = ("onnxruntime", "openvino", "torch")
+"""Engines in order of preference for ``auto``: first the one that every installation and the image have, which starts
+fastest and needs the least memory. docs/performance.md has the measurement."""
 
 logger = logging.getLogger(__name__)
 

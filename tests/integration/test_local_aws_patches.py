@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import uuid
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -168,8 +169,10 @@ def test_an_empty_map_succeeds(cloud: LocalCloud) -> None:
     )
 
 
-def test_a_map_run_tells_how_many_items_wait_run_and_ended(cloud: LocalCloud) -> None:
-    machine = cloud.state_machine(unique("count"), {"Map": map_over({"Nap": task(ECHO, {"sleep": 0.3})})})
+def test_a_map_run_tells_how_many_items_wait_run_and_ended(cloud: LocalCloud, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    nap = task(ECHO, {"until": str(gate)})
+    machine = cloud.state_machine(unique("count"), {"Map": map_over({"Nap": nap})})
     arn = cloud.step_functions.start_execution(stateMachineArn=machine, name="n", input=json.dumps([{}] * 6))[
         "executionArn"
     ]
@@ -177,14 +180,13 @@ def test_a_map_run_tells_how_many_items_wait_run_and_ended(cloud: LocalCloud) ->
 
     def counts() -> dict[str, int]:
         runs = cloud.step_functions.list_map_runs(executionArn=arn)["mapRuns"]
-        return cloud.step_functions.describe_map_run(mapRunArn=runs[0]["mapRunArn"])["itemCounts"] if runs else {}
+        seen.append(cloud.step_functions.describe_map_run(mapRunArn=runs[0]["mapRunArn"])["itemCounts"] if runs else {})
+        return seen[-1]
 
-    def ended() -> bool:
-        seen.append(counts())
-        return seen[-1].get("succeeded") == 6
-
-    wait_until(ended)
-    assert any(count.get("running") == 2 and count["pending"] > 0 and count["total"] == 6 for count in seen)
+    wait_until(lambda: counts().get("running") == 2)
+    assert (seen[-1]["pending"], seen[-1]["succeeded"], seen[-1]["total"]) == (4, 0, 6)
+    gate.touch()
+    wait_until(lambda: counts().get("succeeded") == 6)
     assert max(count.get("running", 0) for count in seen) == 2
 
 

@@ -29,6 +29,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         return {"result": "x" * (event["result_mb"] * 2**20)}
     ballast = b"x" * (event.get("allocate_mb", 0) * 2**20)
     time.sleep(event.get("sleep", 0))
+    while "until" in event and not os.path.exists(event["until"]):
+        time.sleep(0.01)
     return {
         "event": event,
         "pid": os.getpid(),
