@@ -108,7 +108,7 @@ convert: $(READY) ## Published checkpoint to ours: FILE=x.pt TRUST_PICKLE=1
 engines: $(READY) ## Export the network for faster engines; checks it
 	@$(PY) -m scripts.engines
 
-bench: $(READY) ## Measure against the published loop; QUICK=1, BASE=old.json
+bench: $(READY) ## Measure against the published loop; QUICK=1, BASE=a.json
 	@$(PY) -m scripts.bench
 
 ## Parts on their own

@@ -85,7 +85,7 @@ class RedshiftModel:
 def load_model(
     checkpoint: str | Path = CHECKPOINT,
     *,
-    engine: str = "onnxruntime",
+    engine: str = "auto",
     precision: str = "fp32",
     num_threads: int | None = None,
 ) -> RedshiftModel:
@@ -97,9 +97,8 @@ def load_model(
         Weights as safetensors, with what `make engines` and `make calibrate` made for them in the same folder; the
         shipped ones when absent.
     engine : str
-        Library that computes: ``onnxruntime`` is part of every installation and starts within half a second, ``auto``
-        is what a run takes, the fastest that is installed. One that cannot be used is replaced by torch, with a
-        warning.
+        Library that computes: ``auto`` is what a run takes, ``onnxruntime``; or ``openvino``, ``torch``. One that
+        cannot be used is replaced by torch, with a warning.
     precision : str
         ``fp32``, or ``int8`` or ``bf16`` where they were found accurate enough.
     num_threads : int, optional
