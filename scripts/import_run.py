@@ -14,12 +14,11 @@ from inference.checksum import file_sha256
 from inference.run_folder import COMBINED_KEY, IMPORT_KEY
 from scripts.command.errors import UsageError
 from scripts.command.program import start
-from scripts.command.variables import Variables
+from scripts.command.variables import FolderName, Variables
 from scripts.command.whole_file import write_whole
 from scripts.runs.imported.description import Imported, describe
 from scripts.runs.imported.file import read_published
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -28,7 +27,7 @@ class ImportVariables(Variables, frozen=True, kw_only=True):
 
     file: Annotated[str, Meta(description="combined_data.json as it was published")] = ""
     world: Annotated[int, Meta(ge=1, description="a whole number of ranks from 1")] | None = None
-    name: Annotated[str, Meta(description="a folder's name of letters, digits, dots, dashes")] = ""
+    name: FolderName = ""
 
 
 def main(variables: ImportVariables) -> None:
@@ -49,8 +48,6 @@ def import_run(variables: ImportVariables, *, root: Path) -> Imported:
     source = Path(variables.file).expanduser()
     records = read_published(source)
     run_id = variables.name or _name(source)
-    if not NAME.fullmatch(run_id):
-        raise UsageError(f"NAME={run_id} is not valid: NAME is a folder's name of letters, digits, dots, dashes.")
     folder = root / "runs" / run_id
     found = describe(records, source, run_id=run_id, expected=variables.world)
     if folder.exists() and not _is_same(folder, found):

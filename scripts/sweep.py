@@ -1,6 +1,5 @@
 """`make sweep`: run every combination of some lists, and say which setting is fastest, cheapest, balanced."""
 
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, CommandError, UsageError
 from scripts.command.program import start
-from scripts.command.variables import Flag, Variables, read_variables
+from scripts.command.variables import Flag, FolderName, Variables, read_variables
 from scripts.command.whole_file import write_whole
 from scripts.deployment.stack import read_stack
 from scripts.pricing.prices import read_prices
@@ -29,7 +28,6 @@ from scripts.sweeps.runner import Runner
 from scripts.sweeps.show import SweepShow
 from scripts.sweeps.statistics import STATISTICS_KEY, SweepStatistics
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NOT_KNOWN = "not known: a dataset has no dataset.json that says how many galaxies it has"
 OF_ONE_RUN = ("RESULT", "PAYLOAD")
 
@@ -57,7 +55,7 @@ class SweepVariables(Variables, frozen=True, kw_only=True):
     outputs: Annotated[str, Meta(description="a file with what `terraform output -json` printed")] = ""
     budget: Usd | None = None
     sweep: Annotated[str, Meta(description="the lists as a YAML file")] = ""
-    name: Annotated[str, Meta(description="a folder's name of letters, digits, dots, dashes")] = ""
+    name: FolderName = ""
     retry: Flag = False
     yes: Flag = False
     result: Elements = ""
@@ -124,8 +122,6 @@ def find_sweep(given: Mapping[str, str], root: Path) -> Journal:
         raise UsageError("DATA and DATASET mean the same here: give one of them.")
     given = {**given, "DATA": given.get("DATA", given.get("DATASET", ""))}
     name = given.get("NAME", "")
-    if name and not NAME.fullmatch(name):
-        raise UsageError(f"NAME={name} is not valid: NAME is a folder's name of letters, digits, dots, dashes.")
     if name and not any(given.get(key) for key in ("SWEEP", *VARIABLES)):
         return read_journal(root / "sweeps" / name, None)
     plan = read_plan(given)

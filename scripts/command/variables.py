@@ -16,6 +16,11 @@ V = TypeVar("V", bound="Variables")
 Flag = Annotated[bool, Meta(description="1 or 0")]
 Whole = Annotated[int, Meta(ge=0, description="a whole number from 0")]
 
+FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""A name that is one folder on every system and leads to no other."""
+
+FolderName = Annotated[str, Meta(pattern=FOLDER_NAME, description="a folder's name of letters, digits, dots, dashes")]
+
 
 class Variables(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     """Base of the variables of a command: a field per variable, absent ones keep their default.
@@ -118,13 +123,3 @@ def read_text(variable: str, source: Path) -> str:
         raise UsageError(f"{variable}={source}: there is no such file.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{variable}={source} cannot be read: {error}.") from error
-
-
-def yes_or_no(variable: str, text: str) -> bool:
-    """Read 1 or 0; nothing means 0.
-
-    Raises
-    ------
-    UsageError
-    """
-    return bool(text.strip()) and bool(read_value(variable, text.strip(), Flag))

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from inference.checksum import file_sha256
 from scripts.command.errors import UsageError
-from scripts.command.variables import Flag, Variables, read_value
+from scripts.command.variables import FOLDER_NAME, Flag, Variables, read_value
 from scripts.data.sample import SAMPLE, sample_plan, synthetic_plan
 from scripts.data.writer import DEFAULT_SHARD_MB, DatasetPlan, ShardMb
 
@@ -19,7 +19,7 @@ MAX_HASHED_BYTES = 2**30
 Name = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        pattern=FOLDER_NAME,
         description="letters, digits, dots, dashes and underscores",
     ),
 ]

@@ -1,17 +1,16 @@
 """The variables of `make run` that other commands share: what to run, and where."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
 from inference import contract
 from scripts.command.errors import UsageError
-from scripts.command.variables import Flag, Variables, read_value
+from scripts.command.variables import Flag, Variables
 from scripts.deployment.stack import HOW_TO_DEPLOY, has_applied
 
 TargetName = Literal["local", "aws"]
-TARGETS: tuple[TargetName, ...] = get_args(TargetName)
 Usd = Annotated[float, Meta(ge=0, le=1e9, description="an amount in USD, such as 2.00")]
 RunName = Annotated[str, Meta(description="the name of a run, its folder, or the ARN of its execution")]
 
@@ -65,11 +64,6 @@ class RunVariables(RequestVariables, frozen=True, kw_only=True):
 
     budget: Usd | None = None
     """A run that may cost more at list prices is refused [USD]."""
-
-
-def read_request_value(name: str, text: str, *, words: str = "") -> Any:
-    """Read the value of one variable of RequestVariables; see `read_value`."""
-    return read_value(name, text, get_type_hints(RequestVariables, include_extras=True)[name.lower()], words=words)
 
 
 def choose_target(variables: StackVariables, *, terraform: Path) -> tuple[str, str]:

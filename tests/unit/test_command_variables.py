@@ -1,6 +1,7 @@
 """How the variables behind `make` are read, and how a command ends."""
 
 import os
+import re
 from typing import Annotated, Literal
 
 import pytest
@@ -12,6 +13,9 @@ from inference.errors import ShardFormatError
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.program import exit_status, start, usage
 from scripts.command.variables import Flag, Variables, read_variables
+from scripts.data.plan import DatasetVariables
+from scripts.import_run import ImportVariables
+from scripts.sweep import SweepVariables
 
 Galaxies = Annotated[int, Meta(ge=1, le=1000, description="a whole number of galaxies from 1 to 1000")]
 
@@ -70,6 +74,13 @@ def test_numbers_may_be_grouped_as_a_person_writes_them(number: int) -> None:
 
 def test_given_names_what_differs_from_its_default() -> None:
     assert read(BATCH="64", SIZE_MB="10").given == {"BATCH": 64}
+
+
+@pytest.mark.parametrize("kind", [SweepVariables, ImportVariables, DatasetVariables])
+@pytest.mark.parametrize("name", ["../mine", "a/b", ".hidden", "a" * 65])
+def test_a_name_that_is_no_folder_of_its_own_is_refused(kind: type[Variables], name: str) -> None:
+    with pytest.raises(UsageError, match=f"^NAME={re.escape(name)} is not valid: NAME is "):
+        read_variables(kind, {"NAME": name})
 
 
 # ---------------------------------------------------------------------------------- how a command ends

@@ -14,6 +14,7 @@ from inference import contract
 from inference.contract import DatasetCard, ShardEntry
 from scripts import sweep
 from scripts.command.errors import UsageError
+from scripts.command.variables import read_variables
 from scripts.pricing.what_if import Range
 from scripts.sweeps import data
 from scripts.sweeps.backend import LocalBackend
@@ -187,7 +188,7 @@ def test_lists_make_a_sweep_and_a_name_alone_goes_on_with_one(tmp_path: Path) ->
 )
 def test_what_no_sweep_can_mean_is_refused(given: dict[str, str], said: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=said):
-        sweep.find_sweep(given, tmp_path)
+        sweep.find_sweep(read_variables(sweep.SweepVariables, given).given, tmp_path)
 
 
 def test_nothing_starts_without_a_yes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
