@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
         ("handlers.initialize", ("torch", "boto3", "scipy", "numpy", "safetensors", "urllib.request", "xml")),
         ("handlers.summarize", ("torch", "boto3", "scipy", "safetensors", "urllib.request", "xml")),
         ("handlers.infer", ("torch", "boto3", "scipy", "onnxruntime", "openvino")),
+        ("handlers.rendezvous.service", ("numpy", "msgspec", "obstore", "torch", "boto3")),
     ],
 )
 def test_no_stage_loads_at_import_what_it_may_not_need(module: str, heavy: tuple[str, ...]) -> None:

@@ -1,0 +1,128 @@
+"""A rendezvous server in a thread of the test, and the clients that try it."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from handlers.rendezvous.health import Health
+from handlers.rendezvous.limits import Limits
+from handlers.rendezvous.server import Rendezvous, Settings
+
+DEADLINE_S = 10.0
+
+
+@dataclass
+class Running:
+    """A server that runs."""
+
+    rendezvous: Rendezvous
+    loop: asyncio.AbstractEventLoop
+    address: tuple[str, int]
+    health: tuple[str, int]
+    http: Health
+    clients: list[socket.socket] = field(default_factory=list)
+
+    def connect(self, said: bytes = b"", *, source: str = "127.0.0.1") -> socket.socket:
+        """Connect a client, and let it send."""
+        client = socket.create_connection(self.address, timeout=DEADLINE_S, source_address=(source, 0))
+        self.clients.append(client)
+        if said:
+            client.sendall(said)
+        return client
+
+    def get(self, path: str) -> str:
+        """Ask over HTTP."""
+        with urllib.request.urlopen(f"http://{self.health[0]}:{self.health[1]}{path}", timeout=DEADLINE_S) as answer:
+            return str(answer.read().decode())
+
+    def metric(self, name: str) -> float:
+        """Return a metric; 0 when it has no sample yet."""
+        found = [line.split()[-1] for line in self.get("/metrics").splitlines() if line.startswith(name + " ")]
+        return float(found[0]) if found else 0.0
+
+    def wait_for(self, claim: Callable[[], bool]) -> None:
+        """Wait until a claim about the server is true."""
+        deadline_s = time.monotonic() + DEADLINE_S
+        while not claim():
+            assert time.monotonic() < deadline_s, self.get("/metrics")
+            time.sleep(0.002)
+
+    def waiting(self, count: int) -> None:
+        """Wait until so many clients wait."""
+        self.wait_for(lambda: self.rendezvous.gauges()["waiting"] == count)
+
+    def drain(self) -> "asyncio.Future[None]":
+        """Begin what SIGTERM begins."""
+        return asyncio.run_coroutine_threadsafe(self.rendezvous.drain(), self.loop)  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def running(
+    *, limits: Limits | None = None, key: bytes | None = None, expects_proxy_header: bool = False
+) -> Iterator[Running]:
+    """Run a server on a free port of this machine until the block ends."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def start() -> Running:
+        settings = Settings(port=0, key=key, expects_proxy_header=expects_proxy_header, limits=limits or Limits())
+        rendezvous = Rendezvous(settings)
+        health = Health(rendezvous)
+        return Running(rendezvous, loop, await rendezvous.start(), await health.start("127.0.0.1", 0), health)
+
+    server = asyncio.run_coroutine_threadsafe(start(), loop).result(DEADLINE_S)
+    try:
+        yield server
+    finally:
+        for client in server.clients:
+            client.close()
+        server.drain().result(DEADLINE_S)
+        asyncio.run_coroutine_threadsafe(_end(server), loop).result(DEADLINE_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _end(server: Running) -> None:
+    server.http.close()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await asyncio.sleep(0)
+
+
+def take(client: socket.socket, count: int) -> bytes:
+    """Receive exactly so many bytes, fewer only if the server closes."""
+    received = b""
+    while len(received) < count:
+        part = client.recv(count - len(received))
+        if not part:
+            break
+        received += part
+    return received
+
+
+def record(client: socket.socket) -> bytes:
+    """Return the address of a client as v1 writes it."""
+    host, port = client.getsockname()
+    return socket.inet_aton(host) + struct.pack("!H", port) + b"\0\0"
+
+
+def reset(client: socket.socket) -> None:
+    """Close with RST instead of FIN."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def is_over(client: socket.socket) -> bool:
+    """Wait for the end of a connection, by FIN or RST, without a byte before it."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
