@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run sweep compare import cost logs explain catalog report browser-tools status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate schema clean help
+.PHONY: run sweep compare import cost logs explain catalog report browser-tools status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate schema clean help
 VENV := .venv
 # The Python 3.11, 3.12 or 3.13 to make .venv with; found by itself when empty.
 PYTHON :=
@@ -10,9 +10,9 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE CHECKPOINT ROWS FORCE THREADS PACKAGES JOBS
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE CHECKPOINT ROWS FORCE THREADS PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,RUN NAME N PORT WORKERS LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS CHECKPOINT ROWS FORCE THREADS PACKAGES JOBS,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,RUN NAME N PORT WORKERS LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS CHECKPOINT ROWS FORCE THREADS PACKAGES JOBS HOST HEALTH_PORT,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
 
@@ -115,6 +115,9 @@ bench: $(READY) ## Measure against the published loop; QUICK=1, BASE=a.json
 
 emulate: $(READY) ## Serve the local AWS for the AWS CLI, boto3 or Terraform
 	@$(PY) -m scripts.emulate
+
+rendezvous: $(READY) ## The server at which ranks meet; HOST=… PORT=10000
+	@$(PY) -m scripts.rendezvous
 
 invoke: $(READY) ## Run FUNCTION=infer with EVENT=tests/events/rank_task.json
 	@$(PY) -m scripts.invoke

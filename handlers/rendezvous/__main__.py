@@ -48,7 +48,7 @@ def main() -> int:
             )
         )
     except OSError as error:
-        print(f"{options.host}:{options.port} cannot be had: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
     return 0
 

@@ -3,7 +3,7 @@
 import asyncio
 from http import HTTPStatus
 
-from handlers.rendezvous.server import Rendezvous
+from handlers.rendezvous.server import Rendezvous, listen
 
 MAX_HEAD_BYTES = 8192
 TIMEOUT_S = 5.0
@@ -23,8 +23,9 @@ class Health:
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen, and return where; port 0 takes a free one."""
-        self._server = await asyncio.start_server(self._serve, host, port, limit=MAX_HEAD_BYTES)
-        where: tuple[str, int] = self._server.sockets[0].getsockname()
+        listener = listen(host, port)
+        self._server = await asyncio.start_server(self._serve, sock=listener, limit=MAX_HEAD_BYTES)
+        where: tuple[str, int] = listener.getsockname()
         return where
 
     def close(self) -> None:

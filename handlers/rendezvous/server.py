@@ -66,7 +66,7 @@ class Rendezvous:
             If the address cannot be had.
         """
         self.limits = _within_open_files(self.limits)
-        listener = _listen(self._settings.host, self._settings.port)
+        listener = listen(self._settings.host, self._settings.port)
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(lambda: Connection(self), sock=listener, backlog=4096)
         host, port = listener.getsockname()
@@ -176,7 +176,14 @@ class Rendezvous:
             await self._is_empty.wait()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket at an address, to be listened on.
+
+    Raises
+    ------
+    OSError
+        If the address cannot be had; the message says which and what to do.
+    """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -187,9 +194,9 @@ def _listen(host: str, port: int) -> socket.socket:
             if hasattr(socket, name):
                 listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         listener.bind((host, port))
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise OSError(f"{host}:{port} cannot be had: {error.strerror or error}. Choose another port.") from error
     return listener
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -467,6 +468,26 @@ def test_the_program_ends_in_order_on_sigterm_and_says_what_it_did() -> None:
     assert (status, process.returncode) == (Status.OK, 0)
     assert '"message": "ended"' in said
     assert KEY.decode() not in said
+
+
+def test_make_rendezvous_prints_where_it_is_and_ends_at_ctrl_c() -> None:
+    command = [sys.executable, "-m", "scripts.rendezvous"]
+    environment = {"PORT": "0", "HEALTH_PORT": "0", "PYTHONPATH": ":".join(sys.path)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout
+        facts = [process.stdout.readline().split() for _ in range(3)]
+        seen = probe("127.0.0.1", int(facts[0][1].rstrip(",").rpartition(":")[2]))
+        with urllib.request.urlopen(facts[2][1], timeout=5) as answer:
+            metrics = answer.read()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+
+    assert [name for name, *_ in facts] == ["rendezvous", "health", "metrics"]
+    assert seen.status is Status.OK
+    assert b"rendezvous_checks_total 1" in metrics
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("key", ["", "short"])
