@@ -53,6 +53,31 @@ class StorageUnavailableError(RunError):
     """S3 answered 5xx, SlowDown or nothing at all, beyond the client's own retries. Retried with full jitter."""
 
 
+class FmiError(RunError):
+    """Ranks that were to talk to each other cannot. Not retried: no stage raises it, a run goes on without."""
+
+    def __init__(self, message: str, *, ranks: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.ranks = ranks
+        """The ranks it is about."""
+
+
+class FmiTimeout(FmiError, TimeoutError):  # noqa: N818 -- the name that users of MPI-like libraries look for
+    """Some ranks did not come, or did not answer, before the deadline. Not retried."""
+
+
+class PeerLost(FmiError, ConnectionError):  # noqa: N818
+    """A rank ended, or its connection did, before it had said goodbye. Not retried."""
+
+
+class AuthError(FmiError):
+    """A token or a peer's proof is wrong, expired or of another run, or a rank is there twice. Not retried."""
+
+
+class MessageMismatchError(FmiError):
+    """A message is not the one that was waited for: another call, dtype, shape, or too large. Not retried."""
+
+
 class RunFolderError(RunError):
     """A file of a run's folder is missing, cut off or of another version. Not retried: it is read after the run."""
 

@@ -1,0 +1,264 @@
+"""The collectives over numpy arrays: a binomial tree for small messages, a ring for large ones.
+
+Every reduction combines in a fixed order, so that the same values on the same number of ranks give the same bits: on
+the tree in that of `tree.fold`, the same for every root and for `allreduce`; on the ring chunk by chunk round it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from inference.fmi import tree
+from inference.fmi.frame import Array, Kind, Message
+from inference.fmi.mesh import Mesh, Want, collective_tag
+from inference.fmi.reduction import Operation
+
+LARGE_BYTES = 2**16
+"""From this size on the ring is faster, and the more so …"""
+
+LARGE_BYTES_PER_RANK = 2**13
+"""… the fewer ranks there are: it takes a step per rank."""
+
+SEGMENT_BYTES = 2**18
+"""What travels down a chain at a time: every rank passes on one piece while it receives the next."""
+
+NOTHING = np.empty(0, np.uint8)
+
+
+class Collective:
+    """One call of a collective on one rank.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        The rank's connections.
+    call : str
+        Name of the collective.
+    number : int
+        The how manieth of the communicator; the same on all ranks.
+    """
+
+    def __init__(self, mesh: Mesh, call: str, number: int) -> None:
+        self._mesh = mesh
+        self._rank, self._size = mesh.rank, mesh.size
+        self._tag = collective_tag(call, number)
+
+    def barrier(self) -> None:
+        """Return when all ranks have called."""
+        self.allreduce(NOTHING, Operation("nothing", lambda first, _: first))
+
+    def bcast(self, array: Array, root: int) -> Array:
+        """Return the root's array; those of the others say dtype and shape."""
+        if self._is_large(array):
+            return self._bcast_chain(array, root)
+        place = tree.place(self._rank, self._size, root)
+        if place.parent is not None:
+            array = self._receive(place.parent, array)
+        self._send(dict.fromkeys(place.children, array))
+        return array
+
+    def reduce(self, array: Array, operation: Operation, root: int) -> Array | None:
+        """Return the arrays of all ranks combined; None but at the root."""
+        if not operation.is_associative:
+            stacked = self.gather(array, root)
+            return None if stacked is None else _left_to_right(stacked, operation)[-1]
+        if self._is_large(array) and operation.is_commutative:
+            return self._reduce_chain(array, operation, root)
+        total = self._up(array, operation)[-1]
+        # From 0 down to the root: so that the order, and the bits, are the same for every root.
+        way = tree.path(root)
+        if self._rank not in way or self._size == 1:
+            return total if self._size == 1 else None
+        position = way.index(self._rank)
+        if position > 0:
+            total = self._receive(way[position - 1], array)
+        if self._rank == root:
+            return total
+        self._send({way[position + 1]: total})
+        return None
+
+    def allreduce(self, array: Array, operation: Operation) -> Array:
+        """Return the arrays of all ranks combined."""
+        if not operation.is_associative:
+            total = self.reduce(array, operation, 0)
+        elif self._is_large(array) and operation.is_commutative:
+            return self._allreduce_ring(array, operation)
+        elif self._size == 2:
+            # One exchange instead of a way there and a way back; the same order as on the tree.
+            (theirs,) = self._exchange({1 - self._rank: array}, {1 - self._rank: array})
+            return operation(array, theirs) if self._rank == 0 else operation(theirs, array)
+        else:
+            total = self._up(array, operation)[-1]
+        place = tree.place(self._rank, self._size)
+        if place.parent is not None:
+            total = self._receive(place.parent, array)
+        assert total is not None, "the root has it"
+        self._send(dict.fromkeys(place.children, total))
+        return total
+
+    def gather(self, array: Array, root: int) -> Array | None:
+        """Return the arrays of all ranks, shape (size, …); None but at the root."""
+        place = tree.place(self._rank, self._size, root)
+        rows: dict[int, Array] = {self._rank: array}
+        likes = {child: _stack_like(array, len(tree.under(self._rank, child, self._size))) for child in place.children}
+        for child, came in zip(likes, self._exchange({}, likes), strict=True):
+            rows.update(zip(tree.under(self._rank, child, self._size), came, strict=True))
+        stacked = np.stack([rows[rank] for rank in sorted(rows)])
+        if place.parent is None:
+            return stacked
+        self._send({place.parent: stacked})
+        return None
+
+    def scatter(self, stacked: Array | None, like: Array, root: int) -> Array:
+        """Return this rank's row of the root's `stacked`, shape (size, …); `like` has a row's dtype and shape."""
+        place = tree.place(self._rank, self._size, root)
+        mine = list(range(self._size))
+        if place.parent is not None:
+            others = set(tree.under(self._rank, place.parent, self._size))
+            mine = [rank for rank in mine if rank not in others]
+            stacked = self._receive(place.parent, _stack_like(like, len(mine)))
+        assert stacked is not None, "the root has it"
+        index = {rank: position for position, rank in enumerate(mine)}
+        self._send(
+            {
+                child: stacked[[index[rank] for rank in tree.under(self._rank, child, self._size)]]
+                for child in place.children
+            }
+        )
+        return np.array(stacked[index[self._rank]])
+
+    def allgather(self, array: Array) -> Array:
+        """Return the arrays of all ranks, shape (size, …)."""
+        if self._is_large(array):
+            return self._allgather_ring(array)
+        stacked = self.gather(array, 0)
+        if stacked is None:
+            stacked = _stack_like(array, self._size)
+        place = tree.place(self._rank, self._size)
+        if place.parent is not None:
+            stacked = self._receive(place.parent, stacked)
+        self._send(dict.fromkeys(place.children, stacked))
+        return stacked
+
+    def scan(self, array: Array, operation: Operation) -> Array:
+        """Return the arrays of ranks 0 … this one combined."""
+        if not operation.is_associative:
+            stacked = self.gather(array, 0)
+            every = None if stacked is None else np.stack(_left_to_right(stacked, operation))
+            return self.scatter(every, array, 0)
+        place = tree.place(self._rank, self._size)
+        totals = self._up(array, operation)
+        before = None if place.parent is None else self._receive(place.parent, array)
+        if before is not None:
+            totals = [operation(before, total) for total in totals]
+        self._send(dict(zip(place.children, totals, strict=False)))
+        return totals[0]
+
+    # ------------------------------------------------------------------------------------------------- steps
+
+    def _up(self, array: Array, operation: Operation) -> list[Array]:
+        """Combine this rank's array with its children's totals and hand the last one up; return all, one by one."""
+        place = tree.place(self._rank, self._size)
+        totals = [array]
+        for total in self._exchange({}, dict.fromkeys(place.children, array)):
+            totals.append(operation(totals[-1], total))
+        if place.parent is not None:
+            self._send({place.parent: totals[-1]})
+        return totals
+
+    def _bcast_chain(self, array: Array, root: int) -> Array:
+        left, right = tree.ring(self._rank, self._size)
+        position = (self._rank - root) % self._size
+        result = array if position == 0 else np.empty_like(array, order="C")
+        pieces = _pieces(result.reshape(-1) if position else np.ascontiguousarray(array).reshape(-1))
+        if position == 0:
+            for piece in pieces:
+                self._send({right: piece})
+            return array
+        ahead: Array | None = None
+        for piece in pieces:
+            sends = {} if ahead is None or position == self._size - 1 else {right: ahead}
+            (piece[...],) = self._exchange(sends, {left: piece})
+            ahead = piece
+        if position < self._size - 1 and ahead is not None:
+            self._send({right: ahead})
+        return result
+
+    def _reduce_chain(self, array: Array, operation: Operation, root: int) -> Array | None:
+        left, right = tree.ring(self._rank, self._size)
+        position = (self._rank - root - 1) % self._size
+        result = np.array(array, order="C")
+        pieces = _pieces(result.reshape(-1))
+        ahead: Array | None = None
+        for piece in pieces:
+            sends = {} if ahead is None or position == self._size - 1 else {right: ahead}
+            if position > 0:
+                (came,) = self._exchange(sends, {left: piece})
+                operation.into(came, piece, piece)
+            else:
+                self._send(sends)
+            ahead = piece
+        if position == self._size - 1:
+            return result
+        assert ahead is not None, "a large array has a piece"
+        self._send({right: ahead})
+        return None
+
+    def _allreduce_ring(self, array: Array, operation: Operation) -> Array:
+        left, right = tree.ring(self._rank, self._size)
+        result = np.array(array, order="C")
+        chunks = np.array_split(result.reshape(-1), self._size)
+        for step in range(self._size - 1):
+            out, into = chunks[(self._rank - step) % self._size], chunks[(self._rank - step - 1) % self._size]
+            (came,) = self._exchange({right: out}, {left: into})
+            operation.into(came, into, into)
+        for step in range(self._size - 1):
+            out, into = chunks[(self._rank + 1 - step) % self._size], chunks[(self._rank - step) % self._size]
+            (into[...],) = self._exchange({right: out}, {left: into})
+        return result
+
+    def _allgather_ring(self, array: Array) -> Array:
+        left, right = tree.ring(self._rank, self._size)
+        result = _stack_like(array, self._size)
+        result[self._rank] = array
+        for step in range(self._size - 1):
+            out, into = result[(self._rank - step) % self._size], result[(self._rank - step - 1) % self._size]
+            (into[...],) = self._exchange({right: out}, {left: into})
+        return result
+
+    def _is_large(self, array: Array) -> bool:
+        return self._size > 1 and array.nbytes >= max(LARGE_BYTES, LARGE_BYTES_PER_RANK * self._size)
+
+    def _receive(self, peer: int, like: Array) -> Array:
+        (came,) = self._exchange({}, {peer: like})
+        return came
+
+    def _send(self, arrays: Mapping[int, Array]) -> None:
+        if arrays:
+            self._exchange(arrays, {})
+
+    def _exchange(self, sends: Mapping[int, Array], wants: Mapping[int, Array]) -> list[Array]:
+        if not sends and not wants:
+            return []
+        messages = {peer: Message(Kind.COLLECTIVE, self._tag, array) for peer, array in sends.items()}
+        return self._mesh.exchange(
+            messages, [Want(peer, Kind.COLLECTIVE, self._tag, like) for peer, like in wants.items()]
+        )
+
+
+def _stack_like(array: Array, count: int) -> Array:
+    return np.empty((count, *array.shape), array.dtype)
+
+
+def _pieces(flat: Array) -> list[Array]:
+    count = max(1, SEGMENT_BYTES // flat.itemsize)
+    return [flat[start : start + count] for start in range(0, len(flat), count)]
+
+
+def _left_to_right(stacked: Array, operation: Operation) -> list[Array]:
+    """Return the array of rank 0, then combined with that of rank 1, and so on."""
+    results: list[Any] = [stacked[0]]
+    for row in stacked[1:]:
+        results.append(operation(results[-1], row))
+    return results
