@@ -50,6 +50,11 @@ class Message(NamedTuple):
     tag: int
     array: Array
 
+    @property
+    def num_bytes(self) -> int:
+        """What it takes on the wire [bytes]."""
+        return _HEAD.size + 8 * self.array.ndim + self.array.nbytes
+
 
 def header(message: Message) -> bytes:
     """Return the bytes in front of the array's.

@@ -33,20 +33,25 @@ class Link:
         """Nothing more can come."""
         self.num_waiting_bytes = 0
         """Size of the messages that were not asked for yet."""
+        # Messages of the program, headers included; what ends a connection does not count.
         self.num_bytes_sent = self.num_bytes_received = self.num_sent = self.num_received = 0
 
     def _sort(self) -> None:
         """Put complete messages where they are looked for."""
         while self.reader.messages:
             message = self.reader.messages.popleft()
-            self.num_received += 1
-            self.num_waiting_bytes += message.array.nbytes
-            if message.kind is Kind.COLLECTIVE:
-                self.collective.append(message)
-            elif message.kind is Kind.POINT:
-                self.point.append(message)
-            else:
+            if message.kind in (Kind.ABORT, Kind.BYE):
                 self.control = message
+                continue
+            self.num_received += 1
+            self.num_bytes_received += message.num_bytes
+            self.num_waiting_bytes += message.array.nbytes
+            (self.collective if message.kind is Kind.COLLECTIVE else self.point).append(message)
+
+    def _count_sent(self, message: Message) -> None:
+        if message.kind not in (Kind.ABORT, Kind.BYE):
+            self.num_sent += 1
+            self.num_bytes_sent += message.num_bytes
 
 
 class SocketLink(Link):
@@ -75,7 +80,7 @@ class SocketLink(Link):
         self._out.append(memoryview(header(message)))
         if array.nbytes:
             self._out.append(array.reshape(-1).view(np.uint8).data)
-        self.num_sent += 1
+        self._count_sent(message)
         self.flush()
 
     def flush(self) -> None:
@@ -83,7 +88,6 @@ class SocketLink(Link):
         try:
             while self._out:
                 num_bytes = self._socket.sendmsg(list(self._out)[:16])
-                self.num_bytes_sent += num_bytes
                 while self._out and num_bytes >= len(self._out[0]):
                     num_bytes -= len(self._out.popleft())
                 if num_bytes:
@@ -107,13 +111,14 @@ class SocketLink(Link):
             rest = self.reader.rest
             while rest:
                 num_bytes = self._socket.recv_into(rest)
-                if not self._count(num_bytes):
+                if not num_bytes:
+                    self.is_ended = True
                     return
                 self.reader.filled(num_bytes)
                 rest = self.reader.rest
             num_bytes = self._socket.recv_into(self._buffer)
-            if self._count(num_bytes):
-                self.reader.feed(self._buffer[:num_bytes])
+            self.is_ended = not num_bytes
+            self.reader.feed(self._buffer[:num_bytes])
         except BlockingIOError:
             pass
         except OSError:
@@ -127,11 +132,6 @@ class SocketLink(Link):
             self._socket.shutdown(socket.SHUT_WR)
         self._socket.close()
 
-    def _count(self, num_bytes: int) -> bool:
-        self.num_bytes_received += num_bytes
-        self.is_ended = not num_bytes
-        return bool(num_bytes)
-
 
 class StoreLink(Link):
     """A channel of numbered objects, one per message; for ranks that no network connects, and slow."""
@@ -141,7 +141,7 @@ class StoreLink(Link):
         self._store = store
         self._to, self._from = connection.store_keys
         self._wait_s, self._next = _POLL_S[0], 0.0
-        self._num_read = 0
+        self._num_read = self._num_written = 0
         self.is_pending = False
         """Never: an object is written when `send` returns."""
 
@@ -152,10 +152,9 @@ class StoreLink(Link):
 
     def send(self, message: Message) -> None:
         """Write the message."""
-        content = header(message) + message.array.tobytes()
-        self._store.write(f"{self._to}{self.num_sent:08d}", content)
-        self.num_sent += 1
-        self.num_bytes_sent += len(content)
+        self._store.write(f"{self._to}{self._num_written:08d}", header(message) + message.array.tobytes())
+        self._num_written += 1
+        self._count_sent(message)
 
     def flush(self) -> None:
         """Do nothing."""
@@ -171,7 +170,6 @@ class StoreLink(Link):
             self.reader.feed(content)
             if not self.reader.is_between_messages:
                 raise MessageMismatchError(f"{key} is cut off: it is no message of rank {self.peer}.")
-            self.num_bytes_received += len(content)
             self._num_read += 1
             self._wait_s = _POLL_S[0]
         self._next = time.monotonic() + self._wait_s
