@@ -18,7 +18,7 @@ from scripts.data.columns import BANDS
 from scripts.data.records import Records
 from scripts.data.units import conversion
 from scripts.data.user_table import TableFile
-from scripts.simulation.render import PIXEL_ARCSEC
+from scripts.simulation.conditions import PIXEL_ARCSEC
 
 ENDINGS = (".fits", ".fits.gz", ".fit")
 BAND_KEYWORDS = ("EXTNAME", "FILTER", "BAND")

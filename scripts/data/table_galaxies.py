@@ -13,10 +13,12 @@ from scripts.data.records import Records, observed_flux
 from scripts.simulation import render
 from scripts.simulation.cutouts import draw_chances
 from scripts.simulation.photometry import Photometry
-from scripts.simulation.structure import RADIUS_LIMITS_ARCSEC, Structure, apparent_structure
-
-TYPICAL_PETROSIAN_MINUS_MODEL = 0.07
-"""Where none is measured [mag]: at this value it says nothing about the bulge (`structure.py`)."""
+from scripts.simulation.structure import (
+    RADIUS_LIMITS_ARCSEC,
+    Structure,
+    apparent_structure,
+    typical_petrosian_minus_model,
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ def photometry_of(rows: NDArray[Any]) -> Photometry:
     magnitudes, _ = fill_bands(rows["magnitudes"])
     flux = observed_flux(magnitudes + rows["extinction"])
     difference = np.where(
-        np.isnan(rows["petrosian_minus_model"]), TYPICAL_PETROSIAN_MINUS_MODEL, rows["petrosian_minus_model"]
+        np.isnan(rows["petrosian_minus_model"]),
+        typical_petrosian_minus_model(magnitudes),
+        rows["petrosian_minus_model"],
     )
     return Photometry(
         object_id=rows["object_id"].copy(),

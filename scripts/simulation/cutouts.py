@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from inference.block import Block
 from scripts.simulation import population, render, structure
+from scripts.simulation.conditions import SIZE, Conditions, draw_conditions
 from scripts.simulation.photometry import Photometry
 from scripts.simulation.population import Population
 from scripts.simulation.sdss import SourceCatalog
@@ -35,7 +36,7 @@ def draw_chances(seed: int, object_id: NDArray[np.int64]) -> Chances:
         flux=np.empty((n, population.NUM_NORMAL)),
         structure=np.empty((n, structure.NUM_CHANCES)),
         view=np.empty((n, render.NUM_CHANCES)),
-        pixels=np.empty((n, 5, render.SIZE, render.SIZE), dtype=np.float32),
+        pixels=np.empty((n, 5, SIZE, SIZE), dtype=np.float32),
     )
     for row, identifier in enumerate(object_id.tolist()):
         generator = np.random.default_rng((seed, identifier))
@@ -46,7 +47,9 @@ def draw_chances(seed: int, object_id: NDArray[np.int64]) -> Chances:
     return chances
 
 
-def real_images(photometry: Photometry, seed: int, *, structure_of: Photometry | None = None) -> NDArray[np.float32]:
+def real_images(
+    photometry: Photometry, seed: int, *, structure_of: Photometry | None = None, is_varied: bool = False
+) -> NDArray[np.float32]:
     """Render real galaxies from their photometry and chance; no redshift comes in, so none can come out.
 
     Parameters
@@ -57,6 +60,8 @@ def real_images(photometry: Photometry, seed: int, *, structure_of: Photometry |
         Another seed gives the same galaxies another plausible structure and other noise.
     structure_of : Photometry, optional
         N galaxies whose structure is borrowed, for a test of what structure is worth.
+    is_varied : bool
+        Observe each galaxy under conditions of its own (`conditions.py`).
 
     Returns
     -------
@@ -65,7 +70,11 @@ def real_images(photometry: Photometry, seed: int, *, structure_of: Photometry |
     """
     chances = draw_chances(seed, photometry.object_id)
     shape = apparent_structure(photometry if structure_of is None else structure_of, chances.structure)
-    return render.render(photometry, shape, chances.view, chances.pixels)
+    return render.render(photometry, shape, chances.view, chances.pixels, _conditions(seed, photometry, is_varied))
+
+
+def _conditions(seed: int, photometry: Photometry, is_varied: bool) -> Conditions | None:
+    return draw_conditions(seed, photometry.object_id) if is_varied else None
 
 
 def real_rows(sources: SourceCatalog, rows: slice, seed: int) -> Block:
@@ -80,7 +89,12 @@ def real_rows(sources: SourceCatalog, rows: slice, seed: int) -> Block:
 
 
 def synthetic_rows(
-    source: Population, object_id: NDArray[np.int64], seed: int, *, informative_share: float = 1.0
+    source: Population,
+    object_id: NDArray[np.int64],
+    seed: int,
+    *,
+    informative_share: float = 1.0,
+    is_varied: bool = False,
 ) -> Block:
     """Make synthetic galaxies whose size follows from their luminosity and distance.
 
@@ -95,6 +109,8 @@ def synthetic_rows(
     informative_share : float
         Share of the galaxies with physical structure; the rest get the structure of a real row, made from photometry
         and chance. Training uses less than 1, so that the network does not rely on structure where it says nothing.
+    is_varied : bool
+        Observe each galaxy under conditions of its own (`conditions.py`).
     """
     chances = draw_chances(seed, object_id)
     galaxies = source.draw(object_id, chances.uniform, chances.flux)
@@ -106,7 +122,13 @@ def synthetic_rows(
     is_physical = chances.uniform[:, 2] * 1e6 % 1 < informative_share
     shape = Structure(*(np.where(is_physical, a, b) for a, b in zip(physical, apparent, strict=True)))
     return Block(
-        images=render.render(galaxies.true_photometry, shape, chances.view, chances.pixels),
+        images=render.render(
+            galaxies.true_photometry,
+            shape,
+            chances.view,
+            chances.pixels,
+            _conditions(seed, galaxies.true_photometry, is_varied),
+        ),
         magnitudes=galaxies.photometry.magnitudes,
         redshifts=galaxies.redshift,
         object_id=object_id,

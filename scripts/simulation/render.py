@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from inference import domain
+from inference.cleaning import SKY
+from scripts.simulation.conditions import FWHM_OVER_SIGMA, PIXEL_ARCSEC, SIZE, Conditions, Neighbours
 from scripts.simulation.photometry import Photometry
 from scripts.simulation.structure import Structure
 
-SIZE = 32
-PIXEL_ARCSEC = 0.396
 SEEING_ARCSEC = 1.4
 """Full width at half maximum of the point-spread function."""
 SEEING_SCATTER = 0.07
@@ -35,7 +35,11 @@ NUM_CHANCES = 3
 
 
 def render(
-    photometry: Photometry, structure: Structure, chances: NDArray[np.float64], noise: NDArray[np.float32]
+    photometry: Photometry,
+    structure: Structure,
+    chances: NDArray[np.float64],
+    noise: NDArray[np.float32],
+    conditions: Conditions | None = None,
 ) -> NDArray[np.float32]:
     """Draw cutouts in physical units.
 
@@ -49,6 +53,9 @@ def render(
         Standard normal numbers for the seeing and the centre.
     noise : array, shape (N, 5, 32, 32), float32
         Standard normal numbers for the pixels; overwritten with the cutouts and returned.
+    conditions : Conditions, optional
+        How the galaxies were observed. Without it every night is alike: seeing and centre follow from `chances`, the
+        noise is white, and there are no neighbours and no masked pixels.
 
     Returns
     -------
@@ -56,19 +63,51 @@ def render(
         Sky-subtracted cutouts, extinction included [nanomaggy / pixel].
     """
     flux = photometry.model_flux * 10 ** (-0.4 * photometry.petrosian_minus_model)
-    logit = np.log(structure.bulge_fraction / (1 - structure.bulge_fraction))[:, None] + BULGE_COLOR
-    share = 1 / (1 + np.exp(-logit))
-    light = np.stack([flux * share, flux * (1 - share)], axis=2).astype(np.float32)  # (N, 5, 2)
+    light = _light(flux, structure)
+    core_sigma, centre = _alike(chances)
+    sky_noise: NDArray[np.float32] = np.broadcast_to(SKY_NOISE, (len(photometry), 5))
+    if conditions:
+        core_sigma, centre, sky_noise = conditions.core_sigma_arcsec, conditions.centre_arcsec, conditions.sky_noise
     for start in range(0, len(photometry), BLOCK):
         rows = slice(start, start + BLOCK)
-        profiles = _profiles(Structure(*(field[rows] for field in structure)), chances[rows])  # (n, 2, 1024)
-        images = (light[rows] @ profiles).reshape(-1, 5, SIZE, SIZE)
-        variance = SKY_NOISE[:, None, None] ** 2 + np.maximum(images, 0) / ELECTRONS_PER_NANOMAGGY[:, None, None]
+        shape = Structure(*(field[rows] for field in structure))
+        images = (light[rows] @ _profiles(shape, core_sigma[rows], centre[rows])).reshape(-1, 5, SIZE, SIZE)
+        if conditions:
+            _add(images, conditions.neighbours, core_sigma, start)
+            noise[rows] = conditions.correlate(noise[rows], rows)
+        variance = sky_noise[rows, :, None, None] ** 2 + np.maximum(images, 0) / ELECTRONS_PER_NANOMAGGY[:, None, None]
         noise[rows] = images + np.sqrt(variance) * noise[rows]
+    if conditions:
+        noise[conditions.is_masked] = SKY
     return noise
 
 
-def _profiles(structure: Structure, chances: NDArray[np.float64]) -> NDArray[np.float32]:
+def _light(flux: NDArray[np.float64], structure: Structure) -> NDArray[np.float32]:
+    """Share the flux of each band between bulge and disc: (N, 5) to (N, 5, 2)."""
+    logit = np.log(structure.bulge_fraction / (1 - structure.bulge_fraction))[:, None] + BULGE_COLOR
+    share = 1 / (1 + np.exp(-logit))
+    return np.stack([flux * share, flux * (1 - share)], axis=2).astype(np.float32)
+
+
+def _alike(chances: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Width of the point-spread function and centre of the galaxy in a survey without bad nights."""
+    core_sigma = SEEING_ARCSEC / FWHM_OVER_SIGMA * np.exp(SEEING_SCATTER * chances[:, :1])
+    return core_sigma, 0.5 * PIXEL_ARCSEC * np.tanh(chances[:, 1:3])  # within half a pixel of the middle
+
+
+def _add(images: NDArray[np.float32], neighbours: Neighbours, core_sigma: NDArray[np.float64], start: int) -> None:
+    """Add the neighbours of the galaxies from `start` on to their images, (n, 5, 32, 32), in place."""
+    first, last = np.searchsorted(neighbours.row, [start, start + len(images)])
+    rows, into = slice(first, last), neighbours.row[first:last]
+    shape = Structure(*(field[rows] for field in neighbours.structure))
+    profiles = _profiles(shape, core_sigma[into], neighbours.centre_arcsec[rows])
+    light = (_light(neighbours.flux[rows], shape) @ profiles).reshape(-1, 5, SIZE, SIZE)
+    np.add.at(images, into - start, light)
+
+
+def _profiles(
+    structure: Structure, core_sigma: NDArray[np.float64], centre: NDArray[np.float64]
+) -> NDArray[np.float32]:
     """Unit-flux bulge and disc of n galaxies, convolved and sampled: (n, 2, 1024)."""
     disc_variance, disc_weight = gaussian_mixture(1.0)
     bulge_variance, bulge_weight = gaussian_mixture(4.0)
@@ -83,7 +122,7 @@ def _profiles(structure: Structure, chances: NDArray[np.float64]) -> NDArray[np.
     cos, sin = np.cos(structure.angle_rad)[:, None], np.sin(structure.angle_rad)[:, None]
     xx, yy, xy = major * cos**2 + minor * sin**2, major * sin**2 + minor * cos**2, (major - minor) * cos * sin
 
-    core = (SEEING_ARCSEC / 2.3548 * np.exp(SEEING_SCATTER * chances[:, :1])) ** 2
+    core = core_sigma**2
     # Sampling at pixel centres after adding the variance of a square pixel stands in for integrating over it.
     psf = np.concatenate([core, core * WING_WIDTH**2], axis=1)[:, :, None] + PIXEL_ARCSEC**2 / 12  # (n, 2, 1)
     weight = np.concatenate([bulge_weight, disc_weight])
@@ -92,7 +131,7 @@ def _profiles(structure: Structure, chances: NDArray[np.float64]) -> NDArray[np.
     determinant = xx * yy - xy**2
     amplitude = PIXEL_ARCSEC**2 * psf_weight * weight / (2 * np.pi * np.sqrt(determinant))  # (n, 2, K)
 
-    x0, y0 = (0.5 * PIXEL_ARCSEC * np.tanh(chances[:, 1:3])).T[:, :, None, None]  # within half a pixel of the middle
+    x0, y0 = centre.T[:, :, None, None]
     a, b, c = -0.5 * yy / determinant, xy / determinant, -0.5 * xx / determinant
     coefficients = np.stack(
         [a, b, c, -2 * a * x0 - b * y0, -2 * c * y0 - b * x0, a * x0**2 + b * x0 * y0 + c * y0**2 + np.log(amplitude)],

@@ -25,6 +25,18 @@ AXIS_RATIO_LOGIT_LAW = np.array([0.7301, 0.3371])
 """logit of the axis ratio from 1 and g - r - 0.8."""
 AXIS_RATIO_LOGIT_SCATTER = 1.1
 
+PETROSIAN_LAW = np.array(
+    [
+        [0.0339, 0.0002, 0.1448, -0.0005, -0.0322, -0.0786],
+        [0.0324, -0.0436, 0.153, -0.0107, -0.0335, -0.1056],
+        [0.0525, -0.0419, 0.1542, -0.0089, -0.0089, -0.1307],
+        [0.0682, -0.0376, 0.1374, -0.0078, -0.0025, -0.1208],
+        [0.0992, -0.051, 0.1241, -0.0081, 0.0242, -0.0894],
+    ]
+)
+"""Median Petrosian minus model magnitude in u, g, r, i, z from r - 17 and g - r - 0.8 [mag], fitted by
+fit_petrosian.py to the 6,197 real training galaxies of `sdss.py`."""
+
 
 class Structure(NamedTuple):
     """Profile of N galaxies: an exponential disc and a de Vaucouleurs bulge with common axes."""
@@ -121,6 +133,21 @@ def _assemble(log_radius: NDArray[np.float64], photometry: Photometry, chances: 
         angle_rad=angle * 1e3 % np.pi,  # a normal number this wide is uniform in direction
         bulge_fraction=_logistic(bulge_logit),
     )
+
+
+def typical_petrosian_minus_model(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Petrosian minus model magnitude where none is measured: (N, 5) dereddened magnitudes to (N, 5) [mag].
+
+    One number for all galaxies would be a wrong measurement: the network reads the light in the image.
+    """
+    difference: NDArray[np.float64] = petrosian_terms(magnitudes) @ PETROSIAN_LAW.T
+    return difference
+
+
+def petrosian_terms(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Terms of `PETROSIAN_LAW`, shape (N, 6); beyond the galaxies it was fitted to, those at their limit."""
+    color = magnitudes[:, 1] - magnitudes[:, 2] - 0.8
+    return quadratic_terms(np.clip(magnitudes[:, 2] - 17, -3, 1.5), np.clip(color, -0.6, 0.8))
 
 
 def quadratic_terms(magnitude: NDArray[np.float64], color: NDArray[np.float64]) -> NDArray[np.float64]:

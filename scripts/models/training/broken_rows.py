@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.simulation.render import PIXEL_ARCSEC, SEEING_ARCSEC, SKY_NOISE
+from scripts.simulation.conditions import PIXEL_ARCSEC
+from scripts.simulation.render import SEEING_ARCSEC, SKY_NOISE
 
 Images = NDArray[np.float32]
 Magnitudes = NDArray[np.float64]
