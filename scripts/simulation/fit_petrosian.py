@@ -25,12 +25,12 @@ def main() -> None:
 
 def median_law(terms: Array, target: Array) -> Array:
     """Fit the median of a target, (N,), linearly in terms, (N, K): failed measurements pull at a mean."""
-    weight = np.ones(len(target))
+    root: Array = np.ones(len(target))
+    law: Array = np.zeros(terms.shape[1])
     for _ in range(NUM_ROUNDS):
-        root = np.sqrt(weight)
-        law: Array = np.linalg.lstsq(terms * root[:, None], target * root, rcond=None)[0]
+        law = np.asarray(np.linalg.lstsq(terms * root[:, None], target * root, rcond=None)[0], dtype=np.float64)
         # Least squares weighted by the inverse of the residual are least absolute residuals.
-        weight = 1 / np.maximum(np.abs(target - terms @ law), SMALLEST_RESIDUAL)
+        root = np.maximum(np.abs(target - terms @ law), SMALLEST_RESIDUAL) ** -0.5
     return law
 
 
