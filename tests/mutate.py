@@ -7,18 +7,24 @@ printed. Mutants that change nothing a test could see are listed in tests/equiva
 """
 
 import ast
+import gc
 import importlib.util
+import multiprocessing
+import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -37,8 +43,15 @@ QUICK_INTEGRATION = [REPOSITORY / "tests" / "integration" / "test_handlers.py"]
 """All that tests the handlers as a whole."""
 MAX_TEST_FILES = 8
 LIMIT_S = 300
-"""A mutant whose tests take longer is noticed: something hangs."""
-PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout", "100")
+PATIENCE, GRACE_S = 10.0, 20.0
+"""Tests that take so many times what they took without a mutant, and this, are ended: the mutant made them hang."""
+PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout", "100")
+OURS = ("handlers", "inference", "scripts", "tests")
+WARM = (
+    *("pytest", "numpy", "torch", "safetensors.numpy", "scipy.stats", "obstore", "boto3"),
+    *("matplotlib.figure", "pyarrow.parquet", "astropy.table", "jinja2", "moto.server"),
+)
+"""Imported once, by the process that those of the tests are forked from."""
 SHOWN_LINES = 4
 
 COMPARISONS: dict[type[ast.cmpop], tuple[str, str]] = {
@@ -283,25 +296,28 @@ class Tree:
     """A copy of the tree in which one mutant at a time is tried."""
 
     root: Path
+    took_s: dict[str, float] = field(default_factory=dict)
+    """File of tests to the seconds that it takes without a mutant."""
 
-    def fails(self, tests: Sequence[str]) -> bool:
-        """Run tests; return whether one failed or took too long."""
-        command = [sys.executable, *PYTEST, *tests]
-        try:
-            return (
-                subprocess.run(command, cwd=self.root, capture_output=True, timeout=LIMIT_S, check=False).returncode
-                != 0
-            )
-        except subprocess.TimeoutExpired:
-            return True
+    def fails(self, test: str) -> bool:
+        """Run a file of tests; return whether one failed or took too long."""
+        limit_s = PATIENCE * self.took_s[test] + GRACE_S if test in self.took_s else LIMIT_S
+        process = multiprocessing.get_context("forkserver").Process(target=run_tests, args=(self.root, test))
+        process.start()
+        process.join(limit_s)
+        with suppress(ProcessLookupError):  # those that hang, and servers that a mutant left behind
+            os.killpg(process.pid or 0, signal.SIGKILL)
+        process.join()
+        return process.exitcode != 0
 
-    def notices(self, mutant: Mutant, tests: Sequence[str]) -> bool:
+    def notices(self, mutant: Mutant, tests: list[str]) -> bool:
         """Return whether a test fails because of a mutant."""
         path = self.root / mutant.path
         before = path.read_text()
         try:
             self._write(path, mutant.applied_to(before))
-            return self.fails(tests)
+            nearest, *others = tests
+            return any(self.fails(test) for test in [nearest, *sorted(others, key=self.took_s.__getitem__)])
         finally:
             self._write(path, before)
 
@@ -310,6 +326,26 @@ class Tree:
         path.write_text(text)
         # Python compares times in seconds and sizes, which a mutant may share with its origin.
         Path(importlib.util.cache_from_source(path)).unlink(missing_ok=True)
+
+
+def run_tests(root: Path, test: str) -> None:
+    """Run a file of tests in a tree, as a process of its own that has imported nothing from the clone."""
+    os.setsid()
+    os.chdir(root)
+    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+        del sys.modules[name]
+    sys.path[:] = [str(root), *(place for place in sys.path if Path(place).resolve() != REPOSITORY)]
+    os.environ["PYTHONPATH"] = str(root)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False  # pytest keeps what it makes of the tests
+    gc.freeze()  # what is warm stays: pytest collects garbage a few times
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+
+    import pytest
+
+    sys.exit(pytest.main([*PYTEST, test]))
 
 
 def copy_tree(root: Path) -> Tree:
@@ -352,19 +388,22 @@ def main(variables: MutateVariables) -> None:
     """Change the code at random and see whether the unit tests notice; see docs/development.md."""
     drawn = {package: draw(package, variables.n, variables.seed) for package in variables.packages.split(",")}
     tests = {mutant.path: find_tests(mutant.path) for some in drawn.values() for mutant in some}
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(WARM))
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
         trees: SimpleQueue[Tree] = SimpleQueue()
-        for number in range(variables.jobs):
-            trees.put(copy_tree(Path(folder) / str(number)))
         all_tests = sorted({test for some in tests.values() for test in some})
-        tree = trees.get()
-        print(
-            f"{sum(map(len, drawn.values()))} mutants; first the {len(all_tests)} files of tests without any.",
-            flush=True,
-        )
-        if tree.fails(all_tests):
-            raise CommandError("The tests fail before anything is changed: `make test` says which.")
-        trees.put(tree)
+        number = sum(map(len, drawn.values()))
+        print(f"{number} mutants; first the {len(all_tests)} files of tests without any.", flush=True)
+        first = copy_tree(Path(folder) / "0")
+        for test in all_tests:
+            begin = time.monotonic()
+            if first.fails(test):
+                raise CommandError(f"{test} fails before anything is changed.")
+            first.took_s[test] = time.monotonic() - begin
+        trees.put(first)
+        for i in range(1, variables.jobs):
+            trees.put(Tree(copy_tree(Path(folder) / str(i)).root, first.took_s))
 
         def survives(mutant: Mutant) -> bool:
             tree = trees.get()
@@ -378,8 +417,8 @@ def main(variables: MutateVariables) -> None:
 
         with ThreadPoolExecutor(variables.jobs) as pool:
             survivors = {package: sum(pool.map(survives, some)) for package, some in drawn.items()}
-    for package, number in survivors.items():
-        print(f"{package:<40} {number} of {len(drawn[package])} survived ({number / (len(drawn[package]) or 1):.0%})")
+    for package, count in survivors.items():
+        print(f"{package:<40} {count} of {len(drawn[package])} survived ({count / (len(drawn[package]) or 1):.0%})")
 
 
 if __name__ == "__main__":
