@@ -41,7 +41,7 @@ from scripts.command.variables import Variables, Whole
 EQUIVALENT = REPOSITORY / "tests" / "equivalent_mutants.toml"
 QUICK_INTEGRATION = [REPOSITORY / "tests" / "integration" / "test_handlers.py"]
 """All that tests the handlers as a whole."""
-MAX_TEST_FILES = 8
+MAX_TEST_FILES = 20
 LIMIT_S = 300
 PATIENCE, GRACE_S = 10.0, 20.0
 """Tests that take so many times what they took without a mutant, and this, are ended: the mutant made them hang."""

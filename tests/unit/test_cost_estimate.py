@@ -176,6 +176,7 @@ def test_only_inference_gains_from_further_threads() -> None:
 
 def test_everything_slows_down_below_a_vcpu() -> None:
     assert what_if.rescaled(make_run(), 1769, 512) == pytest.approx([1769 / 512] * 3)
+    assert what_if.rescaled(make_run(), 512, 1769) == pytest.approx([512 / 1769] * 3)
 
 
 def test_arm64_costs_less_and_a_function_that_is_too_small_is_marked() -> None:

@@ -15,7 +15,7 @@ from scripts import evaluate as command
 from scripts.command.errors import CommandError
 from scripts.reports.bins import by_bin
 from scripts.reports.evaluated import Evaluated, of_run
-from scripts.reports.figures.redshifts import running
+from scripts.reports.figures.redshifts import coverage, running
 from scripts.reports.numbers import Numbers, evaluate, table, to_json
 from scripts.reports.plots import plots, write_plots
 from scripts.runs.run_folder import Run
@@ -126,6 +126,18 @@ def test_plots_show_the_galaxies_with_both_redshifts() -> None:
         np.testing.assert_allclose(found, np.stack([expected.centers, expected.medians], axis=1))
     (promised,) = np.asarray(drawn["calibration"].lines[-1].get_xydata())
     assert promised == pytest.approx([1.96, 0.95])
+
+
+def test_the_calibration_is_that_of_the_galaxies_with_a_sigma() -> None:
+    galaxies = make_evaluated()
+    found = galaxies.predictions
+    found.sigma[:60] = np.repeat([math.nan, 0], 30)
+    error = found.z_phot.astype(np.float64) - found.z_spec
+
+    drawn = {name: figure.axes[0] for name, figure, _ in plots(galaxies)}
+
+    expected = coverage(error[60:], found.sigma[60:].astype(np.float64), 1.96)
+    np.testing.assert_allclose(np.asarray(drawn["calibration"].lines[1].get_ydata()), expected.observed)
 
 
 def test_plots_that_need_magnitudes_or_sigma_are_left_out_without_them() -> None:

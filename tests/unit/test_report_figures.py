@@ -115,6 +115,32 @@ def test_coordinates_are_pixels_with_two_decimals() -> None:
     assert not re.search(r"\d\.\d{3}", svg)
 
 
+def test_a_text_stays_horizontal_or_turned_as_it_was_drawn() -> None:
+    figure = small()
+    figure.text(0.5, 0.5, "upwards", rotation=90, color=COLORS["ink"])
+
+    turned = re.findall(r"rotate\(-\d+", as_svg(figure, title="t", description="d"))
+
+    assert turned == ["rotate(-90"]
+
+
+def test_the_name_of_the_y_axis_stands_above_it_in_the_corner_of_the_figure() -> None:
+    (name,) = small().texts
+
+    assert (name.get_text(), *name.get_position()) == ("y", 0, 1 - 12 / 300)
+
+
+@styled
+def test_the_ticks_of_both_axes_are_written_as_numbers_of_the_page_are() -> None:
+    _, axes = axes_of(x=(0, 3000), y=(0, 3), x_label="", y_label="", whole_y=True)
+    _, bare = axes_of(x=(0, 1), y=(0, 1), x_label="", y_label="", y_ticks=False)
+
+    assert [axis.get_major_formatter()(1500.0) for axis in (axes.xaxis, axes.yaxis)] == ["1,500"] * 2
+    assert axes.get_xticks().tolist() == [0, 1000, 2000, 3000]
+    assert axes.get_yticks().tolist() == [0, 1, 2, 3]
+    assert bare.get_yticks().tolist() == []
+
+
 def test_ticks_are_as_short_as_they_are_exact() -> None:
     values = (0, 1e-17, 0.05, 0.0125, 2.0, 1500, 2e6, -0.1)
 

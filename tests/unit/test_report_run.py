@@ -47,6 +47,10 @@ def titles(found: Section) -> list[str]:
     ]
 
 
+def is_table(block: Any, caption: str) -> bool:
+    return isinstance(block, Table) and block.caption == caption
+
+
 def edit(folder: Path, change: Any, name: str = "summary.json") -> None:
     document = json.loads((folder / name).read_text())
     change(document)
@@ -129,6 +133,61 @@ def test_a_run_has_every_figure_of_its_sections(run: Path) -> None:
         "All 8 ranks",
     ]
     assert titles(section(report, "Cost"))[0] == "Receipt"
+
+
+@pytest.fixture
+def clocked(run: Path) -> Path:
+    """Eight ranks, two of them cold, that compute for 2, 3 … 9 s."""
+
+    def change(records: list[dict[str, Any]]) -> None:
+        for i, record in enumerate(records):
+            phases = {"queue": 9.0, "init": 4.0 if i < 2 else 0.0, "model_load": 0.0, "download": 1.0, "upload": 0.0}
+            record["cold_start"] = i < 2
+            record["clock"] = {**phases, "inference": 2.0 + i, "record": 0.0, "total": 3.0 + i}
+
+    edit(run, change, "combined_data.json")
+    return run
+
+
+def test_a_stage_has_its_share_of_the_whole_run(run: Path) -> None:
+    (stages, *_) = section(report_of(run), "Clock").blocks
+
+    assert [row[:3] for row in stages.rows] == [
+        ("Initialize", "0.50", "1.2 %"),
+        ("Map", "40.00", "97.6 %"),
+        ("Summarize", "0.50", "1.2 %"),
+        ("end to end", "41.00", "100.0 %"),
+    ]
+
+
+def test_a_phase_has_its_share_of_what_was_worked_and_its_quantiles(clocked: Path) -> None:
+    (phases,) = [block.table for block in section(report_of(clocked), "Clock").blocks if isinstance(block, Figure)][:1]
+
+    assert phases is not None
+    rows = {row[0]: row[1:] for row in phases.rows}
+    assert rows["inference"] == ("44.000", "73.3 %", "5.500", "8.650", "9.000", "2.500", "6.500")
+    assert rows["init"][:2] == ("8.000", "13.3 %")
+    assert rows["queue"][:2] == ("72.000", "–")  # noqa: RUF001
+
+
+def test_the_slowest_ranks_come_first_with_what_took_longest_in_each(clocked: Path) -> None:
+    (slowest,) = [block for block in section(report_of(clocked), "Clock").blocks if is_table(block, "Slowest ranks")]
+
+    assert [row[0] for row in slowest.rows] == ["7", "6", "1", "5", "0", "4", "3", "2"]
+    assert slowest.rows[0] == ("7", "64", "10.0 s", "1.3", "inference 9.00 s", "warm", "0")
+    assert slowest.rows[2] == ("1", "64", "8.00 s", "1.1", "init 4.00 s", "cold", "1")
+
+
+def test_the_table_of_all_ranks_has_what_each_reported(clocked: Path) -> None:
+    (ranks,) = [block for block in section(report_of(clocked), "Clock").blocks if is_table(block, "All 8 ranks")]
+    record = json.loads((clocked / "combined_data.json").read_text())[1]
+
+    row = dict(zip(ranks.columns, ranks.rows[1], strict=True))
+
+    measured = (f"{record['sample_persec']:,.1f}", f"{record['peak_memory_bytes'] / 2**20:,.0f}")
+    assert (row["galaxies/s"], row["peak memory [MB]"]) == measured
+    assert (row["rank"], row["galaxies"], row["cold"], row["retries"]) == ("1", "64", "cold", "1")
+    assert (row["init [s]"], row["inference [s]"], row["billed time [s]"]) == ("4.000", "3.000", "8.000")
 
 
 def test_residuals_are_shown_against_r_where_the_datasets_table_is_at_hand(run: Path) -> None:

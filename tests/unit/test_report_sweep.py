@@ -7,7 +7,7 @@ import pytest
 
 from scripts.command.errors import CommandError
 from scripts.report import ReportVariables, write_report
-from scripts.reports.document import Figure, Report, Table
+from scripts.reports.document import Figure, Note, Report, Table
 from scripts.reports.sweep_axes import AXES, Setting, series_along, varying
 from scripts.reports.sweep_evidence import read_sweep
 from scripts.reports.sweep_report import sweep_report
@@ -48,6 +48,25 @@ def test_every_measure_is_drawn_against_every_axis_that_varies(report: Report) -
     assert len(figures(report, "Memory")) == len(figures(report, "Billed duration")) == 2
     assert len(figures(report, "Speedup and efficiency")) == 4
     assert figures(report, "Cost") == ["Time against cost"]
+
+
+def test_the_top_has_the_best_and_the_worst_of_all_settings(report: Report) -> None:
+    assert [(fact.label, fact.value, fact.detail) for fact in report.facts] == [
+        ("runs", "24", "of 24 planned, 1 failed"),
+        ("settings", "12", "WORLD, BATCH"),
+        ("end to end", "7.01 s", "slowest setting 37.9 s"),
+        ("best throughput", "432 /s", "galaxies, end to end"),
+        ("peak memory", "272 MB", "of any setting"),
+    ]
+
+
+def test_what_all_runs_had_in_common_is_said_once(report: Report) -> None:
+    (section,) = [one for one in report.sections if one.title == "Recommendation"]
+
+    assert section.blocks[-1] == Note(
+        "The same in all runs: dataset sdss/10MB, shard_mb 10, memory_mb 1769, engine auto, precision fp32, "
+        "profile off."
+    )
 
 
 def test_a_failed_run_is_named_on_top_and_in_the_table(report: Report) -> None:

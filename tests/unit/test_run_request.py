@@ -4,13 +4,18 @@ import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
+from rich.console import Console
 
 from inference import contract
-from scripts.command.errors import UsageError
+from scripts.command.errors import CommandError, UsageError
 from scripts.command.variables import read_variables
 from scripts.data.location import RemoteDataset, find_dataset, find_remote, is_sample
+from scripts.runs.perform import run_in
 from scripts.runs.request import draft_request, make_run_id
 from scripts.runs.variables import RunVariables, choose_target
 
@@ -276,6 +281,26 @@ def test_a_dataset_in_s3_is_read_where_it_lies() -> None:
         "shared", "a/b/"
     )
     assert find_remote("sdss", asked="DATASET", buckets=("mine",)) is None
+
+
+def test_a_run_names_the_bucket_of_its_dataset_where_it_is_another_one(tmp_path: Path) -> None:
+    def refuse(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "StartExecution")
+
+    target: Any = SimpleNamespace(
+        name="aws",
+        bucket=SimpleNamespace(name="results"),
+        states=SimpleNamespace(start_execution=refuse),
+        state_machine_arn="arn:aws:states:us-east-1:123456789012:stateMachine:s",
+        why=lambda error: "Refused.",
+    )
+    draft = draft_request(asked(DATASET="s3://survey/dr17"))
+
+    with pytest.raises(CommandError, match=r"^Refused\. Its files are in "):
+        run_in(target, "run-a", draft, RemoteDataset("survey", "dr17/"), tmp_path, Console(quiet=True))
+
+    sent = json.loads((tmp_path / "request.json").read_text())
+    assert sent == {"bucket": "results", "data_prefix": "dr17/", "data_bucket": "survey"}
 
 
 def test_a_checksum_of_the_card_is_believed_while_the_file_is_as_old_and_as_large(tmp_path: Path) -> None:

@@ -229,6 +229,7 @@ def test_a_value_that_is_no_measurement_is_read_as_it_is(name: str, value: float
         ({"magnitudes": make_arrays(3)["magnitudes"].astype(np.float32)}, "magnitudes.*float32"),
         ({"magnitudes": make_arrays(2)["magnitudes"]}, r"magnitudes of shape \(2, 5\)"),
         ({"redshifts": make_arrays(3)["redshifts"].astype(np.int64)}, "redshifts.*int64"),
+        ({"images": np.array(1, np.float32)}, r"images of shape \(\)"),
         ({"images": None}, "no array `images`"),
         ({"magnitudes": None}, "no array `magnitudes`"),
     ],
