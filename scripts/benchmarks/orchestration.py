@@ -13,7 +13,7 @@ from inference import contract, summary
 from scripts.benchmarks.records import make_predictions, make_tasks, record_of
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import deploy
-from scripts.local_aws.server import LocalAws, client_environment
+from scripts.local_aws.server import LocalAws
 
 GALAXIES_PER_RANK = 100
 BUCKET = "bench"
@@ -25,7 +25,7 @@ def main(num_records: list[int], num_stored: list[int], num_ranks: list[int]) ->
     lines = [merge(count) for count in num_records]
     lines += map_empty_ranks(num_ranks)
     with tempfile.TemporaryDirectory() as logs, LocalAws(log_dir=Path(logs), workers=1) as aws:
-        os.environ |= client_environment(aws.endpoint_url, aws.credentials["region_name"])
+        os.environ |= aws.environment
         os.environ["AWS_LAMBDA_FUNCTION_NAME"] = "summarize"
         return lines + [summarize(count) for count in num_stored]
 

@@ -31,7 +31,10 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write bytes that are at hand; see `written_whole`."""
+def write_whole(path: Path, content: bytes, *, is_secret: bool = False) -> None:
+    """Write bytes that are at hand; see `written_whole`. Only the user may read a secret."""
     with written_whole(path) as partial:
+        if is_secret:
+            partial.unlink(missing_ok=True)
+            partial.touch(mode=0o600, exist_ok=False)
         partial.write_bytes(content)

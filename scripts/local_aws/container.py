@@ -60,13 +60,15 @@ class Container:
 
     def __enter__(self) -> Self:
         """Start the container; its runtime starts with the first invocation, as a cold start does."""
+        variables = self._variables()
         self._engine.run(
             *("run", "--detach", "--name", self.name),
             *self._limits(),
             *("--volume", f"{emulator()}:{RIE_PATH}:ro", "--entrypoint", RIE_PATH),
-            *(word for pair in self._variables().items() for word in ("--env", "=".join(pair))),
+            *(word for name in variables for word in ("--env", name)),
             self._image.name,
             *self._place.arguments(["/usr/local/bin/python", "-m", "awslambdaric", str(self._stage["handler"])]),
+            variables=variables,
         )
         try:
             self._wait_until_listening()

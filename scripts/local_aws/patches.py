@@ -389,8 +389,8 @@ class _ClientCache:
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
 
-    def client(self, *, service_name: str, region_name: str, endpoint_url: str, config: Config, **keys: str) -> Any:
-        """Return the client of a service and region."""
+    def client(self, *, service_name: str, region_name: str, endpoint_url: str, config: Config, **_: str) -> Any:
+        """Return the client of a service and region, with the server's key from the environment, not moto's."""
         with self._lock:
             if (service_name, region_name) not in self._clients:
                 self._clients[service_name, region_name] = boto3.client(
@@ -399,7 +399,6 @@ class _ClientCache:
                     # By address, boto3 puts the bucket into the path; bucket.localhost is not found everywhere.
                     endpoint_url=endpoint_url.replace("localhost", "127.0.0.1"),
                     config=config.merge(Config(max_pool_connections=MAX_MAP_THREADS)),
-                    **keys,
                 )
             return self._clients[service_name, region_name]
 

@@ -9,15 +9,24 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
 import http.client
+import os
 import select
 import socket
+import sys
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import IO, NamedTuple
 
 HOST = "127.0.0.1"
 TRANSFER_TIMEOUT_S = 60.0
 """Longest pause within one request or answer."""
+
+CONNECTIONS = Path("/proc/net/tcp")
+"""The system's table of connections, with the user of each (man 5 proc_pid_net)."""
+
+TABLE_TIMEOUT_S = 1.0
 
 
 class Request(NamedTuple):
@@ -79,7 +88,11 @@ class RuntimeApi:
         self._listener.close()
 
     def _connect(self) -> None:
-        self._connection, _ = self._listener.accept()
+        connection, _ = self._listener.accept()
+        if not _is_own(connection):
+            connection.close()
+            return
+        self._connection = connection
         self._connection.settimeout(TRANSFER_TIMEOUT_S)
         self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = self._connection.makefile("rb")
@@ -98,6 +111,30 @@ class RuntimeApi:
             return None
         headers = http.client.parse_headers(reader)
         return Request(line[1], reader.read(int(headers.get("Content-Length", 0))))
+
+
+def _is_own(connection: socket.socket) -> bool:
+    """Tell whether a program of this user is at the other end: another user's could take our invocations.
+
+    True where the system has no table of connections.
+    """
+    # Theirs, seen from their side.
+    ends = [_in_table(*connection.getpeername()), _in_table(*connection.getsockname())]
+    deadline = time.monotonic() + TABLE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            table = CONNECTIONS.read_text()
+        except OSError:
+            return True
+        for fields in map(str.split, table.splitlines()):
+            if fields[1:3] == ends:
+                return int(fields[7]) == os.getuid()
+        # A connection can be missing in a table that changes while it is read.
+    return False
+
+
+def _in_table(address: str, port: int) -> str:
+    return f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
 
 
 def _is_readable(source: socket.socket, timeout_s: float) -> bool:

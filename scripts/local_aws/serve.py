@@ -67,11 +67,15 @@ def _build(listener: socket.socket, endpoint: str, arguments: argparse.Namespace
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     from scripts.local_aws import patches
+    from scripts.local_aws.admission import refusal
     from scripts.local_aws.lambda_variables import worker_environment
     from scripts.local_aws.middleware import LambdaFront
     from scripts.local_aws.objects import plain_get
     from scripts.local_aws.pool import Pool
     from scripts.local_aws.server import client_environment
+
+    # In the environment and not among the arguments, which every user of the machine can read.
+    key, port = os.environ["AWS_ACCESS_KEY_ID"], listener.getsockname()[1]
 
     class Handler(WSGIRequestHandler):
         """Answers plain GETs of objects itself, over connections that it keeps; the application does the rest."""
@@ -82,15 +86,23 @@ def _build(listener: socket.socket, endpoint: str, arguments: argparse.Namespace
 
         def run_wsgi(self) -> None:
             """Answer one request."""
+            refused = refusal(self.path, self.headers, key=key, port=port)
+            if refused is not None:
+                self.close_connection = True  # its body is not read
+                self._answer(403, {"Content-Type": refused.content_type, "Connection": "close"}, refused.body)
+                return
             found = plain_get(self.path, self.headers) if self.command == "GET" else None
             if found is None:
                 super().run_wsgi()  # werkzeug closes the connection behind it
                 return
-            self.send_response(found.status)
-            for name, value in found.headers.items():
+            self._answer(found.status, found.headers, found.body)
+
+        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(found.body)
+            self.wfile.write(body)
 
         def handle_expect_100(self) -> bool:
             """Leave it to werkzeug, which says it too."""
@@ -104,13 +116,12 @@ def _build(listener: socket.socket, endpoint: str, arguments: argparse.Namespace
     logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
     patches.apply_all()
     pool = Pool(
-        environment=worker_environment(client_environment(endpoint, arguments.region)),
+        environment=worker_environment(client_environment(endpoint, arguments.region, key)),
         log_dir=arguments.log_dir,
         workers_per_function=arguments.workers,
     )
     app = LambdaFront(DomainDispatcherApplication(create_backend_app), pool, region=arguments.region)
     patches.invoke_lambda_directly(app.invoke_task)
-    port = listener.getsockname()[1]
     server = make_server(HOST, port, app, threaded=True, request_handler=Handler, fd=listener.fileno())
     return server, pool
 

@@ -12,6 +12,7 @@ from typing import Self
 from scripts.command.errors import CommandError
 from scripts.command.machine import num_cores
 from scripts.command.repository import REPOSITORY
+from scripts.local_aws.admission import new_key
 
 REGION = "us-east-1"
 STOP_TIMEOUT_S = 15
@@ -42,6 +43,7 @@ class LocalAws:
     def __init__(self, *, log_dir: Path | None = None, workers: int | None = None, port: int = 0) -> None:
         self.workers = workers or num_cores()
         self.endpoint_url = ""
+        self.key = new_key()
         self.pid = 0
         self._temporary = tempfile.TemporaryDirectory(prefix="local-aws-") if log_dir is None else None
         self.log_dir = Path(self._temporary.name) if self._temporary else Path(log_dir or "")
@@ -51,12 +53,12 @@ class LocalAws:
     @property
     def environment(self) -> dict[str, str]:
         """Variables that point boto3, the AWS CLI or Terraform at this server."""
-        return client_environment(self.endpoint_url, REGION)
+        return client_environment(self.endpoint_url, REGION, self.key)
 
     @property
     def credentials(self) -> dict[str, str]:
         """The same for `boto3.client`, as keyword arguments."""
-        return client_arguments(self.endpoint_url)
+        return client_arguments(self.endpoint_url, self.key)
 
     def __enter__(self) -> Self:
         """Start the server and wait until it answers."""
@@ -73,7 +75,7 @@ class LocalAws:
             self._process = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
-                env=_server_environment(),
+                env=_server_environment(self.key),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -122,23 +124,23 @@ class LocalAws:
         self.pid = json.loads(ready)["pid"]
 
 
-def client_arguments(endpoint_url: str) -> dict[str, str]:
-    """Return the keyword arguments that point `boto3.client` at `endpoint_url`, which takes any key."""
+def client_arguments(endpoint_url: str, key: str) -> dict[str, str]:
+    """Return the keyword arguments that point `boto3.client` at `endpoint_url`, which wants its own key."""
     return {
         "endpoint_url": endpoint_url,
         "region_name": REGION,
-        "aws_access_key_id": "testing",
-        "aws_secret_access_key": "testing",
+        "aws_access_key_id": key,
+        "aws_secret_access_key": key,
     }
 
 
-def client_environment(endpoint_url: str, region: str) -> dict[str, str]:
-    """Return the variables that point an AWS client at `endpoint_url`."""
+def client_environment(endpoint_url: str, region: str, key: str) -> dict[str, str]:
+    """Return the variables that point an AWS client at `endpoint_url`, which wants its own key."""
     return {
         "AWS_ENDPOINT_URL": endpoint_url,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_SESSION_TOKEN": "testing",
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": key,
+        "AWS_SESSION_TOKEN": key,  # or one of a user's profile would be sent
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -148,11 +150,11 @@ def client_environment(endpoint_url: str, region: str) -> dict[str, str]:
     }
 
 
-def _server_environment() -> dict[str, str]:
+def _server_environment(key: str) -> dict[str, str]:
     """Return our variables with AWS settings of the server's own: a user's profile must never reach it.
 
     moto makes clients of its own; without credentials they would look for some at the EC2 metadata address.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
-    own = {name: value for name, value in client_environment("", REGION).items() if name != "AWS_ENDPOINT_URL"}
+    own = {name: value for name, value in client_environment("", REGION, key).items() if name != "AWS_ENDPOINT_URL"}
     return inherited | own

@@ -1,10 +1,11 @@
 """The bucket of a run, from outside: list, read, upload what is missing, copy the run's folder to this machine."""
 
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from boto3.exceptions import S3UploadFailedError
@@ -129,8 +130,15 @@ class Bucket:
                 stopped.set()
 
     def download(self, prefix: str, folder: Path) -> int:
-        """Copy everything under `prefix` into `folder`; return the number of files."""
-        keys = self.list_keys(prefix)
+        """Copy everything under `prefix` into `folder`; return the number of files.
+
+        Keys that end in ``/`` are no files, and one that names a place outside `folder` is left where it is.
+        """
+        keys = [key for key in self.list_keys(prefix) if not key.endswith("/")]
+        outside = [key for key in keys if _leaves(key.removeprefix(prefix))]
+        for key in outside:
+            print(f"not copied {key!a}: it names a place outside {folder}", file=sys.stderr)
+        keys = [key for key in keys if key not in outside]
         targets = [folder / key.removeprefix(prefix) for key in keys]
         for parent in {target.parent for target in targets}:
             parent.mkdir(parents=True, exist_ok=True)
@@ -143,3 +151,9 @@ class Bucket:
             # An interrupt must not wait for what is still queued.
             pool.shutdown(cancel_futures=True)
         return len(keys)
+
+
+def _leaves(relative: str) -> bool:
+    """Tell whether a key's path, seen from the run's folder, would be written elsewhere."""
+    path = PurePosixPath(relative)
+    return path.is_absolute() or ".." in path.parts or "\0" in relative

@@ -48,6 +48,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_url: str = ""
     """The local AWS it runs in, which ends with its terminal."""
 
+    key: str = ""
+    """Access key of that local AWS, while the run goes on."""
+
     pid: int = 0
     """Process that started it."""
 
@@ -78,12 +81,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 def ended(entry: Entry, ending: Ending) -> Entry:
     """Return the entry of a run that was seen to end."""
-    return msgspec.structs.replace(entry, status=ending.status, error=ending.error, message=ending.message)
+    return msgspec.structs.replace(entry, status=ending.status, error=ending.error, message=ending.message, key="")
 
 
 def write(folder: Path, entry: Entry) -> None:
-    """Write the entry into the run's folder, whole or not at all."""
-    write_whole(folder / FILE_NAME, msgspec.json.format(msgspec.json.encode(entry), indent=2))
+    """Write the entry into the run's folder, whole or not at all; only the user may read one with a key."""
+    content = msgspec.json.format(msgspec.json.encode(entry), indent=2)
+    write_whole(folder / FILE_NAME, content, is_secret=bool(entry.key))
 
 
 def read(folder: Path) -> Entry | None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from inference import contract
+from scripts.local_aws.admission import KEY_HEADER
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,9 @@ class Observer:
             self._planned_s = self._now()
 
 
-def local_invocations(endpoint_url: str) -> Invocations:
+def local_invocations(endpoint_url: str, key: str) -> Invocations:
     """Return the counts of the Infer function from the local AWS's own statistics."""
-    with urllib.request.urlopen(f"{endpoint_url}/_local/functions", timeout=10) as answer:  # noqa: S310
+    request = urllib.request.Request(f"{endpoint_url}/_local/functions", headers={KEY_HEADER: key})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
         counts: dict[str, Any] = json.load(answer).get("infer", {})
     return Invocations(running=counts.get("running", 0), failed=counts.get("failed", 0))

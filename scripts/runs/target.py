@@ -71,6 +71,8 @@ class LocalTarget:
     """The local AWS, which lives as long as the command that started it."""
 
     endpoint_url: str
+    key: str = field(repr=False)
+    """Its access key."""
     bucket: Bucket
     states: Any
     state_machine_arn: str = ""
@@ -80,7 +82,7 @@ class LocalTarget:
     @property
     def entry(self) -> dict[str, Any]:
         """Where another terminal finds it."""
-        return {"endpoint_url": self.endpoint_url, "machine": machine_in_words()}
+        return {"endpoint_url": self.endpoint_url, "key": self.key, "machine": machine_in_words()}
 
     def facts(self) -> str:
         """Say where it serves."""
@@ -91,7 +93,7 @@ class LocalTarget:
         return Observer(
             self.bucket,
             run_prefix,
-            invocations=partial(local_invocations, self.endpoint_url),
+            invocations=partial(local_invocations, self.endpoint_url, self.key),
             now=time.monotonic,
             elapsed_s=time.time() - started_at_s,
         )
@@ -164,7 +166,7 @@ def start_local(log_dir: Path) -> Iterator[Target]:
         deployment = deploy(aws)
         s3, states = (boto3.client(name, config=LOCAL_CONFIG, **aws.credentials) for name in ("s3", "stepfunctions"))
         yield LocalTarget(
-            aws.endpoint_url, Bucket(s3, deployment.bucket), states, deployment.state_machine_arn, aws.workers
+            aws.endpoint_url, aws.key, Bucket(s3, deployment.bucket), states, deployment.state_machine_arn, aws.workers
         )
 
 
@@ -205,6 +207,6 @@ def rejoin(entry: Entry) -> Target | None:
     if not entry.is_served:
         return None
     forget_aws_settings()
-    arguments = client_arguments(entry.endpoint_url)
+    arguments = client_arguments(entry.endpoint_url, entry.key)
     s3, states = (boto3.client(name, config=LOCAL_CONFIG, **arguments) for name in ("s3", "stepfunctions"))
-    return LocalTarget(entry.endpoint_url, Bucket(s3, entry.bucket), states)
+    return LocalTarget(entry.endpoint_url, entry.key, Bucket(s3, entry.bucket), states)

@@ -131,7 +131,9 @@ class LocalBackend(Backend):
             self._log_dir.mkdir(parents=True, exist_ok=True)
             started = self._served.enter_context(start_local(self._log_dir))
             assert isinstance(started, LocalTarget), "it was started here"
-            functions = boto3.client("lambda", config=LOCAL_CONFIG, **client_arguments(started.endpoint_url))
+            functions = boto3.client(
+                "lambda", config=LOCAL_CONFIG, **client_arguments(started.endpoint_url, started.key)
+            )
             MemoryVariants(functions, "infer").make(self._memories_mb)
             self._target = started
         if self.variant(memory_mb) != self._memory_mb:

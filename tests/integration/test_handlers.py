@@ -28,6 +28,7 @@ from inference.errors import (
 )
 from inference.pipeline import Predictions
 from inference.quality import Quality
+from scripts.local_aws.admission import KEY_HEADER
 from scripts.local_aws.server import LocalAws
 from scripts.simulation.cutouts import real_rows
 from scripts.simulation.sdss import load_sources
@@ -59,11 +60,11 @@ def s3(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(model, "engine", lambda *_name, **_mode: FakeEngine())
-    with contextlib.closing(boto3.client("s3")) as client:
+    with contextlib.closing(boto3.Session().client("s3")) as client:
         client.create_bucket(Bucket=BUCKET)
         yield client
     settings.object_store.cache_clear()
-    urlopen(Request(f"{aws.endpoint_url}/moto-api/reset", method="POST")).close()
+    urlopen(Request(f"{aws.endpoint_url}/moto-api/reset", headers={KEY_HEADER: aws.key}, method="POST")).close()
 
 
 def upload(s3: Any, *, num_shards: int = 3, num_rows: int = 5, prefix: str = PREFIX) -> None:

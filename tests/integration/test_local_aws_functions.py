@@ -9,8 +9,10 @@ import shutil
 import signal
 import threading
 import time
+import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from scripts.local_aws.admission import KEY_HEADER
 from scripts.local_aws.deploy import deploy
-from scripts.local_aws.server import LocalAws
+from scripts.local_aws.server import LocalAws, client_arguments
 from scripts.runs.logs.lines import LogEvent, parse
 from tests.integration.conftest import ECHO, LocalCloud, is_running, stage, wait_until
 
@@ -38,7 +41,8 @@ ONE_TASK = """{
 
 
 def statistics(cloud: LocalCloud) -> Any:
-    with urllib.request.urlopen(f"{cloud.aws.endpoint_url}/_local/functions") as answer:
+    url, headers = f"{cloud.aws.endpoint_url}/_local/functions", {KEY_HEADER: cloud.aws.key}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
         return json.load(answer)
 
 
@@ -407,5 +411,26 @@ def test_boto3_needs_only_the_environment(cloud: LocalCloud, monkeypatch: pytest
     for name, value in cloud.aws.environment.items():
         monkeypatch.setenv(name, value)
 
-    with contextlib.closing(boto3.client("s3")) as s3:
+    with contextlib.closing(boto3.Session().client("s3")) as s3:
         assert cloud.deployment.bucket in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+
+
+def test_without_the_servers_key_nothing_is_read_run_or_reset(cloud: LocalCloud) -> None:
+    url = cloud.aws.endpoint_url
+    stranger = {name: boto3.client(name, **client_arguments(url, "testing")) for name in ("s3", "lambda", "iam")}
+    code = {"PackageType": "Image", "Code": {"ImageUri": "any"}, "ImageConfig": {"Command": ["os.system"]}}
+    attempts: dict[str, Callable[[], Any]] = {
+        "list": stranger["s3"].list_buckets,
+        "put": lambda: stranger["s3"].put_object(Bucket=cloud.deployment.bucket, Key="k", Body=b"x" * 1_000_000),
+        "create": lambda: stranger["lambda"].create_function(FunctionName="theirs", Role="r" * 20, **code),
+        "invoke": lambda: stranger["lambda"].invoke(FunctionName="infer"),
+        "roles": stranger["iam"].list_roles,
+    }
+    for name, attempt in attempts.items():
+        with pytest.raises(ClientError) as refused:
+            attempt()
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403, name
+    for path in ("/_local/functions", "/moto-api/reset", "/moto-api/data.json"):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(urllib.request.Request(url + path, method="POST"))
+    assert cloud.invoke()[0] is None

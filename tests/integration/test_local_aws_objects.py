@@ -15,12 +15,7 @@ import pytest
 from scripts.local_aws.server import LocalAws
 
 BUCKET = "plain"
-SIGNED = {
-    "authorization": "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, "
-    "Signature=0",
-    "x-amz-date": "20260101T000000Z",
-    "x-amz-content-sha256": "e3b0",
-}
+CREDENTIAL = "AWS4-HMAC-SHA256 Credential={}/20260101/{}/s3/aws4_request, SignedHeaders=host, Signature=0"
 # Ours differ from one answer to the next, or say whether the connection stays.
 OWN = {"date", "x-amzn-requestid", "connection"}
 TO_MOTO = {"x-not-plain": "1"}
@@ -45,12 +40,18 @@ class Caller:
     def __init__(self, aws: LocalAws) -> None:
         self.address = urlsplit(aws.endpoint_url)
         self.s3 = boto3.client("s3", **aws.credentials)
+        self.key = aws.key
+        self.signed = {
+            "authorization": CREDENTIAL.format(aws.key, "us-east-1"),
+            "x-amz-date": "20260101T000000Z",
+            "x-amz-content-sha256": "e3b0",
+        }
 
     def get(self, target: str, **headers: str) -> tuple[int, dict[str, str], bytes, bool]:
         """Return status, headers, body and whether the connection stays, which it does behind plain answers only."""
         assert self.address.hostname
         with contextlib.closing(http.client.HTTPConnection(self.address.hostname, self.address.port)) as connection:
-            connection.request("GET", target, headers=SIGNED | headers)
+            connection.request("GET", target, headers=self.signed | headers)
             answer = connection.getresponse()
             found = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in OWN}
             # An error names its request.
@@ -130,17 +131,14 @@ def test_what_is_not_plain_is_motos_to_answer(caller: Caller, target: str) -> No
 @pytest.mark.parametrize(
     "headers",
     [
-        {"authorization": ""},
-        {"authorization": SIGNED["authorization"].replace("testing", "other")},
-        {"authorization": SIGNED["authorization"].replace("us-east-1", "cn-north-1")},
-        {"host": f"{BUCKET}.localhost:80"},
+        {"authorization": CREDENTIAL.format("{key}", "cn-north-1")},
         {"if-none-match": '"x"'},
         {"x-amz-checksum-mode": "ENABLED"},
-        {"origin": "http://example.com"},
         {"content-length": "0"},
     ],
 )
 def test_any_other_header_makes_it_motos(caller: Caller, headers: dict[str, str]) -> None:
+    headers = {name: value.replace("{key}", caller.key) for name, value in headers.items()}
     assert caller.get(f"/{BUCKET}/one", **headers)[3] is False
 
 
@@ -168,9 +166,9 @@ def test_plain_and_other_requests_share_a_connection(caller: Caller) -> None:
     assert caller.address.hostname
     with contextlib.closing(http.client.HTTPConnection(caller.address.hostname, caller.address.port)) as connection:
         for key, content in list(OBJECTS.items())[:3] * 2:
-            connection.request("GET", f"/{BUCKET}/{key}", headers=SIGNED)
+            connection.request("GET", f"/{BUCKET}/{key}", headers=caller.signed)
             assert connection.getresponse().read() == content["Body"]
-        connection.request("PUT", f"/{BUCKET}/put", body=b"content", headers=SIGNED)
+        connection.request("PUT", f"/{BUCKET}/put", body=b"content", headers=caller.signed)
         answer = connection.getresponse()
         assert (answer.status, answer.will_close) == (200, True)
 
@@ -178,8 +176,9 @@ def test_plain_and_other_requests_share_a_connection(caller: Caller) -> None:
 def test_one_who_asks_before_sending_is_told_once_to_go_on(caller: Caller) -> None:
     assert caller.address.port
     with socket.create_connection(("127.0.0.1", caller.address.port), timeout=10) as connection:
-        headers = "".join(f"{name}: {value}\r\n" for name, value in SIGNED.items())
-        head = f"PUT /{BUCKET}/expected HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n"
+        headers = "".join(f"{name}: {value}\r\n" for name, value in caller.signed.items())
+        names = f"Host: {caller.address.netloc}\r\nContent-Length: 2\r\nExpect: 100-continue\r\n"
+        head = f"PUT /{BUCKET}/expected HTTP/1.1\r\n{names}"
         connection.sendall(f"{head}{headers}\r\n".encode())
         connection.sendall(b"ok")
         said = b"".join(iter(lambda: connection.recv(65536), b""))

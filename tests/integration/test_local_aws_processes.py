@@ -17,7 +17,7 @@ import pytest
 from scripts.command.repository import REPOSITORY
 from scripts.local_aws.deploy import deploy
 from scripts.local_aws.pool import Pool
-from scripts.local_aws.server import LocalAws, LocalAwsError
+from scripts.local_aws.server import LocalAws, LocalAwsError, client_arguments
 from scripts.local_aws.worker import FunctionSettings, WorkerStartError
 from tests.integration.conftest import ECHO, is_running, stage, wait_until
 
@@ -188,9 +188,8 @@ def test_make_emulate_prints_what_to_export_and_ends_with_a_signal(tmp_path: Pat
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as emulate:
         assert emulate.stdout is not None
-        endpoint = emulate.stdout.readline().strip().removeprefix("export AWS_ENDPOINT_URL=")
-        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
-        with contextlib.closing(boto3.client("s3", endpoint_url=endpoint, **keys)) as s3:
+        endpoint, key = (emulate.stdout.readline().strip().partition("=")[2] for _ in range(2))
+        with contextlib.closing(boto3.client("s3", **client_arguments(endpoint, key))) as s3:
             assert s3.list_buckets()["Buckets"] == []
         processes = started_by(emulate.pid)
 

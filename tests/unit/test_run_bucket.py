@@ -1,5 +1,7 @@
+import io
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,3 +118,36 @@ def test_an_error_other_than_missing_is_not_taken_for_missing(tmp_path: Path, mo
     with pytest.raises(ClientError):
         upload(s3, make_files(tmp_path))
     assert s3.order == []
+
+
+class Listing:
+    """A bucket of small objects, whatever their keys."""
+
+    def __init__(self, *keys: str) -> None:
+        self.keys = keys
+        self.exceptions = SimpleNamespace(NoSuchKey=KeyError)
+
+    def get_paginator(self, _: str) -> Any:
+        return SimpleNamespace(paginate=lambda **_: [{"Contents": [{"Key": key} for key in self.keys]}])
+
+    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803 -- boto3's names
+        return {"Body": io.BytesIO(Key.encode())}
+
+
+def test_a_key_never_leads_out_of_the_runs_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outside = ["runs/r/../../x", f"runs/r/{tmp_path}/absolute", "runs/r/ranks/../../../y", "runs/r/nul\0"]
+    folder = tmp_path / "runs" / "r"
+
+    count = Bucket(Listing("runs/r/summary.json", *outside, "runs/r/ranks/0.json"), "b").download("runs/r/", folder)
+
+    assert count == 2
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == {
+        "runs/r/summary.json",
+        "runs/r/ranks/0.json",
+    }
+    assert capsys.readouterr().err.count("names a place outside") == len(outside)
+
+
+def test_a_placeholder_of_a_folder_is_no_file(tmp_path: Path) -> None:
+    assert Bucket(Listing("runs/r/ranks/", "runs/r/ranks/0.json"), "b").download("runs/r/", tmp_path) == 1
+    assert (tmp_path / "ranks" / "0.json").read_text() == "runs/r/ranks/0.json"

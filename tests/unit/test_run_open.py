@@ -14,6 +14,7 @@ from inference import contract
 from scripts.command.errors import CommandError, UsageError
 from scripts.deployment.stack import Stack
 from scripts.runs import journal, recall
+from scripts.runs.execution import Ending
 from scripts.runs.journal import Entry
 from scripts.runs.run_folder import Run, open_run
 from scripts.runs.variables import StackVariables
@@ -218,3 +219,14 @@ def test_a_local_run_of_a_terminal_that_is_there_is_asked(tmp_path: Path, monkey
 
     with pytest.raises(CommandError, match="still runs"):
         opened(tmp_path)
+
+
+def test_the_key_of_a_local_aws_is_the_users_alone_and_goes_with_the_run(tmp_path: Path) -> None:
+    folder = write_entry(tmp_path, key="secret")
+    path = folder / journal.FILE_NAME
+    entry = journal.read(folder)
+
+    assert entry is not None
+    assert (entry.key, path.stat().st_mode & 0o077) == ("secret", 0)
+    journal.write(folder, journal.ended(entry, Ending("SUCCEEDED", "", "")))
+    assert "secret" not in path.read_text()

@@ -229,7 +229,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[FakeLambda]:
     @contextmanager
     def start_local(log_dir: Path) -> Iterator[LocalTarget]:
         found.append(FakeLambda())
-        yield LocalTarget("http://127.0.0.1:1", bucket=SimpleNamespace(), states=None)
+        yield LocalTarget("http://127.0.0.1:1", "key", bucket=SimpleNamespace(), states=None)
         found[-1].versions.clear()
 
     monkeypatch.setattr(backend_module, "start_local", start_local)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -30,8 +31,17 @@ class Engine:
     def __str__(self) -> str:
         return f"{self.program.capitalize()} {self.version}"
 
-    def run(self, *arguments: str, secret: str | None = None, with_stderr: bool = False) -> str:
-        """Run a command quietly and return what it printed; `secret` goes to its standard input.
+    def run(
+        self,
+        *arguments: str,
+        secret: str | None = None,
+        variables: Mapping[str, str] | None = None,
+        with_stderr: bool = False,
+    ) -> str:
+        """Run a command quietly and return what it printed.
+
+        `secret` goes to its standard input and `variables` into its environment: every user of the machine can read
+        arguments.
 
         Raises
         ------
@@ -41,7 +51,7 @@ class Engine:
         done = subprocess.run(
             [self.program, *arguments],
             cwd=_work_folder(),
-            env=self._environment(),
+            env=self._environment() | dict(variables or {}),
             input=secret,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if with_stderr else subprocess.PIPE,
