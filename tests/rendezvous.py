@@ -64,15 +64,15 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    *, limits: Limits | None = None, key: bytes | None = None, expects_proxy_header: bool = False
+    *, limits: Limits | None = None, key: bytes | None = None, expects_proxy_header: bool = False, port: int = 0
 ) -> Iterator[Running]:
-    """Run a server on a free port of this machine until the block ends."""
+    """Run a server on this machine, on a free port unless it is given, until the block ends."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
     async def start() -> Running:
-        settings = Settings(port=0, key=key, expects_proxy_header=expects_proxy_header, limits=limits or Limits())
+        settings = Settings(port=port, key=key, expects_proxy_header=expects_proxy_header, limits=limits or Limits())
         rendezvous = Rendezvous(settings)
         health = Health(rendezvous)
         return Running(rendezvous, loop, await rendezvous.start(), await health.start("127.0.0.1", 0), health)

@@ -52,7 +52,7 @@ class Collective:
         """Return the root's array; those of the others say dtype and shape."""
         if self._is_large(array):
             return self._bcast_chain(array, root)
-        place = tree.place(self._rank, self._size, root)
+        place = self._place(root)
         if place.parent is not None:
             array = self._receive(place.parent, array)
         self._send(dict.fromkeys(place.children, array))
@@ -90,7 +90,7 @@ class Collective:
             return operation(array, theirs) if self._rank == 0 else operation(theirs, array)
         else:
             total = self._up(array, operation)[-1]
-        place = tree.place(self._rank, self._size)
+        place = self._place()
         if place.parent is not None:
             total = self._receive(place.parent, array)
         assert total is not None, "the root has it"
@@ -99,7 +99,7 @@ class Collective:
 
     def gather(self, array: Array, root: int) -> Array | None:
         """Return the arrays of all ranks, shape (size, …); None but at the root."""
-        place = tree.place(self._rank, self._size, root)
+        place = self._place(root)
         rows: dict[int, Array] = {self._rank: array}
         likes = {child: _stack_like(array, len(tree.under(self._rank, child, self._size))) for child in place.children}
         for child, came in zip(likes, self._exchange({}, likes), strict=True):
@@ -112,7 +112,7 @@ class Collective:
 
     def scatter(self, stacked: Array | None, like: Array, root: int) -> Array:
         """Return this rank's row of the root's `stacked`, shape (size, …); `like` has a row's dtype and shape."""
-        place = tree.place(self._rank, self._size, root)
+        place = self._place(root)
         mine = list(range(self._size))
         if place.parent is not None:
             others = set(tree.under(self._rank, place.parent, self._size))
@@ -135,7 +135,7 @@ class Collective:
         stacked = self.gather(array, 0)
         if stacked is None:
             stacked = _stack_like(array, self._size)
-        place = tree.place(self._rank, self._size)
+        place = self._place()
         if place.parent is not None:
             stacked = self._receive(place.parent, stacked)
         self._send(dict.fromkeys(place.children, stacked))
@@ -147,7 +147,7 @@ class Collective:
             stacked = self.gather(array, 0)
             every = None if stacked is None else np.stack(_left_to_right(stacked, operation))
             return self.scatter(every, array, 0)
-        place = tree.place(self._rank, self._size)
+        place = self._place()
         totals = self._up(array, operation)
         before = None if place.parent is None else self._receive(place.parent, array)
         if before is not None:
@@ -157,9 +157,15 @@ class Collective:
 
     # ------------------------------------------------------------------------------------------------- steps
 
+    def _place(self, root: int = 0) -> tree.Place:
+        """Return this rank's place, with all its neighbours met: at once, so that no one waits for another's wait."""
+        place = tree.place(self._rank, self._size, root)
+        self._mesh.connect(place.children if place.parent is None else (*place.children, place.parent))
+        return place
+
     def _up(self, array: Array, operation: Operation) -> list[Array]:
         """Combine this rank's array with its children's totals and hand the last one up; return all, one by one."""
-        place = tree.place(self._rank, self._size)
+        place = self._place()
         totals = [array]
         for total in self._exchange({}, dict.fromkeys(place.children, array)):
             totals.append(operation(totals[-1], total))

@@ -31,6 +31,8 @@ class Link:
         """ABORT or BYE, once it has come."""
         self.is_ended = False
         """Nothing more can come."""
+        self.is_broken = False
+        """Nothing more can be sent."""
         self.num_waiting_bytes = 0
         """Size of the messages that were not asked for yet."""
         # Messages of the program, headers included; what ends a connection does not count.
@@ -95,8 +97,9 @@ class SocketLink(Link):
         except BlockingIOError:
             return
         except OSError:
+            # What the other end said before it closed is still to be read; `pump` comes to the end.
             self._out.clear()
-            self.is_ended = True
+            self.is_broken = True
 
     def pump(self) -> None:
         """Take in what has come, without waiting for more.

@@ -39,7 +39,7 @@ CONNECT_S = 3.0
 # Random, so that two ends whose packets cross at the wrong moment do not stay in step.
 RETRY_S = (0.02, 0.12)
 NEW_SYN_S = (0.4, 0.8)
-GLANCE_S = 5.0
+GLANCE_S = 2.0
 ANNOUNCED_GLANCE_S = 0.1
 MAX_GLANCE_S = 5.0
 MAX_CANDIDATES = 32
@@ -265,7 +265,11 @@ class Meeting:
 
     def _punch(self, port: int, partner: Address) -> None:
         until = min(self._deadline, time.monotonic() + PUNCH_S)
-        listener = _bound(self._interface, port)
+        try:
+            listener = _listening(self._interface, port)
+        except OSError as error:
+            self._why = f"its own port {port} cannot be listened on ({error})"
+            return
         opening: list[socket.socket] = []
         timing = {"next": 0.0, "renew": 0.0}
 
@@ -284,8 +288,6 @@ class Meeting:
                 self._try(listener.accept()[0], "direct")
 
         try:
-            listener.listen(16)
-            listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ, accept)
             while self._is_searching(until):
                 now = time.monotonic()
@@ -537,6 +539,17 @@ def _bound(interface: str, port: int = 0) -> socket.socket:
         if hasattr(socket, "SO_REUSEPORT"):
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind((interface, port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _listening(interface: str, port: int) -> socket.socket:
+    made = _bound(interface, port)
+    try:
+        made.listen(16)
+        made.setblocking(False)
     except OSError:
         made.close()
         raise

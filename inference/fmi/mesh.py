@@ -75,7 +75,7 @@ class Mesh:
             Naming the ranks that could not be met.
         """
         self._check()
-        missing = sorted(set(peers) - self.links.keys())
+        missing = sorted({peer for peer in peers if peer not in self.links})
         if not missing:
             return
         began = time.monotonic()
@@ -161,7 +161,7 @@ class Mesh:
                 if message is not None:
                     found[index] = message
             silent = {wants[index].peer for index in missing if index not in found}
-            slow = {peer for peer in sent_to if self.links[peer].is_pending}
+            slow = {peer for peer in sent_to if self.links[peer].is_pending or self.links[peer].is_broken}
             if not silent and not slow:
                 return [found[index] for index in range(len(wants))]
             self._turn(silent, slow, deadline)
