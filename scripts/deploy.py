@@ -81,22 +81,33 @@ def apply(terraform: Terraform, *, confirm: Callable[[str], bool]) -> None:
 
 
 def ensure_registry(terraform: Terraform) -> str:
-    """Return the URL images are pushed to; make the registry first when it is not there."""
+    """Return the URL images of the worker are pushed to; make the registry first when it is not there.
+
+    With `rendezvous = true` the registry of that image is made too: the output `rendezvous_repository_url`.
+    """
     terraform.init()
-    url = terraform.outputs().get("repository_url")
-    if url is None:
-        say("There is no registry yet: making it and nothing else (terraform apply -target=module.registry).")
-        terraform.show("apply", "-input=false", "-auto-approve", "-target=module.registry")
-        url = terraform.outputs()["repository_url"]
-    return str(url)
+    outputs = terraform.outputs()
+    missing = ["registry", "rendezvous_registry"] if outputs.get("repository_url") is None else []
+    if not missing and outputs.get("rendezvous_repository_url") is None:
+        missing = ["rendezvous_registry"] if terraform.evaluate("var.rendezvous") == "true" else []
+    if missing:
+        targets = [f"-target=module.{module}" for module in missing]
+        say(f"There is no registry yet: making it and nothing else (terraform apply {' '.join(targets)}).")
+        terraform.show("apply", "-input=false", "-auto-approve", *targets)
+        outputs = terraform.outputs()
+    return str(outputs["repository_url"])
 
 
-def record_image(folder: Path, image_uri: str, code_version: str) -> bool:
-    """Write down which image Terraform deploys; return whether that is another one than before."""
-    if not IMAGE_URI.match(image_uri):
-        raise DeployError(f"{image_uri} is no image by digest: it must end in @sha256:HEX, as `make push` records it.")
+def record_image(folder: Path, image_uri: str, code_version: str, rendezvous_image_uri: str = "") -> bool:
+    """Write down which images Terraform deploys; return whether that is anything else than before."""
+    recorded = {"image_uri": image_uri, "code_version": code_version}
+    if rendezvous_image_uri:
+        recorded["rendezvous_image_uri"] = rendezvous_image_uri
+    for uri in [image_uri, *([rendezvous_image_uri] if rendezvous_image_uri else [])]:
+        if not IMAGE_URI.match(uri):
+            raise DeployError(f"{uri} is no image by digest: it must end in @sha256:HEX, as `make push` records it.")
     path = folder / IMAGE_FILE
-    content = json.dumps({"image_uri": image_uri, "code_version": code_version}, indent=2) + "\n"
+    content = json.dumps(recorded, indent=2) + "\n"
     if path.exists() and path.read_text() == content:
         return False
     write_whole(path, content.encode())

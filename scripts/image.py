@@ -1,4 +1,4 @@
-"""`make build`, `push`, `sbom`, `emulate-image`, `lock`, `container-tools`: the worker's container image."""
+"""`make build`, `push`, `sbom`, `emulate-image`, `lock`, `container-tools`: the images of worker and rendezvous."""
 
 import signal
 import sys
@@ -15,7 +15,7 @@ from scripts.command.variables import Flag, Variables
 from scripts.deployment.image import bare, registry, tools
 from scripts.deployment.image import build as building
 from scripts.deployment.image import lock as locking
-from scripts.deployment.image.build import Image
+from scripts.deployment.image.build import RENDEZVOUS, WORKER, Image
 from scripts.deployment.image.engine import Engine, EngineError, find_engine
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.container import Container, image_variables
@@ -53,14 +53,15 @@ class EmulateVariables(MachineVariables, frozen=True, kw_only=True):
 
 
 def build(variables: BuildVariables) -> None:
-    """Build the image and say how large it is."""
+    """Build the images and say how large they are."""
     architecture = _architecture(variables)
     program = _find(variables)
     arguments = {"BASE_IMAGE": variables.base_image} if variables.base_image else {}
     if variables.no_registry:
         arguments = offline_arguments(program, architecture)
-    image = building.build(program, architecture=architecture, arguments=arguments)
-    _describe(program, image)
+    for recipe in (WORKER, RENDEZVOUS):
+        image = building.build(program, recipe, architecture=architecture, arguments=arguments)
+        _describe(program, image)
 
 
 def offline_arguments(engine: Engine, architecture: str) -> dict[str, str]:
@@ -72,26 +73,37 @@ def offline_arguments(engine: Engine, architecture: str) -> dict[str, str]:
 
 
 def push(variables: PushVariables) -> None:
-    """Push the image to ECR, once per content, and record its digest for Terraform."""
+    """Push the images to ECR, once per content, and record their digests for Terraform.
+
+    The rendezvous' own goes only where one is deployed.
+    """
     from scripts.deploy import ensure_registry, record_image
     from scripts.deployment.terraform import Terraform
 
     rehearsal = variables.registry
     if rehearsal:
         registry.stand_in("", rehearsal)  # refuses another machine before anything is made
-    image_name = building.image_name(_architecture(variables))
+    architecture = _architecture(variables)
     program = _find(variables)
-    image = building.inspect(program, image_name)
+    image = building.inspect(program, building.image_name(architecture))
     terraform = Terraform()
-    repository = ensure_registry(terraform)
+    uri, server_uri = _push(program, image, ensure_registry(terraform), rehearsal), ""
+    if server_repository := terraform.outputs().get("rendezvous_repository_url"):
+        server = building.inspect(program, building.image_name(architecture, RENDEZVOUS))
+        server_uri = _push(program, server, server_repository, rehearsal)
+    is_new = record_image(terraform.folder, uri, image.revision, server_uri)
+    _say("Recorded for Terraform: `make apply` deploys it." if is_new else "Terraform knows this image already.")
+
+
+def _push(engine: Engine, image: Image, repository: str, rehearsal: str) -> str:
+    """Push one image; print and return its address by digest."""
     login = registry.ecr_login(repository)
     target = registry.stand_in(repository, rehearsal) if rehearsal else repository
-    pushed = registry.push(program, image, target, login)
-    uri = pushed.uri.replace(target, repository, 1)
-    is_new = record_image(terraform.folder, uri, image.revision)
+    pushed = registry.push(engine, image, target, login)
     _say("The registry has this content already: nothing was sent." if pushed.was_there else "Pushed.")
-    _say("Recorded for Terraform: `make apply` deploys it." if is_new else "Terraform knows this image already.")
+    uri = pushed.uri.replace(target, repository, 1)
     print(uri)
+    return uri
 
 
 def sbom(variables: MachineVariables) -> None:
@@ -104,7 +116,7 @@ def sbom(variables: MachineVariables) -> None:
 
 
 def lint(_: MachineVariables) -> int:
-    """Check the Dockerfile with hadolint."""
+    """Check the Dockerfiles with hadolint."""
     findings = tools.lint()
     if findings:
         print(findings)

@@ -1,4 +1,5 @@
-# The deployment: a bucket, one image, three functions, the state machine over them, and what watches it.
+# The deployment: a bucket, one image, three functions, the state machine over them, what watches it, and on demand the
+# server at which ranks meet.
 
 provider "aws" {
   region = var.region
@@ -18,10 +19,15 @@ provider "aws" {
     content {
       cloudwatch     = endpoints.value
       cloudwatchlogs = endpoints.value
+      ec2            = endpoints.value
       ecr            = endpoints.value
+      ecs            = endpoints.value
+      elbv2          = endpoints.value
       iam            = endpoints.value
       lambda         = endpoints.value
+      route53        = endpoints.value
       s3             = endpoints.value
+      secretsmanager = endpoints.value
       sfn            = endpoints.value
       sns            = endpoints.value
       sts            = endpoints.value
@@ -132,4 +138,31 @@ module "dashboard" {
   state_machine_arn = module.workflow.state_machine_arn
   max_concurrency   = local.max_concurrency
   alarm_email       = var.alarm_email
+}
+
+# ------------------------------------------------------------------------------------------------ on demand: rendezvous
+
+module "rendezvous_registry" {
+  source = "./modules/registry"
+  count  = var.rendezvous ? 1 : 0
+
+  name            = "${var.name}-rendezvous"
+  num_images_kept = var.num_images_kept
+}
+
+module "rendezvous" {
+  source = "./modules/rendezvous"
+  count  = var.rendezvous ? 1 : 0
+
+  name               = var.name
+  partition          = data.aws_partition.current.partition
+  region             = local.region
+  account_id         = local.account_id
+  image_uri          = var.rendezvous_image_uri
+  repository_arn     = module.rendezvous_registry[0].repository_arn
+  architecture       = var.architecture
+  subnet_id          = var.rendezvous_subnet_id
+  record             = var.rendezvous_record
+  log_retention_days = var.log_retention_days
+  alarm_actions      = module.dashboard.alarm_topic_arn[*]
 }

@@ -92,3 +92,13 @@ output "alarm_topic_arn" {
   description = "Topic that alarms are sent to; null without alarm_email."
   value       = module.dashboard.alarm_topic_arn
 }
+
+output "rendezvous_repository_url" {
+  description = "Where images of the rendezvous are pushed to; null without one."
+  value       = one(module.rendezvous_registry[*].repository_url)
+}
+
+output "rendezvous" {
+  description = "Where ranks meet: host, port, secret_arn, cluster, service, log_group; null without `rendezvous = true`."
+  value       = one(module.rendezvous[*])
+}

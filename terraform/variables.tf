@@ -289,6 +289,57 @@ variable "old_versions_expire_after_days" {
   }
 }
 
+# ----------------------------------------------------------------------------------------------------- rendezvous
+
+variable "rendezvous" {
+  description = "Whether to deploy the server at which ranks meet; about 35 USD a month while it is there."
+  type        = bool
+  default     = false
+  nullable    = false
+
+  # The load balancer adds "-rendezvous" and has names of at most 32 characters.
+  validation {
+    condition     = !var.rendezvous || length(var.name) <= 21
+    error_message = "With a rendezvous, name has at most 21 characters."
+  }
+}
+
+variable "rendezvous_image_uri" {
+  description = "Image of the rendezvous, by digest; `make build push` records it."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.rendezvous_image_uri == null || can(regex("@sha256:[0-9a-f]{64}$", var.rendezvous_image_uri))
+    error_message = "rendezvous_image_uri must end in @sha256:HEX, 64 digits; `make build push` records it."
+  }
+}
+
+variable "rendezvous_subnet_id" {
+  description = "Existing public subnet for the rendezvous, in a zone with Fargate; null makes a network for it."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.rendezvous_subnet_id == null || can(regex("^subnet-[0-9a-f]{8,17}$", var.rendezvous_subnet_id))
+    error_message = "rendezvous_subnet_id is a subnet's id, subnet-HEX."
+  }
+}
+
+variable "rendezvous_record" {
+  description = "Route 53 record to make for the rendezvous, in a zone that exists: { zone_id, name }; null for none."
+  type = object({
+    zone_id = string
+    name    = string
+  })
+  default = null
+
+  validation {
+    condition     = var.rendezvous_record == null ? true : can(regex("^Z[A-Z0-9]+$", var.rendezvous_record.zone_id)) && can(regex("^([a-z0-9_]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.rendezvous_record.name))
+    error_message = "rendezvous_record has the id of a hosted zone, Z…, and a full name such as meet.example.org."
+  }
+}
+
 # ------------------------------------------------------------------------------------------------------- watching
 
 variable "log_retention_days" {

@@ -55,14 +55,23 @@ class Terraform:
         if subprocess.run(command, env=self._environment, stdout=sys.stderr, check=False).returncode:
             raise DeployError(f"terraform {arguments[0]} failed; what it said stands above.")
 
-    def read(self, *arguments: str) -> str:
-        """Run a command and return what it printed."""
+    def read(self, *arguments: str, expression: str | None = None) -> str:
+        """Run a command and return what it printed; an expression goes to its standard input."""
         done = subprocess.run(
-            self._command(*arguments), env=self._environment, capture_output=True, text=True, check=False
+            self._command(*arguments),
+            env=self._environment,
+            input=expression,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise DeployError(f"terraform {arguments[0]} failed:\n{done.stderr or done.stdout}")
         return done.stdout
+
+    def evaluate(self, expression: str) -> str:
+        """Return the value of an expression, with the variables of this configuration and of the environment."""
+        return self.read("console", expression=expression).strip()
 
     def outputs(self) -> dict[str, Any]:
         """Return the outputs of the last apply; empty when nothing is deployed."""

@@ -64,7 +64,7 @@ class Built:
 
 def copy_context(source: Path, target: Path) -> Path:
     """Copy what the image is made of; a clone without trained weights gets random ones."""
-    for name in (*build.CONTENTS, "pyproject.toml"):
+    for name in (*build.WORKER.contents, "pyproject.toml"):
         subprocess.run(["cp", "-r", source / name, target], check=True)
     checkpoint = target / "inference" / "checkpoints" / "astromae.safetensors"
     if not checkpoint.exists():

@@ -1,6 +1,8 @@
 """The engine that is found, the name of a content, what ECR's addresses look like."""
 
 import base64
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from moto import mock_aws
 from scripts import image
 from scripts.command.errors import UsageError
 from scripts.command.program import start_one_of
+from scripts.command.repository import REPOSITORY
 from scripts.deployment.image import bare, build, engine, registry
 from scripts.deployment.image.build import Image
 from scripts.deployment.image.engine import Engine, EngineError
@@ -190,3 +193,53 @@ def test_wheels_are_downloaded_once_for_every_clone_and_lock_file(
 
     assert downloaded == ["a==1", "a==2"]
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+# ---------------------------------------------------------------------------------------------------- the rendezvous
+
+
+def test_the_image_of_the_rendezvous_holds_every_file_that_the_server_loads() -> None:
+    program = (
+        "import sys, handlers.rendezvous.__main__; print(*(getattr(m, '__file__', 0) for m in sys.modules.values()))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    folders = tuple(f"{REPOSITORY}/{folder}/" for folder in ("handlers", "inference"))
+    ours = [Path(file).relative_to(REPOSITORY) for file in loaded.stdout.split() if file.startswith(folders)]
+    dockerfile = (REPOSITORY / build.RENDEZVOUS.dockerfile).read_text()
+    copied = {
+        source for line in re.findall(r"^COPY (?!--)(.*) \S+$", dockerfile, re.MULTILINE) for source in line.split()
+    }
+
+    assert len(ours) > 8
+    for file in ours:
+        assert copied & {str(file), f"{file.parent}/"}, file
+        assert {str(file), str(file.parent)} & {*build.RENDEZVOUS.contents}, file
+
+
+@pytest.mark.parametrize("is_deployed", [True, False])
+def test_push_sends_the_image_of_the_rendezvous_only_where_one_is_deployed(
+    is_deployed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FakeTerraform:
+        folder = tmp_path
+
+        def outputs(self) -> dict[str, str | None]:
+            return {"rendezvous_repository_url": f"{ECR}-rendezvous" if is_deployed else None}
+
+    def send(_: Engine, sent: Image, repository: str, login: object) -> registry.Pushed:
+        return registry.Pushed(f"{repository}@sha256:{sent.id}", was_there=False)
+
+    monkeypatch.setattr("scripts.deployment.terraform.Terraform", FakeTerraform)
+    monkeypatch.setattr("scripts.deploy.ensure_registry", lambda terraform: ECR)
+    monkeypatch.setattr(image, "find_engine", lambda wanted: Engine("podman", "4"))
+    monkeypatch.setattr(
+        build, "inspect", lambda engine, name: make_image(id=("bb" if "rendezvous" in name else "aa") * 32)
+    )
+    monkeypatch.setattr(registry, "ecr_login", lambda repository: None)
+    monkeypatch.setattr(registry, "push", send)
+
+    image.push(image.PushVariables())
+
+    server = {"rendezvous_image_uri": f"{ECR}-rendezvous@sha256:{'bb' * 32}"} if is_deployed else {}
+    recorded = json.loads((tmp_path / "image.auto.tfvars.json").read_text())
+    assert recorded == {"image_uri": f"{ECR}@sha256:{'aa' * 32}", "code_version": "c" * 40, **server}

