@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from rich.console import Console
@@ -22,7 +22,10 @@ from rich.progress import (
 from torch import Tensor
 
 from scripts.command.whole_file import written_whole
-from scripts.models.training.recipe import PRETRAINING, Recipe
+from scripts.models.training.recipe import PRETRAINING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 class Journal:
@@ -32,11 +35,11 @@ class Journal:
     ----------
     folder : Path
         Holds `log.csv`, `seconds.csv` and one checkpoint per stage.
-    recipe : Recipe
+    recipe : Recipe, or another dataclass
         Checkpoints of another recipe are ignored.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    def __init__(self, folder: Path, recipe: "DataclassInstance") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._recipe = asdict(recipe)
@@ -150,7 +153,8 @@ class Journal:
             return None
         kept: dict[str, Any] = torch.load(self._path(stage), weights_only=True, mmap=True)
         # The encoder, and what is computed with it alone, outlives a change of the later stages.
-        depends_on = PRETRAINING if stage.startswith(("pretrain", "features")) else self._recipe.keys()
+        is_early = stage.startswith(("pretrain", "features")) and self._recipe.keys() >= PRETRAINING
+        depends_on = PRETRAINING if is_early else self._recipe.keys()
         same = all(kept["recipe"].get(name) == self._recipe[name] for name in depends_on)
         return kept if same else None
 

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.model.astromae import BANDS, IMAGE_SIZE, PATCH_SIZE, WIDTH, AstroMAE, Encoder
+from scripts.models.training.device import mixed_precision
 from scripts.models.training.journal import Journal
 from scripts.models.training.recipe import Recipe
 from scripts.models.training.schedule import warm_cosine
@@ -71,23 +73,34 @@ class MaskedAutoencoder(nn.Module):
         return functional.mse_loss(drawn, _take(patchify(images), order[:, num_visible:]))
 
 
-def pretrain(model: AstroMAE, images: Tensor, recipe: Recipe, journal: Journal) -> None:
+class Images(Protocol):
+    """N cutouts, in memory or on disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Return some of them, shape (n, 5, 32, 32), float32 [nanomaggy / pixel]."""
+        ...
+
+
+def pretrain(model: AstroMAE, images: Images, recipe: Recipe, journal: Journal) -> None:
     """Train the encoder of a model on stretched images without labels.
 
     Parameters
     ----------
     model : AstroMAE
-        Its encoder is trained in place.
-    images : tensor, shape (N, 5, 32, 32), float32
-        Cutouts [nanomaggy / pixel].
+        Its encoder is trained in place, on the device it is on.
+    images : Images
+        Cutouts; a tensor, or anything that gives tensors.
     recipe : Recipe
         Settings.
     journal : Journal
         Keeps a checkpoint per epoch; a run that was killed goes on from the last one.
     """
     torch.manual_seed(recipe.seed)
+    device = model.image_center.device
     initialise_encoder(model.encoder)
-    autoencoder = MaskedAutoencoder(model.encoder).train()
+    autoencoder = MaskedAutoencoder(model.encoder).to(device).train()
     optimizer = torch.optim.AdamW(
         autoencoder.parameters(),
         lr=recipe.pretrain_learning_rate,
@@ -104,9 +117,9 @@ def pretrain(model: AstroMAE, images: Tensor, recipe: Recipe, journal: Journal) 
         generator = torch.Generator().manual_seed(recipe.seed * 1_000 + epoch)
         shuffled = torch.randperm(len(images), generator=generator)
         for batch in shuffled[: steps_per_epoch * recipe.pretrain_batch].view(steps_per_epoch, -1):
-            turned = turn(images[batch], generator)
-            order = torch.rand(len(batch), NUM_PATCHES, generator=generator).argsort(dim=1)
-            with torch.autocast("cpu", torch.bfloat16):
+            turned = turn(images[batch].to(device), generator)
+            order = torch.rand(len(batch), NUM_PATCHES, generator=generator).argsort(dim=1).to(device)
+            with mixed_precision(device):
                 loss = autoencoder(model.scale_images(turned), order, num_visible)
             optimizer.zero_grad()
             loss.backward()
@@ -118,16 +131,17 @@ def pretrain(model: AstroMAE, images: Tensor, recipe: Recipe, journal: Journal) 
 
 
 @torch.no_grad()
-def settle_batch_norms(model: AstroMAE, images: Tensor, batches: int = 40) -> None:
+def settle_batch_norms(model: AstroMAE, images: Images, batches: int = 40) -> None:
     """Measure the encoder's batch-norm statistics anew with all 16 patches visible, as in prediction."""
     norms = [module for module in model.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over the batches
     model.encoder.train()
-    for batch in torch.split(images[: batches * 256], 256):
-        with torch.autocast("cpu", torch.bfloat16):
-            model.encoder.pool(model.scale_images(batch))
+    device = model.image_center.device
+    for rows in torch.split(torch.arange(min(len(images), batches * 256)), 256):
+        with mixed_precision(device):
+            model.encoder.pool(model.scale_images(images[rows].to(device)))
     model.encoder.eval()
 
 
@@ -136,7 +150,7 @@ def pooled_features(model: AstroMAE, images: Tensor, tick: Callable[[float], Non
     """Run the frozen encoder once: (N, 5, 32, 32) to (N, 192), before its norm and head."""
     features = []
     for batch in torch.split(images, 256):
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision(batch.device):
             features.append(model.encoder.pool(model.scale_images(batch)).float())
         tick(math.nan)
     return torch.cat(features)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.model.astromae import IMAGE_FEATURES, WIDTH, AstroMAE
+from scripts.models.training.device import mixed_precision
 from scripts.models.training.journal import Journal
 from scripts.models.training.pretrain import turn
 from scripts.models.training.recipe import Recipe
@@ -154,7 +155,7 @@ def _step(
     if "inception" in branches:
         batch = batch.turned(generator)
     model.train()
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision(batch.pooled.device):
         predicted = predict_cached(model, batch, branches)
     loss = redshift_loss(predicted, batch.rows.redshifts, recipe)
     optimizer.zero_grad()

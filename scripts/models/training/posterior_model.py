@@ -1,0 +1,109 @@
+"""Fits the distributions of `inference.posterior` to redshifts predicted for galaxies that had not taught."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from inference.posterior import (
+    MAX_WIDTH,
+    MIN_WIDTH,
+    NUM_COMPONENTS,
+    NUM_NUMBERS,
+    SHIFT_UNIT,
+    PosteriorModel,
+)
+from inference.uncertainty import MAX_FEATURE, NUM_FEATURES, Array, Layer, error_features
+from scripts.models.training.error_model import Predicted, stored
+from scripts.models.training.schedule import warm_cosine
+
+HIDDEN = 32
+NUM_STEPS = 4_000
+BATCH = 1_024
+LEARNING_RATE = 3e-3
+WEIGHT_DECAY = 1e-3
+WARMUP_STEPS = 100
+SEED = 0
+START_SHIFTS = (0.0, -0.5, 0.5, 1.0)
+START_LOG_WIDTHS = (-0.5, 0.0, 0.0, 1.0)
+
+
+def fit_posterior_model(
+    predicted: Predicted, weights_sha256: str, *, importance: Array | None = None, num_steps: int = NUM_STEPS
+) -> PosteriorModel:
+    """Maximise the likelihood of the true redshifts.
+
+    Parameters
+    ----------
+    predicted : Predicted
+        Galaxies with redshifts from a network that had not learned from them.
+    weights_sha256 : str
+        Checksum of the weights whose redshifts are to be described.
+    importance : array, shape (N,), float64, optional
+        How much each galaxy counts; all the same when absent.
+    num_steps : int
+        Fewer for fewer galaxies.
+    """
+    features = error_features(predicted.magnitudes, predicted.z_phot)
+    center, scale = stored(features.mean(axis=1)), stored(features.std(axis=1))
+    standardised = np.clip((features - center[:, None]) / scale[:, None], -MAX_FEATURE, MAX_FEATURE)
+    dz = (predicted.z_spec - predicted.z_phot) / (1 + predicted.z_phot)
+    model = PosteriorModel(weights_sha256, center, scale, ())
+    weight = np.ones(len(dz)) if importance is None else importance
+    lowest = -predicted.z_phot.astype(np.float64) / (1 + predicted.z_phot)
+    x, y, edge, share = (
+        torch.from_numpy(np.ascontiguousarray(array)).float() for array in (standardised.T, dz, lowest, weight)
+    )
+    layers = _fit(x, y, edge, share, num_steps)
+    return replace(model, layers=layers)
+
+
+def _fit(x: Tensor, dz: Tensor, lowest: Tensor, weight: Tensor, num_steps: int) -> tuple[Layer, ...]:
+    """Fit features (N, 6) to the true dz (N,), of which none is below the one of redshift 0."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        generator = torch.Generator().manual_seed(SEED)
+        torch.manual_seed(SEED)
+        network = nn.Sequential(
+            nn.Linear(NUM_FEATURES, HIDDEN),
+            nn.Tanh(),
+            nn.Linear(HIDDEN, HIDDEN),
+            nn.Tanh(),
+            nn.Linear(HIDDEN, NUM_NUMBERS),
+        )
+        last = network[-1]
+        assert isinstance(last, nn.Linear), "it was made above"
+        with torch.no_grad():
+            # Start at one distribution for all.
+            last.weight.mul_(0.1)
+            last.bias.copy_(torch.tensor([0.0] * NUM_COMPONENTS + [*START_SHIFTS] + [*START_LOG_WIDTHS]))
+        optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        schedule = warm_cosine(optimizer, WARMUP_STEPS, num_steps)
+        for _ in range(num_steps):
+            rows = torch.randint(0, len(dz), (min(BATCH, len(dz)),), generator=generator)
+            loss = (weight[rows] * _surprise(network(x[rows]), dz[rows], lowest[rows])).sum() / weight[rows].sum()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+        return tuple(
+            Layer(*(stored(array.detach().double().numpy()) for array in (part.weight.T, part.bias)))
+            for part in network
+            if isinstance(part, nn.Linear)
+        )
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def _surprise(outputs: Tensor, dz: Tensor, lowest: Tensor) -> Tensor:
+    """Minus the logarithm of the density at the true redshift, (n,), in dz."""
+    logit, shift, log_width = outputs.chunk(3, dim=1)
+    width = (SHIFT_UNIT * log_width.exp()).clamp(MIN_WIDTH, MAX_WIDTH)
+    centre = SHIFT_UNIT * shift
+    log_weight = torch.log_softmax(logit, dim=1)
+    log_density = -0.5 * ((dz[:, None] - centre) / width) ** 2 - torch.log(width) - 0.5 * math.log(2 * math.pi)
+    inside = 1 - (log_weight.exp() * torch.special.ndtr((lowest[:, None] - centre) / width)).sum(dim=1)
+    return torch.log(inside.clamp_min(1e-3)) - torch.logsumexp(log_weight + log_density, dim=1)

@@ -1,0 +1,185 @@
+"""A stage changes what it should and nothing else, and gives the same weights after a kill."""
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from inference.model.astromae import AstroMAE
+from scripts.command.errors import UsageError
+from scripts.models.training import supervised
+from scripts.models.training.device import choose_device, mixed_precision
+from scripts.models.training.journal import Journal
+from scripts.models.training.network import (
+    Learning,
+    Sample,
+    image_features,
+    learning_parameters,
+    predict_rows,
+    silence_images,
+)
+from scripts.models.training.pretrain import initialise_encoder
+from scripts.models.training.recipe import QUICK
+from scripts.models.training.supervised import Rows, Stage, train_stage
+
+NUM = 24
+ALL = torch.arange(NUM)
+TINY = Stage("last", num_steps=4, batch_size=4, check_every=1)
+
+
+@pytest.fixture(scope="module")
+def model() -> AstroMAE:
+    torch.manual_seed(0)
+    model = AstroMAE().eval().requires_grad_(False)
+    initialise_encoder(model.encoder)
+    return model
+
+
+def make_sample(device: str = "cpu") -> Sample:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(NUM, 5, 32, 32, generator=generator).to(device)
+    magnitudes = 18 + torch.randn(NUM, 5, generator=generator)
+    redshifts = 0.1 + 0.05 * torch.rand(NUM, generator=generator)
+    return Sample(magnitudes.to(device), redshifts.to(device), images.__getitem__)
+
+
+@pytest.fixture(scope="module")
+def cached(model: AstroMAE) -> Sample:
+    return image_features(model, make_sample(), lambda _: None)
+
+
+def make_rows(sample: Sample) -> Rows:
+    return Rows([ALL[:10], ALL[10:18]], [0.5, 0.5], ALL[18:], sample.redshifts[18:].cpu())
+
+
+def test_cached_features_and_images_give_the_prediction_of_the_whole_network(model: AstroMAE, cached: Sample) -> None:
+    assert cached.images is not None
+    with torch.no_grad():
+        whole = model(cached.images(ALL), cached.magnitudes)
+
+    for learning in ("last", "behind", "all"):
+        torch.testing.assert_close(predict_rows(model, cached, ALL, learning), whole, atol=1e-5, rtol=0)
+
+
+def test_silent_images_make_the_whole_network_one_of_magnitudes(model: AstroMAE, cached: Sample) -> None:
+    silent = deepcopy(model)
+    silence_images(silent)
+    blind = predict_rows(silent, cached, ALL, "magnitudes")
+
+    with torch.no_grad():
+        whole = silent(torch.randn(NUM, 5, 32, 32), cached.magnitudes)
+
+    torch.testing.assert_close(whole, blind, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("learning", "changing"),
+    [
+        ("last", {"magnitude_branch", "final"}),
+        ("magnitudes", {"magnitude_branch", "final"}),
+        (
+            "behind",
+            {"magnitude_branch", "final", "encoder", "encoder_projection", "inception", "inception_projection"},
+        ),
+        ("all", {"magnitude_branch", "final", "encoder", "encoder_projection", "inception", "inception_projection"}),
+    ],
+)
+def test_a_stage_changes_its_own_parts(
+    model: AstroMAE, cached: Sample, tmp_path: Path, learning: Learning, changing: set[str]
+) -> None:
+    trained = deepcopy(model)
+
+    train_stage(trained, cached, make_rows(cached), replace(TINY, learning=learning), Journal(tmp_path, QUICK), "x")
+
+    before = model.state_dict()
+    changed = {name for name, tensor in trained.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert {name.split(".")[0] for name in changed} == changing
+    assert not [name for name in changed if "running" in name]
+    is_frozen = not any(name.startswith("encoder.blocks") for name in changed)
+    assert is_frozen == (learning != "all")
+
+
+def test_learning_parts_grow_from_last_to_all(model: AstroMAE) -> None:
+    sizes = [
+        sum(parameter.numel() for _, parameter in learning_parameters(model, learning))
+        for learning in ("last", "behind", "all")
+    ]
+
+    last, image_branches = 4_204_544 + 3_295_233, 37_440 + 2 * 1_413_840 + 32_968 + 192
+    assert sizes == [last, last + image_branches, 15_902_889]
+
+
+def test_killed_stage_goes_on_to_the_same_weights(
+    model: AstroMAE, cached: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervised, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    whole, killed, resumed = deepcopy(model), deepcopy(model), deepcopy(model)
+    train_stage(whole, cached, make_rows(cached), TINY, Journal(tmp_path / "whole", QUICK), "x")
+    journal = Journal(tmp_path / "killed", QUICK)
+
+    def log(stage: str, at: int, loss: float, **values: float) -> None:
+        if at == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(journal, "log", log)
+    with pytest.raises(KeyboardInterrupt):
+        train_stage(killed, cached, make_rows(cached), TINY, journal, "x")
+    again = Journal(tmp_path / "killed", QUICK)
+    assert again.progress("x") == 2
+
+    train_stage(resumed, cached, make_rows(cached), TINY, again, "x")
+
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_groups_have_their_shares_of_a_batch() -> None:
+    rows = Rows([torch.arange(5), torch.arange(100, 110)], [1, 3], ALL, torch.zeros(NUM))
+
+    drawn = rows.draw(40, torch.Generator().manual_seed(0))
+
+    assert (drawn < 5).sum() == 10
+    assert len(drawn) == 40
+
+
+def test_the_weights_that_chose_best_are_kept(model: AstroMAE, cached: Sample, tmp_path: Path) -> None:
+    trained, journal = deepcopy(model), Journal(tmp_path, QUICK)
+    stage = replace(TINY, num_steps=6, learning_rate=3e-3)
+    scores: list[float] = []
+    journal.log = lambda name, step, loss, **values: scores.append(loss)  # type: ignore[method-assign]
+
+    best = train_stage(trained, cached, make_rows(cached), stage, journal, "x")
+
+    assert best == min(scores)
+    predicted: Tensor = predict_rows(trained, cached, ALL[18:], "last")
+    # Whitening is applied and taken back in float32.
+    assert supervised.redshift_loss(predicted, cached.redshifts[18:], stage).item() == pytest.approx(best, rel=1e-4)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    assert choose_device().type == "cpu"
+    with pytest.raises(UsageError, match="DEVICE=cuda: torch finds no GPU"):
+        choose_device("cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
+def test_a_stage_on_a_gpu_learns_what_it_learns_on_a_cpu(model: AstroMAE, tmp_path: Path) -> None:
+    scores = {}
+    for device in ("cpu", "cuda"):
+        trained, sample = deepcopy(model).to(device), make_sample(device)
+        with mixed_precision(torch.device(device)):
+            scores[device] = train_stage(
+                trained,
+                sample,
+                make_rows(sample),
+                replace(TINY, learning="all"),
+                Journal(tmp_path / device, QUICK),
+                "x",
+            )
+
+    assert scores["cuda"] == pytest.approx(scores["cpu"], rel=0.1)
