@@ -8,19 +8,25 @@ A program or notebook of your own needs three names: `load_model`, `RedshiftMode
     result.redshift, result.sigma, result.flags
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inference.loading import load_model
     from inference.quality import Quality
-    from inference.redshift_model import RedshiftModel, Redshifts, load_model
+    from inference.redshift_model import RedshiftModel, Redshifts
 
+_MODULES = {
+    "Quality": "quality",
+    "RedshiftModel": "redshift_model",
+    "Redshifts": "redshift_model",
+    "load_model": "loading",
+}
 __all__ = ["Quality", "RedshiftModel", "Redshifts", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: Initialize starts without numpy.
-    if name not in __all__:
+    # Loaded when asked for: Initialize starts without numpy, and load_model before the network's other modules.
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from inference import quality, redshift_model
-
-    return getattr(quality if name == "Quality" else redshift_model, name)
+    return getattr(import_module(f"inference.{_MODULES[name]}"), name)

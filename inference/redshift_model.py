@@ -1,19 +1,14 @@
 """The network in a program or notebook of your own: arrays of galaxies in, redshifts with their sigma and flags out."""
 
-import os
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from inference import engines
 from inference.block import NUM_BANDS, SIDE, Block, centre_crop
-from inference.calibration import Calibration, find_calibration
-from inference.checkpoints import CHECKPOINT
-from inference.errors import EngineError, InputError
+from inference.calibration import Calibration
+from inference.errors import InputError
 from inference.pipeline import Predictions, predict_block
 from inference.predict import Engine
 from inference.shard import BLOCK_ROWS
@@ -80,53 +75,6 @@ class RedshiftModel:
             [predict_block(block[start : start + BLOCK_ROWS], self.engine, self._calibration) for start in starts]
         )
         return Redshifts(found.z_phot, found.sigma, found.quality)
-
-
-def load_model(
-    checkpoint: str | Path = CHECKPOINT,
-    *,
-    engine: str = "auto",
-    precision: str = "fp32",
-    num_threads: int | None = None,
-) -> RedshiftModel:
-    """Load the network, its weights and their calibration.
-
-    Parameters
-    ----------
-    checkpoint : path
-        Weights as safetensors, with what `make engines` and `make calibrate` made for them in the same folder; the
-        shipped ones when absent.
-    engine : str
-        Library that computes: ``auto`` is what a run takes, ``onnxruntime``; or ``openvino``, ``torch``. One that
-        cannot be used is replaced by torch, with a warning.
-    precision : str
-        ``fp32``, or ``int8`` or ``bf16`` where they were found accurate enough.
-    num_threads : int, optional
-        Threads to compute with; one per CPU that this process may use when absent.
-
-    Returns
-    -------
-    RedshiftModel
-
-    Raises
-    ------
-    WeightsError
-        If the weights are missing or do not fit the network.
-    EngineError
-        If the engine is unknown, or the precision is not available.
-    """
-    if engine not in ("auto", *engines.NAMES):
-        raise EngineError(f"There is no engine {engine}; use auto, {', '.join(engines.NAMES)}.")
-    checkpoint = Path(checkpoint)
-    computing = engines.load(engine, checkpoint, num_threads=num_threads or _num_cpus(), precision=precision)
-    calibration, sigma_note = find_calibration(checkpoint, computing.weights_sha256)
-    for note in filter(None, (computing.note, sigma_note)):
-        warnings.warn(note, stacklevel=2)
-    return RedshiftModel(computing, calibration)
-
-
-def _num_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _block(images: ArrayLike, magnitudes: ArrayLike) -> Block:

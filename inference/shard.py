@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference import published_shard
 from inference.block import RECUT, Block, RangeReader, centre_crop, check_arrays
 from inference.contract import RowRange
 from inference.errors import ShardFormatError
@@ -49,6 +48,9 @@ def read_blocks(reader: RangeReader, rows: RowRange, *, block_rows: int = BLOCK_
     if rows.key.endswith(".safetensors"):
         yield from _read_safetensors(reader, rows, block_rows)
     else:
+        # Imported here: it brings zipfile and pickle, which our own shards do without.
+        from inference import published_shard
+
         yield from published_shard.read_blocks(reader.read(rows.key, etag=rows.etag), rows, block_rows)
 
 
@@ -63,6 +65,8 @@ def count_rows(reader: RangeReader, key: str, size_bytes: int, *, etag: str) -> 
     if key.endswith(".safetensors"):
         head = reader.read_range(key, 0, min(HEAD_BYTES, size_bytes), etag=etag) if size_bytes else b""
         return _Layout.parse(key, head).num_rows
+    from inference import published_shard
+
     return published_shard.count_rows(reader, key, size_bytes, etag=etag)
 
 

@@ -62,11 +62,11 @@ def thread_counts(num_cpus: int) -> list[int]:
 
 
 def measure_starts(*, quick: bool) -> Lines:
-    """Part 1b: from the start of a process to an imported stage, or to an engine's first prediction."""
-    from scripts.benchmarks.start import STAGES
+    """Part 1b: from the start of a process to an imported stage, or to a first prediction."""
+    from scripts.benchmarks.start import LIBRARY, STAGES
 
     engines = [name for name in NAMES if find_spec(name)]
-    programs = ("onnxruntime",) if quick else (*STAGES, *engines)
+    programs = ("onnxruntime", LIBRARY) if quick else (*STAGES, *engines, LIBRARY)
     rounds = [[run_fresh("start", {"program": name}) for name in programs] for _ in range(2 if quick else 7)]
     return merge_rounds(rounds, reference="torch")
 

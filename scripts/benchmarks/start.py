@@ -1,4 +1,4 @@
-"""Part 1b: what starting costs: the import of each stage, and each engine from nothing to its first prediction.
+"""Part 1b: what starting costs: the import of each stage, and from nothing to the first prediction of each engine.
 
 Run as a program per measurement. The files it reads are in the page cache after the first round.
 """
@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 STAGES = ("initialize", "summarize", "infer")
+LIBRARY = "load_model"
+"""What a program of one's own calls, instead of Infer."""
 
 
 def main(program: str, started_at_s: float) -> dict[str, Any]:
-    """Import a stage, or load an engine as Infer would and predict one galaxy."""
+    """Import a stage, or predict one galaxy: with an engine loaded as Infer does, or through `load_model`."""
     if program in STAGES:
         importlib.import_module(f"handlers.{program}")
+    elif program == LIBRARY:
+        _predict_in_a_program()
     else:
         _predict_first(program)
     from scripts.benchmarks.rank import peak_memory_mb
@@ -26,7 +30,7 @@ def main(program: str, started_at_s: float) -> dict[str, Any]:
         "cpu_s": time.process_time(),
         "wall_s": time.time() - started_at_s,
         "peak_memory_mb": peak_memory_mb(),
-        "installed_mb": None if program in STAGES else installed_mb(program),
+        "installed_mb": None if program in (*STAGES, LIBRARY) else installed_mb(program),
     }
 
 
@@ -50,6 +54,14 @@ def _predict_first(name: str) -> None:
     engine = engines.load(name, CHECKPOINT, num_threads=1)
     assert engine.name.startswith(name), engine.note
     predict_redshift(engine, np.zeros((1, 5, 32, 32), np.float32), np.full((1, 5), 17.0))
+
+
+def _predict_in_a_program() -> None:
+    import numpy as np
+
+    from inference import load_model
+
+    load_model().predict(np.zeros((1, 5, 32, 32), np.float32), np.full((1, 5), 17.0))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def test_no_handler_needs_boto3(path: Path) -> None:
 )
 def test_the_core_knows_nothing_of_aws_or_of_its_callers(path: Path) -> None:
     # The library asks how many CPUs there are; a run's threads follow from its function's memory.
-    allowed = {"os"} if path.name == "redshift_model.py" else set()
+    allowed = {"os"} if path.name == "loading.py" else set()
     assert not imported_by(path) & {"boto3", "botocore", "obstore", "handlers", "scripts", "os"} - allowed
     assert "environ" not in path.read_text().replace("environment", "")
 

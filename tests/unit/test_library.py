@@ -12,9 +12,9 @@ from inference import Quality, RedshiftModel, engines
 from inference.block import Block
 from inference.calibration import calibration_path
 from inference.errors import EngineError, InputError, RunError, WeightsError
+from inference.loading import load_model
 from inference.pipeline import Predictions, predict_block
 from inference.predict import MICRO_BATCH
-from inference.redshift_model import load_model
 from inference.shard import BLOCK_ROWS
 from tests.factories import FakeEngine, make_arrays, make_calibration
 
@@ -147,6 +147,27 @@ def test_the_shipped_weights_start_without_torch_and_with_their_calibration() ->
     ended = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, cwd=ROOT)
 
     assert (ended.stdout, ended.stderr) == ("onnxruntime True False 2\n", "")
+
+
+def test_what_a_prediction_needs_is_imported_while_the_engine_loads() -> None:
+    program = """
+import sys, threading
+from inference import engines, load_model
+
+print("inference.pipeline" in sys.modules)
+
+def load(*_name, **_settings):
+    for thread in set(threading.enumerate()) - {threading.current_thread()}:
+        thread.join()
+    sys.exit("inference.pipeline" in sys.modules)
+
+engines.load = load
+load_model()
+"""
+
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("False\n", "", True)
 
 
 def test_weights_without_a_calibration_predict_and_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

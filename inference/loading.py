@@ -1,0 +1,67 @@
+"""How the network is loaded: its engine, and at the same time the modules that a prediction needs besides."""
+
+import os
+import warnings
+from importlib import import_module
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from inference import engines
+from inference.checkpoints import CHECKPOINT
+from inference.errors import EngineError
+
+if TYPE_CHECKING:
+    from inference.redshift_model import RedshiftModel
+
+
+def load_model(
+    checkpoint: str | Path = CHECKPOINT,
+    *,
+    engine: str = "auto",
+    precision: str = "fp32",
+    num_threads: int | None = None,
+) -> "RedshiftModel":
+    """Load the network, its weights and their calibration.
+
+    Parameters
+    ----------
+    checkpoint : path
+        Weights as safetensors, with what `make engines` and `make calibrate` made for them in the same folder; the
+        shipped ones when absent.
+    engine : str
+        Library that computes: ``auto`` is what a run takes, ``onnxruntime``; or ``openvino``, ``torch``. One that
+        cannot be used is replaced by torch, with a warning.
+    precision : str
+        ``fp32``, or ``int8`` or ``bf16`` where they were found accurate enough.
+    num_threads : int, optional
+        Threads to compute with; one per CPU that this process may use when absent.
+
+    Returns
+    -------
+    RedshiftModel
+
+    Raises
+    ------
+    WeightsError
+        If the weights are missing or do not fit the network.
+    EngineError
+        If the engine is unknown, or the precision is not available.
+    """
+    if engine not in ("auto", *engines.NAMES):
+        raise EngineError(f"There is no engine {engine}; use auto, {', '.join(engines.NAMES)}.")
+    checkpoint = Path(checkpoint)
+    # The engine lays its weights out without the interpreter's lock; meanwhile everything else is imported.
+    Thread(target=import_module, args=("inference.redshift_model",)).start()
+    computing = engines.load(engine, checkpoint, num_threads=num_threads or _num_cpus(), precision=precision)
+    from inference.calibration import find_calibration
+    from inference.redshift_model import RedshiftModel
+
+    calibration, sigma_note = find_calibration(checkpoint, computing.weights_sha256)
+    for note in filter(None, (computing.note, sigma_note)):
+        warnings.warn(note, stacklevel=2)
+    return RedshiftModel(computing, calibration)
+
+
+def _num_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
