@@ -1,13 +1,11 @@
 """`make emulate`: the local AWS in the foreground, for the AWS CLI, boto3 or Terraform."""
 
-import signal
 import sys
-import threading
 from pathlib import Path
 
 from scripts.command.program import start
 from scripts.command.variables import Variables, Whole
-from scripts.local_aws.server import LocalAws
+from scripts.local_aws.server import LocalAws, stop_signals
 
 
 class EmulateVariables(Variables, frozen=True, kw_only=True):
@@ -25,16 +23,13 @@ class EmulateVariables(Variables, frozen=True, kw_only=True):
 
 def main(variables: EmulateVariables) -> None:
     """Serve AWS on 127.0.0.1 until Ctrl-C."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_signals()
     with LocalAws(log_dir=Path(variables.log_dir), workers=variables.workers or None, port=variables.port) as aws:
         for name, value in aws.environment.items():
             print(f"export {name}={value}")
         print(f"Local AWS at {aws.endpoint_url}, logs in {variables.log_dir}. Ctrl-C ends it.", file=sys.stderr)
         sys.stdout.flush()
-        while aws.is_running() and not stop.wait(timeout=1):
-            pass
+        aws.wait(stop)
 
 
 if __name__ == "__main__":

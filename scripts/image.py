@@ -1,8 +1,6 @@
 """`make build`, `push`, `sbom`, `emulate-image`, `lock`, `container-tools`: the images of worker and rendezvous."""
 
-import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
@@ -20,7 +18,7 @@ from scripts.deployment.image.engine import Engine, EngineError, find_engine
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.container import Container, image_variables
 from scripts.local_aws.deploy import deploy, upload_sample
-from scripts.local_aws.server import LocalAws
+from scripts.local_aws.server import LocalAws, stop_signals
 
 LOG_DIR = REPOSITORY / "runs" / "emulate-image"
 
@@ -143,9 +141,7 @@ def emulate(variables: EmulateVariables) -> None:
         raise UsageError(f"There is no function {function!r}. FUNCTION is one of: {', '.join(stages)}.")
     program = _find(variables)
     image = building.inspect(program, building.image_name(_architecture(variables)))
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_signals()
     with LocalAws(log_dir=LOG_DIR, workers=1) as aws:
         bucket = deploy(aws).bucket
         upload_sample(aws, bucket)
@@ -156,8 +152,7 @@ def emulate(variables: EmulateVariables) -> None:
             print(f"curl --data @tests/events/rank_task.json {container.url}")
             _say(f"{function} within {container.memory_mb} MB at {container.url}; bucket {bucket}. Ctrl-C ends it.")
             sys.stdout.flush()
-            while aws.is_running() and not stop.wait(timeout=1):
-                pass
+            aws.wait(stop)
 
 
 def _architecture(variables: MachineVariables) -> str:

@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 from scripts.command.repository import REPOSITORY
 from scripts.deployment.stages import function_variables, read_stages
@@ -43,18 +41,11 @@ def answer_from_clone(aws: LocalAws, function: str, event: object) -> tuple[Answ
             process = guardian.start(
                 command, cwd=REPOSITORY, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        _wait_until_listening(place, process, log_path)
+        if not place.wait(lambda: process.poll() is None, LISTEN_ALLOWANCE_S):
+            raise EmulatorUnavailableError(f"The emulator did not start:\n{log_path.read_text(errors='replace')}")
         answer = place.invoke(event)
         process.terminate()  # takes the runtime along
         process.wait()
     finally:
         guardian.close()
     return answer, readable_log(log_path.read_text(errors="replace"))
-
-
-def _wait_until_listening(place: Emulator, process: "subprocess.Popen[bytes]", log_path: Path) -> None:
-    deadline = time.monotonic() + LISTEN_ALLOWANCE_S
-    while not place.is_listening():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise EmulatorUnavailableError(f"The emulator did not start:\n{log_path.read_text(errors='replace')}")
-        time.sleep(0.01)

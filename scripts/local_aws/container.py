@@ -1,10 +1,8 @@
 """The built image as Lambda would run it: under the Runtime Interface Emulator, within the limits of its stage."""
 
 import contextlib
-import time
 import uuid
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Self
 
 from inference.plan import MB_PER_VCPU
@@ -71,15 +69,14 @@ class Container:
             variables=variables,
         )
         try:
-            self._wait_until_listening()
+            if not self._place.wait(self._is_running, LISTEN_ALLOWANCE_S):
+                raise EngineError(f"The container did not start:\n{self.log()[-2000:]}")
         except EngineError:
             self.stop()
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End and remove the container."""
         self.stop()
 
@@ -100,6 +97,9 @@ class Container:
         with contextlib.suppress(EngineError):
             self._engine.run("rm", "--force", "--volumes", self.name)
 
+    def _is_running(self) -> bool:
+        return self._engine.run("inspect", "--format", "{{.State.Running}}", self.name) == "true"
+
     def _limits(self) -> list[str]:
         # Podman would add writable places of its own to a read-only file system.
         strict = ["--read-only-tmpfs=false"] if self._engine.program == "podman" else []
@@ -118,16 +118,6 @@ class Container:
             **lambda_variables(self._function, memory_mb=self.memory_mb, log_stream=self.name),
             "AWS_LAMBDA_FUNCTION_TIMEOUT": str(self.timeout_s),
         }
-
-    def _wait_until_listening(self) -> None:
-        deadline = time.monotonic() + LISTEN_ALLOWANCE_S
-        while time.monotonic() < deadline:
-            if self._place.is_listening():
-                return
-            if self._engine.run("inspect", "--format", "{{.State.Running}}", self.name) != "true":
-                break
-            time.sleep(0.02)
-        raise EngineError(f"The container did not start:\n{self.log()[-2000:]}")
 
 
 def answer_from_image(aws: LocalAws, function: str, event: object) -> tuple[Answer, str]:

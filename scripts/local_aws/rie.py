@@ -13,8 +13,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,6 +89,15 @@ class Emulator:
         with contextlib.suppress(OSError), socket.create_connection((HOST, self._port), timeout=1):
             return True
         return False
+
+    def wait(self, is_running: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until it accepts invocations; return False when the program has ended, or after `timeout_s` [s]."""
+        deadline = time.monotonic() + timeout_s
+        while not self.is_listening():
+            if not is_running() or time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
 
     def invoke(self, event: object) -> Answer:
         """Run one invocation; what the limits end has the error ``Sandbox.Timedout`` or ``Runtime.ExitError``."""

@@ -3,12 +3,10 @@
 Run as ``python -m scripts.local_aws.serve`` by `server.LocalAws`, which holds the other end of its stdin.
 """
 
-import argparse
 import importlib
 import json
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -16,26 +14,26 @@ import types
 from pathlib import Path
 from typing import Any
 
+from scripts.local_aws.server import REGION, client_environment, stop_signals
+
 HOST = "127.0.0.1"
 BACKLOG = 256
 
 
 def main() -> None:
     """Serve until SIGTERM, SIGINT or the end of stdin, whichever comes first."""
-    arguments = _arguments()
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    settings = json.loads(sys.argv[1])
+    stop = stop_signals()
     # The parent holds the other end: the pipe closes when it ends, however it ends.
     threading.Thread(target=_set_with_parents_end, args=(stop,), daemon=True).start()
 
     # Bound before moto is imported, because its interpreter reads the port at import, and handed over as it is: no
     # other program can take the port in between.
-    listener = socket.create_server((HOST, arguments.port), backlog=BACKLOG)
+    listener = socket.create_server((HOST, settings["port"]), backlog=BACKLOG)
     port = listener.getsockname()[1]
     os.environ["MOTO_PORT"] = str(port)
     endpoint = f"http://{HOST}:{port}"
-    server, pool = _build(listener, endpoint, arguments)
+    server, pool = _build(listener, endpoint, Path(settings["log_dir"]), settings["workers"])
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps({"endpoint_url": endpoint, "pid": os.getpid()}), flush=True)
 
@@ -50,16 +48,7 @@ def _set_with_parents_end(stop: threading.Event) -> None:
     stop.set()
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--region", required=True)
-    parser.add_argument("--workers", type=int, required=True)
-    parser.add_argument("--log-dir", type=Path, required=True)
-    return parser.parse_args()
-
-
-def _build(listener: socket.socket, endpoint: str, arguments: argparse.Namespace) -> tuple[Any, Any]:
+def _build(listener: socket.socket, endpoint: str, log_dir: Path, workers: int) -> tuple[Any, Any]:
     # Imported here because moto must see MOTO_PORT.
     _import_interpreter()
     from moto.core.config import default_user_config
@@ -72,7 +61,6 @@ def _build(listener: socket.socket, endpoint: str, arguments: argparse.Namespace
     from scripts.local_aws.middleware import LambdaFront
     from scripts.local_aws.objects import plain_get
     from scripts.local_aws.pool import Pool
-    from scripts.local_aws.server import client_environment
 
     # In the environment and not among the arguments, which every user of the machine can read.
     key, port = os.environ["AWS_ACCESS_KEY_ID"], listener.getsockname()[1]
@@ -116,11 +104,11 @@ def _build(listener: socket.socket, endpoint: str, arguments: argparse.Namespace
     logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
     patches.apply_all()
     pool = Pool(
-        environment=worker_environment(client_environment(endpoint, arguments.region, key)),
-        log_dir=arguments.log_dir,
-        workers_per_function=arguments.workers,
+        environment=worker_environment(client_environment(endpoint, REGION, key)),
+        log_dir=log_dir,
+        workers_per_function=workers,
     )
-    app = LambdaFront(DomainDispatcherApplication(create_backend_app), pool, region=arguments.region)
+    app = LambdaFront(DomainDispatcherApplication(create_backend_app), pool, region=REGION)
     patches.invoke_lambda_directly(app.invoke_task)
     server = make_server(HOST, port, app, threaded=True, request_handler=Handler, fd=listener.fileno())
     return server, pool

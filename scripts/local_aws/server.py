@@ -2,11 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from scripts.command.errors import CommandError
@@ -63,17 +64,11 @@ class LocalAws:
     def __enter__(self) -> Self:
         """Start the server and wait until it answers."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        command = [
-            *(sys.executable, "-m", "scripts.local_aws.serve"),
-            *("--port", str(self._port)),
-            *("--region", REGION),
-            *("--workers", str(self.workers)),
-            *("--log-dir", str(self.log_dir.resolve())),
-        ]
+        settings = {"port": self._port, "workers": self.workers, "log_dir": str(self.log_dir.resolve())}
         with (self.log_dir / "server.log").open("ab") as log:
             # A session of its own: Ctrl-C reaches only us, and we end it in order. Its stdin ends with this process.
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-m", "scripts.local_aws.serve", json.dumps(settings)],
                 cwd=REPOSITORY,
                 env=_server_environment(self.key),
                 stdin=subprocess.PIPE,
@@ -85,15 +80,18 @@ class LocalAws:
         self._wait_until_ready()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the server and everything it started."""
         self.stop()
 
     def is_running(self) -> bool:
         """Return whether the server is alive."""
         return self._process is not None and self._process.poll() is None
+
+    def wait(self, stop: threading.Event) -> None:
+        """Wait until `stop` is set, or the server has ended."""
+        while self.is_running() and not stop.wait(timeout=1):
+            pass
 
     def stop(self) -> None:
         """End the server and everything it started; does nothing when it has ended."""
@@ -122,6 +120,14 @@ class LocalAws:
             raise LocalAwsError(f"The local AWS did not start:\n{log[-2000:]}")
         self.endpoint_url = json.loads(ready)["endpoint_url"]
         self.pid = json.loads(ready)["pid"]
+
+
+def stop_signals() -> threading.Event:
+    """Return what Ctrl-C and SIGTERM set from now on."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def client_arguments(endpoint_url: str, key: str) -> dict[str, str]:

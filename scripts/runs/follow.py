@@ -3,13 +3,11 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
+from scripts.command.console import MovingLine, clock
 from scripts.runs.observe import Progress
 
 PLAIN_LINE_S = 3.0
@@ -22,7 +20,7 @@ UNCHANGED_LINE_S = 15.0
 def live_line(progress: Progress, width: int) -> str:
     """Return the line, without what does not fit into `width` columns, the least important first."""
     if progress.world_size is None:
-        return f"planning · {_clock(progress.elapsed_s)}"
+        return f"planning · {clock(int(progress.elapsed_s))}"
     settled = progress.done + progress.failed
     stage = "summarizing" if settled == progress.world_size else f"{progress.running} running"
     # (importance, text); the order is the order on the line.
@@ -33,39 +31,27 @@ def live_line(progress: Progress, width: int) -> str:
         (2 if progress.retried else 6, f"{progress.retried} retried"),
         (4, f"rows {progress.rows_done:,}/{progress.num_rows:,}"),
         (2, f"{progress.rows_per_s:,.0f} rows/s"),
-        (1, _clock(progress.elapsed_s)),
+        (1, clock(int(progress.elapsed_s))),
     ]
     while len(line := " · ".join(text for _, text in parts)) > width and len(parts) > 1:
         parts.remove(max(parts))
     return line
 
 
-class LiveLine:
+class LiveLine(MovingLine):
     """Shows the newest line: rewritten in place on a terminal, printed every few seconds elsewhere."""
 
     def __init__(self, console: Console, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._console = console
+        super().__init__(console)
         self._now = now
         self._shown: Progress | None = None
         self._shown_s = -UNCHANGED_LINE_S
         self._newest: Progress | None = None
-        self._live: Live | None = None
-        if console.is_terminal and not console.is_dumb_terminal:
-            self._live = Live(console=console, auto_refresh=False, transient=True)
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Remove the line from the terminal; elsewhere print the last one if it was held back."""
-        if self._live:
-            self._live.stop()
-        elif self._newest is not None and self._newest != self._shown:
+        super().__exit__()
+        if not self._live and self._newest is not None and self._newest != self._shown:
             self._print(self._newest)
 
     def show(self, progress: Progress) -> None:
@@ -87,9 +73,3 @@ class LiveLine:
 def _is_same(progress: Progress, shown: Progress | None) -> bool:
     """Return whether only the time has changed."""
     return shown is not None and replace(progress, elapsed_s=shown.elapsed_s, rows_per_s=shown.rows_per_s) == shown
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,19 +1,29 @@
 """A sweep as text: what it will do, and what came of it, in the width there is."""
 
 import textwrap
-from collections.abc import Callable, Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from scripts.command.console import Column, fitting_table
 from scripts.sweeps.journal import Journal
 from scripts.sweeps.statistics import SettingStatistics, Statistic, SweepStatistics
 
-Column = tuple[int, str, Callable[[SettingStatistics], str]]
-"""Importance (the highest goes first where the table is too wide), title, text of a cell."""
-
 NAME_WIDTH = 11
+COLUMNS: tuple[Column[SettingStatistics], ...] = (
+    (0, "setting", lambda one: one.setting),
+    (3, "runs", lambda one: str(one.num_runs) + (f"+{one.num_failed} failed" if one.num_failed else "")),
+    (0, "end to end [s]", lambda one: _span(one.end_to_end_s, "{:.2f}")),
+    (6, "Map [s]", lambda one: _median(one.map_s, "{:.2f}")),
+    (7, "sum of rank rates", lambda one: _median(one.sum_of_rank_rates_per_s, "{:,.0f} /s")),
+    (6, "Map wall", lambda one: _median(one.map_wall_per_s, "{:,.0f} /s")),
+    (1, "end to end", lambda one: _median(one.end_to_end_per_s, "{:,.0f} /s")),
+    (2, "speedup", lambda one: _plain(one.speedup, "{:.2f}")),
+    (4, "efficiency", lambda one: _plain(one.parallel_efficiency, "{:.0%}")),
+    (5, "peak [MB]", lambda one: _median(one.peak_memory_bytes, "{:,.0f}", 2**20)),
+    (1, "list [USD]", lambda one: _median(one.list_price_usd, "{:.6f}") + (" *" if one.is_pareto else "  ")),
+    (8, "(GB/s)/USD", lambda one: _plain(one.performance_efficiency, "{:,.2f}")),
+)
 
 
 def print_plan(console: Console, journal: Journal, *, num_left: int, cost: str) -> None:
@@ -39,7 +49,7 @@ def print_statistics(console: Console, found: SweepStatistics, folder: str) -> N
     console.print(Text.assemble((found.sweep, "bold"), f": {over}, {counts}"))
     if measured:
         console.print()
-        console.print(_table(measured, console.width))
+        console.print(fitting_table(COLUMNS, measured, console.width))
         console.print(f"  median; in brackets the interval: {found.interval}", style="dim", soft_wrap=True)
         console.print(f"  * no other setting is both faster and cheaper; {found.prices}", style="dim", soft_wrap=True)
         console.print()
@@ -52,36 +62,6 @@ def print_statistics(console: Console, found: SweepStatistics, folder: str) -> N
         _print_hanging(console, "note", warning)
     console.print()
     console.print(_fact("files", f"{folder}/: runs.parquet, ranks.parquet (and .csv), statistics.json"), soft_wrap=True)
-
-
-def _table(settings: Sequence[SettingStatistics], width: int) -> Table:
-    columns: list[Column] = [
-        (0, "setting", lambda one: one.setting),
-        (3, "runs", lambda one: str(one.num_runs) + (f"+{one.num_failed} failed" if one.num_failed else "")),
-        (0, "end to end [s]", lambda one: _span(one.end_to_end_s, "{:.2f}")),
-        (6, "Map [s]", lambda one: _median(one.map_s, "{:.2f}")),
-        (7, "sum of rank rates", lambda one: _median(one.sum_of_rank_rates_per_s, "{:,.0f} /s")),
-        (6, "Map wall", lambda one: _median(one.map_wall_per_s, "{:,.0f} /s")),
-        (1, "end to end", lambda one: _median(one.end_to_end_per_s, "{:,.0f} /s")),
-        (2, "speedup", lambda one: _plain(one.speedup, "{:.2f}")),
-        (4, "efficiency", lambda one: _plain(one.parallel_efficiency, "{:.0%}")),
-        (5, "peak [MB]", lambda one: _median(one.peak_memory_bytes, "{:,.0f}", 2**20)),
-        (1, "list [USD]", lambda one: _median(one.list_price_usd, "{:.6f}") + (" *" if one.is_pareto else "  ")),
-        (8, "(GB/s)/USD", lambda one: _plain(one.performance_efficiency, "{:,.2f}")),
-    ]
-    columns = [column for column in columns if any(column[2](one) for one in settings)]
-    while _width(columns, settings) > width and len(columns) > 3:
-        columns.remove(max(columns, key=lambda column: column[0]))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for number, (_, title, _cell) in enumerate(columns):
-        table.add_column(Text(title, "dim"), justify="right" if number else "left", no_wrap=True)
-    for one in settings:
-        table.add_row(*(Text(cell(one)) for _, _, cell in columns))
-    return table
-
-
-def _width(columns: Sequence[Column], settings: Sequence[SettingStatistics]) -> int:
-    return sum(max(len(title), *(len(cell(one)) for one in settings)) + 2 for _, title, cell in columns)
 
 
 def _median(value: Statistic | None, template: str, scale: float = 1.0) -> str:

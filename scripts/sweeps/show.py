@@ -4,13 +4,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
+from scripts.command.console import MovingLine, clock
 from scripts.runs.observe import Progress
 from scripts.sweeps.journal import Entry
 from scripts.sweeps.plan import PlannedRun, SweepPlan
@@ -18,7 +16,7 @@ from scripts.sweeps.plan import PlannedRun, SweepPlan
 BAR_WIDTH = 12
 
 
-class SweepShow:
+class SweepShow(MovingLine):
     """Shows a sweep.
 
     Parameters
@@ -39,29 +37,13 @@ class SweepShow:
         *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console = console
+        super().__init__(console)
         self._plan = plan
         self._now = now
         self._total = len(plan.settings) * plan.repeat
         self._ended = list(entries)
         self._left: list[PlannedRun] = []
         self._label_width = max(len(plan.label(setting)) for setting in plan.settings)
-        self._live: Live | None = None
-        if console.is_terminal and not console.is_dumb_terminal:
-            self._live = Live(console=console, auto_refresh=False, transient=True)
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Remove the moving line."""
-        if self._live:
-            self._live.stop()
 
     def begin(self, left: Sequence[PlannedRun]) -> None:
         """Show that the first of the runs that are left begins."""
@@ -129,15 +111,6 @@ class SweepShow:
             known.setdefault(entry.planned, []).append(entry.elapsed_s)
         expected = [statistics.median(known.get(planned.setting, [every])) for planned in self._left]
         return max(0.0, sum(expected) - (self._now() - self._began_s if self._live else 0.0))
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as one reads it: ``2:05`` minutes, ``1:02:05`` hours, or ``?``."""
-    if seconds != seconds:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _first_line(message: str) -> str:

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from scripts.command.console import clock
 from scripts.runs.observe import Progress
 from scripts.sweeps.journal import Entry
 from scripts.sweeps.plan import SweepPlan
-from scripts.sweeps.show import SweepShow, clock
+from scripts.sweeps.show import SweepShow
 from tests.factories import make_run_row
 
 PLAN = SweepPlan(world=(1, 20), repeat=2, target="local")

@@ -1,22 +1,19 @@
 """The comparison as text, in the width there is."""
 
 import textwrap
-from collections.abc import Callable
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from inference.contract import BITS_PER_ROW
 from scripts.benchmarks.comparison.comparison import Comparison
 from scripts.benchmarks.comparison.method import Method
 from scripts.benchmarks.comparison.published import DEFINITIONS
+from scripts.command.console import Column, fitting_table
 
 GBIT = BITS_PER_ROW / 1e9
-Column = tuple[int, str, Callable[[Method], str]]
-"""Importance (the highest goes first where the table is too wide), title, text of a cell."""
 
-COLUMNS: tuple[Column, ...] = (
+COLUMNS: tuple[Column[Method], ...] = (
     (0, "", lambda method: method.name),
     (5, "workers", lambda method: str(method.num_workers)),
     (0, "time", lambda method: f"{method.end_to_end_s:.2f} s"),
@@ -37,7 +34,7 @@ def print_comparison(console: Console, found: Comparison, path: str) -> None:
     title = f"{found.num_samples:,} galaxies of {found.dataset}, batch {found.batch_size}"
     console.print(Text(title, "bold"), soft_wrap=True)
     console.print()
-    console.print(_lines(found, console.width))
+    console.print(fitting_table(COLUMNS, found.methods, console.width))
     for method in found.methods:
         console.print(Text(f"  {method.name}: {method.engine}", "dim"), soft_wrap=True)
     explained = (
@@ -65,22 +62,6 @@ def print_comparison(console: Console, found: Comparison, path: str) -> None:
         _print_wrapped(console, note)
     console.print()
     console.print(Text(f"files      {path}"), soft_wrap=True)
-
-
-def _lines(found: Comparison, width: int) -> Table:
-    columns = list(COLUMNS)
-    while _width(columns, found) > width:
-        columns.remove(max(columns, key=lambda column: column[0]))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for number, (_, title, _cell) in enumerate(columns):
-        table.add_column(Text(title, "dim"), justify="right" if number else "left", no_wrap=True)
-    for method in found.methods:
-        table.add_row(*(Text(cell(method)) for _, _, cell in columns))
-    return table
-
-
-def _width(columns: list[Column], found: Comparison) -> int:
-    return sum(max(len(title), *(len(cell(method)) for method in found.methods)) + 2 for _, title, cell in columns)
 
 
 def _print_wrapped(console: Console, text: str) -> None:
