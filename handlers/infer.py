@@ -6,7 +6,7 @@ from typing import Any
 from handlers import invocation, model, settings, telemetry
 from inference import contract
 from inference.clock import PhaseClock
-from inference.contract import InferEvent
+from inference.contract import InferEvent, RendezvousCheck
 from inference.pipeline import infer_rank
 from inference.record import Invocation, make_record
 
@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Run one rank; its predictions are written first and its record, the commit, last."""
+    if "check" in event:
+        return _check(contract.decode(event, RendezvousCheck))
     clock = PhaseClock()
     is_cold = invocation.count() == 0
     call = contract.decode(event, InferEvent)
@@ -60,3 +62,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     # The one phase that the record cannot hold: its own writing.
     logger.info("rank inferred", extra=facts | metrics | {"record_write_s": clock.total - record.clock.total})
     return {"rank": task.rank, "record_key": task.record_key}
+
+
+def _check(call: RendezvousCheck) -> dict[str, Any]:
+    # Imported here: no rank needs it.
+    from handlers.rendezvous.probe import probe, to_builtins
+
+    return to_builtins(probe(call.host, call.port))

@@ -3,6 +3,7 @@
 import socket
 import time
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from inference.fmi.wire import REPLY_BYTES, Address, Kind, ProtocolError, Request, Status, pack_request, unpack_reply
 
@@ -38,11 +39,19 @@ def probe(host: str, port: int, *, name: bytes = b"", timeout_s: float = 5.0) ->
 
     Raises
     ------
-    OSError
-        If the name does not resolve, nothing listens, or no answer comes in time.
+    ConnectionError
+        If the name does not resolve, nothing listens, or no answer comes in time; the message says which.
     ProtocolError
         If what answers is no server of this protocol.
     """
+    try:
+        return _ask(host, port, name, timeout_s)
+    except OSError as error:
+        reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        raise ConnectionError(f"The rendezvous server {host}:{port} cannot be reached: {reason}.") from error
+
+
+def _ask(host: str, port: int, name: bytes, timeout_s: float) -> Sighting:
     deadline_s = time.monotonic() + timeout_s
     server = (socket.gethostbyname(host), port)
     started_s = time.perf_counter()
@@ -67,6 +76,12 @@ def probe(host: str, port: int, *, name: bytes = b"", timeout_s: float = 5.0) ->
         )
 
 
-def to_builtins(sighting: Sighting) -> dict[str, object]:
+def to_builtins(sighting: Sighting) -> dict[str, Any]:
     """Return what was seen as JSON takes it."""
     return asdict(sighting) | {"status": sighting.status.name}
+
+
+def from_builtins(document: dict[str, Any]) -> Sighting:
+    """Read what `to_builtins` returned, also after it was JSON."""
+    addresses = {name: tuple(document[name]) for name in ("server", "seen_as", "local")}
+    return Sighting(**document | addresses | {"status": Status[document["status"]]})

@@ -1,6 +1,8 @@
 """What the state machine carries: the plan of a run, and the work of each rank."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from inference.contract.payload import Count, NonEmpty, Payload, Positive
 from inference.contract.request import Engine, Precision, RunRequest
@@ -104,6 +106,19 @@ class InferEvent(Payload, frozen=True, kw_only=True):
 
     attempt: Count = 0
     """Earlier attempts of this rank, 0 for the first."""
+
+
+class RendezvousCheck(Payload, frozen=True, kw_only=True):
+    """Instead of a task: Infer says whether a rendezvous server answers, and as whom it sees the function."""
+
+    check: Literal["rendezvous"]
+    """What is to be checked."""
+
+    host: NonEmpty
+    """DNS name or IPv4 address of the server."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    """Its port."""
 
 
 class InitializeEvent(Payload, frozen=True, kw_only=True):

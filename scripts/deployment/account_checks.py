@@ -10,6 +10,7 @@ from scripts.command.aws_errors import explain
 from scripts.deployment.account import Account, check_owner, other_region
 from scripts.deployment.finding import Finding, looked
 from scripts.deployment.quota import RAISE_CONCURRENCY, USUAL_CONCURRENCY, concurrency
+from scripts.deployment.rendezvous_checks import rendezvous_findings
 from scripts.deployment.stack import Stack, StackError
 
 MEMORY_CAP_MB = 3008
@@ -90,6 +91,7 @@ def _stack_findings(account: Account, stack: Stack, account_id: str) -> Iterator
     for stage in stack.function_names:
         yield from looked(stage, lambda stage=stage: _function(account, stack, stage))  # type: ignore[misc]
     yield from looked("image", lambda: _image(account, stack))
+    yield from rendezvous_findings(account, stack)
 
 
 def _bucket(account: Account, stack: Stack) -> Finding:

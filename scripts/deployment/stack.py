@@ -34,6 +34,22 @@ class StageSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Size of /tmp [MB]."""
 
 
+class Rendezvous(msgspec.Struct, frozen=True, kw_only=True):
+    """The server at which ranks meet, as deployed."""
+
+    host: str
+    """Its DNS name."""
+
+    port: int
+    """Where ranks meet."""
+
+    secret_arn: str
+    """Secret with the key that signs names."""
+
+    log_group: str
+    """Where it logs."""
+
+
 class Stack(msgspec.Struct, frozen=True, kw_only=True):
     """Terraform's outputs, as far as the commands use them."""
 
@@ -81,6 +97,9 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 
     dashboard_url: str | None = None
     """Where to watch it."""
+
+    rendezvous: Rendezvous | None = None
+    """Where ranks meet; None without `rendezvous = true`."""
 
     @property
     def rates(self) -> Rates:
