@@ -74,6 +74,15 @@ run "least_privilege" {
     condition     = flatten([for statement in data.aws_iam_policy_document.state_machine.statement : statement.resources if statement.sid == "StartRanks"]) == ["arn:aws:states:us-east-1:123456789012:stateMachine:redshift-inference"]
     error_message = "The state machine starts executions of itself only."
   }
+
+  assert {
+    condition = toset(flatten([for statement in data.aws_iam_policy_document.states_assumes.statement : [for condition in statement.condition : condition.values if condition.variable == "aws:SourceArn"]])) == toset([
+      "arn:aws:states:us-east-1:123456789012:stateMachine:redshift-inference",
+      "arn:aws:states:us-east-1:123456789012:stateMachine:redshift-inference/*",
+      "arn:aws:states:us-east-1:123456789012:stateMachine:redshift-inference:*",
+    ])
+    error_message = "The state machine, the children of its Map and its versions take the role, and no other."
+  }
 }
 
 run "own_prefixes_and_an_existing_bucket" {

@@ -84,7 +84,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 @pytest.fixture(scope="module")
 def faulty_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     stages = read_stages()
-    stages["infer"]["handler"] = "tests.integration.functions.faulty.handler"
+    for stage, function in (("initialize", "initialize"), ("infer", "handler"), ("summarize", "summarize")):
+        stages[stage]["handler"] = f"tests.integration.functions.faulty.{function}"
     with LocalAws(log_dir=tmp_path_factory.mktemp("logs")) as aws:
         cloud = Cloud(aws, deploy(aws, stages=stages))
         cloud.upload("d/", num_shards=8, num_rows=2)
@@ -169,6 +170,15 @@ def test_a_rank_that_is_killed_once_is_retried_and_says_so(faulty_cloud: Cloud) 
     assert execution["status"] == "SUCCEEDED"
     assert attempts == {rank: int(rank == 3) for rank in range(8)}
     assert faulty_cloud.summary("once-3-killed").num_retried_ranks == 1
+
+
+def test_a_first_and_a_last_stage_that_are_killed_once_cost_no_rank(faulty_cloud: Cloud) -> None:
+    execution = faulty_cloud.run("stages-0-killed", data_prefix="d/")
+
+    history = faulty_cloud.step_functions.get_execution_history(executionArn=execution["executionArn"], maxResults=1000)
+    failed = [event for event in history["events"] if event["type"] == "TaskFailed"]
+    assert [event["taskFailedEventDetails"]["error"] for event in failed] == ["Runtime.ExitError"] * 2
+    assert (execution["status"], faulty_cloud.summary("stages-0-killed").complete) == ("SUCCEEDED", True)
 
 
 @pytest.mark.parametrize(

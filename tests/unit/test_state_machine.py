@@ -1,9 +1,12 @@
 """The state machine's file agrees with the code and with the limits of AWS."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import handlers
 from inference import errors
@@ -12,7 +15,8 @@ from inference.contract import RankTask
 TERRAFORM = Path(__file__).parents[2] / "terraform"
 DEFINITION = json.loads((TERRAFORM / "state_machine.asl.json").read_text())
 STAGES = json.loads((TERRAFORM / "stages.json").read_text())
-AWS_NAMES = {"Runtime.ExitError", "Sandbox.Timedout"}
+AWS_NAMES = {"Runtime.ExitError"}
+STAGE_STATES = ("Initialize", "Infer", "Summarize")
 
 
 def find(key: str, document: Any) -> Iterator[Any]:
@@ -55,6 +59,45 @@ def test_every_task_has_a_timeout_and_retries_with_full_jitter() -> None:
     for task in tasks.values():
         assert task["TimeoutSeconds"] > 0
         assert all(retry["JitterStrategy"] == "FULL" for retry in task["Retry"])
+
+
+def retrier(state: str, error: str) -> dict[str, Any]:
+    """Return the first retrier that takes an error, as Step Functions chooses it."""
+    return next((retry for retry in states()[state]["Retry"] if error in retry["ErrorEquals"]), {})
+
+
+def waits_s(retry: dict[str, Any]) -> list[float]:
+    """Return the longest wait before each attempt [s]; full jitter takes half of them on average."""
+    pauses = (retry["IntervalSeconds"] * retry["BackoffRate"] ** attempt for attempt in range(retry["MaxAttempts"]))
+    return [min(pause, retry.get("MaxDelaySeconds", pause)) for pause in pauses]
+
+
+@pytest.mark.parametrize("state", STAGE_STATES)
+@pytest.mark.parametrize("error", ["CodeArtifactUserPending", "ResourceNotReady", "ResourceConflict"])
+def test_an_idle_function_is_waited_for_until_it_wakes(state: str, error: str) -> None:
+    waits = waits_s(retrier(state, f"Lambda.{error}Exception"))
+
+    # Each wait is drawn between 0 and its length: three minutes are below the mean by three standard deviations.
+    mean_s, deviation_s = sum(waits) / 2, math.sqrt(sum(wait**2 for wait in waits) / 12)
+    assert mean_s - 3 * deviation_s > 180
+
+
+@pytest.mark.parametrize("state", STAGE_STATES)
+def test_a_stage_that_is_killed_is_tried_once_more(state: str) -> None:
+    for error in ("Lambda.Unknown", "Runtime.ExitError"):
+        assert retrier(state, error)["MaxAttempts"] == 1
+
+
+@pytest.mark.parametrize("state", STAGE_STATES)
+def test_what_would_fail_again_in_the_same_way_is_not_paid_twice(state: str) -> None:
+    for error in ("Sandbox.Timedout", "States.Timeout", "Runtime.OutOfMemory", "States.ALL", "States.TaskFailed"):
+        assert not retrier(state, error)
+
+
+@pytest.mark.parametrize("state", STAGE_STATES)
+def test_faults_of_lambda_itself_are_retried(state: str) -> None:
+    for name in ("Service", "AWSLambda", "SdkClient", "ClientExecutionTimeout", "TooManyRequests"):
+        assert retrier(state, f"Lambda.{name}Exception")["MaxAttempts"] == 6
 
 
 def test_a_task_outlives_its_function() -> None:

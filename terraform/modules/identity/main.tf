@@ -185,7 +185,13 @@ data "aws_iam_policy_document" "states_assumes" {
     condition {
       test     = "ArnLike"
       variable = "aws:SourceArn"
-      values   = ["${local.states_arn}:stateMachine:${var.state_machine_name}"]
+      # A Map's ranks are executions of `stateMachine:NAME/LABEL`, and a published version is `stateMachine:NAME:1`:
+      # https://docs.aws.amazon.com/step-functions/latest/dg/state-map-distributed.html
+      values = [
+        "${local.states_arn}:stateMachine:${var.state_machine_name}",
+        "${local.states_arn}:stateMachine:${var.state_machine_name}/*",
+        "${local.states_arn}:stateMachine:${var.state_machine_name}:*",
+      ]
     }
   }
 }
