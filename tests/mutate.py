@@ -39,13 +39,18 @@ from scripts.command.repository import REPOSITORY
 from scripts.command.variables import Variables, Whole
 
 EQUIVALENT = REPOSITORY / "tests" / "equivalent_mutants.toml"
-QUICK_INTEGRATION = [REPOSITORY / "tests" / "integration" / "test_handlers.py"]
-"""All that tests the handlers as a whole."""
+INTEGRATION = {
+    "handlers": ("handlers", "storage_keys", "rendezvous"),
+    "scripts/local_aws": ("local_aws_functions", "local_aws_invoke", "local_aws_objects", "local_aws_patches"),
+    "inference/fmi": ("rendezvous", "fmi_collectives"),
+}
+"""Folder to the integration tests that are about it and quick enough to be asked."""
 MAX_TEST_FILES = 20
 LIMIT_S = 300
 PATIENCE, GRACE_S = 10.0, 20.0
 """Tests that take so many times what they took without a mutant, and this, are ended: the mutant made them hang."""
 PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout", "100")
+DOTTED = re.compile(r"(handlers|inference|scripts)(\.\w+)+")
 OURS = ("handlers", "inference", "scripts", "tests")
 WARM = (
     *("pytest", "numpy", "torch", "safetensors.numpy", "scipy.stats", "obstore", "boto3"),
@@ -166,7 +171,7 @@ def _end(node: ast.expr | ast.stmt | ast.keyword) -> tuple[int, int]:
 def _changes(node: ast.AST) -> Iterator[Change]:
     """Yield the changes inside a node; annotations, decorators, texts and assertions are left alone."""
     # Positions inside f-strings are wrong before Python 3.12.
-    if isinstance(node, ast.Assert | ast.JoinedStr) or _is_main_block(node):
+    if isinstance(node, ast.Assert | ast.JoinedStr) or _is_main_block(node) or _is_strict(node):
         return
     yield from _changes_of(node)
     for name, value in ast.iter_fields(node):
@@ -216,7 +221,7 @@ def _changes_of(node: ast.AST) -> Iterator[Change]:
                 yield Change("opposite", _start(node.func), _end(node.func), "", OPPOSITES[node.func.id])
             arguments: list[ast.expr | ast.keyword] = sorted([*node.args, *node.keywords], key=_start)
             for place, argument in enumerate(arguments):
-                if isinstance(argument, ast.keyword):
+                if isinstance(argument, ast.keyword) and not _is_strict(argument) and not _is_default(argument):
                     # With the comma before it, or the one behind it.
                     first = _end(arguments[place - 1]) if place else _start(argument)
                     last = _start(arguments[1]) if not place and len(arguments) > 1 else _end(argument)
@@ -227,6 +232,15 @@ def _changes_of(node: ast.AST) -> Iterator[Change]:
             yield Change("statement", _start(node), _end(node), "", "pass")
         case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]) | ast.Continue() | ast.Break():
             yield Change("statement", _start(node), _end(node), "", "pass")
+
+
+def _is_strict(node: ast.AST) -> bool:
+    """Return whether this is the `strict` of zip, which asserts that only a bug could break it."""
+    return isinstance(node, ast.keyword) and node.arg == "strict"
+
+
+def _is_default(argument: ast.keyword) -> bool:
+    return isinstance(argument.value, ast.Constant) and argument.value.value is False
 
 
 def _is_none(value: ast.expr | None) -> bool:
@@ -243,15 +257,18 @@ def _is_path(node: ast.BinOp) -> bool:
 # ------------------------------------------------------------------------------------------------- tests of a module
 
 
-def find_tests(path: str) -> list[str]:
-    """Return the tests that import a module, by whatever way, those with the fewest steps first."""
+def find_tests(path: str) -> dict[str, int]:
+    """Return the tests that import a module, by whatever way, and the steps to it, those with the fewest first."""
     steps = {}
-    for test in [*sorted((REPOSITORY / "tests" / "unit").glob("test_*.py")), *QUICK_INTEGRATION]:
+    named = {name for folder, names in INTEGRATION.items() if path.startswith(folder) for name in names}
+    integration = [REPOSITORY / "tests" / "integration" / f"test_{name}.py" for name in sorted(named)]
+    for test in [*sorted((REPOSITORY / "tests" / "unit").glob("test_*.py")), *integration]:
         found = _steps_from(test).get(REPOSITORY / path)
         if found is not None:
             steps[test.relative_to(REPOSITORY).as_posix()] = found
     name = Path(path).stem
-    return sorted(steps, key=lambda test: (steps[test], name not in test, test))[:MAX_TEST_FILES]
+    nearest = sorted(steps, key=lambda test: (steps[test], name not in test, test))[:MAX_TEST_FILES]
+    return {test: steps[test] for test in nearest}
 
 
 @cache
@@ -273,6 +290,8 @@ def _imports(file: Path) -> frozenset[Path]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value):
+            names.add(node.value)  # python -m, importlib
     places = (REPOSITORY / name.replace(".", "/") for name in names)
     files = (file for place in places for file in (place.with_suffix(".py"), place / "__init__.py"))
     return frozenset(file for file in files if file.is_file())
@@ -310,14 +329,14 @@ class Tree:
         process.join()
         return process.exitcode != 0
 
-    def notices(self, mutant: Mutant, tests: list[str]) -> bool:
-        """Return whether a test fails because of a mutant."""
+    def notices(self, mutant: Mutant, tests: dict[str, int]) -> bool:
+        """Return whether a test fails because of a mutant; the nearest are asked first, quick ones before slow."""
         path = self.root / mutant.path
         before = path.read_text()
         try:
             self._write(path, mutant.applied_to(before))
-            nearest, *others = tests
-            return any(self.fails(test) for test in [nearest, *sorted(others, key=self.took_s.__getitem__)])
+            fewest = min(tests.values())
+            return any(map(self.fails, sorted(tests, key=lambda test: (tests[test] > fewest, self.took_s[test]))))
         finally:
             self._write(path, before)
 

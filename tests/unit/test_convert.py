@@ -83,7 +83,8 @@ def test_a_published_checkpoint_predicts_the_same_as_safetensors(
     assert f"{NUM_PARAMETERS:,} parameters, every name and shape fits" in said
     assert "No scaling of images, magnitudes, redshifts was given" in said
     images, magnitudes = (tensor.numpy() for tensor in galaxies())
-    engine = engines.load("torch", target, num_threads=1)
+    engine = engines.load("auto", target, num_threads=1)
+    assert "auto fell back to torch" in str(engine.note)
     answer = engine.predict(images, magnitudes.astype(np.float64))
     agree(torch.tensor(answer), of_published(network, *galaxies()))
 

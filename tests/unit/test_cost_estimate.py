@@ -78,6 +78,8 @@ def test_an_estimate_counts_what_a_run_asks_of_aws() -> None:
         assert quantities["Lambda requests"] == "10 invocations"
         assert quantities["Step Functions"] == "11 transitions"
         assert quantities["S3 requests"] == "22 PUT and LIST, 39 GET"
+        # Records of 9 kB, 35 bytes a galaxy; 2.5 kB of log lines an invocation.
+        assert (quantities["S3 storage"], quantities["Logs"]) == ("0.2 MB for a month", "25 kB")
 
 
 def test_an_estimate_adds_up_what_its_ranks_and_the_ends_of_the_run_take() -> None:
@@ -88,7 +90,9 @@ def test_an_estimate_adds_up_what_its_ranks_and_the_ends_of_the_run_take() -> No
     low_s = 3033 / 370 + 8 * 0.2 + 2 * 0.5 + edges_s
     expected_s = 3033 / 190 + 8 * (0.5 + 3.0) + 2 * 1.0 + edges_s
     usd_per_s = 1769 / 1024 * PRICES.lambda_gb_s["x86_64"]
-    assert (low.usd, expected.usd) == pytest.approx((low_s * usd_per_s, expected_s * usd_per_s), rel=1e-3)
+    assert (low.usd, expected.usd) == pytest.approx((low_s * usd_per_s, expected_s * usd_per_s), rel=1e-4)
+    # With half a vCPU the ranks take twice as long and cost the same.
+    assert estimate_of(JOB, infer_mb=884).expected.items[0].usd == pytest.approx(expected.usd, rel=1e-4)
 
 
 def test_a_share_of_the_ranks_starts_fresh_when_few_run_at_the_same_time() -> None:
@@ -147,10 +151,13 @@ def test_the_own_setting_costs_what_the_run_cost() -> None:
     summary, rates = make_run(), make_rates()
     usage = usage_of(summary, rates)
 
-    (own,) = [row for row in what_if.what_if(summary, usage, rates, PRICES) if row.memory_mb == 1769]
+    small, own = (row for row in what_if.what_if(summary, usage, rates, PRICES) if row.memory_mb in (512, 1769))
 
     assert own.rank_s == pytest.approx([usage.billed_ms["infer"] / 1000 / 8] * 3)
     assert len(set(own.usd["x86_64"])) == 1
+    # Less than a vCPU is slower by as much as it is cheaper.
+    assert small.usd["x86_64"] == pytest.approx(own.usd["x86_64"], rel=1e-4)
+    assert small.rank_s.expected == pytest.approx(own.rank_s.expected * 1769 / 512)
 
 
 def test_half_a_vcpu_takes_twice_as_long_and_costs_about_the_same() -> None:
@@ -185,4 +192,6 @@ def test_arm64_costs_less_and_a_function_that_is_too_small_is_marked() -> None:
     rows = what_if.what_if(summary, usage_of(summary, rates), rates, PRICES)
 
     assert all(row.usd["arm64"].expected < row.usd["x86_64"].expected for row in rows)
+    assert [row.memory_mb for row in rows] == [512, 1024, 1769, 3008, 5307, 10_240]
     assert [row.memory_mb for row in rows if not row.is_large_enough] == [512]
+    assert [round(row.num_vcpus, 2) for row in rows] == [0.29, 0.58, 1.0, 1.7, 3.0, 5.79]

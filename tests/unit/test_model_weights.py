@@ -50,6 +50,7 @@ def test_half_precision_halves_the_file_and_keeps_the_prediction(model: AstroMAE
     save_weights(model, tmp_path / "half.safetensors")
 
     assert (tmp_path / "half.safetensors").stat().st_size < 32 * 2**20
+    assert (tmp_path / "half.safetensors").stat().st_mode & 0o777 == 0o644  # a Lambda function is another user
     # float16 keeps 11 bits of each weight; the sum over thousands of them averages that rounding.
     torch.testing.assert_close(predict(load_astromae(tmp_path / "half.safetensors")), predict(model), atol=1e-3, rtol=0)
 

@@ -30,7 +30,15 @@ def test_a_mutant_changes_one_thing(old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x: int | None", "assert x < 3", "def f(x: 'A[1]' = y) -> B[2]: ...", "x = f'{a + 1}'", '"a" + x']
+    "text",
+    [
+        "x: int | None",
+        "assert x < 3",
+        "def f(x: 'A[1]' = y) -> B[2]: ...",
+        "x = f'{a + 1}'",
+        '"a" + x',
+        "x = zip(y, z, strict=True)",
+    ],
 )
 def test_what_no_test_could_notice_is_left_alone(text: str) -> None:
     assert mutants("x.py", text) == []
@@ -43,4 +51,9 @@ def test_a_mutant_is_known_wherever_its_line_is() -> None:
 
 
 def test_the_nearest_tests_of_a_module_come_first() -> None:
-    assert find_tests("inference/metrics.py")[0] == "tests/unit/test_metrics.py"
+    assert next(iter(find_tests("inference/metrics.py"))) == "tests/unit/test_metrics.py"
+    assert "tests/unit/test_engines.py" in find_tests("inference/engines/onnxruntime.py")
+
+
+def test_tests_that_start_a_module_by_its_name_are_found() -> None:
+    assert "tests/integration/test_local_aws_invoke.py" in find_tests("scripts/local_aws/pool.py")

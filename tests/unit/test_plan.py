@@ -112,8 +112,11 @@ def test_a_large_profiled_batch_counts_as_memory() -> None:
 def test_a_task_that_exceeds_the_state_payload_is_refused() -> None:
     shards = [make_shard(f"{n}.safetensors", num_rows=1) for n in range(3000)]
 
-    with pytest.raises(PlanError, match="reads 3000 shards"):
+    with pytest.raises(PlanError, match="Rank 0 reads 3000 shards"):
         plan_tasks(make_request(world_size=1), shards, LIMITS, run_id=RUN)
+    shards.append(make_shard("3000.safetensors", num_rows=3000))
+    with pytest.raises(PlanError, match="Rank 0 reads 3000 shards"):
+        plan_tasks(make_request(world_size=2), shards, LIMITS, run_id=RUN)
 
 
 def test_three_ranks_can_name_1100_shards() -> None:

@@ -126,6 +126,15 @@ def test_results_and_log_lines_are_paid_by_the_gb() -> None:
     assert (found["S3 storage"].usd, found["Logs"].usd) == pytest.approx((0.023, 0.25))
 
 
+def test_what_a_run_did_not_take_costs_nothing() -> None:
+    nothing = Usage(billed_ms={}, num_invocations=0, num_transitions=0)
+
+    found = items(nothing, make_rates(ephemeral_mb={"infer": 1024}))
+
+    assert {item.usd for item in found.values()} == {0}
+    assert found.keys() == {"Lambda time", "Lambda requests", "Step Functions", "S3 requests", "S3 storage", "Logs"}
+
+
 def test_reported_durations_take_the_place_of_the_clocks() -> None:
     billed = {"infer": [1000, 2000, 500], "initialize": [700], "summarize": [300]}
 
@@ -170,9 +179,14 @@ def test_a_price_file_that_is_not_valid_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_price_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PriceError, match=r"prices\.toml cannot be read"):
-        read_prices(tmp_path / "prices.toml")
+def test_a_price_file_that_is_not_there_is_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = tmp_path / "prices.toml"
+
+    with pytest.raises(PriceError, match=f"The price file {missing} cannot be read"):
+        read_prices(missing)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PriceError, match=r"The price file prices\.toml cannot be read"):
+        read_prices(missing)
 
 
 def test_the_documented_table_is_what_the_code_computes() -> None:

@@ -249,6 +249,11 @@ def test_a_truncated_shard_is_refused() -> None:
         read(make_shard_bytes(20)[:-100], 0, 20)
 
 
+def test_a_header_that_is_longer_than_the_file_is_refused() -> None:
+    with pytest.raises(ShardFormatError, match="a header of 99 bytes in 16"):
+        read((99).to_bytes(8, "little") + b'{"images', 0, 1)
+
+
 def test_a_shard_with_fewer_rows_than_planned_is_refused() -> None:
     with pytest.raises(ShardFormatError, match="holds 3 rows; the manifest says 4"):
         read(make_shard_bytes(3), 0, 4)

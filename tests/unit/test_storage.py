@@ -370,6 +370,19 @@ def test_a_bucket_of_another_region_is_followed_once_and_it_is_said(
     assert (line["bucket_region"], line["function_region"]) == ("eu-central-1", "eu-west-1")
 
 
+def test_a_bucket_that_refuses_where_it_says_it_is_is_not_followed_again(
+    s3: FakeS3, caplog: pytest.LogCaptureFixture
+) -> None:
+    s3.otherwise = lambda _: refusal(301, "PermanentRedirect", x_amz_bucket_region="eu-central-1")
+    store = ObjectStore("data")
+
+    for _ in range(2):
+        with pytest.raises(StorageUnavailableError, match="incorrectly configured region"):
+            read(store)
+
+    assert len(caplog.records) == 1
+
+
 def test_many_readers_find_the_region_once(s3: FakeS3) -> None:
     s3.otherwise = in_frankfurt(301)
 

@@ -1,0 +1,180 @@
+"""Benchmarks compare what was measured in the same round, and say so."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from scripts.benchmarks import pairs
+from scripts.benchmarks.records import make_predictions, make_tasks, record_of
+from scripts.benchmarks.show import read_earlier, show, show_changes
+from scripts.command.errors import UsageError
+
+
+class Clock:
+    """Time that passes only in programs."""
+
+    def __init__(self) -> None:
+        self.cpu_s = self.wall_s = 0.0
+        self.calls: list[str] = []
+
+    def program(self, name: str, *seconds: float) -> Any:
+        waiting = list(seconds)
+
+        def run() -> None:
+            self.calls.append(name)
+            took_s = waiting.pop(0)
+            self.cpu_s += took_s
+            self.wall_s += 2 * took_s
+
+        return run
+
+
+def ratio(median: float, low: float = 0.0, high: float = 0.0) -> dict[str, float]:
+    return {"median": median, "min": low, "max": high}
+
+
+def test_programs_run_in_turn_after_a_first_time_that_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(pairs.time, "process_time", lambda: clock.cpu_s)
+    monkeypatch.setattr(pairs.time, "perf_counter", lambda: clock.wall_s)
+    programs = {"slow": clock.program("slow", 99, 4, 8, 20), "fast": clock.program("fast", 99, 1, 4, 4)}
+
+    slow, fast = pairs.measure(programs, num_rows=16, reference="slow", rounds=3)
+
+    assert clock.calls == ["slow", "fast"] * 4
+    assert slow == {
+        "program": "slow",
+        "samples_per_cpu_s": 2.0,
+        "samples_per_wall_s": 1.0,
+        "cpu_ratio": ratio(1, 1, 1),
+        "wall_ratio": ratio(1, 1, 1),
+    }
+    assert (fast["samples_per_cpu_s"], fast["samples_per_wall_s"]) == (4.0, 2.0)
+    assert fast["cpu_ratio"] == fast["wall_ratio"] == ratio(4, 2, 5)
+
+
+def line(program: str, seconds: float, peak_memory_mb: float, **more: Any) -> dict[str, Any]:
+    return {"program": program, "cpu_s": seconds, "wall_s": 2 * seconds, "peak_memory_mb": peak_memory_mb, **more}
+
+
+def test_rounds_become_medians_the_highest_memory_and_paired_ratios() -> None:
+    rounds = [
+        [line("ours", 1, 400, phases_s={"load": 0.5}), line("loop", 4, 900)],
+        [line("ours", 3, 500, phases_s={"load": 0.1}), line("loop", 6, 800)],
+        [line("ours", 2, 450, phases_s={"load": 0.3}), line("loop", 20, 700)],
+    ]
+
+    ours, loop = pairs.merge_rounds(rounds, reference="loop")
+
+    assert (ours["cpu_s"], ours["wall_s"], ours["peak_memory_mb"], ours["rounds"]) == (2, 4, 500, 3)
+    assert ours["cpu_ratio"] == ours["wall_ratio"] == ratio(4, 2, 10)
+    assert ours["phases_s"] == {"load": 0.3}
+    assert (loop["cpu_s"], loop["peak_memory_mb"], loop["cpu_ratio"]) == (6, 900, ratio(1, 1, 1))
+    assert "cpu_ratio" not in pairs.merge_rounds(rounds, reference="other")[0]
+
+
+def test_the_tasks_and_records_of_a_made_up_run_fit_each_other() -> None:
+    tasks = make_tasks("bench", world_size=3, rank_rows=14)
+    predictions = make_predictions(14, first_id=7)
+
+    assert [(task.rank, task.rows[0].start_row, task.rows[0].stop_row) for task in tasks] == [
+        (0, 0, 14),
+        (1, 14, 28),
+        (2, 28, 42),
+    ]
+    assert predictions.object_id.tolist() == list(range(7, 21))
+    assert predictions.quality.tolist() == [1, *[0] * 6] * 2
+    record = record_of(tasks[1], predictions)
+    assert (record.rank, record.num_samples, record.accuracy.num_labelled) == (1, 14, 14)
+
+
+# ------------------------------------------------------------------------------------------------------- the tables
+
+
+def engine(program: str, median: float, instructions: str = "native") -> dict[str, Any]:
+    return {
+        "program": program,
+        "num_threads": 1,
+        "batch_size": 256,
+        "instructions": instructions,
+        "samples_per_cpu_s": 190.4,
+        "cpu_ratio": ratio(median, 1.5, 2.5),
+        "wall_ratio": ratio(1.75),
+        "roofline_share": 0.5,
+    }
+
+
+def results(median: float, version: str) -> dict[str, Any]:
+    rank = {"shard_mb": 10, "wall_s": 4.25, "cpu_s": 3.5, "peak_memory_mb": 431.0, "wall_ratio": ratio(2.25)}
+    return {
+        "engines": [
+            engine("reference loop", 1.0),
+            engine(f"onnxruntime {version}", median),
+            engine(f"onnxruntime {version}", 1.25, "avx2"),
+            engine(f"torch {version}", 1.125, "avx2"),
+        ],
+        "starts": [
+            {"program": "import", "cpu_s": 0.75, "wall_s": 0.875, "peak_memory_mb": 99.6, "installed_mb": 120.4},
+            {"program": "none", "cpu_s": 0.5, "wall_s": 0.5, "peak_memory_mb": 10.0, "installed_mb": 0},
+        ],
+        "rank": [
+            {"program": "reference loop", **rank, "cpu_ratio": ratio(1.0)},
+            {"program": f"torch {version}", **rank, "cpu_ratio": ratio(2 * median)},
+        ],
+        "orchestration": [{"program": "merge", "num_records": 10_240, "seconds": 1.5, "seconds_per_rank": 0.00175}],
+        "generator": [{"program": "rows", "rows_per_cpu_s": 1234.0}],
+    }
+
+
+def printed(show_in: Any, *arguments: Any) -> list[list[str]]:
+    """Return the rows of the tables, as cells."""
+    file = io.StringIO()
+    show_in(*arguments, Console(file=file, width=80))
+    lines = file.getvalue().replace("┃", "│").splitlines()
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if "│" in line]
+
+
+def test_every_part_is_a_table() -> None:
+    rows = printed(show, results(2.0, "1.31.1"))
+
+    assert ["1", "256", "onnxruntime", "190", "2.00", "1.50-2.50", "1.75", "50%"] in rows
+    assert ["1", "256", "onnxruntime*", "190", "1.25", "1.50-2.50", "1.75", "50%"] in rows
+    assert ["1", "256", "torch", "190", "1.12", "1.50-2.50", "1.75", "50%"] in rows
+    assert ["import", "0.75", "0.88", "100", "120"] in rows
+    assert ["none", "0.50", "0.50", "10", ""] in rows
+    assert ["10 MB", "torch", "4.2", "2.25", "3.5", "4.00", "431"] in rows
+    assert ["merge", "10,240", "1.500", "1.75", ""] in rows
+    assert ["rows", "1,234"] in rows
+
+
+def test_changes_are_those_of_ratios_whatever_the_version() -> None:
+    earlier, now = results(2.0, "1.31.1"), results(2.5, "1.32.0")
+    earlier["engines"].pop()
+
+    _, *rows = printed(show_changes, earlier, now)
+
+    assert rows == [
+        ["onnxruntime, 1 thr, batch 256, native", "2.00", "2.50", "+25%"],
+        ["onnxruntime, 1 thr, batch 256, avx2", "1.25", "1.25", "+0%"],
+        ["torch, whole rank, 10 MB", "4.00", "5.00", "+25%"],
+    ]
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"engines": []}'], ids=["missing", "cut", "a list", "half"])
+def test_a_file_that_is_no_result_is_refused(content: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "base.json"
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(UsageError, match=r"is no result of `make bench`.*runs/bench/"):
+        read_earlier(path)
+
+
+def test_an_earlier_result_is_read(tmp_path: Path) -> None:
+    (tmp_path / "base.json").write_text(json.dumps(results(2.0, "1")))
+
+    assert read_earlier(tmp_path / "base.json") == results(2.0, "1")

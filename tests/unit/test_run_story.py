@@ -1,0 +1,184 @@
+"""The story of a rank says what it was to do, who tried, where its time went and what it left."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from inference import contract, summary
+from inference.contract import RankFailure
+from scripts.command.errors import UsageError
+from scripts.explain import explain
+from scripts.runs.logs.invocations import Invocation, Log
+from scripts.runs.logs.lines import LogEvent, LogLine
+from scripts.runs.run_folder import Run
+from scripts.runs.story import Story, print_story
+from scripts.runs.variables import StackVariables
+from tests.factories import RUN, make_predictions, make_record_for
+from tests.unit.test_run_clock import make_clock
+from tests.unit.test_summary import make_tasks
+
+NOTHING = Log({}, ())
+TRY = Invocation(
+    request_id="8b9a5829",
+    rank=1,
+    started_at_s=1_795_308_908.0,
+    duration_ms=2500,
+    billed_ms=2600,
+    memory_mb=1769,
+    max_memory_mb=436,
+    init_ms=1200,
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Three ranks of three galaxies: the first failed, the second needed two attempts."""
+    folder = tmp_path / "runs" / RUN
+    for name in ("predictions", "failures"):
+        (folder / name).mkdir(parents=True)
+    tasks = make_tasks(3)
+    clocks = (make_clock(2.0, model_load=1.0, download=0.5, queue=0.25, init=4.0, total=4.0), make_clock(9.0))
+    records = [
+        make_record_for(
+            task, clock=clock, attempt=1 - i, cold_start=i == 0, sample_persec=1234.5, s3_num_requests=7,
+            s3_total_time=0.5, s3_max_time=0.125, image_digest="local", code_version="1", peak_memory_bytes=436 * 2**20,
+        )
+        for i, (task, clock) in enumerate(zip(tasks[1:], clocks, strict=True))
+    ]  # fmt: skip
+    failure = RankFailure(run_id=RUN, rank=0, error="ShardFormatError", cause='{"errorMessage": "d/0 is cut"}')
+    (folder / "failures" / "00000.json").write_bytes(contract.encode(failure))
+    (folder / "manifest.json").write_bytes(contract.encode(tasks))
+    (folder / "combined_data.json").write_bytes(summary.combine(records))
+    return Run(folder, RUN)
+
+
+def told(run: Run, rank: int, log: Log = NOTHING) -> str:
+    file = io.StringIO()
+    print_story(Console(file=file, width=80), Story(run, log, rank))
+    return file.getvalue()
+
+
+def leave_predictions(run: Run, rank: int, **arrays: Any) -> Path:
+    path = run.path / "predictions" / f"{rank:05d}.npz"
+    path.write_bytes(make_predictions(**arrays).to_npz())
+    return path
+
+
+def test_the_first_line_says_how_the_rank_ended(run: Run) -> None:
+    first = [told(run, rank).splitlines()[0] for rank in range(3)]
+
+    assert first == [
+        f"{RUN}, rank 0 of 3: lost: ShardFormatError: d/0 is cut",
+        f"{RUN}, rank 1 of 3: done at attempt 2",
+        f"{RUN}, rank 2 of 3: done",
+    ]
+
+
+def test_a_rank_without_record_and_failure_may_still_go_on(run: Run) -> None:
+    (run.path / "failures" / "00000.json").unlink()
+
+    assert "rank 0 of 3: neither a record nor a failure" in told(run, 0)
+
+
+def test_a_phase_has_its_share_of_the_handlers_time(run: Run) -> None:
+    lines = told(run, 1).splitlines()
+
+    begin = lines.index("  Time") + 1
+    assert lines[begin : begin + 9] == [
+        "  queue          0.250 s  before the handler, a cold start included",
+        "  init           4.000 s  a fresh process",
+        "  model load     1.000 s   25%  ########",
+        "  download       0.500 s   12%  ####",
+        "  inference      2.000 s   50%  ###############",
+        "  upload         0.000 s    0%",
+        "  record         0.000 s    0%",
+        "  total          4.000 s  0.500 s of it in no phase; then the record was written",
+        "  8.000 s with init; the median rank 8.500 s; 1 of 2 ranks took longer",
+    ]
+    assert "init           0.000 s  warm" in told(run, 2)
+
+
+def test_what_computed_is_named_with_its_rate_its_memory_and_its_requests(run: Run) -> None:
+    lines = told(run, 1).splitlines()
+
+    begin = lines.index("  Computed") + 1
+    assert lines[begin : begin + 5] == [
+        "  1,234.5 galaxies/s with fake 1 in fp32, 1 thread",
+        "  436 MB at most, 1,769 MB configured",
+        "  7 requests to S3, 0.500 s in all, the longest 0.125 s",
+        f"  weights {'0' * 64}",
+        "  image local, code 1",
+    ]
+
+
+def test_every_attempt_has_its_numbers_and_what_was_printed_follows(run: Run) -> None:
+    line = LogLine("ours", LogEvent("s", ""), "8b9a5829", 0.0, fields={"message": "hi", "record_write_s": 0.0625})
+    cut = Invocation(request_id="cut", rank=1, status="timeout")
+    other = Invocation(request_id="other", rank=2)
+
+    found = told(run, 1, Log({"8b9a5829": [line], "cut": [], "other": []}, (cut, TRY, other)))
+
+    assert "  1. cut  timeout\n     time unknown, no REPORT line, warm\n" in found
+    assert "  2. 8b9a5829  succeeded\n" in found
+    assert "     2026-11-22 00:55:08 UTC, 2.50 s, billed 2.60 s, init 1.20 s, 436 of 1769 MB\n" in found
+    assert "in no phase; then 0.062 s to write the record" in found
+    assert found.partition("What its workers printed (UTC)\n")[2].count("\n") == 1
+    assert "other" not in found
+
+
+def test_the_predictions_are_counted_and_described(run: Run) -> None:
+    path = leave_predictions(
+        run,
+        1,
+        z_phot=np.array([0.1, 0.3, np.nan], dtype=np.float32),
+        z_spec=np.array([0.25, np.nan, 0.2]),
+        quality=np.array([0, 0, 1], dtype=np.uint8),
+    )
+
+    found = told(run, 1)
+
+    assert f"{path}, {path.stat().st_size:,} bytes, sha256 " in found
+    assert "3 galaxies, 1 without a redshift, 2 labelled\n  z_phot 0.1000 to 0.3000, median 0.2000\n" in found
+    assert f"mean dz {(0.1 - 0.25) / 1.25:.5f}\n" in found
+    assert found.splitlines()[-1].startswith("  flags: ")
+    assert found.endswith(" 1\n")
+
+
+def test_galaxies_without_redshift_label_and_flag_are_described_too(run: Run) -> None:
+    leave_predictions(run, 1, z_phot=np.full(3, np.nan, dtype=np.float32), z_spec=np.full(3, np.nan))
+
+    assert told(run, 1).endswith("3 galaxies, 3 without a redshift, 0 labelled\n  flags: none\n")
+
+
+def test_a_missing_or_damaged_file_of_predictions_is_said(run: Run) -> None:
+    (run.path / "predictions" / "00002.npz").write_bytes(b"PK")
+
+    assert "none: runs/run-a/predictions/00000.npz does not exist" in told(run, 0)
+    assert f"{run.path}/predictions/00001.npz is not here" in told(run, 1)
+    assert "it cannot be read: " in told(run, 2)
+
+
+def test_the_rows_of_a_rank_are_named_with_their_checksum(run: Run) -> None:
+    (rows,) = run.tasks[0].rows
+
+    found = told(run, 0)
+
+    assert "  Input: 3 galaxies\n" in found
+    assert f"  {rows.key} rows {rows.start_row} to {rows.stop_row - 1}\n" in found
+    assert f"    sha256 not stated by dataset.json, etag {(rows.etag or '').strip(chr(34))}\n" in found
+
+
+@pytest.mark.parametrize(("rank", "asked"), [(None, "RANK=…"), (3, "RANK=3")])
+def test_a_rank_that_is_none_of_the_run_is_refused(rank: int | None, asked: str, run: Run) -> None:
+    with pytest.raises(UsageError, match=f"{asked} names none of the ranks of {RUN}: they are 0 to 2"):
+        explain(RUN, rank, StackVariables(), root=run.path.parents[1])
+
+
+def test_the_last_rank_is_explained(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    explain(RUN, 2, StackVariables(), root=run.path.parents[1])
+
+    assert capsys.readouterr().out.startswith(f"{RUN}, rank 2 of 3: done\n")
