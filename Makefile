@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run sweep compare import cost logs explain catalog report browser-tools status stop doctor engines bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate schema clean help
+.PHONY: run sweep compare import cost logs explain catalog report browser-tools status stop doctor engines model bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate schema clean help
 VENV := .venv
 # The Python 3.11, 3.12 or 3.13 to make .venv with; found by itself when empty.
 PYTHON :=
@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
-RUN_VARIABLES := WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE CHECKPOINT ROWS FORCE THREADS PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY
+RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,RUN NAME N PORT WORKERS LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS CHECKPOINT ROWS FORCE THREADS PACKAGES JOBS HOST HEALTH_PORT,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,MODEL RUN NAME N PORT WORKERS LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS PACKAGES JOBS HOST HEALTH_PORT,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
 
@@ -92,6 +92,9 @@ repartition: $(READY) ## The same galaxies in other shards: DATASET=… SHARD_MB
 
 verify: $(READY) ## Check every shard of DATASET=… against its card and table
 	@$(PY) -m scripts.verify
+
+model: $(READY) ## Which models there are; MODEL=mine shows its card
+	@$(PY) -m scripts.model
 
 train: $(READY) ## Train the checkpoint, an hour; QUICK=1 rehearses it
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m scripts.train
@@ -182,6 +185,7 @@ help: ## Show this help
 #:   PROFILE=1          measure with torch's profiler, as the published runs did
 #:   PAYLOAD=file.json  a request as JSON, also published ones; variables win
 #:   TOLERATE=20        percentage of ranks that may fail
+#:   MODEL=mine         the model that predicts; the shipped one when absent
 #:   ENGINE=torch       the library that computes; onnxruntime when absent
 #:   PRECISION=fp32     or int8, bf16, where they were found accurate enough
 #:   TARGET=local       where to run: local, or aws once it is deployed

@@ -47,7 +47,16 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             peak_memory_bytes=invocation.peak_memory_bytes(),
         )
     request_times_s = [seconds for store in stores for seconds in store.request_times_s]
-    record = make_record(task, outcome, engine, clock, here, request_times_s=request_times_s, sigma_note=sigma_note)
+    record = make_record(
+        task,
+        outcome,
+        engine,
+        clock,
+        here,
+        model=settings.model().card.name,
+        request_times_s=request_times_s,
+        sigma_note=sigma_note,
+    )
     results.write(task.record_key, contract.encode(record))
     metrics = telemetry.embed(
         settings.function_name(),

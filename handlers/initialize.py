@@ -10,6 +10,7 @@ from handlers.storage import NUM_CONNECTIONS, ObjectExistsError, ObjectInfo, Obj
 from inference import contract
 from inference.contract import DatasetCard, InitializeEvent, RankTask, RunPlan, RunRequest
 from inference.errors import DatasetNotFoundError, ObjectMissingError, ResultPathTakenError
+from inference.models import settle_model
 from inference.plan import Shard, plan_tasks, select_shards
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     started_at_s = time.time()
     call = contract.decode(event, InitializeEvent)
     request, notes = contract.parse_request(call.request)
+    # Before anything is listed: nothing of another model's run would count.
+    request = settle_model(request, settings.model().card)
     shards = _find_shards(settings.object_store(request.data_bucket or request.bucket), request)
     request = contract.with_defaults(request, run_id=call.execution_name, num_shards=len(shards))
     tasks = plan_tasks(request, shards, settings.infer_limits(request.memory_mb), run_id=call.execution_name)

@@ -8,7 +8,6 @@ from functools import cache
 from handlers import settings
 from inference import engines
 from inference.calibration import Calibration, find_calibration
-from inference.checkpoints import CHECKPOINT
 from inference.plan import MB_PER_VCPU
 from inference.predict import Engine
 
@@ -17,10 +16,12 @@ from inference.predict import Engine
 def engine(name: str, precision: str, *, as_published: bool) -> Engine:
     """Return the engine with its weights."""
     num_threads = max(1, settings.function_memory_mb() // MB_PER_VCPU)
-    return engines.load(name, CHECKPOINT, num_threads=num_threads, precision=precision, as_published=as_published)
+    return engines.load(
+        name, settings.model().weights, num_threads=num_threads, precision=precision, as_published=as_published
+    )
 
 
 @cache
 def calibration(weights_sha256: str) -> tuple[Calibration | None, str | None]:
     """Return the calibration of the weights that predict, or None and why there is none."""
-    return find_calibration(CHECKPOINT, weights_sha256)
+    return find_calibration(settings.model().weights, weights_sha256)

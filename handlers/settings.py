@@ -2,10 +2,12 @@
 
 import os
 from functools import cache
+from pathlib import Path
 
 from handlers.storage import ObjectStore
 from inference import contract
 from inference.errors import RunError
+from inference.models import Model, read_model
 from inference.plan import Limits
 
 
@@ -26,6 +28,16 @@ def infer_limits(memory_mb: int | None) -> Limits:
     if memory_mb is not None:
         return Limits(memory_mb=memory_mb, timeout_s=timeout_s, qualifier=contract.memory_alias(memory_mb))
     return Limits(memory_mb=int(_read("INFER_MEMORY_MB")), timeout_s=timeout_s, qualifier=_read("INFER_QUALIFIER"))
+
+
+def model() -> Model:
+    """Return the model that is deployed, read once per process."""
+    return _model_in(_read("MODEL_FOLDER"))
+
+
+@cache
+def _model_in(folder: str) -> Model:
+    return read_model(Path(folder))
 
 
 def code_version() -> str:

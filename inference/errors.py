@@ -37,6 +37,10 @@ class WeightsError(RunError):
     """The checkpoint does not fit the network: a missing, extra or wrongly shaped tensor. Not retried."""
 
 
+class ModelError(RunError):
+    """A model's folder or card cannot be read, or the request is for another model than is deployed. Not retried."""
+
+
 class EngineError(RunError):
     """The engine asked for is not in this image or gave a redshift that is not finite. Not retried."""
 

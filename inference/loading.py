@@ -8,27 +8,26 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from inference import engines
-from inference.checkpoints import CHECKPOINT
 from inference.errors import EngineError
+from inference.models import SHIPPED, read_model
 
 if TYPE_CHECKING:
     from inference.redshift_model import RedshiftModel
 
 
 def load_model(
-    checkpoint: str | Path = CHECKPOINT,
+    model: str | Path = SHIPPED,
     *,
     engine: str = "auto",
     precision: str = "fp32",
     num_threads: int | None = None,
 ) -> "RedshiftModel":
-    """Load the network, its weights and their calibration.
+    """Load a model and its calibration.
 
     Parameters
     ----------
-    checkpoint : path
-        Weights as safetensors, with what `make engines` and `make calibrate` made for them in the same folder; the
-        shipped ones when absent.
+    model : path
+        Folder of a model, such as ``models/mine``; the shipped one when absent.
     engine : str
         Library that computes: ``auto`` is what a run takes, ``onnxruntime``; or ``openvino``, ``torch``. One that
         cannot be used is replaced by torch, with a warning.
@@ -43,6 +42,8 @@ def load_model(
 
     Raises
     ------
+    ModelError
+        If the folder is none of a model.
     WeightsError
         If the weights are missing or do not fit the network.
     EngineError
@@ -50,14 +51,14 @@ def load_model(
     """
     if engine not in ("auto", *engines.NAMES):
         raise EngineError(f"There is no engine {engine}; use auto, {', '.join(engines.NAMES)}.")
-    checkpoint = Path(checkpoint)
+    weights = read_model(Path(model)).weights
     # The engine lays its weights out without the interpreter's lock; meanwhile everything else is imported.
     Thread(target=import_module, args=("inference.redshift_model",)).start()
-    computing = engines.load(engine, checkpoint, num_threads=num_threads or _num_cpus(), precision=precision)
+    computing = engines.load(engine, weights, num_threads=num_threads or _num_cpus(), precision=precision)
     from inference.calibration import find_calibration
     from inference.redshift_model import RedshiftModel
 
-    calibration, sigma_note = find_calibration(checkpoint, computing.weights_sha256)
+    calibration, sigma_note = find_calibration(weights, computing.weights_sha256)
     for note in filter(None, (computing.note, sigma_note)):
         warnings.warn(note, stacklevel=2)
     return RedshiftModel(computing, calibration)

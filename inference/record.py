@@ -58,6 +58,7 @@ def make_record(
     clock: PhaseClock,
     invocation: Invocation,
     *,
+    model: str,
     request_times_s: Sequence[float],
     sigma_note: str | None = None,
 ) -> RankRecord:
@@ -67,6 +68,8 @@ def make_record(
     ----------
     task, outcome, engine, clock, invocation
         The rank's work, its result, and where and when it ran.
+    model : str
+        Name of the model.
     request_times_s : sequence of float
         Duration of every request to S3 so far [s].
     sigma_note : str, optional
@@ -131,6 +134,7 @@ def make_record(
         precision=engine.precision,
         engine_note=engine.note,
         num_threads=engine.num_threads,
+        model=model,
         weights_sha256=engine.weights_sha256,
         code_version=invocation.code_version,
         image_digest=invocation.image_digest,

@@ -31,7 +31,7 @@ SUMMARY_KEY, COMBINED_KEY, IMPORT_KEY = "summary.json", "combined_data.json", "i
 BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 """What numpy and zipfile raise for a file that is no npz."""
 
-FACTS = ("weights_sha256", "engine", "precision", "code_version", "image_digest")
+FACTS = ("model", "weights_sha256", "engine", "precision", "code_version", "image_digest")
 """What a record says about how its redshifts were computed; one value over a run, unless it was deployed meanwhile."""
 
 
@@ -66,6 +66,7 @@ class PartialRecord(msgspec.Struct, frozen=True, kw_only=True, rename=PUBLISHED_
     engine: str | None = None
     engine_note: str | None = None
     precision: str | None = None
+    model: str | None = None
     weights_sha256: str | None = None
     image_digest: str | None = None
     code_version: str | None = None
@@ -234,7 +235,8 @@ class RunFolder:
                 continue
             began_s.append(judged.started_at_s)
             for name in FACTS:
-                facts[name].add(getattr(judged, name))
+                if value := getattr(judged, name):
+                    facts[name].add(value)
         distinct = {name: tuple(sorted(values)) for name, values in facts.items()}
         return Inventory(self.tasks, lost, distinct, min(began_s, default=0.0))
 

@@ -153,6 +153,7 @@ def summarize(
         function_memory_mb=max((record.function_memory_mb for record in records), default=0),
         rank_seconds=clock.ranks.total + clock.ranks.init,
         engines=_distinct(record.engine for record in records),
+        models=_distinct(record.model for record in records if record.model),
         weights_sha256=_distinct(record.weights_sha256 for record in records),
         image_digests=_distinct(record.image_digest for record in records),
         code_versions=_distinct(record.code_version for record in records),

@@ -19,6 +19,7 @@ from scripts.catalogs.provenance import Card, cards
 from scripts.catalogs.tally import Tally
 from scripts.catalogs.verify import prove_equal
 from scripts.command.errors import CommandError, UsageError
+from scripts.command.model import ModelName
 from scripts.command.program import start
 from scripts.command.variables import Flag
 from scripts.runs.run_folder import Run, open_run
@@ -35,16 +36,26 @@ class CatalogVariables(StackVariables, frozen=True, kw_only=True):
     run: RunName = ""
     table: Annotated[str, Meta(description="the dataset's table.parquet, or none")] = ""
     partial: Flag = False
+    model: ModelName = ""
 
 
 def main(variables: CatalogVariables) -> None:
     """Write the catalog of a run. Exit status: 0 written, 1 the run makes none, 2 there is no such run."""
-    catalog(variables.run, variables, root=Path(), table_asked=variables.table, partial=variables.partial)
+    catalog(
+        variables.run,
+        variables,
+        root=Path(),
+        table_asked=variables.table,
+        partial=variables.partial,
+        model=variables.model,
+    )
 
 
-def catalog(run: str, where: StackVariables, *, root: Path, table_asked: str = "", partial: bool = False) -> None:
+def catalog(
+    run: str, where: StackVariables, *, root: Path, table_asked: str = "", partial: bool = False, model: str = ""
+) -> None:
     """Write the catalog of a run into its folder, and say what is in it."""
-    files = open_run(run, where, root=root)
+    files = open_run(run, where, root=root, model=model)
     folder = files.path
     summary = files.summary if files.has_summary else None
     found = files.inventory(summary.lost_ranks if summary else ())

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from inference.checkpoints import CHECKPOINT
+from scripts.command.model import ModelName, astromae
 from scripts.command.program import start
 from scripts.command.variables import Flag, Variables
 from scripts.data.sample import ensure_sample
@@ -15,19 +15,20 @@ from scripts.models.export.engines import export, exported_already
 class EnginesVariables(Variables, frozen=True, kw_only=True):
     """The variables of `make engines`."""
 
-    checkpoint: Annotated[Path, Meta(description="a file of weights")] = CHECKPOINT
+    model: ModelName = ""
     rows: Annotated[Path | None, Meta(description="a folder of safetensors shards")] = None
     force: Flag = False
 
 
 def main(variables: EnginesVariables) -> None:
-    """Export the network beside its checkpoint, compare every installed engine with torch, and say what came out.
+    """Export the network of a model into its folder, compare every installed engine with torch, and say what came out.
 
     FORCE=1 exports again what is there already; ROWS names other galaxies than those of the sample dataset.
     """
-    card = None if variables.force else exported_already(variables.checkpoint)
+    weights = astromae(variables.model).weights
+    card = None if variables.force else exported_already(weights)
     if card is None:
-        card = export(variables.checkpoint, variables.rows or ensure_sample())
+        card = export(weights, variables.rows or ensure_sample())
     for name, agreement in card.engines.items():
         print(f"{name} {agreement.version}: max {agreement.max_abs:.1e}, mean {agreement.mean_abs:.1e} from torch")
     for precision, accuracy in card.precisions.items():

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from inference.checkpoints import CHECKPOINT
 from scripts.command.errors import CommandError
+from scripts.command.model import ModelName, astromae
 from scripts.command.program import start
 from scripts.models.held_out import held_out
 from scripts.reports.evaluated import Evaluated, of_run
@@ -21,19 +21,20 @@ class EvaluateVariables(StackVariables, frozen=True, kw_only=True):
     """The variables of `make evaluate`."""
 
     run: RunName = ""
+    model: ModelName = ""
 
 
 def main(variables: EvaluateVariables) -> None:
     """Print a table, write plots and numbers. Exit status: 0 done, 1 nothing to evaluate, 2 there is no such run."""
-    write(*gather(variables.run, variables, root=Path()))
+    write(*gather(variables.run, variables, root=Path(), model=variables.model))
 
 
-def gather(run: str, where: StackVariables, *, root: Path) -> tuple[list[Evaluated], Path]:
+def gather(run: str, where: StackVariables, *, root: Path, model: str = "") -> tuple[list[Evaluated], Path]:
     """Return the galaxies, and the folder for what is said about them."""
     if not run:
         print("predicting held-out galaxies: a minute", file=sys.stderr)
-        return held_out(CHECKPOINT), root / FOLDER
-    found = open_run(run, where, root=root)
+        return held_out(astromae(model, root=root)), root / FOLDER / model
+    found = open_run(run, where, root=root, model=model)
     return [of_run(found, root)], found.path / FOLDER
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from scripts.command.errors import COMPLETE, FAILED, UsageError
+from scripts.command.model import ModelName, find_model
 from scripts.command.program import start_one_of
 from scripts.command.repository import REPOSITORY
 from scripts.command.variables import Flag, Variables
@@ -37,6 +38,8 @@ class BuildVariables(MachineVariables, frozen=True, kw_only=True):
     no_registry: Flag = False
     """Base from Debian's packages, wheels from this machine's pip."""
 
+    model: ModelName = ""
+
 
 class PushVariables(MachineVariables, frozen=True, kw_only=True):
     """The variables of `make push`."""
@@ -52,13 +55,14 @@ class EmulateVariables(MachineVariables, frozen=True, kw_only=True):
 
 def build(variables: BuildVariables) -> None:
     """Build the images and say how large they are."""
+    model = find_model(variables.model, root=REPOSITORY)
     architecture = _architecture(variables)
     program = _find(variables)
     arguments = {"BASE_IMAGE": variables.base_image} if variables.base_image else {}
     if variables.no_registry:
         arguments = offline_arguments(program, architecture)
-    for recipe in (WORKER, RENDEZVOUS):
-        image = building.build(program, recipe, architecture=architecture, arguments=arguments)
+    for recipe, its_model in ((WORKER, model), (RENDEZVOUS, None)):
+        image = building.build(program, recipe, architecture=architecture, model=its_model, arguments=arguments)
         _describe(program, image)
 
 
@@ -169,6 +173,8 @@ def _describe(engine: Engine, image: Image) -> None:
     compressed = building.compressed_bytes(engine, image)
     print(f"image       {image.name}")
     print(f"id          sha256:{image.id}")
+    if image.model:
+        print(f"model       {image.model}")
     print(f"revision    {image.revision}")
     print(f"size        {image.size_bytes / 1e6:.0f} MB, {compressed / 1e6:.0f} MB compressed")
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from scripts.command.errors import UsageError
+from scripts.command.model import ModelName
 from scripts.command.program import start
 from scripts.command.whole_file import write_whole
 from scripts.reports.document import Report
@@ -26,6 +27,7 @@ class ReportVariables(StackVariables, frozen=True, kw_only=True):
 
     run: RunName = ""
     sweep: Annotated[str, Meta(description="the name of a sweep, or its folder")] = ""
+    model: ModelName = ""
 
 
 def main(variables: ReportVariables) -> None:
@@ -38,7 +40,9 @@ def write_report(variables: ReportVariables, *, root: Path) -> None:
     run, sweep = variables.run, variables.sweep
     if run and sweep:
         raise UsageError(f"RUN={run} and SWEEP={sweep}: a report is about one of them.")
-    folder = sweep_folder(sweep, root) if sweep else open_run(run, variables, root=root).path
+    if sweep and variables.model:
+        raise UsageError(f"SWEEP={sweep} has the model it was run with: leave out MODEL={variables.model}.")
+    folder = sweep_folder(sweep, root) if sweep else open_run(run, variables, root=root, model=variables.model).path
     report = _sweep_report(folder) if sweep else run_report(read_run(folder), root=root)
     footer = f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by make report from {folder.name}/."
     print(f"{report.name}: {report.sentence}")

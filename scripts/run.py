@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from inference import contract
+from inference.models import Model
 from inference.run_folder import read_summary
 from scripts.command.console import step
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, CommandError, UsageError
@@ -46,7 +47,7 @@ def run(variables: RunVariables, *, root: Path, console: Console) -> int:
     target, why = choose_target(variables, terraform=root / "terraform")
     console.print(f"target     {target}: {why}", markup=False, soft_wrap=True)
     is_aws = target == "aws"
-    draft = draft_request(variables, bucket_words="the stack's bucket" if is_aws else "the local bucket")
+    draft = draft_request(variables, root=root, bucket_words="the stack's bucket" if is_aws else "the local bucket")
     aws = _connect(variables.outputs, root, console) if is_aws else None
     dataset = _dataset(draft, root, console, aws)
     notes = [*draft.notes, *_prefix_note(draft, dataset)]
@@ -60,7 +61,7 @@ def run(variables: RunVariables, *, root: Path, console: Console) -> int:
     run_id = make_run_id(datetime.now(UTC))
     folder = root / "runs" / run_id
     folder.mkdir(parents=True)
-    opening: AbstractContextManager[Target] = nullcontext(aws) if aws else _serve(folder, console)
+    opening: AbstractContextManager[Target] = nullcontext(aws) if aws else _serve(folder, draft.model, console)
     try:
         with opening as there:
             ending = run_in(there, run_id, draft, dataset, folder, console)
@@ -87,12 +88,12 @@ def _connect(outputs: str, root: Path, console: Console) -> AwsTarget:
 
 
 @contextmanager
-def _serve(folder: Path, console: Console) -> Iterator[Target]:
+def _serve(folder: Path, model: Model, console: Console) -> Iterator[Target]:
     with ExitStack() as served:
         with step(console, "local AWS") as facts:
             (folder / "logs").mkdir()
-            target = served.enter_context(start_local(folder / "logs"))
-            facts.append(target.facts())
+            target = served.enter_context(start_local(folder / "logs", model.folder))
+            facts.append(f"{target.facts()}, model {model.in_words}")
         yield target
 
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 from rich.console import Console
 
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, CommandError, UsageError
+from scripts.command.model import ModelName, find_model
 from scripts.command.program import start
 from scripts.command.variables import Flag, FolderName, Variables, read_variables
 from scripts.command.whole_file import write_whole
@@ -60,6 +61,7 @@ class SweepVariables(Variables, frozen=True, kw_only=True):
     yes: Flag = False
     result: Elements = ""
     payload: Elements = ""
+    model: ModelName = ""
 
 
 def main(variables: SweepVariables) -> int:
@@ -90,7 +92,7 @@ def run_sweep(variables: SweepVariables, *, root: Path, console: Console) -> int
     backend = _backend(journal, variables.outputs, root)
     datasets = find_datasets(journal.plan, root, backend.buckets)
     left = journal.remaining(retry=retry)
-    forecast = forecast_sweep(left, backend, datasets, root=root)
+    forecast = forecast_sweep(left, backend, datasets, root=root, model=journal.plan.model)
     print_plan(console, journal, num_left=len(left), cost=forecast.words if forecast else NOT_KNOWN)
     refuse_above(variables.budget, forecast)
     if left:
@@ -128,13 +130,16 @@ def find_sweep(given: Mapping[str, str], root: Path) -> Journal:
     target, _ = choose_target(
         read_variables(StackVariables, {**given, "TARGET": plan.target or ""}), terraform=root / "terraform"
     )
-    plan = msgspec.structs.replace(plan, target=target)
+    sha256 = find_model(plan.model, root=root).card.weights_sha256 if plan.model else None
+    plan = msgspec.structs.replace(plan, target=target, model_sha256=sha256)
     return read_journal(root / "sweeps" / (name or f"sweep-{plan.fingerprint}"), plan)
 
 
 def _backend(journal: Journal, outputs: str, root: Path) -> Backend:
     if journal.plan.target == "local":
-        return LocalBackend(journal.folder / "logs", journal.plan.memory)
+        return LocalBackend(
+            journal.folder / "logs", journal.plan.memory, find_model(journal.plan.model or "", root=root).folder
+        )
     return AwsBackend(connect_aws(read_stack(root / "terraform", outputs=outputs)), journal.plan.memory)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import torch
 from msgspec import Meta
 
-from inference.checkpoints import CHECKPOINT
+from inference.models import shipped
 from scripts.command.program import start
 from scripts.command.repository import REPOSITORY
 from scripts.command.variables import Flag, Variables
@@ -23,14 +23,14 @@ class TrainVariables(Variables, frozen=True, kw_only=True):
 
 
 def main(variables: TrainVariables) -> None:
-    """Train AstroMAE. Replaces inference/checkpoints/; with QUICK=1, writes to training/quick/ instead.
+    """Train AstroMAE. Replaces the shipped weights; with QUICK=1, writes to training/quick/ instead.
 
     A run that was killed goes on from its last checkpoint.
     """
     torch.set_num_threads(variables.threads)
     recipe = QUICK if variables.quick else FULL
     journal = Journal(REPOSITORY / "training" / ("quick" if variables.quick else "full"), recipe)
-    path = journal.folder / CHECKPOINT.name if variables.quick else CHECKPOINT
+    path = journal.folder / shipped().weights.name if variables.quick else shipped().weights
     with journal:
         tables = publish(train(recipe, journal), recipe, journal, path)
     print(path, *tables, sep="\n")

@@ -1,6 +1,7 @@
 """Makes the smallest valid shard, task, record or engine; a test names only what it is about."""
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from inference.contract import RankRecord, RankTask, RowRange, RunPlan, RunReque
 from inference.domain import NUM_FEATURES as NUM_DOMAIN_FEATURES
 from inference.domain import DomainModel
 from inference.errors import ObjectMissingError, ShardChangedError
+from inference.models import Model, read_model, shipped
+from inference.models.card import ModelCard, encode_card
 from inference.pipeline import Outcome, Predictions
 from inference.plan import Shard
 from inference.record import Invocation, make_record
@@ -90,6 +93,18 @@ def make_calibration(*, threshold: float = -20.0, weights_sha256: str = "0" * 64
     )
 
 
+def make_card(**changes: Any) -> ModelCard:
+    """The card of a model that reads what the shipped one reads."""
+    return msgspec.structs.replace(shipped().card, **changes)
+
+
+def write_model(folder: Path, **changes: Any) -> Model:
+    """A model's folder with nothing but its card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "card.json").write_bytes(encode_card(make_card(**{"name": folder.name, **changes})))
+    return read_model(folder)
+
+
 class FakeEngine:
     """Predicts a tenth of the r magnitude: exact, instant, and different for every galaxy."""
 
@@ -139,7 +154,7 @@ def make_record_for(task: RankTask, **changes: Any) -> RankRecord:
         peak_memory_bytes=2**28,
     )
     record = make_record(
-        task, Outcome(predictions, ratio_95=2.0), FakeEngine(), clock, here, request_times_s=[0.1, 0.3]
+        task, Outcome(predictions, ratio_95=2.0), FakeEngine(), clock, here, model="fake", request_times_s=[0.1, 0.3]
     )
     return msgspec.structs.replace(record, **changes)
 

@@ -192,8 +192,11 @@ class RankRecord(Payload, frozen=True, kw_only=True, omit_defaults=True, rename=
     num_threads: Positive
     """Threads the engine computed with."""
 
+    model: str = ""
+    """Name of the model; empty in records of older versions."""
+
     weights_sha256: str
-    """Checksum of the checkpoint file."""
+    """Checksum of the model's weights, or of its network as ONNX."""
 
     code_version: str
     """Version of this code."""

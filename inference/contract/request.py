@@ -49,6 +49,12 @@ class RunRequest(Payload, frozen=True, kw_only=True):
     tolerated_failure_percentage: Annotated[float, Meta(ge=0, le=100)] = 0.0
     """Share of ranks that may be lost before the run counts as failed [percent]."""
 
+    model: NonEmpty | None = None
+    """Name of the model, which must be the deployed one; that one when absent."""
+
+    model_sha256: str | None = None
+    """Checksum of its weights; another one than the deployed model's is refused."""
+
     memory_mb: Annotated[int, Meta(ge=128, le=10_240)] | None = None
     """Memory of a rank [MB]: of the alias `memory_alias` of Infer, which must be there; as deployed when absent."""
 

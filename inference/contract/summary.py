@@ -238,8 +238,11 @@ class RunSummary(Payload, frozen=True, kw_only=True):
     engines: tuple[str, ...]
     """Libraries that computed the redshifts, with versions; one unless the deployment changed under the run."""
 
+    models: tuple[str, ...] = ()
+    """Names of the models used; one, as above. Empty in summaries of older versions."""
+
     weights_sha256: tuple[str, ...]
-    """Checksums of the checkpoints used; one, as above."""
+    """Checksums of their weights; one, as above."""
 
     image_digests: tuple[str, ...]
     """Digests of the images used; one, as above."""

@@ -11,7 +11,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
-from inference.checkpoints import CHECKPOINT
 from inference.errors import WeightsError
 from inference.model.astromae import AstroMAE, Variant
 
@@ -45,7 +44,7 @@ def save_weights(model: AstroMAE, path: Path, *, half: bool = True) -> None:
     path.chmod(0o644)  # safetensors makes files that only their owner may read
 
 
-def load_astromae(source: Path | bytes = CHECKPOINT) -> AstroMAE:
+def load_astromae(source: Path | bytes) -> AstroMAE:
     """Build AstroMAE from a safetensors file, ready to predict.
 
     Parameters

@@ -15,9 +15,9 @@ import torch
 from safetensors.numpy import load_file
 
 from inference import engines
-from inference.checkpoints import CHECKPOINT
 from inference.errors import EngineError
 from inference.model.weights import load_astromae
+from inference.models import shipped
 from inference.predict import Engine, predict_redshift
 from scripts.benchmarks import reference_loop
 from scripts.benchmarks.pairs import measure
@@ -35,7 +35,7 @@ def main(num_threads: int, batch_size: int, num_rows: int, rounds: int) -> list[
     images, magnitudes = np.resize(shard["images"], (num_rows, 5, 32, 32)), shard["magnitudes"]
     magnitudes = np.resize(magnitudes, (num_rows, 5))
     torch.set_num_threads(num_threads)
-    model = load_astromae(CHECKPOINT)
+    model = load_astromae(shipped().weights)
     tensors = torch.tensor(images), torch.tensor(magnitudes, dtype=torch.float32)
     present = load_engines(num_threads)
     programs: dict[str, Callable[[], object]] = {
@@ -57,10 +57,10 @@ def main(num_threads: int, batch_size: int, num_rows: int, rounds: int) -> list[
 
 def load_engines(num_threads: int) -> dict[str, Engine]:
     """Load every engine that is present, and int8 where it was found accurate enough, under a name with its version."""
-    loaded = [(name, engines.load(name, CHECKPOINT, num_threads=num_threads)) for name in engines.NAMES]
+    loaded = [(name, engines.load(name, shipped().weights, num_threads=num_threads)) for name in engines.NAMES]
     present = {engine.name: engine for name, engine in loaded if engine.name.startswith(name)}
     try:
-        int8 = engines.load("auto", CHECKPOINT, num_threads=num_threads, precision="int8")
+        int8 = engines.load("auto", shipped().weights, num_threads=num_threads, precision="int8")
     except EngineError as error:
         print(error, file=sys.stderr)
         return present

@@ -12,10 +12,10 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from inference.calibration import calibration_path, load_calibration
-from inference.checkpoints import CHECKPOINT
 from inference.checksum import file_sha256
 from inference.cleaning import clean_cutouts
 from inference.errors import WeightsError
+from inference.models import shipped
 from inference.shard import BLOCK_ROWS
 from scripts.data.sample import ensure_sample, synthetic_plan
 from scripts.simulation.sdss import load_sources
@@ -52,7 +52,7 @@ def measure_worker(*, rounds: int) -> list[dict[str, Any]]:
         "worker: a dirty block cleaned": lambda: clean_cutouts(dirty_images, dirty_magnitudes),
     }
     try:
-        calibration = load_calibration(calibration_path(CHECKPOINT), file_sha256(CHECKPOINT))
+        calibration = load_calibration(calibration_path(shipped().weights), file_sha256(shipped().weights))
     except WeightsError as error:
         print(error, file=sys.stderr)
     else:

@@ -26,10 +26,10 @@ def by_engine(name: str, key: str, num_rows: int, num_threads: int) -> tuple[str
     from handlers.storage import ObjectStore
     from inference import engines
     from inference.calibration import calibration_path, load_calibration
-    from inference.checkpoints import CHECKPOINT
     from inference.clock import PhaseClock
     from inference.contract import RankTask, RowRange, rank_keys
     from inference.errors import WeightsError
+    from inference.models import shipped
     from inference.pipeline import infer_rank
 
     clock = PhaseClock()
@@ -50,9 +50,9 @@ def by_engine(name: str, key: str, num_rows: int, num_threads: int) -> tuple[str
     )
     imported_at_s = time.time()
     with clock.phase("model_load"):
-        engine = engines.load(name, CHECKPOINT, num_threads=num_threads)
+        engine = engines.load(name, shipped().weights, num_threads=num_threads)
         try:
-            calibration = load_calibration(calibration_path(CHECKPOINT), engine.weights_sha256)
+            calibration = load_calibration(calibration_path(shipped().weights), engine.weights_sha256)
         except WeightsError:
             calibration = None
     store = ObjectStore(BUCKET)
@@ -69,11 +69,12 @@ def by_reference(key: str, num_threads: int) -> tuple[str, dict[str, float]]:
     import torch
 
     from inference.model.weights import load_astromae
+    from inference.models import shipped
     from scripts.benchmarks import reference_loop
 
     torch.set_num_threads(num_threads)
     marks = [time.time()]
-    model = load_astromae()
+    model = load_astromae(shipped().weights)
     marks.append(time.time())
     s3 = boto3.client("s3")
     content = io.BytesIO(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())

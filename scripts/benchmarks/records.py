@@ -79,4 +79,4 @@ def record_of(task: RankTask, predictions: Predictions) -> RankRecord:
     with clock.phase("inference"):
         pass
     outcome = Outcome(predictions, ratio_95=2.0)
-    return make_record(task, outcome, NoEngine(), clock, INVOCATION, request_times_s=[0.1, 0.3])
+    return make_record(task, outcome, NoEngine(), clock, INVOCATION, model="none", request_times_s=[0.1, 0.3])

@@ -46,12 +46,12 @@ def _predict_first(name: str) -> None:
     import numpy as np
 
     from inference import engines
-    from inference.checkpoints import CHECKPOINT
+    from inference.models import shipped
     from inference.predict import predict_redshift
 
     # What the worker imports counts as well.
     importlib.import_module("handlers.infer")
-    engine = engines.load(name, CHECKPOINT, num_threads=1)
+    engine = engines.load(name, shipped().weights, num_threads=1)
     assert engine.name.startswith(name), engine.note
     predict_redshift(engine, np.zeros((1, 5, 32, 32), np.float32), np.full((1, 5), 17.0))
 

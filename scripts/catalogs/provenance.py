@@ -45,6 +45,7 @@ def cards(
         "RUN_ID": Card(run_id, "the run"),
         "RUNDATE": Card(started_at or "unknown", "when the run began [UTC]"),
         "DATASET": Card(", ".join(shards), "folder of the shards"),
+        "MODEL": Card(facts["model"], "name of the model"),
         "WEIGHTS": Card(weights, "checksum of the model's weights"),
         "ENGINE": Card(facts["engine"], "library that computed the redshifts"),
         "PRECISIO": Card(facts["precision"], "precision of its products"),

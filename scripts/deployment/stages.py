@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from scripts.command.repository import REPOSITORY
@@ -16,10 +17,22 @@ def read_stages() -> dict[str, dict[str, Any]]:
 
 
 def function_variables(
-    stages: Mapping[str, Mapping[str, Any]], *, code_version: str, image_digest: str
+    stages: Mapping[str, Mapping[str, Any]], *, code_version: str, image_digest: str, model: Path | None = None
 ) -> dict[str, str]:
-    """Return what a deployment sets in the environment of every function."""
+    """Return what a deployment sets in the environment of every function.
+
+    Parameters
+    ----------
+    stages : mapping
+        See `read_stages`.
+    code_version, image_digest : str
+        What the records state.
+    model : Path, optional
+        Folder of the model; where it is absent, what the function runs in names one, as an image does.
+    """
     variables = {"CODE_VERSION": code_version, "IMAGE_DIGEST": image_digest}
+    if model is not None:
+        variables["MODEL_FOLDER"] = str(model.resolve())
     if "infer" in stages:
         # Initialize refuses a plan whose ranks would not fit the Infer function.
         variables["INFER_MEMORY_MB"] = str(stages["infer"]["memory_mb"])

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -38,6 +39,7 @@ def deploy(
     code_version: str = "local",
     stages: Mapping[str, Mapping[str, Any]] | None = None,
     definition: str | None = None,
+    model: Path | None = None,
 ) -> Deployment:
     """Make bucket, role, functions and state machine in a running local AWS.
 
@@ -53,12 +55,14 @@ def deploy(
         What the records state as the version of the code.
     stages, definition : optional
         Instead of ``terraform/stages.json`` and ``terraform/state_machine.asl.json``.
+    model : Path, optional
+        Folder of the model that the functions predict with; the shipped one when absent.
     """
     stages = stages or read_stages()
     definition = definition or DEFINITION_PATH.read_text()
     _make_bucket(aws, bucket)
     role_arn = _make_role(aws)
-    function_arns = _make_functions(aws, stages, role_arn=role_arn, code_version=code_version)
+    function_arns = _make_functions(aws, stages, role_arn=role_arn, code_version=code_version, model=model)
     values: dict[str, object] = {f"{stage}_arn": arn for stage, arn in function_arns.items()}
     values["max_concurrency"] = max_concurrency or aws.workers
     state_machine = boto3.client("stepfunctions", **aws.credentials).create_state_machine(
@@ -112,10 +116,10 @@ def _make_role(aws: LocalAws) -> str:
 
 
 def _make_functions(
-    aws: LocalAws, stages: Mapping[str, Mapping[str, Any]], *, role_arn: str, code_version: str
+    aws: LocalAws, stages: Mapping[str, Mapping[str, Any]], *, role_arn: str, code_version: str, model: Path | None
 ) -> dict[str, str]:
     functions = boto3.client("lambda", **aws.credentials)
-    variables = function_variables(stages, code_version=code_version, image_digest="local")
+    variables = function_variables(stages, code_version=code_version, image_digest="local", model=model)
     arns: dict[str, str] = {}
     for stage, settings in stages.items():
         function = functions.create_function(

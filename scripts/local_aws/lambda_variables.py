@@ -3,12 +3,23 @@
 import os
 from collections.abc import Mapping
 
+from inference.models import SHIPPED
+
 
 def worker_environment(client: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's variables without AWS settings but those of a client, and one thread per library."""
+    """Return this process's variables without AWS settings but those of a client, and one thread per library.
+
+    The model is the shipped one, as in an image that was built without another; a deployment may name another.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    return {**inherited, **client, **dict.fromkeys(threads, "1"), "OMP_WAIT_POLICY": "PASSIVE"}
+    return {
+        **inherited,
+        **client,
+        **dict.fromkeys(threads, "1"),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "MODEL_FOLDER": str(SHIPPED),
+    }
 
 
 def lambda_variables(name: str, *, memory_mb: int, log_stream: str, version: str = "$LATEST") -> dict[str, str]:

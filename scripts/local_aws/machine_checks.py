@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from inference.checkpoints import CHECKPOINT
+from inference.models import shipped
 from inference.plan import BLOCK_MEMORY_BYTES, PROCESS_MEMORY_BYTES
 from scripts.command.machine import num_cores
 from scripts.deployment.finding import Finding, Verdict
@@ -39,16 +39,17 @@ def machine_findings(root: Path, *, is_local: bool) -> Iterator[Finding]:
 
 
 def _checkpoint() -> Finding:
-    fix = "`git checkout inference/checkpoints` brings it back; `make train` makes another one."
+    fix = "`git checkout inference/models` brings it back; `make train` makes another one."
+    weights = shipped().weights
     try:
-        with safe_open(CHECKPOINT, framework="numpy") as tensors:
+        with safe_open(weights, framework="numpy") as tensors:
             num_tensors = len(tensors.keys())
     except FileNotFoundError:
-        return Finding("checkpoint", "fail", f"{CHECKPOINT.name} is not there", fix)
+        return Finding("checkpoint", "fail", f"{weights.name} is not there", fix)
     except (SafetensorError, OSError) as error:
-        return Finding("checkpoint", "fail", f"{CHECKPOINT.name} cannot be read: {error}", fix)
-    size_mb = CHECKPOINT.stat().st_size / 1e6
-    return Finding("checkpoint", "ok", f"{CHECKPOINT.name}, {size_mb:,.0f} MB, {num_tensors} tensors")
+        return Finding("checkpoint", "fail", f"{weights.name} cannot be read: {error}", fix)
+    size_mb = weights.stat().st_size / 1e6
+    return Finding("checkpoint", "ok", f"{weights.name}, {size_mb:,.0f} MB, {num_tensors} tensors")
 
 
 def _disk(root: Path) -> Finding:

@@ -1,11 +1,10 @@
 """Predictions for the test set."""
 
-from pathlib import Path
-
 import numpy as np
 
 from inference import engines
 from inference.calibration import calibration_path, load_calibration
+from inference.models import Model
 from inference.pipeline import predict_block
 from inference.uncertainty import R_BAND
 from scripts.models.training.recipe import FULL
@@ -13,7 +12,7 @@ from scripts.models.training.rows import real_test_rows, synthetic_test_rows
 from scripts.reports.evaluated import Evaluated
 
 
-def held_out(checkpoint: Path) -> list[Evaluated]:
+def held_out(model: Model) -> list[Evaluated]:
     """Predict the test set, to which no weight and no interval was fitted, as a worker would.
 
     Raises
@@ -21,8 +20,8 @@ def held_out(checkpoint: Path) -> list[Evaluated]:
     WeightsError
         If the weights cannot be read or have no calibration.
     """
-    engine = engines.load("auto", checkpoint, num_threads=1)
-    calibration = load_calibration(calibration_path(checkpoint), engine.weights_sha256)
+    engine = engines.load("auto", model.weights, num_threads=1)
+    calibration = load_calibration(calibration_path(model.weights), engine.weights_sha256)
     rows = {"real, test set": real_test_rows(), "simulated, test sources": synthetic_test_rows(FULL)}
     return [
         Evaluated(

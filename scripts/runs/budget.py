@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 from inference import contract
 from inference.contract import DatasetCard, RunRequest, RunSummary
 from inference.errors import InvalidRequestError, RunFolderError
+from inference.models import shipped
 from inference.plan import ROW_BYTES
 from inference.run_folder import read_summary
 from scripts.command.errors import UsageError
@@ -98,13 +99,13 @@ def forecast(
     )
     region, rates = (aws.stack.region, aws.stack.rates) if aws else (LOCAL_REGION, local_rates())
     prices = prices or read_prices()
-    experience = _experience(root, rates, is_aws=aws is not None)
+    experience = _experience(root, rates, request.model, is_aws=aws is not None)
     found = estimate(job, rates, prices.of(region), experience, prices_of=prices.label(region))
     return Forecast(job, found, aws is not None)
 
 
-def _experience(root: Path, rates: Rates, *, is_aws: bool) -> Experience:
-    learnt = learn(earlier_runs(root, "aws" if is_aws else "local", rates))
+def _experience(root: Path, rates: Rates, model: str | None, *, is_aws: bool) -> Experience:
+    learnt = learn(earlier_runs(root, "aws" if is_aws else "local", rates, model))
     if learnt is None:
         return DEFAULTS
     return learnt if is_aws else replace(learnt, source=f"{learnt.source} on this machine")
@@ -133,8 +134,13 @@ def refuse_above(budget: float | None, found: Forecast | None) -> None:
         )
 
 
-def earlier_runs(root: Path, target: str, rates: Rates) -> list[RunSummary]:
-    """Return the newest complete runs of the same target and processor that left a summary here."""
+def earlier_runs(root: Path, target: str, rates: Rates, model: str | None = None) -> list[RunSummary]:
+    """Return the newest complete runs of the same target, processor and model that left a summary here.
+
+    Without a model, runs here are those of the shipped one, and runs on AWS those of whichever was deployed.
+    """
+    if model is None and target == "local":
+        model = shipped().card.name
     found: list[RunSummary] = []
     for path in sorted((root / "runs").glob("*/execution.json"), reverse=True):
         entry = journal.read(path.parent)
@@ -146,7 +152,7 @@ def earlier_runs(root: Path, target: str, rates: Rates) -> list[RunSummary]:
             summary = read_summary(path.parent)
         except RunFolderError:
             continue
-        if summary and summary.complete:
+        if summary and summary.complete and model in (None, summary.request.model or shipped().card.name):
             found.append(summary)
         if len(found) == NUM_EARLIER:
             break

@@ -67,7 +67,7 @@ def fit_findings(variables: RequestVariables, ceiling: Ceiling, *, root: Path) -
 
 
 def _plan(variables: RequestVariables, limits: Limits, root: Path) -> tuple[list[RankTask], Path]:
-    draft = draft_request(variables)
+    draft = draft_request(variables, root=root)
     if draft.dataset.startswith("s3://"):
         raise UnknownFitError(f"{draft.dataset} is not on this machine: Initialize checks it, before any rank starts.")
     try:

@@ -3,16 +3,19 @@
 import difflib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from inference import contract
 from inference.errors import InvalidRequestError
-from inference.run_folder import COMBINED_KEY, SUMMARY_KEY
+from inference.models import shipped
+from inference.run_folder import COMBINED_KEY, IMPORT_KEY, SUMMARY_KEY
 from scripts.command.errors import UsageError
 from scripts.deployment.stack import has_applied, read_stack
 from scripts.runs import journal
@@ -86,7 +89,7 @@ def find_run(name: str, where: StackVariables, *, root: Path, results_suffice: b
     UsageError
         If there is no such run; the message names similar ones.
     """
-    name = name.strip() or _newest(root)
+    name = name.strip() or _newest(root, runs_here(root))
     run_id = name.strip("/").rsplit("/", maxsplit=1)[-1].rsplit(":", maxsplit=1)[-1]
     folder = root / "runs" / run_id
     if not _is_run(folder) and _is_run(Path(name)):
@@ -121,14 +124,52 @@ def runs_here(root: Path) -> list[str]:
     return sorted(folder.name for folder in (root / "runs").glob("*") if _is_run(folder))
 
 
-def _newest(root: Path) -> str:
+def newest_of_model(model: str, root: Path) -> str:
+    """Return the run here that began last with a model.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    names = [name for name in runs_here(root) if model_of(root / "runs" / name) == model]
+    if not names:
+        raise UsageError(f"There is no run with the model {model} here: `make run MODEL={model}` makes one.")
+    return _newest(root, names)
+
+
+def model_of(folder: Path) -> str:
+    """Return the name of the model that a run was asked to use, or used; the shipped one where nothing names any."""
+    if (folder / IMPORT_KEY).exists():
+        return "a network that the file does not name"
+    with suppress(OSError, msgspec.DecodeError):
+        summary = msgspec.json.decode((folder / SUMMARY_KEY).read_bytes(), type=_SummaryOfModel)
+        return summary.request.model or shipped().card.name
+    with suppress(OSError, msgspec.DecodeError):
+        request = msgspec.json.decode((folder / "request.json").read_bytes(), type=_RequestOfModel)
+        return request.model or shipped().card.name
+    return shipped().card.name
+
+
+class _RequestOfModel(msgspec.Struct):
+    """As much of a request as says what is to predict."""
+
+    model: str | None = None
+
+
+class _SummaryOfModel(msgspec.Struct):
+    """As much of a summary, in which Initialize has filled in the request."""
+
+    request: _RequestOfModel
+
+
+def _newest(root: Path, names: Sequence[str]) -> str:
     """Return the run here that began last."""
 
     def began_s(name: str) -> float:
         entry = journal.read(root / "runs" / name)
         return entry.started_at_s if entry else 0.0
 
-    names = runs_here(root)
     if not names:
         raise UsageError("There is no run here yet: `make run` makes one, RUN=name names one on AWS.")
     newest = max(names, key=lambda name: (began_s(name), name))

@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 from inference import contract
 from inference.contract import RunRequest
 from inference.errors import InvalidRequestError
+from inference.models import Model, shipped
 from scripts.command.errors import UsageError
+from scripts.command.model import find_model
 from scripts.command.variables import read_text
 from scripts.runs.variables import REQUEST_KEYS, RequestVariables
 
@@ -42,6 +44,9 @@ class Draft:
     dataset_is_from_payload: bool = False
     """True when the payload named it, so that its prefix may be spelled otherwise here."""
 
+    model: Model = field(default_factory=shipped)
+    """What predicts on this machine; on AWS that is decided by the deployment, which refuses another that is named."""
+
     def payload_for(self, bucket: str, data_prefix: str, *, data_bucket: str | None = None) -> dict[str, Any]:
         """Return the execution's input; the data is in `bucket` unless `data_bucket` is another one."""
         payload = {**self.payload, "bucket": bucket, "data_prefix": data_prefix}
@@ -53,25 +58,28 @@ def make_run_id(now: datetime) -> str:
     return f"run-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
-def draft_request(variables: RequestVariables, *, bucket_words: str = "the local bucket") -> Draft:
+def draft_request(variables: RequestVariables, *, root: Path = Path(), bucket_words: str = "the local bucket") -> Draft:
     """Merge the payload file, if there is one, with the variables, which win.
 
     Parameters
     ----------
     variables : RequestVariables
         What the user asked for.
+    root : Path
+        Folder that holds ``models/``.
     bucket_words : str
         What replaces a payload's bucket, in words.
 
     Raises
     ------
     UsageError
-        If the payload is not valid; the message names the key.
+        If the payload is not valid; the message names the key. Or if there is no such model.
     """
     source = variables.payload
     payload = _read_payload(source) if source else {}
     notes = _overridden(payload, variables, source)
     payload |= variables.request_keys
+    model = _model(payload, variables.model, source, root, notes)
     prefixes = {key: payload.pop(key) for key in PREFIX_KEYS if key in payload}
     buckets = {key: payload.pop(key) for key in BUCKET_KEYS if key in payload}
     notes += [
@@ -85,13 +93,25 @@ def draft_request(variables: RequestVariables, *, bucket_words: str = "the local
         notes += [
             f"`{key}` {json.dumps(prefix)} of {source} was replaced by {asked}." for key, prefix in prefixes.items()
         ]
-        return Draft(payload, request, variables.dataset, asked, tuple(notes))
+        return Draft(payload, request, variables.dataset, asked, tuple(notes), model=model)
     for key, prefix in prefixes.items():
         asked = f"`{key}` {json.dumps(prefix)} of {source}"
         if not isinstance(prefix, str) or not prefix.strip(" /"):
             raise UsageError(f"{asked} names no dataset; DATASET=name overrides it.")
-        return Draft(payload, request, prefix.strip(), asked, tuple(notes), dataset_is_from_payload=True)
-    return Draft(payload, request, contract.SAMPLE_PREFIX, "the default dataset", tuple(notes))
+        return Draft(payload, request, prefix.strip(), asked, tuple(notes), dataset_is_from_payload=True, model=model)
+    return Draft(payload, request, contract.SAMPLE_PREFIX, "the default dataset", tuple(notes), model=model)
+
+
+def _model(payload: dict[str, Any], name: str, source: str, root: Path, notes: list[str]) -> Model:
+    """Return the model that the variables or the payload name; named by a variable, it goes into the payload."""
+    stated = payload.get("model")
+    if not name:
+        return find_model(str(stated or ""), root=root, asked=f"`model` {json.dumps(stated)} of {source}")
+    model = find_model(name, root=root)
+    if stated not in (None, name):
+        notes.append(f"`model` {json.dumps(stated)} of {source} was replaced by MODEL={name}.")
+    payload |= {"model": model.card.name, "model_sha256": model.card.weights_sha256}
+    return model
 
 
 def _overridden(payload: Mapping[str, Any], variables: RequestVariables, source: str) -> list[str]:

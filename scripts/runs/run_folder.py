@@ -9,14 +9,14 @@ from pathlib import Path
 from inference import contract
 from inference.contract import LostRank
 from inference.run_folder import COMBINED_KEY, SUMMARY_KEY, RunFolder
-from scripts.command.errors import CommandError
+from scripts.command.errors import CommandError, UsageError
 from scripts.deployment.stack import Stack
 from scripts.deployment.stages import read_stages
 from scripts.pricing.cost import Rates, as_run
 from scripts.pricing.prices import LOCAL_REGION
 from scripts.runs import execution, journal
 from scripts.runs.journal import Entry
-from scripts.runs.recall import FoundRun, entry_of, find_run
+from scripts.runs.recall import FoundRun, entry_of, find_run, model_of, newest_of_model
 from scripts.runs.variables import StackVariables
 
 RESULTS = (contract.MANIFEST_KEY, SUMMARY_KEY, COMBINED_KEY, "ranks")
@@ -72,7 +72,7 @@ class Run(RunFolder):
         return sum(path.stat().st_size for path in kept_in_bucket if path.exists())
 
 
-def open_run(name: str, where: StackVariables, *, root: Path, may_run: bool = False) -> Run:
+def open_run(name: str, where: StackVariables, *, root: Path, may_run: bool = False, model: str = "") -> Run:
     """Find a run, and bring home what the terminal that started it did not.
 
     Parameters
@@ -81,6 +81,8 @@ def open_run(name: str, where: StackVariables, *, root: Path, may_run: bool = Fa
         See `find_run`.
     may_run : bool
         True where something can be read of a run that still goes on.
+    model : str
+        Name of a model: the newest run with it where no run is named, and no other one where one is.
 
     Raises
     ------
@@ -89,11 +91,15 @@ def open_run(name: str, where: StackVariables, *, root: Path, may_run: bool = Fa
     CommandError
         If it still runs, or left nothing; the message says why.
     """
+    if model and not name.strip():
+        name = newest_of_model(model, root)
     found = find_run(name, where, root=root, results_suffice=True)
     if found.is_running and not may_run:
         raise CommandError(f"{found.run_id} still runs; `make status RUN={found.run_id}` says how far it is.")
     entry = bring_home(found)
     run = Run(found.folder, found.run_id, entry, found.is_running)
+    if model and (used := model_of(run.path)) != model:
+        raise UsageError(f"RUN={run.run_id} was made with {used}: leave out MODEL={model}.")
     if not may_run and not any((run.path / name).exists() for name in RESULTS):
         raise CommandError(f"{run.run_id} left nothing to read: {_why_nothing(entry)}")
     return run

@@ -150,6 +150,7 @@ def _computed(record: RankRecord) -> Iterator[str]:
     yield f"{record.peak_memory_bytes / 2**20:,.0f} MB at most, {record.function_memory_mb:,} MB configured"
     requests = f"{record.s3_num_requests} requests to S3, {record.s3_total_time:.3f} s in all"
     yield f"{requests}, the longest {record.s3_max_time:.3f} s"
+    yield f"model   {record.model or 'of an older version'}"
     yield f"weights {record.weights_sha256}"
     yield f"image {record.image_digest}, code {record.code_version}"
 

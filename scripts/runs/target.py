@@ -159,11 +159,19 @@ class AwsTarget:
 
 
 @contextmanager
-def start_local(log_dir: Path) -> Iterator[Target]:
-    """Serve a local AWS with the state machine deployed in it; it ends with the block."""
+def start_local(log_dir: Path, model: Path | None = None) -> Iterator[Target]:
+    """Serve a local AWS with the state machine and a model deployed in it; it ends with the block.
+
+    Parameters
+    ----------
+    log_dir : Path
+        Folder for the logs of its server and workers.
+    model : Path, optional
+        Folder of the model; the shipped one when absent.
+    """
     forget_aws_settings()
     with LocalAws(log_dir=log_dir) as aws:
-        deployment = deploy(aws)
+        deployment = deploy(aws, model=model)
         s3, states = (boto3.client(name, config=LOCAL_CONFIG, **aws.credentials) for name in ("s3", "stepfunctions"))
         yield LocalTarget(
             aws.endpoint_url, aws.key, Bucket(s3, deployment.bucket), states, deployment.state_machine_arn, aws.workers

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from inference import contract
 from scripts.command.errors import UsageError
+from scripts.command.model import ModelName
 from scripts.command.variables import Flag, Variables
 from scripts.deployment.stack import HOW_TO_DEPLOY, has_applied
 
@@ -38,6 +39,7 @@ class RequestVariables(StackVariables, frozen=True, kw_only=True):
     precision: Annotated[contract.Precision | None, Meta(description="fp32, bf16 or int8")] = None
     dataset: Annotated[str, Meta(description="a dataset under datasets/, or a folder with shards")] = ""
     payload: Annotated[str, Meta(description="a request as a JSON file")] = ""
+    model: ModelName = ""
 
     @property
     def request_keys(self) -> dict[str, Any]:

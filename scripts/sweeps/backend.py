@@ -100,6 +100,8 @@ class LocalBackend(Backend):
         Folder for the logs of its server and workers.
     memories_mb : sequence of int
         Memory sizes of the sweep [MB].
+    model : Path, optional
+        Folder of the model; the shipped one when absent.
 
     Notes
     -----
@@ -111,10 +113,11 @@ class LocalBackend(Backend):
     name = "local"
     region = LOCAL_REGION
 
-    def __init__(self, log_dir: Path, memories_mb: Sequence[int]) -> None:
+    def __init__(self, log_dir: Path, memories_mb: Sequence[int], model: Path | None = None) -> None:
         super().__init__(None, memories_mb)
         self.max_concurrency = num_cores()
         self._log_dir = log_dir
+        self._model = model
         self._served = ExitStack()
         self._target: LocalTarget | None = None
         self._memory_mb: int | None = None
@@ -129,7 +132,7 @@ class LocalBackend(Backend):
         """Return the local AWS, started if it is not there."""
         if self._target is None:
             self._log_dir.mkdir(parents=True, exist_ok=True)
-            started = self._served.enter_context(start_local(self._log_dir))
+            started = self._served.enter_context(start_local(self._log_dir, self._model))
             assert isinstance(started, LocalTarget), "it was started here"
             functions = boto3.client(
                 "lambda", config=LOCAL_CONFIG, **client_arguments(started.endpoint_url, started.key)

@@ -40,7 +40,12 @@ class SweepForecast:
 
 
 def forecast_sweep(
-    left: Sequence[PlannedRun], backend: Backend, datasets: Mapping[Key, Dataset], *, root: Path
+    left: Sequence[PlannedRun],
+    backend: Backend,
+    datasets: Mapping[Key, Dataset],
+    *,
+    root: Path,
+    model: str | None = None,
 ) -> SweepForecast | None:
     """Return what the runs that are left may cost, or None when a dataset does not say how many galaxies it has.
 
@@ -52,6 +57,8 @@ def forecast_sweep(
         Where they go and what they read.
     root : Path
         Folder of ``runs/``: earlier runs on the same backend say how long things take.
+    model : str, optional
+        Name of the model of all runs.
 
     Raises
     ------
@@ -62,7 +69,7 @@ def forecast_sweep(
     known = [job for job in jobs if job is not None]
     if len(known) < len(jobs):
         return None
-    experience = learn(earlier_runs(root, backend.name, backend.rates(None))) or DEFAULTS
+    experience = learn(earlier_runs(root, backend.name, backend.rates(None), model)) or DEFAULTS
     prices = read_prices()
     label = prices.label(backend.region)
     each = [

@@ -13,7 +13,7 @@ from scripts.runs.variables import RequestVariables
 from scripts.sweeps.plan import LISTS, SweepPlan
 
 MAX_RUNS = 10_000
-KEYS = SweepPlan.__struct_fields__
+KEYS = tuple(name for name in SweepPlan.__struct_fields__ if name != "model_sha256")
 """Of the YAML file: the variables in small letters."""
 
 VARIABLES = tuple(key.upper() for key in KEYS if key != "target")

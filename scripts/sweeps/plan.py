@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from scripts.command.model import ModelName
 from scripts.command.variables import Whole
 from scripts.runs.variables import TargetName
 
@@ -80,6 +81,12 @@ class SweepPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     target: TargetName | None = None
     """As `make run` decides when absent."""
 
+    model: ModelName | None = None
+    """Name of the model of all runs; the shipped one here, the deployed one on AWS when absent."""
+
+    model_sha256: str | None = None
+    """Checksum of its weights: trained again, it makes another sweep."""
+
     @property
     def settings(self) -> tuple[Setting, ...]:
         """Every combination, in the order of the lists."""
@@ -98,7 +105,10 @@ class SweepPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def fingerprint(self) -> str:
         """Eight digits that the same sweep always has: the same command finds its folder again."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:8]
+        values = msgspec.to_builtins(self)
+        # A sweep that names no model keeps the digits that it had before there were any.
+        named = {key: value for key, value in values.items() if value is not None or not key.startswith("model")}
+        return hashlib.sha256(msgspec.json.encode(named)).hexdigest()[:8]
 
     def label(self, setting: Setting) -> str:
         """Return what varies of a setting, as typed."""

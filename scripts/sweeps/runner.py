@@ -128,7 +128,9 @@ class Runner:
     def _draft(self, setting: Setting, journal: Journal) -> Draft:
         names = ("world", "batch", "files", "engine", "precision", "profile")
         given = {name: value for name in names if (value := getattr(setting, name)) is not None}
-        draft = draft_request(RequestVariables(**given, tolerate=journal.plan.tolerate))
+        draft = draft_request(
+            RequestVariables(**given, tolerate=journal.plan.tolerate, model=journal.plan.model or ""), root=self.root
+        )
         memory_mb = self.backend.variant(setting.memory)
         return draft if memory_mb is None else replace(draft, payload={**draft.payload, "memory_mb": memory_mb})
 

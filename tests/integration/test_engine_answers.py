@@ -10,12 +10,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from inference import engines
-from inference.checkpoints import CHECKPOINT
 from inference.checksum import file_sha256
 from inference.clock import PhaseClock
 from inference.contract import RowRange
 from inference.engines import exported
 from inference.errors import WeightsError
+from inference.models import shipped
 from inference.pipeline import infer_rank
 from inference.predict import Engine
 from scripts.data.sample import ensure_sample
@@ -34,7 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     `make engines` compares 512 and judges the reduced precisions too.
     """
     folder = tmp_path_factory.mktemp("exported")
-    copy = Path(shutil.copy(CHECKPOINT, folder))
+    copy = Path(shutil.copy(shipped().weights, folder))
     rows = folder / "rows"
     rows.mkdir()
     shard = load_file(ensure_sample() / "0.safetensors")
@@ -53,7 +53,7 @@ def engine(request: pytest.FixtureRequest, checkpoint: Path) -> Engine:
 
 @pytest.fixture(scope="module")
 def published() -> Engine:
-    return engines.load("torch", CHECKPOINT, num_threads=1, as_published=True)
+    return engines.load("torch", shipped().weights, num_threads=1, as_published=True)
 
 
 def predict(engine: Engine, *, batch_size: int) -> np.ndarray:
@@ -84,7 +84,7 @@ def test_every_engine_follows_the_published_network(engine: Engine, published: E
 
 def test_a_record_can_name_the_engine(engine: Engine) -> None:
     assert engine.name.split()[0] in engines.NAMES
-    assert engine.weights_sha256 == file_sha256(CHECKPOINT)
+    assert engine.weights_sha256 == file_sha256(shipped().weights)
     assert engine.num_parameters == 15_902_889
     assert engine.precision == "fp32"
 
@@ -94,14 +94,14 @@ def test_the_shipped_graph_is_the_one_that_the_export_makes(name: str, checkpoin
     exported_here = engines.load(name, checkpoint, num_threads=1)
     if exported_here.note:
         pytest.skip(exported_here.note)
-    shipped = engines.load(name, CHECKPOINT, num_threads=1)
+    as_shipped = engines.load(name, shipped().weights, num_threads=1)
 
-    assert shipped.name == exported_here.name
-    np.testing.assert_array_equal(predict(shipped, batch_size=64), predict(exported_here, batch_size=64))
+    assert as_shipped.name == exported_here.name
+    np.testing.assert_array_equal(predict(as_shipped, batch_size=64), predict(exported_here, batch_size=64))
 
 
 def test_the_shipped_card_was_made_with_the_installed_libraries() -> None:
-    card = exported.read_card(CHECKPOINT, file_sha256(CHECKPOINT))
+    card = exported.read_card(shipped().weights, file_sha256(shipped().weights))
 
     for name, agreement in card.engines.items():
         if find_spec(name):

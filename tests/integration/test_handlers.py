@@ -26,6 +26,7 @@ from inference.errors import (
     ShardChangedError,
     ShardFormatError,
 )
+from inference.models import SHIPPED
 from inference.pipeline import Predictions
 from inference.quality import Quality
 from scripts.local_aws.admission import KEY_HEADER
@@ -55,6 +56,7 @@ def s3(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "INFER_MEMORY_MB": "1769",
         "INFER_QUALIFIER": "$LATEST",
         "INFER_TIMEOUT_S": "900",
+        "MODEL_FOLDER": str(SHIPPED),
         "CODE_VERSION": "test",
         "IMAGE_DIGEST": "local",
     }.items():

@@ -23,6 +23,7 @@ from inference import contract, engines
 from inference.contract import RankRecord, RunSummary
 from inference.model.astromae import AstroMAE
 from inference.model.weights import save_weights
+from inference.models import SHIPPED, Model, read_model
 from inference.pipeline import Predictions
 from inference.plan import MB_PER_VCPU
 from inference.predict import predict_redshift
@@ -66,10 +67,14 @@ def copy_context(source: Path, target: Path) -> Path:
     """Copy what the image is made of; a clone without trained weights gets random ones."""
     for name in (*build.WORKER.contents, "pyproject.toml"):
         subprocess.run(["cp", "-r", source / name, target], check=True)
-    checkpoint = target / "inference" / "checkpoints" / "astromae.safetensors"
+    checkpoint = target / "inference" / "models" / "astromae" / "astromae.safetensors"
     if not checkpoint.exists():
         save_weights(AstroMAE(), checkpoint)
     return target
+
+
+def shipped_in(context: Path) -> Model:
+    return read_model(context / SHIPPED.relative_to(REPOSITORY))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +88,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     context = copy_context(REPOSITORY, tmp_path_factory.mktemp("context"))
     log = tmp_path_factory.mktemp("log") / "build.log"
     image = build.build(
-        engine, architecture=architecture, context=context, arguments=arguments, name="localhost/worker:test", log=log
+        engine,
+        architecture=architecture,
+        model=shipped_in(context),
+        context=context,
+        arguments=arguments,
+        name="localhost/worker:test",
+        log=log,
     )
     return Built(engine, image, context, arguments)
 
@@ -183,7 +194,7 @@ def test_the_three_handlers_of_the_image_complete_a_run(run: Run) -> None:
 
 def test_the_image_predicts_what_the_library_predicts(run: Run, built: Built) -> None:
     arrays = make_arrays(NUM_ROWS)
-    checkpoint = built.context / "inference" / "checkpoints" / "astromae.safetensors"
+    checkpoint = built.context / "inference" / "models" / "astromae" / "astromae.safetensors"
     engine = engines.load("torch", checkpoint, num_threads=1)
 
     expected = predict_redshift(engine, arrays["images"], arrays["magnitudes"])
@@ -274,13 +285,13 @@ import pathlib, sys, numpy, awslambdaric.__main__, handlers.infer, handlers.init
 import urllib.request
 from handlers import bucket_access
 from inference import engines
-from inference.checkpoints import CHECKPOINT
+from inference.models import shipped
 from inference.engines.torch import profiler
 
 bucket_access.connect("none", "us-east-1")
 rows = numpy.ones((2, 5, 32, 32), numpy.float32), numpy.ones((2, 5))
 for name, as_published in (("onnxruntime", False), ("torch", False), ("torch", True)):
-    engine = engines.load(name, CHECKPOINT, num_threads=1, as_published=as_published)
+    engine = engines.load(name, shipped().weights, num_threads=1, as_published=as_published)
     with profiler() as profile:
         engine.predict(*rows)
 assert profile.allocated_bytes > 0
@@ -346,6 +357,7 @@ def test_the_same_content_is_the_same_layers(built: Built, tmp_path: Path) -> No
     image = build.build(
         built.engine,
         architecture=built.image.architecture,
+        model=shipped_in(again),
         context=again,
         arguments=built.arguments | {"REBUILD": "1"},
         name="localhost/worker:again",

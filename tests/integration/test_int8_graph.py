@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 from inference import engines
-from inference.checkpoints import CHECKPOINT
+from inference.models import shipped
 from inference.predict import predict_redshift
 from scripts.data.sample import ensure_sample
 from scripts.models.export.engines import read_rows
@@ -121,7 +121,7 @@ def test_the_shipped_graph_is_near_fp32_on_galaxies_that_gave_it_no_ranges() -> 
     images, magnitudes = galaxies["images"], galaxies["magnitudes"].astype(np.float64)
 
     def predict(precision: str) -> np.ndarray:
-        engine = engines.load("onnxruntime", CHECKPOINT, num_threads=1, precision=precision)
+        engine = engines.load("onnxruntime", shipped().weights, num_threads=1, precision=precision)
         return predict_redshift(engine, images, magnitudes)
 
     # A thirtieth of NMAD, the scatter of the redshifts themselves.

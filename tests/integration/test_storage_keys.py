@@ -13,6 +13,7 @@ from handlers.storage import ObjectExistsError, ObjectStore
 from inference import contract, shard
 from inference.contract import RankTask
 from inference.errors import InvalidRequestError, ObjectMissingError
+from inference.models import SHIPPED
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
 
@@ -156,7 +157,7 @@ def test_a_dataset_is_planned_and_read_whatever_its_folder_is_called(
     s3: Any, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     infer = {"INFER_MEMORY_MB": "1769", "INFER_QUALIFIER": "$LATEST", "INFER_TIMEOUT_S": "900"}
-    for name, value in {**infer, "AWS_LAMBDA_FUNCTION_NAME": "x"}.items():
+    for name, value in {**infer, "AWS_LAMBDA_FUNCTION_NAME": "x", "MODEL_FOLDER": str(SHIPPED)}.items():
         monkeypatch.setenv(name, value)
     s3.put_object(Bucket=BUCKET, Key=f"{folder}/0.safetensors", Body=make_shard_bytes(5, **make_arrays(5)))
     request = {"bucket": BUCKET, "data_prefix": folder, "result_path": f"results/{folder}"}

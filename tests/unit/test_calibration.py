@@ -8,10 +8,10 @@ import pytest
 
 from inference.block import Block
 from inference.calibration import calibration_path, load_calibration
-from inference.checkpoints import CHECKPOINT
 from inference.checksum import file_sha256
 from inference.domain import domain_features
 from inference.errors import WeightsError
+from inference.models import shipped
 from inference.uncertainty import MAX_FEATURE, conformal_factor
 from scripts.models.training.broken_rows import STAR_COLORS, STAR_SCATTER, broken
 from scripts.models.training.calibrate import Samples, calibrate, measure
@@ -206,7 +206,7 @@ def test_a_file_that_is_missing_or_none_is_refused(content: bytes | None, tmp_pa
 
 
 def test_the_shipped_calibration_belongs_to_the_shipped_weights() -> None:
-    calibration = load_calibration(calibration_path(CHECKPOINT), file_sha256(CHECKPOINT))
+    calibration = load_calibration(calibration_path(shipped().weights), file_sha256(shipped().weights))
 
     assert calibration.errors.ratio_95 > 1
 

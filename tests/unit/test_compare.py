@@ -11,6 +11,7 @@ from rich.console import Console
 
 from inference import contract, summary
 from inference.errors import RunFolderError
+from inference.models import shipped
 from inference.pipeline import Predictions
 from inference.summary import RunTimes
 from scripts.benchmarks.comparison.agreement import Redshifts, agreement
@@ -255,4 +256,4 @@ def test_a_process_that_fails_is_reported_with_its_last_line(tmp_path: Path) -> 
     (tmp_path / "0.safetensors").write_bytes(b"no shard")
 
     with pytest.raises(CommandError, match=r"The plain loop ended with status 1: .*0.safetensors"):
-        measure_process("plain loop", [tmp_path / "0.safetensors"], batch_size=8, profile=False)
+        measure_process("plain loop", [tmp_path / "0.safetensors"], shipped(), batch_size=8, profile=False)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from inference import engines
-from inference.checkpoints import CHECKPOINT
 from inference.engines.folded import FoldedAstroMAE
 from inference.errors import WeightsError
 from inference.model.astromae import NUM_PARAMETERS, AstroMAE, Variant
 from inference.model.weights import load_astromae, save_weights
+from inference.models import shipped
 from scripts.command.errors import CommandError
 from scripts.command.program import exit_status
 from scripts.convert import main
@@ -270,8 +270,8 @@ def test_our_weights_predict_the_same_under_the_published_code(
     target = tmp_path / "ours.pt"
     images, magnitudes = galaxies()
 
-    assert exit_status(main, {"FILE": str(CHECKPOINT), "TO": str(target)}) == 0
-    model = load_astromae()
+    assert exit_status(main, {"FILE": str(shipped().weights), "TO": str(target)}) == 0
+    model = load_astromae(shipped().weights)
     stretched = torch.asinh(images / model.image_softening)
     agree(of_published(load(target), stretched, magnitudes), of_ours(model, images, magnitudes))
     assert "Feed it asinh(image / s)" in capsys.readouterr().out

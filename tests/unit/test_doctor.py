@@ -19,7 +19,7 @@ from scripts.deployment.stack import Stack
 from scripts.local_aws import machine_checks as machine
 from scripts.runs.fit import Ceiling, fit_findings
 from scripts.runs.variables import RequestVariables
-from tests.factories import make_shard_bytes
+from tests.factories import make_shard_bytes, write_model
 from tests.unit.test_run_stack import VALUES
 
 DIGEST = "sha256:" + "a" * 64
@@ -287,7 +287,7 @@ def test_what_cannot_be_planned_is_told(variables: dict[str, str], name: str, ve
 
 
 def test_a_checkpoint_that_is_not_there_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "CHECKPOINT", tmp_path / "astromae.safetensors")
+    monkeypatch.setattr(machine, "shipped", lambda: write_model(tmp_path, name="m"))
     assert machine._checkpoint().verdict == "fail"
 
     (tmp_path / "astromae.safetensors").write_text("half a download")

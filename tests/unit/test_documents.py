@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "terraform/README.md", "docker/README.md", "inference/checkpoints/*.md")
+    for pattern in ("*.md", "docs/*.md", "terraform/README.md", "docker/README.md", "inference/models/astromae/*.md")
     for path in ROOT.glob(pattern)
     if path.name != "CHANGELOG.md"
 )

@@ -7,7 +7,7 @@ import pytest
 
 from handlers import model
 from inference import engines
-from inference.checkpoints import CHECKPOINT
+from inference.models import SHIPPED, shipped
 from tests.factories import FakeEngine
 
 
@@ -21,6 +21,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
         return FakeEngine()
 
     monkeypatch.setattr(engines, "load", load)
+    monkeypatch.setenv("MODEL_FOLDER", str(SHIPPED))
     model.engine.cache_clear()
     yield asked
     model.engine.cache_clear()
@@ -46,5 +47,5 @@ def test_an_engine_is_loaded_as_the_task_says_and_once_per_process(
 
     assert first is second
     assert loaded == [
-        {"name": "torch", "checkpoint": CHECKPOINT, "num_threads": 1, "precision": "int8", "as_published": True}
+        {"name": "torch", "checkpoint": shipped().weights, "num_threads": 1, "precision": "int8", "as_published": True}
     ]

@@ -19,6 +19,7 @@ from scripts.command.repository import REPOSITORY
 from scripts.deployment.image import bare, build, engine, registry
 from scripts.deployment.image.build import Image
 from scripts.deployment.image.engine import Engine, EngineError
+from tests.factories import write_model
 
 ECR = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/redshift"
 
@@ -28,6 +29,7 @@ def make_image(**changes: Any) -> Image:
         "name": "localhost/x:x86_64",
         "id": "ab" * 32,
         "revision": "c" * 40,
+        "model": "astromae (9edea121fb2f)",
         "architecture": "x86_64",
         "size_bytes": 1,
         "layers": (),
@@ -101,7 +103,7 @@ def test_uncommitted_changes_show_in_the_revision(tmp_path: Path) -> None:
 
 def test_a_build_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="make train"):
-        build.build(Engine("podman", "4"), architecture="x86_64", context=tmp_path)
+        build.build(Engine("podman", "4"), architecture="x86_64", model=write_model(tmp_path), context=tmp_path)
 
 
 def test_the_login_of_ecr_is_that_of_the_repositorys_region(monkeypatch: pytest.MonkeyPatch) -> None:

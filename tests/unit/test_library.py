@@ -11,12 +11,12 @@ import inference
 from inference import Quality, RedshiftModel, engines
 from inference.block import Block
 from inference.calibration import calibration_path
-from inference.errors import EngineError, InputError, RunError, WeightsError
+from inference.errors import EngineError, InputError, ModelError, RunError, WeightsError
 from inference.loading import load_model
 from inference.pipeline import Predictions, predict_block
 from inference.predict import MICRO_BATCH
 from inference.shard import BLOCK_ROWS
-from tests.factories import FakeEngine, make_arrays, make_calibration
+from tests.factories import FakeEngine, make_arrays, make_calibration, write_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -179,8 +179,9 @@ def test_weights_without_a_calibration_predict_and_warn(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(engines, "load", load)
 
+    folder = write_model(tmp_path / "m", weights_name="w.safetensors").folder
     with pytest.warns(UserWarning, match=r"No sigma.*calibration\.safetensors does not exist") as warned:
-        model = load_model(str(tmp_path / "w.safetensors"), engine="auto", precision="int8", num_threads=3)
+        model = load_model(str(folder), engine="auto", precision="int8", num_threads=3)
 
     arrays = make_arrays(2)
     result = model.predict(arrays["images"], arrays["magnitudes"])
@@ -190,7 +191,7 @@ def test_weights_without_a_calibration_predict_and_warn(tmp_path: Path, monkeypa
     assert not np.isnan(result.redshift).any()
     assert asked == {
         "name": "auto",
-        "checkpoint": tmp_path / "w.safetensors",
+        "checkpoint": folder / "w.safetensors",
         "precision": "int8",
         "num_threads": 3,
     }
@@ -200,17 +201,19 @@ def test_an_engine_that_was_replaced_warns(tmp_path: Path, monkeypatch: pytest.M
     class Replaced(FakeEngine):
         note = "engine auto fell back to torch: because"
 
-    checkpoint = tmp_path / "w.safetensors"
-    calibration_path(checkpoint).write_bytes(make_calibration().to_bytes())
+    model = write_model(tmp_path / "m")
+    calibration_path(model.weights).write_bytes(make_calibration().to_bytes())
     monkeypatch.setattr(engines, "load", lambda *_name, **_settings: Replaced())
 
     with pytest.warns(UserWarning, match="fell back to torch: because"):
-        assert load_model(checkpoint).ratio_95 == pytest.approx(2.5 / 1.1)
+        assert load_model(model.folder).ratio_95 == pytest.approx(2.5 / 1.1)
 
 
 def test_weights_that_are_missing_and_engines_that_do_not_exist_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none\.safetensors does not exist"):
-        load_model(tmp_path / "none.safetensors")
+        load_model(write_model(tmp_path / "m", weights_name="none.safetensors").folder)
+    with pytest.raises(ModelError, match=r"nowhere is no model"):
+        load_model(tmp_path / "nowhere")
     with pytest.raises(EngineError, match="tensorflow"):
         load_model(engine="tensorflow")
 

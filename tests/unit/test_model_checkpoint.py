@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from inference.block import Block
-from inference.checkpoints import CHECKPOINT
 from inference.checksum import file_sha256
 from inference.metrics import redshift_accuracy
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae
+from inference.models import shipped
 from scripts.simulation.cutouts import real_rows
 from scripts.simulation.sdss import load_sources
 
@@ -23,7 +23,7 @@ GOLDEN_REDSHIFTS = [0.16612, 0.10958, 0.13643, 0.06952, 0.07718, 0.07888, 0.0394
 
 @pytest.fixture(scope="module")
 def model() -> AstroMAE:
-    return load_astromae()
+    return load_astromae(shipped().weights)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def z_phot(model: AstroMAE, rows: Block) -> np.ndarray:
 
 
 def test_golden_predictions_belong_to_the_shipped_weights() -> None:
-    assert file_sha256(CHECKPOINT) == GOLDEN_SHA256
+    assert file_sha256(shipped().weights) == GOLDEN_SHA256
 
 
 def test_predictions_are_the_golden_ones(z_phot: np.ndarray) -> None:
@@ -57,12 +57,12 @@ def test_predictions_are_redshifts(z_phot: np.ndarray, rows: Block) -> None:
 
 
 def test_checkpoint_is_small_enough_to_ship() -> None:
-    assert CHECKPOINT.stat().st_size <= 32 * 2**20
+    assert shipped().weights.stat().st_size <= 32 * 2**20
 
 
 def test_model_card_is_that_of_the_checkpoint() -> None:
-    assert file_sha256(CHECKPOINT) in (CHECKPOINT.parent / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert file_sha256(shipped().weights) in (shipped().weights.parent / "CARD.md").read_text(encoding="utf-8")
 
 
 def test_calibration_report_is_that_of_the_checkpoint() -> None:
-    assert file_sha256(CHECKPOINT) in (CHECKPOINT.parent / "CALIBRATION.md").read_text(encoding="utf-8")
+    assert file_sha256(shipped().weights) in (shipped().weights.parent / "CALIBRATION.md").read_text(encoding="utf-8")

@@ -227,7 +227,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[FakeLambda]:
     found: list[FakeLambda] = []
 
     @contextmanager
-    def start_local(log_dir: Path) -> Iterator[LocalTarget]:
+    def start_local(log_dir: Path, model: Path | None) -> Iterator[LocalTarget]:
         found.append(FakeLambda())
         yield LocalTarget("http://127.0.0.1:1", "key", bucket=SimpleNamespace(), states=None)
         found[-1].versions.clear()

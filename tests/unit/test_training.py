@@ -12,10 +12,10 @@ import pytest
 import torch
 from msgspec.structs import replace as replace_struct
 
-from inference.checkpoints import CHECKPOINT
 from inference.contract import Accuracy
 from inference.intervals import Interval
 from inference.model.astromae import AstroMAE
+from inference.models import shipped
 from scripts.models.training import controls, limit, pretrain, regress, rows
 from scripts.models.training.calibrate import _REPORT
 from scripts.models.training.curves import _curves, draw_curves
@@ -287,12 +287,12 @@ def test_model_card_names_its_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "name"), [(_CARD, "MODEL_CARD.md"), (_REPORT, "CALIBRATION.md")], ids=["model card", "calibration"]
+    ("template", "name"), [(_CARD, "CARD.md"), (_REPORT, "CALIBRATION.md")], ids=["model card", "calibration"]
 )
 def test_what_the_repository_ships_is_worded_as_the_code_would_write_it(template: str, name: str) -> None:
-    shipped = CHECKPOINT.with_name(name).read_text(encoding="utf-8")
+    stated = shipped().weights.with_name(name).read_text(encoding="utf-8")
 
-    assert [text for text, *_ in string.Formatter().parse(template) if text not in shipped] == []
+    assert [text for text, *_ in string.Formatter().parse(template) if text not in stated] == []
 
 
 def test_whitening_changes_no_prediction_and_leaves_a_plain_layer(model: AstroMAE) -> None:

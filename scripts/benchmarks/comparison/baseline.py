@@ -37,6 +37,9 @@ class BaselineTask(msgspec.Struct, frozen=True, kw_only=True):
     predictions: str
     """Where the redshifts go, ``.npz``."""
 
+    model: str
+    """Folder of the model."""
+
 
 class BaselineResult(msgspec.Struct, frozen=True, kw_only=True):
     """What it took."""
@@ -77,10 +80,11 @@ def predict(task: BaselineTask) -> BaselineResult:
     from inference.block import join
     from inference.cleaning import clean_cutouts
     from inference.model.weights import load_astromae
+    from inference.models import read_model
     from inference.quality import Quality
 
     began_s = time.perf_counter()
-    model = load_astromae()
+    model = load_astromae(read_model(Path(task.model)).weights)
     loaded_s = time.perf_counter()
     block = join([part for name in task.files for part in read_file(Path(name))])
     cleaned = clean_cutouts(block.images, block.magnitudes)

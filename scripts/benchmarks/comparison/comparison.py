@@ -88,7 +88,7 @@ def compare(variables: CompareVariables, *, root: Path, console: Console) -> tup
     measured: list[Measured] = []
     for name, profile in (("plain loop", False), ("plain loop, profiled", True)):
         with step(console, "baseline") as facts:
-            measured.append(measure_process(name, runs.files, batch_size=runs.batch_size, profile=profile))
+            measured.append(measure_process(name, runs.files, runs.model, batch_size=runs.batch_size, profile=profile))
             facts.append(name)
     measured += [measure_run(folder) for folder in runs.folders]
     found = compare_methods(measured, runs.dataset.prefix, runs.batch_size)

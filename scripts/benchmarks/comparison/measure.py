@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from inference.models import Model
 from inference.run_folder import COMBINED_KEY, RunFolder
 from scripts.benchmarks.comparison.agreement import Redshifts
 from scripts.benchmarks.comparison.baseline import BaselineResult, BaselineTask
@@ -30,7 +31,7 @@ class Measured:
     redshifts: Redshifts
 
 
-def measure_process(name: str, files: Sequence[Path], *, batch_size: int, profile: bool) -> Measured:
+def measure_process(name: str, files: Sequence[Path], model: Model, *, batch_size: int, profile: bool) -> Measured:
     """Predict the files in a process of their own.
 
     Raises
@@ -45,6 +46,7 @@ def measure_process(name: str, files: Sequence[Path], *, batch_size: int, profil
             batch_size=batch_size,
             profile=profile,
             predictions=str(predictions),
+            model=str(model.folder.resolve()),
         )
         command = [sys.executable, "-m", "scripts.benchmarks.comparison.baseline", msgspec.json.encode(task).decode()]
         began_s = time.perf_counter()

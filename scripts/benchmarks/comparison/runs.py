@@ -4,12 +4,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from inference.models import Model
 from inference.plan import SHARD_SUFFIXES
 from scripts.command.errors import CommandError, UsageError
+from scripts.command.model import find_model
 from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.deployment.stack import read_stack
 from scripts.runs.perform import find_data, run_in
@@ -18,7 +21,7 @@ from scripts.runs.run_folder import open_run
 from scripts.runs.target import Target, connect_aws, start_local
 from scripts.runs.variables import RequestVariables, RunName, choose_target
 
-OF_A_NEW_RUN = ("WORLD", "BATCH", "DATASET", "FILES", "ENGINE", "PRECISION")
+OF_A_NEW_RUN = ("WORLD", "BATCH", "DATASET", "FILES", "ENGINE", "PRECISION", "MODEL")
 
 
 class CompareVariables(RequestVariables, frozen=True, kw_only=True):
@@ -42,6 +45,9 @@ class Runs:
 
     batch_size: int
     """Galaxies per batch."""
+
+    model: Model
+    """What predicted."""
 
     @property
     def files(self) -> list[Path]:
@@ -70,11 +76,12 @@ def _finished(variables: CompareVariables, root: Path) -> Runs:
     folder, request = run.path, run.summary.request
     prefix = request.data_prefix
     dataset = _local(find_data(prefix, asked=f"the dataset {prefix} of {folder.name}", root=root))
-    return Runs([folder], dataset, request.file_limit, request.batch_size)
+    model = find_model(request.model or "", root=root, asked=f"the model {request.model} of {folder.name}")
+    return Runs([folder], dataset, request.file_limit, request.batch_size, model)
 
 
 def _carried_out(variables: CompareVariables, root: Path, console: Console) -> Runs:
-    draft = draft_request(variables)
+    draft = draft_request(variables, root=root)
     target, _ = choose_target(variables, terraform=root / "terraform")
     aws = connect_aws(read_stack(root / "terraform", outputs=variables.outputs)) if target == "aws" else None
     dataset = _local(find_data(draft.dataset, asked=draft.dataset_asked, root=root))
@@ -82,8 +89,8 @@ def _carried_out(variables: CompareVariables, root: Path, console: Console) -> R
     if aws is not None:
         folders.append(_carry_out(lambda _: nullcontext(aws), draft, dataset, root, console))
     # Last, since it takes the user's AWS settings away from this process.
-    folders.append(_carry_out(start_local, draft, dataset, root, console))
-    return Runs(folders, dataset, draft.request.file_limit, draft.request.batch_size)
+    folders.append(_carry_out(partial(start_local, model=draft.model.folder), draft, dataset, root, console))
+    return Runs(folders, dataset, draft.request.file_limit, draft.request.batch_size, draft.model)
 
 
 def _carry_out(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.checkpoints import CHECKPOINT
+from inference.models import Model
 from scripts.command.machine import ARCHITECTURES
 from scripts.command.repository import REPOSITORY
 from scripts.deployment.image.engine import Engine, EngineError
@@ -33,14 +33,12 @@ class Recipe:
     dockerfile: str
     contents: tuple[str, ...]
     """Files and folders: a commit that changes none of them gives the same image."""
-    needs_weights: bool = False
 
 
 WORKER = Recipe(
     name="serverless-redshift-inference",
     dockerfile="docker/Dockerfile",
     contents=("LICENSE", "docker", "handlers", "inference"),
-    needs_weights=True,
 )
 RENDEZVOUS = Recipe(
     name="serverless-redshift-inference-rendezvous",
@@ -71,6 +69,9 @@ class Image:
     revision: str
     """Commit that last changed its content; ends in ``-dirty`` with changes that are in no commit."""
 
+    model: str
+    """Name and beginning of the checksum of the model in it; empty where it has none."""
+
     architecture: str
     size_bytes: int
     """Uncompressed."""
@@ -99,6 +100,7 @@ def build(
     recipe: Recipe = WORKER,
     *,
     architecture: str,
+    model: Model | None = None,
     context: Path = REPOSITORY,
     arguments: Mapping[str, str] | None = None,
     name: str | None = None,
@@ -113,6 +115,8 @@ def build(
         Which one.
     architecture : str
         ``x86_64`` or ``arm64``.
+    model : Model, optional
+        What the worker predicts with; its folder is in `context`. The Dockerfile takes the shipped one when absent.
     context : Path
         The clone to build.
     arguments : mapping, optional
@@ -125,12 +129,15 @@ def build(
     Raises
     ------
     EngineError
-        If the weights are missing or the build fails.
+        If the model's weights are missing or the build fails.
     """
-    if recipe.needs_weights and not (context / "inference" / "checkpoints" / CHECKPOINT.name).exists():
-        raise EngineError("inference/checkpoints holds no weights to put into the image; make them with `make train`.")
+    if model and not model.weights.exists():
+        raise EngineError(f"{model.weights} is missing, which the image needs; make it with `make train`.")
     name = name or image_name(architecture, recipe)
     settings = {"REVISION": revision(context, recipe), "VERSION": _version(context), "SOURCE": _source(context)}
+    if model:
+        inside = model.folder.resolve().relative_to(context.resolve())
+        settings |= {"MODEL": inside.as_posix(), "MODEL_IN_WORDS": model.in_words}
     settings |= {variable: os.environ[variable] for variable in PIP_VARIABLES if os.environ.get(variable)}
     settings |= dict(arguments or {})
     engine.show(
@@ -163,6 +170,7 @@ def inspect(engine: Engine, name: str) -> Image:
         name=name,
         id=found["Id"].removeprefix("sha256:"),
         revision=found["Config"]["Labels"]["org.opencontainers.image.revision"],
+        model=found["Config"]["Labels"].get("model", ""),
         architecture=ARCHITECTURES[found["Architecture"]],
         size_bytes=int(found["Size"]),
         layers=tuple(found["RootFS"]["Layers"]),

@@ -92,7 +92,7 @@ def publish(trained: Trained, recipe: Recipe, journal: Journal, path: Path) -> l
     card = model_card(
         recipe, measurements, comparisons, limits(recipe), journal.seconds(), path=path, sha256=file_sha256(path)
     )
-    (path.parent / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    (path.parent / "CARD.md").write_text(card, encoding="utf-8")
     draw_curves(journal.folder / "log.csv", path.parent / "training_curves.png")
     return [*tables(measurements, comparisons)]
 

@@ -91,7 +91,8 @@ def provenance_rows(run: RunEvidence) -> Iterator[Row]:
     if run.entry and run.entry.started_at_s:
         yield "started", f"{datetime.fromtimestamp(run.entry.started_at_s, UTC):%Y-%m-%d %H:%M:%S} UTC", ""
     for name, key, meaning in (
-        ("weights", "weights_sha256", "sha256 of the checkpoint"),
+        ("model", "model", "name of its folder"),
+        ("weights", "weights_sha256", "sha256 of its weights, or of its network as ONNX"),
         ("image", "image_digest", "digest of the container image; local: no image, the code of this clone"),
         ("code", "code_version", "version of the code; local: the code of this clone"),
         ("engine", "engine", "library that computed"),

@@ -1,0 +1,99 @@
+"""A model is a folder: a card that says what it reads and gives, the file that computes it, and what is known of it.
+
+| file | |
+|---|---|
+| `card.json` | `inference.models.card.ModelCard`: what it reads, what it gives, what is known of it |
+| what the card names | the weights as safetensors, or a network as ONNX |
+| `CARD.md` | the card for people |
+| `calibration.safetensors` | sigma and the out-of-domain flag, where they were measured (`inference.calibration`) |
+| graphs and their card | what `make engines` exported of the weights (`inference.engines.exported`) |
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from inference.contract import RunRequest
+from inference.errors import ModelError
+from inference.models.card import ModelCard
+
+SHIPPED = Path(__file__).parent / "astromae"
+"""The model that comes with the code, and that serves where none is named."""
+
+CARD_NAME = "card.json"
+CARD_TEXT_NAME = "CARD.md"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's folder and its card."""
+
+    folder: Path
+    """Where its files are."""
+
+    card: ModelCard
+    """What it says of itself."""
+
+    @property
+    def weights(self) -> Path:
+        """The file that computes: weights as safetensors, or a network as ONNX."""
+        return self.folder / self.card.weights_name
+
+    @property
+    def in_words(self) -> str:
+        """Name and the beginning of the checksum."""
+        return in_words(self.card.name, self.card.weights_sha256)
+
+
+def read_model(folder: Path) -> Model:
+    """Read the card of a model.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or it is no card; the message names the file and the key.
+    """
+    path = folder / CARD_NAME
+    try:
+        return Model(folder, msgspec.json.decode(path.read_bytes(), type=ModelCard))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(f"{folder} is no model: it has no {CARD_NAME}. `make model` lists those there are.") from None
+    except msgspec.DecodeError as error:
+        raise ModelError(f"{path} is no card of a model ({error}). Import or train the model again.") from error
+
+
+@cache
+def shipped() -> Model:
+    """Return the model that comes with the code."""
+    return read_model(SHIPPED)
+
+
+def in_words(name: str | None, sha256: str | None) -> str:
+    """Name a model in a message: its name, and as much of its checksum as tells it from others."""
+    return f"{name or 'a model without a name'} ({sha256[:12] if sha256 else 'any weights'})"
+
+
+def settle_model(request: RunRequest, card: ModelCard) -> RunRequest:
+    """Fill in the model of a request, which names none or the very one that is deployed.
+
+    Parameters
+    ----------
+    request : RunRequest
+    card : ModelCard
+        Of the deployed model.
+
+    Raises
+    ------
+    ModelError
+        If it names another one.
+    """
+    is_other = request.model not in (None, card.name) or request.model_sha256 not in (None, card.weights_sha256)
+    if is_other:
+        raise ModelError(
+            f"The request is for the model {in_words(request.model, request.model_sha256)}; deployed is "
+            f"{in_words(card.name, card.weights_sha256)}. `make build push apply MODEL={request.model or 'name'}` "
+            "deploys another one; a request without a model takes the one that is deployed."
+        )
+    return msgspec.structs.replace(request, model=card.name, model_sha256=card.weights_sha256)

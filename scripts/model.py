@@ -1,0 +1,54 @@
+"""`make model`: which models there are; MODEL=name: what is known of one."""
+
+from pathlib import Path
+
+from inference.errors import ModelError
+from inference.models import CARD_TEXT_NAME, Model, shipped
+from scripts.command.model import ModelName, find_model, model_names
+from scripts.command.program import start
+from scripts.command.variables import Variables
+
+
+class ModelVariables(Variables, frozen=True, kw_only=True):
+    """The variables of `make model`."""
+
+    model: ModelName = ""
+
+
+def main(variables: ModelVariables) -> None:
+    """List the models, or show the card of one. Exit status: 0 done, 1 its card cannot be read, 2 there is none."""
+    root = Path()
+    if variables.model:
+        show(find_model(variables.model, root=root))
+    else:
+        list_models(root)
+
+
+def list_models(root: Path) -> None:
+    """Print a line per model; of a folder without a readable card, why."""
+    for name in model_names(root):
+        try:
+            print(line(find_model(name, root=root)))
+        except ModelError as error:
+            print(f"{name:<20} {error}")
+
+
+def line(model: Model) -> str:
+    """Say in a line what a model reads and gives."""
+    card, inputs = model.card, model.card.inputs
+    images = f"{inputs.side_px}x{inputs.side_px} {' '.join(inputs.bands)}" if inputs.side_px else "no images"
+    magnitudes = f"magnitudes {' '.join(inputs.bands)}" if inputs.magnitudes else "no magnitudes"
+    remark = ", shipped" if model.folder == shipped().folder else ""
+    return f"{card.name:<20} {card.weights_sha256[:12]}  {card.kind}: {images}, {magnitudes}{remark}"
+
+
+def show(model: Model) -> None:
+    """Print the card of a model."""
+    text = model.folder / CARD_TEXT_NAME
+    print(line(model))
+    print(f"{model.folder}/\n")
+    print(text.read_text(encoding="utf-8") if text.exists() else "It has no card in words.")
+
+
+if __name__ == "__main__":
+    start(main)

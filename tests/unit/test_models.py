@@ -1,0 +1,167 @@
+"""A model is a folder: found by its name or one clear error, there whole or not at all."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from inference.checksum import file_sha256
+from inference.errors import ModelError
+from inference.models import read_model, settle_model, shipped
+from inference.models.card import BinnedPz, EvenEdges, Inputs, ModelCard, Quantiles, encode_card
+from scripts.command.errors import UsageError
+from scripts.command.model import astromae, find_model, model_names, new_model
+from scripts.command.program import exit_status
+from scripts.model import main
+from tests.factories import make_card, make_request, write_model
+
+
+def test_the_shipped_model_is_what_its_card_says() -> None:
+    model = shipped()
+
+    assert file_sha256(model.weights) == model.card.weights_sha256
+    assert (model.card.inputs.bands, model.card.inputs.side_px) == (tuple("ugriz"), 32)
+    assert model.card.inputs.row_bytes == 20_520
+
+
+def test_a_card_is_written_as_it_is_read() -> None:
+    card = make_card(output=BinnedPz(edges=EvenEdges(start=0.0, stop=0.4, num_bins=180)))
+
+    assert msgspec.json.decode(encode_card(card), type=ModelCard) == card
+    assert encode_card(shipped().card) == (shipped().folder / "card.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bands": ("g", "r")}, "2 bands; 3 to 12 are read"),
+        ({"bands": ("g", "r", "g")}, "bands names one twice: g r g"),
+        ({"side_px": 15}, "cutouts of 15 pixels; 16 to 128 are read"),
+        ({"side_px": 0, "magnitudes": None}, "neither images nor magnitudes"),
+        ({"stretch": "asinh"}, "softening belongs to stretch asinh"),
+        ({"stretch": "asinh", "softening": (1.0, 2.0)}, "softening is one positive number for all bands or one per"),
+        ({"pixel_unit": "counts"}, "Invalid enum value 'counts'"),
+        ({"channels": 5}, "unknown field `channels`"),
+    ],
+)
+def test_inputs_that_contradict_themselves_are_refused(changes: dict[str, object], message: str) -> None:
+    stated = {**msgspec.to_builtins(shipped().card.inputs), **changes}
+
+    with pytest.raises(msgspec.ValidationError, match=message):
+        msgspec.convert(stated, Inputs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (BinnedPz, {"kind": "binned", "edges": [0.0, 0.2, 0.1]}, "edges does not ascend"),
+        (BinnedPz, {"kind": "binned", "edges": [0.0, 0.2]}, "edges has 2 numbers"),
+        (Quantiles, {"kind": "quantiles", "levels": [0.2, 0.5, 0.9]}, "levels do not reach from .16 to .84"),
+    ],
+)
+def test_outputs_that_are_no_distribution_are_refused(kind: type, values: dict[str, object], message: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=message):
+        msgspec.convert(values, kind)
+
+
+def test_photometry_of_other_bands_is_refused() -> None:
+    card = msgspec.to_builtins(shipped().card)
+    card["photometry"]["mean"] = [1.0, 2.0]
+
+    with pytest.raises(msgspec.ValidationError, match=r"photometry\.mean has 2 numbers; 5 bands need 5"):
+        msgspec.convert(card, ModelCard)
+
+
+def test_a_model_is_found_by_its_name_and_the_shipped_one_without(tmp_path: Path) -> None:
+    write_model(tmp_path / "models" / "mine")
+
+    assert find_model("", root=tmp_path) is shipped()
+    assert find_model("astromae", root=tmp_path) is shipped()
+    assert find_model("mine", root=tmp_path).folder == tmp_path / "models" / "mine"
+    assert model_names(tmp_path) == ["astromae", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mime", "MODEL=mime: there is no such model. Did you mean mine"),
+        ("../mine", r"MODEL=\.\./mine is no name"),
+        ("a/b", "MODEL=a/b is no name"),
+    ],
+)
+def test_a_name_that_is_no_model_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    write_model(tmp_path / "models" / "mine")
+
+    with pytest.raises(UsageError, match=message):
+        find_model(name, root=tmp_path)
+
+
+def test_a_folder_that_was_renamed_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path / "models" / "other", name="mine")
+
+    with pytest.raises(ModelError, match="other holds the model mine"):
+        find_model("other", root=tmp_path)
+
+
+def test_a_card_that_cannot_be_read_names_the_key(tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text('{"name": "a/b"}')
+
+    with pytest.raises(ModelError, match=r"card\.json is no card of a model \(.*\$\.name"):
+        read_model(tmp_path)
+
+
+def test_a_new_model_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), new_model("mine", tmp_path) as folder:
+        (folder / "half" / "written").touch()
+    assert list((tmp_path / "models").iterdir()) == []
+
+    with new_model("mine", tmp_path) as folder:
+        assert model_names(tmp_path) == ["astromae"]
+        (folder / "card.json").write_text("whole")
+    assert (tmp_path / "models" / "mine" / "card.json").read_text() == "whole"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("mine", "is taken"), ("astromae", "is the shipped"), ("a/b", "no name")]
+)
+def test_a_new_model_has_a_name_of_its_own(tmp_path: Path, name: str, message: str) -> None:
+    write_model(tmp_path / "models" / "mine")
+
+    with pytest.raises(UsageError, match=message), new_model(name, tmp_path):
+        pass
+
+
+def test_a_request_gets_the_deployed_model_and_no_other() -> None:
+    card = make_card(name="mine")
+    settled = settle_model(make_request(), card)
+
+    assert (settled.model, settled.model_sha256) == ("mine", card.weights_sha256)
+    assert settle_model(settled, card) == settled
+    with pytest.raises(ModelError, match=r"for the model theirs \(any weights\); deployed is mine"):
+        settle_model(make_request(model="theirs"), card)
+    with pytest.raises(ModelError, match=r"for the model mine \(bbbb"):
+        settle_model(make_request(model="mine", model_sha256="b" * 64), card)
+
+
+def test_commands_for_weights_refuse_a_network_as_onnx(tmp_path: Path) -> None:
+    write_model(tmp_path / "models" / "theirs", kind="onnx")
+
+    with pytest.raises(UsageError, match="MODEL=theirs is a network as ONNX"):
+        astromae("theirs", root=tmp_path)
+
+
+def test_make_model_lists_and_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "models" / "mine")
+    (tmp_path / "models" / "broken").mkdir()
+
+    assert exit_status(main, {}) == 0
+    listed = capsys.readouterr().out
+    assert exit_status(main, {"MODEL": "astromae"}) == 0
+
+    assert "astromae" in listed
+    assert "32x32 u g r i z, magnitudes u g r i z, shipped" in listed
+    assert "models/broken is no model" in listed
+    assert "## What it must not be used for" in capsys.readouterr().out
