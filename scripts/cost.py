@@ -11,7 +11,9 @@ from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.data.location import find_dataset, find_remote
 from scripts.deployment.stack import read_stack
+from scripts.pricing.cost import StandingPrices
 from scripts.pricing.prices import PriceList, read_prices
+from scripts.pricing.standing import HOURS_PER_MONTH, rendezvous_items
 from scripts.pricing.what_if import SERIAL_SHARE, Range, WhatIf
 from scripts.runs.budget import Forecast, forecast
 from scripts.runs.recall import name_runs, runs_here
@@ -67,7 +69,10 @@ def outlook(variables: RequestVariables, prices: PriceList, *, root: Path) -> No
         raise UsageError(
             f"{draft.dataset_asked} has no readable dataset.json: how many galaxies it has is not known before the run."
         )
-    _print_outlook(Console(highlight=False), found, root)
+    console = Console(highlight=False)
+    _print_outlook(console, found, root)
+    if aws and aws.stack.rendezvous:
+        _print_standing(console, prices.of(aws.stack.region).standing, aws.stack.architecture)
 
 
 def _print_outlook(console: Console, found: Forecast, root: Path) -> None:
@@ -86,6 +91,23 @@ def _print_outlook(console: Console, found: Forecast, root: Path) -> None:
     console.print()
     console.print(f"  Times by {estimate.source}", soft_wrap=True)
     console.print(f"  RUN=name gives a receipt; the newest run: {name_runs(runs_here(root)[-1:])}", soft_wrap=True)
+
+
+def _print_standing(console: Console, prices: StandingPrices | None, architecture: str) -> None:
+    """Say what the rendezvous costs, run or no run."""
+    console.print()
+    if prices is None:
+        console.print(
+            "  The rendezvous is deployed; the price file has no table `standing` of this region.", soft_wrap=True
+        )
+        return
+    items = rendezvous_items(prices, architecture)
+    hour_usd = sum(item.usd for item in items)
+    month_usd = hour_usd * HOURS_PER_MONTH
+    console.print(Text("  The rendezvous, by the hour while it is deployed", "bold"), soft_wrap=True)
+    for item in items:
+        console.print(_line(item.name, item.usd, item.quantity))
+    console.print(_line("together", hour_usd, f"{month_usd:.2f} USD a month; traffic is extra"))
 
 
 def _print_receipt(console: Console, run_id: str, receipt: Receipt) -> None:

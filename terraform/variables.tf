@@ -292,7 +292,7 @@ variable "old_versions_expire_after_days" {
 # ----------------------------------------------------------------------------------------------------- rendezvous
 
 variable "rendezvous" {
-  description = "Whether to deploy the server at which ranks meet; about 35 USD a month while it is there."
+  description = "Whether to deploy the server at which ranks meet; about 33 USD a month while it is there."
   type        = bool
   default     = false
   nullable    = false

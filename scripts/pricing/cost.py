@@ -35,6 +35,25 @@ LOG_EVENT_BYTES = 26
 """CloudWatch counts this much for every event, besides its text."""
 
 
+class StandingPrices(Payload, frozen=True, kw_only=True):
+    """List prices of what is paid for while it is there [USD]."""
+
+    fargate_vcpu_h: dict[str, float]
+    """Architecture to the price of a vCPU of a Fargate task for an hour."""
+
+    fargate_gb_h: dict[str, float]
+    """Architecture to the price of a GB of its memory for an hour."""
+
+    load_balancer_h: float
+    """A network load balancer for an hour."""
+
+    public_ipv4_h: float
+    """A public IPv4 address for an hour."""
+
+    secret_month: float
+    """A secret of Secrets Manager for a month."""
+
+
 class Prices(Payload, frozen=True, kw_only=True):
     """List prices of one region [USD], without free tier."""
 
@@ -67,6 +86,9 @@ class Prices(Payload, frozen=True, kw_only=True):
 
     log_gb: float
     """A GB of log lines taken in."""
+
+    standing: StandingPrices | None = None
+    """Of the rendezvous; None where no one has looked them up."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,18 @@
 """What a run will cost, and what it would have cost with other settings."""
 
+import re
 from typing import Any
 
 import msgspec
 import pytest
 
 from inference.contract import RankClock
-from scripts.pricing import estimate, what_if
+from scripts.command.repository import REPOSITORY
+from scripts.pricing import estimate, standing, what_if
 from scripts.pricing.cost import Rates, usage_of
 from scripts.pricing.estimate import DEFAULTS, Job
 from scripts.pricing.prices import read_prices
+from scripts.pricing.standing import rendezvous_items
 from tests.unit.test_run_present import make_summary
 
 PRICES = read_prices().of("us-east-1")
@@ -195,3 +198,29 @@ def test_arm64_costs_less_and_a_function_that_is_too_small_is_marked() -> None:
     assert [row.memory_mb for row in rows] == [512, 1024, 1769, 3008, 5307, 10_240]
     assert [row.memory_mb for row in rows if not row.is_large_enough] == [512]
     assert [round(row.num_vcpus, 2) for row in rows] == [0.29, 0.58, 1.0, 1.7, 3.0, 5.79]
+
+
+# --------------------------------------------------------------------------------------------------- while it is there
+
+
+def test_the_rendezvous_costs_what_its_parts_cost_by_the_hour() -> None:
+    assert PRICES.standing
+    task, balancer, addresses, secret = (item.usd for item in rendezvous_items(PRICES.standing, "x86_64"))
+
+    assert task == pytest.approx(0.25 * 0.04048 + 0.5 * 0.004445)
+    assert (balancer, addresses) == (0.0225, 2 * 0.005)
+    assert secret == pytest.approx(0.4 / 730)
+    # What terraform/variables.tf and its README say: 33 USD a month.
+    assert round(730 * (task + balancer + addresses + secret)) == 33
+
+
+def test_the_task_that_is_paid_for_is_the_one_that_terraform_makes() -> None:
+    module = (REPOSITORY / "terraform" / "modules" / "rendezvous" / "main.tf").read_text()
+
+    size = {name: int(value) for name, value in re.findall(r"^  (cpu|memory) += (\d+)$", module, re.MULTILINE)}
+
+    assert size == {"cpu": 1024 * standing.NUM_VCPUS, "memory": 1024 * standing.MEMORY_GB}
+
+
+def test_every_region_has_the_prices_of_the_rendezvous() -> None:
+    assert all(prices.standing for prices in read_prices().regions.values())

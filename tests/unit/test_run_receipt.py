@@ -17,6 +17,7 @@ from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
 from scripts.cost import outlook
 from scripts.data.location import LocalDataset
+from scripts.deployment.account import Account
 from scripts.deployment.stages import read_stages
 from scripts.pricing.cost import billed_ms
 from scripts.pricing.prices import PriceError, read_prices
@@ -25,11 +26,12 @@ from scripts.runs.budget import before_start, forecast, refuse_above
 from scripts.runs.journal import Entry
 from scripts.runs.receipt import receipt_of, write_receipt
 from scripts.runs.run_folder import Run, local_rates, open_run
+from scripts.runs.target import AwsTarget
 from scripts.runs.variables import RequestVariables, RunVariables, StackVariables
 from tests.factories import make_plan, make_record_for, make_request
 from tests.unit.test_log_invocations import report
 from tests.unit.test_run_clock import make_clock
-from tests.unit.test_run_stack import make_stack
+from tests.unit.test_run_stack import make_stack, write_outputs
 from tests.unit.test_summary import TIMES, make_tasks
 
 REQUEST_IDS = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(5)]
@@ -225,6 +227,25 @@ def test_without_a_run_its_cost_is_told_item_by_item_and_nothing_starts(
     columns = re.findall(r"^  \w.{16} +(\d\.\d+) +(\d\.\d+) +(\d\.\d+)   ", shown, re.MULTILINE)
     assert [sum(float(row[case]) for row in columns) for case in range(3)] == pytest.approx(together, abs=4e-6)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("region", "shown"), [("us-east-1", "33.14 USD a month"), ("mars-1", "no table `standing`")])
+def test_a_deployed_rendezvous_is_told_by_the_hour(
+    region: str, shown: str, make_dataset: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_dataset(3000)
+    server = {"host": "meet.example.org", "port": 10000, "secret_arn": "arn", "log_group": "/ecs/x"}
+    outputs = write_outputs(tmp_path, rendezvous=server, region=region)
+    account = Account("us-east-1")
+    monkeypatch.setattr("scripts.cost.connect_aws", lambda stack: AwsTarget(stack, account))
+    monkeypatch.setattr("scripts.cost.find_remote", lambda *_, **__: None)
+    known = read_prices()
+    without = msgspec.structs.replace(known.of("us-east-1"), standing=None)
+    prices = msgspec.structs.replace(known, regions=known.regions | {"mars-1": without})
+
+    outlook(RequestVariables(dataset="d3000", world=8, target="aws", outputs=outputs), prices, root=tmp_path)
+
+    assert shown in capsys.readouterr().out
 
 
 def test_only_the_shards_that_are_read_count(make_dataset: Any, tmp_path: Path) -> None:
