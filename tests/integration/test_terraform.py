@@ -1,11 +1,13 @@
 """Terraform's own checks: format, and its tests, which need a valid configuration, against a mocked provider."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from scripts.deployment.terraform import FOLDER, Terraform
+from tests.terraform_provider import shared_provider
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed"),
@@ -21,10 +23,9 @@ def copy_configuration(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
-    terraform = Terraform(copy_configuration(tmp_path_factory.mktemp("tests") / "terraform"))
-    terraform.init()
-    return terraform
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terraform]:
+    with shared_provider(copy_configuration(tmp_path_factory.mktemp("tests") / "terraform")) as terraform:
+        yield terraform
 
 
 def test_the_format_is_terraforms(terraform: Terraform) -> None:

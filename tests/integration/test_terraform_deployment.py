@@ -21,6 +21,7 @@ from scripts.local_aws.deploy import DEFINITION_PATH, render_definition
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
 from tests.integration.test_terraform import copy_configuration
+from tests.terraform_provider import shared_provider
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed"),
@@ -60,13 +61,13 @@ def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
 
 
 @pytest.fixture(scope="module")
-def deployed(local_aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+def deployed(local_aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     folder = copy_configuration(tmp_path_factory.mktemp("deployment") / "terraform")
-    terraform = Terraform(folder)
-    deploy.ensure_registry(terraform)
-    deploy.record_image(folder, IMAGE, "v1")
-    deploy.apply(terraform, confirm=refuse)
-    return Deployed(local_aws, terraform, terraform.outputs())
+    with shared_provider(folder) as terraform:
+        deploy.ensure_registry(terraform)
+        deploy.record_image(folder, IMAGE, "v1")
+        deploy.apply(terraform, confirm=refuse)
+        yield Deployed(local_aws, terraform, terraform.outputs())
 
 
 def refuse(question: str) -> bool:

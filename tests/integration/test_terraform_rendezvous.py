@@ -15,6 +15,7 @@ import pytest
 from scripts.deployment.terraform import Terraform
 from scripts.local_aws.server import LocalAws
 from tests.integration.test_terraform import copy_configuration
+from tests.terraform_provider import shared_provider
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed"),
@@ -60,13 +61,12 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
             **{f"TF_VAR_{name}": value for name, value in variables.items()},
         }.items():
             patch.setenv(name, value)
-        terraform = Terraform(copy_configuration(tmp_path_factory.mktemp("deployment") / "terraform"))
-        terraform.init()
-        found = Deployed(aws, terraform, {})
-        threading.Thread(target=look_at_the_load_balancer, args=(found,), daemon=True).start()
-        terraform.read("apply", "-input=false", "-auto-approve", *TARGETS)
-        found.outputs = terraform.outputs()
-        yield found
+        with shared_provider(copy_configuration(tmp_path_factory.mktemp("deployment") / "terraform")) as terraform:
+            found = Deployed(aws, terraform, {})
+            threading.Thread(target=look_at_the_load_balancer, args=(found,), daemon=True).start()
+            terraform.read("apply", "-input=false", "-auto-approve", *TARGETS)
+            found.outputs = terraform.outputs()
+            yield found
 
 
 def look_at_the_load_balancer(deployed: Deployed) -> None:

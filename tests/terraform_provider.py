@@ -1,0 +1,37 @@
+"""Terraform's AWS provider as one process for all commands of a test file, where each would start its own."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scripts.deployment.terraform import PROVIDER, Terraform
+
+ANNOUNCEMENT = re.compile(r"TF_REATTACH_PROVIDERS='(.+)'")
+# Both programs are short-lived and keep tables of every AWS resource: collecting garbage costs a third of their CPU.
+LAZY_COLLECTOR = {"GOGC": "400"}
+
+
+@contextmanager
+def shared_provider(folder: Path) -> Iterator[Terraform]:
+    """Start the provider of a configuration; return a Terraform that uses it until the end.
+
+    The provider sees the environment as it is now.
+
+    References
+    ----------
+    https://developer.hashicorp.com/terraform/plugin/debugging
+    """
+    Terraform(folder).init()
+    (program,) = folder.glob(f".terraform/providers/{PROVIDER}/*/*/terraform-provider-aws_v*")
+    environment = os.environ | LAZY_COLLECTOR
+    with subprocess.Popen([program, "-debug"], env=environment, stdout=subprocess.PIPE, text=True) as provider:
+        try:
+            assert provider.stdout is not None
+            announced = next(filter(None, map(ANNOUNCEMENT.search, provider.stdout)), None)
+            assert announced, f"{program.name} ended before it could be used"
+            yield Terraform(folder, {**LAZY_COLLECTOR, "TF_REATTACH_PROVIDERS": announced[1]})
+        finally:
+            provider.kill()
