@@ -41,27 +41,13 @@ class CatalogVariables(StackVariables, frozen=True, kw_only=True):
 
 def main(variables: CatalogVariables) -> None:
     """Write the catalog of a run. Exit status: 0 written, 1 the run makes none, 2 there is no such run."""
-    catalog(
-        variables.run,
-        variables,
-        root=Path(),
-        table_asked=variables.table,
-        partial=variables.partial,
-        model=variables.model,
-    )
-
-
-def catalog(
-    run: str, where: StackVariables, *, root: Path, table_asked: str = "", partial: bool = False, model: str = ""
-) -> None:
-    """Write the catalog of a run into its folder, and say what is in it."""
-    files = open_run(run, where, root=root, model=model)
+    files = open_run(variables.run, variables, root=Path(), model=variables.model)
     folder = files.path
     summary = files.summary if files.has_summary else None
     found = files.inventory(summary.lost_ranks if summary else ())
     request = summary.request if summary else None
-    _refuse_incomplete(files.run_id, found, request, partial=partial)
-    table = _open_table(table_asked, root, request, found)
+    _refuse_incomplete(files.run_id, found, request, partial=variables.partial)
+    table = _open_table(variables.table, request, found)
     positions = str(table.path) if table else ""
     provenance = cards(files.run_id, request, found, started_at=_started_at(files, found), positions=positions)
     tally = _write(files, found, table, provenance)
@@ -89,15 +75,14 @@ def _refuse_incomplete(run_id: str, found: Inventory, request: RunRequest | None
     )
 
 
-def _open_table(asked: str, root: Path, request: RunRequest | None, found: Inventory) -> DatasetTable | None:
+def _open_table(asked: str, request: RunRequest | None, found: Inventory) -> DatasetTable | None:
     if asked == NO_TABLE:
         return None
     path = Path(asked).expanduser()
     if asked and not path.is_file():
         raise UsageError(f"TABLE={asked}: there is no such file. It is the dataset's table.parquet, or none.")
     if not asked:
-        first_shard = found.tasks[0].rows[0].key
-        path = (root / first_shard).parent / TABLE_NAME
+        path = Path(found.tasks[0].rows[0].key).parent / TABLE_NAME
         if not path.is_file():
             return None
     return DatasetTable(path, num_rows=found.num_rows, is_part=bool(request and request.file_limit))

@@ -1,6 +1,5 @@
 """`make clean-table SOURCE=…`: judge galaxies by the rules of cleaning and write them as a table, without images."""
 
-from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -8,7 +7,7 @@ from inference import contract
 from scripts.command.console import progress_bar
 from scripts.command.program import start
 from scripts.data.cleaning_report import CleaningReport, print_report
-from scripts.data.dataset_table import TableWriter
+from scripts.data.dataset_table import table_files
 from scripts.data.plan import SourceVariables, name_of
 from scripts.data.sample import SAMPLE
 from scripts.data.selection import clean_rows
@@ -57,13 +56,12 @@ def clean_table(path: Path, folder: Path, *, fields: str = "", for_training: boo
         bar = progress.add_task("galaxies", total=None)
         source = open_source(path, fields=fields, scratch=Path(scratch), seed=0)
         folder.mkdir(parents=True, exist_ok=True)
-        with closing(TableWriter(folder)) as writer:
+        with table_files(folder) as add:
             for table, found in clean_rows(source, for_training=for_training):
-                writer.add(table)
+                add(table)
                 report += found
                 num_rows += len(table)
                 progress.advance(bar, found.outcomes.total())
-            writer.finish()
     (folder / contract.CLEANING_KEY).write_bytes(report.to_json())
     return num_rows
 

@@ -26,13 +26,9 @@ WIDTH = 80
 
 def main(variables: RequestVariables) -> int:
     """Look before anything is spent. Exit status: 0 nothing fails, 1 something does, 2 wrong usage."""
-    return examine(variables, root=Path(), console=Console(highlight=False))
-
-
-def examine(variables: RequestVariables, *, root: Path, console: Console) -> int:
-    """Print every finding as it comes; return the exit status."""
+    console = Console(highlight=False)
     verdicts: Counter[str] = Counter()
-    for title, findings in _sections(variables, root):
+    for title, findings in _sections(variables, Path()):
         console.print(Text(title, "bold"))
         for finding in findings:
             _print(console, finding)

@@ -26,16 +26,12 @@ class EvaluateVariables(StackVariables, frozen=True, kw_only=True):
 
 def main(variables: EvaluateVariables) -> None:
     """Print a table, write plots and numbers. Exit status: 0 done, 1 nothing to evaluate, 2 there is no such run."""
-    write(*gather(variables.run, variables, root=Path(), model=variables.model))
-
-
-def gather(run: str, where: StackVariables, *, root: Path, model: str = "") -> tuple[list[Evaluated], Path]:
-    """Return the galaxies, and the folder for what is said about them."""
-    if not run:
+    if variables.run:
+        found = open_run(variables.run, variables, root=Path(), model=variables.model)
+        write([of_run(found, Path())], found.path / FOLDER)
+    else:
         print("predicting held-out galaxies: a minute", file=sys.stderr)
-        return held_out(astromae(model, root=root)), root / FOLDER / model
-    found = open_run(run, where, root=root, model=model)
-    return [of_run(found, root)], found.path / FOLDER
+        write(held_out(astromae(variables.model, root=Path())), Path(FOLDER) / variables.model)
 
 
 def write(galaxies: list[Evaluated], folder: Path) -> None:

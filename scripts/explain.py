@@ -22,12 +22,7 @@ class ExplainVariables(StackVariables, frozen=True, kw_only=True):
 
 def main(variables: ExplainVariables) -> None:
     """Print the story of a rank. Exit status: 0 printed, 1 AWS cannot be asked, 2 there is no such run or rank."""
-    explain(variables.run, variables.rank, variables, root=Path())
-
-
-def explain(run: str, rank: int | None, where: StackVariables, *, root: Path) -> None:
-    """Print what is known of a rank, from the run's folder and its log."""
-    folder = open_run(run, where, root=root)
+    folder, rank = open_run(variables.run, variables, root=Path()), variables.rank
     world = len(folder.tasks)
     if rank is None or rank >= world:
         asked = "…" if rank is None else rank

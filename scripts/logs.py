@@ -28,13 +28,8 @@ class LogsVariables(StackVariables, frozen=True, kw_only=True):
     file: Annotated[str, Meta(description="a log exported from CloudWatch as CSV")] = ""
 
 
-def main(variables: LogsVariables) -> None:
+def main(variables: LogsVariables, *, root: Path = Path()) -> None:
     """Show what workers printed. Exit status: 0 shown, 1 AWS cannot be asked, 2 there is no such run, rank or file."""
-    logs(variables, root=Path())
-
-
-def logs(variables: LogsVariables, *, root: Path) -> None:
-    """Print the table of invocations, or the lines of one rank, and write the table as CSV."""
     run, file = variables.run, variables.file
     folder = open_run(run, variables, root=root, may_run=True) if run or not file else None
     log = _of_file(Path(file), folder) if file else log_of_run(_existing(folder))

@@ -30,13 +30,8 @@ class ReportVariables(StackVariables, frozen=True, kw_only=True):
     model: ModelName = ""
 
 
-def main(variables: ReportVariables) -> None:
+def main(variables: ReportVariables, *, root: Path = Path()) -> None:
     """Write the report of a run or a sweep into its folder. Exit status: 0 written, 1 not, 2 there is no such run."""
-    write_report(variables, root=Path())
-
-
-def write_report(variables: ReportVariables, *, root: Path) -> None:
-    """Write ``report.html`` and ``report.md``, and print the sentence that matters and where they are."""
     run, sweep = variables.run, variables.sweep
     if run and sweep:
         raise UsageError(f"RUN={run} and SWEEP={sweep}: a report is about one of them.")

@@ -8,12 +8,10 @@ import msgspec
 from rich.console import Console
 
 from inference import contract
-from inference.contract import RunSummary
 from inference.run_folder import read_summary
 from scripts.command.program import start
-from scripts.pricing.cost import Bill
-from scripts.pricing.prices import PriceError, bill_of
-from scripts.runs import execution, journal
+from scripts.pricing.prices import bill_if_known
+from scripts.runs import execution
 from scripts.runs.execution import Ending
 from scripts.runs.follow import live_line
 from scripts.runs.present import print_result
@@ -33,16 +31,11 @@ class StatusVariables(StackVariables, frozen=True, kw_only=True):
 
 def main(variables: StatusVariables) -> None:
     """Say how a run is. Exit status: 0 answered, 1 AWS cannot be asked, 2 there is no such run."""
-    status(variables.run, variables, root=Path())
-
-
-def status(run: str, where: StackVariables, *, root: Path) -> None:
-    """Print how a run is; without a name, which runs there are."""
     console = Console(highlight=False)
-    if not run:
-        _list(where, root)
+    if not variables.run:
+        _list(variables)
         return
-    found = find_run(run, where, root=root)
+    found = find_run(variables.run, variables, root=Path())
     if found.target is None or found.description is None:
         bring_home(found)
         _print_folder(found, console)
@@ -52,9 +45,9 @@ def status(run: str, where: StackVariables, *, root: Path) -> None:
         _print_end(found, found.target, console)
 
 
-def _list(where: StackVariables, root: Path) -> None:
-    print(f"here  {name_runs(runs_here(root))}")
-    target = stack_target(where, root=root)
+def _list(where: StackVariables) -> None:
+    print(f"here  {name_runs(runs_here(Path()))}")
+    target = stack_target(where, root=Path())
     if target:
         print(f"{target.name}   {name_runs(runs_there(target))}")
     print("RUN=name says more.")
@@ -92,17 +85,9 @@ def _print_folder(found: FoundRun, console: Console) -> None:
     else:
         ending = INTERRUPTED
         console.print(f"ranks {_count(found.folder, 'ranks')} done · {_count(found.folder, 'failures')} failed")
-    bill = _bill(summary, entry) if summary and entry else None
+    stack = entry.stack if entry else None
+    bill = bill_if_known(summary, stack.rates, stack.region) if summary and stack else None
     print_result(console, found.run_id, summary, ending, found.folder, bill=bill)
-
-
-def _bill(summary: RunSummary, entry: journal.Entry) -> Bill | None:
-    if entry.stack is None:
-        return None
-    try:
-        return bill_of(summary, entry.stack.rates, entry.stack.region)
-    except PriceError:
-        return None
 
 
 def _count(folder: Path, name: str) -> str:

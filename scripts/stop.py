@@ -17,17 +17,17 @@ class StopVariables(StackVariables, frozen=True, kw_only=True):
 
 def main(variables: StopVariables) -> None:
     """End a run. Exit status: 0 it has ended, 1 AWS refused, 2 there is no such run."""
-    print(stop(variables.run, variables, root=Path()))
+    print(_stopped(variables))
 
 
-def stop(run: str, where: StackVariables, *, root: Path) -> str:
+def _stopped(variables: StopVariables) -> str:
     """End a run and its ranks; say in one line what was done."""
-    if not run:
-        target = stack_target(where, root=root)
+    if not variables.run:
+        target = stack_target(variables, root=Path())
         raise UsageError(
             f"RUN=name says which run to stop. The newest: {name_runs(runs_there(target) if target else [])}."
         )
-    found = find_run(run, where, root=root)
+    found = find_run(variables.run, variables, root=Path())
     if found.target is None:
         return f"{found.run_id} does not run: its local AWS is gone, and everything it started with it."
     if found.description is None:

@@ -6,10 +6,8 @@ Run as a program per measurement: peak memory belongs to a process. The environm
 import io
 import itertools
 import json
-import resource
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 BUCKET = "bench"
@@ -90,30 +88,21 @@ def by_reference(key: str, num_threads: int) -> tuple[str, dict[str, float]]:
     return "reference loop", {"start": marks[0], **phases}
 
 
-def peak_memory_mb() -> float:
-    """Return the highest memory of this program [MB].
-
-    Linux hands getrusage's figure on to a started program, so a small one would report the size of its parent.
-    """
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
-
-
 def main(program: str, key: str, num_rows: int, num_threads: int, started_at_s: float) -> dict[str, Any]:
     """Measure one rank; `started_at_s` is when the caller started this process."""
     if program == "reference":
         name, phases = by_reference(key, num_threads)
     else:
         name, phases = by_engine(program, key, num_rows, num_threads)
+    from handlers.invocation import peak_memory_bytes
+
     phases["start"] -= started_at_s
     return {
         "program": name,
         "phases_s": phases,
         "wall_s": time.time() - started_at_s,
         "cpu_s": time.process_time(),
-        "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb": peak_memory_bytes() / 2**20,
     }
 
 

@@ -23,13 +23,13 @@ def main(program: str, started_at_s: float) -> dict[str, Any]:
         _predict_in_a_program()
     else:
         _predict_first(program)
-    from scripts.benchmarks.rank import peak_memory_mb
+    from handlers.invocation import peak_memory_bytes
 
     return {
         "program": program,
         "cpu_s": time.process_time(),
         "wall_s": time.time() - started_at_s,
-        "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb": peak_memory_bytes() / 2**20,
         "installed_mb": None if program in (*STAGES, LIBRARY) else installed_mb(program),
     }
 

@@ -19,7 +19,9 @@ Whole = Annotated[int, Meta(ge=0, description="a whole number from 0")]
 FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """A name that is one folder on every system and leads to no other."""
 
-FolderName = Annotated[str, Meta(pattern=FOLDER_NAME, description="a folder's name of letters, digits, dots, dashes")]
+FolderName = Annotated[
+    str, Meta(pattern=FOLDER_NAME, description="letters, digits, dots, dashes and underscores, the name of a folder")
+]
 
 
 class Variables(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):

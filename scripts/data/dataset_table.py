@@ -1,5 +1,7 @@
 """The table of a dataset: one cleaned row per galaxy, next to the shards, as Parquet and CSV."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from inference.cleaning import missing_bands
 from inference.contract import TABLE_CSV_KEY, TABLE_KEY
 from inference.quality import Quality
+from scripts.command.whole_file import written_whole
 from scripts.data.galaxies import Facts
 
 _MAGNITUDES = [f"mag_{band}" for band in "ugriz"]
@@ -63,32 +66,22 @@ def make_table(
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-class TableWriter:
-    """Writes both files of the table, a shard's rows at a time; they appear under their names when all is written."""
+@contextmanager
+def table_files(folder: Path) -> Iterator[Callable[[pa.Table], None]]:
+    """Yield what appends the rows of a shard to both files of the table, as one row group.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._parquet = pyarrow.parquet.ParquetWriter(_partial(folder / TABLE_KEY), SCHEMA)
-        self._csv = pyarrow.csv.CSVWriter(
-            _partial(folder / TABLE_CSV_KEY), SCHEMA, write_options=pyarrow.csv.WriteOptions(quoting_style="needed")
-        )
+    The files appear under their names when the block ends.
+    """
+    options = pyarrow.csv.WriteOptions(quoting_style="needed")
+    with (
+        written_whole(folder / TABLE_KEY) as parquet_path,
+        written_whole(folder / TABLE_CSV_KEY) as csv_path,
+        pyarrow.parquet.ParquetWriter(parquet_path, SCHEMA) as parquet,
+        pyarrow.csv.CSVWriter(csv_path, SCHEMA, write_options=options) as csv,
+    ):
 
-    def add(self, table: pa.Table) -> None:
-        """Append the rows of one shard as one row group."""
-        self._parquet.write_table(table, row_group_size=max(len(table), 1))
-        self._csv.write_table(table)
+        def add(table: pa.Table) -> None:
+            parquet.write_table(table, row_group_size=max(len(table), 1))
+            csv.write_table(table)
 
-    def finish(self) -> None:
-        """Give the files their names."""
-        self.close()
-        for name in (TABLE_KEY, TABLE_CSV_KEY):
-            _partial(self._folder / name).replace(self._folder / name)
-
-    def close(self) -> None:
-        """Release the files; what is unfinished stays under its partial name."""
-        self._parquet.close()
-        self._csv.close()
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
+        yield add

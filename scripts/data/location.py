@@ -7,6 +7,7 @@ from pathlib import Path
 
 from inference import contract
 from inference.checksum import file_sha256
+from inference.contract import DatasetCard
 from inference.errors import InvalidRequestError
 from inference.plan import SHARD_SUFFIXES, natural_order
 from scripts.command.errors import UsageError
@@ -39,7 +40,7 @@ class LocalDataset:
         read.
         """
         card_path = self.folder / contract.DATASET_KEY
-        card = self._card()
+        card = self.card
         stated = {entry.name: entry for entry in card.shards} if card else {}
 
         def checksum(path: Path) -> str:
@@ -51,17 +52,15 @@ class LocalDataset:
         with ThreadPoolExecutor() as pool:
             return dict(zip(paths, pool.map(checksum, paths), strict=True))
 
-    def _card(self) -> contract.DatasetCard | None:
-        try:
-            return contract.decode((self.folder / contract.DATASET_KEY).read_bytes(), contract.DatasetCard)
-        except (FileNotFoundError, InvalidRequestError):
-            # A card that cannot be read is for Initialize to refuse.
-            return None
+    @property
+    def card(self) -> DatasetCard | None:
+        """What ``dataset.json`` says; see `read_card`."""
+        return read_card(self.folder)
 
     def describe(self) -> str:
         """Return where it is and how large."""
         num_shards = len(_shards(self.folder))
-        if card := self._card():
+        if card := self.card:
             return f"{self.folder}: {card.num_rows:,} galaxies in {num_shards} shards"
         return f"{self.folder}: {num_shards} shards"
 
@@ -76,6 +75,14 @@ class RemoteDataset:
     def describe(self) -> str:
         """Return where it is."""
         return f"s3://{self.bucket}/{self.prefix}"
+
+
+def read_card(folder: Path) -> DatasetCard | None:
+    """Return the card of a dataset; None where there is none, or one that is for Initialize to refuse."""
+    try:
+        return contract.decode((folder / contract.DATASET_KEY).read_bytes(), DatasetCard)
+    except (FileNotFoundError, NotADirectoryError, InvalidRequestError):
+        return None
 
 
 def find_remote(name: str, *, asked: str, buckets: Sequence[str | None]) -> RemoteDataset | None:

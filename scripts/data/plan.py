@@ -9,20 +9,12 @@ from msgspec import Meta
 
 from inference.checksum import file_sha256
 from scripts.command.errors import UsageError
-from scripts.command.variables import FOLDER_NAME, Flag, Variables, read_value
+from scripts.command.variables import Flag, FolderName, Variables, read_value
 from scripts.data.sample import SAMPLE, sample_plan, synthetic_plan
 from scripts.data.writer import DEFAULT_SHARD_MB, DatasetPlan, ShardMb
 
 MAX_HASHED_BYTES = 2**30
 """Larger files are identified by size and time: reading them twice would take minutes."""
-
-Name = Annotated[
-    str,
-    Meta(
-        pattern=FOLDER_NAME,
-        description="letters, digits, dots, dashes and underscores",
-    ),
-]
 
 
 class SourceVariables(Variables, frozen=True, kw_only=True):
@@ -31,7 +23,7 @@ class SourceVariables(Variables, frozen=True, kw_only=True):
     source: Annotated[
         str, Meta(description="a table, a published .pt or .npz, or a folder of shards or of FITS cutouts")
     ] = ""
-    name: Name = ""
+    name: FolderName = ""
     fields: Annotated[str, Meta(description="columns of a table, as in u=MAG_U,z_spec=ZBEST")] = ""
     training: Flag = False
 
@@ -97,7 +89,7 @@ def name_of(source: Path) -> str:
         If nothing is left that can be the name of a folder and of keys.
     """
     stem = source.resolve().name.split(".", maxsplit=1)[0]
-    name: str = read_value("NAME", re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip(".-_")[:64], Name)
+    name: str = read_value("NAME", re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip(".-_")[:64], FolderName)
     return name
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from inference.block import centre_crop
 from scripts.command.errors import SourceError
-from scripts.data.user_table import ArrayTable
+from scripts.data.user_table import ArrayTable, first_line
 
 CUBES = ("cube", "images")
 
@@ -41,7 +41,7 @@ class TensorFile:
                 dataset = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
         except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
             raise SourceError(
-                f"{self.path} is no TensorDataset that loads without running code: {_said(error)}"
+                f"{self.path} is no TensorDataset that loads without running code: {first_line(error)}"
             ) from error
         tensors = getattr(dataset, "tensors", ())
         if not 2 <= len(tensors) <= 3:
@@ -154,7 +154,3 @@ def _bands_first(images: NDArray[Any]) -> NDArray[np.float32]:
     if images.shape[1] != 5:
         images = np.moveaxis(images, -1, 1)
     return np.ascontiguousarray(centre_crop(images), dtype=np.float32)
-
-
-def _said(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

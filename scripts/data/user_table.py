@@ -85,7 +85,7 @@ def open_table(path: Path) -> TableFile:
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: the names of its columns are not UTF-8 text. Save it as UTF-8.") from error
     except (pa.ArrowException, OSError, TypeError) as error:
-        raise SourceError(f"{path} cannot be read as its ending says: {_first_line(error)}") from error
+        raise SourceError(f"{path} cannot be read as its ending says: {first_line(error)}") from error
     raise SourceError(f"{path} is none of {', '.join(SUFFIXES)}.")
 
 
@@ -153,7 +153,7 @@ class CsvTable(TableFile):
             if "Empty CSV" in str(error):
                 return
             hint = " Save it as UTF-8." if "UTF8" in str(error) else ""
-            raise SourceError(f"{self.path}: {_first_line(error)}{hint}") from error
+            raise SourceError(f"{self.path}: {first_line(error)}{hint}") from error
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ def _as_kind(values: NDArray[Any], kind: str, name: str, source: str) -> NDArray
         return values.astype(np.int64)
     except (TypeError, ValueError, OverflowError) as error:
         kinds = {"number": "numbers", "angle": "angles", "whole": "whole numbers"}
-        raise SourceError(f"{source}: {name} does not hold {kinds[kind]} ({_first_line(error)}).") from error
+        raise SourceError(f"{source}: {name} does not hold {kinds[kind]} ({first_line(error)}).") from error
 
 
 def _is_number(text: str) -> bool:
@@ -284,5 +284,6 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an error says, or its name, on one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -51,12 +51,12 @@ def find_problems(folder: Path, tick: Callable[[int], None] = lambda _: None) ->
     )
     if card.num_rows != sum(entry.num_rows for entry in card.shards):
         yield f"{contract.DATASET_KEY} says {card.num_rows} galaxies; its shards add up to another number."
-    table = _Table.open(folder)
+    table = _open_table(folder)
     if table is None:
         yield f"{contract.TABLE_KEY} is missing or no Parquet file."
-    elif table.num_rows != card.num_rows or table.num_groups != len(card.shards):
+    elif (table.metadata.num_rows, table.num_row_groups) != (card.num_rows, len(card.shards)):
         yield (
-            f"{contract.TABLE_KEY} has {table.num_rows} rows in {table.num_groups} groups; "
+            f"{contract.TABLE_KEY} has {table.metadata.num_rows} rows in {table.num_row_groups} groups; "
             f"the dataset has {card.num_rows} in {len(card.shards)} shards."
         )
         table = None
@@ -66,7 +66,7 @@ def find_problems(folder: Path, tick: Callable[[int], None] = lambda _: None) ->
     yield from _check_csv(folder, card.num_rows)
 
 
-def _check_shard(folder: Path, entry: ShardEntry, index: int, table: "_Table | None") -> Iterator[str]:
+def _check_shard(folder: Path, entry: ShardEntry, index: int, table: Any) -> Iterator[str]:
     path = folder / entry.name
     if not path.is_file():
         yield "is missing."
@@ -81,7 +81,7 @@ def _check_shard(folder: Path, entry: ShardEntry, index: int, table: "_Table | N
         if num_rows != entry.num_rows:
             yield f"holds {num_rows} galaxies; {contract.DATASET_KEY} says {entry.num_rows}."
         rows = RowRange(key=entry.name, start_row=0, stop_row=num_rows, etag="")
-        expected = table.read(index) if table else None
+        expected = _read_group(table, index) if table else None
         start = 0
         for block in read_blocks(reader, rows):
             yield from _check_labels(block, start)
@@ -136,27 +136,18 @@ def _check_csv(folder: Path, num_rows: int) -> Iterator[str]:
         yield f"{path.name} has {num_lines} lines; {num_rows} galaxies and the names are {num_rows + 1}."
 
 
-class _Table:
-    """The dataset's Parquet table, read a row group at a time."""
+def _open_table(folder: Path) -> Any:
+    """Open the dataset's Parquet table; None where there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.num_rows: int = file.metadata.num_rows
-        self.num_groups: int = file.num_row_groups
+    try:
+        return pyarrow.parquet.ParquetFile(folder / contract.TABLE_KEY)
+    except (OSError, pa.ArrowException):
+        return None
 
-    @classmethod
-    def open(cls, folder: Path) -> "_Table | None":
-        import pyarrow as pa
-        import pyarrow.parquet
 
-        try:
-            return cls(pyarrow.parquet.ParquetFile(folder / contract.TABLE_KEY))
-        except (OSError, pa.ArrowException):
-            return None
-
-    def read(self, index: int) -> dict[str, NDArray[Any]]:
-        group = self._file.read_row_group(index, columns=TABLE_COLUMNS)
-        return {
-            name: np.asarray(group.column(name).to_numpy(), dtype={"object_id": "i8", "quality": "u1"}.get(name, "f8"))
-            for name in TABLE_COLUMNS
-        }
+def _read_group(table: Any, index: int) -> dict[str, NDArray[Any]]:
+    group = table.read_row_group(index, columns=TABLE_COLUMNS)
+    kinds = {"object_id": "i8", "quality": "u1"}
+    return {name: np.asarray(group.column(name).to_numpy(), dtype=kinds.get(name, "f8")) for name in TABLE_COLUMNS}

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +17,11 @@ from inference import contract
 from inference.checksum import file_sha256
 from inference.cleaning import is_label
 from inference.contract import DatasetCard, ShardEntry
-from inference.errors import InvalidRequestError
 from scripts.command.alone import alone
 from scripts.command.whole_file import write_whole, written_whole
 from scripts.data.cleaning_report import CleaningReport, inspect
 from scripts.data.galaxies import Galaxies, read_block
+from scripts.data.location import read_card
 
 ShardMb = Annotated[int, Meta(ge=1, le=1024, description="a whole number from 1 to 1024 [MiB]")]
 """Largest size of a shard file."""
@@ -100,12 +100,9 @@ def is_complete(plan: DatasetPlan) -> bool:
 
 
 def _card_on_disk(plan: DatasetPlan) -> DatasetCard | None:
-    try:
-        card = contract.decode((plan.folder / contract.DATASET_KEY).read_bytes(), DatasetCard)
-    except (FileNotFoundError, InvalidRequestError):
-        return None
+    card = read_card(plan.folder)
     names = [_name(index) for index in range(len(plan.ranges))]
-    if card != plan.card(card.shards) or [shard.name for shard in card.shards] != names:
+    if card is None or card != plan.card(card.shards) or [shard.name for shard in card.shards] != names:
         return None
     if not all((plan.folder / name).is_file() for name in contract.TABLE_KEYS):
         return None
@@ -146,19 +143,18 @@ def make(plan: DatasetPlan, *, processes: int, tick: Callable[[int], None] = lam
 
 def _make(plan: DatasetPlan, processes: int, tick: Callable[[int], None]) -> DatasetCard:
     # pyarrow takes half a second to import, which a dataset that is there already need not cost.
-    from scripts.data.dataset_table import TableWriter
+    from scripts.data.dataset_table import table_files
 
     stale = [contract.DATASET_KEY, *contract.TABLE_KEYS, "*.safetensors*", "*.partial"]
     for path in [path for pattern in stale for path in plan.folder.glob(pattern)]:
         path.unlink()
     entries, report = [], plan.report
-    with _mapper(plan, processes) as shards, closing(TableWriter(plan.folder)) as writer:
+    with _mapper(plan, processes) as shards, table_files(plan.folder) as add:
         for shard in shards:
             entries.append(shard.entry)
-            writer.add(shard.table)
+            add(shard.table)
             report += shard.report
             tick(shard.entry.num_rows)
-        writer.finish()
     card = plan.card(entries)
     write_whole(plan.folder / contract.CLEANING_KEY, report.to_json())
     write_whole(plan.folder / contract.DATASET_KEY, contract.encode(card))

@@ -29,7 +29,7 @@ class Finding:
     """What to do about it."""
 
 
-def looked(name: str, look: Callable[[], Finding | list[Finding]], *, worst: Verdict = "fail") -> Iterator[Finding]:
+def looked(name: str, look: Callable[[], Finding], *, worst: Verdict = "fail") -> Iterator[Finding]:
     """Yield what `look` finds; what AWS answers instead becomes a finding too.
 
     Parameters
@@ -42,11 +42,9 @@ def looked(name: str, look: Callable[[], Finding | list[Finding]], *, worst: Ver
         Verdict when AWS cannot tell: ``warn`` for what a run does not depend on.
     """
     try:
-        found = look()
+        yield look()
     except StackError as error:
         yield Finding(name, "fail", str(error))
     except (BotoCoreError, ClientError) as error:
         # Lacking the permission to look does not say that the run lacks one.
         yield Finding(name, "warn" if is_denied(error) else worst, explain(error))
-    else:
-        yield from found if isinstance(found, list) else [found]

@@ -66,7 +66,7 @@ def read_prices(path: Path | None = None) -> PriceList:
         raise PriceError(f"The price file {_short(path)} is not valid: {error}.") from error
 
 
-def bill_of(summary: RunSummary, rates: Rates, region: str, *, prices: PriceList | None = None) -> Bill:
+def bill_of(summary: RunSummary, rates: Rates, region: str) -> Bill:
     """Return what a run cost by its summary alone; `scripts.runs.receipt` knows more where there is more.
 
     Raises
@@ -74,8 +74,16 @@ def bill_of(summary: RunSummary, rates: Rates, region: str, *, prices: PriceList
     PriceError
         As `read_prices` and `PriceList.of`.
     """
-    prices, rates = prices or read_prices(), as_run(rates, summary)
+    prices, rates = read_prices(), as_run(rates, summary)
     return bill(usage_of(summary, rates), rates, prices.of(region), prices_of=prices.label(region))
+
+
+def bill_if_known(summary: RunSummary, rates: Rates, region: str) -> Bill | None:
+    """Return `bill_of`, or None where the price file does not know the region."""
+    try:
+        return bill_of(summary, rates, region)
+    except PriceError:
+        return None
 
 
 def price_note(region: str) -> list[str]:

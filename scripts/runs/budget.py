@@ -163,7 +163,7 @@ def _size(
     dataset: LocalDataset | RemoteDataset, file_limit: int | None, aws: AwsTarget | None
 ) -> tuple[int, int] | None:
     """Return galaxies and shards of what a run reads; None when only Initialize will know."""
-    card = _card(dataset, aws)
+    card = dataset.card if isinstance(dataset, LocalDataset) else _remote_card(dataset, aws)
     if card:
         shards = card.shards[:file_limit]
         return sum(shard.num_rows for shard in shards), len(shards)
@@ -173,21 +173,10 @@ def _size(
     return max(sum(path.stat().st_size for path in files) // ROW_BYTES, 1), len(files)
 
 
-def _card(dataset: LocalDataset | RemoteDataset, aws: AwsTarget | None) -> DatasetCard | None:
-    if isinstance(dataset, LocalDataset):
-        path = dataset.folder / contract.DATASET_KEY
-        content = path.read_bytes() if path.exists() else None
-    else:
-        content = _read_remote(dataset, aws)
+def _remote_card(dataset: RemoteDataset, aws: AwsTarget | None) -> DatasetCard | None:
     try:
+        content = aws.bucket_named(dataset.bucket).read(dataset.prefix + contract.DATASET_KEY) if aws else None
         return contract.decode(content, DatasetCard) if content else None
-    except InvalidRequestError:
-        return None
-
-
-def _read_remote(dataset: RemoteDataset, aws: AwsTarget | None) -> bytes | None:
-    try:
-        return aws.bucket_named(dataset.bucket).read(dataset.prefix + contract.DATASET_KEY) if aws else None
-    except ClientError:
+    except (ClientError, InvalidRequestError):
         # Whether the run may read it is for Initialize to say.
         return None

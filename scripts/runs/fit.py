@@ -10,6 +10,7 @@ from inference.errors import RunError
 from inference.plan import MAX_TASK_BYTES, SAMPLES_PER_S_PER_VCPU, START_S, Limits, Shard, plan_tasks
 from scripts.command.errors import CommandError, UsageError
 from scripts.data.location import LocalDataset, find_dataset, is_sample
+from scripts.data.reader import FolderReader
 from scripts.deployment.finding import Finding
 from scripts.runs.request import PLACEHOLDER_BUCKET, draft_request
 from scripts.runs.variables import RequestVariables
@@ -81,26 +82,6 @@ def _plan(variables: RequestVariables, limits: Limits, root: Path) -> tuple[list
     return plan_tasks(request, shards, limits, run_id=PLACEHOLDER_BUCKET), dataset.folder
 
 
-class _FolderReader:
-    """Reads rows' headers from a folder instead of a bucket."""
-
-    def __init__(self, dataset: LocalDataset) -> None:
-        self._dataset = dataset
-
-    def read(self, key: str, *, etag: str | None = None) -> bytes:  # noqa: ARG002 -- a file has none
-        """Return a whole shard."""
-        return self._path(key).read_bytes()
-
-    def read_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:  # noqa: ARG002
-        """Return bytes start … stop-1."""
-        with self._path(key).open("rb") as file:
-            file.seek(start)
-            return file.read(stop - start)
-
-    def _path(self, key: str) -> Path:
-        return self._dataset.folder / key.removeprefix(self._dataset.prefix)
-
-
 def _shards(dataset: LocalDataset, file_limit: int | None) -> Iterator[Shard]:
     card_path = dataset.folder / contract.DATASET_KEY
     card = contract.decode(card_path.read_bytes(), DatasetCard) if card_path.exists() else None
@@ -110,7 +91,7 @@ def _shards(dataset: LocalDataset, file_limit: int | None) -> Iterator[Shard]:
         if entry and entry.size_bytes == size_bytes:
             num_rows = entry.num_rows
         else:
-            num_rows = shard.count_rows(_FolderReader(dataset), key, size_bytes, etag="")
+            num_rows = shard.count_rows(FolderReader(dataset.folder), path.name, size_bytes, etag="")
         yield Shard(key=key, num_rows=num_rows, size_bytes=size_bytes, etag='"etag"')
 
 

@@ -21,7 +21,7 @@ from scripts.deployment.stack import Stack, StackError
 from scripts.local_aws.deploy import deploy
 from scripts.local_aws.server import LocalAws, client_arguments
 from scripts.pricing.cost import Bill
-from scripts.pricing.prices import PriceError, bill_of
+from scripts.pricing.prices import bill_if_known
 from scripts.runs.bucket import NUM_CONNECTIONS, Bucket
 from scripts.runs.journal import Entry
 from scripts.runs.map_run import MapRunObserver
@@ -148,10 +148,7 @@ class AwsTarget:
 
     def bill(self, summary: RunSummary) -> Bill | None:
         """Return what a run cost, where the price file knows the region."""
-        try:
-            return bill_of(summary, self.stack.rates, self.stack.region)
-        except PriceError:
-            return None
+        return bill_if_known(summary, self.stack.rates, self.stack.region)
 
     def why(self, error: BotoCoreError | ClientError) -> str:
         """Say what AWS meant."""

@@ -19,6 +19,7 @@ from scripts.deployment.stages import read_stages
 from scripts.local_aws.server import client_arguments
 from scripts.pricing.cost import Rates
 from scripts.pricing.prices import LOCAL_REGION
+from scripts.runs.run_folder import local_rates
 from scripts.runs.target import LOCAL_CONFIG, AwsTarget, LocalTarget, Target, start_local
 from scripts.sweeps.plan import Setting
 from scripts.sweeps.variants import MemoryVariants
@@ -27,7 +28,6 @@ SETTLE_S = 60.0
 """How long a run that was just stopped may take to end."""
 
 POLL_S = 2.0
-LOCAL_ARCHITECTURE = "x86_64"
 
 
 class Backend:
@@ -252,7 +252,5 @@ class AwsBackend(Backend):
 
 def rates_of(stack: Stack | None, memory_mb: int) -> Rates:
     """Return what decides the price of a run with `memory_mb` per rank; of a local one as it would be deployed."""
-    if stack is not None:
-        return replace(stack.rates, memory_mb={**stack.rates.memory_mb, "infer": memory_mb})
-    deployed = {stage: settings["memory_mb"] for stage, settings in read_stages().items()}
-    return Rates(memory_mb={**deployed, "infer": memory_mb}, architecture=LOCAL_ARCHITECTURE)
+    rates = stack.rates if stack else local_rates()
+    return replace(rates, memory_mb={**rates.memory_mb, "infer": memory_mb})

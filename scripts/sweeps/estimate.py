@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference import contract
 from inference.contract import DatasetCard
-from inference.errors import InvalidRequestError
 from scripts.command.errors import UsageError
-from scripts.data.location import LocalDataset
+from scripts.data.location import LocalDataset, read_card
 from scripts.pricing.estimate import DEFAULTS, Job, estimate, learn
 from scripts.pricing.prices import read_prices
 from scripts.pricing.what_if import Range
@@ -110,11 +108,6 @@ def _job(setting: Setting, dataset: Dataset, backend: Backend) -> Job | None:
 
 def _card(dataset: LocalDataset) -> DatasetCard | None:
     """Return the card of a dataset; of a partition not cut yet the card of another one, whose galaxies are the same."""
-    own = dataset.folder / contract.DATASET_KEY
-    others = sorted(dataset.folder.parent.glob(f"*/{contract.DATASET_KEY}"))
-    for path in (own, *others) if not dataset.folder.exists() else (own,):
-        try:
-            return contract.decode(path.read_bytes(), DatasetCard)
-        except (OSError, InvalidRequestError):
-            continue
-    return None
+    if dataset.folder.exists():
+        return dataset.card
+    return next(filter(None, map(read_card, sorted(dataset.folder.parent.glob("*")))), None)

@@ -43,11 +43,6 @@ def read_runs(folder: Path) -> list[RunRow]:
     return read_table(folder / RUNS, RunRow)
 
 
-def read_ranks(folder: Path) -> list[RankRow]:
-    """Return the rows of ``ranks.parquet``, or of ``ranks.csv``; see `read_runs`."""
-    return read_table(folder / RANKS, RankRow)
-
-
 def write_table(path: Path, rows: Sequence[AnyRow], kind: type[AnyRow]) -> None:
     """Write rows to ``path.parquet`` and ``path.csv``.
 

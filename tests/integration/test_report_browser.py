@@ -7,7 +7,8 @@ import pytest
 
 from scripts.deployment.image import bare
 from scripts.deployment.image.engine import EngineError
-from scripts.report import ReportVariables, write_report
+from scripts.report import ReportVariables
+from scripts.report import main as write_report
 from tests.browser import BrowserError, Page, chromium
 from tests.run_folders import write_run
 from tests.sweep_folders import write_sweep

@@ -3,7 +3,8 @@
 import time
 from pathlib import Path
 
-from scripts.report import ReportVariables, write_report
+from scripts.report import ReportVariables
+from scripts.report import main as write_report
 from tests.run_folders import write_run
 
 NUM_RANKS = 10_240

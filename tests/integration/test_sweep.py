@@ -18,6 +18,7 @@ from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import Deployment, deploy
 from scripts.local_aws.server import LocalAws
 from scripts.sweeps import table
+from scripts.sweeps.rows import RankRow
 from tests.factories import make_shard_bytes
 from tests.integration.conftest import wait_until
 
@@ -81,7 +82,7 @@ def test_a_sweep_here_sets_the_memory_of_its_workers_and_warms_them_up(tmp_path:
     status, said, progress = sweep(tmp_path, WORLD="2", MEMORY="2000", NAME="mine")
 
     (run,) = table.read_runs(tmp_path / "sweeps" / "mine")
-    ranks = table.read_ranks(tmp_path / "sweeps" / "mine")
+    ranks = table.read_table(tmp_path / "sweeps" / "mine" / table.RANKS, RankRow)
     assert status == 0, progress
     assert (run.state, run.memory_mb, run.num_samples, run.paid_usd) == ("complete", 2000, 40, 0.0)
     assert [(rank.rank, rank.memory_mb, rank.cold_start) for rank in ranks] == [(0, 2000, False), (1, 2000, False)]

@@ -313,7 +313,8 @@ def report(root: Path, monkeypatch: pytest.MonkeyPatch, *findings: Finding, **va
     console = Console(file=io.StringIO(), width=80, color_system=None, highlight=False)
     # A path in pieces could not be copied: here it is short enough for the line.
     monkeypatch.chdir(root)
-    status = doctor.examine(asked(variables), root=Path(), console=console)
+    monkeypatch.setattr(doctor, "Console", lambda **_: console)
+    status = doctor.main(asked(variables))
     return status, console.file.getvalue().splitlines()
 
 

@@ -45,7 +45,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloudwatch: Any) -> Pa
 
 def logs(root: Path, *, rank: str = "", file: str = "", run: str = "run-a") -> None:
     asked = read_variables(scripts.logs.LogsVariables, {"RUN": run, "RANK": rank, "FILE": file})
-    scripts.logs.logs(asked, root=root)
+    scripts.logs.main(asked, root=root)
 
 
 def test_what_cloudwatch_has_is_fetched_and_kept(root: Path, cloudwatch: Any, capsys: Any) -> None:

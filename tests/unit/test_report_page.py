@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.report import ReportVariables, write_report
+from scripts.report import ReportVariables
+from scripts.report import main as write_report
 from scripts.reports.evidence import read_run
 from scripts.reports.figures.settings import STYLES
 from scripts.reports.markdown import as_markdown

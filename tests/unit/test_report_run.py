@@ -9,7 +9,8 @@ import pytest
 
 from inference.errors import RunFolderError
 from scripts.command.errors import CommandError, UsageError
-from scripts.report import ReportVariables, write_report
+from scripts.report import ReportVariables
+from scripts.report import main as write_report
 from scripts.reports.document import Figure, Report, Section, Table
 from scripts.reports.evidence import read_run
 from scripts.reports.run_report import run_report

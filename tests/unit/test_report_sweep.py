@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from scripts.command.errors import CommandError
-from scripts.report import ReportVariables, write_report
+from scripts.report import ReportVariables
+from scripts.report import main as write_report
 from scripts.reports.document import Figure, Note, Report, Table
 from scripts.reports.sweep_axes import AXES, Setting, series_along, varying
 from scripts.reports.sweep_evidence import read_sweep

@@ -7,14 +7,12 @@ one would write it down. Profiled, the loop runs as it was published: torch's pr
 and a garbage collection per batch.
 """
 
-import gc
 import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -73,8 +71,6 @@ def predict(task: BaselineTask) -> BaselineResult:
     """Predict every row of the files, write the redshifts, return what it took."""
     import numpy as np
     import torch
-    from torch.profiler import ProfilerActivity, profile
-    from torch.utils.data import DataLoader, TensorDataset
 
     from handlers.invocation import peak_memory_bytes
     from inference.block import join
@@ -82,24 +78,18 @@ def predict(task: BaselineTask) -> BaselineResult:
     from inference.model.weights import load_astromae
     from inference.models import read_model
     from inference.quality import Quality
+    from scripts.benchmarks import reference_loop
 
     began_s = time.perf_counter()
     model = load_astromae(read_model(Path(task.model)).weights)
     loaded_s = time.perf_counter()
     block = join([part for name in task.files for part in read_file(Path(name))])
     cleaned = clean_cutouts(block.images, block.magnitudes)
-    rows = TensorDataset(torch.tensor(cleaned.images), torch.tensor(cleaned.magnitudes, dtype=torch.float32))
+    rows = torch.tensor(cleaned.images), torch.tensor(cleaned.magnitudes, dtype=torch.float32)
     read_s = time.perf_counter()
-    found = []
-    tracing: Any = profile(activities=[ProfilerActivity.CPU], profile_memory=True) if task.profile else nullcontext()
-    with tracing as trace, torch.no_grad():
-        for images, magnitudes in DataLoader(rows, batch_size=task.batch_size, shuffle=False):
-            found.append(model(images, magnitudes))
-            if task.profile:
-                gc.collect()
-    profiled_s = sum(event.self_cpu_time_total for event in trace.key_averages()) / 1e6 if task.profile else None
+    found, profiled_s = reference_loop.predict(model, *rows, batch_size=task.batch_size, profiled=task.profile)
     looped_s = time.perf_counter()
-    z_phot = torch.cat(found).numpy()
+    z_phot = found.numpy()
     z_phot[(cleaned.quality & Quality.REFUSED) != 0] = np.nan
     np.savez(task.predictions, object_id=block.object_id, z_phot=z_phot)
     return BaselineResult(

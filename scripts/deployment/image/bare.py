@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 from inference.checksum import file_sha256
 from scripts.command.alone import alone
-from scripts.command.machine import ARCHITECTURES
 from scripts.command.repository import REPOSITORY
+from scripts.deployment.image.build import machine_architecture
 from scripts.deployment.image.engine import CONFIGURATION, Engine, EngineError, find_engine
 from scripts.deployment.image.lock import MACHINES, PLATFORMS, REQUIREMENTS
 
@@ -80,7 +80,7 @@ def make_base(engine: Engine) -> str:
     It stands in for the base image where no registry can be reached, and is laid out like it.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
-    tar = CACHE / f"base-2-{here()}.tar"
+    tar = CACHE / f"base-2-{machine_architecture()}.tar"
     with alone(CACHE):
         if not tar.exists():
             install_programs("mmdebstrap")
@@ -130,11 +130,6 @@ def _download_wheels(architecture: str, folder: Path) -> None:
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise EngineError("pip could not download the wheels of docker/requirements.txt:\n" + "\n".join(errors))
-
-
-def here() -> str:
-    """Return the architecture of this machine as Lambda names it."""
-    return ARCHITECTURES.get(platform.machine().lower(), "x86_64")
 
 
 def install_registry() -> str:

@@ -17,6 +17,7 @@ DPI = 160
 NAMES = {color: name for name, color in COLORS.items()}
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 CLASSES = {"tip": "tip", "hit": "tip hit", BOXES: BOXES}
+BOX = re.compile(r"M(\S+) (\S+)L(\S+) \2L\3 (\S+)L\1 \4z")
 KEPT = {
     "fill",
     "fill-opacity",
@@ -123,4 +124,15 @@ def _value(name: str, value: str) -> str:
 def _short(numbers: str) -> str:
     """Return coordinates to a hundredth of a pixel, without the spaces of a reader's format."""
     shorter = re.sub(r"(\.\d\d)\d+", r"\1", numbers)
-    return re.sub(r"\s+(?=[MLCQz]|$)|(?<=[MLCQ])\s+", "", shorter)
+    path = re.sub(r"\s+(?=[MLCQz]|$)|(?<=[MLCQ])\s+", "", shorter)
+    return "".join(_by_sides(path)) if path and not BOX.sub("", path) else path
+
+
+def _by_sides(path: str) -> Iterator[str]:
+    """Yield boxes by their sides, each from the corner of the one before; to a tenth, as edges fall on whole pixels."""
+    x = y = 0.0
+    for box in BOX.findall(path):
+        left, low, right, high = (round(float(side), 1) for side in box)
+        width, height = right - left, high - low
+        yield f"m{left - x:.4g} {low - y:.4g}h{width:.4g}v{height:.4g}h{-width:.4g}z"
+        x, y = left, low

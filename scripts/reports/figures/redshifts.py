@@ -92,11 +92,13 @@ def _draw_cells(axes: Axes, x: Array, y: Array) -> Cells:
     shades = np.searchsorted(steps, found.counts, side="right")  # 0 where there is nothing
     names = [f"d{round((i + 1) * NUM_SHADES / len(steps))}" for i in range(len(steps))]
     for shade, name in enumerate(names, start=1):
-        line, column = np.nonzero(shades == shade)
+        # Neighbours in a line are one box.
+        ends = np.diff(np.pad(shades == shade, ((0, 0), (1, 1))).astype(int))
+        line, left = np.nonzero(ends == 1)
         add_boxes(
             axes,
-            found.x_edges[column],
-            found.x_edges[column + 1],
+            found.x_edges[left],
+            found.x_edges[np.nonzero(ends == -1)[1]],
             found.y_edges[line],
             found.y_edges[line + 1],
             color=COLORS[name],
