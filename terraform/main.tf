@@ -91,6 +91,9 @@ module "identity" {
   result_prefixes      = var.result_prefixes
   data_bucket_arn      = module.storage.data_bucket_arn
   data_bucket_prefixes = var.data_bucket_prefixes
+
+  has_rendezvous        = var.rendezvous
+  rendezvous_secret_arn = one(module.rendezvous[*].secret_arn)
 }
 
 module "functions" {
@@ -107,6 +110,7 @@ module "functions" {
   reserved_concurrency    = var.infer_reserved_concurrency
   provisioned_concurrency = var.infer_provisioned_concurrency
   log_retention_days      = var.log_retention_days
+  rendezvous              = one([for server in module.rendezvous : { endpoint = "${server.host}:${server.port}", secret_arn = server.secret_arn }])
 
   # Lambda reads the image when a function is made: the registry must allow it by then.
   depends_on = [module.registry]

@@ -54,6 +54,28 @@ run "three_functions_of_one_image" {
   }
 }
 
+run "initialize_and_no_other_stage_knows_where_ranks_meet" {
+  command = plan
+
+  module {
+    source = "./modules/functions"
+  }
+
+  variables {
+    rendezvous = { endpoint = "meet.example.org:10000", secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:key" }
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["initialize"].environment[0].variables.RENDEZVOUS_ENDPOINT == "meet.example.org:10000" && aws_lambda_function.this["initialize"].environment[0].variables.RENDEZVOUS_SECRET_ARN == var.rendezvous.secret_arn
+    error_message = "Initialize asks the server and signs the names of a run."
+  }
+
+  assert {
+    condition     = !can(aws_lambda_function.this["infer"].environment[0].variables.RENDEZVOUS_SECRET_ARN)
+    error_message = "Ranks get what they need from their task."
+  }
+}
+
 run "warm_workers_are_called_through_their_alias" {
   module {
     source = "./modules/functions"

@@ -128,3 +128,28 @@ run "own_prefixes_and_an_existing_bucket" {
     error_message = "Summarize has no business in the existing bucket."
   }
 }
+
+run "only_initialize_reads_the_key_of_the_rendezvous" {
+  command = plan
+
+  module {
+    source = "./modules/identity"
+  }
+
+  variables {
+    has_rendezvous        = true
+    rendezvous_secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:key"
+  }
+
+  assert {
+    condition = {
+      for stage, document in data.aws_iam_policy_document.stage :
+      stage => [for statement in document.statement : statement.resources if contains(statement.actions, "secretsmanager:GetSecretValue")]
+      } == {
+      initialize = [toset([var.rendezvous_secret_arn])]
+      infer      = []
+      summarize  = []
+    }
+    error_message = "Ranks are given the key of their run, never the server's."
+  }
+}

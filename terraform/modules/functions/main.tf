@@ -16,6 +16,12 @@ locals {
     summarize = {}
   }
 
+  # Where ranks meet, and the key that Initialize derives the run's own from; ranks get both from their task.
+  rendezvous = var.rendezvous == null ? {} : {
+    RENDEZVOUS_ENDPOINT   = var.rendezvous.endpoint
+    RENDEZVOUS_SECRET_ARN = var.rendezvous.secret_arn
+  }
+
   # Workers can be kept warm only for a published version, which an alias names.
   is_provisioned = var.provisioned_concurrency > 0
 }
@@ -57,7 +63,7 @@ resource "aws_lambda_function" "this" {
   }
 
   dynamic "environment" {
-    for_each = length(local.environment[each.key]) == 0 ? [] : [local.environment[each.key]]
+    for_each = length(local.environment[each.key]) == 0 ? [] : [merge(local.environment[each.key], each.key == "initialize" ? local.rendezvous : {})]
     content {
       variables = environment.value
     }

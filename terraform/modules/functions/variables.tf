@@ -78,3 +78,12 @@ variable "log_retention_days" {
   description = "Days for which logs are kept."
   type        = number
 }
+
+variable "rendezvous" {
+  description = "Where ranks meet: endpoint (host:port) and the ARN of the secret with the server's key; null for none."
+  type = object({
+    endpoint   = string
+    secret_arn = string
+  })
+  default = null
+}

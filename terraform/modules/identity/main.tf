@@ -137,6 +137,16 @@ data "aws_iam_policy_document" "stage" {
     resources = ["arn:${var.partition}:logs:${var.region}:${var.account_id}:log-group:${var.log_groups[each.key]}:*"]
   }
 
+  # Initialize derives the key of a run from the server's; ranks never see that one.
+  dynamic "statement" {
+    for_each = var.has_rendezvous && each.key == "initialize" ? [1] : []
+    content {
+      sid       = "ReadRendezvousKey"
+      actions   = ["secretsmanager:GetSecretValue"]
+      resources = [var.rendezvous_secret_arn]
+    }
+  }
+
   # X-Ray has no resources: https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html
   statement {
     # checkov:skip=CKV_AWS_111:see the link above

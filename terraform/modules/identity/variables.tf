@@ -65,3 +65,15 @@ variable "data_bucket_prefixes" {
   type        = list(string)
   default     = []
 }
+
+variable "has_rendezvous" {
+  description = "Whether Initialize reads the key of the server at which ranks meet."
+  type        = bool
+  default     = false
+}
+
+variable "rendezvous_secret_arn" {
+  description = "Secret with that key; null for none."
+  type        = string
+  default     = null
+}
