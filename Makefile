@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
-RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET
+RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET FMI
 OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY
 # Some systems set these for every program; only what is written behind `make` counts.
 $(foreach v,MODEL RUN NAME N PORT WORKERS LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS PACKAGES JOBS HOST HEALTH_PORT,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
@@ -184,6 +184,7 @@ help: ## Show this help
 #:   RESULT=my/run      folder of the results; runs/<run id>/ when absent
 #:   PROFILE=1          measure with torch's profiler, as the published runs did
 #:   PAYLOAD=file.json  a request as JSON, also published ones; variables win
+#:   FMI=1              ranks meet after their work and add up; see docs/fmi.md
 #:   TOLERATE=20        percentage of ranks that may fail
 #:   MODEL=mine         the model that predicts; the shipped one when absent
 #:   ENGINE=torch       the library that computes; onnxruntime when absent

@@ -1,20 +1,28 @@
 """Infer state: read one rank's rows, predict their redshifts, write one record."""
 
 import logging
+import time
 from typing import Any
 
+from msgspec import structs
+
 from handlers import invocation, model, settings, telemetry
+from handlers.storage import ObjectStore
 from inference import contract
 from inference.clock import PhaseClock
-from inference.contract import InferEvent, RendezvousCheck
+from inference.contract import InferEvent, RankRecord, RankTask, RendezvousCheck
+from inference.errors import RunError
 from inference.pipeline import infer_rank
 from inference.record import Invocation, make_record
 
 logger = logging.getLogger(__name__)
 
+RESERVE_S = 5.0
+"""What is left of the function's time when a rank stops to wait for the others [s]."""
+
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Run one rank; its predictions are written first and its record, the commit, last."""
+    """Run one rank: its predictions are written first, then its record, the commit; only then it meets the others."""
     if "check" in event:
         return _check(contract.decode(event, RendezvousCheck))
     clock = PhaseClock()
@@ -58,6 +66,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         sigma_note=sigma_note,
     )
     results.write(task.record_key, contract.encode(record))
+    if task.comm is not None:
+        _talk(task, record, results, latest_s=time.time() + context.get_remaining_time_in_millis() / 1000 - RESERVE_S)
     metrics = telemetry.embed(
         settings.function_name(),
         rows=record.num_samples,
@@ -78,3 +88,19 @@ def _check(call: RendezvousCheck) -> dict[str, Any]:
     from handlers.rendezvous.probe import probe, to_builtins
 
     return to_builtins(probe(call.host, call.port))
+
+
+def _talk(task: RankTask, record: RankRecord, results: ObjectStore, *, latest_s: float) -> None:
+    """Meet the other ranks and add to the record what came of it; the record is there already, whatever happens."""
+    # Imported here: only ranks that talk need a socket.
+    from handlers.talking import Messages
+    from inference import comm
+
+    report = comm.talk(task, record, Messages(results), latest_s=latest_s)
+    facts = {"run_id": task.run_id, "rank": task.rank, "status": report.status, "why": report.why}
+    logger.info("ranks met", extra=facts | {"meeting_s": report.meeting_s, "barrier_s": report.barrier_s})
+    try:
+        results.write(task.record_key, contract.encode(structs.replace(record, comm=report)))
+    except RunError:
+        # The rank's work is safe; failing now would do all of it again.
+        logger.exception("report of the meeting not written", extra=facts)

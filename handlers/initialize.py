@@ -11,7 +11,7 @@ from inference import contract
 from inference.contract import DatasetCard, InitializeEvent, RankTask, RunPlan, RunRequest
 from inference.errors import DatasetNotFoundError, ObjectMissingError, ResultPathTakenError
 from inference.models import settle_model
-from inference.plan import Shard, plan_tasks, select_shards
+from inference.plan import Shard, meet_by_s, plan_tasks, select_shards
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,13 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     request = settle_model(request, settings.model().card)
     shards = _find_shards(settings.object_store(request.data_bucket or request.bucket), request)
     request = contract.with_defaults(request, run_id=call.execution_name, num_shards=len(shards))
-    tasks = plan_tasks(request, shards, settings.infer_limits(request.memory_mb), run_id=call.execution_name)
+    limits = settings.infer_limits(request.memory_mb)
+    tasks = plan_tasks(request, shards, limits, run_id=call.execution_name)
+    if request.fmi_enabled:
+        # Imported here: only ranks that talk need a socket.
+        from handlers.talking import with_comm
+
+        tasks = with_comm(tasks, request.rendezvous_endpoint, meet_by_s(tasks, limits, now_s=time.time()))
     run_prefix = tasks[0].run_prefix
     _write_manifest(settings.object_store(request.bucket), run_prefix + contract.MANIFEST_KEY, tasks)
     metrics = telemetry.embed(settings.function_name(), ranks_planned=len(tasks))

@@ -4,6 +4,8 @@ import os
 from functools import cache
 from pathlib import Path
 
+from msgspec import structs
+
 from handlers.storage import ObjectStore
 from inference import contract
 from inference.errors import RunError
@@ -24,10 +26,27 @@ def _read(name: str) -> str:
 
 def infer_limits(memory_mb: int | None) -> Limits:
     """Return what the Infer function may use, for the plan: as deployed, or its version with that memory [MB]."""
-    timeout_s = int(_read("INFER_TIMEOUT_S"))
-    if memory_mb is not None:
-        return Limits(memory_mb=memory_mb, timeout_s=timeout_s, qualifier=contract.memory_alias(memory_mb))
-    return Limits(memory_mb=int(_read("INFER_MEMORY_MB")), timeout_s=timeout_s, qualifier=_read("INFER_QUALIFIER"))
+    qualifier = contract.memory_alias(memory_mb) if memory_mb is not None else _read("INFER_QUALIFIER")
+    limits = Limits(
+        memory_mb=memory_mb if memory_mb is not None else int(_read("INFER_MEMORY_MB")),
+        timeout_s=int(_read("INFER_TIMEOUT_S")),
+        qualifier=qualifier,
+    )
+    # Only ranks that talk need to know; a deployment made before they could does not say.
+    concurrency, starts_per_s = os.environ.get("INFER_MAX_CONCURRENCY"), os.environ.get("INFER_STARTS_PER_S")
+    if concurrency and starts_per_s:
+        return structs.replace(limits, max_concurrency=int(concurrency), starts_per_s=float(starts_per_s))
+    return limits
+
+
+def rendezvous_endpoint() -> str | None:
+    """Return where ranks meet, ``host:port``; None where the deployment has no such server."""
+    return os.environ.get("RENDEZVOUS_ENDPOINT") or None
+
+
+def rendezvous_secret_arn() -> str | None:
+    """Return the secret with the server's key; None where the server lets every name in."""
+    return os.environ.get("RENDEZVOUS_SECRET_ARN") or None
 
 
 def model() -> Model:

@@ -4,9 +4,11 @@ import logging
 import time
 from typing import Any
 
+from msgspec import structs
+
 from handlers import settings, telemetry
 from handlers.storage import ObjectStore
-from inference import contract, summary
+from inference import comm, contract, summary
 from inference.contract import RankFailure, RankTask, RunPlan, RunResult
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,10 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
         summarized_at_s=time.time(),
     )
     result = summary.summarize(plan, tasks, proof, times)
+    if any(task.comm for task in tasks):
+        met = comm.merge(plan.run_id, len(tasks), proof.records)
+        result = structs.replace(result, comm=met.summary)
+        store.write(plan.run_prefix + contract.FMI_KEY, contract.encode(met))
     keys = {name: plan.run_prefix + name for name in ("combined_data.json", "summary.json")}
     store.write(keys["combined_data.json"], summary.combine(proof.records))
     store.write(keys["summary.json"], contract.encode(result))

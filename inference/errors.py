@@ -21,6 +21,10 @@ class ResultPathTakenError(RunError):
     """The result path already holds another run, which would be overwritten. Not retried."""
 
 
+class RendezvousError(RunError):
+    """The ranks are to meet, and the rendezvous server does not answer or would not let them in. Not retried."""
+
+
 class ShardFormatError(RunError):
     """A shard does not hold what the model reads: layout, shape or dtype. Not retried."""
 

@@ -22,6 +22,7 @@ ACTIVATION_BYTES_PER_SAMPLE = 600_000
 # Slower than any rank measured on one vCPU, so that the timeout is never the surprise.
 SAMPLES_PER_S_PER_VCPU = 100
 START_S = 20
+MEETING_S = 10
 MB_PER_VCPU = 1769
 
 # A state payload holds at most 256 KiB; the rest of the event and the failure that Catch adds stay below the margin.
@@ -63,6 +64,12 @@ class Limits(Payload, frozen=True, kw_only=True):
 
     timeout_s: int
     """Configured timeout [s]."""
+
+    max_concurrency: int | None = None
+    """Ranks that can be alive at the same time; None when the deployment does not say."""
+
+    starts_per_s: float = 100.0
+    """Ranks that are started in a second."""
 
     @property
     def num_vcpus(self) -> int:
@@ -149,6 +156,32 @@ def plan_tasks(request: RunRequest, shards: Sequence[Shard], limits: Limits, *, 
     return tasks
 
 
+def meet_by_s(tasks: Sequence[RankTask], limits: Limits, *, now_s: float) -> float:
+    """Return until when ranks wait for each other: all are started by then, and the slowest one is done.
+
+    Parameters
+    ----------
+    tasks : sequence of RankTask
+        The plan.
+    limits : Limits
+        Memory of the Infer function, and how many ranks it runs and starts.
+    now_s : float
+        When the first rank can be started [s since the epoch].
+
+    Raises
+    ------
+    PlanError
+        If not all ranks can be alive at once: the first would wait for some that start only when they end.
+    """
+    world_size = len(tasks)
+    if limits.max_concurrency is not None and world_size > limits.max_concurrency:
+        raise PlanError(
+            f"fmi_enabled needs all {world_size} ranks alive at the same time, and at most {limits.max_concurrency} "
+            f"can be. Use world_size {limits.max_concurrency} or less, allow more at once, or leave fmi_enabled out."
+        )
+    return now_s + world_size / limits.starts_per_s + max(_seconds(task, limits) for task in tasks) + MEETING_S
+
+
 def deal(shards: Sequence[Shard], world_size: int) -> list[tuple[RowRange, ...]]:
     """Cut the rows of all shards, end to end, into `world_size` consecutive parts.
 
@@ -214,7 +247,7 @@ def _refuse_what_cannot_fit(tasks: Sequence[RankTask], shards: Sequence[Shard], 
             f"A rank needs about {math.ceil(needed_bytes / 2**20)} MB; the function has {limits.memory_mb} MB. Use "
             "smaller or safetensors shards, a smaller batch_size with profile, or a function with more memory."
         )
-    seconds = START_S + largest.num_samples / (SAMPLES_PER_S_PER_VCPU * limits.num_vcpus)
+    seconds = _seconds(largest, limits)
     if seconds > limits.timeout_s:
         rows = sum(task.num_samples for task in tasks)
         per_rank = max(1, (limits.timeout_s - START_S) * SAMPLES_PER_S_PER_VCPU * limits.num_vcpus)
@@ -230,6 +263,10 @@ def _refuse_what_cannot_fit(tasks: Sequence[RankTask], shards: Sequence[Shard], 
             f"Rank {heaviest.rank} reads {len(heaviest.rows)} shards; naming them takes {task_bytes} bytes and a state "
             f"payload holds {MAX_TASK_BYTES}. Use world_size {ranks} or more, or larger shards."
         )
+
+
+def _seconds(task: RankTask, limits: Limits) -> float:
+    return START_S + task.num_samples / (SAMPLES_PER_S_PER_VCPU * limits.num_vcpus)
 
 
 def _memory_bytes(task: RankTask, shards: Sequence[Shard]) -> int:

@@ -21,8 +21,8 @@ from scripts.pricing.prices import price_note
 from scripts.runs.budget import before_start
 from scripts.runs.perform import find_data, run_in
 from scripts.runs.present import files_in, print_result
-from scripts.runs.request import Draft, draft_request, make_run_id
-from scripts.runs.target import AwsTarget, Target, connect_aws, start_local
+from scripts.runs.request import Draft, draft_request, make_run_id, meet_here
+from scripts.runs.target import AwsTarget, Target, connect_aws, count_talking, start_local
 from scripts.runs.variables import RunVariables, choose_target
 
 
@@ -48,6 +48,8 @@ def run(variables: RunVariables, *, root: Path, console: Console) -> int:
     console.print(f"target     {target}: {why}", markup=False, soft_wrap=True)
     is_aws = target == "aws"
     draft = draft_request(variables, root=root, bucket_words="the stack's bucket" if is_aws else "the local bucket")
+    if draft.request.fmi_enabled and not is_aws:
+        draft = meet_here(draft)
     aws = _connect(variables.outputs, root, console) if is_aws else None
     dataset = _dataset(draft, root, console, aws)
     notes = [*draft.notes, *_prefix_note(draft, dataset)]
@@ -58,10 +60,13 @@ def run(variables: RunVariables, *, root: Path, console: Console) -> int:
         console.print(f"note       {note}", markup=False, soft_wrap=True)
     for line in before_start(variables.budget, draft.request, dataset, aws, root=root):
         console.print(f"estimate   at most {line}", markup=False, soft_wrap=True)
+    num_talking = count_talking(_world_size(draft, dataset)) if draft.request.fmi_enabled and not aws else 0
     run_id = make_run_id(datetime.now(UTC))
     folder = root / "runs" / run_id
     folder.mkdir(parents=True)
-    opening: AbstractContextManager[Target] = nullcontext(aws) if aws else _serve(folder, draft.model, console)
+    opening: AbstractContextManager[Target] = (
+        nullcontext(aws) if aws else _serve(folder, draft.model, console, num_talking)
+    )
     try:
         with opening as there:
             ending = run_in(there, run_id, draft, dataset, folder, console)
@@ -88,11 +93,11 @@ def _connect(outputs: str, root: Path, console: Console) -> AwsTarget:
 
 
 @contextmanager
-def _serve(folder: Path, model: Model, console: Console) -> Iterator[Target]:
+def _serve(folder: Path, model: Model, console: Console, num_talking: int) -> Iterator[Target]:
     with ExitStack() as served:
         with step(console, "local AWS") as facts:
             (folder / "logs").mkdir()
-            target = served.enter_context(start_local(folder / "logs", model.folder))
+            target = served.enter_context(start_local(folder / "logs", model.folder, num_talking=num_talking))
             facts.append(f"{target.facts()}, model {model.in_words}")
         yield target
 

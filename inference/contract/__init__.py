@@ -4,6 +4,18 @@ One module per payload, in the order of a run: `dataset`, `request`, `run`, `rec
 """
 
 from inference.contract.codec import T, decode, encode, encode_compact, to_builtins
+from inference.contract.comm import (
+    FMI_KEY,
+    RENDEZVOUS_PORT,
+    CommReport,
+    CommSummary,
+    CommTask,
+    PeerReport,
+    RankComm,
+    ReducedValue,
+    RunComm,
+    split_endpoint,
+)
 from inference.contract.dataset import (
     CLEANING_KEY,
     DATASET_KEY,
@@ -56,17 +68,19 @@ from inference.contract.summary import (
     Throughput,
 )
 
-SCHEMAS: tuple[type[Payload], ...] = (DatasetCard, RunRequest, RankTask, RankRecord, RunSummary)
+SCHEMAS: tuple[type[Payload], ...] = (DatasetCard, RunRequest, RankTask, RankRecord, RunSummary, RunComm)
 """Payloads whose JSON Schema is part of the documentation."""
 
 __all__ = [
     "BITS_PER_ROW",
     "CLEANING_KEY",
     "DATASET_KEY",
+    "FMI_KEY",
     "MANIFEST_KEY",
     "PUBLISHED_ALIASES",
     "PUBLISHED_RECORD_KEYS",
     "PUBLISHED_WITHOUT_MEANING",
+    "RENDEZVOUS_PORT",
     "SAMPLE_PREFIX",
     "SCHEMAS",
     "TABLE_CSV_KEY",
@@ -74,6 +88,9 @@ __all__ = [
     "TABLE_KEYS",
     "Accuracy",
     "AccuracySums",
+    "CommReport",
+    "CommSummary",
+    "CommTask",
     "Count",
     "DatasetCard",
     "Engine",
@@ -82,16 +99,20 @@ __all__ = [
     "LostRank",
     "NonEmpty",
     "Payload",
+    "PeerReport",
     "PhaseSpread",
     "Positive",
     "Precision",
     "RankClock",
+    "RankComm",
     "RankFailure",
     "RankRecord",
     "RankTask",
+    "ReducedValue",
     "RendezvousCheck",
     "RowRange",
     "RunClock",
+    "RunComm",
     "RunPlan",
     "RunRequest",
     "RunResult",
@@ -109,6 +130,7 @@ __all__ = [
     "parse_request",
     "rank_keys",
     "run_prefix",
+    "split_endpoint",
     "to_builtins",
     "with_defaults",
 ]

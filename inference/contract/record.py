@@ -1,5 +1,6 @@
 """``ranks/<rank>.json``: what one rank did, measured and counted; and the note of one that failed."""
 
+from inference.contract.comm import CommReport
 from inference.contract.payload import Count, NonEmpty, Payload, Positive, Seconds
 from inference.contract.run import RowRange
 
@@ -221,6 +222,9 @@ class RankRecord(Payload, frozen=True, kw_only=True, omit_defaults=True, rename=
 
     sigma_note: str | None = None
     """Why no sigma is known; absent where it is."""
+
+    comm: CommReport | None = None
+    """What came of the meeting with the other ranks; absent where there was none, or the rank died in it."""
 
     residuals: bytes = b""
     """dz of the labelled galaxies, little-endian float32, base64 in JSON: the part of the accuracy that no sum holds

@@ -54,6 +54,11 @@ class RunRequest(Payload, frozen=True, kw_only=True):
 
     model_sha256: str | None = None
     """Checksum of its weights; another one than the deployed model's is refused."""
+    fmi_enabled: bool = False
+    """Let the ranks meet after their work: a barrier, then sums of loop time, rows and errors at rank 0."""
+
+    rendezvous_endpoint: str | None = None
+    """Where they meet, ``host:port``; the deployment's own server when absent."""
 
     memory_mb: Annotated[int, Meta(ge=128, le=10_240)] | None = None
     """Memory of a rank [MB]: of the alias `memory_alias` of Infer, which must be there; as deployed when absent."""
@@ -77,8 +82,6 @@ PUBLISHED_WITHOUT_MEANING = {
     "data_map": "rows are dealt by the plan",
     "data_size": "the size follows from data_prefix and file_limit",
     "unique_id": "the execution's name identifies the run",
-    "rendezvous_endpoint": "ranks do not talk to each other",
-    "fmi_enabled": "ranks do not talk to each other",
 }
 """Keys of published payloads that are accepted, ignored and named in the run's notes, with the reason."""
 

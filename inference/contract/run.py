@@ -1,9 +1,10 @@
 """What the state machine carries: the plan of a run, and the work of each rank."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from msgspec import Meta
 
+from inference.contract.comm import CommTask
 from inference.contract.payload import Count, NonEmpty, Payload, Positive
 from inference.contract.request import Engine, Precision, RunRequest
 
@@ -85,8 +86,19 @@ class RankTask(Payload, frozen=True, kw_only=True):
     qualifier: NonEmpty = "$LATEST"
     """Version or alias of the Infer function that the state machine invokes."""
 
+    comm: CommTask | None = None
+    """How the rank meets the others after its work; null when it does not."""
 
-def rank_keys(run_prefix: str, rank: int) -> dict[str, str]:
+
+class RankKeys(TypedDict):
+    """Where one rank's objects go."""
+
+    record_key: str
+    predictions_key: str
+    failure_key: str
+
+
+def rank_keys(run_prefix: str, rank: int) -> RankKeys:
     """Return the three object keys of a rank; a retry writes to the same ones."""
     return {
         "record_key": f"{run_prefix}ranks/{rank:05d}.json",

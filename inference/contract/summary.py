@@ -2,6 +2,7 @@
 
 import msgspec
 
+from inference.contract.comm import CommSummary
 from inference.contract.payload import Count, NonEmpty, Payload, Positive, Seconds
 from inference.contract.record import BITS_PER_ROW, RankClock
 from inference.contract.request import RunRequest
@@ -249,6 +250,9 @@ class RunSummary(Payload, frozen=True, kw_only=True):
 
     code_versions: tuple[str, ...]
     """Versions of the code used; one, as above."""
+
+    comm: CommSummary | None = None
+    """How the ranks met; null when they were not to. ``fmi.json`` has every rank and connection."""
 
 
 class RunResult(Payload, frozen=True, kw_only=True):

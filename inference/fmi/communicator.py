@@ -240,6 +240,15 @@ class Communicator:
         """Number of ranks."""
         return self._mesh.size
 
+    @property
+    def timeout_s(self) -> float:
+        """How long a call waits at most, for a meeting and for a message each [s]; may be changed."""
+        return self._mesh.timeout_s
+
+    @timeout_s.setter
+    def timeout_s(self, seconds: float) -> None:
+        self._mesh.timeout_s = seconds
+
     def Get_rank(self) -> int:  # noqa: N802 -- mpi4py's spelling, here and below
         """Return this rank."""
         return self.rank

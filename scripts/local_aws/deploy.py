@@ -18,6 +18,9 @@ DEFINITION_PATH = REPOSITORY / "terraform" / "state_machine.asl.json"
 IMAGE_URI = "123456789012.dkr.ecr.us-east-1.amazonaws.com/local:latest"
 """Names no image: the workers run the handlers of this clone."""
 
+STARTS_PER_S = 0.5
+"""Workers that a slow machine starts in a second: those of a function start all at once and share its cores."""
+
 PLACEHOLDER = re.compile(r'"\$\{([a-z0-9_]+)\}"')
 
 
@@ -37,6 +40,7 @@ def deploy(
     bucket: str = "redshift-local",
     max_concurrency: int | None = None,
     code_version: str = "local",
+    rendezvous: str = "",
     stages: Mapping[str, Mapping[str, Any]] | None = None,
     definition: str | None = None,
     model: Path | None = None,
@@ -53,6 +57,8 @@ def deploy(
         Ranks that run at the same time; the number of workers when absent.
     code_version : str
         What the records state as the version of the code.
+    rendezvous : str
+        Where ranks meet, ``host:port``; empty where there is no such server.
     stages, definition : optional
         Instead of ``terraform/stages.json`` and ``terraform/state_machine.asl.json``.
     model : Path, optional
@@ -62,9 +68,19 @@ def deploy(
     definition = definition or DEFINITION_PATH.read_text()
     _make_bucket(aws, bucket)
     role_arn = _make_role(aws)
-    function_arns = _make_functions(aws, stages, role_arn=role_arn, code_version=code_version, model=model)
+    max_concurrency = max_concurrency or aws.workers
+    variables = function_variables(
+        stages,
+        code_version=code_version,
+        image_digest="local",
+        max_concurrency=min(max_concurrency, aws.workers),
+        starts_per_s=STARTS_PER_S,
+        rendezvous=rendezvous,
+        model=model,
+    )
+    function_arns = _make_functions(aws, stages, variables, role_arn=role_arn)
     values: dict[str, object] = {f"{stage}_arn": arn for stage, arn in function_arns.items()}
-    values["max_concurrency"] = max_concurrency or aws.workers
+    values["max_concurrency"] = max_concurrency
     state_machine = boto3.client("stepfunctions", **aws.credentials).create_state_machine(
         name="redshift-local", definition=render_definition(definition, values), roleArn=role_arn
     )
@@ -116,10 +132,9 @@ def _make_role(aws: LocalAws) -> str:
 
 
 def _make_functions(
-    aws: LocalAws, stages: Mapping[str, Mapping[str, Any]], *, role_arn: str, code_version: str, model: Path | None
+    aws: LocalAws, stages: Mapping[str, Mapping[str, Any]], variables: Mapping[str, str], *, role_arn: str
 ) -> dict[str, str]:
     functions = boto3.client("lambda", **aws.credentials)
-    variables = function_variables(stages, code_version=code_version, image_digest="local", model=model)
     arns: dict[str, str] = {}
     for stage, settings in stages.items():
         function = functions.create_function(
@@ -131,7 +146,7 @@ def _make_functions(
             MemorySize=settings["memory_mb"],
             Timeout=settings["timeout_s"],
             EphemeralStorage={"Size": settings["ephemeral_mb"]},
-            Environment={"Variables": variables},
+            Environment={"Variables": dict(variables)},
         )
         arns[stage] = function["FunctionArn"]
     return arns

@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,16 @@ class Draft:
         """Return the execution's input; the data is in `bucket` unless `data_bucket` is another one."""
         payload = {**self.payload, "bucket": bucket, "data_prefix": data_prefix}
         return payload if data_bucket in (None, bucket) else {**payload, "data_bucket": data_bucket}
+
+
+def meet_here(draft: Draft) -> Draft:
+    """Let ranks meet at the server that a run on this machine starts, whatever deployment the payload names."""
+    endpoint = draft.payload.get("rendezvous_endpoint")
+    if endpoint is None:
+        return draft
+    payload = {key: value for key, value in draft.payload.items() if key != "rendezvous_endpoint"}
+    note = f"`rendezvous_endpoint` {json.dumps(endpoint)} is another deployment's and was replaced by this machine's."
+    return replace(draft, payload=payload, notes=(*draft.notes, note))
 
 
 def make_run_id(now: datetime) -> str:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from inference.contract import RunSummary
 from scripts.command.aws_errors import explain
-from scripts.command.machine import machine_in_words
+from scripts.command.errors import UsageError
+from scripts.command.machine import machine_in_words, num_cores
 from scripts.deployment.account import Account, check_owner
 from scripts.deployment.stack import Stack, StackError
 from scripts.local_aws.deploy import deploy
+from scripts.local_aws.rendezvous import serve_rendezvous
 from scripts.local_aws.server import LocalAws, client_arguments
 from scripts.pricing.cost import Bill
 from scripts.pricing.prices import bill_if_known
@@ -26,6 +28,9 @@ from scripts.runs.bucket import NUM_CONNECTIONS, Bucket
 from scripts.runs.journal import Entry
 from scripts.runs.map_run import MapRunObserver
 from scripts.runs.observe import Observer, Watcher, local_invocations
+
+MAX_LOCAL_TALKING = 64
+"""Ranks that can be alive at the same time on this machine."""
 
 LOCAL_CONFIG = Config(max_pool_connections=NUM_CONNECTIONS, retries={"total_max_attempts": 3}, connect_timeout=5)
 
@@ -155,8 +160,25 @@ class AwsTarget:
         return explain(error)
 
 
+def count_talking(world_size: int | None) -> int:
+    """Return how many ranks must be alive at the same time on this machine.
+
+    Raises
+    ------
+    UsageError
+        If there are more than it can hold.
+    """
+    assert world_size is not None, "a local run knows its ranks"
+    if world_size > MAX_LOCAL_TALKING:
+        raise UsageError(
+            f"FMI=1 needs all {world_size} ranks alive at the same time, each a process: this machine holds "
+            f"{MAX_LOCAL_TALKING}. Use WORLD={MAX_LOCAL_TALKING} or less, or run on AWS."
+        )
+    return world_size
+
+
 @contextmanager
-def start_local(log_dir: Path, model: Path | None = None) -> Iterator[Target]:
+def start_local(log_dir: Path, model: Path | None = None, *, num_talking: int = 0) -> Iterator[Target]:
     """Serve a local AWS with the state machine and a model deployed in it; it ends with the block.
 
     Parameters
@@ -165,10 +187,15 @@ def start_local(log_dir: Path, model: Path | None = None) -> Iterator[Target]:
         Folder for the logs of its server and workers.
     model : Path, optional
         Folder of the model; the shipped one when absent.
+    num_talking : int
+        Ranks that must be alive at the same time because they talk to each other; then there is also a server where
+        they meet.
     """
     forget_aws_settings()
-    with LocalAws(log_dir=log_dir) as aws:
-        deployment = deploy(aws, model=model)
+    with ExitStack() as stack:
+        rendezvous = stack.enter_context(serve_rendezvous()) if num_talking else ""
+        aws = stack.enter_context(LocalAws(log_dir=log_dir, workers=max(num_talking, num_cores())))
+        deployment = deploy(aws, model=model, rendezvous=rendezvous)
         s3, states = (boto3.client(name, config=LOCAL_CONFIG, **aws.credentials) for name in ("s3", "stepfunctions"))
         yield LocalTarget(
             aws.endpoint_url, aws.key, Bucket(s3, deployment.bucket), states, deployment.state_machine_arn, aws.workers
