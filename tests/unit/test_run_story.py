@@ -10,13 +10,12 @@ from rich.console import Console
 
 from inference import contract, summary
 from inference.contract import RankFailure
+from scripts import explain
 from scripts.command.errors import UsageError
-from scripts.explain import explain
 from scripts.runs.logs.invocations import Invocation, Log
 from scripts.runs.logs.lines import LogEvent, LogLine
 from scripts.runs.run_folder import Run
 from scripts.runs.story import Story, print_story
-from scripts.runs.variables import StackVariables
 from tests.factories import RUN, make_predictions, make_record_for
 from tests.unit.test_run_clock import make_clock
 from tests.unit.test_summary import make_tasks
@@ -106,10 +105,11 @@ def test_what_computed_is_named_with_its_rate_its_memory_and_its_requests(run: R
     lines = told(run, 1).splitlines()
 
     begin = lines.index("  Computed") + 1
-    assert lines[begin : begin + 5] == [
+    assert lines[begin : begin + 6] == [
         "  1,234.5 galaxies/s with fake 1 in fp32, 1 thread",
         "  436 MB at most, 1,769 MB configured",
         "  7 requests to S3, 0.500 s in all, the longest 0.125 s",
+        "  model   fake",
         f"  weights {'0' * 64}",
         "  image local, code 1",
     ]
@@ -173,12 +173,20 @@ def test_the_rows_of_a_rank_are_named_with_their_checksum(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("rank", "asked"), [(None, "RANK=…"), (3, "RANK=3")])
-def test_a_rank_that_is_none_of_the_run_is_refused(rank: int | None, asked: str, run: Run) -> None:
+def test_a_rank_that_is_none_of_the_run_is_refused(
+    rank: int | None, asked: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.path.parents[1])
+
     with pytest.raises(UsageError, match=f"{asked} names none of the ranks of {RUN}: they are 0 to 2"):
-        explain(RUN, rank, StackVariables(), root=run.path.parents[1])
+        explain.main(explain.ExplainVariables(run=RUN, rank=rank))
 
 
-def test_the_last_rank_is_explained(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    explain(RUN, 2, StackVariables(), root=run.path.parents[1])
+def test_the_last_rank_is_explained(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run.path.parents[1])
+
+    explain.main(explain.ExplainVariables(run=RUN, rank=2))
 
     assert capsys.readouterr().out.startswith(f"{RUN}, rank 2 of 3: done\n")
