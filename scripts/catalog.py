@@ -1,6 +1,5 @@
 """`make catalog RUN=…`: the redshifts of a run as FITS and Parquet, in dataset order, in the folder of the run."""
 
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from scripts.command.errors import CommandError, UsageError
 from scripts.command.model import ModelName
 from scripts.command.program import start
 from scripts.command.variables import Flag
+from scripts.command.whole_file import written_whole
 from scripts.runs.run_folder import Run, open_run
 from scripts.runs.variables import RunName, StackVariables
 
@@ -98,24 +98,17 @@ def _started_at(run: Run, found: Inventory) -> str:
 
 def _write(run: Run, found: Inventory, table: DatasetTable | None, provenance: Mapping[str, Card]) -> Tally:
     """Write both files under other names, read them back, and only then give them theirs."""
-    folder = run.path
-    drafts = {name: folder / f".{name}.{os.getpid()}" for name in (FITS_NAME, PARQUET_NAME)}
     tally = Tally()
-    try:
+    with written_whole(run.path / FITS_NAME) as fits_path, written_whole(run.path / PARQUET_NAME) as parquet_path:
         with (
-            FitsWriter(drafts[FITS_NAME], provenance, found.num_rows) as fits,
-            ParquetWriter(drafts[PARQUET_NAME], provenance) as parquet,
+            FitsWriter(fits_path, provenance, found.num_rows) as fits,
+            ParquetWriter(parquet_path, provenance) as parquet,
         ):
             for rows in merged_blocks(run, found, table):
                 fits.write(rows)
                 parquet.write(rows)
                 tally.count(rows)
-        prove_equal(drafts[FITS_NAME], drafts[PARQUET_NAME], found.num_rows)
-        for name, draft in drafts.items():
-            draft.replace(folder / name)
-    finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
+        prove_equal(fits_path, parquet_path, found.num_rows)
     return tally
 
 

@@ -1,6 +1,5 @@
 """`make logs RUN=…`: what a run's workers printed, joined to its ranks; `RANK=17` shows the lines of one."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.command.variables import Whole
-from scripts.runs.logs.invocations import Invocation, Log, read_log, write_csv
+from scripts.runs.logs.invocations import Log, read_log, write_csv
 from scripts.runs.logs.of_run import log_of_run
 from scripts.runs.logs.show import print_lines, print_table
 from scripts.runs.logs.sources import events_of_export
@@ -38,7 +37,9 @@ def main(variables: LogsVariables, *, root: Path = Path()) -> None:
         _show_rank(console, log, variables.rank, folder)
         return
     table = folder.path / LOGS_FILE if folder else Path(file).with_suffix(".invocations.csv")
-    _refuse_empty(log.invocations, file or _existing(folder).run_id)
+    if not log.invocations:
+        where = file or _existing(folder).run_id
+        raise UsageError(f"{where}: no invocation of this run is in the log; nothing was written.")
     write_csv(table, log.invocations)
     print_table(console, folder.run_id if folder else file, log, table)
 
@@ -51,11 +52,6 @@ def _of_file(path: Path, folder: Run | None) -> Log:
 def _existing(folder: Run | None) -> Run:
     assert folder is not None, "without a file there is a run"
     return folder
-
-
-def _refuse_empty(invocations: Sequence[Invocation], where: str) -> None:
-    if not invocations:
-        raise UsageError(f"{where}: no invocation of this run is in the log; nothing was written.")
 
 
 def _show_rank(console: Console, log: Log, rank: int, folder: Run | None) -> None:

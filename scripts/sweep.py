@@ -22,12 +22,13 @@ from scripts.sweeps.analyse import analyse
 from scripts.sweeps.backend import AwsBackend, Backend, LocalBackend
 from scripts.sweeps.data import Dataset, Key, cut_missing, find_datasets
 from scripts.sweeps.estimate import forecast_sweep, refuse_above
-from scripts.sweeps.journal import Journal, held, read_journal, stop_left, write_tables
+from scripts.sweeps.journal import Journal, held, read_journal, stop_left
 from scripts.sweeps.lists import VARIABLES, read_plan
 from scripts.sweeps.present import print_plan, print_statistics
 from scripts.sweeps.runner import Runner
 from scripts.sweeps.show import SweepShow
 from scripts.sweeps.statistics import STATISTICS_KEY, SweepStatistics
+from scripts.sweeps.table import write_tables
 
 NOT_KNOWN = "not known: a dataset has no dataset.json that says how many galaxies it has"
 OF_ONE_RUN = ("RESULT", "PAYLOAD")
@@ -174,7 +175,7 @@ def _carry_out(
 
 
 def _write_statistics(journal: Journal, backend: Backend) -> SweepStatistics:
-    write_tables(journal)
+    write_tables(journal.folder, *journal.rows())
     found = analyse(journal, prices=f"list prices of {read_prices().label(backend.region)}")
     write_whole(journal.folder / STATISTICS_KEY, msgspec.json.format(msgspec.json.encode(found), indent=2))
     return found

@@ -19,9 +19,10 @@ from inference.models import Model, read_model, shipped
 from inference.models.card import ModelCard, encode_card
 from inference.pipeline import Outcome, Predictions
 from inference.plan import Shard
-from inference.record import Invocation, make_record
+from inference.record import make_record
 from inference.uncertainty import NUM_FEATURES as NUM_ERROR_FEATURES
 from inference.uncertainty import ErrorModel, Layer
+from scripts.benchmarks.records import INVOCATION
 from scripts.sweeps.rows import RunRow
 
 RUN = "run-a"
@@ -141,18 +142,7 @@ def make_record_for(task: RankTask, **changes: Any) -> RankRecord:
     clock = PhaseClock()
     with clock.phase("inference"):
         pass
-    here = Invocation(
-        request_id="r",
-        attempt=0,
-        cold_start=False,
-        queue_s=0.0,
-        init_s=0.0,
-        function_memory_mb=1769,
-        image_digest="local",
-        code_version="1",
-        resident_memory_bytes=2**28,
-        peak_memory_bytes=2**28,
-    )
+    here = msgspec.structs.replace(INVOCATION, request_id="r", code_version="1")
     record = make_record(
         task, Outcome(predictions, ratio_95=2.0), FakeEngine(), clock, here, model="fake", request_times_s=[0.1, 0.3]
     )

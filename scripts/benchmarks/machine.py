@@ -4,8 +4,9 @@ import os
 import platform
 from importlib import metadata
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
+
+from scripts.command.machine import processor_facts
 
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 LIBRARIES = ("numpy", "onnxruntime", "openvino", "torch")
@@ -21,9 +22,7 @@ AVX2 = {
 
 def describe_machine(load_before: float) -> dict[str, Any]:
     """Return processor, instructions, libraries with their versions, and load before and after."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    facts = processor_facts()
     flags = facts.get("flags", "").split()
     return {
         "cpu": facts.get("model name", platform.processor()),

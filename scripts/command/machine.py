@@ -13,10 +13,14 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def processor_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """Return what the system says of its last processor; nothing where it says nothing."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
 def machine_in_words(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Return processor, architecture, CPUs and system, without the machine's name."""
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    facts = dict(line.partition(":")[::2] for line in lines)
-    model = next((value.strip() for key, value in facts.items() if key.strip() == "model name"), "")
+    model = processor_facts(cpuinfo).get("model name", "")
     cpus = f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}"
     return f"{model or platform.processor()}, {cpus}".lstrip(", ")

@@ -149,17 +149,13 @@ def inspect(
     for flag, rule in zip(
         (Quality.COLOR_OUTLIER, Quality.LOW_SIGNAL, Quality.HIGH_EXTINCTION), _FLAG_RULES, strict=True
     ):
-        rules[rule] = _num_with(quality, flag)
+        rules[rule] = int(np.count_nonzero(quality & flag.value))
     rules["redshift not positive"] = int(np.sum(~np.isnan(redshifts) & ~cleaning.is_label(redshifts)))
     report = CleaningReport(_count_outcomes(quality), +rules, num_filled_pixels)
     return Inspected(np.where(is_rejected[:, None], magnitudes, filled), quality, report)
 
 
 _FLAG_RULES = [rule for rule, then in RULES.items() if then == "flagged"]
-
-
-def _num_with(quality: NDArray[np.uint8], flag: Quality) -> int:
-    return int(np.count_nonzero(quality & flag.value))
 
 
 def _count_bands(magnitudes: NDArray[np.float64]) -> Counter[str]:

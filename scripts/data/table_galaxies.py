@@ -22,14 +22,25 @@ from scripts.simulation.structure import (
 
 
 @dataclass(frozen=True)
-class RenderedTable:
-    """Galaxies of a table, in its order; identifiers and the seed decide everything."""
+class TableGalaxies:
+    """Galaxies with a row each in a table, in its order."""
 
     records: Records
-    seed: int
 
     def __len__(self) -> int:
         return self.records.num_rows
+
+    def facts(self, start: int, stop: int) -> Facts:
+        """Return positions and what is known of the measurements."""
+        rows = self.records.rows(start, stop)
+        return Facts(*(rows[name].copy() for name in ("ra_deg", "dec_deg", "quality")))
+
+
+@dataclass(frozen=True)
+class RenderedTable(TableGalaxies):
+    """Galaxies with rendered images; identifiers and the seed decide everything."""
+
+    seed: int
 
     def rows(self, start: int, stop: int) -> Block:
         """Render the galaxies from `start` to before `stop`."""
@@ -44,10 +55,6 @@ class RenderedTable:
             object_id=photometry.object_id,
         )
 
-    def facts(self, start: int, stop: int) -> Facts:
-        """Return positions and what is known of the measurements."""
-        return facts_of(self.records.rows(start, stop))
-
 
 class Cutouts(Protocol):
     """Images of N galaxies."""
@@ -58,29 +65,16 @@ class Cutouts(Protocol):
 
 
 @dataclass(frozen=True)
-class CutoutsWithTable:
-    """Galaxies with measured images; the table has one row for each, in the same order."""
+class CutoutsWithTable(TableGalaxies):
+    """Galaxies with measured images."""
 
-    records: Records
     cutouts: Cutouts
-
-    def __len__(self) -> int:
-        return self.records.num_rows
 
     def rows(self, start: int, stop: int) -> Block:
         """Read the galaxies from `start` to before `stop`."""
         rows = self.records.rows(start, stop)
         columns = (rows[name].copy() for name in ("magnitudes", "redshift", "object_id"))
         return Block(self.cutouts.read(start, stop), *columns)
-
-    def facts(self, start: int, stop: int) -> Facts:
-        """Return positions and what is known of the measurements."""
-        return facts_of(self.records.rows(start, stop))
-
-
-def facts_of(rows: NDArray[Any]) -> Facts:
-    """Take what the network does not read out of records."""
-    return Facts(*(rows[name].copy() for name in ("ra_deg", "dec_deg", "quality")))
 
 
 def photometry_of(rows: NDArray[Any]) -> Photometry:

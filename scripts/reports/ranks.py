@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -71,28 +72,10 @@ def as_columns(records: Sequence[PartialRecord]) -> Ranks:
     return Ranks(ordered, columns)
 
 
-_NUMBERS = (
-    "total_cpu_time_s",
-    "execution_time_s_per_batch",
-    "sample_persec",
-    "throughput_bps",
-    "total_cpu_memory_mb",
-    "total_process_memory_mb",
-    "total_model_memory_mb",
-    "total_image_memory_mb",
-    "library_overhead_memory_mb",
-    "num_batches",
-    "batch_size",
-    "s3_num_requests",
-    "s3_total_time",
-    "rank",
-    "num_samples",
-    "attempt",
-    "cold_start",
-    "peak_memory_bytes",
-    "function_memory_mb",
-    "num_threads",
-    "started_at_s",
+_NUMBERS = tuple(
+    field.name
+    for field in msgspec.structs.fields(PartialRecord)
+    if field.type in (float | None, int | None, bool | None)
 )
 
 

@@ -37,6 +37,14 @@ class SweepEvidence:
         ]
 
     @property
+    def goals(self) -> dict[str, list[str]]:
+        """Setting to the goals it is recommended for."""
+        goals: dict[str, list[str]] = {}
+        for one in self.statistics.recommendations:
+            goals.setdefault(one.setting, []).append(one.goal)
+        return goals
+
+    @property
     def fastest(self) -> Setting:
         """The setting that ended first."""
         return min(self.settings, key=lambda setting: median(setting.statistics.end_to_end_s))

@@ -60,7 +60,7 @@ def fit_findings(variables: RequestVariables, ceiling: Ceiling, *, root: Path) -
     else:
         rows = sum(task.num_samples for task in tasks)
         yield Finding("dataset", "ok", f"{folder}: {rows:,} galaxies for {len(tasks):,} ranks")
-        yield _memory(ceiling.limits)
+        yield Finding("rank memory", "ok", f"a rank fits the {ceiling.limits.memory_mb:,} MB of the function")
         yield _time(tasks, ceiling.limits)
         yield _payload(tasks)
         if ceiling.child_type:
@@ -93,10 +93,6 @@ def _shards(dataset: LocalDataset, file_limit: int | None) -> Iterator[Shard]:
         else:
             num_rows = shard.count_rows(FolderReader(dataset.folder), path.name, size_bytes, etag="")
         yield Shard(key=key, num_rows=num_rows, size_bytes=size_bytes, etag='"etag"')
-
-
-def _memory(limits: Limits) -> Finding:
-    return Finding("rank memory", "ok", f"a rank fits the {limits.memory_mb:,} MB of the function")
 
 
 def _time(tasks: list[RankTask], limits: Limits) -> Finding:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -10,62 +11,48 @@ from inference import contract
 from scripts.runs.observe import Progress, Store
 
 
+@dataclass
 class MapRunObserver:
     """Looks at the Map Run of an execution.
-
-    Parameters
-    ----------
-    states : boto3 client
-        Of Step Functions.
-    execution_arn : str
-        The execution.
-    store : Store
-        The bucket of the results.
-    run_prefix : str
-        Where the run stores its results, ending in ``/``.
-    started_at_s : float
-        When the execution was started [s since the epoch].
-    now : callable
-        The time [s since the epoch].
 
     Notes
     -----
     Retried ranks cannot be distinguished from running ones: only the history of every child execution could.
     """
 
-    def __init__(
-        self,
-        states: Any,
-        execution_arn: str,
-        store: Store,
-        run_prefix: str,
-        *,
-        started_at_s: float,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self._states = states
-        self._execution_arn = execution_arn
-        self._store = store
-        self._manifest_key = run_prefix + contract.MANIFEST_KEY
-        self._started_at_s = started_at_s
-        self._now = now
-        self._map_run_arn = ""
-        self._world_size = 0
-        self._num_rows = 0
+    states: Any
+    """Client of Step Functions."""
+
+    execution_arn: str
+    store: Store
+    """The bucket of the results."""
+
+    run_prefix: str
+    """Where the run stores its results, ending in ``/``."""
+
+    started_at_s: float
+    """When the execution was started [s since the epoch]."""
+
+    now: Callable[[], float] = time.time
+    """The time [s since the epoch]."""
+
+    _map_run_arn = ""
+    _world_size = 0
+    _num_rows = 0
 
     def look(self) -> Progress:
         """Look at the run once."""
-        elapsed_s = max(0.0, self._now() - self._started_at_s)
+        elapsed_s = max(0.0, self.now() - self.started_at_s)
         if not self._is_mapping():
             return Progress(elapsed_s)
-        map_run = self._states.describe_map_run(mapRunArn=self._map_run_arn)
+        map_run = self.states.describe_map_run(mapRunArn=self._map_run_arn)
         counts = map_run["itemCounts"]
         done = counts["succeeded"]
         # Loads differ by one row when rows can be read by range: between looks, the ranks are precise enough.
         rows_done = round(self._num_rows * done / self._world_size)
         mapping_s = (map_run.get("stopDate") or map_run["startDate"]).timestamp() - map_run["startDate"].timestamp()
         if "stopDate" not in map_run:
-            mapping_s = self._now() - map_run["startDate"].timestamp()
+            mapping_s = self.now() - map_run["startDate"].timestamp()
         return Progress(
             elapsed_s,
             world_size=self._world_size,
@@ -80,8 +67,8 @@ class MapRunObserver:
     def _is_mapping(self) -> bool:
         """Return whether the Map Run has begun; its manifest is there then."""
         if not self._map_run_arn:
-            map_runs = self._states.list_map_runs(executionArn=self._execution_arn)["mapRuns"]
-            manifest = self._store.read(self._manifest_key) if map_runs else None
+            map_runs = self.states.list_map_runs(executionArn=self.execution_arn)["mapRuns"]
+            manifest = self.store.read(self.run_prefix + contract.MANIFEST_KEY) if map_runs else None
             if manifest is None:
                 return False
             rows = [task["num_samples"] for task in msgspec.json.decode(manifest)]

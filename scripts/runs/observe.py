@@ -69,53 +69,42 @@ class Watcher(Protocol):
         """Look once."""
 
 
+@dataclass
 class Observer:
-    """Looks at a local run from outside: the keys under its prefix, and the Infer function's counts.
+    """Looks at a local run from outside: the keys under its prefix, and the Infer function's counts."""
 
-    Parameters
-    ----------
-    store : Store
-        The bucket of the results.
-    run_prefix : str
-        Where the run stores its results, ending in ``/``.
-    invocations : callable
-        Counts of the Infer function.
-    now : callable
-        A monotonic clock [s].
-    elapsed_s : float
-        Time since the execution was started [s].
-    """
+    store: Store
+    """The bucket of the results."""
 
-    def __init__(
-        self,
-        store: Store,
-        run_prefix: str,
-        *,
-        invocations: Callable[[], Invocations],
-        now: Callable[[], float],
-        elapsed_s: float = 0.0,
-    ) -> None:
-        self._store = store
-        self._run_prefix = run_prefix
-        self._invocations = invocations
-        self._now = now
-        self._started_s = now() - elapsed_s
-        self._planned_s = self._started_s
+    run_prefix: str
+    """Where the run stores its results, ending in ``/``."""
+
+    invocations: Callable[[], Invocations]
+    """Counts of the Infer function."""
+
+    now: Callable[[], float]
+    """A monotonic clock [s]."""
+
+    elapsed_s: float = 0.0
+    """Time since the execution was started [s]."""
+
+    def __post_init__(self) -> None:
+        self._started_s = self._planned_s = self.now() - self.elapsed_s
         self._rows_of: dict[str, int] = {}
 
     def look(self) -> Progress:
         """Look at the run once."""
-        elapsed_s = self._now() - self._started_s
+        elapsed_s = self.now() - self._started_s
         if not self._rows_of:
             self._read_manifest()
         if not self._rows_of:
             return Progress(elapsed_s)
         # Counts first, keys second: a rank that is lost in between is then not taken for a retried one.
-        counts = self._invocations()
-        failed = len(self._store.list_keys(self._run_prefix + "failures/"))
-        done = [key for key in self._store.list_keys(self._run_prefix + "ranks/") if key in self._rows_of]
+        counts = self.invocations()
+        failed = len(self.store.list_keys(self.run_prefix + "failures/"))
+        done = [key for key in self.store.list_keys(self.run_prefix + "ranks/") if key in self._rows_of]
         rows_done = sum(self._rows_of[key] for key in done)
-        mapping_s = self._now() - self._planned_s
+        mapping_s = self.now() - self._planned_s
         return Progress(
             elapsed_s,
             world_size=len(self._rows_of),
@@ -129,11 +118,11 @@ class Observer:
         )
 
     def _read_manifest(self) -> None:
-        manifest = self._store.read(self._run_prefix + contract.MANIFEST_KEY)
+        manifest = self.store.read(self.run_prefix + contract.MANIFEST_KEY)
         if manifest is not None:
             tasks = msgspec.json.decode(manifest)
             self._rows_of = {task["record_key"]: task["num_samples"] for task in tasks}
-            self._planned_s = self._now()
+            self._planned_s = self.now()
 
 
 def local_invocations(endpoint_url: str, key: str) -> Invocations:

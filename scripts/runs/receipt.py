@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from inference.contract import BITS_PER_ROW, RankRecord
+from inference.contract import BITS_PER_ROW
 from scripts.command.whole_file import write_whole
 from scripts.pricing.cost import BYTES_PER_GB, Bill, Rates, Usage, bill, billed_ms, usage_of, usd_as_published
 from scripts.pricing.prices import PriceList
-from scripts.pricing.what_if import Range, WhatIf, what_if
+from scripts.pricing.what_if import WhatIf, what_if
 from scripts.runs.logs.invocations import STAGES, Invocation, read_csv, read_log
 from scripts.runs.logs.sources import events_of_run
 from scripts.runs.run_folder import Run
@@ -102,7 +102,10 @@ def receipt_of(folder: Run, prices: PriceList) -> Receipt:
         rates=rates,
         region=region,
         is_paid=folder.stack is not None,
-        published_usd=sum(_as_published(record) for record in folder.records),
+        published_usd=sum(
+            usd_as_published(1, record.total_cpu_time_s, record.total_process_memory_mb / MIB_PER_GB)
+            for record in folder.records
+        ),
         num_rows=summary.num_samples,
         end_to_end_s=summary.clock.end_to_end,
         settings=what_if(summary, usage, rates, region_prices) if summary.num_records else (),
@@ -141,18 +144,14 @@ def _document(run_id: str, receipt: Receipt) -> dict[str, Any]:
             {
                 "memory_mb": row.memory_mb,
                 "num_vcpus": row.num_vcpus,
-                "rank_s": _range(row.rank_s),
-                "usd": {architecture: _range(usd) for architecture, usd in row.usd.items()},
+                "rank_s": row.rank_s._asdict(),
+                "usd": {architecture: usd._asdict() for architecture, usd in row.usd.items()},
                 "is_large_enough": row.is_large_enough,
                 "is_own": row.memory_mb == receipt.rates.memory_mb["infer"],
             }
             for row in receipt.settings
         ],
     }
-
-
-def _range(values: Range) -> dict[str, float]:
-    return values._asdict()
 
 
 def _has_all(invocations: Sequence[Invocation], num_records: int) -> bool:
@@ -173,7 +172,3 @@ def _clocked(folder: Run) -> dict[str, list[int]]:
         "infer": [billed_ms(record.clock.total, record.clock.init) for record in folder.records],
         "summarize": [billed_ms(clock.summarize)],
     }
-
-
-def _as_published(record: RankRecord) -> float:
-    return usd_as_published(1, record.total_cpu_time_s, record.total_process_memory_mb / MIB_PER_GB)

@@ -16,7 +16,6 @@ from scripts.command.whole_file import write_whole
 from scripts.runs import execution
 from scripts.runs import journal as run_journal
 from scripts.runs.target import connect_aws
-from scripts.sweeps import table
 from scripts.sweeps.plan import PlannedRun, Setting, SweepPlan
 from scripts.sweeps.rows import RankRow, RunRow
 
@@ -174,11 +173,6 @@ def append(folder: Path, entry: Entry) -> None:
         journal.write(torn + msgspec.json.encode(entry) + b"\n")
         journal.flush()
         os.fsync(journal.fileno())
-
-
-def write_tables(journal: Journal) -> None:
-    """Write the tables anew from the journal."""
-    table.write_tables(journal.folder, *journal.rows())
 
 
 def _read_entries(path: Path) -> Iterator[Entry]:

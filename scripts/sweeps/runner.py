@@ -20,10 +20,11 @@ from scripts.runs.request import Draft, draft_request, make_run_id
 from scripts.runs.variables import RequestVariables
 from scripts.sweeps.backend import Backend
 from scripts.sweeps.data import Dataset, Key, key_of
-from scripts.sweeps.journal import Entry, Journal, append, noted, write_tables
+from scripts.sweeps.journal import Entry, Journal, append, noted
 from scripts.sweeps.plan import PlannedRun, Setting
 from scripts.sweeps.rows import RunRow, measure
 from scripts.sweeps.show import SweepShow
+from scripts.sweeps.table import write_tables
 
 MAX_FAILURES_OF_BACKEND = 3
 """Runs in a row that the backend could not carry out, before the sweep stops: it is not there."""
@@ -69,7 +70,7 @@ class Runner:
             entry = self._entry(journal, planned)
             append(journal.folder, entry)
             journal = replace(journal, entries=(*journal.entries, entry))
-            write_tables(journal)
+            write_tables(journal.folder, *journal.rows())
             self.show.end(entry)
             num_failures = num_failures + 1 if entry.is_of_backend else 0
             if num_failures == MAX_FAILURES_OF_BACKEND:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from scripts.command.errors import UsageError
-from scripts.sweeps import journal, table
+from scripts.sweeps import table
 from scripts.sweeps.journal import Entry, append, held, read_journal
 from scripts.sweeps.lists import read_plan
 from scripts.sweeps.plan import PlannedRun, Setting, SweepPlan
@@ -171,7 +171,7 @@ def test_a_run_tried_again_has_one_row(tmp_path: Path) -> None:
     append(tmp_path, replace_row(entry_of(first), state="failed"))
     append(tmp_path, entry_of(first))
 
-    journal.write_tables(read_journal(tmp_path, None))
+    table.write_tables(tmp_path, *read_journal(tmp_path, None).rows())
 
     assert [row.state for row in table.read_runs(tmp_path)] == ["complete"]
 

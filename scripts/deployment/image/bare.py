@@ -112,17 +112,8 @@ def fetch_wheels(architecture: str) -> None:
 
 def _download_wheels(architecture: str, folder: Path) -> None:
     command = [
-        *(
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--require-hashes",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-        ),
+        *(sys.executable, "-m", "pip", "download", "--quiet"),
+        *("--require-hashes", "--no-deps", "--only-binary", ":all:"),
         *("--python-version", "3.11", "--implementation", "cp", "--dest", str(folder), "-r", str(REQUIREMENTS)),
         *(word for name in PLATFORMS for word in ("--platform", f"{name}_{MACHINES[architecture]}")),
     ]

@@ -40,12 +40,8 @@ def write_sbom(engine: Engine, image: Image, path: Path) -> None:
         archive = Path(folder) / "image.tar"
         engine.run("save", "--output", str(archive), image.name)
         command = [str(_tool("syft")), f"docker-archive:{archive}", "--quiet", "--output", f"spdx-json={path}"]
-        command += [
-            "--source-name",
-            image.name.rpartition("/")[2].partition(":")[0],
-            "--source-version",
-            image.revision,
-        ]
+        name = image.name.rpartition("/")[2].partition(":")[0]
+        command += ["--source-name", name, "--source-version", image.revision]
         done = subprocess.run(
             command,
             env=_environment("syft") | {"SYFT_CHECK_FOR_APP_UPDATE": "false"},

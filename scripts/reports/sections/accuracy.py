@@ -189,20 +189,13 @@ def _flags(predictions: RunPredictions) -> Iterator[Block]:
     if not quality.any():
         yield Note(f"No quality flag is set on any of {len(quality):,} galaxies.")
         return
-    rows = []
-    for flag in Quality:
-        has = (quality & flag.value) != 0
-        if has.any():
-            rows.append(
-                (_flag_name(flag), count(int(has.sum())), percent(float(has.mean()), 2), _nmad_of(predictions, has))
-            )
-    clean = quality == 0
-    rows.append(("none", count(int(clean.sum())), percent(float(clean.mean()), 2), _nmad_of(predictions, clean)))
+    chosen = {(flag.name or "").lower().replace("_", " "): (quality & flag.value) != 0 for flag in Quality}
+    chosen = {name: has for name, has in chosen.items() if has.any()} | {"none": quality == 0}
+    rows = [
+        (name, count(int(has.sum())), percent(float(has.mean()), 2), _nmad_of(predictions, has))
+        for name, has in chosen.items()
+    ]
     yield Table("Quality flags of the input; a galaxy can have several", ("flag", "galaxies", "share", "NMAD"), rows)
-
-
-def _flag_name(flag: Quality) -> str:
-    return (flag.name or "").lower().replace("_", " ")
 
 
 def _nmad_of(predictions: RunPredictions, chosen: NDArray[np.bool_]) -> str:

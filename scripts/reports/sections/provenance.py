@@ -12,7 +12,6 @@ from inference.contract import RunRequest
 from scripts.reports.document import Block, Note, Row, Section, Table
 from scripts.reports.evidence import RunEvidence
 from scripts.reports.quantities import UNKNOWN, count, number
-from scripts.reports.ranks import Ranks
 
 MAX_SHARDS = 12
 DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(RunRequest)}
@@ -115,12 +114,7 @@ def _prefix(run: RunEvidence) -> str:
 def _shards(run: RunEvidence) -> dict[str, tuple[int, str]]:
     """Return shard to the rows read of it and its checksum, in the order in which the ranks read them."""
     shards: dict[str, tuple[int, str]] = {}
-    for rows in _rows_read(run.ranks):
+    for rows in (rows for record in run.ranks.records for rows in record.inputs):
         num, sha = shards.get(rows["key"], (0, ""))
         shards[rows["key"]] = (num + rows["stop_row"] - rows["start_row"], rows.get("sha256") or sha)
     return shards
-
-
-def _rows_read(ranks: Ranks) -> Iterator[dict]:  # type: ignore[type-arg]
-    for record in ranks.records:
-        yield from record.inputs

@@ -13,10 +13,7 @@ MAX_FAILED_NAMED = 3
 
 def sentence(sweep: SweepEvidence) -> str:
     """Return what to take for which goal, in one sentence."""
-    goals: dict[str, list[str]] = {}
-    for one in sweep.statistics.recommendations:
-        goals.setdefault(one.setting, []).append(one.goal)
-    told = [f"{' and '.join(named)}: {_in_words(sweep, setting)}" for setting, named in goals.items()]
+    told = [f"{' and '.join(named)}: {_in_words(sweep, setting)}" for setting, named in sweep.goals.items()]
     first = "; ".join(told)
     return f"{first[:1].upper()}{first[1:]}." if told else f"{plural(len(sweep.runs), 'run')}, no recommendation."
 

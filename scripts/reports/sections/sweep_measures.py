@@ -1,13 +1,14 @@
 """How the settings of a sweep show: time, throughput, scaling, memory and cost along every axis that varies."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from scripts.reports.document import Figure, Section
+from scripts.reports.figures.canvas import Array
 from scripts.reports.figures.settings import Offer, draw_front, draw_series
 from scripts.reports.quantities import plural, seconds, usd
-from scripts.reports.sweep_axes import series_along, varying
+from scripts.reports.sweep_axes import Axis, series_along, varying
 from scripts.reports.sweep_evidence import SweepEvidence
 
 MIB = 2**20
@@ -33,25 +34,25 @@ def measure_section(sweep: SweepEvidence, title: str, measures: Sequence[Measure
     axes = varying(sweep.settings)
     if not axes:
         return Section(title, f"{lead} No setting varies: see the table of settings.")
-    figures = [
-        figure for measure in measures for axis in axes if (figure := _figure(sweep, axis.column, measure)) is not None
-    ]
-    return Section(title, lead, figures)
+    figures = (_figure(sweep, axis, measure) for measure in measures for axis in axes)
+    return Section(title, lead, [figure for figure in figures if figure])
 
 
-def _figure(sweep: SweepEvidence, column: str, measure: Measure) -> Figure | None:
+def _figure(
+    sweep: SweepEvidence, axis: Axis, measure: Measure, ideal: Callable[[Array], Array] | None = None
+) -> Figure | None:
+    """Return a measure along an axis, with what it would be if everything scaled where that is known."""
     field, name, unit, scale = measure
-    axis = next(axis for axis in varying(sweep.settings) if axis.column == column)
     series, names, held = series_along(axis, sweep.settings, field, sweep.fastest, unit=unit, scale=scale)
     points = [point for one in series for point in one.points]
     if not points:
         return None
     lowest, highest = min(points, key=lambda point: point.y), max(points, key=lambda point: point.y)
-    caption = f"Lowest: {lowest.text}. Highest: {highest.text}." + (
-        f" At {held}, as in the fastest setting." if held else ""
-    )
-    title = f"{name[:1].upper()}{name[1:]} against {axis.name.partition(' [')[0]}"
-    drawing = draw_series(series, x_label=axis.name, y_label=f"{name} [{unit}]", x_names=names or None)
+    extremes = f"Best: {highest.text.strip()}." if ideal else f"Lowest: {lowest.text}. Highest: {highest.text}."
+    caption = extremes + (f" At {held}, as in the fastest setting." if held else "")
+    title = f"{name[:1].upper()}{name[1:]}" + ("" if ideal else f" against {axis.name.partition(' [')[0]}")
+    y_label = f"{name} [{unit}]" if unit else name
+    drawing = draw_series(series, x_label=axis.name, y_label=y_label, x_names=names or None, ideal=ideal)
     return Figure(title, drawing, caption)
 
 
@@ -61,33 +62,28 @@ def scaling_sections(sweep: SweepEvidence) -> Iterator[Section]:
     if axis is None:
         return
     smallest = min(float(str(setting.place["world_size"])) for setting in sweep.settings)
-    figures = []
-    for field, name, ideal in (
-        ("speedup", "speedup end to end", lambda x: x / smallest),
-        ("speedup_map", "speedup of the Map", lambda x: x / smallest),
-        ("parallel_efficiency", "parallel efficiency end to end", np.ones_like),
-        ("parallel_efficiency_map", "parallel efficiency of the Map", np.ones_like),
-    ):
-        series, _, held = series_along(axis, sweep.settings, field, sweep.fastest, unit="")
-        points = [point for one in series for point in one.points]
-        if not points:
-            continue
-        best = max(points, key=lambda point: point.y)
-        caption = f"Best: {best.text.strip()}." + (f" At {held}, as in the fastest setting." if held else "")
-        drawing = draw_series(series, x_label=axis.name, y_label=name, ideal=ideal)
-        figures.append(Figure(f"{name[:1].upper()}{name[1:]}", drawing, caption))
+
+    def linear(x: Array) -> Array:
+        return x / smallest
+
+    figures = (
+        _figure(sweep, axis, (field, name, "", 1.0), ideal)
+        for field, name, ideal in (
+            ("speedup", "speedup end to end", linear),
+            ("speedup_map", "speedup of the Map", linear),
+            ("parallel_efficiency", "parallel efficiency end to end", np.ones_like),
+            ("parallel_efficiency_map", "parallel efficiency of the Map", np.ones_like),
+        )
+    )
     lead = (
         f"Speedup compares with the same setting on {plural(round(smallest), 'rank')}; efficiency is the speedup over "
         " the factor in ranks. Dashed: perfect scaling."
     )
-    yield Section("Speedup and efficiency", lead, figures)
+    yield Section("Speedup and efficiency", lead, [figure for figure in figures if figure])
 
 
 def price_section(sweep: SweepEvidence) -> Section:
     """Return time against cost, with the Pareto front."""
-    goals: dict[str, list[str]] = {}
-    for one in sweep.statistics.recommendations:
-        goals.setdefault(one.setting, []).append(one.goal)
     offers = []
     for found in (setting.statistics for setting in sweep.settings):
         if found.end_to_end_s is None or found.list_price_usd is None:
@@ -96,7 +92,7 @@ def price_section(sweep: SweepEvidence) -> Section:
         text = f"{found.setting or 'the setting'}: {seconds(x)}, {usd(y)}" + (
             ", on the front" if found.is_pareto else ""
         )
-        offers.append(Offer(x, y, found.is_pareto, ", ".join(goals.get(found.setting, ())), text))
+        offers.append(Offer(x, y, found.is_pareto, ", ".join(sweep.goals.get(found.setting, ())), text))
     lead = f"Prices: {sweep.statistics.prices}."
     if sweep.statistics.target == "local":
         lead = f"Nothing was paid: the runs were local, and their times are this machine's. {lead}"

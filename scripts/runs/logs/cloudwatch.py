@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from botocore.exceptions import ClientError
 
+from scripts.command.whole_file import write_whole
 from scripts.deployment.stack import Stack
 from scripts.runs.logs.invocations import Log, read_log
 from scripts.runs.logs.lines import LogEvent
-from scripts.runs.logs.sources import CollectedEvent, write_collected
+from scripts.runs.logs.sources import CollectedEvent
 
 EARLIER_S, LATER_S = 60.0, 300.0
 """Clocks differ, and CloudWatch takes events in late: the window of a run is this much longer at both ends [s]."""
@@ -69,7 +71,10 @@ def collect(
 def save(folder: Path, events: Mapping[str, list[CollectedEvent]]) -> int:
     """Write ``STAGE.jsonl`` for every stage, whole or not at all; return how many events there were."""
     folder.mkdir(parents=True, exist_ok=True)
-    return sum(write_collected(folder / f"{stage}.jsonl", own) for stage, own in events.items() if own)
+    for stage, own in events.items():
+        if own:
+            write_whole(folder / f"{stage}.jsonl", msgspec.json.Encoder().encode_lines(own))
+    return sum(map(len, events.values()))
 
 
 def _events(

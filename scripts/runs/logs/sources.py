@@ -1,13 +1,12 @@
 """Where log events come from: the files of a run here, what was collected from CloudWatch, an exported CSV file."""
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from scripts.command.errors import UsageError
-from scripts.command.whole_file import written_whole
 from scripts.runs.logs.lines import LogEvent, seconds
 
 SERVER_LOG = "server.log"
@@ -69,16 +68,6 @@ def events_of_export(path: Path) -> Iterator[LogEvent]:
     if events and (events[0].time_s or 0.0) > (events[-1].time_s or 0.0):
         events.reverse()
     return iter(sorted(events, key=lambda event: event.time_s or 0.0))
-
-
-def write_collected(path: Path, events: Iterable[CollectedEvent]) -> int:
-    """Write collected events, whole or not at all; return how many there were."""
-    count = 0
-    with written_whole(path) as partial, partial.open("wb") as file:
-        for event in events:
-            file.write(msgspec.json.encode(event) + b"\n")
-            count += 1
-    return count
 
 
 def _collected(path: Path) -> Iterator[LogEvent]:
