@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -315,30 +315,40 @@ class Tree:
     """A copy of the tree in which one mutant at a time is tried."""
 
     root: Path
-    took_s: dict[str, float] = field(default_factory=dict)
-    """File of tests to the seconds that it takes without a mutant."""
+    took_s: dict[str, float]
+    """File of tests to the seconds that it took, once it had passed."""
 
     def fails(self, test: str) -> bool:
         """Run a file of tests; return whether one failed or took too long."""
+        begin = time.monotonic()
         limit_s = PATIENCE * self.took_s[test] + GRACE_S if test in self.took_s else LIMIT_S
         process = multiprocessing.get_context("forkserver").Process(target=run_tests, args=(self.root, test))
         process.start()
         process.join(limit_s)
-        with suppress(ProcessLookupError):  # those that hang, and servers that a mutant left behind
-            os.killpg(process.pid or 0, signal.SIGKILL)
+        process.kill()
         process.join()
+        assert process.pid is not None
+        with suppress(ProcessLookupError):  # servers that a mutant left behind
+            os.killpg(process.pid, signal.SIGKILL)
+        if process.exitcode == 0:
+            self.took_s[test] = time.monotonic() - begin
         return process.exitcode != 0
 
     def notices(self, mutant: Mutant, tests: dict[str, int]) -> bool:
         """Return whether a test fails because of a mutant; the nearest are asked first, quick ones before slow."""
         path = self.root / mutant.path
         before = path.read_text()
+        fewest = min(tests.values())
+        order = sorted(tests, key=lambda test: (tests[test] > fewest, self.took_s.get(test, 0.0)))
         try:
             self._write(path, mutant.applied_to(before))
-            fewest = min(tests.values())
-            return any(map(self.fails, sorted(tests, key=lambda test: (tests[test] > fewest, self.took_s[test]))))
+            noticed_by = next(filter(self.fails, order), None)
         finally:
             self._write(path, before)
+        # A file that failed and never passed may fail without any mutant.
+        if noticed_by and noticed_by not in self.took_s and self.fails(noticed_by):
+            raise CommandError(f"{noticed_by} fails before anything is changed.")
+        return noticed_by is not None
 
     @staticmethod
     def _write(path: Path, text: str) -> None:
@@ -367,7 +377,7 @@ def run_tests(root: Path, test: str) -> None:
     sys.exit(pytest.main([*PYTEST, test]))
 
 
-def copy_tree(root: Path) -> Tree:
+def copy_tree(root: Path, took_s: dict[str, float]) -> Tree:
     """Copy what git knows, with the changes that are in no commit."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -377,7 +387,7 @@ def copy_tree(root: Path) -> Tree:
         if (REPOSITORY / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, root / name)
-    return Tree(root)
+    return Tree(root, took_s)
 
 
 def draw(package: str, number: int, seed: int) -> list[Mutant]:
@@ -411,18 +421,10 @@ def main(variables: MutateVariables) -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
         trees: SimpleQueue[Tree] = SimpleQueue()
-        all_tests = sorted({test for some in tests.values() for test in some})
-        number = sum(map(len, drawn.values()))
-        print(f"{number} mutants; first the {len(all_tests)} files of tests without any.", flush=True)
-        first = copy_tree(Path(folder) / "0")
-        for test in all_tests:
-            begin = time.monotonic()
-            if first.fails(test):
-                raise CommandError(f"{test} fails before anything is changed.")
-            first.took_s[test] = time.monotonic() - begin
-        trees.put(first)
-        for i in range(1, variables.jobs):
-            trees.put(Tree(copy_tree(Path(folder) / str(i)).root, first.took_s))
+        print(f"{sum(map(len, drawn.values()))} mutants.", flush=True)
+        took_s: dict[str, float] = {}
+        for number in range(variables.jobs):
+            trees.put(copy_tree(Path(folder) / str(number), took_s))
 
         def survives(mutant: Mutant) -> bool:
             tree = trees.get()

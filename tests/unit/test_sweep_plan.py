@@ -87,6 +87,8 @@ def test_a_sweep_is_a_list_or_repeats_of_one_run() -> None:
         ({"REPEAT": "0"}, "REPEAT=0 is not valid"),
         ({"REPEAT": "2,3"}, "REPEAT is one value, not 2."),
         ({"SHARD_MB": "2.5"}, "SHARD_MB=2.5 is not valid"),
+        ({"SHARD_MB": "10001"}, "SHARD_MB=10001 is not valid"),
+        ({"MEMORY": "10241"}, "MEMORY=10241 is not valid"),
         ({"TARGET": "moon", "WORLD": "1,2"}, "TARGET=moon is not valid: TARGET is local or aws."),
         ({"WORLD": ",".join(map(str, range(1, 102))), "REPEAT": "100"}, "That is 10,100 runs"),
         ({}, "A sweep needs a list"),

@@ -1,6 +1,8 @@
 """What follows from the rows of a sweep: medians, speedup, the Pareto front, and which setting to take."""
 
 import io
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +258,26 @@ def test_the_table_fits_the_width(width: int) -> None:
     assert max(len(line) for line in table) <= width
     assert all("end to end [s]" in line for line in table[:1])
     assert "nan" not in "\n".join(lines)
+
+
+def test_what_matters_least_goes_first_where_the_table_is_too_wide() -> None:
+    measured = found(rows(map_wall_per_s=9.0, sum_of_rank_rates_per_s=9.0, peak_memory_bytes=2**29))
+    headers = [printed(measured, width).splitlines()[2] for width in range(170, 40, -2)]
+    titles = [dict.fromkeys(re.split("  +", header.strip())) for header in headers]
+
+    gone = [title for before, after in pairwise(titles) for title in before if title not in after]
+
+    assert len(titles[0]) == 12
+    assert gone == [
+        *("(GB/s)/USD", "sum of rank rates", "Map [s]", "Map wall", "peak [MB]", "efficiency", "runs", "speedup"),
+        "end to end",
+    ]
+
+
+def test_the_state_the_table_the_advice_and_the_files_stand_apart() -> None:
+    parts = printed(found(rows()), 80).split("\n\n")
+
+    assert [part.split()[0] for part in parts] == ["tiny:", "setting", "fastest", "files"]
 
 
 @pytest.mark.parametrize(
