@@ -1,5 +1,6 @@
 """What a report says about a run, also when half of it is missing."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,20 @@ def titles(found: Section) -> list[str]:
 
 def is_table(block: Any, caption: str) -> bool:
     return isinstance(block, Table) and block.caption == caption
+
+
+def misaligned(report: Report) -> list[tuple[str, str]]:
+    """Columns of tables, after the first, that hold words and are aligned as numbers or the other way round."""
+    blocks = [block for one in report.sections for block in one.blocks]
+    tables = [block.table if isinstance(block, Figure) else block for block in blocks]
+    return [
+        (table.caption, name)
+        for table in tables
+        if isinstance(table, Table) and not table.is_sortable
+        for i, name in enumerate(table.columns[1:], start=1)
+        if (cells := [row[i] for row in table.rows if row[i] not in ("", "–")])  # noqa: RUF001
+        and all(cell[0] in "+-.0123456789" for cell in cells) == (i in table.words)
+    ]
 
 
 def edit(folder: Path, change: Any, name: str = "summary.json") -> None:
@@ -212,6 +227,14 @@ def test_numbers_of_the_receipt_add_up(run: Path) -> None:
     assert prices["together"] == pytest.approx(items, abs=5e-6)  # six decimals each
 
 
+def test_columns_of_words_are_aligned_left_and_those_of_numbers_right(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "run-a", world_size=8, num_lost=1)
+
+    wrong = misaligned(report_of(tmp_path / "runs" / "run-a")) + misaligned(report_of(imported(tmp_path, 8)))
+
+    assert wrong == [("Request and deployment", "value")]  # 512 galaxies, where others have names
+
+
 def test_the_origin_says_when_and_where_a_local_run_ran(run: Path) -> None:
     noted = {"run_id": "run-a", "target": "local", "execution_arn": "a", "bucket": "b", "run_prefix": "runs/run-a/"}
     noted |= {"started_at_s": 1_795_308_908.0, "machine": "Fast 9000, 2 CPUs"}
@@ -220,6 +243,49 @@ def test_the_origin_says_when_and_where_a_local_run_ran(run: Path) -> None:
 
     assert ("started", "2026-11-22 00:55:08 UTC", "") in rows
     assert any(row[:2] == ("machine", "Fast 9000, 2 CPUs") for row in rows)
+
+
+def test_the_memory_of_the_ranks_has_its_parts_and_its_distribution(run: Path) -> None:
+    def change(records: list[dict[str, Any]]) -> None:
+        for i, record in enumerate(records):
+            record["peak_memory_bytes"] = (400 + i) * 2**20
+
+    edit(run, change, "combined_data.json")
+
+    memory = section(report_of(run), "Memory")
+
+    assert memory.lead == "Peak of any rank 407 MB, 23 % of the 1,769 MB configured. MB are 2²⁰ bytes."
+    parts, distribution = memory.blocks
+    assert parts.rows[0][:4] == ("peak", "400.0", "403.5", "407.0")
+    assert [row[0] for row in parts.rows] == ["peak", "process", "model", "batch", "libraries"]
+    assert distribution.caption.startswith("Median 404 MB. ")
+    assert list(range(400, 408)) in [list(one.get_xdata()) for one in distribution.drawing.axes[0].lines]
+
+
+def test_what_is_needed_for_the_same_numbers_is_named_with_the_shards_that_were_read(run: Path) -> None:
+    origin, shards = section(report_of(run), "Provenance").blocks
+
+    rows = {row[0]: row[1:] for row in origin.rows}
+    assert rows["weights"] == ("0" * 64, "sha256 of the checkpoint")
+    assert (rows["engine"][0], rows["device"][0]) == ("fake 1", "cpu")
+    assert rows["dataset"][1] == "1 shard"
+    assert "dataset sha256" not in rows  # no card stated one
+    assert shards.rows == [("d/0.safetensors", "512", "–")]  # noqa: RUF001
+
+
+def test_a_dataset_has_the_checksum_of_the_checksums_of_its_shards(run: Path) -> None:
+    def change(records: list[dict[str, Any]]) -> None:
+        for i, record in enumerate(records):
+            record["inputs"][0] |= {"key": f"d/{i // 2}.safetensors", "sha256": f"{i // 2}" * 64}
+
+    edit(run, change, "combined_data.json")
+
+    origin, shards = section(report_of(run), "Provenance").blocks
+
+    rows = {row[0]: row[1:] for row in origin.rows}
+    together = hashlib.sha256("".join(f"{i}" * 64 for i in range(4)).encode()).hexdigest()
+    assert (rows["dataset"][1], rows["dataset sha256"][0]) == ("4 shards", together)
+    assert shards.rows[3] == ("d/3.safetensors", "128", "3" * 64)
 
 
 def test_the_three_throughputs_stand_side_by_side_in_both_units(run: Path) -> None:

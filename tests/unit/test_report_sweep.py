@@ -13,6 +13,7 @@ from scripts.reports.sweep_axes import AXES, Setting, series_along, varying
 from scripts.reports.sweep_evidence import read_sweep
 from scripts.reports.sweep_report import sweep_report
 from tests.sweep_folders import write_sweep
+from tests.unit.test_report_run import misaligned
 
 
 @pytest.fixture
@@ -59,6 +60,10 @@ def test_the_top_has_the_best_and_the_worst_of_all_settings(report: Report) -> N
         ("best throughput", "432 /s", "galaxies, end to end"),
         ("peak memory", "272 MB", "of any setting"),
     ]
+
+
+def test_columns_of_words_are_aligned_left_and_those_of_numbers_right(report: Report) -> None:
+    assert misaligned(report) == []
 
 
 def test_what_all_runs_had_in_common_is_said_once(report: Report) -> None:
