@@ -2,13 +2,17 @@
 
 import io
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from scripts.benchmarks import pairs
+from scripts.benchmarks import pairs, parts
+from scripts.benchmarks.machine import AVX2
+from scripts.benchmarks.plot import draw
 from scripts.benchmarks.records import make_predictions, make_tasks, record_of
 from scripts.benchmarks.show import read_earlier, show, show_changes
 from scripts.command.errors import UsageError
@@ -92,6 +96,81 @@ def test_the_tasks_and_records_of_a_made_up_run_fit_each_other() -> None:
     assert (record.rank, record.num_samples, record.accuracy.num_labelled) == (1, 14, 14)
 
 
+# -------------------------------------------------------------------------------------------------------- the parts
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What programs are asked to measure, on a machine with two CPUs; they answer with one line."""
+    calls: list[tuple[Any, ...]] = []
+
+    def run_program(*arguments: Any) -> list[dict[str, str]]:
+        calls.append(arguments)
+        return [{"program": "p"}]
+
+    monkeypatch.setattr(parts, "run_program", run_program)
+    monkeypatch.setattr(parts.os, "cpu_count", lambda: 2)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("quick", "expected"),
+    [
+        (True, [("native", 1, 32, 64, 2), ("native", 1, 512, 512, 2)]),
+        (
+            False,
+            [
+                *(("native", 1, 32, 128, 7), ("native", 1, 512, 512, 7)),
+                *(("native", 2, 32, 128, 7), ("native", 2, 512, 512, 7)),
+                *(("avx2", 1, 512, 512, 7), ("avx2", 2, 512, 512, 7)),
+            ],
+        ),
+    ],
+)
+def test_engines_are_measured_in_every_setting(
+    quick: bool, expected: list[tuple[Any, ...]], asked: list[tuple[Any, ...]]
+) -> None:
+    lines = parts.measure_engines(quick=quick)
+
+    keys = ("num_threads", "batch_size", "num_rows", "rounds")
+    settings = [(*(question[key] for key in keys), limits) for _, question, limits in asked]
+    assert settings == [(*rest, AVX2 if instructions == "avx2" else {}) for instructions, *rest in expected]
+    assert [line["instructions"] for line in lines] == [instructions for instructions, *_ in expected]
+
+
+def test_the_state_machine_and_the_generator_are_measured_up_to_the_largest_published_run(
+    asked: list[tuple[Any, ...]],
+) -> None:
+    for quick in (False, True):
+        parts.measure_orchestration(quick=quick)
+        parts.measure_data(quick=quick)
+
+    assert [max(question.get("num_records", [0])) for _, question in asked] == [10_240, 0, 1_000, 0]
+    assert [max(question.get("num_ranks", [0])) for _, question in asked] == [1_000, 0, 30, 0]
+    assert [question.get("num_rows") for _, question in asked] == [None, 5120, None, 256]
+
+
+def test_threads_are_those_that_lambda_gives_and_the_machine_has() -> None:
+    assert [parts.thread_counts(num_cpus) for num_cpus in (1, 2, 5, 64)] == [[1], [1, 2], [1, 2, 4], [1, 2, 4, 6]]
+
+
+def test_a_part_is_a_program_of_its_own_whose_last_line_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def run(command: list[str], **settings: Any) -> Any:
+        given.update(settings, command=command)
+        return subprocess.CompletedProcess(command, 0, stdout='noise of a library\n{"program": "torch"}\n')
+
+    monkeypatch.setattr(parts.subprocess, "run", run)
+
+    answer = parts.run_program("rank", {"num_rows": 3}, {"AWS_REGION": "here"})
+
+    assert answer == {"program": "torch"}
+    assert given["command"][1:] == ["-m", "scripts.benchmarks.rank", '{"num_rows": 3}']
+    assert given["env"] == {**os.environ, "AWS_REGION": "here"}
+    assert given["check"]
+
+
 # ------------------------------------------------------------------------------------------------------- the tables
 
 
@@ -149,6 +228,30 @@ def test_every_part_is_a_table() -> None:
     assert ["10 MB", "torch", "4.2", "2.25", "3.5", "4.00", "431"] in rows
     assert ["merge", "10,240", "1.500", "1.75", ""] in rows
     assert ["rows", "1,234"] in rows
+
+
+def test_the_plot_has_a_bar_for_every_program_and_every_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    phases = {"start": 0.5, "model_load": 0.25, "download": 0.125, "inference": 2.0, "upload": 0.0625}
+    measured = results(2.0, "1")
+    measured["rank"] = [{**line, "phases_s": phases} for line in measured["rank"]]
+    measured["machine"] = {"load_before": 0.25, "load_after": 1.0, "num_cpus": 2, "cpu": "Fast 9000"}
+    figures: list[Any] = []
+    close = pyplot.close
+    monkeypatch.setattr(pyplot, "close", figures.append)
+
+    draw(measured, tmp_path / "bench.png")
+
+    speeds, ranks = figures[0].axes
+    loop, ours = (next(iter(bars)) for bars in speeds.containers)
+    assert (loop.get_height(), ours.get_height()) == (1.0, 2.0)
+    assert (loop.get_x() + loop.get_width() / 2, ours.get_x() + ours.get_width() / 2) == pytest.approx((-0.2, 0.2))
+    assert [label.get_text() for label in speeds.get_xticklabels()] == ["1 thread(s)\nbatch 256"]
+    spans = [next(iter(bars)).get_bbox().intervalx.tolist() for bars in ranks.containers]
+    assert spans == [[0, 0.5], [0.5, 0.75], [0.75, 0.875], [0.875, 2.875], [2.875, 2.9375]]
+    assert figures[0].get_suptitle() == "AstroMAE on Fast 9000, load 0.2 to 1.0 on 2 CPUs"
+    assert (tmp_path / "bench.png").stat().st_size > 0
+    close(figures[0])
 
 
 def test_changes_are_those_of_ratios_whatever_the_version() -> None:
