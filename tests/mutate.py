@@ -51,6 +51,7 @@ PATIENCE, GRACE_S = 10.0, 20.0
 """Tests that take so many times what they took without a mutant, and this, are ended: the mutant made them hang."""
 PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout", "100")
 DOTTED = re.compile(r"(handlers|inference|scripts)(\.\w+)+")
+"""A module as a text."""
 OURS = ("handlers", "inference", "scripts", "tests")
 WARM = (
     *("pytest", "numpy", "torch", "safetensors.numpy", "scipy.stats", "obstore", "boto3"),
@@ -291,7 +292,7 @@ def _imports(file: Path) -> frozenset[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value):
-            names.add(node.value)  # python -m, importlib
+            names |= {node.value, f"{node.value}.__main__"}  # importlib, python -m
     places = (REPOSITORY / name.replace(".", "/") for name in names)
     files = (file for place in places for file in (place.with_suffix(".py"), place / "__init__.py"))
     return frozenset(file for file in files if file.is_file())

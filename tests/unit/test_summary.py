@@ -182,6 +182,17 @@ def test_a_message_about_many_lost_ranks_stays_short() -> None:
     assert len(str(caught.value)) < 2000
 
 
+@pytest.mark.parametrize(
+    ("shards", "said"), [(("d/0",), r"\(d/0\)"), (("d/0", "d/1"), r"\(d/0 and 1 more\)"), (("d/0",) * 9, "and 8 more")]
+)
+def test_a_lost_rank_names_its_first_shard_and_counts_the_others(shards: tuple[str, ...], said: str) -> None:
+    lossy = lossy_summary(lost=1, world_size=8, tolerated=0)
+    lost = (msgspec.structs.replace(lossy.lost_ranks[0], shards=shards),)
+
+    with pytest.raises(IncompleteRunError, match=said):
+        summary.refuse_incomplete(msgspec.structs.replace(lossy, lost_ranks=lost))
+
+
 def test_the_combined_records_leave_out_what_only_merging_needs() -> None:
     record = make_record_for(make_task())
 
