@@ -15,7 +15,19 @@ from matplotlib.patches import PathPatch, Rectangle, StepPatch
 from inference.metrics import nmad, normalised_residuals
 from scripts.reports.evidence import read_run
 from scripts.reports.figures import ranks, redshifts, settings
-from scripts.reports.figures.canvas import COLORS, axes_of, bin_edges, hit, padded, styled, tick_label, tip
+from scripts.reports.figures.canvas import (
+    COLORS,
+    CSS,
+    STYLE,
+    add_boxes,
+    axes_of,
+    bin_edges,
+    hit,
+    padded,
+    styled,
+    tick_label,
+    tip,
+)
 from scripts.reports.figures.output import as_svg
 from scripts.reports.figures.ranks import MAX_ROWS, Timeline, ranks_at_work, waterfall_rows
 from scripts.reports.figures.settings import Offer, Point, Series, front_steps, ticks_apart
@@ -194,6 +206,36 @@ def test_a_comparison_draws_its_limits_and_counts_outliers() -> None:
     # The galaxy with z_spec 0.1 and z_phot 0.2 is above the diagonal.
     drawn = chain.from_iterable(boxes(figure).values())
     assert any(left <= 0.1 <= right and low <= 0.2 <= high for left, right, low, high in drawn)
+
+
+def test_the_page_has_the_size_of_letters_that_figures_are_laid_out_for() -> None:
+    assert f"svg text {{ font-size: {STYLE['font.size']}px;" in CSS.read_text()
+    assert "font-size" not in as_svg(small(), title="t", description="d")
+
+
+@styled
+def test_boxes_of_the_page_are_where_they_are_drawn() -> None:
+    figure, axes = axes_of(x=(0, 2), y=(0, 1), x_label="x", y_label="y")  # 366 x 230 px from (52, 28)
+    left, right, low, high = np.array([[0.1, 0.2, 1.5], [0.3, 0.9, 1.6], [0.2, 0.2, 0.7], [0.4, 0.3, 1.0]])
+    add_boxes(axes, left, right, low, high, color=COLORS["s1"])
+
+    svg = as_svg(figure, title="t", description="d")
+
+    (path,) = re.findall(r'<g class="boxes"><path d="([^"]*)"', svg)
+    steps = np.array(re.findall(r"m(\S+?) (\S+?)h(\S+?)v(\S+?)h\S+?z", path), float)
+    corners = np.cumsum(steps[:, :2], axis=0)
+    assert corners == pytest.approx(np.stack([52 + 183 * left, 258 - 230 * low], axis=1), abs=0.1)
+    assert steps[:, 2:] == pytest.approx(np.stack([183 * (right - left), 230 * (low - high)], axis=1), abs=0.1)
+
+
+def test_what_draws_nothing_is_not_in_the_page() -> None:
+    figure = small()
+    figure.axes[0].plot(1, 0.5, marker="o")
+
+    svg = as_svg(figure, title="t", description="d")
+
+    assert "<use " in svg
+    assert not re.search(r' d="M[^LCQ"]*"', svg)
 
 
 def test_a_density_draws_as_many_cells_as_hold_galaxies() -> None:

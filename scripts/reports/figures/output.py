@@ -18,6 +18,10 @@ NAMES = {color: name for name, color in COLORS.items()}
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 CLASSES = {"tip": "tip", "hit": "tip hit", BOXES: BOXES}
 BOX = re.compile(r"M(\S+) (\S+)L(\S+) \2L\3 (\S+)L\1 \4z")
+NOTHING = re.compile(r"M[^MLCQz]*")
+FONT_SIZE = f"{STYLE['font.size']}px"
+"""What the style sheet says of every text."""
+
 KEPT = {
     "fill",
     "fill-opacity",
@@ -78,6 +82,8 @@ def _cleaned(element: ET.Element) -> Iterator[ET.Element]:
     if tag in ("style", "metadata"):
         return
     attributes = dict(_attributes(tag, element))
+    if tag == "path" and NOTHING.fullmatch(attributes.get("d", "")):
+        return  # the line of a single marker
     children = [part for child in element for part in _cleaned(child)]
     if tag in ("g", "defs") and not attributes and (tag == "g" or not children):
         yield from children
@@ -112,7 +118,7 @@ def _presentation(style: str, tag: str) -> tuple[tuple[str, str], ...]:
     found = {name.strip(): value.strip() for name, value in properties}
     if tag == "text":
         found["fill"] = found.get("fill", "#000000")
-    return tuple((name, _value(name, value)) for name, value in found.items() if name in KEPT)
+    return tuple((name, _value(name, value)) for name, value in found.items() if name in KEPT and value != FONT_SIZE)
 
 
 def _value(name: str, value: str) -> str:
