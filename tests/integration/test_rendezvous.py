@@ -557,6 +557,7 @@ def test_a_thousand_who_wait_and_a_flood_of_pairs_leave_the_memory_as_it_was() -
                 return take(one, 16)[8:] == record(two) and take(two, 16)[8:] == record(one)
 
         with ExitStack() as waiting, ThreadPoolExecutor(4) as pool:
+            waiting.callback(process.kill)
             for number in range(1000):
                 take(waiting.enter_context(connect(b"waits %d" % number)), 8)
             assert metric("rendezvous_waiting") == 1000
@@ -567,4 +568,3 @@ def test_a_thousand_who_wait_and_a_flood_of_pairs_leave_the_memory_as_it_was() -
             assert metric("rendezvous_waiting") == 1000
             assert metric('rendezvous_pairs_total{way="meet"}') == 2000
             assert metric("process_resident_memory_bytes") < before + 1e6
-        process.send_signal(signal.SIGTERM)
