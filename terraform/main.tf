@@ -57,6 +57,9 @@ locals {
 
   # More than Infer's own limit would only be throttled.
   max_concurrency = min(var.max_concurrency, coalesce(var.infer_reserved_concurrency, var.max_concurrency))
+
+  # https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+  starts_per_s = var.map_child_type == "EXPRESS" ? 1000 : 100
 }
 
 module "storage" {
@@ -110,6 +113,8 @@ module "functions" {
   reserved_concurrency    = var.infer_reserved_concurrency
   provisioned_concurrency = var.infer_provisioned_concurrency
   log_retention_days      = var.log_retention_days
+  max_concurrency         = local.max_concurrency
+  starts_per_s            = local.starts_per_s
   rendezvous              = one([for server in module.rendezvous : { endpoint = "${server.host}:${server.port}", secret_arn = server.secret_arn }])
 
   # Lambda reads the image when a function is made: the registry must allow it by then.

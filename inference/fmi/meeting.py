@@ -44,6 +44,9 @@ ANNOUNCED_GLANCE_S = 0.1
 MAX_GLANCE_S = 5.0
 MAX_CANDIDATES = 32
 
+ROUNDS_BEFORE_STORE = 2
+"""Rounds that may fail before the store helps, as on a busy machine; at once where the server cannot be reached."""
+
 
 class Store(Protocol):
     """The little of an object store that ranks need to talk through it; any number of threads may use it."""
@@ -178,6 +181,7 @@ class Meeting:
         if venue.store is not None and "store" in venue.paths:
             self._store_names = _StoreNames(venue.store_prefix, rank, other)
         self._interface = "127.0.0.1"
+        self._num_failed = 0
         self._is_announced = False
         self._glance_s = GLANCE_S
         self._next_glance = self._began + self._glance_s
@@ -212,10 +216,13 @@ class Meeting:
                 self._try_directly()
             if "relay" in self._venue.paths:
                 self._try_relay()
+            self._num_failed += 1
         except _ServerAwayError as error:
             self._why = str(error)
+            self._num_failed = ROUNDS_BEFORE_STORE
         if self._chosen is None:
-            self._announce()
+            if self._num_failed >= ROUNDS_BEFORE_STORE:
+                self._announce()
             self._until(lambda: False, time.monotonic() + random.uniform(0.05, 0.3))  # noqa: S311
 
     def _try_directly(self) -> None:

@@ -15,6 +15,7 @@ from scripts.reports.sections.clock import clock_section
 from scripts.reports.sections.cost import cost_section, find_receipt
 from scripts.reports.sections.memory import memory_section
 from scripts.reports.sections.provenance import provenance_section, settings_section
+from scripts.reports.sections.talking import talking_sections
 from scripts.reports.sections.throughput import throughput_section
 
 
@@ -41,6 +42,7 @@ def run_report(run: RunEvidence, *, root: Path) -> Report:
             throughput_section(run),
             cost_section(receipt),
             memory_section(run),
+            *talking_sections(run),
             settings_section(run),
             provenance_section(run),
         ),

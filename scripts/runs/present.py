@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from inference.contract import Accuracy, LostRank, RunSummary
+from inference.contract import Accuracy, CommSummary, LostRank, RunSummary
 from scripts.pricing.cost import Bill
 from scripts.runs.execution import Ending
 
@@ -105,6 +105,8 @@ def _measured(summary: RunSummary) -> dict[str, list[Row]]:
         sections[f"Accuracy{labelled}, dz = (z_phot - z_spec) / (1 + z_spec)"] = _accuracy(summary)
         sections["Throughput"] = _throughput(summary)
         sections["Wall time"] = _wall_time(summary)
+        if summary.comm:
+            sections["Ranks that talk"] = list(_comm(summary.comm, summary.world_size))
     return sections
 
 
@@ -181,6 +183,18 @@ def _efficiency(summary: RunSummary) -> list[Row]:
         return []
     workers = summary.clock.num_concurrent_ranks
     return [("efficiency", f"{100 * share:.0f} %", f"inference; {workers:,} ranks at a time")]
+
+
+def _comm(comm: CommSummary, world_size: int) -> Iterator[Row]:
+    """Yield how the ranks met: over which connections, who waited for whom, and whether their sums are right."""
+    paths = ", ".join(f"{count:,} {path}" for path, count in comm.paths.items()) or "no connection needed"
+    yield "met", f"{comm.num_met:,} of {world_size:,}", comm.why or paths
+    if comm.last_rank is not None and world_size > 1:
+        yield "barrier skew", f"{comm.skew_s:.2f} s", f"all waited for rank {comm.last_rank}"
+        yield "connecting", f"{1000 * comm.meet_s:,.0f} ms", "the slowest pair, once both were there"
+    if comm.reduced:
+        num_equal = sum(value.is_equal for value in comm.reduced.values())
+        yield "equal sums", f"{num_equal} of {len(comm.reduced)}", "by the ranks, and from their records"
 
 
 def _costs(bill: Bill | None) -> dict[str, list[Row]]:

@@ -91,6 +91,7 @@ def _sections(story: Story) -> Iterator[tuple[str, list[str]]]:
     if record:
         yield "Time", list(_phases(record, story))
         yield "Computed", list(_computed(record))
+        yield "Meeting the other ranks", list(_met(record, story))
     yield "Output", list(_output(story))
 
 
@@ -153,6 +154,24 @@ def _computed(record: RankRecord) -> Iterator[str]:
     yield f"model   {record.model or 'of an older version'}"
     yield f"weights {record.weights_sha256}"
     yield f"image {record.image_digest}, code {record.code_version}"
+
+
+def _met(record: RankRecord, story: Story) -> Iterator[str]:
+    if record.comm is None:
+        if story.task.comm is not None:
+            yield "no report: the rank ended in it, or the report could not be written"
+        return
+    comm = record.comm
+    yield f"{comm.status}{f': {comm.why}' if comm.why else ''}"
+    yield f"{comm.meeting_s:.3f} s to connect, {comm.barrier_s:.3f} s in the barrier, {comm.total_s:.3f} s in all"
+    for peer in comm.peers:
+        times = f"waited {peer.wait_s:.3f} s, connected in {1000 * peer.meet_s:.1f} ms"
+        sent = f"sent {peer.num_messages_sent} messages, {peer.num_bytes_sent:,} bytes"
+        received = f"received {peer.num_messages_received}, {peer.num_bytes_received:,} bytes"
+        yield f"rank {peer.peer:<5} {peer.path:<6} {times}; {sent}; {received}"
+    others = [one.comm.arrived_at_s for one in story.folder.records if one.comm is not None]
+    after, before = comm.arrived_at_s - min(others), max(others) - comm.arrived_at_s
+    yield f"came {after:.3f} s after the first rank, {before:.3f} s before the last"
 
 
 def _output(story: Story) -> Iterator[str]:

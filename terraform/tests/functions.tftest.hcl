@@ -14,6 +14,8 @@ variables {
   code_version       = "v1"
   architecture       = "x86_64"
   log_retention_days = 30
+  max_concurrency    = 100
+  starts_per_s       = 1000
 }
 
 run "three_functions_of_one_image" {
@@ -34,7 +36,7 @@ run "three_functions_of_one_image" {
   }
 
   assert {
-    condition     = aws_lambda_function.this["initialize"].environment[0].variables == tomap({ INFER_MEMORY_MB = tostring(var.stages.infer.memory_mb), INFER_QUALIFIER = "$LATEST", INFER_TIMEOUT_S = tostring(var.stages.infer.timeout_s) })
+    condition     = aws_lambda_function.this["initialize"].environment[0].variables == tomap({ INFER_MEMORY_MB = tostring(var.stages.infer.memory_mb), INFER_QUALIFIER = "$LATEST", INFER_TIMEOUT_S = tostring(var.stages.infer.timeout_s), INFER_MAX_CONCURRENCY = "100", INFER_STARTS_PER_S = "1000" })
     error_message = "Initialize knows what a rank may use, and which version of Infer is called."
   }
 

@@ -51,13 +51,13 @@ run "least_privilege" {
   }
 
   assert {
-    condition     = flatten([for statement in data.aws_iam_policy_document.objects["infer"].statement : statement.resources if statement.sid == "Write"]) == ["arn:aws:s3:::own/*/predictions/*", "arn:aws:s3:::own/*/ranks/*"]
-    error_message = "Infer writes its record and its predictions."
+    condition     = flatten([for statement in data.aws_iam_policy_document.objects["infer"].statement : statement.resources if statement.sid == "Write"]) == ["arn:aws:s3:::own/*/fmi/*", "arn:aws:s3:::own/*/predictions/*", "arn:aws:s3:::own/*/ranks/*"]
+    error_message = "Infer writes its record, its predictions and messages to other ranks."
   }
 
   assert {
-    condition     = length([for statement in data.aws_iam_policy_document.objects["infer"].statement : statement if contains(statement.actions, "s3:ListBucket")]) == 0
-    error_message = "Infer lists nothing."
+    condition     = flatten([for statement in data.aws_iam_policy_document.objects["infer"].statement : [for one in statement.condition : one.values] if contains(statement.actions, "s3:ListBucket")]) == ["*/fmi/*"]
+    error_message = "Infer lists messages of other ranks and nothing else."
   }
 
   assert {
@@ -100,13 +100,13 @@ run "own_prefixes_and_an_existing_bucket" {
   }
 
   assert {
-    condition     = flatten([for statement in data.aws_iam_policy_document.objects["summarize"].statement : statement.resources if statement.sid == "Write"]) == ["arn:aws:s3:::own/runs/combined_data.json", "arn:aws:s3:::own/runs/summary.json"]
+    condition     = flatten([for statement in data.aws_iam_policy_document.objects["summarize"].statement : statement.resources if statement.sid == "Write"]) == ["arn:aws:s3:::own/runs/combined_data.json", "arn:aws:s3:::own/runs/fmi.json", "arn:aws:s3:::own/runs/summary.json"]
     error_message = "Results go under the prefixes given."
   }
 
   assert {
-    condition     = flatten([for statement in data.aws_iam_policy_document.objects["infer"].statement : statement.resources if statement.sid == "Read"]) == ["arn:aws:s3:::own/datasets/*", "arn:aws:s3:::own/surveys/*"]
-    error_message = "Infer reads datasets and nothing else."
+    condition     = flatten([for statement in data.aws_iam_policy_document.objects["infer"].statement : statement.resources if statement.sid == "Read"]) == ["arn:aws:s3:::own/datasets/*", "arn:aws:s3:::own/runs/fmi/*", "arn:aws:s3:::own/surveys/*"]
+    error_message = "Infer reads datasets, and messages of other ranks."
   }
 
   assert {

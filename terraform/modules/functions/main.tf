@@ -8,6 +8,9 @@ locals {
       INFER_MEMORY_MB = tostring(var.stages.infer.memory_mb)
       INFER_QUALIFIER = local.is_provisioned ? "live" : "$LATEST"
       INFER_TIMEOUT_S = tostring(var.stages.infer.timeout_s)
+      # Ranks that talk must be alive at the same time, and wait for each other as long as it takes to start them.
+      INFER_MAX_CONCURRENCY = tostring(var.max_concurrency)
+      INFER_STARTS_PER_S    = tostring(var.starts_per_s)
     }
     infer = {
       CODE_VERSION = var.code_version

@@ -87,3 +87,13 @@ variable "rendezvous" {
   })
   default = null
 }
+
+variable "max_concurrency" {
+  description = "Ranks that run at the same time."
+  type        = number
+}
+
+variable "starts_per_s" {
+  description = "Ranks that the state machine starts in a second."
+  type        = number
+}

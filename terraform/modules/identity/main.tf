@@ -10,15 +10,16 @@ locals {
       read  = ["datasets/*", "results/manifest.json"]
       write = ["results/manifest.json"]
     }
+    # fmi/ is the last resort of ranks that talk and cannot connect.
     infer = {
-      list  = []
-      read  = ["datasets/*"]
-      write = ["results/predictions/*", "results/ranks/*"]
+      list  = ["results/fmi/*"]
+      read  = ["datasets/*", "results/fmi/*"]
+      write = ["results/predictions/*", "results/ranks/*", "results/fmi/*"]
     }
     summarize = {
       list  = ["results/ranks/", "results/failures/"]
       read  = ["results/manifest.json", "results/ranks/*", "results/failures/*"]
-      write = ["results/combined_data.json", "results/summary.json"]
+      write = ["results/combined_data.json", "results/summary.json", "results/fmi.json"]
     }
     state_machine = {
       list  = []

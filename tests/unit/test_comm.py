@@ -1,0 +1,194 @@
+"""What the run makes of its ranks' reports, and how a reader sees it."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec import structs
+from rich.console import Console
+
+from inference import comm, contract
+from inference.contract import CommReport, PeerReport, RankRecord, RunComm
+from inference.errors import InvalidRequestError, PlanError
+from inference.fmi import tree
+from inference.plan import MEETING_S, START_S, Limits, meet_by_s
+from scripts.reports.evidence import read_run
+from scripts.reports.sections.talking import talking_sections
+from scripts.runs.logs.invocations import Log
+from scripts.runs.present import print_result
+from scripts.runs.run_folder import Run
+from scripts.runs.story import Story, print_story
+from tests.factories import make_record_for, make_task
+from tests.run_folders import write_run
+from tests.unit.test_run_present import SUCCEEDED
+
+
+def make_peer(peer: int, path: str = "direct") -> PeerReport:
+    return PeerReport(
+        peer=peer, path=path, wait_s=0.5, meet_s=0.002 * peer, num_bytes_sent=100, num_bytes_received=60,
+        num_messages_sent=2, num_messages_received=1,
+    )  # fmt: skip
+
+
+def make_records(size: int = 4, **changes: object) -> list[RankRecord]:
+    """Return records of ranks that met, each a second after the one before."""
+    rng = np.random.default_rng(0)
+    records = []
+    for rank in range(size):
+        report = CommReport(
+            status="ok",
+            arrived_at_s=100.0 + rank,
+            meeting_s=0.25,
+            barrier_s=3.0 - rank,
+            total_s=3.5 - rank,
+            peers=tuple(make_peer(peer) for peer in tree.neighbours(rank, size)),
+        )
+        record = make_record_for(make_task(rank=rank, world_size=size), comm=report)
+        sums = structs.replace(record.accuracy, sum_dz=float(rng.normal() * 10.0**rank))
+        records.append(structs.replace(record, accuracy=sums))
+    total = tree.fold([np.array(comm.contribution(record)) for record in records], np.add)
+    reduced = dict(zip(comm.REDUCED, total.tolist(), strict=True))
+    records[0] = structs.replace(records[0], comm=structs.replace(records[0].comm, reduced=reduced))
+    return records
+
+
+def test_a_meeting_is_summed_up() -> None:
+    met = comm.merge("run", 4, make_records()).summary
+
+    assert (met.status, met.why, met.num_met, met.paths) == ("ok", None, 4, {"direct": 3})
+    assert (met.last_rank, met.skew_s, met.waited_s) == (3, 3.0, 3.0 + 2.0 + 1.0)
+    assert (met.meet_s, met.total_s) == (0.006, 3.5)
+    assert (met.num_messages, met.num_bytes) == (12, 600)
+    assert all(value.is_equal for value in met.reduced.values())
+
+
+def test_a_sum_that_differs_in_the_last_bit_is_found() -> None:
+    records = make_records()
+    report = records[0].comm
+    assert report is not None
+    assert report.reduced is not None
+    wrong = report.reduced | {"sum_dz": float(np.nextafter(report.reduced["sum_dz"], np.inf))}
+    records[0] = structs.replace(records[0], comm=structs.replace(report, reduced=wrong))
+
+    reduced = comm.merge("run", 4, records).summary.reduced
+
+    assert [name for name, value in reduced.items() if not value.is_equal] == ["sum_dz"]
+
+
+def test_a_rank_that_failed_is_the_reason() -> None:
+    records = make_records()
+    report = records[2].comm
+    assert report is not None
+    records[2] = structs.replace(records[2], comm=structs.replace(report, status="failed", why="PeerLost: gone"))
+
+    met = comm.merge("run", 4, records).summary
+
+    assert (met.status, met.why, met.num_met) == ("failed", "PeerLost: gone", 3)
+
+
+@pytest.mark.parametrize(
+    ("kept", "why"), [(3, "Ranks without a record: 3."), (4, "Ranks without a report of their meeting: 3.")]
+)
+def test_ranks_without_a_report_are_named(kept: int, why: str) -> None:
+    records = make_records()
+    records[3] = structs.replace(records[3], comm=None)
+
+    assert comm.merge("run", 4, records[:kept]).summary.why == why
+
+
+def test_no_report_at_all_is_a_failed_meeting() -> None:
+    met = comm.merge("run", 2, []).summary
+
+    assert (met.status, met.num_met, met.last_rank, met.reduced) == ("failed", 0, None, {})
+
+
+def test_ranks_wait_as_long_as_the_plan_takes() -> None:
+    limits = Limits(memory_mb=1769, timeout_s=900, max_concurrency=1000, starts_per_s=100)
+    tasks = [make_task(rank=rank, world_size=200, num_samples=100 * (rank + 1)) for rank in range(200)]
+
+    assert meet_by_s(tasks, limits, now_s=1000.0) == 1000.0 + 2.0 + START_S + 200.0 + MEETING_S
+
+
+def test_ranks_that_cannot_be_alive_at_once_are_refused() -> None:
+    limits = Limits(memory_mb=1769, timeout_s=900, max_concurrency=1)
+
+    with pytest.raises(PlanError, match="needs all 2 ranks alive at the same time, and at most 1 can be"):
+        meet_by_s([make_task(), make_task()], limits, now_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "found"),
+    [("example.org:10001", ("example.org", 10001)), ("10.0.0.1", ("10.0.0.1", 10000)), (" a:1 ", ("a", 1))],
+)
+def test_an_endpoint_is_a_host_and_a_port(endpoint: str, found: tuple[str, int]) -> None:
+    assert contract.split_endpoint(endpoint) == found
+
+
+@pytest.mark.parametrize("endpoint", ["", ":1", "a:", "a:b", "https://a:1", "a b:1", "::1", "a:²"])
+def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
+    with pytest.raises(InvalidRequestError, match="host:port"):
+        contract.split_endpoint(endpoint)
+
+
+# --------------------------------------------------------------------------------------------- what a reader sees
+
+
+def printed(result: RunComm, tmp_path: Path) -> str:
+    summary = write_run(tmp_path, world_size=4)
+    console = Console(file=io.StringIO(), width=100)
+    print_result(console, "run", structs.replace(summary, comm=result.summary), SUCCEEDED, tmp_path)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_the_result_says_who_waited_for_whom(tmp_path: Path) -> None:
+    text = " ".join(printed(comm.merge("run", 4, make_records()), tmp_path).split())
+
+    assert "met 4 of 4 3 direct" in text
+    assert "barrier skew 3.00 s all waited for rank 3" in text
+    assert "equal sums 13 of 13" in text
+
+
+def test_the_result_says_why_ranks_did_not_meet(tmp_path: Path) -> None:
+    text = " ".join(printed(comm.merge("run", 4, make_records()[:3]), tmp_path).split())
+
+    assert "met 3 of 4 Ranks without a record: 3." in text
+    assert "equal sums" not in text
+
+
+def test_the_report_has_connections_and_sums(tmp_path: Path) -> None:
+    write_run(tmp_path, world_size=4)
+    run = read_run(tmp_path)
+    assert talking_sections(run) == ()
+    (tmp_path / contract.FMI_KEY).write_bytes(contract.encode(comm.merge("run", 4, make_records())))
+
+    (section,) = talking_sections(run)
+
+    assert section.lead.startswith("All 4 ranks met. Connections: 3 direct; the slowest took 6.00 ms once")
+    ranks, sums = section.blocks
+    assert [row[0] for row in ranks.rows] == ["3", "2", "1", "0"]  # type: ignore[union-attr]
+    assert ranks.rows[-1][4] == "1 direct, 2 direct"  # type: ignore[union-attr]
+    assert {row[3] for row in sums.rows} == {"yes"}  # type: ignore[union-attr]
+
+
+def test_a_broken_file_is_one_sentence_of_the_report(tmp_path: Path) -> None:
+    write_run(tmp_path, world_size=4)
+    (tmp_path / contract.FMI_KEY).write_text("{")
+
+    (section,) = talking_sections(read_run(tmp_path))
+
+    assert "fmi.json cannot be read" in section.lead
+
+
+def test_the_story_of_a_rank_has_its_connections(tmp_path: Path) -> None:
+    tasks = [make_task(rank=rank, world_size=4) for rank in range(4)]
+    (tmp_path / "manifest.json").write_bytes(contract.encode(tasks))
+    (tmp_path / "combined_data.json").write_bytes(contract.encode(make_records()))
+    console = Console(file=io.StringIO(), width=200)
+
+    print_story(console, Story(Run(tmp_path, tmp_path.name, None), Log({}, ()), 2))
+
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0.250 s to connect, 1.000 s in the barrier, 1.500 s in all" in text
+    assert "rank 3     direct waited 0.500 s, connected in 6.0 ms; sent 2 messages, 100 bytes" in text
+    assert "came 2.000 s after the first rank, 1.000 s before the last" in text
