@@ -102,7 +102,7 @@ train: $(READY) ## Train the checkpoint, an hour; QUICK=1 rehearses it
 calibrate: $(READY) ## Measure the weights' errors: sigma, out-of-domain flag
 	@$(PY) -m scripts.calibrate
 
-evaluate: $(READY) ## Accuracy, intervals, plots on held-out rows, or RUN=name
+evaluate: $(READY) ## Accuracy, intervals, plots on the test set, or RUN=name
 	@$(PY) -m scripts.evaluate
 
 convert: $(READY) ## Published checkpoint to ours: FILE=x.pt TRUST_PICKLE=1
@@ -198,7 +198,7 @@ help: ## Show this help
 #:   MEMORY=1769,3008   memory of a rank in megabytes
 #:   REPEAT=3           how often every setting runs; SEED decides the order
 #:   SWEEP=file.yaml    the lists as a file, in small letters: world: [1, 2]
-#:   NAME=mine          folder under sweeps/; the same command goes on with it
+#:   NAME=mine          folder under sweeps/; the same command continues it
 #:   RETRY=1            run again what failed; YES=1 to be asked nothing
 #: Variables of make dataset and clean-table
 #:   SOURCE=my.csv      table (also .parquet, .fits), published .pt or .npz, or a
@@ -206,6 +206,6 @@ help: ## Show this help
 #:                      names columns that are not recognized
 #:   NAME=big N=100000  so many synthetic galaxies instead
 #:   TRAINING=1         leave out what training must not see, instead of a flag
-#:   SHARD_MB=25        largest shard; SEED=1 draws what is drawn anew
+#:   SHARD_MB=25        largest shard; SEED=1 changes the random draw
 #: Of every target
 #:   PYTHON=python3.11  the Python to make .venv with; found by itself when absent

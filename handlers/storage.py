@@ -138,7 +138,7 @@ class ObjectStore:
         try:
             return self._request(lambda client: obstore.get(client, _named(key), options=options).bytes(), key)
         except _PreconditionError as error:
-            raise ShardChangedError(f"{key} was replaced after the run was planned. Run again to plan anew.") from error
+            raise ShardChangedError(f"{key} was replaced after the run was planned. Start the run again.") from error
         except ObjectMissingError as error:
             if etag:
                 raise ShardChangedError(f"{key} was deleted after the run was planned. Upload it again.") from error

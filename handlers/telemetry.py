@@ -1,4 +1,4 @@
-"""What an invocation tells CloudWatch: metrics that ride in a line of its own log.
+"""What an invocation reports to CloudWatch: metrics that ride in a line of its own log.
 
 CloudWatch Logs makes metrics of a line that is one JSON object with the member ``_aws`` (embedded metric format).
 Under Lambda's JSON log format the runtime writes what a message carries in `extra` at the root of such an object, so

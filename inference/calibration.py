@@ -44,7 +44,7 @@ class Calibration:
     """Gives every redshift its sigma."""
 
     domain: DomainModel
-    """Tells which galaxies are unlike the training galaxies."""
+    """Finds the galaxies that are unlike the training galaxies."""
 
     def to_bytes(self) -> bytes:
         """Return the content of the file; equal calibrations give equal bytes. Arrays are rounded to float32."""
@@ -102,7 +102,7 @@ def load_calibration(path: Path, weights_sha256: str) -> Calibration:
     except FileNotFoundError:
         raise WeightsError(f"{path.name} does not exist; {REMAKE}.") from None
     except (SafetensorError, msgspec.DecodeError, KeyError) as error:
-        raise WeightsError(f"{path.name} is no calibration ({error}); {REMAKE} again.") from error
+        raise WeightsError(f"{path.name} is not a calibration file ({error}); {REMAKE} again.") from error
     if card.weights_sha256 != weights_sha256:
         raise WeightsError(
             f"{path.name} was made for the weights {card.weights_sha256[:12]} and these are {weights_sha256[:12]}; "

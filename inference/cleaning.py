@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from inference.quality import Quality
 
 MAGNITUDE_LIMITS = (10.0, 30.0)
-"""Outside lie codes for missing values such as -9999, 0 and 99, and no galaxy of SDSS [mag]."""
+"""Values outside are codes for missing values, such as -9999, 0 and 99; no SDSS galaxy is out there [mag]."""
 R_BAND = 2
 MAX_IMPUTED_BANDS = 2
 
@@ -24,8 +24,8 @@ MAGNITUDE_COVARIANCE = np.array(
 )
 """Of the 6,197 real training galaxies (`scripts/simulation/sdss.py`), dereddened u, g, r, i, z [mag].
 
-The best linear estimate of a missing band from the measured ones follows from them. On the 3,033 held-out galaxies its
-robust error is .16 mag in u, .06 in g, .02 in i and .04 in z; the median colour's is .50, .21, .06 and .10.
+The best linear estimate of a missing band from the measured ones follows from them. On the 3,033 galaxies of the test
+set its robust error is .16 mag in u, .06 in g, .02 in i and .04 in z; the median colour's is .50, .21, .06 and .10.
 """
 
 MEDIAN_COLORS = np.array([1.7815, 0.8972, 0.4261, 0.3125])
@@ -80,7 +80,7 @@ def clean_cutouts(images: NDArray[np.float32], magnitudes: NDArray[np.float64]) 
 
 
 def fill_bands(magnitudes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """Estimate at most two missing magnitudes of a galaxy from the others; refuse it without r or with more missing.
+    """Estimate at most two missing magnitudes of a galaxy from the others; reject it without r or with more missing.
 
     Parameters
     ----------
@@ -99,19 +99,19 @@ def fill_bands(magnitudes: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
     if not is_missing.any():
         return magnitudes, quality
     filled = np.where(is_missing, MEAN_MAGNITUDES, magnitudes)
-    is_refused = is_missing[:, R_BAND] | (is_missing.sum(axis=1) > MAX_IMPUTED_BANDS)
-    filled[is_refused] = MEAN_MAGNITUDES
-    to_impute = is_missing.any(axis=1) & ~is_refused
+    is_rejected = is_missing[:, R_BAND] | (is_missing.sum(axis=1) > MAX_IMPUTED_BANDS)
+    filled[is_rejected] = MEAN_MAGNITUDES
+    to_impute = is_missing.any(axis=1) & ~is_rejected
     for missing in np.unique(is_missing[to_impute], axis=0):
         rows = to_impute & (is_missing == missing).all(axis=1)
         filled[np.ix_(rows, missing)] = _estimate(filled[np.ix_(rows, ~missing)], missing)
     quality[is_missing.any(axis=1)] |= Quality.IMPUTED_BAND.value
-    quality[is_refused] |= Quality.REFUSED.value
+    quality[is_rejected] |= Quality.REFUSED.value
     return filled, quality
 
 
 def missing_bands(magnitudes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which magnitudes [mag] are no measurement: NaN, infinite, or outside 10 to 30 as -9999 and 0 are."""
+    """Return which magnitudes [mag] are not measurements: NaN, infinite, or outside 10 to 30 as -9999 and 0 are."""
     low, high = MAGNITUDE_LIMITS
     return ~((magnitudes > low) & (magnitudes < high))
 
@@ -131,7 +131,7 @@ def _estimate(measured: NDArray[np.float64], missing: NDArray[np.bool_]) -> NDAr
 def fill_pixels(
     images: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.uint8]]:
-    """Replace missing pixels with sky; refuse a galaxy that misses more than 5 % of them, or one of the central ones.
+    """Replace missing pixels with sky; reject a galaxy that misses more than 5 % of them, or one of the central ones.
 
     Missing are pixels that are not finite or below `MIN_PIXEL`, and all those of a band in which every pixel is the
     same.
@@ -162,14 +162,14 @@ def fill_pixels(
     filled[dirty] = np.where(is_missing, SKY, images[dirty])
     num_filled[dirty] = is_missing.sum(axis=(1, 2, 3))
     quality[dirty] |= Quality.FILLED_PIXELS.value
-    is_refused = num_filled[dirty] > MAX_FILLED_SHARE * is_missing[0].size
-    is_refused |= is_missing[:, :, CENTRE, CENTRE].any(axis=(1, 2, 3))
-    quality[dirty[is_refused]] |= Quality.REFUSED.value
+    is_rejected = num_filled[dirty] > MAX_FILLED_SHARE * is_missing[0].size
+    is_rejected |= is_missing[:, :, CENTRE, CENTRE].any(axis=(1, 2, 3))
+    quality[dirty[is_rejected]] |= Quality.REFUSED.value
     return filled, num_filled, quality
 
 
 def missing_pixels(images: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Tell which pixels of shape (N, 5, 32, 32) are no measurement, a whole band where it is dead."""
+    """Return which pixels of shape (N, 5, 32, 32) are not measurements, a whole band where it is dead."""
     is_missing: NDArray[np.bool_] = ~((images >= MIN_PIXEL) & (images < np.inf))
     low = np.where(is_missing, np.inf, images).min(axis=(2, 3), keepdims=True)
     high = np.where(is_missing, -np.inf, images).max(axis=(2, 3), keepdims=True)
@@ -182,7 +182,7 @@ def has_odd_colors(
     median: NDArray[np.float64] = MEDIAN_COLORS,
     sigma: NDArray[np.float64] = COLOR_SIGMA,
 ) -> NDArray[np.bool_]:
-    """Tell which galaxies have a colour more than 8 robust sigma from the median.
+    """Return which galaxies have a colour more than 8 robust sigma from the median.
 
     Parameters
     ----------
@@ -204,17 +204,17 @@ def color_spread(magnitudes: NDArray[np.float64]) -> tuple[NDArray[np.float64], 
 
 
 def has_low_signal(signal_to_noise: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which galaxies are measured worse than 5 to 1 in g, r, i or z; bands of unknown error (NaN) pass."""
+    """Return which galaxies are measured worse than 5 to 1 in g, r, i or z; bands of unknown error (NaN) pass."""
     is_low: NDArray[np.bool_] = np.any(signal_to_noise[:, 1:] < MIN_SIGNAL_TO_NOISE, axis=1)
     return is_low
 
 
 def has_high_extinction(extinction_r: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell where Galactic extinction in r exceeds 0.5 mag; unknown extinction (NaN) passes."""
+    """Return where Galactic extinction in r exceeds 0.5 mag; unknown extinction (NaN) passes."""
     return extinction_r > MAX_EXTINCTION_R
 
 
 def is_label(redshift: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which spectroscopic redshifts can be one: positive and finite. They are never imputed."""
+    """Return which spectroscopic redshifts can be one: positive and finite. They are never imputed."""
     usable: NDArray[np.bool_] = (redshift > 0) & np.isfinite(redshift)
     return usable

@@ -1,7 +1,7 @@
-"""Whether a galaxy is like those the network learned from: a density of its photometry and of the light in its cutout.
+"""Whether a galaxy is like those of the training: a density of its photometry and of the light in its cutout.
 
 Eleven numbers describe a galaxy: r, the four colours, in each band the light in the central 16 by 16 pixels compared
-with what the magnitude promises, and the concentration of that light in r. So a magnitude that was shifted, swapped or
+with what the magnitude implies, and the concentration of that light in r. So a magnitude that was shifted, swapped or
 taken from a neighbour stands out twice, against the other bands and against the image; noise, other units or an empty
 image against the magnitudes; a point source by its concentration.
 
@@ -39,7 +39,7 @@ FLAGGED_SHARE = 0.01
 
 @dataclass(frozen=True)
 class DomainModel:
-    """A Gaussian mixture in standardised features, and the density below which a galaxy is a stranger."""
+    """A Gaussian mixture in standardised features, and the density below which a galaxy is out of domain."""
 
     center: Array
     """Mean of each feature, shape (11,)."""
@@ -60,7 +60,7 @@ class DomainModel:
     """Logarithm of the density below which a galaxy is out of domain."""
 
     def is_outside(self, images: NDArray[np.float32], magnitudes: Array) -> NDArray[np.bool_]:
-        """Tell which galaxies are unlike the training galaxies.
+        """Return which galaxies are unlike the training galaxies.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class DomainModel:
         Returns
         -------
         array, shape (N,), bool
-            Each one depends on its own row alone, bit by bit; a density that is no number is outside.
+            Each one depends on its own row alone, bit for bit; a density that is not a number is outside.
         """
         return ~(self.log_density(domain_features(images, magnitudes)) >= self.threshold)
 
@@ -109,11 +109,11 @@ def domain_features(images: NDArray[np.float32], magnitudes: Array) -> Array:
     images, magnitudes
         See `DomainModel.is_outside`.
     """
-    promised = 10.0 ** (0.4 * (ZERO_POINT - magnitudes))
+    expected = 10.0 ** (0.4 * (ZERO_POINT - magnitudes))
     aperture, core = _light(images, APERTURE), _light(images, CORE)
     aperture_noise = SKY_NOISE * (APERTURE.stop - APERTURE.start)
     core_noise = SKY_NOISE * (CORE.stop - CORE.start)
-    excess = _log_light(aperture, aperture_noise) - _log_light(promised, aperture_noise)
+    excess = _log_light(aperture, aperture_noise) - _log_light(expected, aperture_noise)
     concentration = _log_light(core, core_noise) - _log_light(aperture, core_noise)
     return np.vstack([photometry_features(magnitudes), excess.T, concentration[:, R_BAND]])
 

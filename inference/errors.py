@@ -62,7 +62,7 @@ class StorageUnavailableError(RunError):
 
 
 class FmiError(RunError):
-    """Ranks that were to talk to each other cannot. Not retried: no stage raises it, a run goes on without."""
+    """Ranks that were to talk to each other cannot. Not retried: no stage raises it, a run continues without."""
 
     def __init__(self, message: str, *, ranks: tuple[int, ...] = ()) -> None:
         super().__init__(message)

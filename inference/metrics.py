@@ -1,7 +1,7 @@
 """Accuracy of photometric redshifts as the field defines it, in sums that merge across ranks.
 
 Notation: dz = (z_phot - z_spec) / (1 + z_spec). A galaxy without a spectroscopic redshift has z_spec = NaN, one whose
-photometry was refused has z_phot = NaN; neither counts anywhere.
+photometry was rejected has z_phot = NaN; neither counts anywhere.
 """
 
 import math

@@ -32,10 +32,10 @@ class Predictions:
     """Identifiers, shape (N,), int64."""
 
     z_phot: NDArray[np.float32]
-    """Predicted redshifts, shape (N,), float32; NaN where the photometry was refused."""
+    """Predicted redshifts, shape (N,), float32; NaN where the galaxy was rejected."""
 
     sigma: NDArray[np.float32]
-    """Half-width of the interval around z_phot that holds 68 % of the galaxies, shape (N,), float32; NaN where refused
+    """Half-width of the interval around z_phot that holds 68 % of the galaxies, shape (N,), float32; NaN where rejected
     and where the weights have no calibration."""
 
     quality: NDArray[np.uint8]
@@ -58,7 +58,7 @@ class Predictions:
 
     @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        """Put predictions one behind the other."""
+        """Concatenate predictions."""
         return cls(
             **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
         )
@@ -116,7 +116,7 @@ def infer_rank(
 def predict_block(
     block: Block, engine: Engine, calibration: Calibration | None, *, micro_batch: int = MICRO_BATCH
 ) -> Predictions:
-    """Clean a block, predict its redshifts, and say how sure they are; a refused galaxy keeps its row, without numbers.
+    """Clean a block, predict its redshifts, with their uncertainties; a rejected galaxy keeps its row, without numbers.
 
     Parameters
     ----------
@@ -129,12 +129,12 @@ def predict_block(
     z_phot = predict_redshift(engine, cleaned.images, cleaned.magnitudes, micro_batch=micro_batch)
     sigma = np.full(len(block), np.nan, dtype=np.float32)
     quality = cleaned.quality
-    is_refused = (quality & Quality.REFUSED) != 0
+    is_rejected = (quality & Quality.REFUSED) != 0
     if calibration is not None:
         sigma = calibration.errors.sigma(cleaned.magnitudes, z_phot)
         is_outside = calibration.domain.is_outside(cleaned.images, cleaned.magnitudes)
-        quality[is_outside & ~is_refused] |= Quality.OUT_OF_DOMAIN.value
-    z_phot[is_refused] = sigma[is_refused] = np.nan
+        quality[is_outside & ~is_rejected] |= Quality.OUT_OF_DOMAIN.value
+    z_phot[is_rejected] = sigma[is_rejected] = np.nan
     # Copies, so that no view keeps a whole block alive.
     return Predictions(np.array(block.object_id), z_phot, sigma, quality, np.array(block.redshifts))
 

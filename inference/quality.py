@@ -27,5 +27,5 @@ class Quality(enum.IntFlag):
     REFUSED = 64
     """Too little was measured for a redshift: no r, more than two bands missing, or too many pixels or central ones.
 
-    With IMPUTED_BAND or FILLED_PIXELS it says which; what stands in the place of the values is no measurement.
+    With IMPUTED_BAND or FILLED_PIXELS it says which; what stands in the place of the values is not a measurement.
     """

@@ -102,7 +102,7 @@ def _numbers(name: str, values: ArrayLike) -> NDArray[Any]:
         if isinstance(array, np.ma.MaskedArray):  # as columns of astropy's tables are; below a mask is some number
             array = np.ma.filled(array.astype(np.float64), np.nan)
     except ValueError as error:
-        raise InputError(f"{name} are no array ({error}).") from error
+        raise InputError(f"{name} cannot be read as an array ({error}).") from error
     if array.dtype.kind not in "fiu":
         raise InputError(f"{name} hold {array.dtype} and not numbers.")
     return np.asarray(array)

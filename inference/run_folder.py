@@ -29,7 +29,7 @@ from inference.summary import prove
 
 SUMMARY_KEY, COMBINED_KEY, IMPORT_KEY = "summary.json", "combined_data.json", "import.json"
 BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
-"""What numpy and zipfile raise for a file that is no npz."""
+"""What numpy and zipfile raise for a file that is not an npz file."""
 
 FACTS = ("model", "weights_sha256", "engine", "precision", "code_version", "image_digest")
 """What a record says about how its redshifts were computed; one value over a run, unless it was deployed meanwhile."""

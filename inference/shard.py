@@ -59,7 +59,7 @@ def count_rows(reader: RangeReader, key: str, size_bytes: int, *, etag: str) -> 
     Raises
     ------
     ShardFormatError
-        If the file is no shard, or its arrays have another shape or dtype than the model reads.
+        If the file is not a shard, or its arrays have another shape or dtype than the model reads.
     """
     if key.endswith(".safetensors"):
         head = reader.read_range(key, 0, min(HEAD_BYTES, size_bytes), etag=etag) if size_bytes else b""

@@ -200,7 +200,7 @@ def _why_invalid(
     if record is None:
         return "MissingRecord", f"{task.record_key} does not exist; the worker's log says why."
     if isinstance(record, str):
-        return "UnreadableRecord", f"{task.record_key} is no record ({record})."
+        return "UnreadableRecord", f"{task.record_key} is not a record ({record})."
     if record.run_id != task.run_id:
         return "StaleRecord", f"{task.record_key} belongs to run {record.run_id}."
     if record.rank != task.rank or claims[task.rank] > 1:

@@ -8,7 +8,7 @@ The network gives one number, so its error is learned separately, in two steps t
    the same, so their residuals are some percent too small; the shape does not mind, and the scale is set elsewhere.
 2. The *scale*. Split conformal prediction: on the selection galaxies, which no weight was fitted to, the factor is
    chosen with which z_phot ± sigma holds 68 % of the redshifts, and a second one for 95 %. For a galaxy drawn like
-   these the coverage holds whatever the shape is worth; a good shape makes it hold for bright and faint, near and far.
+   these the coverage holds however good the shape is; a good shape makes it hold for bright and faint, near and far.
 
 Chosen over a second output of the network, whose size is part of the published architecture, and over an ensemble,
 which multiplies the cost of a run and needs a conformal step as well.
@@ -81,7 +81,7 @@ class ErrorModel:
         Returns
         -------
         array, shape (N,), float32
-            Each one depends on its own row alone, bit by bit.
+            Each one depends on its own row alone, bit for bit.
         """
         return (self.factor_68 * self.expected_error(magnitudes, z_phot)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""`make bench`: measure speed beside the published procedure; JSON and a plot under `runs/bench/`.
+"""`make bench`: measure speed against the published procedure; JSON and a plot under `runs/bench/`.
 
 Programs are measured in turn, A B A B, and compared by the ratio within each pair.
 """

@@ -105,7 +105,7 @@ def record_image(folder: Path, image_uri: str, code_version: str, rendezvous_ima
         recorded["rendezvous_image_uri"] = rendezvous_image_uri
     for uri in [image_uri, *([rendezvous_image_uri] if rendezvous_image_uri else [])]:
         if not IMAGE_URI.match(uri):
-            raise DeployError(f"{uri} is no image by digest: it must end in @sha256:HEX, as `make push` records it.")
+            raise DeployError(f"{uri} has no digest: it must end in @sha256:HEX, as `make push` records it.")
     path = folder / IMAGE_FILE
     content = json.dumps(recorded, indent=2) + "\n"
     if path.exists() and path.read_text() == content:
@@ -128,7 +128,7 @@ def destroy(terraform: Terraform, *, confirm: Callable[[str], bool]) -> None:
     lines = [
         f"This deletes the deployment {outputs.get('name', '')} and, for good:",
         *(f"  {line}" for line in data or ["no data: bucket and registry are empty"]),
-        *([f"  {len(running)} runs that are going on"] if running else []),
+        *([f"  {len(running)} runs in progress"] if running else []),
         "  its logs, its dashboard, its alarms",
     ]
     if not confirm("\n".join(lines)):
@@ -152,12 +152,12 @@ def ask(question: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise DeployError("This needs an answer and there is no terminal to ask at: YES=1 answers yes.")
-    say("Type yes to go on:")
+    say("Type yes to continue:")
     return sys.stdin.readline().strip() == "yes"
 
 
 def say(text: str) -> None:
-    """Tell the user something that is no result."""
+    """Print something that is not a result."""
     print(text, file=sys.stderr, flush=True)
 
 

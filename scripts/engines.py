@@ -1,4 +1,4 @@
-"""`make engines`: export the trained network for the fast engines, and prove that they answer as torch does."""
+"""`make engines`: export the trained network for the fast engines, and check that they agree with torch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ class EnginesVariables(Variables, frozen=True, kw_only=True):
 
 
 def main(variables: EnginesVariables) -> None:
-    """Export the network of a model into its folder, compare every installed engine with torch, and say what came out.
+    """Export the network of a model into its folder, compare every installed engine with torch, and print the result.
 
     FORCE=1 exports again what is there already; ROWS names other galaxies than those of the sample dataset.
     """

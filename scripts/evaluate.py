@@ -6,7 +6,7 @@ from pathlib import Path
 from scripts.command.errors import CommandError
 from scripts.command.model import ModelName, astromae
 from scripts.command.program import start
-from scripts.models.held_out import held_out
+from scripts.models.evaluation import predict_test_set
 from scripts.reports.evaluated import Evaluated, of_run
 from scripts.reports.numbers import evaluate, table, to_json
 from scripts.reports.plots import write_plots
@@ -30,8 +30,8 @@ def main(variables: EvaluateVariables) -> None:
         found = open_run(variables.run, variables, root=Path(), model=variables.model)
         write([of_run(found, Path())], found.path / FOLDER)
     else:
-        print("predicting held-out galaxies: a minute", file=sys.stderr)
-        write(held_out(astromae(variables.model, root=Path())), Path(FOLDER) / variables.model)
+        print("predicting the test set: about a minute", file=sys.stderr)
+        write(predict_test_set(astromae(variables.model, root=Path())), Path(FOLDER) / variables.model)
 
 
 def write(galaxies: list[Evaluated], folder: Path) -> None:

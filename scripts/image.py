@@ -126,7 +126,7 @@ def lint(_: MachineVariables) -> int:
 
 
 def lock(_: MachineVariables) -> None:
-    """Write docker/requirements.txt anew from pyproject.toml."""
+    """Write docker/requirements.txt again from pyproject.toml."""
     for wheel in locking.lock():
         _say(f"No index offers {wheel} here: its checksum was kept.")
     print(locking.REQUIREMENTS.relative_to(REPOSITORY))

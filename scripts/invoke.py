@@ -71,10 +71,8 @@ def _read_event(path: str) -> dict[str, Any]:
 
 def _check_buckets(event: dict[str, Any], bucket: str) -> None:
     named = {str(value) for key, value in _pairs(event) if key in BUCKET_KEYS and value is not None}
-    if strangers := sorted(named - {bucket}):
-        raise UsageError(
-            f"The event's bucket {strangers[0]!r} does not exist here; the local S3 holds {bucket!r} only."
-        )
+    if unknown := sorted(named - {bucket}):
+        raise UsageError(f"The event's bucket {unknown[0]!r} does not exist here; the local S3 holds {bucket!r} only.")
 
 
 def _reads_sample(event: dict[str, Any]) -> bool:

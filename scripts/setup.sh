@@ -68,7 +68,7 @@ except OSError:
 find_python() {
     local candidate candidates version
     if [ -n "$PYTHON" ]; then
-        is_python "$PYTHON" || fail "PYTHON=$PYTHON is no Python $NAMES with venv and ensurepip."
+        is_python "$PYTHON" || fail "PYTHON=$PYTHON is not a Python $NAMES with venv and ensurepip."
         echo "$PYTHON"
         return
     fi
@@ -130,7 +130,7 @@ version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 # What is left of an interrupted set-up, or of a Python that is gone.
 clear_venv() {
     [ ! -e "$VENV" ] || [ -f "$VENV/pyvenv.cfg" ] || [ -f "$VENV/setup.log" ] ||
-        fail "$VENV exists and is no virtual environment: move it away."
+        fail "$VENV exists and is not a virtual environment: move it away."
     rm -rf "$VENV"
 }
 

@@ -72,14 +72,14 @@ def main(variables: SweepVariables) -> int:
     except UsageError:
         raise
     except (CommandError, OSError) as error:
-        raise CommandError(f"The sweep stopped: {error} The same command goes on with it.") from error
+        raise CommandError(f"The sweep stopped: {error} The same command continues it.") from error
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on with it.", file=sys.stderr)
+        print("Interrupted. The same command continues it.", file=sys.stderr)
         return INTERRUPTED
 
 
 def run_sweep(variables: SweepVariables, *, root: Path, console: Console) -> int:
-    """Carry out the sweep that the variables ask for, or go on with it; return the exit status.
+    """Carry out the sweep that the variables ask for, or continue it; return the exit status.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def _confirm(num_runs: int, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("There is no terminal to ask at: YES=1 answers yes beforehand.")
-    print(f"Carry out {num_runs} runs? Type yes to go on:", file=sys.stderr, flush=True)
+    print(f"Carry out {num_runs} runs? Type yes to continue:", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("yes", "y"):
         raise UsageError("Nothing was started.")
 

@@ -25,7 +25,7 @@ class TrainVariables(Variables, frozen=True, kw_only=True):
 def main(variables: TrainVariables) -> None:
     """Train AstroMAE. Replaces the shipped weights; with QUICK=1, writes to training/quick/ instead.
 
-    A run that was killed goes on from its last checkpoint.
+    A run that was killed continues from its last checkpoint.
     """
     torch.set_num_threads(variables.threads)
     recipe = QUICK if variables.quick else FULL

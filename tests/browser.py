@@ -106,13 +106,13 @@ class Page:
         """Return what the browser complained about since the page was opened: errors, warnings, exceptions."""
         found = []
         for event in self.events:
-            told = event.get("params", {})
+            details = event.get("params", {})
             if event.get("method") == "Runtime.exceptionThrown":
-                found.append(told["exceptionDetails"]["text"])
+                found.append(details["exceptionDetails"]["text"])
             elif event.get("method") == "Log.entryAdded":
-                found.append(told["entry"]["text"])
+                found.append(details["entry"]["text"])
             elif event.get("method") == "Runtime.consoleAPICalled":
-                found.append(f"console.{told['type']}")
+                found.append(f"console.{details['type']}")
         return found
 
     def requests(self) -> list[str]:

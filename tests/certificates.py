@@ -1,4 +1,4 @@
-"""Certificates of one's own, for servers over TLS on 127.0.0.1."""
+"""Certificates of the tests' own, for servers over TLS on 127.0.0.1."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificates(folder: Path) -> tuple[Path, tuple[Path, Path]]:
-    """Return an authority of one's own, and the certificate and key of a server on 127.0.0.1 that it vouches for."""
+    """Return a certificate authority, and the certificate and key of a server on 127.0.0.1 that it vouches for."""
     authority, server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of a test")])
     now = datetime.now(UTC)

@@ -75,7 +75,7 @@ def make_task(*, rank: int = 0, world_size: int = 1, num_samples: int = 3, **cha
 
 
 def make_calibration(*, threshold: float = -20.0, weights_sha256: str = "0" * 64) -> Calibration:
-    """A calibration that knows galaxies of r = 17 and colours of .5 with the light their magnitudes promise."""
+    """A calibration that knows galaxies of r = 17 and colours of .5 with the light that their magnitudes imply."""
     rng = np.random.default_rng(0)
     widths = (NUM_ERROR_FEATURES, 4, 1)
     layers = tuple(Layer(rng.normal(size=pair), rng.normal(size=pair[1])) for pair in pairwise(widths))

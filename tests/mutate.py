@@ -134,7 +134,7 @@ class Change(NamedTuple):
 
 
 def mutants(path: str, text: str) -> list[Mutant]:
-    """Return every mutant of a file, in the order of its lines; a few of them are no Python."""
+    """Return every mutant of a file, in the order of its lines; a few of them are not Python."""
     content, starts = text.encode(), [0]
     for line in content.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))

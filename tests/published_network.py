@@ -74,9 +74,9 @@ class NormalCell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows, _, width = x.shape
         grid = x[:, 1:].transpose(1, 2).reshape(rows, width, 4, 4)
-        beside = self.PCM(grid).flatten(2).transpose(1, 2)
+        local = self.PCM(grid).flatten(2).transpose(1, 2)
         x = x + self.drop_path(self.attn(self.norm1(x)))
-        x = torch.cat((x[:, :1], x[:, 1:] + self.drop_path(beside)), dim=1)
+        x = torch.cat((x[:, :1], x[:, 1:] + self.drop_path(local)), dim=1)
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 

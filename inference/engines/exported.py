@@ -93,7 +93,7 @@ def read_card(checkpoint: Path, sha256: str) -> ExportCard:
     except FileNotFoundError:
         raise UnavailableError(f"the weights {sha256[:12]} have no exported graph; `make engines` makes it") from None
     except msgspec.DecodeError as error:
-        raise UnavailableError(f"{path.name} is no export card ({error}); `make engines` makes it again") from error
+        raise UnavailableError(f"{path.name} is not an export card ({error}); `make engines` makes it again") from error
     if not graph_path(checkpoint, sha256).exists():
         raise UnavailableError(f"{path.name} has lost its graph; `make engines` makes it again")
     if card.weights_name != checkpoint.name:

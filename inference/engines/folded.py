@@ -352,7 +352,7 @@ def fold_sequence(layers: nn.Module) -> Affine:
 
 
 def merge(convs: list[Affine]) -> Affine:
-    """Return one convolution that gives the outputs of several on the same input, one behind the other."""
+    """Return one convolution that gives the outputs of several on the same input, one after the other."""
     return Affine(torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs]))
 
 

@@ -18,7 +18,7 @@ VARIANT_KEY = "variant"
 """Metadata of a weights file: the `Variant` as JSON; absent when it is the default one."""
 
 KEPT_WHOLE = "magnitude_branch.0.weight"
-"""Tells magnitudes apart that are nearly equal: its large weights cancel, and float16 would cost 3e-4 in redshift."""
+"""Separates magnitudes that are nearly equal: its large weights cancel, and float16 would cost 3e-4 in redshift."""
 
 
 def save_weights(model: AstroMAE, path: Path, *, half: bool = True) -> None:

@@ -1,1 +1,1 @@
-"""How fast: engines, ranks, the generator, beside the published loop."""
+"""How fast: engines, ranks, the generator, compared with the published loop."""

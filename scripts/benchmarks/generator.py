@@ -1,4 +1,4 @@
-"""Part 4: how fast galaxies are read, cleaned and rendered, and what a worker does beside the network. As a program."""
+"""Part 4: how fast galaxies are read, cleaned and rendered, and what a worker does besides the network. A program."""
 
 import json
 import sys

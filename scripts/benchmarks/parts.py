@@ -72,7 +72,7 @@ def measure_starts(*, quick: bool) -> Lines:
 
 
 def measure_ranks(*, quick: bool) -> Lines:
-    """Part 2: a whole rank in a fresh process, from the local AWS and back, beside the reference procedure."""
+    """Part 2: a whole rank in a fresh process, from the local AWS and back, compared with the reference procedure."""
     engines = ["onnxruntime"] if quick else [name for name in reversed(NAMES) if find_spec(name)]
     lines: Lines = []
     with tempfile.TemporaryDirectory() as folder, LocalAws(log_dir=Path(folder) / "logs", workers=1) as aws:

@@ -1,4 +1,4 @@
-"""Part 2: one whole rank in a fresh process, from the shard in S3 to the predictions in S3, beside the reference.
+"""Part 2: one whole rank in a fresh process, from the shard in S3 to the predictions in S3, next to the reference.
 
 Run as a program per measurement: peak memory belongs to a process. The environment points at the local AWS.
 """

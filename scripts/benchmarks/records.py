@@ -1,4 +1,4 @@
-"""Tasks and records of runs that nobody computed, in the shape and size of real ones: for what surrounds the ranks."""
+"""Tasks and records of runs that no one computed, in the shape and size of real ones: for what surrounds the ranks."""
 
 import numpy as np
 

@@ -24,7 +24,7 @@ def read_earlier(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text())
         _ = found["engines"], found["rank"]
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UsageError(f"BASE={path} is no result of `make bench` ({error}); they are in runs/bench/.") from error
+        raise UsageError(f"BASE={path} is not a result of `make bench` ({error}); they are in runs/bench/.") from error
     return found
 
 
@@ -88,7 +88,7 @@ def _show_engines(lines: list[Line], console: Console) -> None:
                 f"{line['wall_ratio']['median']:.2f}",
                 f"{line['roofline_share']:.0%}",
             )
-        ratios = "ratio, pairs: per CPU second, beside the reference loop; wall: by the clock"
+        ratios = "ratio, pairs: per CPU second, against the reference loop; wall: by the clock"
         table.caption = f"{ratios}\n* chooses its instructions by the CPU alone" if limited else ratios
         console.print(table)
 

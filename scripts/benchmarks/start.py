@@ -12,7 +12,7 @@ from typing import Any
 
 STAGES = ("initialize", "summarize", "infer")
 LIBRARY = "load_model"
-"""What a program of one's own calls, instead of Infer."""
+"""What a program of your own calls, instead of Infer."""
 
 
 def main(program: str, started_at_s: float) -> dict[str, Any]:

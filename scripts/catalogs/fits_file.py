@@ -53,7 +53,7 @@ def _printable(text: str) -> str:
 
 
 def _leaves_room(card: Card) -> bool:
-    """Return whether value and comment fit: a line has 80 characters, longer values go on in lines of their own."""
+    """Return whether value and comment fit: a line has 80 characters, longer values continue in lines of their own."""
     length = len(str(card.value))
     return length > LONGEST_TEXT or length + len(card.comment) <= LONGEST_TEXT - 3
 

@@ -37,7 +37,7 @@ class DatasetTable:
         Raises
         ------
         CommandError
-            If it is no table with identifiers, or has another number of rows.
+            If it is not a table with identifiers, or has another number of rows.
         """
         self.path = path
         try:

@@ -14,7 +14,7 @@ def alone(folder: Path) -> Iterator[None]:
     Notes
     -----
     The lock is the system's: it goes with the program, however that ends, and leaves no file. On a file system without
-    locks nobody waits.
+    locks, no program waits.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -98,7 +98,7 @@ def _explain_answer(error: ClientError) -> str:
         return f"{GONE[code]} here ({error.operation_name}). It was destroyed, or is in another region: `make apply`."
     if code == "ExecutionLimitExceeded":
         return "Too many executions run at the same time: `make stop RUN=…` ends one; the quota can be raised."
-    # What is no AWS, such as a proxy, answers with a page.
+    # What is not an AWS, such as a proxy, answers with a page.
     said = "" if message.lstrip().startswith("<") else f": {message}"
     return f"{error.operation_name} failed with {code or _status(answer, error)}{said or '.'}"
 

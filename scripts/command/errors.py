@@ -6,7 +6,7 @@ COMPLETE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 class CommandError(Exception):
-    """The command cannot go on; the message is all its user reads: what happened, to which object, what to do."""
+    """The command cannot continue; the message is all its user reads: what happened, to which object, what to do."""
 
     status: ClassVar[int] = FAILED
     """Exit status it ends with."""

@@ -3,4 +3,4 @@
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-"""Folder of the Makefile; `datasets/`, `runs/`, `sweeps/` lie in it."""
+"""Folder of the Makefile; `datasets/`, `runs/`, `sweeps/` are in it."""

@@ -51,7 +51,7 @@ def make_table(
     object_id : array, shape (N,), int64
     facts : Facts
     magnitudes : array, shape (N, 5), float64
-        Dereddened, as cleaned or, in rejected rows, as measured; what is no measurement becomes null [mag].
+        Dereddened, as cleaned or, in rejected rows, as measured; what is not a measurement becomes null [mag].
     quality : array, shape (N,), uint8
         All flags.
     redshifts : array, shape (N,), float64

@@ -76,7 +76,7 @@ def read_cutout(path: Path) -> NDArray[np.float32]:
     Raises
     ------
     SourceError
-        If they are not there, too small, in a unit that is no flux density, or of another pixel scale than SDSS's.
+        If they are not there, too small, in a unit that is not a flux density, or of another pixel scale than SDSS's.
     """
     try:
         with fits.open(path) as file:
@@ -88,7 +88,7 @@ def read_cutout(path: Path) -> NDArray[np.float32]:
             bands = [np.asarray(part.data, dtype=np.float32) * _nanomaggies(path, part.header) for part in planes]
             cutout = _bands_first(path, bands[0], cubes[0].header) if cubes else np.stack(bands or [np.zeros((1, 1))])
     except (OSError, TypeError, ValueError) as error:
-        raise SourceError(f"{path} is no readable FITS cutout: {first_line(error)}") from error
+        raise SourceError(f"{path} is not a readable FITS cutout: {first_line(error)}") from error
     if cutout.shape[0] != NUM_BANDS or min(cutout.shape[1:]) < SIDE:
         raise SourceError(f"{path} holds images of shape {cutout.shape}; (5, H, W) with at least 32 pixels are read.")
     cropped: NDArray[np.float32] = centre_crop(cutout[None])[0]

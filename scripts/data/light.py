@@ -38,17 +38,17 @@ def fault_of_light(measured: NDArray[np.float64], columns: Columns) -> str:
     if columns.quantity == "magnitude" and (rises or not is_magnitude):
         reason = "brighter in u than in r, as fluxes are" if is_magnitude else "outside 10 to 30"
         return (
-            f"{shown}, {reason}: these are no magnitudes of galaxies. "
+            f"{shown}, {reason}: these are not magnitudes of galaxies. "
             'If they are fluxes in nanomaggies, say so: FIELDS="flux_u=…,flux_g=…,…".'
         )
     if columns.quantity == "flux" and is_magnitude and not rises:
         return (
-            f"{shown}, falling from u to r as magnitudes do: these are no fluxes of galaxies. "
+            f"{shown}, falling from u to r as magnitudes do: these are not fluxes of galaxies. "
             'If they are magnitudes, say so: FIELDS="u=…,g=…,…".'
         )
     if columns.quantity == "flux" and not FLUX_LIMITS[0] < np.nanmedian(r) < FLUX_LIMITS[1]:
         return (
-            f"{shown}: these are no nanomaggies (flux 1 is magnitude 22.5). "
+            f"{shown}: these are not nanomaggies (flux 1 is magnitude 22.5). "
             'If they have another unit, say so: FIELDS="flux_u=F_U[nJy],flux_g=F_G[nJy],…".'
         )
     return ""

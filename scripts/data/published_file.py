@@ -41,7 +41,7 @@ class TensorFile:
                 dataset = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
         except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
             raise SourceError(
-                f"{self.path} is no TensorDataset that loads without running code: {first_line(error)}"
+                f"{self.path} is not a TensorDataset that loads without running code: {first_line(error)}"
             ) from error
         tensors = getattr(dataset, "tensors", ())
         if not 2 <= len(tensors) <= 3:

@@ -111,7 +111,7 @@ def read_records(table: TableFile, fields: str, path: Path, tick: Callable[[int]
 
 
 def repeated(records: Records) -> NDArray[np.bool_]:
-    """Tell which rows carry an identifier that an earlier row has; holds 17 bytes of memory per row."""
+    """Return which rows carry an identifier that an earlier row has; holds 17 bytes of memory per row."""
     identifiers = np.empty(records.num_rows, dtype=np.int64)
     for start in range(0, records.num_rows, 100_000):
         stop = min(start + 100_000, records.num_rows)

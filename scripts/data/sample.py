@@ -98,7 +98,7 @@ def sample_plan(root: Path, *, shard_mb: int, seed: int) -> DatasetPlan:
 
 
 def synthetic_plan(root: Path, *, name: str, num_rows: int, shard_mb: int, seed: int) -> DatasetPlan:
-    """Plan a dataset of synthetic galaxies made from the held-out real ones."""
+    """Plan a dataset of synthetic galaxies made from the real ones of the test set."""
     return DatasetPlan(
         galaxies=SyntheticGalaxies(Population(load_sources().of("held_out")), num_rows, seed),
         root=root,

@@ -145,7 +145,7 @@ def degrees_of(text: NDArray[np.str_], *, is_hours: bool, source: str) -> NDArra
     Raises
     ------
     SourceError
-        If a text is no angle; `source` names the column.
+        If a text is not an angle; `source` names the column.
     """
     # astropy's Angle takes a third of a millisecond for each.
     degrees = np.full(len(text), np.nan)
@@ -154,7 +154,7 @@ def degrees_of(text: NDArray[np.str_], *, is_hours: bool, source: str) -> NDArra
             continue
         found = SEXAGESIMAL.fullmatch(value)
         if not found:
-            raise SourceError(f"{source} holds {value!r}, which is no angle such as 12:34:00.5.")
+            raise SourceError(f"{source} holds {value!r}, which is not an angle such as 12:34:00.5.")
         sign, whole, minutes, seconds = found.groups()
         size = (int(whole) + int(minutes) / 60 + float(seconds) / 3600) * (15 if is_hours else 1)
         degrees[row] = -size if sign == "-" else size

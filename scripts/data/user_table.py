@@ -58,7 +58,7 @@ class TableFile(ABC):
         Parameters
         ----------
         kinds : mapping
-            Column to ``number``, ``whole``, ``text``, or ``angle``, which is text where it is no number.
+            Column to ``number``, ``whole``, ``text``, or ``angle``, which is text where it is not a number.
         """
 
 
@@ -68,7 +68,7 @@ def open_table(path: Path) -> TableFile:
     Raises
     ------
     SourceError
-        If it is no table, empty, or of another kind.
+        If it is not a table, empty, or of another kind.
     """
     if not path.is_file():
         raise SourceError(f"{path} does not exist.")

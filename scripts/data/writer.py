@@ -95,7 +95,7 @@ def rows_per_shard(shard_mb: int) -> int:
 
 
 def is_complete(plan: DatasetPlan) -> bool:
-    """Tell whether this very dataset is on disk: same inputs, and every shard with its size and checksum."""
+    """Return whether this very dataset is on disk: same inputs, and every shard with its size and checksum."""
     return _card_on_disk(plan) is not None
 
 

@@ -39,7 +39,7 @@ def looked(name: str, look: Callable[[], Finding], *, worst: Verdict = "fail") -
     look : callable
         Looks.
     worst : str
-        Verdict when AWS cannot tell: ``warn`` for what a run does not depend on.
+        Verdict when AWS does not say: ``warn`` for what a run does not depend on.
     """
     try:
         yield look()

@@ -39,7 +39,7 @@ class Holdings:
             yield f"{repository_url}: {num_images} images"
 
     def running_executions(self, state_machine_arn: str | None) -> list[str]:
-        """Return the executions that go on."""
+        """Return the executions that are running."""
         if state_machine_arn is None:
             return []
         try:

@@ -116,7 +116,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 def has_applied(folder: Path) -> bool:
     """Return whether this working copy has applied `folder`, as far as can be seen without asking anybody.
 
-    A remote state cannot be seen: it counts as applied, and reading the outputs tells.
+    A remote state cannot be seen: it counts as applied, and reading the outputs shows it.
     """
     backend = _json(folder / ".terraform" / "terraform.tfstate").get("backend") or {}
     if backend.get("type", "local") != "local":
@@ -126,7 +126,7 @@ def has_applied(folder: Path) -> bool:
         workspace = (folder / ".terraform" / "environment").read_text().strip()
     nested = folder / "terraform.tfstate.d" / workspace / "terraform.tfstate"
     state = folder / "terraform.tfstate" if workspace == "default" else nested
-    # The registry alone, which `make push` makes first, is no stack yet.
+    # The registry alone, which `make push` makes first, is not a stack yet.
     return "state_machine_arn" in (_json(state).get("outputs") or {})
 
 

@@ -20,7 +20,7 @@ PROVIDER = "registry.terraform.io/hashicorp/aws"
 
 
 class DeployError(CommandError):
-    """A deployment cannot go on; the message says what to do."""
+    """A deployment cannot continue; the message says what to do."""
 
 
 class Terraform:
@@ -51,7 +51,7 @@ class Terraform:
         """Run a command whose output is for the user's eyes."""
         plain = [] if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ["-no-color"]
         command = self._command(arguments[0], *plain, *arguments[1:])
-        # Standard output belongs to results such as `output`; what Terraform tells on its way is progress.
+        # Standard output belongs to results such as `output`; what Terraform prints on its way is progress.
         if subprocess.run(command, env=self._environment, stdout=sys.stderr, check=False).returncode:
             raise DeployError(f"terraform {arguments[0]} failed; what it said stands above.")
 

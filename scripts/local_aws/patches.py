@@ -230,7 +230,7 @@ def StateData(state_data: Any, EnteredTime: str, Name: str) -> Any:  # noqa: N80
 
 @_replaces(Execution)
 def get_start_execution_details(start_details: Any, self: Any) -> Any:
-    """Give StartTime as text: as it is, it is no JSON value and fails the state that reads it."""
+    """Give StartTime as text: as it is, it is not a JSON value and fails the state that reads it."""
     details = start_details(self)
     details.start_time = _aws_time(details.start_time)
     return details

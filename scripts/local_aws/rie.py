@@ -105,7 +105,7 @@ class Emulator:
         with contextlib.closing(connection):
             connection.request("POST", self.url.partition(f":{self._port}")[2], json.dumps(event))
             body = connection.getresponse().read().decode()
-        # The only answer of the emulator that is no JSON.
+        # The only answer of the emulator that is not JSON.
         if body.startswith("Task timed out"):
             return Answer("Sandbox.Timedout", {"errorType": "Sandbox.Timedout", "errorMessage": body})
         payload = json.loads(body)

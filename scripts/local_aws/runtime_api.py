@@ -114,7 +114,7 @@ class RuntimeApi:
 
 
 def _is_own(connection: socket.socket) -> bool:
-    """Tell whether a program of this user is at the other end: another user's could take our invocations.
+    """Return whether a program of this user is at the other end: another user's could take our invocations.
 
     True where the system has no table of connections.
     """

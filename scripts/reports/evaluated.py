@@ -1,4 +1,4 @@
-"""Which galaxies are evaluated: held-out real and simulated ones, or those of a run."""
+"""Which galaxies are evaluated: real test and simulated ones, or those of a run."""
 
 import math
 from dataclasses import dataclass

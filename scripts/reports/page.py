@@ -62,7 +62,7 @@ def _rows_as_json(table: Table) -> Markup:
 
 
 def _arranged(blocks: Sequence[Block]) -> Iterator[tuple[str, Block]]:
-    """Yield each block with how it is laid out: narrow figures stand in pairs, the odd one beside its caption."""
+    """Yield each block with how it is laid out: narrow figures stand in pairs, the odd one next to its caption."""
     num_waiting = 0
     for i, block in enumerate(blocks):
         if isinstance(block, Table | Note):

@@ -26,7 +26,7 @@ def run_report(run: RunEvidence, *, root: Path) -> Report:
     ----------
     run : RunEvidence
     root : Path
-        Folder in which ``datasets/`` lies: magnitudes of the galaxies are looked up there.
+        Folder of ``datasets/``: magnitudes of the galaxies are looked up there.
     """
     receipt = find_receipt(run)
     cost = receipt.bill.usd if receipt else None
@@ -50,7 +50,7 @@ def run_report(run: RunEvidence, *, root: Path) -> Report:
 
 
 def _r_magnitude(run: RunEvidence, root: Path) -> NDArray[np.float64] | None:
-    """Return r of every predicted galaxy from the table beside the dataset's shards; None where there is none."""
+    """Return r of every predicted galaxy from the table next to the dataset's shards; None where there is none."""
     path = root / str(run.get("request", "data_prefix") or "-") / "table.parquet"
     if run.predictions is None or not path.exists():
         return None

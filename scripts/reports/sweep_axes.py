@@ -74,7 +74,7 @@ def series_along(
     -------
     series : list of Series
     names : dict
-        Place to name, for an axis that is no number.
+        Place to name, for an axis that is not a number.
     held : str
         Settings that were held, in words; empty when none was.
     """

@@ -58,7 +58,7 @@ def read_sweep(folder: Path) -> SweepEvidence:
     CommandError
         If a table or the statistics are missing, cut, or of another version.
     """
-    again = f"`make sweep NAME={folder.name}` goes on where it stopped and writes them again."
+    again = f"`make sweep NAME={folder.name}` continues where it stopped and writes them again."
     path = folder / STATISTICS_KEY
     try:
         runs = read_runs(folder)

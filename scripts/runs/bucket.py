@@ -132,7 +132,7 @@ class Bucket:
     def download(self, prefix: str, folder: Path) -> int:
         """Copy everything under `prefix` into `folder`; return the number of files.
 
-        Keys that end in ``/`` are no files, and one that names a place outside `folder` is left where it is.
+        Keys that end in ``/`` are not files, and one that names a place outside `folder` is left where it is.
         """
         keys = [key for key in self.list_keys(prefix) if not key.endswith("/")]
         outside = [key for key in keys if _leaves(key.removeprefix(prefix))]
@@ -154,6 +154,6 @@ class Bucket:
 
 
 def _leaves(relative: str) -> bool:
-    """Tell whether a key's path, seen from the run's folder, would be written elsewhere."""
+    """Return whether a key's path, seen from the run's folder, would be written elsewhere."""
     path = PurePosixPath(relative)
     return path.is_absolute() or ".." in path.parts or "\0" in relative

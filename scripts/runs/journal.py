@@ -1,4 +1,4 @@
-"""``runs/<run id>/execution.json``: where a run goes on, for `make status` and `make stop` of another terminal."""
+"""``runs/<run id>/execution.json``: where a run is running, for `make status` and `make stop` of another terminal."""
 
 import os
 from pathlib import Path
@@ -49,7 +49,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """The local AWS it runs in, which ends with its terminal."""
 
     key: str = ""
-    """Access key of that local AWS, while the run goes on."""
+    """Access key of that local AWS, while the run is running."""
 
     pid: int = 0
     """Process that started it."""

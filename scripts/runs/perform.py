@@ -104,8 +104,8 @@ def run_in(
         journal.write(folder, journal.ended(entry, ending))
         return ending
     except (BotoCoreError, ClientError) as error:
-        goes_on = f" The run may go on: `make status RUN={run_id}` says, `make stop RUN={run_id}` ends it."
-        what_next = goes_on if entry and target.name == "aws" else ""
+        where = f" The run may still be running: `make status RUN={run_id}` shows it, `make stop RUN={run_id}` ends it."
+        what_next = where if entry and target.name == "aws" else ""
         raise CommandError(target.why(error) + what_next + _what_is_left(folder)) from error
 
 

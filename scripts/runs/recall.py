@@ -1,4 +1,4 @@
-"""A run found again by its name, from any terminal: where it goes on, or the folder it left."""
+"""A run found again by its name, from any terminal: where it is running, or the folder it left."""
 
 import difflib
 import json
@@ -53,7 +53,7 @@ class FoundRun:
 
     @property
     def is_running(self) -> bool:
-        """True while the execution goes on."""
+        """True while the execution is running."""
         return self.description is not None and self.description["status"] == "RUNNING"
 
     @property

@@ -37,7 +37,7 @@ class Run(RunFolder):
     """What the terminal that started it noted, or would have."""
 
     is_running: bool = False
-    """True while the execution goes on."""
+    """True while the execution is running."""
 
     @property
     def stack(self) -> Stack | None:
@@ -80,7 +80,7 @@ def open_run(name: str, where: StackVariables, *, root: Path, may_run: bool = Fa
     name, where, root
         See `find_run`.
     may_run : bool
-        True where something can be read of a run that still goes on.
+        True where something can be read of a run that is still running.
     model : str
         Name of a model: the newest run with it where no run is named, and no other one where one is.
 

@@ -62,7 +62,7 @@ class Story:
             return f"lost: {lost.error}: {lost.message}"
         if self.failure:
             return f"lost: {self.failure.error}: {message_of(self.failure.cause)}"
-        return "neither a record nor a failure: the run ended before it, or still goes on"
+        return "neither a record nor a failure: the run ended before it, or is still running"
 
 
 def print_story(console: Console, story: Story) -> None:

@@ -227,7 +227,7 @@ def connect_aws(stack: Stack) -> AwsTarget:
 
 
 def rejoin(entry: Entry) -> Target | None:
-    """Return the target a run goes on in, or None when it was a local one that has ended.
+    """Return the target a run is running in, or None when it was a local one that has ended.
 
     Raises
     ------

@@ -172,7 +172,7 @@ class LocalBackend(Backend):
 
 
 class AwsBackend(Backend):
-    """The deployed stack, with versions of Infer for other memory sizes while the sweep goes on.
+    """The deployed stack, with versions of Infer for other memory sizes while the sweep is running.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ class AwsBackend(Backend):
         Raises
         ------
         UsageError
-            If another run goes on in the stack, whose function must not change.
+            If another run is running in the stack, whose function must not change.
         """
         if self._memories_mb or self._is_changed():
             self._wait_for_others()

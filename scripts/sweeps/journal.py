@@ -1,4 +1,4 @@
-"""``journal.jsonl``: one line per run that ended, appended whole; what a sweep goes on from after a kill."""
+"""``journal.jsonl``: one line per run that ended, appended whole; what a sweep continues from after a kill."""
 
 import fcntl
 import os
@@ -38,7 +38,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Upload, run and download: for the time that is left [s]."""
 
     is_of_backend: bool = msgspec.field(default=False, name="is_of_place")
-    """True when the local AWS or the account did not answer: the run is repeated when the sweep goes on."""
+    """True when the local AWS or the account did not answer: the run is repeated when the sweep continues."""
 
     run: RunRow
     """Its row."""
@@ -92,7 +92,7 @@ def read_journal(folder: Path, plan: SweepPlan | None) -> Journal:
     """
     there = _read_plan(folder)
     if there is None and plan is None:
-        raise UsageError(f"NAME={folder.name}: there is no such sweep to go on with; give it lists, such as WORLD=1,2.")
+        raise UsageError(f"NAME={folder.name}: there is no such sweep to continue; give it lists, such as WORLD=1,2.")
     if there is None and (folder / JOURNAL_KEY).exists():
         raise UsageError(f"{folder} has a journal and no {PLAN_KEY}: it is not whole. Move it away.")
     if plan is not None and there is not None and plan != there:
@@ -125,7 +125,7 @@ def held(folder: Path, plan: SweepPlan) -> Iterator[None]:
 
 @contextmanager
 def noted(folder: Path, run_id: str) -> Iterator[None]:
-    """Note which run of a sweep goes on; only a kill leaves the note behind."""
+    """Note which run of a sweep is running; only a kill leaves the note behind."""
     (folder / NOTE_KEY).write_text(run_id, encoding="utf-8")
     try:
         yield
@@ -145,7 +145,7 @@ def stop_left(folder: Path, root: Path) -> str | None:
 
     Notes
     -----
-    On AWS it would go on, cost, and disturb what is measured now. A local one has ended with the terminal of its sweep.
+    On AWS it would run on, cost, and disturb what is measured now. A local one ended with the terminal of its sweep.
     """
     note = folder / NOTE_KEY
     run_id = note.read_text(encoding="utf-8").strip() if note.exists() else ""

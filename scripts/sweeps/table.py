@@ -73,7 +73,7 @@ def read_table(path: Path, kind: type[AnyRow]) -> list[AnyRow]:
     """
     found = next((path.with_suffix(suffix) for suffix in SUFFIXES if path.with_suffix(suffix).exists()), None)
     if found is None:
-        raise TableError(f"{path.parent} holds no {path.name}.parquet and no {path.name}.csv: it is no sweep's folder.")
+        raise TableError(f"{path.parent} holds no {path.name}.parquet and no {path.name}.csv: not a sweep's folder.")
     try:
         table = _read_csv(found, kind) if found.suffix == ".csv" else parquet.read_table(found)
         return msgspec.convert(table.to_pylist(), list[kind])  # type: ignore[valid-type]
@@ -97,6 +97,6 @@ def _column(name: str, hint: Any) -> pa.Field:
 
 def _read_csv(path: Path, kind: type[AnyRow]) -> pa.Table:
     schema = arrow_schema(kind)
-    # An empty text is text; an empty number is no number.
+    # An empty text is text; an empty number is not a number.
     options = csv.ConvertOptions(column_types=schema, strings_can_be_null=False)
     return csv.read_csv(path, convert_options=options)

@@ -377,7 +377,7 @@ def test_sigma_of_other_weights_is_never_given_and_the_run_says_why(s3: Any) -> 
 
     summary, records = run(s3)
 
-    # The stand-in engine has weights of its own, which nobody calibrated.
+    # The stand-in engine has weights of its own, which have no calibration.
     (note,) = [note for note in summary.notes if "sigma" in note]
     assert "these are 000000000000; `make calibrate`" in note
     assert np.isnan(Predictions.from_npz(get(s3, records[0].predictions_key)).sigma).all()
@@ -438,7 +438,7 @@ def test_merging_takes_one_request_per_rank(s3: Any) -> None:
 
     summarize.handler(planned, None)
 
-    # Beside the records: the manifest, two listings, and two results.
+    # In addition to the records: the manifest, two listings, and two results.
     assert len(store.request_times_s) == 15 + 5
 
 

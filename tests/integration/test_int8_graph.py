@@ -1,4 +1,4 @@
-"""The int8 graph: near fp32 on every CPU, and each galaxy's redshift its own whoever lies beside it."""
+"""The int8 graph: near fp32 on every CPU, and each galaxy's redshift independent of its neighbours in the batch."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ NUM_ROWS = 64
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A network with one MLP, in fp32 and in int8, beside a checkpoint that holds one of its weights."""
+    """A network with one MLP, in fp32 and in int8, next to a checkpoint that holds one of its weights."""
     rng = np.random.default_rng(0)
     shapes = {
         "encoder.patches": (5120, 8),

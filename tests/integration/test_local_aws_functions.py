@@ -417,14 +417,14 @@ def test_boto3_needs_only_the_environment(cloud: LocalCloud, monkeypatch: pytest
 
 def test_without_the_servers_key_nothing_is_read_run_or_reset(cloud: LocalCloud) -> None:
     url = cloud.aws.endpoint_url
-    stranger = {name: boto3.client(name, **client_arguments(url, "testing")) for name in ("s3", "lambda", "iam")}
+    other = {name: boto3.client(name, **client_arguments(url, "testing")) for name in ("s3", "lambda", "iam")}
     code = {"PackageType": "Image", "Code": {"ImageUri": "any"}, "ImageConfig": {"Command": ["os.system"]}}
     attempts: dict[str, Callable[[], Any]] = {
-        "list": stranger["s3"].list_buckets,
-        "put": lambda: stranger["s3"].put_object(Bucket=cloud.deployment.bucket, Key="k", Body=b"x" * 1_000_000),
-        "create": lambda: stranger["lambda"].create_function(FunctionName="theirs", Role="r" * 20, **code),
-        "invoke": lambda: stranger["lambda"].invoke(FunctionName="infer"),
-        "roles": stranger["iam"].list_roles,
+        "list": other["s3"].list_buckets,
+        "put": lambda: other["s3"].put_object(Bucket=cloud.deployment.bucket, Key="k", Body=b"x" * 1_000_000),
+        "create": lambda: other["lambda"].create_function(FunctionName="theirs", Role="r" * 20, **code),
+        "invoke": lambda: other["lambda"].invoke(FunctionName="infer"),
+        "roles": other["iam"].list_roles,
     }
     for name, attempt in attempts.items():
         with pytest.raises(ClientError) as refused:

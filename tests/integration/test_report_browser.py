@@ -58,7 +58,7 @@ def test_what_a_report_must_not_do_is_noticed(tmp_path: Path, reports: dict[str,
     browser.open(bad)
 
     assert len(browser.complaints()) >= 2
-    assert any("style" in told for told in browser.complaints())
+    assert any("style" in complaint for complaint in browser.complaints())
 
 
 def test_dark_is_dark_and_light_is_light(reports: dict[str, Path], browser: Page) -> None:

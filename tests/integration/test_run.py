@@ -20,7 +20,7 @@ MARK = "REDSHIFT_TEST_MARK"
 
 
 def make_dataset(root: Path, *, bad_shard: int | None = None) -> None:
-    """Write ``datasets/tiny/1MB/`` with three shards, each with a pixel that is no number; the bad one is cut off."""
+    """Write ``datasets/tiny/1MB/`` with three shards, each with a pixel that is NaN; the bad one is cut off."""
     folder = root / "datasets" / "tiny" / "1MB"
     folder.mkdir(parents=True)
     for number in range(3):

@@ -61,7 +61,7 @@ ORDINARY = [
     ),
 ]
 HARMLESS = ["x//y", "x/./y", "x/", "sub/folder/"]
-"""Names that lie beside our objects without being listed."""
+"""Names next to those of our objects that are not listed."""
 
 NAMELESS = ["/", "/x", "./x", "../x", "tab\tx", "control\x01x"]
 """Names that S3 takes and our client has not; the first is what a doubled slash leaves."""

@@ -200,6 +200,6 @@ def test_a_killed_and_an_interrupted_sweep_leave_the_account_as_it_was(account: 
     assert left["aliases"] == ["memory-3538"]
     assert (left["machines"], left["roles"]) == (before["machines"], before["roles"])
     assert process.returncode == 130
-    assert "The same command goes on with it." in said
+    assert "The same command continues it." in said
     assert "Traceback" not in said
     assert account.holds() == before

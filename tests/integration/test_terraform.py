@@ -16,7 +16,7 @@ pytestmark = [
 
 
 def copy_configuration(folder: Path) -> Path:
-    """Copy what is committed, so that nothing Terraform writes lies in the clone and no state of the user is read."""
+    """Copy what is committed, so that nothing Terraform writes is in the clone and no state of the user is read."""
     unwanted = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars*", "*.tfplan", "backend.tf", "override.tf")
     shutil.copytree(FOLDER, folder, ignore=unwanted)
     return folder

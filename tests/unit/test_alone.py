@@ -11,7 +11,7 @@ def test_a_second_program_waits_for_the_first_and_keeps_what_it_made(tmp_path: P
     plan = make_plan(tmp_path)
     plan.folder.mkdir(parents=True)
     makers = [
-        threading.Thread(target=make, args=(plan,), kwargs={"processes": 1, "tick": told.append}) for told in ticks
+        threading.Thread(target=make, args=(plan,), kwargs={"processes": 1, "tick": seen.append}) for seen in ticks
     ]
     with alone(plan.folder):
         for maker in makers:

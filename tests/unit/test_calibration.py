@@ -1,4 +1,4 @@
-"""A sigma covers what it says, strangers are noticed, and neither is ever taken from other weights."""
+"""A sigma covers what it says, galaxies out of domain are found, and neither is ever taken from other weights."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_far_outside_its_features_the_error_model_does_not_extrapolate() -> None
 
 
 def galaxies(num_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Round galaxies whose images hold the light that their magnitudes promise."""
+    """Round galaxies whose images hold the light that their magnitudes imply."""
     generator = np.random.default_rng(seed)
     magnitudes = generator.uniform(15, 18, num_rows)[:, None] + np.array([1.6, 0.7, 0.0, -0.3, -0.5])
     magnitudes = magnitudes + 0.05 * generator.standard_normal(magnitudes.shape)
@@ -107,8 +107,8 @@ def test_the_features_compare_the_central_light_with_the_magnitudes(
     features = domain_features(images, magnitudes)[:, 0]
 
     noise = np.array([0.045, 0.017, 0.028, 0.042, 0.176])
-    promised = 10 ** ((22.5 - magnitudes[0]) / 2.5)
-    excess = np.arcsinh(light / (32 * noise)) - np.arcsinh(promised / (32 * noise))
+    expected = 10 ** ((22.5 - magnitudes[0]) / 2.5)
+    excess = np.arcsinh(light / (32 * noise)) - np.arcsinh(expected / (32 * noise))
     concentration = np.arcsinh(core / (16 * noise[2])) - np.arcsinh(light / (16 * noise[2]))
     np.testing.assert_allclose(features, [17.0, 1.5, 0.5, 0.5, 0.25, *excess, concentration], rtol=1e-12)
 
@@ -201,7 +201,7 @@ def test_a_file_that_is_missing_or_none_is_refused(content: bytes | None, tmp_pa
     if content is not None:
         path.write_bytes(content)
 
-    with pytest.raises(WeightsError, match=r"calibration.safetensors (does not exist|is no calibration).*make calib"):
+    with pytest.raises(WeightsError, match=r"calibration.safetensors (does not exist|is not a calib).*make calib"):
         load_calibration(path, "0" * 64)
 
 
@@ -241,11 +241,11 @@ def test_calibrating_twice_gives_the_same_file_and_measures_held_out_galaxies() 
 
 
 def test_factors_come_from_galaxies_that_nothing_was_fitted_to() -> None:
-    taught, untouched = draw_predicted(500, 1), draw_predicted(500, 2)
-    honest = fit_error_model(taught, untouched)
+    fitted, untouched = draw_predicted(500, 1), draw_predicted(500, 2)
+    honest = fit_error_model(fitted, untouched)
 
     worse = fit_error_model(
-        taught, untouched._replace(z_phot=untouched.z_spec + 3 * (untouched.z_phot - untouched.z_spec))
+        fitted, untouched._replace(z_phot=untouched.z_spec + 3 * (untouched.z_phot - untouched.z_spec))
     )
 
     assert worse.factor_68 > 2 * honest.factor_68

@@ -1,4 +1,4 @@
-"""What is wrong with a galaxy is flagged, filled or refused by the stated rules, and clean rows pass untouched."""
+"""What is wrong with a galaxy is flagged, filled or rejected by the stated rules, and clean rows pass untouched."""
 
 import numpy as np
 import pytest
@@ -73,7 +73,7 @@ def test_bands_decide_between_imputed_refused_and_odd(changes: dict[str, float],
     assert flags(cutouts(), magnitudes(**changes)) == expected
 
 
-def test_a_refused_galaxy_holds_finite_stand_ins() -> None:
+def test_a_rejected_galaxy_holds_finite_stand_ins() -> None:
     images = cutouts()
     images[0] = NAN
 
@@ -130,7 +130,7 @@ def test_a_missing_pixel_becomes_sky_and_is_counted(code: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("band", "rows", "columns", "is_refused"),
+    ("band", "rows", "columns", "is_rejected"),
     [
         (0, slice(0, 8), slice(0, 32), False),  # exactly 5 % of 5,120 pixels
         (0, slice(0, 9), slice(0, 32), True),
@@ -140,17 +140,17 @@ def test_a_missing_pixel_becomes_sky_and_is_counted(code: float) -> None:
         (4, slice(20, 21), slice(20, 21), False),
     ],
 )
-def test_many_missing_pixels_or_a_central_one_refuse_a_galaxy(
-    band: int, rows: slice, columns: slice, is_refused: bool
+def test_many_missing_pixels_or_a_central_one_reject_a_galaxy(
+    band: int, rows: slice, columns: slice, is_rejected: bool
 ) -> None:
     images = cutouts()
     images[0, band, rows, columns] = NAN
 
-    assert (Quality.REFUSED in flags(images, magnitudes())) == is_refused
+    assert (Quality.REFUSED in flags(images, magnitudes())) == is_rejected
 
 
 @pytest.mark.parametrize("value", [0.0, 3.5, NAN])
-def test_a_dead_band_refuses_a_galaxy(value: float) -> None:
+def test_a_dead_band_rejects_a_galaxy(value: float) -> None:
     images = cutouts()
     images[0, 3] = value
 

@@ -133,7 +133,7 @@ def test_a_wrong_scaling_is_named(scalings: dict[str, Any], named: str, checkpoi
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"blocks.3.attn.q_bias": None}, "missing: blocks.3.attn.q_bias"),
         ({"inception_model.vis_inception.8.branch4.1.bn.weight": None}, "vis_inception.8.branch4.1.bn.weight"),
@@ -144,16 +144,16 @@ def test_a_wrong_scaling_is_named(scalings: dict[str, Any], named: str, checkpoi
     ],
     ids=["missing", "missing deep inside", "unexpected", "shape", "not finite", "alias"],
 )
-def test_a_tensor_that_does_not_fit_is_named(changes: dict[str, Any], told: str, checkpoint: Checkpoint) -> None:
+def test_a_tensor_that_does_not_fit_is_named(changes: dict[str, Any], message: str, checkpoint: Checkpoint) -> None:
     tensors = {name: value for name, value in {**checkpoint.tensors, **changes}.items() if value is not None}
 
     with pytest.raises(CommandError) as refused:
         to_ours(Checkpoint(tensors, checkpoint.modules), {})
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("module", "changes", "told"),
+    ("module", "changes", "message"),
     [
         ("", {"class": "ResNet"}, "holds a ResNet, not the published network"),
         ("blocks.4.attn", {"num_heads": 6}, "have several values of num_heads"),
@@ -168,13 +168,13 @@ def test_a_tensor_that_does_not_fit_is_named(changes: dict[str, Any], told: str,
     ],
 )
 def test_a_network_of_another_function_is_refused(
-    module: str, changes: dict[str, Any], told: str, checkpoint: Checkpoint
+    module: str, changes: dict[str, Any], message: str, checkpoint: Checkpoint
 ) -> None:
     modules = {**checkpoint.modules, module: {**checkpoint.modules.get(module, {}), **changes}}
 
     with pytest.raises(CommandError) as refused:
         to_ours(Checkpoint(checkpoint.tensors, modules), {})
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 # ------------------------------------------------------------------------------------------------- pickles

@@ -1,4 +1,4 @@
-"""A dataset on disk has the promised layout, is the same from any number of processes, and is re-used."""
+"""A dataset on disk has the documented layout, is the same from any number of processes, and is re-used."""
 
 import hashlib
 from dataclasses import dataclass, replace

@@ -84,7 +84,7 @@ def test_torch_replaces_a_graph_whose_card_is_unreadable(checkpoint: Path, conte
     sha256 = put_card(checkpoint)
     exported.card_path(checkpoint, sha256).write_bytes(content)
 
-    assert "is no export card" in str(engines.load("auto", checkpoint, num_threads=1).note)
+    assert "is not an export card" in str(engines.load("auto", checkpoint, num_threads=1).note)
 
 
 def test_a_card_without_its_graph_counts_for_nothing(checkpoint: Path) -> None:

@@ -58,7 +58,7 @@ def folded(tensors: Arrays) -> Arrays:
 
 
 def compute(model: onnx.ModelProto, folder: Path) -> Arrays:
-    """Write a graph beside its checkpoint and return what an engine makes of it."""
+    """Write a graph next to its checkpoint and return what an engine makes of it."""
     (folder / "graph.onnx").write_bytes(model.SerializeToString())
     session = onnxruntime.InferenceSession(folder / "graph.onnx", providers=["CPUExecutionProvider"])
     names = [output.name.removesuffix(".out") for output in session.get_outputs()]

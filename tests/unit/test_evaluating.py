@@ -124,8 +124,8 @@ def test_plots_show_the_galaxies_with_both_redshifts() -> None:
         expected = running(along, dz)
         found = np.asarray(drawn[name].lines[1].get_xydata())
         np.testing.assert_allclose(found, np.stack([expected.centers, expected.medians], axis=1))
-    (promised,) = np.asarray(drawn["calibration"].lines[-1].get_xydata())
-    assert promised == pytest.approx([1.96, 0.95])
+    (nominal,) = np.asarray(drawn["calibration"].lines[-1].get_xydata())
+    assert nominal == pytest.approx([1.96, 0.95])
 
 
 def test_the_calibration_is_that_of_the_galaxies_with_a_sigma() -> None:

@@ -1,8 +1,8 @@
 """The generator draws the galaxies it drew before: weights and published datasets were made with these very numbers.
 
 The numbers are those of the generator at version 1 (`scripts.data.sample.GENERATOR`) for seed 0: the first eight
-held-out real galaxies, and the synthetic ones 1 to 8. They came out the same, to the four decimals written here, under
-three settings of OPENBLAS_CORETYPE; the tolerance leaves room for other libraries. Whoever changes the
+real galaxies of the test set, and the synthetic ones 1 to 8. They were the same, to the four decimals written here,
+under three settings of OPENBLAS_CORETYPE; the tolerance leaves room for other libraries. Whoever changes the
 generator on purpose changes `GENERATOR` and these numbers.
 """
 

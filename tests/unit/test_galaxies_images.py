@@ -97,7 +97,7 @@ def test_uninformative_structure_changes_only_the_image(population: Population) 
 def test_image_holds_the_flux_of_the_galaxy() -> None:
     image = render_without_noise(make_photometry(flux=100.0), make_structure(radius=0.8, bulge=0.01))
 
-    # A disc of 0.8 arcsec lies inside the cutout of 12.7 arcsec but for the wings of the seeing.
+    # A disc of 0.8 arcsec is inside the cutout of 12.7 arcsec but for the wings of the seeing.
     assert image.sum(axis=(2, 3)) == pytest.approx(np.full((1, 5), 100.0), rel=0.02)
 
 

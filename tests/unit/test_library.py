@@ -125,7 +125,7 @@ def test_the_centre_is_cut_out_of_larger_cutouts() -> None:
         (0.0, np.zeros((3, 5)), r"images have the shape \(\)"),
         (np.zeros((3, 5, 32, 32)), np.zeros((2, 5)), r"magnitudes have the shape \(2, 5\).*reads \(3, 5\)"),
         (np.zeros((3, 5, 32, 32)), np.zeros((3, 4)), r"\(3, 4\).*u, g, r, i, z"),
-        (np.zeros((3, 5, 32, 32)), [[17.0] * 5, [17.0], [17.0]], r"magnitudes are no array"),
+        (np.zeros((3, 5, 32, 32)), [[17.0] * 5, [17.0], [17.0]], r"magnitudes cannot be read as an array"),
         (np.zeros((1, 5, 32, 32)), [["17"] * 5], r"magnitudes hold <U2 and not numbers"),
         (np.zeros((1, 5, 32, 32), dtype=complex), [[17] * 5], r"images hold complex128"),
     ],

@@ -43,11 +43,11 @@ def test_a_program_of_another_user_gets_no_invocation(
 ) -> None:
     me = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: me + 1)
-    stranger: socket.socket = request.getfixturevalue("caller")
+    other: socket.socket = request.getfixturevalue("caller")
 
     assert api.receive(0.0) is None
     with contextlib.suppress(ConnectionResetError):
-        assert stranger.recv(1) == b""  # closed
+        assert other.recv(1) == b""  # closed
 
 
 def test_a_program_that_is_in_no_table_gets_no_invocation(

@@ -1,4 +1,4 @@
-"""Lines put together by invocation, joined to ranks, from every place a log can lie in."""
+"""Lines put together by invocation, joined to ranks, from every place a log can be in."""
 
 import json
 import time

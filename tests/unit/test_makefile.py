@@ -220,7 +220,7 @@ def test_a_python_that_is_not_3_11_is_refused_in_one_line(tmp_path: Path) -> Non
     done, _ = set_up(tmp_path, PYTHON=str(old))
 
     assert done.returncode == 1
-    assert done.stderr == f"PYTHON={old} is no Python 3.11, 3.12 or 3.13 with venv and ensurepip.\n"
+    assert done.stderr == f"PYTHON={old} is not a Python 3.11, 3.12 or 3.13 with venv and ensurepip.\n"
 
 
 def search_python(

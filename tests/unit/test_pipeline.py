@@ -113,7 +113,7 @@ def infer(num_rows: int, *, calibration: Calibration | None = None, **arrays: np
     return infer_rank(make_task(num_samples=num_rows), reader, FakeEngine(), PhaseClock(), calibration).predictions
 
 
-def test_a_refused_galaxy_keeps_its_row_without_numbers() -> None:
+def test_a_rejected_galaxy_keeps_its_row_without_numbers() -> None:
     magnitudes = make_arrays(5)["magnitudes"]
     magnitudes[3, 2] = -9999.0
 
@@ -149,7 +149,7 @@ def test_without_a_calibration_no_sigma_is_made_up() -> None:
 
 
 def test_with_a_calibration_every_redshift_has_a_sigma_and_strangers_are_flagged() -> None:
-    # The calibration knows galaxies of r = 17 with light as their magnitudes promise; pixel noise is none.
+    # The calibration knows galaxies of r = 17 with the light that their magnitudes imply; pixel noise is none.
     found = infer(3, calibration=make_calibration())
 
     assert (found.sigma > 0).all()
@@ -183,7 +183,7 @@ def test_no_cut_between_ranks_or_blocks_changes_a_single_bit() -> None:
         np.testing.assert_array_equal(getattr(Predictions.joined(parts), name), getattr(whole, name))
 
 
-def test_the_record_counts_flags_and_leaves_refused_galaxies_out_of_the_accuracy() -> None:
+def test_the_record_counts_flags_and_leaves_rejected_galaxies_out_of_the_accuracy() -> None:
     refused, odd = Quality.REFUSED.value, Quality.OUT_OF_DOMAIN.value | Quality.COLOR_OUTLIER.value
     predictions = make_predictions(
         z_phot=np.array([0.1, np.nan, 0.3], dtype=np.float32), quality=np.array([0, refused, odd], dtype=np.uint8)

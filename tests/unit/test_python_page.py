@@ -22,7 +22,7 @@ def blocks(language: str) -> list[str]:
 
 
 def write_table(path: Path) -> np.ndarray:
-    """Write held-out galaxies under the page's own header and return their redshifts."""
+    """Write galaxies of the test set under the page's own header and return their redshifts."""
     sources = load_sources().of("held_out")
     numbers = (sources.ra_deg, sources.dec_deg, *sources.photometry.magnitudes.T, sources.redshift)
     rows = np.column_stack([np.arange(len(sources.redshift)), *numbers])[:NUM_GALAXIES]

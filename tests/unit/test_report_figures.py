@@ -308,7 +308,7 @@ def test_coverage_is_the_share_of_errors_within_each_multiple_of_sigma() -> None
 
     found = redshifts.coverage(error, sigma, 2.0)
 
-    assert found.promised == ((1.0, 0.68, 0.25), (2.0, 0.95, 0.5))
+    assert found.nominal == ((1.0, 0.68, 0.25), (2.0, 0.95, 0.5))
     assert found.table[1] == (1.0, pytest.approx(0.6827, abs=1e-4), 0.25)
     assert found.observed[-1] == 0.75
     assert found.widths[[0, -1]].tolist() == [0, 3.5]
@@ -319,7 +319,7 @@ def test_coverage_reaches_beyond_a_wide_95_percent_interval_and_goes_without_one
     error, sigma = np.ones(2), np.ones(2)
 
     assert redshifts.coverage(error, sigma, 5.0).widths[-1] == 5.5
-    assert redshifts.coverage(error, sigma, math.nan).promised == ((1.0, 0.68, 1.0),)
+    assert redshifts.coverage(error, sigma, math.nan).nominal == ((1.0, 0.68, 1.0),)
 
 
 def test_the_calibration_draws_coverage_and_what_was_promised() -> None:
@@ -331,7 +331,7 @@ def test_the_calibration_draws_coverage_and_what_was_promised() -> None:
     assert line(figure, 1) == np.stack([found.widths, found.observed], axis=1).tolist()
     assert [line(figure, 2 + i) for i in range(6)] == [[[k, seen]] for k, _, seen in found.table]
     assert [line(figure, 8 + i) for i in range(2)] == [[[1.0, 0.68]], [[2.0, 0.95]]]
-    assert texts(figure) == ["68 % promised,\n50.0 % found", "95 % promised,\n100.0 % found", "observed", "Gaussian"]
+    assert texts(figure) == ["68 % nominal,\n50.0 % found", "95 % nominal,\n100.0 % found", "observed", "Gaussian"]
     assert tips(figure)[1] == "within 1 sigma: 50.0 %, expected 68.3 %"
 
 

@@ -106,11 +106,11 @@ def test_an_incomplete_run_says_so_first(tmp_path: Path) -> None:
 
 
 def test_stragglers_retries_and_cold_starts_are_warned_of(run: Path) -> None:
-    told = "\n".join(report_of(run).warnings)
+    warnings = "\n".join(report_of(run).warnings)
 
-    assert "Stragglers: rank 4 took" in told
-    assert "1 rank needed more than one attempt, up to 2: throttled" in told
-    assert "Cold starts: " in told
+    assert "Stragglers: rank 4 took" in warnings
+    assert "1 rank needed more than one attempt, up to 2: throttled" in warnings
+    assert "Cold starts: " in warnings
 
 
 def test_phases_that_do_not_add_up_are_warned_of(run: Path) -> None:
@@ -385,7 +385,7 @@ def test_what_an_import_found_doubtful_is_warned_of(tmp_path: Path) -> None:
     report = report_of(folder)
 
     assert report.warnings[:2] == (
-        "Imported: nobody proved that every rank reported, and wall times are unknown.",
+        "Imported: whether every rank reported was not checked, and wall times are unknown.",
         "No record of rank 7.",
     )
     assert ("imported from", "results.json", "") in section(report, "Provenance").blocks[0].rows

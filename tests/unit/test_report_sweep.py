@@ -89,7 +89,7 @@ def test_a_sweep_that_is_not_over_says_how_to_go_on(tmp_path: Path) -> None:
 
     warning, *_ = sweep_report(read_sweep(tmp_path / "s")).warnings
 
-    assert warning == ("Incomplete: 12 of 36 planned runs are missing. `make sweep NAME=s` goes on where it stopped.")
+    assert warning == ("Incomplete: 12 of 36 planned runs are missing. `make sweep NAME=s` continues where it stopped.")
 
 
 def test_a_setting_that_is_no_number_has_named_places(folder: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_cut_file_is_named_and_nothing_is_written(name: str, folder: Path) -> 
 def test_a_sweep_without_statistics_says_how_to_get_them(folder: Path) -> None:
     (folder / "statistics.json").unlink()
 
-    with pytest.raises(CommandError, match=r"statistics.json is missing. `make sweep NAME=s` goes on"):
+    with pytest.raises(CommandError, match=r"statistics.json is missing. `make sweep NAME=s` continues"):
         write_report(ReportVariables(sweep="s"), root=folder.parents[1])
 
 

@@ -328,8 +328,8 @@ def test_a_checksum_of_the_card_is_believed_while_the_file_is_as_old_and_as_larg
 
 
 def test_a_file_limit_takes_the_first_shards_in_natural_order_the_table_and_last_the_card(tmp_path: Path) -> None:
-    beside = ("dataset.json", "cleaning.json", "table.csv", "table.parquet", "notes.txt")
-    make_dataset(tmp_path, "tiny/1MB", shards=("10.safetensors", "2.safetensors", "1.safetensors", *beside))
+    others = ("dataset.json", "cleaning.json", "table.csv", "table.parquet", "notes.txt")
+    make_dataset(tmp_path, "tiny/1MB", shards=("10.safetensors", "2.safetensors", "1.safetensors", *others))
 
     dataset = find_dataset("tiny", asked="DATASET", root=tmp_path)
 

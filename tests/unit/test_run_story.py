@@ -55,7 +55,7 @@ def run(tmp_path: Path) -> Run:
     return Run(folder, RUN)
 
 
-def told(run: Run, rank: int, log: Log = NOTHING) -> str:
+def story_of(run: Run, rank: int, log: Log = NOTHING) -> str:
     file = io.StringIO()
     print_story(Console(file=file, width=80), Story(run, log, rank))
     return file.getvalue()
@@ -68,7 +68,7 @@ def leave_predictions(run: Run, rank: int, **arrays: Any) -> Path:
 
 
 def test_the_first_line_says_how_the_rank_ended(run: Run) -> None:
-    first = [told(run, rank).splitlines()[0] for rank in range(3)]
+    first = [story_of(run, rank).splitlines()[0] for rank in range(3)]
 
     assert first == [
         f"{RUN}, rank 0 of 3: lost: ShardFormatError: d/0 is cut",
@@ -80,11 +80,11 @@ def test_the_first_line_says_how_the_rank_ended(run: Run) -> None:
 def test_a_rank_without_record_and_failure_may_still_go_on(run: Run) -> None:
     (run.path / "failures" / "00000.json").unlink()
 
-    assert "rank 0 of 3: neither a record nor a failure" in told(run, 0)
+    assert "rank 0 of 3: neither a record nor a failure" in story_of(run, 0)
 
 
 def test_a_phase_has_its_share_of_the_handlers_time(run: Run) -> None:
-    lines = told(run, 1).splitlines()
+    lines = story_of(run, 1).splitlines()
 
     begin = lines.index("  Time") + 1
     assert lines[begin : begin + 9] == [
@@ -98,11 +98,11 @@ def test_a_phase_has_its_share_of_the_handlers_time(run: Run) -> None:
         "  total          4.000 s  0.500 s of it in no phase; then the record was written",
         "  8.000 s with init; the median rank 8.500 s; 1 of 2 ranks took longer",
     ]
-    assert "init           0.000 s  warm" in told(run, 2)
+    assert "init           0.000 s  warm" in story_of(run, 2)
 
 
 def test_what_computed_is_named_with_its_rate_its_memory_and_its_requests(run: Run) -> None:
-    lines = told(run, 1).splitlines()
+    lines = story_of(run, 1).splitlines()
 
     begin = lines.index("  Computed") + 1
     assert lines[begin : begin + 6] == [
@@ -120,7 +120,7 @@ def test_every_attempt_has_its_numbers_and_what_was_printed_follows(run: Run) ->
     cut = Invocation(request_id="cut", rank=1, status="timeout")
     other = Invocation(request_id="other", rank=2)
 
-    found = told(run, 1, Log({"8b9a5829": [line], "cut": [], "other": []}, (cut, TRY, other)))
+    found = story_of(run, 1, Log({"8b9a5829": [line], "cut": [], "other": []}, (cut, TRY, other)))
 
     assert "  1. cut  timeout\n     time unknown, no REPORT line, warm\n" in found
     assert "  2. 8b9a5829  succeeded\n" in found
@@ -139,7 +139,7 @@ def test_the_predictions_are_counted_and_described(run: Run) -> None:
         quality=np.array([0, 0, 1], dtype=np.uint8),
     )
 
-    found = told(run, 1)
+    found = story_of(run, 1)
 
     assert f"{path}, {path.stat().st_size:,} bytes, sha256 " in found
     assert "3 galaxies, 1 without a redshift, 2 labelled\n  z_phot 0.1000 to 0.3000, median 0.2000\n" in found
@@ -151,21 +151,21 @@ def test_the_predictions_are_counted_and_described(run: Run) -> None:
 def test_galaxies_without_redshift_label_and_flag_are_described_too(run: Run) -> None:
     leave_predictions(run, 1, z_phot=np.full(3, np.nan, dtype=np.float32), z_spec=np.full(3, np.nan))
 
-    assert told(run, 1).endswith("3 galaxies, 3 without a redshift, 0 labelled\n  flags: none\n")
+    assert story_of(run, 1).endswith("3 galaxies, 3 without a redshift, 0 labelled\n  flags: none\n")
 
 
 def test_a_missing_or_damaged_file_of_predictions_is_said(run: Run) -> None:
     (run.path / "predictions" / "00002.npz").write_bytes(b"PK")
 
-    assert "none: runs/run-a/predictions/00000.npz does not exist" in told(run, 0)
-    assert f"{run.path}/predictions/00001.npz is not here" in told(run, 1)
-    assert "it cannot be read: " in told(run, 2)
+    assert "none: runs/run-a/predictions/00000.npz does not exist" in story_of(run, 0)
+    assert f"{run.path}/predictions/00001.npz is not here" in story_of(run, 1)
+    assert "it cannot be read: " in story_of(run, 2)
 
 
 def test_the_rows_of_a_rank_are_named_with_their_checksum(run: Run) -> None:
     (rows,) = run.tasks[0].rows
 
-    found = told(run, 0)
+    found = story_of(run, 0)
 
     assert "  Input: 3 galaxies\n" in found
     assert f"  {rows.key} rows {rows.start_row} to {rows.stop_row - 1}\n" in found

@@ -155,11 +155,11 @@ def test_galaxies_in_their_unit_pass(pattern: str, values: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("pattern", "values", "message"),
     [
-        ("{b}", FLUXES, "outside 10 to 30: these are no magnitudes"),
-        ("{b}", FAINT_FLUXES, "brighter in u than in r, as fluxes are: these are no magnitudes"),
-        ("flux_{b}", MAGNITUDES, "falling from u to r as magnitudes do: these are no fluxes"),
-        ("flux_{b}", FLUXES * 1e-9, "these are no nanomaggies"),
-        ("flux_{b}", FLUXES * 1e20, "these are no nanomaggies"),
+        ("{b}", FLUXES, "outside 10 to 30: these are not magnitudes"),
+        ("{b}", FAINT_FLUXES, "brighter in u than in r, as fluxes are: these are not magnitudes"),
+        ("flux_{b}", MAGNITUDES, "falling from u to r as magnitudes do: these are not fluxes"),
+        ("flux_{b}", FLUXES * 1e-9, "these are not nanomaggies"),
+        ("flux_{b}", FLUXES * 1e20, "these are not nanomaggies"),
     ],
 )
 def test_numbers_in_another_unit_are_named(pattern: str, values: np.ndarray, message: str) -> None:

@@ -74,7 +74,7 @@ def test_code_in_a_pickle_never_runs(tmp_path: Path) -> None:
 
     torch.save(Evil(), tmp_path / "data.pt")
 
-    with pytest.raises(SourceError, match=r"data\.pt is no TensorDataset that loads without running code"):
+    with pytest.raises(SourceError, match=r"data\.pt is not a TensorDataset that loads without running code"):
         make_dataset(tmp_path, tmp_path / "data.pt")
     assert not (tmp_path / "ran").exists()
 
@@ -281,7 +281,7 @@ def test_cutouts_that_no_row_names_are_no_dataset(tmp_path: Path) -> None:
         ("broken.fits", b"SIMPLE", SourceError, "broken.fits cannot be read as its ending says"),
         ("broken.parquet", b"PAR1", SourceError, "broken.parquet cannot be read as its ending says"),
         ("broken.npz", b"PK", SourceError, "broken.npz is no .npz archive"),
-        ("broken.pt", b"PK", SourceError, "broken.pt is no TensorDataset"),
+        ("broken.pt", b"PK", SourceError, "broken.pt is not a TensorDataset"),
     ],
 )
 def test_a_file_of_another_kind_is_named(

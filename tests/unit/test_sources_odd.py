@@ -92,7 +92,7 @@ def test_sexagesimal_positions_are_read_and_reported(tmp_path: Path) -> None:
 
 
 def test_a_position_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"my\.csv: ra holds '12:x', which is no angle such as 12:34:00\.5"):
+    with pytest.raises(SourceError, match=r"my\.csv: ra holds '12:x', which is not an angle such as 12:34:00\.5"):
         read_galaxies(write(tmp_path, f"ra,dec,u,g,r,i,z\n12:34:00,1:0:0,{ROW}\n12:x,1:0:0,{ROW}\n"))
 
 

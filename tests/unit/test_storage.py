@@ -291,7 +291,7 @@ def test_a_range_that_is_ignored_is_an_error_not_other_bytes(s3: FakeS3) -> None
         ObjectStore("data").read_range("k", 2, 4)
 
 
-# The second is no name at all, so that no resolver is asked for it.
+# The second is not a name at all, so that no resolver is asked for it.
 @pytest.mark.parametrize(
     ("endpoint", "said"),
     [("http://127.0.0.1:9", "Connection refused"), (f"http://{'n' * 64}.invalid", "lookup|resolve")],

@@ -1,4 +1,4 @@
-"""What a sweep finds out before it starts: its datasets, what it may cost, and which folder it goes on with."""
+"""What a sweep finds out before it starts: its datasets, what it may cost, and which folder it continues."""
 
 import io
 from pathlib import Path

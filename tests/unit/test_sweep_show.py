@@ -1,4 +1,4 @@
-"""What a sweep prints while it goes on: a line per run that ended, and on a terminal one that moves."""
+"""What a sweep prints while it is running: a line per run that ended, and on a terminal one that moves."""
 
 import io
 from typing import Any

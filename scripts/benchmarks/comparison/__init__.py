@@ -1,1 +1,1 @@
-"""Comparisons: the same rows by the plain library, by the local AWS, by AWS, and beside the published tables."""
+"""Comparisons: the same rows by the plain library, by the local AWS, by AWS, and against the published tables."""

@@ -1,4 +1,4 @@
-"""Builds an image from this clone and says what came out."""
+"""Builds an image from this clone and describes the result."""
 
 import hashlib
 import json
@@ -120,7 +120,7 @@ def build(
     context : Path
         The clone to build.
     arguments : mapping, optional
-        Build arguments beside those set here, for instance ``BASE_IMAGE``.
+        Build arguments in addition to those set here, for instance ``BASE_IMAGE``.
     name : str, optional
         Name and tag of the image.
     log : Path, optional

@@ -26,7 +26,7 @@ class Engine:
     program: Literal["docker", "podman"]
     version: str
     environment: dict[str, str] = field(default_factory=dict)
-    """What the program needs in its environment beside ours."""
+    """What the program needs in its environment in addition to ours."""
 
     def __str__(self) -> str:
         return f"{self.program.capitalize()} {self.version}"
@@ -72,15 +72,15 @@ class Engine:
         """
         if log is None:
             done = subprocess.run([self.program, *arguments], env=self._environment(), stdout=2, check=False)
-            told = ""
+            output = ""
         else:
             with log.open("wb") as file:
                 done = subprocess.run(
                     [self.program, *arguments], env=self._environment(), stdout=file, stderr=file, check=False
                 )
-            told = f":\n{_last_lines(log.read_text(errors='replace'))}"
+            output = f":\n{_last_lines(log.read_text(errors='replace'))}"
         if done.returncode != 0:
-            raise EngineError(f"`{self.program} {arguments[0]}` failed{told}")
+            raise EngineError(f"`{self.program} {arguments[0]}` failed{output}")
 
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """Start a command whose standard output is read while it runs."""

@@ -83,7 +83,7 @@ def stand_in(repository: str, host: str) -> str:
     Raises
     ------
     UsageError
-        If `host` is elsewhere: it would be told ECR's password.
+        If `host` is elsewhere: it would receive ECR's password.
     """
     there = f"{host}/{repository.partition('/')[2]}"
     if not LOOPBACK.match(there):
@@ -135,7 +135,7 @@ def ecr_login(repository: str) -> Login:
 
     match = ECR.match(repository + "/")
     if match is None:
-        raise EngineError(f"{repository} is no repository of ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME.")
+        raise EngineError(f"{repository} is not a repository of ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME.")
     try:
         answer = boto3.client("ecr", region_name=match["region"]).get_authorization_token()
     except (BotoCoreError, ClientError) as error:

@@ -54,7 +54,7 @@ def write_sbom(engine: Engine, image: Image, path: Path) -> None:
 
 
 def _tool(name: str) -> Path:
-    """Return the path of a program, installed beside the clone the first time."""
+    """Return the path of a program, installed next to the clone the first time."""
     requirement = REQUIREMENTS[name]
     folder = TOOLS / requirement
     path = folder / "bin" / name

@@ -36,7 +36,7 @@ def read_pickled(path: Path) -> Checkpoint:
     Raises
     ------
     CommandError
-        If it asks for anything but tensors and modules, naming that; or is no checkpoint of torch.save.
+        If it asks for anything but tensors and modules, naming that; or is not a checkpoint of torch.save.
     """
     if not path.is_file():
         raise CommandError(f"{path}: there is no such file.")
@@ -71,4 +71,4 @@ def _read_apart(source: Path, target: Path, folder: str) -> subprocess.Completed
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise CommandError(f"{source} is still being read after {TIMEOUT_S} s: it is no network.") from error
+        raise CommandError(f"{source} is still being read after {TIMEOUT_S} s: it is not a network.") from error

@@ -9,7 +9,7 @@ import re
 from inference.model.astromae import DEPTH, INCEPTION_WIDTHS, Variant
 
 INCEPTION_BLOCKS = (2, 3, 5, 6, 8)
-"""Places of the inception blocks in ``vis_inception``; poolings lie between them."""
+"""Places of the inception blocks in ``vis_inception``; poolings come between them."""
 
 NUM_MAGNITUDE_LAYERS = 5
 ALIAS = "inception_model.conv2d_init."
@@ -87,5 +87,5 @@ def theirs_of(name: str, here: dict[str, str]) -> str | None:
 
 
 def is_counter(name: str) -> bool:
-    """Tell whether a tensor only counts training steps."""
+    """Return whether a tensor only counts training steps."""
     return re.search(r"(^|\.)num_batches_tracked$", name) is not None

@@ -1,6 +1,6 @@
 """Our weights as the published code pickles them: its classes by name, its tensors, and the function of ours.
 
-The published forward pass lies in the classes, which a reader of the file has; what is written here is their state.
+The published forward pass is in the classes, which a reader of the file has; what is written here is their state.
 Where our network has an activation that theirs lacks, a layer without tensors goes into one of their containers, so
 that every tensor keeps its published name. A state dict alone could not do that, and would compute something else.
 """

@@ -33,7 +33,7 @@ NETWORK_CLASSES = frozenset(
         "ViT_Astro",
     }
 )
-"""Classes of the published network. Which modules they lie in depends on who saved the file: a stub stands for any."""
+"""Classes of the published network. Which modules they are in depends on who saved the file: a stub stands for any."""
 
 LAYER_MODULES = ("torch.nn.modules.", "torch.nn.parallel.")
 
@@ -93,7 +93,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Plain]]]:
     Raises
     ------
     pickle.UnpicklingError
-        Naming what the file asks for, or saying that it is no file of torch.save.
+        Naming what the file asks for, or saying that it is not a file of torch.save.
     """
     import torch
 

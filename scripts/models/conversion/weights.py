@@ -121,9 +121,9 @@ def _refuse_misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], h
         ),
         "not finite": published([name for name in shared if not torch.isfinite(given[name]).all()]),
     }
-    told = [f"{fault}: {names}" for fault, names in faults.items() if names]
-    if told:
-        raise CommandError(f"The tensors are not those of the published network. {'. '.join(told)}.")
+    found = [f"{fault}: {names}" for fault, names in faults.items() if names]
+    if found:
+        raise CommandError(f"The tensors are not those of the published network. {'. '.join(found)}.")
 
 
 def _scalings(given: Mapping[str, Any]) -> dict[str, Tensor]:

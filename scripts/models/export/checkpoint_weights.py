@@ -1,4 +1,4 @@
-"""Lets an exported graph read its weights from the checkpoint beside it, instead of holding them once more.
+"""Lets an exported graph read its weights from the checkpoint next to it, instead of holding them once more.
 
 A weight of the graph is a tensor of the checkpoint as it is, or times the scale of the norm in front of it
 (`inference.engines.folded`, step 2). The graph says so in operators: the engines compute them once, when they load
@@ -45,7 +45,7 @@ class Product:
 
 @dataclass
 class Checkpoint:
-    """A safetensors file and where in it every tensor lies."""
+    """A safetensors file and the place of every tensor in it."""
 
     path: Path
     tensors: dict[str, Array]
@@ -67,7 +67,7 @@ class Checkpoint:
         return cls(path, load_file(path), offsets)
 
     def refer(self, name: str, rows: tuple[int, int] | None = None) -> str:
-        """Return the name in the graph of a tensor that lies in this file, or of some of its rows."""
+        """Return the name in the graph of a tensor of this file, or of some of its rows."""
         first, stop = rows or (0, len(self.tensors[name]))
         array = self.tensors[name][first:stop]
         alias = f"checkpoint.{name}.{first}" if rows else f"checkpoint.{name}"
@@ -172,6 +172,6 @@ def _operators(name: str, product: Product, checkpoint: Checkpoint) -> tuple[lis
     for factor in factors[1:]:
         left = factors[0] if nodes[-1].op_type == "Cast" else nodes[-1].output[0]
         nodes.append(helper.make_node("Mul", [left, factor], [f"{factor}.product"]))
-    # Whatever comes last gives the weight.
+    # The last operator gives the weight.
     nodes[-1].output[0] = name
     return constants, nodes

@@ -1,7 +1,7 @@
-"""Exports the trained network for the fast engines, and proves that they answer as torch does.
+"""Exports the trained network for the fast engines, and checks that they agree with torch.
 
-The graph appears beside the checkpoint, whose weights it reads, under their checksum, and only after every installed
-engine agreed with torch on real galaxies; the card beside it says how closely. A reduced precision is accepted only
+The graph appears next to the checkpoint, whose weights it reads, under their checksum, and only after every installed
+engine agreed with torch on real galaxies; the card next to it says how closely. A reduced precision is accepted only
 where its accuracy on galaxies that training never saw stays within 1 % of fp32.
 """
 
@@ -143,7 +143,7 @@ def _predict_with_torch(model: AstroMAE, galaxies: Arrays) -> NDArray[np.float32
 def _judge_precisions(
     engines: dict[str, Engine], graph: Path, int8_graph: Path, checkpoint: Path, card: ExportCard, galaxies: Arrays
 ) -> Iterator[tuple[str, Accuracy]]:
-    """Yield the accuracy of fp32 and of every reduced precision, on galaxies behind the first `NUM_COMPARED`."""
+    """Yield the accuracy of fp32 and of every reduced precision, on the galaxies after the first `NUM_COMPARED`."""
     unseen = {name: array[NUM_COMPARED:] for name, array in galaxies.items()}
     if not len(unseen.get("redshifts", ())) or not engines:
         return

@@ -1,4 +1,4 @@
-"""Whether an engine may answer for torch, and a reduced precision for fp32."""
+"""Whether an engine may replace torch, and a reduced precision fp32."""
 
 import msgspec
 import numpy as np
@@ -60,7 +60,7 @@ def compare(engine: Engine, galaxies: Arrays, reference: NDArray[np.float32]) ->
 
 
 def measure_accuracy(name: str, engine: Engine, galaxies: Arrays, full: Accuracy | None = None) -> Accuracy:
-    """Return the accuracy of an engine on labelled galaxies, and why it is rejected beside that of fp32.
+    """Return the accuracy of an engine on labelled galaxies, and why it is rejected compared with fp32.
 
     Parameters
     ----------

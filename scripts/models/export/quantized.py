@@ -57,7 +57,7 @@ def quantize(
     graph : Path
         Exported network.
     checkpoint : Path
-        The weights it reads; they lie beside it.
+        The weights it reads, in the same folder.
     target : Path
         File to write, in the same folder.
     images : array, shape (N, 5, 32, 32), float32
@@ -101,7 +101,7 @@ def _write_plain(graph: Path, plain: Path) -> list[str]:
     options.optimized_model_filepath = str(plain)
     onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     model = onnx.load(plain)
-    # The exporter's shapes, some of which folding made wrong; they are inferred anew.
+    # The exporter's shapes, some of which folding made wrong; they are inferred again.
     del model.graph.value_info[:]
     onnx.save(model, plain)
     return [node.name for node in model.graph.node if node.op_type in PRODUCTS and not MLP.fullmatch(node.input[1])]

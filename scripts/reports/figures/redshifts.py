@@ -243,7 +243,7 @@ def draw_redshifts(samples: Mapping[str, Array]) -> Figure:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Which share of the galaxies lies within a multiple of its sigma."""
+    """Which share of the galaxies is within a multiple of its sigma."""
 
     widths: Array
     """Multiples of sigma, shape (W,)."""
@@ -254,7 +254,7 @@ class Coverage:
     expected: Array
     """The same of a Gaussian, shape (W,)."""
 
-    promised: tuple[tuple[float, float, float], ...]
+    nominal: tuple[tuple[float, float, float], ...]
     """Half-width [sigma], share that it is to hold, share that it holds: of the 68 % and the 95 % interval."""
 
     table: tuple[tuple[float, float, float], ...]
@@ -298,7 +298,7 @@ def _gaussian(widths: Array) -> Array:
 
 @styled
 def draw_coverage(found: Coverage) -> Figure:
-    """Draw the share of galaxies within multiples of sigma, with what the 68 % and the 95 % interval promise."""
+    """Draw the share of galaxies within multiples of sigma, with what the 68 % and the 95 % interval are to hold."""
     figure, axes = axes_of(
         x=(0, float(found.widths[-1])),
         y=(0, 1.04),
@@ -308,14 +308,14 @@ def draw_coverage(found: Coverage) -> Figure:
     axes.plot(found.widths, found.expected, color=COLORS["mark"], linewidth=1.2, linestyle="--", label="Gaussian")
     axes.plot(found.widths, found.observed, color=COLORS["s1"], linewidth=2, label="observed")
     for k, expected, observed in found.table:
-        told = f"within {k:g} sigma: {percent(observed)}, expected {percent(expected)}"
-        axes.plot(k, observed, color=COLORS["s1"], marker="o", markersize=7, gid=tip(told))
-    for width, promised, observed in found.promised:
+        text = f"within {k:g} sigma: {percent(observed)}, expected {percent(expected)}"
+        axes.plot(k, observed, color=COLORS["s1"], marker="o", markersize=7, gid=tip(text))
+    for width, nominal, observed in found.nominal:
         axes.plot(
-            width, promised, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=COLORS["s2"], mew=1.6
+            width, nominal, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=COLORS["s2"], mew=1.6
         )
-        text = f"{percent(promised, 0)} promised,\n{percent(observed)} found"
-        axes.annotate(text, (width, promised), (9, -29), textcoords="offset points")
+        text = f"{percent(nominal, 0)} nominal,\n{percent(observed)} found"
+        axes.annotate(text, (width, nominal), (9, -29), textcoords="offset points")
     add_legend(axes, axes.get_lines()[1::-1])
     return figure
 
@@ -353,10 +353,10 @@ def draw_widths(found: Widths) -> Figure:
     figure, axes = axes_of(
         x=(0, end), y=(0, end), x_label="sigma, median of the bin", y_label="|z_phot - z_spec| that 68 % stay below"
     )
-    axes.plot([0, end], [0, end], color=COLORS["mark"], linewidth=1.2, linestyle="--", label="as promised")
+    axes.plot([0, end], [0, end], color=COLORS["mark"], linewidth=1.2, linestyle="--", label="calibrated")
     for sigma, error, low, high in zip(found.sigma, found.error, found.low, found.high, strict=True):
-        told = f"sigma {number(sigma)}: 68 % stay below {number(error)} ({number(low)} to {number(high)})"
+        text = f"sigma {number(sigma)}: 68 % stay below {number(error)} ({number(low)} to {number(high)})"
         axes.plot([sigma, sigma], [low, high], color=COLORS["s1"], linewidth=1.3)
-        axes.plot(sigma, error, color=COLORS["s1"], marker="o", markersize=7, gid=tip(told))
+        axes.plot(sigma, error, color=COLORS["s1"], marker="o", markersize=7, gid=tip(text))
     add_legend(axes, axes.get_lines()[:1])
     return figure

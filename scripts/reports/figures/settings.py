@@ -79,7 +79,7 @@ def draw_series(
     series : sequence of Series
         At most as many as `STYLES`; those repeat after that.
     x_names : mapping, optional
-        Place on the x axis to its name, for a setting that is no number; such points are not connected.
+        Place on the x axis to its name, for a setting that is not a number; such points are not connected.
     ideal : callable, optional
         What y would be if everything scaled, drawn dashed.
     """

@@ -168,9 +168,9 @@ def _calibration(error: Array, sigma: Array, ratio_95: float) -> Iterator[Block]
     if not known.any():
         return
     found = coverage(error[known], sigma[known], ratio_95)
-    promised, held = (" and ".join(percent(one[i], i - 1) for one in found.promised) for i in (1, 2))
+    nominal, held = (" and ".join(percent(one[i], i - 1) for one in found.nominal) for i in (1, 2))
     caption = (
-        f"Circles: the promised {promised}; {held} of the galaxies are inside. "
+        f"Circles: the nominal {nominal}; {held} of the galaxies are inside. "
         "A curve above the circles means that sigma is too large."
     )
     rows = [(f"{k:g} sigma", percent(expected), percent(observed)) for k, expected, observed in found.table]

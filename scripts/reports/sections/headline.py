@@ -27,8 +27,8 @@ def sentence(run: RunEvidence, cost_usd: float | None) -> str:
     num_ranks = len(run.ranks)
     galaxies = float(np.nansum(run.ranks["num_samples"])) or float(run.get("num_samples") or 0)
     if not run.summary:
-        told = f"{plural(num_ranks, 'record')} of ranks without a summary: {count(galaxies)} galaxies."
-        return f"{told} {_loop_rate(run)}".strip()
+        records = f"{plural(num_ranks, 'record')} of ranks without a summary: {count(galaxies)} galaxies."
+        return f"{records} {_loop_rate(run)}".strip()
     clock, rates, accuracy = run.get("clock") or {}, run.get("throughput") or {}, run.get("accuracy")
     world = run.get("world_size") or num_ranks
     parts = [
@@ -38,10 +38,10 @@ def sentence(run: RunEvidence, cost_usd: float | None) -> str:
         parts.append(f"{number(rates['end_to_end'])} galaxies/s end to end")
     if accuracy:
         parts.append(f"NMAD {accuracy['nmad']:.4f}")
-    told = ", ".join(parts) + (f"; {number(cost_usd, 2)} USD {_paid(run)}." if cost_usd else ".")
+    outcome = ", ".join(parts) + (f"; {number(cost_usd, 2)} USD {_paid(run)}." if cost_usd else ".")
     if run.get("complete"):
-        return told
-    return f"Incomplete: {plural(len(run.get('lost_ranks') or ()), 'rank')} of {world:,} lost. {told}"
+        return outcome
+    return f"Incomplete: {plural(len(run.get('lost_ranks') or ()), 'rank')} of {world:,} lost. {outcome}"
 
 
 def facts(run: RunEvidence, cost_usd: float | None) -> Iterator[Fact]:
@@ -82,11 +82,11 @@ def _incomplete(run: RunEvidence) -> Iterator[str]:
             f"Incomplete: {plural(len(lost), 'rank')} of {run.get('world_size'):,} gave no valid record. {named}{more}"
         )
     if run.imported:
-        yield "Imported: nobody proved that every rank reported, and wall times are unknown."
+        yield "Imported: whether every rank reported was not checked, and wall times are unknown."
         yield from run.imported.get("warnings", ())
         return
     if not run.summary:
-        yield "There is no summary.json: nobody proved that every rank reported, and wall times are unknown."
+        yield "There is no summary.json: whether every rank reported was not checked, and wall times are unknown."
     expected = max((record.world_size or 0 for record in run.ranks.records), default=0)
     if not run.summary and expected > len(run.ranks):
         yield f"{len(run.ranks):,} records of {expected:,} ranks: {expected - len(run.ranks):,} are missing."

@@ -13,9 +13,9 @@ MAX_FAILED_NAMED = 3
 
 def sentence(sweep: SweepEvidence) -> str:
     """Return what to take for which goal, in one sentence."""
-    told = [f"{' and '.join(named)}: {_in_words(sweep, setting)}" for setting, named in sweep.goals.items()]
-    first = "; ".join(told)
-    return f"{first[:1].upper()}{first[1:]}." if told else f"{plural(len(sweep.runs), 'run')}, no recommendation."
+    parts = [f"{' and '.join(named)}: {_in_words(sweep, setting)}" for setting, named in sweep.goals.items()]
+    first = "; ".join(parts)
+    return f"{first[:1].upper()}{first[1:]}." if parts else f"{plural(len(sweep.runs), 'run')}, no recommendation."
 
 
 def facts(sweep: SweepEvidence) -> Iterator[Fact]:
@@ -40,7 +40,7 @@ def warnings(sweep: SweepEvidence) -> Iterator[str]:
         missing = statistics.num_planned - statistics.num_runs
         yield (
             f"Incomplete: {missing:,} of {statistics.num_planned:,} planned runs are missing. "
-            f"`make sweep NAME={sweep.name}` goes on where it stopped."
+            f"`make sweep NAME={sweep.name}` continues where it stopped."
         )
     failed = [row for row in sweep.runs if row.state == "failed"]
     for row in failed[:MAX_FAILED_NAMED]:

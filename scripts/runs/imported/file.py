@@ -25,7 +25,7 @@ NUMBERS = (
 """Published keys that hold a number; some files hold it as a text."""
 
 NEEDED = (TIME_KEY, "throughput_bps", "sample_persec", PUBLISHED_RECORD_KEYS["execution_time_s_per_batch"])
-"""A record with none of these is no rank's."""
+"""A record with none of these is not a rank's."""
 
 Record = dict[str, Any]
 

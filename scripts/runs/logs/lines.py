@@ -80,7 +80,7 @@ class LogLine:
     """Of a line in JSON: its object."""
 
     status: str = ""
-    """Of a report that is no success: ``timeout``, ``error`` …"""
+    """Of a report that is not a success: ``timeout``, ``error`` …"""
 
 
 def parse(event: LogEvent) -> LogLine:

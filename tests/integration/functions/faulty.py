@@ -19,7 +19,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     fault, rank, *_ = event["task"]["run_id"].split("-")
     if event["task"]["rank"] == int(rank):
         if fault == "raise":
-            raise ValueError("a bug nobody expected")
+            raise ValueError("a bug that was not expected")
         if fault == "hang":
             time.sleep(600)
         if fault == "die":

@@ -12,7 +12,7 @@ from scripts.models.training.rows import real_test_rows, synthetic_test_rows
 from scripts.reports.evaluated import Evaluated
 
 
-def held_out(model: Model) -> list[Evaluated]:
+def predict_test_set(model: Model) -> list[Evaluated]:
     """Predict the test set, to which no weight and no interval was fitted, as a worker would.
 
     Raises
