@@ -19,9 +19,11 @@ from inference.models import shipped
 from inference.pipeline import infer_rank
 from inference.predict import Engine
 from scripts.data.sample import ensure_sample
+from scripts.models.export import engines as exporting
 from scripts.models.export.engines import export, exported_already, remove_graphs_of_other_weights
 from scripts.models.export.judge import MAX_ABS, MEAN_ABS
 from tests.factories import MemoryReader, make_arrays, make_shard_bytes, make_task
+from tests.kept_graph import write_graph_once
 
 NUM_ROWS = 70
 NUM_COMPARED = 64
@@ -39,7 +41,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows.mkdir()
     shard = load_file(ensure_sample() / "0.safetensors")
     save_file({name: array[:NUM_COMPARED] for name, array in shard.items()}, rows / "0.safetensors")
-    export(copy, rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "write_graph", write_graph_once)
+        export(copy, rows)
     return copy
 
 
