@@ -185,7 +185,7 @@ class Collective:
         ahead: Array | None = None
         for piece in pieces:
             sends = {} if ahead is None or position == self._size - 1 else {right: ahead}
-            (piece[...],) = self._exchange(sends, {left: piece})
+            self._exchange_into(sends, left, piece)
             ahead = piece
         if position < self._size - 1 and ahead is not None:
             self._send({right: ahead})
@@ -196,11 +196,13 @@ class Collective:
         position = (self._rank - root - 1) % self._size
         result = np.array(array, order="C")
         pieces = _pieces(result.reshape(-1))
+        scratch = np.empty_like(pieces[0])
         ahead: Array | None = None
         for piece in pieces:
             sends = {} if ahead is None or position == self._size - 1 else {right: ahead}
             if position > 0:
-                (came,) = self._exchange(sends, {left: piece})
+                came = scratch[: len(piece)]
+                self._exchange_into(sends, left, came)
                 operation.into(came, piece, piece)
             else:
                 self._send(sends)
@@ -215,13 +217,15 @@ class Collective:
         left, right = tree.ring(self._rank, self._size)
         result = np.array(array, order="C")
         chunks = np.array_split(result.reshape(-1), self._size)
+        scratch = np.empty_like(chunks[0])
         for step in range(self._size - 1):
             out, into = chunks[(self._rank - step) % self._size], chunks[(self._rank - step - 1) % self._size]
-            (came,) = self._exchange({right: out}, {left: into})
+            came = scratch[: len(into)]
+            self._exchange_into({right: out}, left, came)
             operation.into(came, into, into)
         for step in range(self._size - 1):
             out, into = chunks[(self._rank + 1 - step) % self._size], chunks[(self._rank - step) % self._size]
-            (into[...],) = self._exchange({right: out}, {left: into})
+            self._exchange_into({right: out}, left, into)
         return result
 
     def _allgather_ring(self, array: Array) -> Array:
@@ -230,7 +234,7 @@ class Collective:
         result[self._rank] = array
         for step in range(self._size - 1):
             out, into = result[(self._rank - step) % self._size], result[(self._rank - step - 1) % self._size]
-            (into[...],) = self._exchange({right: out}, {left: into})
+            self._exchange_into({right: out}, left, into)
         return result
 
     def _is_large(self, array: Array) -> bool:
@@ -243,6 +247,13 @@ class Collective:
     def _send(self, arrays: Mapping[int, Array]) -> None:
         if arrays:
             self._exchange(arrays, {})
+
+    def _exchange_into(self, sends: Mapping[int, Array], peer: int, target: Array) -> None:
+        """Exchange, and have what comes from one peer in `target`."""
+        messages = {other: Message(Kind.COLLECTIVE, self._tag, array) for other, array in sends.items()}
+        (came,) = self._mesh.exchange(messages, [Want(peer, Kind.COLLECTIVE, self._tag, target, target)])
+        if came is not target:
+            target[...] = came
 
     def _exchange(self, sends: Mapping[int, Array], wants: Mapping[int, Array]) -> list[Array]:
         if not sends and not wants:

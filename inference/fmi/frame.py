@@ -89,6 +89,8 @@ class FrameReader:
         self._kind, self._tag = Kind.POINT, 0
         self._array: Array | None = None
         self._rest = memoryview(b"")
+        self.target: Array | None = None
+        """Where the next message is wanted, if it has this dtype and shape; contiguous."""
         self.messages: deque[Message] = deque()
         """Complete ones, in the order in which they were sent."""
 
@@ -155,7 +157,10 @@ class FrameReader:
             )
         self._head.clear()
         self._kind, self._tag = Kind(kind), tag
-        self._array = np.empty(shape, dtype)
+        target, self.target = self.target, None
+        fits = target is not None and target.dtype == dtype and target.shape == shape and kind == Kind.COLLECTIVE
+        self._array = target if fits else np.empty(shape, dtype)
+        assert self._array is not None, "one of the two"
         self._rest = self._array.reshape(-1).view(np.uint8).data if num_bytes else memoryview(b"")
         self._finish()
 

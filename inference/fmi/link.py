@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 
 from inference.errors import MessageMismatchError
-from inference.fmi.frame import FrameReader, Kind, Message, header
+from inference.fmi.frame import Array, FrameReader, Kind, Message, header
 from inference.fmi.meeting import Connection, Path, Store
 
 READ_BYTES = 2**16
@@ -37,6 +37,11 @@ class Link:
         """Size of the messages that were not asked for yet."""
         # Messages of the program, headers included; what ends a connection does not count.
         self.num_bytes_sent = self.num_bytes_received = self.num_sent = self.num_received = 0
+
+    def offer(self, target: Array) -> None:
+        """Say where the next step of a collective is wanted, unless it has begun to come."""
+        if not self.collective and self.reader.is_between_messages:
+            self.reader.target = target
 
     def _sort(self) -> None:
         """Put complete messages where they are looked for."""

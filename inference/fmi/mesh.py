@@ -35,6 +35,8 @@ class Want(NamedTuple):
     tag: int
     like: Array | None = None
     """An array of the dtype and shape that it must have; None takes any."""
+    into: Array | None = None
+    """A contiguous array for its numbers, where that saves a copy: it may come in another one all the same."""
 
 
 class Mesh:
@@ -121,6 +123,9 @@ class Mesh:
         self.connect([*sends, *(want.peer for want in wants)])
         deadline = time.monotonic() + self.timeout_s + ABORT_GRACE_S
         try:
+            for want in wants:
+                if want.into is not None:
+                    self.links[want.peer].offer(want.into)
             for peer, message in sends.items():
                 if message.array.nbytes > self._max_message_bytes:
                     raise MessageMismatchError(
