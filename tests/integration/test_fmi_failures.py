@@ -37,7 +37,11 @@ def strict_address() -> Iterator[tuple[str, int]]:
 
 @pytest.mark.parametrize(
     ("call", "victim"),
-    [*((call, number % 4) for number, call in enumerate(CALLS)), *(("barrier", victim) for victim in (1, 2, 3))],
+    [
+        *((call, number % 4) for number, call in enumerate(CALLS)),
+        *(("barrier", victim) for victim in (1, 2, 3)),
+        ("bcast", 0),
+    ],
 )
 def test_a_killed_rank_ends_the_collective_on_all_others(call: str, victim: int, address: tuple[str, int]) -> None:
     with rank_processes(4, call, address) as ranks:

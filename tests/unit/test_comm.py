@@ -13,12 +13,16 @@ from inference.contract import CommReport, PeerReport, RankRecord, RunComm
 from inference.errors import InvalidRequestError, PlanError
 from inference.fmi import tree
 from inference.plan import MEETING_S, START_S, Limits, meet_by_s
+from scripts.command.errors import UsageError
 from scripts.reports.evidence import read_run
 from scripts.reports.sections.talking import talking_sections
 from scripts.runs.logs.invocations import Log
 from scripts.runs.present import print_result
+from scripts.runs.request import draft_request, meet_here
 from scripts.runs.run_folder import Run
 from scripts.runs.story import Story, print_story
+from scripts.runs.target import count_talking
+from scripts.runs.variables import RequestVariables
 from tests.factories import make_record_for, make_task
 from tests.run_folders import write_run
 from tests.unit.test_run_present import SUCCEEDED
@@ -45,7 +49,7 @@ def make_records(size: int = 4, **changes: object) -> list[RankRecord]:
             peers=tuple(make_peer(peer) for peer in tree.neighbours(rank, size)),
         )
         record = make_record_for(make_task(rank=rank, world_size=size), comm=report)
-        sums = structs.replace(record.accuracy, sum_dz=float(rng.normal() * 10.0**rank))
+        sums = structs.replace(record.accuracy, sum_dz=float(rng.normal() * 10.0 ** (rank % 3)))
         records.append(structs.replace(record, accuracy=sums))
     total = tree.fold([np.array(comm.contribution(record)) for record in records], np.add)
     reduced = dict(zip(comm.REDUCED, total.tolist(), strict=True))
@@ -61,6 +65,13 @@ def test_a_meeting_is_summed_up() -> None:
     assert (met.meet_s, met.total_s) == (0.006, 3.5)
     assert (met.num_messages, met.num_bytes) == (12, 600)
     assert all(value.is_equal for value in met.reduced.values())
+
+
+def test_records_are_added_up_in_the_order_of_the_ranks_own_sum() -> None:
+    # Eleven: of a power of two the reverse order gives the same bits.
+    reduced = comm.merge("run", 11, make_records(11)).summary.reduced
+
+    assert all(value.is_equal for value in reduced.values())
 
 
 def test_a_sum_that_differs_in_the_last_bit_is_found() -> None:
@@ -129,6 +140,27 @@ def test_an_endpoint_is_a_host_and_a_port(endpoint: str, found: tuple[str, int])
 def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
     with pytest.raises(InvalidRequestError, match="host:port"):
         contract.split_endpoint(endpoint)
+
+
+# --------------------------------------------------------------------------------------------- on this machine
+
+
+def test_more_ranks_than_this_machine_holds_are_refused() -> None:
+    assert count_talking(64) == 64
+    with pytest.raises(UsageError, match=r"FMI=1 needs all 65 ranks alive .* Use WORLD=64 or less"):
+        count_talking(65)
+
+
+def test_here_ranks_meet_here_whatever_the_payload_names(tmp_path: Path) -> None:
+    payload = tmp_path / "request.json"
+    payload.write_text('{"fmi_enabled": "true", "rendezvous_endpoint": "rendezvous.example.org:10000"}')
+    draft = draft_request(RequestVariables(payload=str(payload)), root=tmp_path)
+
+    here = meet_here(draft)
+
+    assert here.request.fmi_enabled
+    assert "rendezvous_endpoint" not in here.payload
+    assert "rendezvous.example.org:10000" in here.notes[-1]
 
 
 # --------------------------------------------------------------------------------------------- what a reader sees
