@@ -60,7 +60,7 @@ def test_cached_features_and_images_give_the_prediction_of_the_whole_network(mod
     with torch.no_grad():
         whole = model(cached.images(ALL), cached.magnitudes)
 
-    for learning in ("last", "behind", "all"):
+    for learning in ("last", "heads", "behind", "all"):
         torch.testing.assert_close(predict_rows(model, cached, ALL, learning), whole, atol=1e-5, rtol=0)
 
 
@@ -80,6 +80,7 @@ def test_silent_images_make_the_whole_network_one_of_magnitudes(model: AstroMAE,
     [
         ("last", {"magnitude_branch", "final"}),
         ("magnitudes", {"magnitude_branch", "final"}),
+        ("heads", {"magnitude_branch", "final", "encoder", "encoder_projection", "inception_projection"}),
         (
             "behind",
             {"magnitude_branch", "final", "encoder", "encoder_projection", "inception", "inception_projection"},
@@ -105,11 +106,11 @@ def test_a_stage_changes_its_own_parts(
 def test_learning_parts_grow_from_last_to_all(model: AstroMAE) -> None:
     sizes = [
         sum(parameter.numel() for _, parameter in learning_parameters(model, learning))
-        for learning in ("last", "behind", "all")
+        for learning in ("last", "heads", "behind", "all")
     ]
 
-    last, image_branches = 4_204_544 + 3_295_233, 37_440 + 2 * 1_413_840 + 32_968 + 192
-    assert sizes == [last, last + image_branches, 15_902_889]
+    last, dense, inception = 4_204_544 + 3_295_233, 37_440 + 2 * 1_413_840, 32_968 + 192
+    assert sizes == [last, last + dense, last + dense + inception, 15_902_889]
 
 
 def test_killed_stage_goes_on_to_the_same_weights(

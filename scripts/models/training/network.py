@@ -11,9 +11,9 @@ from torch.nn import functional
 from inference.model.astromae import IMAGE_FEATURES, INCEPTION_FEATURES, WIDTH, AstroMAE
 from scripts.models.training.device import mixed_precision
 
-Learning = Literal["last", "behind", "all", "magnitudes"]
-"""What learns: the magnitude branch and the final layers; all behind the frozen transformer; everything; or the first
-in a network that is given no image."""
+Learning = Literal["last", "heads", "behind", "all", "magnitudes"]
+"""What learns: the magnitude branch and the final layers; these and the dense layers behind both image branches; all
+behind the frozen transformer; everything; or the first in a network that is given no image."""
 
 EVALUATION_ROWS = 1_024
 
@@ -136,13 +136,13 @@ def image_features(model: AstroMAE, sample: Sample, tick: Callable[[float], None
 
 def learning_parameters(model: AstroMAE, learning: Learning) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield what learns, by name."""
+    last = ("magnitude_branch.", "final.")
+    heads = (*last, "encoder.norm.", "encoder.head.", "encoder_projection.", "inception_projection.")
     prefixes = {
-        "last": ("magnitude_branch.", "final."),
-        "magnitudes": ("magnitude_branch.", "final."),
-        "behind": (
-            *("magnitude_branch.", "final.", "encoder.norm.", "encoder.head.", "encoder_projection."),
-            *("inception.", "inception_projection."),
-        ),
+        "last": last,
+        "magnitudes": last,
+        "heads": heads,
+        "behind": (*heads, "inception."),
         "all": ("",),
     }[learning]
     for name, parameter in model.named_parameters():

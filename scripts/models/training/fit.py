@@ -1,0 +1,303 @@
+"""Training on one's own galaxies: ways to train compete, the best one is cross-validated and then given all of them."""
+
+import math
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingRegressor
+from torch import Tensor
+
+from inference.contract import Accuracy
+from inference.metrics import redshift_accuracy
+from inference.model.astromae import AstroMAE
+from scripts.models.training.fast_blocks import fast_blocks
+from scripts.models.training.journal import Journal
+from scripts.models.training.network import Sample, image_features, predict_rows, silence_images
+from scripts.models.training.pretrain import Images, initialise_encoder, pooled_features, pretrain, settle_batch_norms
+from scripts.models.training.recipe import Recipe
+from scripts.models.training.scalings import set_scalings_of
+from scripts.models.training.split import folds
+from scripts.models.training.supervised import Rows, Stage, train_stage
+from scripts.models.training.whitening import prepare
+
+Array = NDArray[np.float64]
+
+NUM_FOLDS = 4
+SCRATCH_MIN_GALAXIES = 30_000
+"""Fewer cutouts do not teach a transformer to see."""
+MANY_GALAXIES = 20_000
+"""From here on batches are as large as those of the shipped weights, and none is seen a hundred times."""
+
+
+class Galaxies(Images, Protocol):
+    """N labelled galaxies: their cutouts by row, and what is known of them."""
+
+    object_id: NDArray[np.int64]
+    ra_deg: Array
+    dec_deg: Array
+    magnitudes: Array
+    redshift: Array
+
+
+@dataclass(frozen=True)
+class FitRecipe:
+    """What a training on one's own galaxies depends on: checkpoints of another one are ignored."""
+
+    galaxies: str
+    """Checksum of the galaxies."""
+
+    start: str
+    """Checksum of the weights to begin with; empty to begin with none."""
+
+    seed: int = 1
+
+    pace: float = 1.0
+    """Factor of the number of steps; small for a rehearsal."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to train."""
+
+    name: str
+    stage: Stage
+    begins: str = "start"
+    """`start` with the given weights, `new` with a network that knows nothing, `scratch` with its own transformer."""
+
+
+def candidates(num_galaxies: int, *, has_start: bool, recipe: FitRecipe) -> list[Candidate]:
+    """List the ways to train that so many galaxies allow.
+
+    The bold rate is what adapts best: magnitudes are where surveys differ, and the branch that reads them follows
+    quickly. The gentle one is for few galaxies, the others are for many.
+    """
+
+    def stage(share: float, rate: float) -> Stage:
+        # As the root of the number: twice the galaxies want more steps, each of which they fill better.
+        steps = recipe.pace * share * 160 * math.sqrt(num_galaxies / 2_000)
+        num_steps = max(4, round(min(steps, recipe.pace * share * 3_000)))
+        size = 512 if num_galaxies >= MANY_GALAXIES else 256
+        return Stage("last", num_steps, size, rate, check_every=num_steps, ema_decay=0.99, seed=recipe.seed)
+
+    found = [
+        Candidate("magnitudes only, from nothing", replace(stage(2.0, 1e-3), learning="magnitudes"), "new"),
+    ]
+    if has_start:
+        found += [
+            Candidate("last layers, boldly", stage(1.0, 1e-3)),
+            Candidate("last layers, gently", stage(0.5, 2e-4)),
+            Candidate("dense layers behind the images too", replace(stage(1.0, 5e-4), learning="heads")),
+            Candidate("all behind the transformer", replace(stage(0.5, 4e-4), learning="behind", batch_size=128)),
+            Candidate("everything", replace(stage(0.25, 1e-4), learning="all", batch_size=64)),
+        ]
+    if num_galaxies >= SCRATCH_MIN_GALAXIES:
+        fresh = replace(stage(2.0, 5e-4), learning="behind", moves_norms=True)
+        found.append(Candidate("everything, from nothing", fresh, "scratch"))
+    return found
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a way to train did on the selection part, which it did not learn from."""
+
+    name: str
+    loss: float
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The outcome of training on one's own galaxies."""
+
+    model: AstroMAE
+    """The winner, trained on all of them, on the CPU."""
+
+    winner: Candidate
+
+    entries: list[Entry]
+    """All competitors and controls on the selection part, the best first."""
+
+    z_phot: NDArray[np.float32]
+    """Redshift of each galaxy from a network that had not learned from it, shape (N,)."""
+
+    fold: NDArray[np.int64]
+    """Fold of each galaxy; the selection part is fold 0."""
+
+    accuracy: Accuracy
+    """Of those redshifts: what the model may be expected to do on galaxies like these."""
+
+
+@dataclass
+class _Contest:
+    """What the candidates share."""
+
+    galaxies: Galaxies
+    group: NDArray[np.str_]
+    start: AstroMAE | None
+    recipe: FitRecipe
+    journal: Journal
+    device: torch.device
+    _scratch: AstroMAE | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.fold = folds(self.group, NUM_FOLDS, seed=self.recipe.seed)
+        self.plain = Sample(
+            torch.from_numpy(self.galaxies.magnitudes.astype(np.float32)).to(self.device),
+            torch.from_numpy(self.galaxies.redshift.astype(np.float32)).to(self.device),
+            self.galaxies.__getitem__,
+        )
+        self._seen: dict[str, Sample] = {}
+
+    def predicted(self, candidate: Candidate, fold: int) -> Tensor:
+        """Redshifts of one fold from a candidate that learned from the others."""
+        rows = torch.from_numpy(np.flatnonzero(self.fold == fold))
+        others = torch.from_numpy(np.flatnonzero(self.fold != fold))
+        model = self.trained(candidate, others, rows, f"{candidate.name} {fold}")
+        return predict_rows(model, self.sample(candidate), rows, candidate.stage.learning)
+
+    def trained(self, candidate: Candidate, taught: Tensor, judged: Tensor, name: str) -> AstroMAE:
+        sample, model = self.sample(candidate), self.begin(candidate)
+        # One look, at the end: steps are not chosen by the rows that judge.
+        rows = Rows([taught], [1.0], judged, sample.redshifts[judged.to(self.device)].cpu())
+        with self.journal.timed(candidate.name), fast_blocks():
+            train_stage(model, sample, rows, candidate.stage, self.journal, name)
+        return model
+
+    def begin(self, candidate: Candidate) -> AstroMAE:
+        if candidate.begins == "start":
+            assert self.start is not None, "candidates that begin with weights are listed where there are some"
+            return deepcopy(self.start).to(self.device)
+        if candidate.begins == "scratch":
+            return deepcopy(self.scratch()).to(self.device)
+        return self.new()
+
+    def sample(self, candidate: Candidate) -> Sample:
+        """Return the galaxies with what the frozen parts make of their images."""
+        if candidate.stage.learning == "magnitudes":
+            return self.plain
+        if candidate.begins not in self._seen:
+            model = self.begin(candidate)
+            tick = self.journal.stage(f"features {candidate.begins}", -(-len(self.plain) // 256))
+            with self.journal.timed("features"), fast_blocks():
+                self._seen[candidate.begins] = image_features(model, self.plain, tick)
+        return self._seen[candidate.begins]
+
+    def new(self) -> AstroMAE:
+        torch.manual_seed(self.recipe.seed)
+        model = AstroMAE().to(self.device)
+        set_scalings_of(model, self.galaxies, self.plain.magnitudes, self.plain.redshifts)
+        initialise_encoder(model.encoder)
+        prepare(model, torch.randn(512, 192, device=self.device), self.plain.magnitudes)
+        return model.requires_grad_(False)
+
+    def scratch(self) -> AstroMAE:
+        if self._scratch is None:
+            model = self.new().requires_grad_(True)
+            settings = Recipe(seed=self.recipe.seed, pretrain_epochs=max(1, round(6 * self.recipe.pace)))
+            with self.journal.timed("pretrain"), fast_blocks():
+                pretrain(model, self.galaxies, settings, self.journal)
+                settle_batch_norms(model, self.galaxies)
+            some = torch.linspace(0, len(self.plain) - 1, 4_000).long()
+            prepare(model, pooled_features(model, self.galaxies[some].to(self.device)), self.plain.magnitudes)
+            self._scratch = model.requires_grad_(False)
+        return self._scratch
+
+
+def fit(
+    galaxies: Galaxies,
+    group: NDArray[np.str_],
+    start: AstroMAE | None,
+    recipe: FitRecipe,
+    journal: Journal,
+    device: torch.device,
+) -> Fitted:
+    """Find out how these galaxies train a network best, and train it so.
+
+    Every candidate learns from three folds and is judged on the fourth, the selection part. The winner is trained on
+    the other folds' complements as well, so that every galaxy has a redshift from a network that had not learned from
+    it: what calibrates sigma and p(z), and what the card says. The model itself learns from all galaxies.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        Clean labelled ones.
+    group : array, shape (N,), str
+        Galaxies of one name, as one object or one patch of sky, are in one fold; see `split.groups`.
+    start : AstroMAE, optional
+        Weights to begin with; without them the network begins with nothing.
+    recipe : FitRecipe
+        Seed, and what the checkpoints belong to.
+    journal : Journal
+        A run that was killed goes on to the same weights.
+    device : torch.device
+        Computes.
+
+    Returns
+    -------
+    Fitted
+    """
+    contest = _Contest(galaxies, group, start, recipe, journal, device)
+    chosen = np.flatnonzero(contest.fold == 0)
+    found: list[tuple[Entry, Candidate | None]] = []
+    first: dict[str, Tensor] = {}
+    for candidate in candidates(len(galaxies), has_start=start is not None, recipe=recipe):
+        first[candidate.name] = contest.predicted(candidate, 0)
+        found.append((_entry(candidate.name, first[candidate.name], contest, chosen), candidate))
+    found += [(entry, None) for entry in _controls(contest, chosen)]
+    found.sort(key=lambda pair: pair[0].loss)
+    winner = next(candidate for _, candidate in found if candidate is not None)
+    z_phot = np.empty(len(galaxies), dtype=np.float32)
+    for fold in range(NUM_FOLDS):
+        z_phot[contest.fold == fold] = (first[winner.name] if fold == 0 else contest.predicted(winner, fold)).numpy()
+    everyone = torch.arange(len(galaxies))
+    # No rows are left to judge: the last step is taken, as in every fold.
+    model = contest.trained(winner, everyone, everyone[:256], f"{winner.name} all").cpu()
+    if winner.stage.learning == "magnitudes":
+        silence_images(model)
+    return Fitted(
+        model, winner, [entry for entry, _ in found], z_phot, contest.fold, _accuracy(z_phot, galaxies.redshift)
+    )
+
+
+def _controls(contest: _Contest, chosen: NDArray[np.int64]) -> Iterator[Entry]:
+    """Yield what the network must beat on the selection part: itself untouched, and boosted trees."""
+    rows = torch.from_numpy(chosen)
+    if contest.start is not None:
+        untouched = Candidate("the weights it began with", Stage("last", 0))
+        predicted = predict_rows(contest.begin(untouched), contest.sample(untouched), rows, "last")
+        yield _entry(untouched.name, predicted, contest, chosen)
+    trees = boosted_trees(contest.galaxies, np.flatnonzero(contest.fold != 0), contest.recipe.seed)
+    yield _entry("boosted trees, magnitudes and colours", trees(chosen), contest, chosen)
+
+
+def boosted_trees(galaxies: Galaxies, taught: NDArray[np.int64], seed: int) -> Callable[[NDArray[np.int64]], Tensor]:
+    """Fit gradient-boosted trees to magnitudes and colours.
+
+    References
+    ----------
+    Friedman 2001, Annals of Statistics 29, 1189.
+    """
+    magnitudes = galaxies.magnitudes
+    features = np.concatenate([magnitudes, magnitudes[:, :-1] - magnitudes[:, 1:]], axis=1)
+    trees = HistGradientBoostingRegressor(
+        learning_rate=0.05, max_iter=400, early_stopping=True, validation_fraction=0.1, random_state=seed
+    ).fit(features[taught], galaxies.redshift[taught])
+    return lambda rows: torch.from_numpy(trees.predict(features[rows])).float()
+
+
+def _entry(name: str, predicted: Tensor, contest: _Contest, chosen: NDArray[np.int64]) -> Entry:
+    truth = contest.galaxies.redshift[chosen]
+    dz = (predicted.double().numpy() - truth) / (1 + truth)
+    # The mean error judges as the loss does, and knows no unit.
+    return Entry(name, float(np.abs(dz).mean()), _accuracy(predicted.numpy(), truth))
+
+
+def _accuracy(z_phot: NDArray[np.float32], z_spec: Array) -> Accuracy:
+    accuracy = redshift_accuracy(z_phot.astype(np.float64), z_spec)
+    assert accuracy is not None, "labelled galaxies have redshifts"
+    return accuracy

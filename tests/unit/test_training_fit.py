@@ -1,0 +1,140 @@
+"""Ways to train compete on galaxies that did not teach, and the winner's redshifts are all of that kind."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from inference.model.astromae import AstroMAE
+from scripts.models.training import fit as training
+from scripts.models.training.fit import SCRATCH_MIN_GALAXIES, FitRecipe, Fitted, candidates, fit
+from scripts.models.training.journal import Journal
+from scripts.models.training.pretrain import initialise_encoder
+
+RECIPE = FitRecipe(galaxies="x", start="y", pace=0.02)
+NUM = 48
+
+
+@dataclass(frozen=True)
+class Few:
+    """Galaxies whose redshift shows in a colour."""
+
+    images: Tensor
+    object_id: np.ndarray
+    ra_deg: np.ndarray
+    dec_deg: np.ndarray
+    magnitudes: np.ndarray
+    redshift: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.redshift)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return self.images[rows]
+
+
+def make_galaxies() -> Few:
+    generator = np.random.default_rng(0)
+    unknown = np.full(NUM, np.nan)
+    magnitudes = 18 + 0.3 * generator.standard_normal((NUM, 5))
+    redshift = np.clip(0.15 + 0.1 * (magnitudes[:, 1] - magnitudes[:, 2]), 0.02, None)
+    images = torch.randn(NUM, 5, 32, 32, generator=torch.Generator().manual_seed(0))
+    return Few(images, np.arange(NUM), unknown, unknown, magnitudes, redshift)
+
+
+def make_start() -> AstroMAE:
+    torch.manual_seed(0)
+    model = AstroMAE().eval().requires_grad_(False)
+    initialise_encoder(model.encoder)
+    model.magnitude_center += 18
+    return model
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    folder = tmp_path_factory.mktemp("fit")
+    names = np.arange(NUM).astype(str)
+    return fit(make_galaxies(), names, make_start(), RECIPE, Journal(folder, RECIPE), torch.device("cpu"))
+
+
+def test_every_way_to_train_and_every_control_is_in_the_table(fitted: Fitted) -> None:
+    names = [entry.name for entry in fitted.entries]
+
+    assert set(names) == {
+        "magnitudes only, from nothing",
+        "last layers, boldly",
+        "last layers, gently",
+        "dense layers behind the images too",
+        "all behind the transformer",
+        "everything",
+        "the weights it began with",
+        "boosted trees, magnitudes and colours",
+    }
+    assert [entry.loss for entry in fitted.entries] == sorted(entry.loss for entry in fitted.entries)
+
+
+def test_controls_do_not_win(fitted: Fitted) -> None:
+    ways = {candidate.name for candidate in candidates(NUM, has_start=True, recipe=RECIPE)}
+
+    assert fitted.winner.name == next(entry.name for entry in fitted.entries if entry.name in ways)
+
+
+def test_every_galaxy_has_a_redshift_from_a_network_that_had_not_learned_from_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[tuple[set[int], set[int]]] = []
+    original = training.train_stage
+
+    def record(model, sample, rows, stage, journal, name):  # type: ignore[no-untyped-def]
+        seen.append((set(torch.cat(list(rows.taught)).tolist()), set(rows.chosen.tolist())))
+        return original(model, sample, rows, stage, journal, name)
+
+    monkeypatch.setattr(training, "train_stage", record)
+    names = np.repeat(np.arange(NUM // 2), 2).astype(str)
+    result = fit(make_galaxies(), names, None, RECIPE, Journal(tmp_path, RECIPE), torch.device("cpu"))
+
+    *folds, last = seen
+    assert all(not taught & judged for taught, judged in folds)
+    assert set().union(*(judged for _, judged in folds)) == set(range(NUM)) == last[0]
+    assert np.isfinite(result.z_phot).all()
+    assert (result.fold[::2] == result.fold[1::2]).all()
+    # Magnitudes alone won, so images are nothing to the model.
+    magnitudes = torch.from_numpy(make_galaxies().magnitudes).float()
+    with torch.no_grad():
+        one, other = (result.model(torch.randn(NUM, 5, 32, 32), magnitudes) for _ in range(2))
+    torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+def test_model_is_the_winner_and_predicts_on_the_cpu(fitted: Fitted) -> None:
+    galaxies = make_galaxies()
+
+    with torch.no_grad():
+        predicted = fitted.model(galaxies.images, torch.from_numpy(galaxies.magnitudes).float())
+
+    assert torch.isfinite(predicted).all()
+    assert not fitted.model.training
+
+
+def test_a_transformer_of_ones_own_needs_many_cutouts() -> None:
+    few, many = (
+        [candidate.begins for candidate in candidates(num, has_start=True, recipe=RECIPE)]
+        for num in (SCRATCH_MIN_GALAXIES - 1, SCRATCH_MIN_GALAXIES)
+    )
+
+    assert "scratch" not in few
+    assert "scratch" in many
+
+
+def test_without_weights_to_begin_with_only_new_networks_compete() -> None:
+    found = candidates(1_000, has_start=False, recipe=RECIPE)
+
+    assert {candidate.begins for candidate in found} == {"new"}
+
+
+def test_more_galaxies_are_trained_on_longer() -> None:
+    few, many = (candidates(num, has_start=True, recipe=FitRecipe("", ""))[1].stage for num in (300, 8_000))
+
+    assert many.num_steps > 4 * few.num_steps
