@@ -16,7 +16,7 @@ from inference.uncertainty import MAX_FEATURE, conformal_factor
 from scripts.models.training.broken_rows import STAR_COLORS, STAR_SCATTER, broken
 from scripts.models.training.calibrate import Samples, calibrate, measure
 from scripts.models.training.domain_model import fit_domain_model
-from scripts.models.training.error_model import Predicted, fit_error_model
+from scripts.models.training.error_model import Predicted, fit_error_model, fit_error_model_by_folds
 from scripts.simulation.render import SKY_NOISE
 from tests.factories import FakeEngine, make_arrays, make_calibration
 
@@ -56,6 +56,18 @@ def test_intervals_cover_new_galaxies_bright_and_faint() -> None:
     assert np.mean((error <= sigma)[is_bright]) == pytest.approx(0.68, abs=0.08)
     assert np.mean((error <= sigma)[~is_bright]) == pytest.approx(0.68, abs=0.08)
     assert np.median(sigma[~is_bright]) > 2 * np.median(sigma[is_bright])
+
+
+def test_intervals_cover_new_galaxies_where_all_have_been_used() -> None:
+    galaxies = draw_predicted(600, seed=4)
+    model = fit_error_model_by_folds(galaxies, np.arange(600) % 4)
+
+    new = draw_predicted(4_000, seed=5)
+    error, sigma = np.abs(new.z_phot - new.z_spec), model.sigma(new.magnitudes, new.z_phot)
+
+    # 600 calibrating galaxies leave 2 % of scatter.
+    assert np.mean(error <= sigma) == pytest.approx(0.68, abs=0.05)
+    assert np.mean(error <= model.ratio_95 * sigma) == pytest.approx(0.95, abs=0.025)
 
 
 def test_far_outside_its_features_the_error_model_does_not_extrapolate() -> None:

@@ -14,8 +14,8 @@ from scripts.models.training.fit import SCRATCH_MIN_GALAXIES, FitRecipe, Fitted,
 from scripts.models.training.journal import Journal
 from scripts.models.training.pretrain import initialise_encoder
 
-RECIPE = FitRecipe(galaxies="x", start="y", pace=0.02)
-NUM = 48
+RECIPE = FitRecipe(galaxies="x", start="y", pace=0.01)
+NUM = 24
 
 
 @dataclass(frozen=True)

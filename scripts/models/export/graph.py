@@ -13,6 +13,7 @@ from inference.engines.folded import FoldedAstroMAE
 from inference.model.astromae import AstroMAE
 from inference.predict import MICRO_BATCH
 from scripts.models.export.checkpoint_weights import forget_origin, refer_to_checkpoint
+from scripts.models.training.magnitudes import MagnitudesNetwork
 
 
 def write_graph(model: AstroMAE, checkpoint: Path, target: Path) -> None:
@@ -43,6 +44,28 @@ def write_graph(model: AstroMAE, checkpoint: Path, target: Path) -> None:
     refer_to_checkpoint(graph, checkpoint)
     forget_origin(graph)
     target.write_bytes(graph.SerializeToString())
+
+
+def magnitudes_graph(network: MagnitudesNetwork) -> bytes:
+    """Return a network of magnitudes as ONNX with its weights inside, a few MB.
+
+    It reads ``magnitudes``, (N, 5) float32 [mag], and gives ``redshifts``, (N,).
+    """
+    with _quiet():
+        program = torch.onnx.export(
+            network.eval(),
+            (torch.full((MICRO_BATCH, 5), 17.0),),
+            dynamo=True,
+            input_names=["magnitudes"],
+            output_names=["redshifts"],
+            dynamic_shapes=({0: torch.export.Dim("rows")},),
+            verbose=False,
+        )
+    assert program is not None, "the exporter based on dynamo returns what it made"
+    graph = program.model_proto
+    forget_origin(graph)
+    content: bytes = graph.SerializeToString()
+    return content
 
 
 @contextmanager

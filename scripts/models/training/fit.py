@@ -80,20 +80,23 @@ def candidates(num_galaxies: int, *, has_start: bool, recipe: FitRecipe) -> list
     def stage(share: float, rate: float) -> Stage:
         # As the root of the number: twice the galaxies want more steps, each of which they fill better.
         steps = recipe.pace * share * 160 * math.sqrt(num_galaxies / 2_000)
-        num_steps = max(4, round(min(steps, recipe.pace * share * 3_000)))
-        size = 512 if num_galaxies >= MANY_GALAXIES else 256
+        num_steps = max(2, round(min(steps, recipe.pace * share * 3_000)))
+        size = min(512 if num_galaxies >= MANY_GALAXIES else 256, num_galaxies)
         return Stage("last", num_steps, size, rate, check_every=num_steps, ema_decay=0.99, seed=recipe.seed)
 
-    found = [
-        Candidate("magnitudes only, from nothing", replace(stage(2.0, 1e-3), learning="magnitudes"), "new"),
-    ]
+    def small(size: int) -> int:
+        return min(size, num_galaxies)
+
+    found = [Candidate("magnitudes only, from nothing", replace(stage(1.0, 1e-3), learning="magnitudes"), "new")]
     if has_start:
         found += [
             Candidate("last layers, boldly", stage(1.0, 1e-3)),
             Candidate("last layers, gently", stage(0.5, 2e-4)),
             Candidate("dense layers behind the images too", replace(stage(1.0, 5e-4), learning="heads")),
-            Candidate("all behind the transformer", replace(stage(0.5, 4e-4), learning="behind", batch_size=128)),
-            Candidate("everything", replace(stage(0.25, 1e-4), learning="all", batch_size=64)),
+            Candidate(
+                "all behind the transformer", replace(stage(0.5, 4e-4), learning="behind", batch_size=small(128))
+            ),
+            Candidate("everything", replace(stage(0.25, 1e-4), learning="all", batch_size=small(64))),
         ]
     if num_galaxies >= SCRATCH_MIN_GALAXIES:
         fresh = replace(stage(2.0, 5e-4), learning="behind", moves_norms=True)

@@ -1,0 +1,89 @@
+"""A network of magnitudes learns redshifts from colours, and is the mean of networks trained on other galaxies."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor
+
+from scripts.models.export.graph import magnitudes_graph
+from scripts.models.training.magnitudes import (
+    MagnitudesNetwork,
+    Pace,
+    predict_magnitudes,
+    set_axes,
+    train_network,
+)
+
+QUICK = Pace(num_steps=150, batch_size=128)
+
+
+def make_galaxies(num: int = 2_000) -> tuple[Tensor, Tensor]:
+    """Bright and faint galaxies whose g - r grows with redshift, among magnitudes that are nearly one number."""
+    generator = torch.Generator().manual_seed(0)
+    redshifts = 0.02 + 0.3 * torch.rand(num, generator=generator)
+    magnitudes = 17 + torch.randn(num, 1, generator=generator) + 0.01 * torch.randn(num, 5, generator=generator)
+    magnitudes[:, 1] += 2 * redshifts
+    return magnitudes, redshifts
+
+
+@pytest.fixture(scope="module")
+def trained() -> MagnitudesNetwork:
+    magnitudes, redshifts = make_galaxies()
+    network = MagnitudesNetwork(2)
+    set_axes(network, magnitudes, redshifts)
+    for index in (0, 1):
+        rows = [torch.arange(index, 2_000, 2)]
+        train_network(network, index, magnitudes, redshifts, rows, [1.0], QUICK, seed=index)
+    return network.requires_grad_(False)
+
+
+def test_redshifts_are_learned_from_colours(trained: MagnitudesNetwork) -> None:
+    magnitudes, redshifts = make_galaxies()
+
+    error = predict_magnitudes(trained, magnitudes) - redshifts
+
+    assert error.std() < 0.2 * redshifts.std()
+
+
+def test_redshift_is_the_mean_of_the_networks(trained: MagnitudesNetwork) -> None:
+    magnitudes, _ = make_galaxies(50)
+
+    one, other = (trained.predict_one(index, magnitudes) for index in (0, 1))
+
+    assert not torch.equal(one, other)
+    torch.testing.assert_close(trained(magnitudes), (one + other) / 2, atol=1e-6, rtol=0)
+
+
+def test_inputs_are_independent_and_none_is_far(trained: MagnitudesNetwork) -> None:
+    magnitudes, _ = make_galaxies()
+
+    torch.testing.assert_close(torch.cov(trained.whiten(magnitudes).T), torch.eye(5), atol=0.05, rtol=0)
+    assert trained.whiten(magnitudes + 100).abs().max() == 6
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_other_networks_alone(trained: MagnitudesNetwork) -> None:
+    magnitudes, redshifts = make_galaxies()
+    again = MagnitudesNetwork(2)
+    again.load_state_dict(trained.state_dict())
+
+    train_network(again, 1, magnitudes, redshifts, [torch.arange(1, 2_000, 2)], [1.0], QUICK, seed=1)
+
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+def test_exported_graph_predicts_the_same_for_any_number_of_galaxies(
+    trained: MagnitudesNetwork, tmp_path: Path
+) -> None:
+    path = tmp_path / "magnitudes.onnx"
+    path.write_bytes(magnitudes_graph(trained))
+    session = onnxruntime.InferenceSession(path)
+
+    for num in (1, 33):
+        magnitudes, _ = make_galaxies(num)
+        (found,) = session.run(None, {"magnitudes": magnitudes.numpy()})
+
+        np.testing.assert_allclose(found, trained(magnitudes).numpy(), atol=2e-6)
