@@ -10,9 +10,9 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET FMI
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS BEGIN DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,MODEL RUN NAME N PORT WORKERS LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS PACKAGES JOBS HOST HEALTH_PORT,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,MODEL RUN NAME N PORT WORKERS LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS BEGIN DEVICE PACKAGES JOBS HOST HEALTH_PORT,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
 
@@ -96,7 +96,7 @@ verify: $(READY) ## Check every shard of DATASET=… against its card and table
 model: $(READY) ## Which models there are; MODEL=mine shows its card
 	@$(PY) -m scripts.model
 
-train: $(READY) ## Train the checkpoint, an hour; QUICK=1 rehearses it
+train: $(READY) ## Train on one's own galaxies: DATASET=mine MODEL=mine
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m scripts.train
 
 calibrate: $(READY) ## Measure the weights' errors: sigma, out-of-domain flag
@@ -207,5 +207,11 @@ help: ## Show this help
 #:   NAME=big N=100000  so many synthetic galaxies instead
 #:   TRAINING=1         leave out what training must not see, instead of a flag
 #:   SHARD_MB=25        largest shard; SEED=1 changes the random draw
+#: Variables of make train; without DATASET it trains the shipped weights, an hour
+#:   DATASET=mine       galaxies with redshifts, 200 at least
+#:   MODEL=mine         the new model, models/mine/
+#:   BEGIN=scratch      with no weights; or the name of a model; the shipped one
+#:   DEVICE=cuda        or cpu; a GPU where torch finds one
+#:   SEED=1 THREADS=2   QUICK=1 rehearses every step
 #: Of every target
 #:   PYTHON=python3.11  the Python to make .venv with; found by itself when absent

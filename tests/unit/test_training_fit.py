@@ -23,9 +23,6 @@ class Few:
     """Galaxies whose redshift shows in a colour."""
 
     images: Tensor
-    object_id: np.ndarray
-    ra_deg: np.ndarray
-    dec_deg: np.ndarray
     magnitudes: np.ndarray
     redshift: np.ndarray
 
@@ -38,11 +35,10 @@ class Few:
 
 def make_galaxies() -> Few:
     generator = np.random.default_rng(0)
-    unknown = np.full(NUM, np.nan)
     magnitudes = 18 + 0.3 * generator.standard_normal((NUM, 5))
     redshift = np.clip(0.15 + 0.1 * (magnitudes[:, 1] - magnitudes[:, 2]), 0.02, None)
     images = torch.randn(NUM, 5, 32, 32, generator=torch.Generator().manual_seed(0))
-    return Few(images, np.arange(NUM), unknown, unknown, magnitudes, redshift)
+    return Few(images, magnitudes, redshift)
 
 
 def make_start() -> AstroMAE:

@@ -37,11 +37,15 @@ MANY_GALAXIES = 20_000
 class Galaxies(Images, Protocol):
     """N labelled galaxies: their cutouts by row, and what is known of them."""
 
-    object_id: NDArray[np.int64]
-    ra_deg: Array
-    dec_deg: Array
-    magnitudes: Array
-    redshift: Array
+    @property
+    def magnitudes(self) -> Array:
+        """Dereddened magnitudes, shape (N, 5) [mag]."""
+        ...
+
+    @property
+    def redshift(self) -> Array:
+        """Spectroscopic redshifts, shape (N,)."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,11 @@ def fit_posterior_model(
     return replace(model, layers=layers)
 
 
+def steps_for(num_galaxies: int) -> int:
+    """Return the number of steps that learn the errors of so many galaxies, and not the galaxies."""
+    return int(np.clip(num_galaxies / 6, 150, NUM_STEPS))
+
+
 def _fit(x: Tensor, dz: Tensor, lowest: Tensor, weight: Tensor, num_steps: int) -> tuple[Layer, ...]:
     """Fit features (N, 6) to the true dz (N,), of which none is below the one of redshift 0."""
     num_threads = torch.get_num_threads()
