@@ -80,6 +80,7 @@ def test_an_estimate_counts_what_a_run_asks_of_aws() -> None:
         # Three states and eight ranks; ranks: two PUTs, run: three PUTs and three listings.
         assert quantities["Lambda requests"] == "10 invocations"
         assert quantities["Step Functions"] == "11 transitions"
+        assert "Express ranks" not in quantities
         assert quantities["S3 requests"] == "22 PUT and LIST, 39 GET"
         # Records of 9 kB, 35 bytes a galaxy; 2.5 kB of log lines an invocation.
         assert (quantities["S3 storage"], quantities["Logs"]) == ("0.2 MB for a month", "25 kB")

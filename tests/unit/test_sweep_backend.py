@@ -185,8 +185,9 @@ def test_a_sweep_without_memory_touches_the_function_only_to_undo_what_a_killed_
 def test_a_sweep_without_memory_needs_no_right_to_see_the_function() -> None:
     functions = FakeLambda(refused="ListVersionsByFunction")
 
-    with backend(functions):
+    with backend(functions) as aws:
         assert functions.waited == []
+        assert not aws.is_cold(Setting(world=2))  # cold starts are a part of what Lambda does
     with pytest.raises(ClientError), backend(functions, 3008):
         pass
 

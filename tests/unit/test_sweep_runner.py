@@ -35,6 +35,7 @@ class FakeBackend:
         self.cold = cold
         self.asked: list[Any] = []
         self.renewed = 0
+        self.printed = io.StringIO()
 
     def variant(self, memory_mb: int | None) -> int | None:
         return None if memory_mb == 1769 else memory_mb
@@ -69,7 +70,7 @@ def carry_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         monkeypatch.setattr(runner, "run_in", run_in)
         folder = tmp_path / "sweeps" / "mine"
         dataset = LocalDataset(tmp_path, as_prefix("datasets/sdss/25MB"))
-        show = SweepShow(Console(file=io.StringIO()), PLAN, [])
+        show = SweepShow(Console(file=backend.printed), PLAN, [])
         sweep = Runner(backend=backend, datasets={("sdss/25MB", None): dataset}, root=tmp_path, show=show)
         with held(folder, PLAN), nullcontext():
             sweep.carry_out(read_journal(folder, PLAN), list(PLAN.runs())[:num_runs])
@@ -103,6 +104,15 @@ def test_a_run_asks_for_its_setting_and_for_memory_that_is_not_deployed(carry_ou
         ("sdss/25MB", 25, 4, True)
     }
     assert [row.position for row in rows] == [0, 1, 2, 3]
+
+
+def test_a_line_counts_every_run_that_ended(carry_out: Any) -> None:
+    backend, total = FakeBackend(), len(PLAN.settings) * PLAN.repeat
+
+    carry_out(backend, succeed)
+
+    counts = [line.split()[0] for line in backend.printed.getvalue().splitlines()]
+    assert counts == [f"{done}/{total}" for done in range(total - 3, total + 1)]
 
 
 def test_every_run_is_in_the_journal_and_in_the_tables_and_noted_while_it_goes_on(
