@@ -42,7 +42,7 @@ def status_of(monkeypatch: pytest.MonkeyPatch, outcome: Ending | BaseException, 
         return outcome
 
     monkeypatch.setattr(
-        run, "start_local", lambda *_: nullcontext(LocalTarget("http://127.0.0.1:1", "key", None, None))
+        run, "start_local", lambda *_, **__: nullcontext(LocalTarget("http://127.0.0.1:1", "key", None, None))
     )
     monkeypatch.setattr(run, "run_in", run_in)
     return exit_status(run.main, {"DATASET": "tiny", **{name.upper(): value for name, value in options.items()}})
