@@ -273,7 +273,7 @@ def test_a_file_that_is_no_result_is_refused(content: str | None, tmp_path: Path
     if content is not None:
         path.write_text(content)
 
-    with pytest.raises(UsageError, match=r"is no result of `make bench`.*runs/bench/"):
+    with pytest.raises(UsageError, match=r"is not a result of `make bench`.*runs/bench/"):
         read_earlier(path)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from inference.block import Block
 from inference.contract import DatasetCard
 from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
-from scripts.data import writer
+from scripts.data import selection, writer
 from scripts.data.galaxies import Facts
 from scripts.data.plan import DatasetVariables, plan_dataset
 from scripts.data.sample import sample_plan
@@ -211,3 +212,25 @@ def test_a_name_and_a_number_mean_synthetic_galaxies(tmp_path: Path) -> None:
 def test_wrong_variable_is_named(tmp_path: Path, given: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         plan_of(tmp_path, given)
+
+
+def test_chosen_galaxies_are_made_in_short_stretches_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Every:
+        """All galaxies, numbered; it keeps what it was asked for."""
+
+        asked: ClassVar[list[tuple[int, int]]] = []
+
+        def facts(self, start: int, stop: int) -> Facts:
+            self.asked.append((start, stop))
+            numbers = np.arange(start, stop)
+            return Facts(numbers / 2, numbers / 4, numbers.astype(np.uint8))
+
+    monkeypatch.setattr(selection, "BLOCK_ROWS", 10)
+    every: Any = Every()
+    kept = np.array([3, 8, 9, 12, 17, 41, 42])
+
+    found = selection.Kept(every, kept).facts(1, 7)
+
+    assert found.quality.tolist() == [8, 9, 12, 17, 41, 42]
+    assert (found.ra_deg.tolist(), found.dec_deg.tolist()) == ((kept[1:] / 2).tolist(), (kept[1:] / 4).tolist())
+    assert every.asked == [(8, 10), (12, 18), (41, 43)]
