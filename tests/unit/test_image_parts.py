@@ -119,7 +119,7 @@ def test_the_login_of_ecr_is_that_of_the_repositorys_region(monkeypatch: pytest.
 
 
 def test_only_ecr_gives_a_login() -> None:
-    with pytest.raises(EngineError, match="no repository of ECR"):
+    with pytest.raises(EngineError, match="is not a repository of ECR"):
         registry.ecr_login("example.org/redshift")
 
 
