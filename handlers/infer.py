@@ -34,11 +34,12 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     with clock.phase("model_load"):
         engine = model.engine(task.engine, task.precision, as_published=task.profile)
         calibration, sigma_note = model.calibration(engine.weights_sha256)
+        card = settings.model().card
     shards, results = settings.object_store(task.data_bucket), settings.object_store(task.bucket)
     stores = {shards, results}
     for store in stores:
         store.start_counting()
-    outcome = infer_rank(task, shards, engine, clock, calibration)
+    outcome = infer_rank(task, shards, engine, clock, card, calibration)
     with clock.phase("upload"):
         results.write(task.predictions_key, outcome.predictions.to_npz())
     with clock.phase("record"):
@@ -61,7 +62,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         engine,
         clock,
         here,
-        model=settings.model().card.name,
+        model=card,
         request_times_s=request_times_s,
         sigma_note=sigma_note,
     )

@@ -10,8 +10,9 @@ from handlers.storage import NUM_CONNECTIONS, ObjectExistsError, ObjectInfo, Obj
 from inference import contract
 from inference.contract import DatasetCard, InitializeEvent, RankTask, RunPlan, RunRequest
 from inference.errors import DatasetNotFoundError, ObjectMissingError, ResultPathTakenError
-from inference.models import settle_model
-from inference.plan import Shard, meet_by_s, plan_tasks, select_shards
+from inference.models import refuse_dataset, settle_model
+from inference.models.card import ModelCard
+from inference.plan import Demand, Shard, meet_by_s, plan_tasks, select_shards
 
 logger = logging.getLogger(__name__)
 
@@ -22,16 +23,20 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     call = contract.decode(event, InitializeEvent)
     request, notes = contract.parse_request(call.request)
     # Before anything is listed: nothing of another model's run would count.
-    request = settle_model(request, settings.model().card)
-    shards = _find_shards(settings.object_store(request.data_bucket or request.bucket), request)
+    model = settings.model().card
+    request = settle_model(request, model)
+    shards, bands = _find_shards(settings.object_store(request.data_bucket or request.bucket), request, model)
     request = contract.with_defaults(request, run_id=call.execution_name, num_shards=len(shards))
     limits = settings.infer_limits(request.memory_mb)
-    tasks = plan_tasks(request, shards, limits, run_id=call.execution_name)
+    demand = Demand.of(model)
+    tasks = plan_tasks(request, shards, limits, run_id=call.execution_name, demand=demand, bands=bands)
     if request.fmi_enabled:
         # Imported here: only ranks that talk need a socket.
         from handlers.talking import with_comm
 
-        tasks = with_comm(tasks, request.rendezvous_endpoint, meet_by_s(tasks, limits, now_s=time.time()))
+        tasks = with_comm(
+            tasks, request.rendezvous_endpoint, meet_by_s(tasks, limits, now_s=time.time(), demand=demand)
+        )
     run_prefix = tasks[0].run_prefix
     _write_manifest(settings.object_store(request.bucket), run_prefix + contract.MANIFEST_KEY, tasks)
     metrics = telemetry.embed(settings.function_name(), ranks_planned=len(tasks))
@@ -50,8 +55,17 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     return contract.to_builtins(plan)
 
 
-def _find_shards(store: ObjectStore, request: RunRequest) -> list[Shard]:
-    """List the dataset's folder and count every shard's rows, from ``dataset.json`` where it matches the listing."""
+def _find_shards(
+    store: ObjectStore, request: RunRequest, model: ModelCard
+) -> tuple[list[Shard], tuple[str, ...] | None]:
+    """List the dataset's folder and count every shard's rows, from ``dataset.json`` where it matches the listing.
+
+    Returns
+    -------
+    shards : list of Shard
+    bands : tuple of str or None
+        Those of the shards, where they are other ones than the model's.
+    """
     prefix = contract.as_prefix(request.data_prefix)
     try:
         folder = store.list_folder(prefix)
@@ -61,7 +75,10 @@ def _find_shards(store: ObjectStore, request: RunRequest) -> list[Shard]:
     keys = select_shards([*listing, *folder.subfolders], prefix, file_limit=request.file_limit)
     card_key = prefix + contract.DATASET_KEY
     card = contract.decode(store.read(card_key), DatasetCard) if card_key in listing else None
+    if card:
+        refuse_dataset(card, model, prefix)
     entries = {prefix + entry.name: entry for entry in card.shards} if card else {}
+    bands = card.bands if card and card.bands != model.inputs.bands else None
 
     def describe(info: ObjectInfo) -> Shard:
         entry = entries.get(info.key)
@@ -69,13 +86,15 @@ def _find_shards(store: ObjectStore, request: RunRequest) -> list[Shard]:
             num_rows, sha256 = entry.num_rows, entry.sha256
         else:
             # Imported here, with numpy: our own datasets come with a card.
+            from inference.block import Layout
             from inference.shard import count_rows
 
-            num_rows, sha256 = count_rows(store, info.key, info.size_bytes, etag=info.etag), None
+            layout = Layout.for_model(model.inputs, bands)
+            num_rows, sha256 = count_rows(store, info.key, info.size_bytes, layout, etag=info.etag), None
         return Shard(key=info.key, num_rows=num_rows, size_bytes=info.size_bytes, etag=info.etag, sha256=sha256)
 
     with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
-        return list(pool.map(describe, (listing[key] for key in keys)))
+        return list(pool.map(describe, (listing[key] for key in keys))), bands
 
 
 def _write_manifest(store: ObjectStore, key: str, tasks: list[RankTask]) -> None:

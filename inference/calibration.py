@@ -111,11 +111,16 @@ def load_calibration(path: Path, weights_sha256: str) -> Calibration:
     return calibration
 
 
-def find_calibration(checkpoint: Path, weights_sha256: str) -> tuple[Calibration | None, str | None]:
+def find_calibration(
+    checkpoint: Path, weights_sha256: str, *, needs_one: bool = True
+) -> tuple[Calibration | None, str | None]:
     """Return the calibration of a checkpoint's weights, or None and why there is none.
 
-    Redshifts without sigma are worth having; a sigma that was measured on other weights is not.
+    Redshifts without sigma are worth having; a sigma that was measured on other weights is not. A network that gives
+    its own sigma needs none.
     """
+    if not needs_one and not calibration_path(checkpoint).exists():
+        return None, None
     try:
         return load_calibration(calibration_path(checkpoint), weights_sha256), None
     except WeightsError as error:

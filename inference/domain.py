@@ -19,19 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.cleaning import central
+from inference.models import shipped
+from inference.models.card import DomainLimits
 from inference.uncertainty import R_BAND, Array, photometry_features
 
 NUM_FEATURES = 11
 ZERO_POINT = 22.5
 """Magnitude of one nanomaggy."""
-
-APERTURE = slice(8, 24)
-"""Central 16 by 16 pixels, 6.3 arcsec: most of the light, few neighbours."""
-CORE = slice(12, 20)
-"""Central 8 by 8 pixels."""
-
-SKY_NOISE = np.array([0.045, 0.017, 0.028, 0.042, 0.176])
-"""Of one SDSS pixel in u, g, r, i, z [nanomaggy]: light below it is compared in units of noise, not as a ratio."""
 
 FLAGGED_SHARE = 0.01
 """Share of the selection galaxies that the threshold leaves outside: what the flag costs where nothing is wrong."""
@@ -59,7 +54,9 @@ class DomainModel:
     threshold: float
     """Logarithm of the density below which a galaxy is out of domain."""
 
-    def is_outside(self, images: NDArray[np.float32], magnitudes: Array) -> NDArray[np.bool_]:
+    def is_outside(
+        self, images: NDArray[np.float32], magnitudes: Array, limits: DomainLimits | None = None
+    ) -> NDArray[np.bool_]:
         """Return which galaxies are unlike the training galaxies.
 
         Parameters
@@ -68,13 +65,15 @@ class DomainModel:
             Sky-subtracted cutouts, cleaned [nanomaggy / pixel].
         magnitudes : array, shape (N, 5), float64
             Dereddened magnitudes, cleaned [mag].
+        limits : DomainLimits, optional
+            Of the model; those of the shipped one when absent.
 
         Returns
         -------
         array, shape (N,), bool
             Each one depends on its own row alone, bit for bit; a density that is not a number is outside.
         """
-        return ~(self.log_density(domain_features(images, magnitudes)) >= self.threshold)
+        return ~(self.log_density(domain_features(images, magnitudes, limits)) >= self.threshold)
 
     def log_density(self, features: Array) -> Array:
         """Return the logarithm of the density up to a constant: (11, N) to (N,)."""
@@ -101,19 +100,24 @@ def _squared_length(difference: Array, whitening: Array) -> Array:
     return total
 
 
-def domain_features(images: NDArray[np.float32], magnitudes: Array) -> Array:
+def domain_features(images: NDArray[np.float32], magnitudes: Array, limits: DomainLimits | None = None) -> Array:
     """Return the eleven features, one row each: (11, N), float64.
 
     Parameters
     ----------
-    images, magnitudes
+    images, magnitudes, limits
         See `DomainModel.is_outside`.
     """
-    expected = 10.0 ** (0.4 * (ZERO_POINT - magnitudes))
-    aperture, core = _light(images, APERTURE), _light(images, CORE)
-    aperture_noise = SKY_NOISE * (APERTURE.stop - APERTURE.start)
-    core_noise = SKY_NOISE * (CORE.stop - CORE.start)
-    excess = _log_light(aperture, aperture_noise) - _log_light(expected, aperture_noise)
+    limits = limits or shipped().card.domain
+    assert limits is not None, "only a model whose card has them can be calibrated"
+    sky_noise = np.array(limits.sky_noise)
+    promised = 10.0 ** (0.4 * (ZERO_POINT - magnitudes))
+    aperture, core = (
+        _light(images, central(images.shape[-1], width_px)) for width_px in (limits.aperture_px, limits.core_px)
+    )
+    # Light below the noise is compared in units of it, not as a ratio.
+    aperture_noise, core_noise = sky_noise * limits.aperture_px, sky_noise * limits.core_px
+    excess = _log_light(aperture, aperture_noise) - _log_light(promised, aperture_noise)
     concentration = _log_light(core, core_noise) - _log_light(aperture, core_noise)
     return np.vstack([photometry_features(magnitudes), excess.T, concentration[:, R_BAND]])
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from inference import engines
 from inference.errors import EngineError
 from inference.models import SHIPPED, read_model
+from inference.models.card import Redshift
 
 if TYPE_CHECKING:
     from inference.redshift_model import RedshiftModel
@@ -51,17 +52,19 @@ def load_model(
     """
     if engine not in ("auto", *engines.NAMES):
         raise EngineError(f"There is no engine {engine}; use auto, {', '.join(engines.NAMES)}.")
-    weights = read_model(Path(model)).weights
+    found = read_model(Path(model))
     # The engine lays its weights out without the interpreter's lock; meanwhile everything else is imported.
     Thread(target=import_module, args=("inference.redshift_model",)).start()
-    computing = engines.load(engine, weights, num_threads=num_threads or _num_cpus(), precision=precision)
+    computing = engines.load_model(engine, found, num_threads=num_threads or _num_cpus(), precision=precision)
     from inference.calibration import find_calibration
     from inference.redshift_model import RedshiftModel
 
-    calibration, sigma_note = find_calibration(weights, computing.weights_sha256)
+    calibration, sigma_note = find_calibration(
+        found.weights, computing.weights_sha256, needs_one=isinstance(found.card.output, Redshift)
+    )
     for note in filter(None, (computing.note, sigma_note)):
         warnings.warn(note, stacklevel=2)
-    return RedshiftModel(computing, calibration)
+    return RedshiftModel(computing, calibration, found.card)
 
 
 def _num_cpus() -> int:

@@ -6,17 +6,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.block import Block, RangeReader, join
+from inference import pz
+from inference.block import Block, Layout, RangeReader, join
 from inference.calibration import Calibration
-from inference.cleaning import clean_cutouts
+from inference.cleaning import Cleaned, Limits, clean_cutouts, fill_pixels
 from inference.clock import PhaseClock
 from inference.contract import RankTask
-from inference.predict import MICRO_BATCH, Engine, predict_redshift
+from inference.models import shipped
+from inference.models.card import ModelCard
+from inference.predict import MICRO_BATCH, Engine, predict_values
 from inference.quality import Quality
 from inference.shard import read_blocks
 
@@ -44,24 +47,35 @@ class Predictions:
     z_spec: NDArray[np.float64]
     """Spectroscopic redshifts, shape (N,), float64; NaN where unknown."""
 
+    pz: NDArray[np.float32] | None = None
+    """Distribution of each redshift, shape (N, P), P <= 16, float32, as the record's `pz` says (`inference.pz`); NaN
+    where refused. None where none is known."""
+
+    def __getitem__(self, rows: slice | NDArray[Any]) -> "Predictions":
+        """Return some rows."""
+        return Predictions(**{name: getattr(self, name)[rows] for name in _names(with_pz=self.pz is not None)})
+
     def to_npz(self) -> bytes:
         """Return the content of ``predictions/<rank>.npz``."""
         buffer = io.BytesIO()
-        np.savez(buffer, **{field.name: getattr(self, field.name) for field in fields(self)})
+        np.savez(buffer, **{name: getattr(self, name) for name in _names(with_pz=self.pz is not None)})
         return buffer.getvalue()
 
     @classmethod
     def from_npz(cls, content: bytes) -> "Predictions":
         """Read what `to_npz` wrote."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+            return cls(**{name: arrays[name] for name in _names(with_pz="pz" in arrays)})
 
     @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
         """Concatenate predictions."""
-        return cls(
-            **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
-        )
+        names = _names(with_pz=all(part.pz is not None for part in parts))
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def _names(*, with_pz: bool) -> list[str]:
+    return [field.name for field in fields(Predictions) if with_pz or field.name != "pz"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,8 @@ class Outcome:
     profile: "Profile | None" = None
     ratio_95: float | None = None
     """Half-width of the 95 % interval in units of sigma; None where the weights have no calibration."""
+    pz_kind: str = pz.QUANTILES
+    """What the distributions are, where there are any: `inference.pz.MIXTURE` or `QUANTILES`."""
 
 
 def infer_rank(
@@ -79,6 +95,7 @@ def infer_rank(
     reader: RangeReader,
     engine: Engine,
     clock: PhaseClock,
+    card: ModelCard,
     calibration: Calibration | None = None,
 ) -> Outcome:
     """Predict the redshifts of a rank's rows; memory does not grow with their number.
@@ -91,6 +108,8 @@ def infer_rank(
     engine : Engine
     clock : PhaseClock
         Gets the phases ``download`` and ``inference``.
+    card : ModelCard
+        Of the engine's model.
     calibration : Calibration, optional
         Of the engine's weights; without it sigma is NaN and OUT_OF_DOMAIN is never set.
 
@@ -104,17 +123,24 @@ def infer_rank(
     # The published loop profiles the batch size the user asked for; ours never depends on it.
     micro_batch = task.batch_size if task.profile else MICRO_BATCH
     parts: list[Predictions] = []
+    layout = Layout.for_model(card.inputs, task.bands)
     with _profiler(task) as profile:
-        for block in _timed(_one_ahead(_blocks(task, reader)), clock):
+        for block in _timed(_one_ahead(_blocks(task, reader, layout)), clock):
             with clock.phase("inference"):
-                parts.append(predict_block(block, engine, calibration, micro_batch=micro_batch))
+                parts.append(predict_block(block, engine, calibration, card, micro_batch=micro_batch))
     predictions = Predictions.joined(parts)
     assert len(predictions.z_phot) == task.num_samples, "the plan counted other rows than were read"
-    return Outcome(predictions, profile, calibration.errors.ratio_95 if calibration else None)
+    ratio_95 = calibration.errors.ratio_95 if calibration and predictions.pz is None else None
+    return Outcome(predictions, profile, ratio_95)
 
 
 def predict_block(
-    block: Block, engine: Engine, calibration: Calibration | None, *, micro_batch: int = MICRO_BATCH
+    block: Block,
+    engine: Engine,
+    calibration: Calibration | None,
+    card: ModelCard | None = None,
+    *,
+    micro_batch: int = MICRO_BATCH,
 ) -> Predictions:
     """Clean a block, predict its redshifts, with their uncertainties; a rejected galaxy keeps its row, without numbers.
 
@@ -124,25 +150,55 @@ def predict_block(
         Galaxies as they were read.
     engine, calibration, micro_batch
         See `infer_rank`.
+    card : ModelCard, optional
+        Of the engine's model; that of the shipped one when absent.
     """
-    cleaned = clean_cutouts(block.images, block.magnitudes)
-    z_phot = predict_redshift(engine, cleaned.images, cleaned.magnitudes, micro_batch=micro_batch)
-    sigma = np.full(len(block), np.nan, dtype=np.float32)
+    card = card or shipped().card
+    cleaned = _cleaned(block, card)
+    values = predict_values(
+        engine,
+        cleaned.images,
+        cleaned.magnitudes,
+        None if block.columns is None else np.nan_to_num(block.columns),  # rows that lack one are rejected
+        num_values=pz.num_values(card.output),
+        micro_batch=micro_batch,
+    )
+    found = pz.answer(card.output, values)
+    z_phot = found.z_phot
     quality = cleaned.quality
     is_rejected = (quality & Quality.REFUSED) != 0
-    if calibration is not None:
+    sigma = np.full(len(block), np.nan, dtype=np.float32)
+    if found.sigma is not None:
+        sigma = found.sigma
+    elif calibration is not None:
         sigma = calibration.errors.sigma(cleaned.magnitudes, z_phot)
-        is_outside = calibration.domain.is_outside(cleaned.images, cleaned.magnitudes)
+    if calibration is not None:
+        is_outside = calibration.domain.is_outside(cleaned.images, cleaned.magnitudes, card.domain)
         quality[is_outside & ~is_rejected] |= Quality.OUT_OF_DOMAIN.value
-    z_phot[is_rejected] = sigma[is_rejected] = np.nan
+    for numbers in (z_phot, sigma, found.pz):
+        if numbers is not None:
+            numbers[is_rejected] = np.nan
     # Copies, so that no view keeps a whole block alive.
-    return Predictions(np.array(block.object_id), z_phot, sigma, quality, np.array(block.redshifts))
+    return Predictions(np.array(block.object_id), z_phot, sigma, quality, np.array(block.redshifts), found.pz)
 
 
-def _blocks(task: RankTask, reader: RangeReader) -> Iterator[Block]:
+def _cleaned(block: Block, card: ModelCard) -> Cleaned:
+    """Judge what the model reads; magnitudes that it does not read are not missed."""
+    limits = Limits.of(card)
+    if card.inputs.magnitudes:
+        cleaned = clean_cutouts(block.images, block.magnitudes, limits)
+    else:
+        images, _, quality = fill_pixels(block.images, limits)
+        cleaned = Cleaned(images, block.magnitudes, quality)
+    if block.columns is not None:
+        cleaned.quality[~np.isfinite(block.columns).all(axis=1)] |= (Quality.IMPUTED_BAND | Quality.REFUSED).value
+    return cleaned
+
+
+def _blocks(task: RankTask, reader: RangeReader, layout: Layout) -> Iterator[Block]:
     """Yield the rank's rows in whole micro-batches, the last excepted, wherever one shard ends and the next begins."""
     gathered: list[Block] = []
-    for block in itertools.chain.from_iterable(read_blocks(reader, rows) for rows in task.rows):
+    for block in itertools.chain.from_iterable(read_blocks(reader, rows, layout) for rows in task.rows):
         gathered.append(block)
         num_whole = sum(map(len, gathered)) // MICRO_BATCH * MICRO_BATCH
         if num_whole:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from inference import contract
 from inference.contract import Payload, RankTask, RowRange, RunRequest
 from inference.errors import DatasetNotFoundError, PlanError
+from inference.models.card import ModelCard
 
 SHARD_SUFFIXES = (".safetensors", ".pt", ".npz")
 ROW_BYTES = contract.BITS_PER_ROW // 8
@@ -17,10 +18,17 @@ ROW_BYTES = contract.BITS_PER_ROW // 8
 PROCESS_MEMORY_BYTES = 620 * 2**20
 BLOCK_MEMORY_BYTES = 64 * 2**20
 WHOLE_SHARD_COPIES = 2
+MIN_BLOCK_ROWS = 32
+"""Galaxies of a block at least, one micro-batch."""
 ACTIVATION_BYTES_PER_SAMPLE = 600_000
+
+NUM_BLOCKS = 6
+"""Blocks of cutouts that memory holds at most: read ahead, joined and cleaned."""
 
 # Slower than any rank measured on one vCPU, so that the timeout is never the surprise.
 SAMPLES_PER_S_PER_VCPU = 100
+UNSURE = 2
+"""A network that was measured elsewhere may be so much slower here."""
 START_S = 20
 MEETING_S = 10
 MB_PER_VCPU = 1769
@@ -51,6 +59,29 @@ class Shard(Payload, frozen=True, kw_only=True):
     def has_ranged_rows(self) -> bool:
         """True when rows can be read without the rest of the file."""
         return self.key.endswith(".safetensors")
+
+
+class Demand(Payload, frozen=True, kw_only=True):
+    """What a model needs of a process; without arguments, AstroMAE."""
+
+    process_memory_bytes: int = PROCESS_MEMORY_BYTES
+    """Memory of a process with it, blocks of galaxies excepted [bytes]."""
+
+    block_memory_bytes: int = BLOCK_MEMORY_BYTES
+    """Memory of the blocks [bytes]."""
+
+    rows_per_s: float = SAMPLES_PER_S_PER_VCPU
+    """Galaxies per second of one vCPU, rather fewer [1/s]."""
+
+    @classmethod
+    def of(cls, card: ModelCard) -> "Demand":
+        """Take it from a card: what was measured, where something was."""
+        measured = (card.process_memory_mb or 0) * 2**20
+        return cls(
+            process_memory_bytes=max(measured, PROCESS_MEMORY_BYTES),
+            block_memory_bytes=max(NUM_BLOCKS * MIN_BLOCK_ROWS * card.inputs.row_bytes, BLOCK_MEMORY_BYTES),
+            rows_per_s=min((card.rows_per_s or math.inf) / UNSURE, SAMPLES_PER_S_PER_VCPU),
+        )
 
 
 class Limits(Payload, frozen=True, kw_only=True):
@@ -106,7 +137,15 @@ def select_shards(keys: Iterable[str], prefix: str, *, file_limit: int | None) -
     return [prefix + name for name in shards[:file_limit]]
 
 
-def plan_tasks(request: RunRequest, shards: Sequence[Shard], limits: Limits, *, run_id: str) -> list[RankTask]:
+def plan_tasks(
+    request: RunRequest,
+    shards: Sequence[Shard],
+    limits: Limits,
+    *,
+    run_id: str,
+    demand: Demand | None = None,
+    bands: tuple[str, ...] | None = None,
+) -> list[RankTask]:
     """Make one task per rank so that every row of `shards` belongs to exactly one.
 
     Parameters
@@ -119,6 +158,10 @@ def plan_tasks(request: RunRequest, shards: Sequence[Shard], limits: Limits, *, 
         Memory and timeout of the Infer function.
     run_id : str
         Name of the execution.
+    demand : Demand, optional
+        Of the model.
+    bands : tuple of str, optional
+        Bands of the shards, where the dataset says them.
 
     Returns
     -------
@@ -147,16 +190,17 @@ def plan_tasks(request: RunRequest, shards: Sequence[Shard], limits: Limits, *, 
             profile=request.profile,
             engine=request.engine,
             precision=request.precision,
+            bands=bands,
             qualifier=limits.qualifier,
             **contract.rank_keys(request.result_path, rank),
         )
         for rank, rows in enumerate(deal(shards, request.world_size))
     ]
-    _refuse_what_cannot_fit(tasks, shards, limits)
+    _refuse_what_cannot_fit(tasks, shards, limits, demand or Demand())
     return tasks
 
 
-def meet_by_s(tasks: Sequence[RankTask], limits: Limits, *, now_s: float) -> float:
+def meet_by_s(tasks: Sequence[RankTask], limits: Limits, *, now_s: float, demand: Demand | None = None) -> float:
     """Return until when ranks wait for each other: all are started by then, and the slowest one is done.
 
     Parameters
@@ -167,6 +211,8 @@ def meet_by_s(tasks: Sequence[RankTask], limits: Limits, *, now_s: float) -> flo
         Memory of the Infer function, and how many ranks it runs and starts.
     now_s : float
         When the first rank can be started [s since the epoch].
+    demand : Demand, optional
+        Of the model.
 
     Raises
     ------
@@ -179,7 +225,8 @@ def meet_by_s(tasks: Sequence[RankTask], limits: Limits, *, now_s: float) -> flo
             f"fmi_enabled needs all {world_size} ranks alive at the same time, and at most {limits.max_concurrency} "
             f"can be. Use world_size {limits.max_concurrency} or less, allow more at once, or leave fmi_enabled out."
         )
-    return now_s + world_size / limits.starts_per_s + max(_seconds(task, limits) for task in tasks) + MEETING_S
+    slowest_s = max(_seconds(task, limits, demand or Demand()) for task in tasks)
+    return now_s + world_size / limits.starts_per_s + slowest_s + MEETING_S
 
 
 def deal(shards: Sequence[Shard], world_size: int) -> list[tuple[RowRange, ...]]:
@@ -239,18 +286,18 @@ def _cut(shards: Sequence[Shard], ends: list[int], start: int, stop: int, first:
             )
 
 
-def _refuse_what_cannot_fit(tasks: Sequence[RankTask], shards: Sequence[Shard], limits: Limits) -> None:
+def _refuse_what_cannot_fit(tasks: Sequence[RankTask], shards: Sequence[Shard], limits: Limits, demand: Demand) -> None:
     largest = max(tasks, key=lambda task: task.num_samples)
-    needed_bytes = _memory_bytes(largest, shards)
+    needed_bytes = _memory_bytes(largest, shards, demand)
     if needed_bytes > limits.memory_mb * 2**20:
         raise PlanError(
             f"A rank needs about {math.ceil(needed_bytes / 2**20)} MB; the function has {limits.memory_mb} MB. Use "
             "smaller or safetensors shards, a smaller batch_size with profile, or a function with more memory."
         )
-    seconds = _seconds(largest, limits)
+    seconds = _seconds(largest, limits, demand)
     if seconds > limits.timeout_s:
         rows = sum(task.num_samples for task in tasks)
-        per_rank = max(1, (limits.timeout_s - START_S) * SAMPLES_PER_S_PER_VCPU * limits.num_vcpus)
+        per_rank = max(1, (limits.timeout_s - START_S) * demand.rows_per_s * limits.num_vcpus)
         raise PlanError(
             f"Rank {largest.rank} has {largest.num_samples} rows, about {seconds:.0f} s, and the Infer function stops "
             f"after {limits.timeout_s} s. Use world_size {math.ceil(rows / per_rank)} or more."
@@ -265,11 +312,16 @@ def _refuse_what_cannot_fit(tasks: Sequence[RankTask], shards: Sequence[Shard], 
         )
 
 
-def _seconds(task: RankTask, limits: Limits) -> float:
-    return START_S + task.num_samples / (SAMPLES_PER_S_PER_VCPU * limits.num_vcpus)
+def _seconds(task: RankTask, limits: Limits, demand: Demand) -> float:
+    return START_S + task.num_samples / (demand.rows_per_s * limits.num_vcpus)
 
 
-def _memory_bytes(task: RankTask, shards: Sequence[Shard]) -> int:
+def _memory_bytes(task: RankTask, shards: Sequence[Shard], demand: Demand) -> int:
     whole_files = [shard.size_bytes for shard in shards if not shard.has_ranged_rows]
     profiled_batch = min(task.batch_size, task.num_samples) * ACTIVATION_BYTES_PER_SAMPLE if task.profile else 0
-    return PROCESS_MEMORY_BYTES + BLOCK_MEMORY_BYTES + WHOLE_SHARD_COPIES * max(whole_files, default=0) + profiled_batch
+    return (
+        demand.process_memory_bytes
+        + demand.block_memory_bytes
+        + WHOLE_SHARD_COPIES * max(whole_files, default=0)
+        + profiled_batch
+    )

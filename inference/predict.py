@@ -33,51 +33,65 @@ class Engine(Protocol):
     """Why this is not the engine that was asked for, if it is not."""
 
     def predict(self, images: NDArray[np.float32], magnitudes: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return one redshift per galaxy of one batch; see `predict_redshift` for the arrays."""
+        """Return one redshift per galaxy of one batch, or a row of numbers; see `predict_values` for the arrays.
+
+        The engine of a network that reads further columns takes them as a third array.
+        """
         ...
 
 
-def predict_redshift(
+def predict_values(
     engine: Engine,
     images: NDArray[np.float32],
     magnitudes: NDArray[np.float64],
+    columns: NDArray[np.float64] | None = None,
     *,
+    num_values: int = 1,
     micro_batch: int = MICRO_BATCH,
 ) -> NDArray[np.float32]:
-    """Predict one photometric redshift per galaxy.
+    """Predict one photometric redshift per galaxy, or what else the network gives.
 
     Parameters
     ----------
     engine : Engine
-    images : array, shape (N, 5, 32, 32), float32
-        Cutouts in the bands u, g, r, i, z [nanomaggies per pixel].
-    magnitudes : array, shape (N, 5), float64
-        Dereddened apparent magnitudes in the same bands [mag].
+    images : array, shape (N, B, H, W), float32
+        Cutouts in the bands of the model [nanomaggies per pixel].
+    magnitudes : array, shape (N, B), float64
+        Apparent magnitudes in the same bands [mag].
+    columns : array, shape (N, K), float64, optional
+        Further numbers, for a network that reads some.
+    num_values : int
+        Numbers per galaxy that the network gives.
     micro_batch : int
         Galaxies per pass: changes memory and speed.
 
     Returns
     -------
-    array, shape (N,), float32
-        Redshift of each galaxy [dimensionless], in input order.
+    array, shape (N,) or (N, num_values), float32
+        Redshift of each galaxy [dimensionless], or its row of numbers, in input order.
 
     Raises
     ------
     EngineError
-        If a redshift is not finite although every input is.
+        If a number is not finite although every input is, or there are more or fewer than the card says.
 
     References
     ----------
     Staylor et al. 2025, arXiv:2501.06249.
     """
-    z_phot = np.empty(len(images), dtype=np.float32)
+    shape = (len(images),) if num_values == 1 else (len(images), num_values)
+    values = np.empty(shape, dtype=np.float32)
     for start in range(0, len(images), micro_batch):
         part = slice(start, start + micro_batch)
-        z_phot[part] = engine.predict(images[part], magnitudes[part])
-    bad = np.flatnonzero(~np.isfinite(z_phot))
+        further = () if columns is None else (columns[part],)
+        found = engine.predict(images[part], magnitudes[part], *further)
+        if found.shape[1:] != shape[1:]:
+            raise EngineError(f"{engine.name} gave numbers of shape {found.shape[1:]} per galaxy, not {shape[1:]}.")
+        values[part] = found
+    bad = np.flatnonzero(~(np.isfinite(values) if num_values == 1 else np.isfinite(values).all(axis=1)))
     if len(bad):
         raise EngineError(
             f"{engine.name} gave {len(bad)} redshifts that are not finite, the first for row {bad[0]} with magnitudes "
             f"{magnitudes[bad[0]].tolist()}. The photometry is far outside what the model knows: clean the table."
         )
-    return z_phot
+    return values

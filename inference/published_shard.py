@@ -10,37 +10,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.block import Block, RangeReader, centre_crop, check_arrays
+from inference.block import Block, Layout, RangeReader, centre_crop, check_arrays
 from inference.contract import RowRange
 from inference.errors import ShardFormatError
 
 _FIX = "Convert it with `make dataset` or cut it again."
+ARRAYS = ("images", "magnitudes", "redshifts", "object_id")
 _MAGNITUDE_FIELDS = tuple(f"modelMag_{band}" for band in "ugriz")
 
 
-def read_blocks(content: bytes, rows: RowRange, block_rows: int) -> Iterator[Block]:
+def read_blocks(content: bytes, rows: RowRange, layout: Layout, block_rows: int) -> Iterator[Block]:
     """Yield `rows` of a whole shard; see `inference.shard.read_blocks`."""
-    read_arrays = _read_tensor_dataset if rows.key.endswith(".pt") else _read_npz
-    arrays = read_arrays(content, rows.key)
-    num_rows = check_arrays(rows.key, {name: (array.shape, array.dtype) for name, array in arrays.items()})
+    is_tensors = rows.key.endswith(".pt")
+    arrays = _read_tensor_dataset(content, rows.key) if is_tensors else _read_npz(content, rows.key, layout)
+    num_rows = check_arrays(rows.key, {name: (array.shape, array.dtype) for name, array in arrays.items()}, layout)
     if rows.stop_row > num_rows:
         raise ShardFormatError(f"{rows.key} holds {num_rows} rows; the manifest says {rows.stop_row}. {_FIX}")
     arrays.setdefault("redshifts", np.full(num_rows, np.nan))
     arrays.setdefault("object_id", np.arange(num_rows, dtype=np.int64))
+    num_wanted = len(layout.wanted)
+    if not layout.has_magnitudes:
+        arrays["magnitudes"] = np.full((num_rows, len(layout.bands)), np.nan)
+    if not layout.side_px:
+        arrays["images"] = np.empty((num_rows, num_wanted, 0, 0), np.float32)
+    columns = np.stack([arrays[name] for name in layout.columns], axis=1) if layout.columns else None
     for start in range(rows.start_row, rows.stop_row, block_rows):
         part = slice(start, min(start + block_rows, rows.stop_row))
+        images = arrays["images"][part]
         yield Block(
-            images=np.ascontiguousarray(centre_crop(arrays["images"][part])),
-            magnitudes=arrays["magnitudes"][part],
+            images=np.ascontiguousarray(layout.pick(centre_crop(images, layout.side_px))) if layout.side_px else images,
+            magnitudes=layout.pick(arrays["magnitudes"][part]),
             redshifts=arrays["redshifts"][part],
             object_id=arrays["object_id"][part],
+            columns=None if columns is None else columns[part],
         )
 
 
-def count_rows(reader: RangeReader, key: str, size_bytes: int, *, etag: str) -> int:
+def count_rows(reader: RangeReader, key: str, size_bytes: int, layout: Layout, *, etag: str) -> int:
     """Return the number of galaxies from the file's table of contents; nothing is unpickled."""
     with _open_zip(io.BufferedReader(_RemoteFile(reader, key, size_bytes, etag)), key) as archive:
-        return _count_tensor_rows(archive, key) if key.endswith(".pt") else _count_npz_rows(archive, key)
+        return _count_tensor_rows(archive, key, layout) if key.endswith(".pt") else _count_npz_rows(archive, key)
 
 
 # ------------------------------------------------------------------------------------------------ TensorDataset .pt
@@ -70,14 +79,15 @@ def _read_tensor_dataset(content: bytes, key: str) -> dict[str, NDArray[Any]]:
     return _widen(arrays)
 
 
-def _count_tensor_rows(archive: zipfile.ZipFile, key: str) -> int:
-    """Infer the rows from the sizes of the stored tensors: images (N, 5, H, H) float32, magnitudes (N, 5)."""
+def _count_tensor_rows(archive: zipfile.ZipFile, key: str, layout: Layout) -> int:
+    """Infer the rows from the sizes of the stored tensors: images (N, B, H, H) float32, magnitudes (N, B)."""
     sizes = sorted(
         (entry.file_size for entry in archive.infolist() if re.search(r"/data/\d+$", entry.filename)), reverse=True
     )
-    for side in (32, 64):
-        rows, rest = divmod(sizes[0], 5 * side * side * 4) if sizes else (0, 1)
-        if rest == 0 and rows and len(sizes) in (2, 3) and sizes[1] in (rows * 5 * 8, rows * 5 * 4):
+    num_bands = len(layout.bands)
+    for side in (layout.side_px, 2 * layout.side_px):
+        rows, rest = divmod(sizes[0], num_bands * side * side * 4) if sizes and side else (0, 1)
+        if rest == 0 and rows and len(sizes) in (2, 3) and sizes[1] in (rows * num_bands * 8, rows * num_bands * 4):
             return rows
     raise ShardFormatError(f"{key} holds tensors of {sizes} bytes, not images and magnitudes of galaxies. {_FIX}")
 
@@ -85,8 +95,8 @@ def _count_tensor_rows(archive: zipfile.ZipFile, key: str) -> int:
 # ------------------------------------------------------------------------------------------------ cube .npz
 
 
-def _read_npz(content: bytes, key: str) -> dict[str, NDArray[Any]]:
-    """Load ``cube`` (N, H, W, 5) or (N, 5, H, W) and labels, or arrays named as in our own shards."""
+def _read_npz(content: bytes, key: str, layout: Layout) -> dict[str, NDArray[Any]]:
+    """Load ``cube`` (N, H, W, B) or (N, B, H, W) and labels, or arrays named as in our own shards."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -94,10 +104,10 @@ def _read_npz(content: bytes, key: str) -> dict[str, NDArray[Any]]:
         raise ShardFormatError(f"{key} is not an .npz of plain arrays ({error}). {_FIX}") from error
     if "cube" in arrays:
         cube = arrays.pop("cube")
-        arrays["images"] = np.moveaxis(cube, -1, 1) if cube.ndim == 4 and cube.shape[-1] == 5 else cube
+        arrays["images"] = np.moveaxis(cube, -1, 1) if cube.ndim == 4 and cube.shape[-1] == len(layout.bands) else cube
     if "labels" in arrays:
         arrays.update(_named_labels(arrays.pop("labels")))
-    return _widen({name: arrays[name] for name in ("images", "magnitudes", "redshifts", "object_id") if name in arrays})
+    return _widen({name: arrays[name] for name in (*ARRAYS, *layout.columns) if name in arrays})
 
 
 def _named_labels(labels: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from inference import metrics
 from inference.clock import PhaseClock
 from inference.contract import Payload, RankClock, RankRecord, RankTask
+from inference.models.card import ModelCard
 from inference.pipeline import Outcome
-from inference.plan import ROW_BYTES
 from inference.predict import Engine
 from inference.quality import Quality
 
@@ -58,7 +58,7 @@ def make_record(
     clock: PhaseClock,
     invocation: Invocation,
     *,
-    model: str,
+    model: ModelCard,
     request_times_s: Sequence[float],
     sigma_note: str | None = None,
 ) -> RankRecord:
@@ -68,8 +68,8 @@ def make_record(
     ----------
     task, outcome, engine, clock, invocation
         The rank's work, its result, and where and when it ran.
-    model : str
-        Name of the model.
+    model : ModelCard
+        What predicted.
     request_times_s : sequence of float
         Duration of every request to S3 so far [s].
     sigma_note : str, optional
@@ -81,7 +81,8 @@ def make_record(
     """
     # T, the published loop time: what the profiler summed, or the wall time of the loop.
     loop_s = outcome.profile.cpu_time_s if outcome.profile else clock.seconds("inference")
-    images_mb = task.batch_size * ROW_BYTES / MIB
+    row_bytes = model.inputs.row_bytes
+    images_mb = task.batch_size * row_bytes / MIB
     model_mb = engine.num_parameters * 4 / MIB
     process_mb = invocation.resident_memory_bytes / MIB
     predictions = outcome.predictions
@@ -101,7 +102,7 @@ def make_record(
         num_batches=math.ceil(task.num_samples / task.batch_size),
         batch_size=task.batch_size,
         device="cpu",
-        throughput_bps=ROW_BYTES * 8 * task.num_samples / loop_s,
+        throughput_bps=row_bytes * 8 * task.num_samples / loop_s,
         sample_persec=task.num_samples / loop_s,
         result_path=task.run_prefix,
         data_path=task.rows[0].key,
@@ -134,7 +135,7 @@ def make_record(
         precision=engine.precision,
         engine_note=engine.note,
         num_threads=engine.num_threads,
-        model=model,
+        model=model.name,
         weights_sha256=engine.weights_sha256,
         code_version=invocation.code_version,
         image_digest=invocation.image_digest,
@@ -144,6 +145,8 @@ def make_record(
         num_flagged=count_flags(predictions.quality),
         ratio_95=outcome.ratio_95,
         sigma_note=sigma_note,
+        bits_per_row=row_bytes * 8,
+        pz=None if predictions.pz is None else outcome.pz_kind,
         residuals=residuals,
     )
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.block import RECUT, Block, RangeReader, centre_crop, check_arrays
+from inference.block import RECUT, SDSS, Block, Layout, RangeReader, centre_crop, check_arrays
 from inference.contract import RowRange
 from inference.errors import ShardFormatError
+from inference.plan import MIN_BLOCK_ROWS
 
 BLOCK_ROWS = 512
-"""Rows held in memory at a time: 10.5 MB of images."""
+"""Rows held in memory at a time, of the sample's: 10.5 MB of images."""
 
 HEAD_BYTES = 64 * 2**10
 """First read of a shard: header, ids, magnitudes and redshifts of a 10 MB shard, or the whole of a tiny one."""
@@ -22,7 +23,15 @@ HEAD_BYTES = 64 * 2**10
 _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4"}
 
 
-def read_blocks(reader: RangeReader, rows: RowRange, *, block_rows: int = BLOCK_ROWS) -> Iterator[Block]:
+def block_rows_of(layout: Layout) -> int:
+    """Return how many galaxies are as many bytes as `BLOCK_ROWS` of the sample's are, in whole micro-batches."""
+    fitting = BLOCK_ROWS * SDSS.row_bytes // layout.row_bytes
+    return min(max(fitting // MIN_BLOCK_ROWS * MIN_BLOCK_ROWS, MIN_BLOCK_ROWS), 8 * BLOCK_ROWS)
+
+
+def read_blocks(
+    reader: RangeReader, rows: RowRange, layout: Layout = SDSS, *, block_rows: int | None = None
+) -> Iterator[Block]:
     """Yield the galaxies of `rows` in order, at most `block_rows` at a time.
 
     Parameters
@@ -30,8 +39,10 @@ def read_blocks(reader: RangeReader, rows: RowRange, *, block_rows: int = BLOCK_
     reader : RangeReader
     rows : RowRange
         Rows of one shard. ``.safetensors`` is read by byte range; the published ``.pt`` and ``.npz`` as a whole.
-    block_rows : int
-        Largest block: bounds the memory.
+    layout : Layout
+        What the shard holds and what of it is read.
+    block_rows : int, optional
+        Largest block, which bounds the memory; `block_rows_of` the layout when absent.
 
     Yields
     ------
@@ -44,16 +55,17 @@ def read_blocks(reader: RangeReader, rows: RowRange, *, block_rows: int = BLOCK_
     ShardChangedError
         If the object is no longer the one that was planned.
     """
+    block_rows = block_rows or block_rows_of(layout)
     if rows.key.endswith(".safetensors"):
-        yield from _read_safetensors(reader, rows, block_rows)
+        yield from _read_safetensors(reader, rows, layout, block_rows)
     else:
         # Imported here: it brings zipfile and pickle, which our own shards do without.
         from inference import published_shard
 
-        yield from published_shard.read_blocks(reader.read(rows.key, etag=rows.etag), rows, block_rows)
+        yield from published_shard.read_blocks(reader.read(rows.key, etag=rows.etag), rows, layout, block_rows)
 
 
-def count_rows(reader: RangeReader, key: str, size_bytes: int, *, etag: str) -> int:
+def count_rows(reader: RangeReader, key: str, size_bytes: int, layout: Layout = SDSS, *, etag: str) -> int:
     """Return the number of galaxies in a shard from its header alone.
 
     Raises
@@ -63,10 +75,10 @@ def count_rows(reader: RangeReader, key: str, size_bytes: int, *, etag: str) -> 
     """
     if key.endswith(".safetensors"):
         head = reader.read_range(key, 0, min(HEAD_BYTES, size_bytes), etag=etag) if size_bytes else b""
-        return _Layout.parse(key, head).num_rows
+        return _Header.parse(key, head, layout).num_rows
     from inference import published_shard
 
-    return published_shard.count_rows(reader, key, size_bytes, etag=etag)
+    return published_shard.count_rows(reader, key, size_bytes, layout, etag=etag)
 
 
 @dataclass(frozen=True)
@@ -83,14 +95,14 @@ class _Array:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _Header:
     """A safetensors header: eight bytes of length, then JSON of dtype, shape and offsets."""
 
     arrays: dict[str, _Array]
     num_rows: int
 
     @classmethod
-    def parse(cls, key: str, head: bytes | memoryview) -> "_Layout":
+    def parse(cls, key: str, head: bytes | memoryview, layout: Layout) -> "_Header":
         try:
             length = int.from_bytes(head[:8], "little")
             if 8 + length > len(head):
@@ -105,18 +117,18 @@ class _Layout:
             }
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise ShardFormatError(f"{key} is not a safetensors file ({error}). {RECUT}") from error
-        num_rows = check_arrays(key, {name: (array.shape, array.dtype) for name, array in arrays.items()})
+        num_rows = check_arrays(key, {name: (array.shape, array.dtype) for name, array in arrays.items()}, layout)
         return cls(arrays, num_rows)
 
 
-def _read_safetensors(reader: RangeReader, rows: RowRange, block_rows: int) -> Iterator[Block]:
+def _read_safetensors(reader: RangeReader, rows: RowRange, layout: Layout, block_rows: int) -> Iterator[Block]:
     head = reader.read_range(rows.key, 0, HEAD_BYTES, etag=rows.etag)
-    layout = _Layout.parse(rows.key, head)
-    if rows.stop_row > layout.num_rows:
-        raise ShardFormatError(f"{rows.key} holds {layout.num_rows} rows; the manifest says {rows.stop_row}. {RECUT}")
+    header = _Header.parse(rows.key, head, layout)
+    if rows.stop_row > header.num_rows:
+        raise ShardFormatError(f"{rows.key} holds {header.num_rows} rows; the manifest says {rows.stop_row}. {RECUT}")
 
     def read(name: str, start_row: int, stop_row: int) -> NDArray[Any]:
-        array = layout.arrays[name]
+        array = header.arrays[name]
         start, stop = (array.offset + row * array.row_bytes for row in (start_row, stop_row))
         # Small arrays come first in the file, and tiny shards are all head.
         inside_head = stop <= len(head)
@@ -125,12 +137,18 @@ def _read_safetensors(reader: RangeReader, rows: RowRange, block_rows: int) -> I
             raise ShardFormatError(f"{rows.key} ends {stop - start - len(source)} bytes early. Upload it again.")
         return np.frombuffer(source, dtype=array.dtype).reshape(stop_row - start_row, *array.shape[1:])
 
-    magnitudes = read("magnitudes", rows.start_row, rows.stop_row)
-    if "redshifts" in layout.arrays:
+    if layout.has_magnitudes:
+        magnitudes = layout.pick(read("magnitudes", rows.start_row, rows.stop_row))
+    else:
+        magnitudes = np.full((rows.num_rows, len(layout.wanted)), np.nan)
+    columns = None
+    if layout.columns:
+        columns = np.stack([read(name, rows.start_row, rows.stop_row) for name in layout.columns], axis=1)
+    if "redshifts" in header.arrays:
         redshifts = read("redshifts", rows.start_row, rows.stop_row)
     else:
         redshifts = np.full(rows.num_rows, np.nan)
-    if "object_id" in layout.arrays:
+    if "object_id" in header.arrays:
         object_id = read("object_id", rows.start_row, rows.stop_row)
     else:
         object_id = np.arange(rows.start_row, rows.stop_row, dtype=np.int64)
@@ -138,8 +156,11 @@ def _read_safetensors(reader: RangeReader, rows: RowRange, block_rows: int) -> I
         stop = min(start + block_rows, rows.stop_row)
         part = slice(start - rows.start_row, stop - rows.start_row)
         yield Block(
-            images=centre_crop(read("images", start, stop)),
+            images=layout.pick(centre_crop(read("images", start, stop), layout.side_px))
+            if layout.side_px
+            else np.empty((stop - start, len(layout.wanted), 0, 0), np.float32),
             magnitudes=magnitudes[part],
             redshifts=redshifts[part],
             object_id=object_id[part],
+            columns=None if columns is None else columns[part],
         )

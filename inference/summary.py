@@ -143,6 +143,7 @@ def summarize(
             sum_of_rank_rates=sum(record.sample_persec for record in records),
             map_wall=num_samples / map_s,
             end_to_end=num_samples / end_to_end_s,
+            bits_per_row=max((record.bits_per_row for record in records), default=contract.BITS_PER_ROW),
         ),
         clock=clock,
         num_cold_starts=sum(record.cold_start for record in records),

@@ -1,9 +1,13 @@
-"""`make model`: which models there are; MODEL=name: what is known of one."""
+"""`make model`: which models there are; MODEL=name: what is known of one; FILE, NAME and CARD: bring one in."""
 
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from inference.errors import ModelError
 from inference.models import CARD_TEXT_NAME, Model, shipped
+from scripts.command.errors import UsageError
 from scripts.command.model import ModelName, find_model, model_names
 from scripts.command.program import start
 from scripts.command.variables import Variables
@@ -13,12 +17,27 @@ class ModelVariables(Variables, frozen=True, kw_only=True):
     """The variables of `make model`."""
 
     model: ModelName = ""
+    file: Annotated[str, Meta(description="a network as .onnx, or weights of AstroMAE as .safetensors")] = ""
+    name: Annotated[str, Meta(description="a name for the new model")] = ""
+    card: Annotated[str, Meta(description="what the network reads and gives, as TOML")] = ""
 
 
 def main(variables: ModelVariables) -> None:
-    """List the models, or show the card of one. Exit status: 0 done, 1 its card cannot be read, 2 there is none."""
+    """List the models, show the card of one, or import one.
+
+    Exit status: 0 done, 1 a card cannot be read or a network does not compute, 2 wrong usage.
+    """
     root = Path()
-    if variables.model:
+    if variables.file:
+        if variables.model:
+            raise UsageError(f"FILE={variables.file} makes a new model: NAME names it, not MODEL.")
+        # onnx takes a moment to import.
+        from scripts.models.importing import import_model
+
+        print(line(import_model(variables.file, variables.name, variables.card, root=root)))
+    elif asked := [name for name in ("NAME", "CARD") if name in variables.given]:
+        raise UsageError(f"{asked[0]} is of a new model, whose network FILE names.")
+    elif variables.model:
         show(find_model(variables.model, root=root))
     else:
         list_models(root)

@@ -144,7 +144,13 @@ def make_record_for(task: RankTask, **changes: Any) -> RankRecord:
         pass
     here = msgspec.structs.replace(INVOCATION, request_id="r", code_version="1")
     record = make_record(
-        task, Outcome(predictions, ratio_95=2.0), FakeEngine(), clock, here, model="fake", request_times_s=[0.1, 0.3]
+        task,
+        Outcome(predictions, ratio_95=2.0),
+        FakeEngine(),
+        clock,
+        here,
+        model=make_card(name="fake"),
+        request_times_s=[0.1, 0.3],
     )
     return msgspec.structs.replace(record, **changes)
 

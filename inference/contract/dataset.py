@@ -47,6 +47,12 @@ class DatasetCard(Payload, frozen=True, kw_only=True):
     arrays: dict[str, str]
     """Array name to shape, dtype and unit, in words."""
 
+    bands: tuple[NonEmpty, ...] = ("u", "g", "r", "i", "z")
+    """Bands of images and magnitudes, in the order of their second axis."""
+
+    pixel_scale_arcsec: float | None = None
+    """Angular size of a pixel [arcsec]; null where it is not known."""
+
     seed: int
     """Seed of everything random in it."""
 

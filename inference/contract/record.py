@@ -102,7 +102,7 @@ class RankRecord(Payload, frozen=True, kw_only=True, omit_defaults=True, rename=
     """Process minus model minus image memory [MiB]."""
 
     total_image_memory_mb: float
-    """``batch_size`` · 20,520 bytes [MiB]."""
+    """``batch_size`` · the bytes of a galaxy's pixels and magnitudes, 20,520 for the published network [MiB]."""
 
     total_model_memory_mb: float
     """Parameters · 4 bytes [MiB]."""
@@ -120,7 +120,7 @@ class RankRecord(Payload, frozen=True, kw_only=True, omit_defaults=True, rename=
     """Where the network ran: ``cpu``."""
 
     throughput_bps: float
-    """164,160 bits per galaxy · num_samples / T [bit/s]."""
+    """Bits of a galaxy's pixels and magnitudes, 164,160 for the published network, · num_samples / T [bit/s]."""
 
     sample_persec: float
     """num_samples / T [1/s]."""
@@ -225,6 +225,12 @@ class RankRecord(Payload, frozen=True, kw_only=True, omit_defaults=True, rename=
 
     comm: CommReport | None = None
     """What came of the meeting with the other ranks; absent where there was none, or the rank died in it."""
+
+    bits_per_row: Positive = BITS_PER_ROW
+    """One galaxy as the model reads it: pixels and magnitudes [bit]."""
+
+    pz: str | None = None
+    """What `pz` of the predictions holds, see `inference.pz`; absent where it holds nothing."""
 
     residuals: bytes = b""
     """dz of the labelled galaxies, little-endian float32, base64 in JSON: the part of the accuracy that no sum holds

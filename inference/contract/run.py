@@ -83,6 +83,9 @@ class RankTask(Payload, frozen=True, kw_only=True):
     precision: Precision = "fp32"
     """Precision of the products."""
 
+    bands: tuple[NonEmpty, ...] | None = None
+    """Bands of the shards' arrays, in their order; those of the model when absent."""
+
     qualifier: NonEmpty = "$LATEST"
     """Version or alias of the Infer function that the state machine invokes."""
 

@@ -82,18 +82,21 @@ class Throughput(Payload, frozen=True, kw_only=True):
     end_to_end: float
     """Galaxies over the time from Initialize to the summary [1/s]."""
 
+    bits_per_row: Positive = BITS_PER_ROW
+    """One galaxy as the model reads it [bit]."""
+
     sum_of_rank_rates_bit_per_s: float = 0.0
-    """`sum_of_rank_rates` at 164,160 bits per galaxy, the published ``throughput_bps`` summed [bit/s]."""
+    """`sum_of_rank_rates` at `bits_per_row`, the published ``throughput_bps`` summed [bit/s]."""
 
     map_wall_bit_per_s: float = 0.0
-    """`map_wall` at 164,160 bits per galaxy [bit/s]."""
+    """`map_wall` at `bits_per_row` [bit/s]."""
 
     end_to_end_bit_per_s: float = 0.0
-    """`end_to_end` at 164,160 bits per galaxy [bit/s]."""
+    """`end_to_end` at `bits_per_row` [bit/s]."""
 
     def __post_init__(self) -> None:
         for name in ("sum_of_rank_rates", "map_wall", "end_to_end"):
-            msgspec.structs.force_setattr(self, f"{name}_bit_per_s", getattr(self, name) * BITS_PER_ROW)
+            msgspec.structs.force_setattr(self, f"{name}_bit_per_s", getattr(self, name) * self.bits_per_row)
 
 
 class PhaseSpread(Payload, frozen=True, kw_only=True):

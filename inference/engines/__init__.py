@@ -6,7 +6,8 @@ from pathlib import Path
 from inference.checksum import file_sha256
 from inference.engines import exported
 from inference.engines.exported import ExportCard, UnavailableError
-from inference.errors import EngineError, WeightsError
+from inference.errors import EngineError, ModelError, WeightsError
+from inference.models import Model
 from inference.predict import Engine
 
 NAMES = ("onnxruntime", "openvino", "torch")
@@ -62,6 +63,35 @@ def load(
     from inference.engines.torch import TorchEngine
 
     return TorchEngine(checkpoint, sha256, num_threads=num_threads, as_published=as_published, note=note)
+
+
+def load_model(
+    name: str, model: Model, *, num_threads: int, precision: str = "fp32", as_published: bool = False
+) -> Engine:
+    """Load the engine of a model, whichever kind it is; see `load`.
+
+    Raises
+    ------
+    ModelError
+        If the file that computes is not the one that the card names by its checksum.
+    """
+    engine: Engine
+    if model.card.kind == "astromae":
+        engine = load(name, model.weights, num_threads=num_threads, precision=precision, as_published=as_published)
+    else:
+        # Imported here, with ONNX Runtime: the other stages know cards, not engines.
+        from inference.engines.network import NetworkEngine, refuse_other
+
+        if not model.weights.exists():
+            raise WeightsError(f"{model.weights} does not exist. Import the network again with `make model`.")
+        refuse_other(name, model.card, precision=precision, as_published=as_published)
+        engine = NetworkEngine(model.weights, model.card, file_sha256(model.weights), num_threads=num_threads)
+    if engine.weights_sha256 != model.card.weights_sha256:
+        raise ModelError(
+            f"{model.weights} has the checksum {engine.weights_sha256[:12]} and its card says "
+            f"{model.card.weights_sha256[:12]}: one of them was replaced. Import or train the model again."
+        )
+    return engine
 
 
 def _load_reduced(name: str, checkpoint: Path, sha256: str, num_threads: int, precision: str) -> Engine:

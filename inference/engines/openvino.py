@@ -38,6 +38,6 @@ class OpenVinoEngine:
         self.num_parameters = card.num_parameters
 
     def predict(self, images: NDArray[np.float32], magnitudes: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return one redshift per galaxy of one batch; see `inference.predict.predict_redshift` for the arrays."""
+        """Return one redshift per galaxy of one batch; see `inference.predict.predict_values` for the arrays."""
         inputs = {"images": np.ascontiguousarray(images), "magnitudes": magnitudes.astype(np.float32)}
         return np.array(self._request.infer(inputs)[0], dtype=np.float32)

@@ -46,7 +46,7 @@ class TorchEngine:
         self._memory_format = torch.contiguous_format if layer_by_layer else torch.channels_last
 
     def predict(self, images: NDArray[np.float32], magnitudes: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return one redshift per galaxy of one batch; see `inference.predict.predict_redshift` for the arrays."""
+        """Return one redshift per galaxy of one batch; see `inference.predict.predict_values` for the arrays."""
         with torch.inference_mode():
             # Blocks are views of read-only bytes, which torch may not share.
             batch = torch.tensor(images).contiguous(memory_format=self._memory_format)

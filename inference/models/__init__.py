@@ -15,12 +15,15 @@ from pathlib import Path
 
 import msgspec
 
-from inference.contract import RunRequest
+from inference.contract import DatasetCard, RunRequest
 from inference.errors import ModelError
 from inference.models.card import ModelCard
 
 SHIPPED = Path(__file__).parent / "astromae"
 """The model that comes with the code, and that serves where none is named."""
+
+MAX_SCALE_ERROR = 0.02
+"""Pixels whose size differs by more are other pixels."""
 
 CARD_NAME = "card.json"
 CARD_TEXT_NAME = "CARD.md"
@@ -73,6 +76,37 @@ def shipped() -> Model:
 def in_words(name: str | None, sha256: str | None) -> str:
     """Name a model in a message: its name, and as much of its checksum as tells it from others."""
     return f"{name or 'a model without a name'} ({sha256[:12] if sha256 else 'any weights'})"
+
+
+def refuse_dataset(dataset: DatasetCard, model: ModelCard, prefix: str) -> None:
+    """Raise when a model cannot read a dataset, or reads it for something else than it is.
+
+    Raises
+    ------
+    ModelError
+        Naming what the dataset lacks, or what differs.
+    """
+    inputs = model.inputs
+    lacking = [band for band in inputs.bands if band not in dataset.bands]
+    if lacking:
+        raise ModelError(
+            f"{prefix} has the bands {' '.join(dataset.bands)}; the model {model.name} reads {' '.join(inputs.bands)}: "
+            f"{' '.join(lacking)} is missing. Use another model, or make the dataset with `make dataset "
+            f"MODEL={model.name}`."
+        )
+    needed = [*(["images"] if inputs.side_px else []), *(["magnitudes"] if inputs.magnitudes else []), *inputs.columns]
+    absent = [name for name in needed if name not in dataset.arrays]
+    if dataset.arrays and absent:
+        raise ModelError(
+            f"{prefix} holds {', '.join(dataset.arrays)}; the model {model.name} also reads {', '.join(absent)}. "
+            f"Make the dataset with `make dataset MODEL={model.name}` from a source that has them."
+        )
+    scales = (inputs.pixel_scale_arcsec, dataset.pixel_scale_arcsec)
+    if inputs.side_px and all(scales) and abs(scales[0] / scales[1] - 1) > MAX_SCALE_ERROR:  # type: ignore[operator]
+        raise ModelError(
+            f"{prefix} has pixels of {scales[1]:g} arcsec; the model {model.name} was trained on {scales[0]:g} arcsec. "
+            "Resample the cutouts, or use another model."
+        )
 
 
 def settle_model(request: RunRequest, card: ModelCard) -> RunRequest:

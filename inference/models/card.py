@@ -193,6 +193,25 @@ class DomainLimits(Part, frozen=True, kw_only=True):
     """Standard deviation of a pixel of sky in each band [nanomaggy]."""
 
 
+class Graph(Part, frozen=True, kw_only=True):
+    """What a network as ONNX calls its inputs and its output; found when it is imported."""
+
+    images: str = ""
+    """Input of the pixels, (N, B, H, W); empty where there is none."""
+
+    bands_last: bool = False
+    """Whether that is (N, H, W, B)."""
+
+    magnitudes: str = ""
+    """Input of the magnitudes, (N, B); empty where there is none."""
+
+    columns: str = ""
+    """Input of the further numbers, (N, K); empty where there is none."""
+
+    output: NonEmpty
+    """Output that is read."""
+
+
 class TrainingData(Part, frozen=True, kw_only=True):
     """One sample that a model was trained on."""
 
@@ -289,6 +308,15 @@ class ModelCard(Part, frozen=True, kw_only=True):
     output: Output = Redshift()
     """What it gives."""
 
+    graph: Graph | None = None
+    """Of a network as ONNX."""
+
+    rows_per_s: Annotated[float, Meta(gt=0.0)] | None = None
+    """Galaxies per second of one thread where it was imported; absent where nothing was measured [1/s]."""
+
+    process_memory_mb: Positive | None = None
+    """Memory of a process that predicts with it, as measured there; absent likewise [MiB]."""
+
     photometry: PhotometryLimits | None = None
     """Absent where no band can be filled in: then a galaxy that lacks one is rejected."""
 
@@ -303,6 +331,8 @@ class ModelCard(Part, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         num_bands = len(self.inputs.bands)
+        if (self.kind == "onnx") != (self.graph is not None):
+            raise ValueError("graph belongs to the kind onnx, which needs it")
         if self.photometry:
             _check_photometry(self.photometry, self.inputs)
         if self.domain and len(self.domain.sky_noise) != num_bands:

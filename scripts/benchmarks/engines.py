@@ -18,7 +18,7 @@ from inference import engines
 from inference.errors import EngineError
 from inference.model.weights import load_astromae
 from inference.models import shipped
-from inference.predict import Engine, predict_redshift
+from inference.predict import Engine, predict_values
 from scripts.benchmarks import reference_loop
 from scripts.benchmarks.pairs import measure
 from scripts.data.sample import ensure_sample
@@ -42,7 +42,7 @@ def main(num_threads: int, batch_size: int, num_rows: int, rounds: int) -> list[
         REFERENCE: lambda: reference_loop.predict(model, *tensors, batch_size=batch_size)
     }
     for name, engine in present.items():
-        programs[name] = partial(predict_redshift, engine, images, magnitudes)
+        programs[name] = partial(predict_values, engine, images, magnitudes)
     programs["fp32 GEMM"] = _gemm
     lines = measure(programs, num_rows=num_rows, reference=REFERENCE, rounds=rounds)
     _add_rooflines(lines, num_rows)
@@ -50,7 +50,7 @@ def main(num_threads: int, batch_size: int, num_rows: int, rounds: int) -> list[
         wanted = model(tensors[0][:64], tensors[1][:64]).numpy()
     for line in lines:
         if line["program"] in present:
-            found = predict_redshift(present[line["program"]], images[:64], magnitudes[:64])
+            found = predict_values(present[line["program"]], images[:64], magnitudes[:64])
             line["max_abs_difference"] = float(np.abs(found - wanted).max())
     return [{"num_threads": num_threads, "batch_size": batch_size, **line} for line in lines]
 

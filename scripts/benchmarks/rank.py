@@ -44,6 +44,7 @@ def by_engine(name: str, key: str, num_rows: int, num_threads: int) -> tuple[str
         profile=False,
         engine="auto",
         precision="fp32",
+        bands=None,
         **rank_keys("runs/bench/", 0),
     )
     imported_at_s = time.time()
@@ -54,7 +55,7 @@ def by_engine(name: str, key: str, num_rows: int, num_threads: int) -> tuple[str
         except WeightsError:
             calibration = None
     store = ObjectStore(BUCKET)
-    outcome = infer_rank(task, store, engine, clock, calibration)
+    outcome = infer_rank(task, store, engine, clock, shipped().card, calibration)
     with clock.phase("upload"):
         store.write(task.predictions_key, outcome.predictions.to_npz())
     phases = {phase: clock.seconds(phase) for phase in ("model_load", "download", "inference", "upload")}

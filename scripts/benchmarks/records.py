@@ -6,6 +6,7 @@ from inference import contract
 from inference.clock import PhaseClock
 from inference.contract import RankRecord, RankTask, RowRange
 from inference.model.astromae import NUM_PARAMETERS
+from inference.models import shipped
 from inference.pipeline import Outcome, Predictions
 from inference.record import Invocation, make_record
 
@@ -55,6 +56,7 @@ def make_tasks(run_id: str, *, world_size: int, rank_rows: int) -> list[RankTask
             profile=False,
             engine="auto",
             precision="fp32",
+            bands=None,
             **contract.rank_keys(prefix, rank),
         )
         for rank in range(world_size)
@@ -79,4 +81,4 @@ def record_of(task: RankTask, predictions: Predictions) -> RankRecord:
     with clock.phase("inference"):
         pass
     outcome = Outcome(predictions, ratio_95=2.0)
-    return make_record(task, outcome, NoEngine(), clock, INVOCATION, model="none", request_times_s=[0.1, 0.3])
+    return make_record(task, outcome, NoEngine(), clock, INVOCATION, model=shipped().card, request_times_s=[0.1, 0.3])

@@ -47,13 +47,13 @@ def _predict_first(name: str) -> None:
 
     from inference import engines
     from inference.models import shipped
-    from inference.predict import predict_redshift
+    from inference.predict import predict_values
 
     # What the worker imports counts as well.
     importlib.import_module("handlers.infer")
     engine = engines.load(name, shipped().weights, num_threads=1)
     assert engine.name.startswith(name), engine.note
-    predict_redshift(engine, np.zeros((1, 5, 32, 32), np.float32), np.full((1, 5), 17.0))
+    predict_values(engine, np.zeros((1, 5, 32, 32), np.float32), np.full((1, 5), 17.0))
 
 
 def _predict_in_a_program() -> None:

@@ -16,6 +16,7 @@ from rich.text import Text
 from inference import cleaning
 from inference.contract import CLEANING_KEY
 from inference.quality import Quality
+from inference.uncertainty import R_BAND
 
 RULES = {
     "magnitude is NaN or infinite": "missing",
@@ -167,7 +168,7 @@ def _count_bands(magnitudes: NDArray[np.float64]) -> Counter[str]:
     }
     is_outside = is_missing & ~np.any(list(is_code.values()), axis=0)
     num_missing = is_missing.sum(axis=1)
-    num_allowed, has_r = cleaning.MAX_IMPUTED_BANDS, ~is_missing[:, cleaning.R_BAND]
+    num_allowed, has_r = cleaning.MAX_IMPUTED_BANDS, ~is_missing[:, R_BAND]
     rules = {rule: found.any(axis=1) for rule, found in {**is_code, "magnitude outside 10-30": is_outside}.items()}
     rules["one or two bands missing"] = (num_missing > 0) & (num_missing <= num_allowed) & has_r
     rules["no r"] = ~has_r
@@ -179,7 +180,7 @@ def _inspect_pixels(images: NDArray[np.float32]) -> tuple[Counter[str], int, NDA
     _, num_filled, quality = cleaning.fill_pixels(images)
     dirty = num_filled > 0
     is_missing = cleaning.missing_pixels(images[dirty])
-    centre = cleaning.CENTRE
+    centre = cleaning.central(images.shape[-1], images.shape[-1] // cleaning.CENTRE_SHARE)
     rules = {
         "pixels missing": dirty,
         "more than 5 % of the pixels missing": num_filled > cleaning.MAX_FILLED_SHARE * images[:1].size,

@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
-from inference.block import NUM_BANDS, SIDE, centre_crop
+from inference.block import SDSS, centre_crop
 from scripts.command.errors import SourceError
 from scripts.data.columns import BANDS
 from scripts.data.records import Records
@@ -34,7 +34,7 @@ class FitsCutouts:
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the cutouts, cropped to their central 32 by 32 pixels."""
-        images = np.full((stop - start, NUM_BANDS, SIDE, SIDE), np.nan, dtype=np.float32)
+        images = np.full((stop - start, len(SDSS.bands), SDSS.side_px, SDSS.side_px), np.nan, dtype=np.float32)
         for image, path in zip(images, self.paths[start:stop], strict=True):
             if path.is_file():
                 image[:] = read_cutout(path)
@@ -89,19 +89,19 @@ def read_cutout(path: Path) -> NDArray[np.float32]:
             cutout = _bands_first(path, bands[0], cubes[0].header) if cubes else np.stack(bands or [np.zeros((1, 1))])
     except (OSError, TypeError, ValueError) as error:
         raise SourceError(f"{path} is not a readable FITS cutout: {first_line(error)}") from error
-    if cutout.shape[0] != NUM_BANDS or min(cutout.shape[1:]) < SIDE:
+    if cutout.shape[0] != len(SDSS.bands) or min(cutout.shape[1:]) < SDSS.side_px:
         raise SourceError(f"{path} holds images of shape {cutout.shape}; (5, H, W) with at least 32 pixels are read.")
     cropped: NDArray[np.float32] = centre_crop(cutout[None])[0]
     return cropped
 
 
 def _bands_first(path: Path, cube: NDArray[np.float32], header: Any) -> NDArray[np.float32]:
-    if cube.shape[0] != NUM_BANDS and cube.shape[-1] == NUM_BANDS:
+    if cube.shape[0] != len(SDSS.bands) and cube.shape[-1] == len(SDSS.bands):
         cube = np.moveaxis(cube, -1, 0)
     order = str(header.get("BANDS", BANDS)).strip().lower()
     if sorted(order) != sorted(BANDS):
         raise SourceError(f"{path} holds the bands {order} (BANDS); u, g, r, i, z are needed.")
-    return cube[[order.index(band) for band in BANDS]] if cube.shape[0] == NUM_BANDS else cube
+    return cube[[order.index(band) for band in BANDS]] if cube.shape[0] == len(SDSS.bands) else cube
 
 
 def _in_order(parts: list[Any]) -> list[Any]:

@@ -219,7 +219,7 @@ def _write_shard(plan: DatasetPlan, index: int) -> _Written:
     labels = np.where(is_label(rows.redshifts), rows.redshifts, np.nan)
     path = plan.folder / _name(index)
     with written_whole(path) as partial:
-        save_file(vars(replace(rows, redshifts=labels)), partial)
+        save_file(replace(rows, redshifts=labels).arrays(), partial)
         partial.chmod(0o644)  # safetensors makes files that only their owner may read
     assert path.stat().st_size <= plan.shard_mb * 2**20, f"{path} is larger than {plan.shard_mb} MiB"
     entry = ShardEntry(name=path.name, num_rows=stop - start, size_bytes=path.stat().st_size, sha256=file_sha256(path))

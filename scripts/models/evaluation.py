@@ -20,13 +20,13 @@ def predict_test_set(model: Model) -> list[Evaluated]:
     WeightsError
         If the weights cannot be read or have no calibration.
     """
-    engine = engines.load("auto", model.weights, num_threads=1)
+    engine = engines.load_model("auto", model, num_threads=1)
     calibration = load_calibration(calibration_path(model.weights), engine.weights_sha256)
     rows = {"real, test set": real_test_rows(), "simulated, test sources": synthetic_test_rows(FULL)}
     return [
         Evaluated(
             name=name,
-            predictions=predict_block(galaxies.to_block(), engine, calibration),
+            predictions=predict_block(galaxies.to_block(), engine, calibration, model.card),
             r=galaxies.magnitudes[:, R_BAND].numpy().astype(np.float64),
             ratio_95=calibration.errors.ratio_95,
             weights_sha256=(engine.weights_sha256,),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from inference.block import NUM_BANDS
+from inference.block import SDSS
 from inference.contract import RowRange
 from inference.pipeline import Predictions
 from inference.uncertainty import R_BAND
@@ -72,7 +72,7 @@ def _read_r(root: Path, rows: RowRange) -> NDArray[np.float64]:
         return np.full(rows.num_rows, np.nan)
     with safe_open(path, framework="numpy") as shard:
         magnitudes = shard.get_slice("magnitudes")
-        if magnitudes.get_shape()[1:] != [NUM_BANDS] or magnitudes.get_shape()[0] < rows.stop_row:
+        if magnitudes.get_shape()[1:] != [len(SDSS.bands)] or magnitudes.get_shape()[0] < rows.stop_row:
             return np.full(rows.num_rows, np.nan)
         r: NDArray[np.float64] = magnitudes[rows.start_row : rows.stop_row][:, R_BAND]
         return r

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.domain import SKY_NOISE
 from scripts.simulation.structure import Structure
 
 PIXEL_ARCSEC = 0.396
@@ -22,6 +21,8 @@ SEEING_LIMITS_ARCSEC = (0.9, 2.0)
 CENTRE_SCATTER_ARCSEC = 0.1
 """Of each coordinate, added to the half pixel that cutting leaves."""
 MAX_OFFSET_ARCSEC = 0.6
+SKY_NOISE = np.array([0.045, 0.017, 0.028, 0.042, 0.176])
+"""Standard deviation of a pixel of SDSS sky in u, g, r, i, z [nanomaggy]."""
 SKY_SCATTER = 0.15
 """Of the logarithm of the sky noise in a band: moonlight, airmass, camera column."""
 MAX_CORRELATION = 0.2

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from inference import domain
 from inference.cleaning import SKY
+from scripts.simulation import conditions
 from scripts.simulation.conditions import FWHM_OVER_SIGMA, PIXEL_ARCSEC, SIZE, Conditions, Neighbours
 from scripts.simulation.photometry import Photometry
 from scripts.simulation.structure import Structure
@@ -19,7 +19,7 @@ WING_FRACTION = 0.1
 WING_WIDTH = 2.6
 """The point-spread function is a Gaussian core plus a fainter one this much wider."""
 
-SKY_NOISE = domain.SKY_NOISE.astype(np.float32)
+SKY_NOISE = conditions.SKY_NOISE.astype(np.float32)
 """Standard deviation of the sky in one pixel, u, g, r, i, z [nanomaggy]."""
 ELECTRONS_PER_NANOMAGGY = np.array([130.0, 950.0, 900.0, 730.0, 130.0], dtype=np.float32)
 """Typical SDSS gain over calibration, for the photon noise of the galaxy itself."""

@@ -150,7 +150,7 @@ def _faults(photometry: Photometry, redshift: NDArray[np.float64]) -> dict[str, 
     signal_to_noise = photometry.model_flux / photometry.model_flux_error
     return {
         "magnitude outside 10-30": np.any(cleaning.missing_bands(magnitudes), axis=1),
-        f"colour beyond {cleaning.MAX_COLOR_SIGMA:g} robust sigma": cleaning.has_odd_colors(
+        f"colour beyond {cleaning.MAX_COLOR_SIGMA:g} robust sigma": cleaning.are_odd(
             magnitudes, *cleaning.color_spread(magnitudes)
         ),
         f"signal-to-noise below {cleaning.MIN_SIGNAL_TO_NOISE:g} in g, r, i or z": cleaning.has_low_signal(

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from inference.contract import RankClock, RankRecord, RunClock, RunSummary, Throughput
-from inference.plan import ROW_BYTES
 from inference.run_folder import RunFolder, read_summary
 from scripts.pricing.cost import Rates
 from scripts.pricing.prices import bill_of
@@ -237,7 +236,7 @@ def measure(
     run = msgspec.structs.replace(
         row,
         **flatten(summary),
-        data_bytes=summary.num_samples * ROW_BYTES,
+        data_bytes=summary.num_samples * summary.throughput.bits_per_row // 8,
         num_lost_ranks=len(summary.lost_ranks),
         rank_median_s=median_s,
         rank_p95_s=p95_s,

@@ -68,7 +68,7 @@ def predict(engine: Engine, *, batch_size: int) -> np.ndarray:
         rows=(RowRange(key="d/0.safetensors", start_row=0, stop_row=NUM_ROWS, etag='"e"'),),
     )
     reader = MemoryReader(**{"d/0.safetensors": make_shard_bytes(NUM_ROWS, **arrays)})
-    return infer_rank(task, reader, engine, PhaseClock()).predictions.z_phot
+    return infer_rank(task, reader, engine, PhaseClock(), shipped().card).predictions.z_phot
 
 
 def test_the_asked_batch_size_changes_no_bit(engine: Engine) -> None:

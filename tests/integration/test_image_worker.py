@@ -26,7 +26,7 @@ from inference.model.weights import save_weights
 from inference.models import SHIPPED, Model, read_model
 from inference.pipeline import Predictions
 from inference.plan import MB_PER_VCPU
-from inference.predict import predict_redshift
+from inference.predict import predict_values
 from scripts.command.repository import REPOSITORY
 from scripts.deployment.image import bare, build, registry
 from scripts.deployment.image.build import Image
@@ -197,7 +197,7 @@ def test_the_image_predicts_what_the_library_predicts(run: Run, built: Built) ->
     checkpoint = built.context / "inference" / "models" / "astromae" / "astromae.safetensors"
     engine = engines.load("torch", checkpoint, num_threads=1)
 
-    expected = predict_redshift(engine, arrays["images"], arrays["magnitudes"])
+    expected = predict_values(engine, arrays["images"], arrays["magnitudes"])
 
     # The same wheel on the same processor; another number of threads may round sums differently.
     np.testing.assert_allclose(run.predictions.z_phot, expected, rtol=0, atol=1e-6)

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from inference import engines
 from inference.models import shipped
-from inference.predict import predict_redshift
+from inference.predict import predict_values
 from scripts.data.sample import ensure_sample
 from scripts.models.export.engines import read_rows
 from scripts.models.export.judge import NUM_COMPARED as NUM_CALIBRATED
@@ -122,7 +122,7 @@ def test_the_shipped_graph_is_near_fp32_on_galaxies_that_gave_it_no_ranges() -> 
 
     def predict(precision: str) -> np.ndarray:
         engine = engines.load("onnxruntime", shipped().weights, num_threads=1, precision=precision)
-        return predict_redshift(engine, images, magnitudes)
+        return predict_values(engine, images, magnitudes)
 
     # A thirtieth of NMAD, the scatter of the redshifts themselves.
     assert 0 < np.abs(predict("int8") - predict("fp32")).max() < 4e-4

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from inference import cleaning
-from inference.cleaning import MAGNITUDE_COVARIANCE, MEAN_MAGNITUDES, clean_cutouts
+from inference.cleaning import clean_cutouts, shipped_limits
 from inference.quality import Quality
+
+KNOWN = shipped_limits().photometry
+MEAN_MAGNITUDES = KNOWN.mean
+MAGNITUDE_COVARIANCE = KNOWN.covariance
 
 NAN, INF = np.nan, np.inf
 

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 from inference import contract
 from inference.block import Block
-from inference.cleaning import MEAN_MAGNITUDES
+from inference.cleaning import shipped_limits
 from inference.quality import Quality
 from scripts import repartition, verify
 from scripts.command.errors import COMPLETE, FAILED, WRONG_USAGE
@@ -24,6 +24,9 @@ from scripts.data.galaxies import Facts
 from scripts.data.partition import plan_partition
 from scripts.data.verification import find_problems
 from scripts.data.writer import DatasetPlan, make
+
+KNOWN = shipped_limits().photometry
+MEAN_MAGNITUDES = KNOWN.mean
 
 NUM = 120
 

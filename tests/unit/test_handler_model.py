@@ -7,7 +7,7 @@ import pytest
 
 from handlers import model
 from inference import engines
-from inference.models import SHIPPED, shipped
+from inference.models import SHIPPED, Model, shipped
 from tests.factories import FakeEngine
 
 
@@ -16,11 +16,11 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     """Note what engines were asked for, instead of loading them."""
     asked: list[dict[str, Any]] = []
 
-    def load(name: str, checkpoint: object, **settings: Any) -> FakeEngine:
-        asked.append({"name": name, "checkpoint": checkpoint, **settings})
+    def load(name: str, model: Model, **settings: Any) -> FakeEngine:
+        asked.append({"name": name, "model": model, **settings})
         return FakeEngine()
 
-    monkeypatch.setattr(engines, "load", load)
+    monkeypatch.setattr(engines, "load_model", load)
     monkeypatch.setenv("MODEL_FOLDER", str(SHIPPED))
     model.engine.cache_clear()
     yield asked
@@ -47,5 +47,5 @@ def test_an_engine_is_loaded_as_the_task_says_and_once_per_process(
 
     assert first is second
     assert loaded == [
-        {"name": "torch", "checkpoint": shipped().weights, "num_threads": 1, "precision": "int8", "as_published": True}
+        {"name": "torch", "model": shipped(), "num_threads": 1, "precision": "int8", "as_published": True}
     ]

@@ -13,6 +13,7 @@ from inference.block import Block
 from inference.calibration import calibration_path
 from inference.errors import EngineError, InputError, ModelError, RunError, WeightsError
 from inference.loading import load_model
+from inference.models import Model
 from inference.pipeline import Predictions, predict_block
 from inference.predict import MICRO_BATCH
 from inference.shard import BLOCK_ROWS
@@ -173,11 +174,11 @@ load_model()
 def test_weights_without_a_calibration_predict_and_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
 
-    def load(name: str, checkpoint: Path, **settings: object) -> FakeEngine:
-        asked.update(settings, name=name, checkpoint=checkpoint)
+    def load(name: str, model: Model, **settings: object) -> FakeEngine:
+        asked.update(settings, name=name, folder=model.folder)
         return FakeEngine()
 
-    monkeypatch.setattr(engines, "load", load)
+    monkeypatch.setattr(engines, "load_model", load)
 
     folder = write_model(tmp_path / "m", weights_name="w.safetensors").folder
     with pytest.warns(UserWarning, match=r"No sigma.*calibration\.safetensors does not exist") as warned:
@@ -191,7 +192,7 @@ def test_weights_without_a_calibration_predict_and_warn(tmp_path: Path, monkeypa
     assert not np.isnan(result.redshift).any()
     assert asked == {
         "name": "auto",
-        "checkpoint": folder / "w.safetensors",
+        "folder": folder,
         "precision": "int8",
         "num_threads": 3,
     }
@@ -203,7 +204,7 @@ def test_an_engine_that_was_replaced_warns(tmp_path: Path, monkeypatch: pytest.M
 
     model = write_model(tmp_path / "m")
     calibration_path(model.weights).write_bytes(make_calibration().to_bytes())
-    monkeypatch.setattr(engines, "load", lambda *_name, **_settings: Replaced())
+    monkeypatch.setattr(engines, "load_model", lambda *_name, **_settings: Replaced())
 
     with pytest.warns(UserWarning, match="fell back to torch: because"):
         assert load_model(model.folder).ratio_95 == pytest.approx(2.5 / 1.1)

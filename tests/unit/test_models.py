@@ -8,7 +8,7 @@ import pytest
 from inference.checksum import file_sha256
 from inference.errors import ModelError
 from inference.models import read_model, settle_model, shipped
-from inference.models.card import BinnedPz, EvenEdges, Inputs, ModelCard, Quantiles, encode_card
+from inference.models.card import BinnedPz, EvenEdges, Graph, Inputs, ModelCard, Quantiles, encode_card
 from scripts.command.errors import UsageError
 from scripts.command.model import astromae, find_model, model_names, new_model
 from scripts.command.program import exit_status
@@ -144,7 +144,7 @@ def test_a_request_gets_the_deployed_model_and_no_other() -> None:
 
 
 def test_commands_for_weights_refuse_a_network_as_onnx(tmp_path: Path) -> None:
-    write_model(tmp_path / "models" / "theirs", kind="onnx")
+    write_model(tmp_path / "models" / "theirs", kind="onnx", graph=Graph(output="pz"))
 
     with pytest.raises(UsageError, match="MODEL=theirs is a network as ONNX"):
         astromae("theirs", root=tmp_path)

@@ -14,8 +14,9 @@ from inference.contract import RowRange
 from inference.domain import domain_features
 from inference.errors import EngineError, ShardFormatError
 from inference.metrics import accuracy_sums
+from inference.models import shipped
 from inference.pipeline import Predictions, infer_rank
-from inference.predict import MICRO_BATCH, predict_redshift
+from inference.predict import MICRO_BATCH, predict_values
 from inference.quality import Quality
 from inference.record import count_flags
 from tests.factories import (
@@ -32,6 +33,8 @@ from tests.factories import (
 PREDICTED = {"object_id": "int64", "z_phot": "float32", "sigma": "float32", "quality": "uint8", "z_spec": "float64"}
 """What a rank writes, and as what: catalog and report read it."""
 
+CARD = shipped().card
+
 
 def test_a_rank_over_several_shards_keeps_their_order() -> None:
     reader = MemoryReader(a=b"", **{f"{n}.safetensors": make_shard_bytes(5, **make_arrays(5, seed=n)) for n in (0, 1)})
@@ -40,7 +43,7 @@ def test_a_rank_over_several_shards_keeps_their_order() -> None:
         RowRange(key="1.safetensors", start_row=0, stop_row=4, etag='"e"'),
     )
 
-    found = infer_rank(make_task(rows=rows, num_samples=6), reader, FakeEngine(), PhaseClock()).predictions
+    found = infer_rank(make_task(rows=rows, num_samples=6), reader, FakeEngine(), PhaseClock(), CARD).predictions
 
     first, second = make_arrays(5, seed=0), make_arrays(5, seed=1)
     np.testing.assert_array_equal(found.object_id, np.append(first["object_id"][3:], second["object_id"][:4]))
@@ -60,7 +63,7 @@ def test_tiny_shards_are_gathered_into_full_micro_batches() -> None:
     reader = MemoryReader(**{f"{n}.safetensors": make_shard_bytes(3, **make_arrays(3, seed=n)) for n in range(50)})
     rows = tuple(RowRange(key=f"{n}.safetensors", start_row=0, stop_row=3, etag='"e"') for n in range(50))
 
-    found = infer_rank(make_task(rows=rows, num_samples=150), reader, Watched(), PhaseClock()).predictions
+    found = infer_rank(make_task(rows=rows, num_samples=150), reader, Watched(), PhaseClock(), CARD).predictions
 
     whole, rest = divmod(150, MICRO_BATCH)
     assert sizes == [MICRO_BATCH] * whole + [rest]
@@ -86,13 +89,13 @@ def test_the_next_block_is_read_while_this_one_is_computed() -> None:
     reader = Reader(**{f"{n}.safetensors": make_shard_bytes(64) for n in range(2)})
     rows = tuple(RowRange(key=f"{n}.safetensors", start_row=0, stop_row=64, etag='"e"') for n in range(2))
 
-    infer_rank(make_task(rows=rows, num_samples=128), reader, Engine(), PhaseClock())
+    infer_rank(make_task(rows=rows, num_samples=128), reader, Engine(), PhaseClock(), CARD)
 
 
 def test_unlabelled_rows_have_no_spectroscopic_redshift() -> None:
     reader = MemoryReader(**{"d/0.safetensors": make_shard_bytes(3, redshifts=None)})
 
-    predictions = infer_rank(make_task(), reader, FakeEngine(), PhaseClock()).predictions
+    predictions = infer_rank(make_task(), reader, FakeEngine(), PhaseClock(), CARD).predictions
 
     assert np.isnan(predictions.z_spec).all()
 
@@ -110,7 +113,9 @@ def test_predictions_survive_their_file() -> None:
 def infer(num_rows: int, *, calibration: Calibration | None = None, **arrays: np.ndarray) -> Predictions:
     """Infer one shard; name an array to replace it."""
     reader = MemoryReader(**{"d/0.safetensors": make_shard_bytes(num_rows, **arrays)})
-    return infer_rank(make_task(num_samples=num_rows), reader, FakeEngine(), PhaseClock(), calibration).predictions
+    return infer_rank(
+        make_task(num_samples=num_rows), reader, FakeEngine(), PhaseClock(), CARD, calibration
+    ).predictions
 
 
 def test_a_rejected_galaxy_keeps_its_row_without_numbers() -> None:
@@ -173,6 +178,7 @@ def test_no_cut_between_ranks_or_blocks_changes_a_single_bit() -> None:
             reader,
             FakeEngine(),
             PhaseClock(),
+            CARD,
             calibration,
         ).predictions
         for start, stop in pairwise(cuts)
@@ -196,7 +202,7 @@ def test_the_record_counts_flags_and_leaves_rejected_galaxies_out_of_the_accurac
 def test_the_phases_of_a_rank_are_counted() -> None:
     clock = PhaseClock()
 
-    infer_rank(make_task(), MemoryReader(**{"d/0.safetensors": make_shard_bytes(3)}), FakeEngine(), clock)
+    infer_rank(make_task(), MemoryReader(**{"d/0.safetensors": make_shard_bytes(3)}), FakeEngine(), clock, CARD)
 
     assert clock.seconds("download") > 0
     assert clock.seconds("inference") > 0
@@ -205,14 +211,14 @@ def test_the_phases_of_a_rank_are_counted() -> None:
 
 def test_a_bad_shard_stops_the_rank() -> None:
     with pytest.raises(ShardFormatError):
-        infer_rank(make_task(), MemoryReader(**{"d/0.safetensors": b"x"}), FakeEngine(), PhaseClock())
+        infer_rank(make_task(), MemoryReader(**{"d/0.safetensors": b"x"}), FakeEngine(), PhaseClock(), CARD)
 
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 64])
 def test_the_micro_batch_does_not_change_which_galaxy_gets_which_redshift(micro_batch: int) -> None:
     arrays = make_arrays(5)
 
-    z_phot = predict_redshift(FakeEngine(), arrays["images"], arrays["magnitudes"], micro_batch=micro_batch)
+    z_phot = predict_values(FakeEngine(), arrays["images"], arrays["magnitudes"], micro_batch=micro_batch)
 
     np.testing.assert_array_equal(z_phot, FakeEngine().predict(arrays["images"], arrays["magnitudes"]))
 
@@ -222,7 +228,7 @@ def test_a_redshift_that_is_not_finite_is_never_written() -> None:
     arrays["magnitudes"][3, 2] = np.inf
 
     with pytest.raises(EngineError, match="1 redshifts that are not finite, the first for row 3"):
-        predict_redshift(FakeEngine(), arrays["images"], arrays["magnitudes"])
+        predict_values(FakeEngine(), arrays["images"], arrays["magnitudes"])
 
 
 def test_published_figures_follow_the_published_definitions() -> None:

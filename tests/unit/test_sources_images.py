@@ -11,7 +11,7 @@ from astropy.io import fits
 from safetensors.numpy import load_file
 from torch.utils.data import TensorDataset
 
-from inference.cleaning import MEAN_MAGNITUDES
+from inference.cleaning import shipped_limits
 from inference.quality import Quality
 from scripts.command.errors import SourceError, UsageError
 from scripts.data.fits_cutouts import read_cutout
@@ -19,6 +19,9 @@ from scripts.data.plan import DatasetVariables, plan_dataset
 from scripts.data.published_file import CubeFile
 from scripts.data.verification import find_problems
 from scripts.data.writer import make
+
+KNOWN = shipped_limits().photometry
+MEAN_MAGNITUDES = KNOWN.mean
 
 NUM = 60
 """More than one shard of 1 MB."""

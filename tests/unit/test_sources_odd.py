@@ -10,9 +10,12 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from torch.utils.data import TensorDataset
 
-from inference.cleaning import MEAN_MAGNITUDES
+from inference.cleaning import shipped_limits
 from scripts.command.errors import SourceError
 from scripts.data import read_galaxies
+
+KNOWN = shipped_limits().photometry
+MEAN_MAGNITUDES = KNOWN.mean
 
 ROW = "19.638,18.529,17.632,16.579,17.262"
 MAGNITUDES = [19.638, 18.529, 17.632, 16.579, 17.262]

@@ -15,11 +15,14 @@ from astropy.table import Table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.cleaning import MEAN_MAGNITUDES
+from inference.cleaning import shipped_limits
 from scripts.command.errors import SourceError
 from scripts.data import ReadGalaxies, read_galaxies
 from scripts.data.records import observed_flux
 from scripts.data.units import CODES, conversion, degrees_of
+
+KNOWN = shipped_limits().photometry
+MEAN_MAGNITUDES = KNOWN.mean
 
 NANOMAGGIES = observed_flux(MEAN_MAGNITUDES + np.linspace(-0.5, 0.5, 12)[:, None])
 FLUX_UNITS = {

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from inference import metrics
 from inference.engines.exported import Accuracy, Agreement
-from inference.predict import Engine, predict_redshift
+from inference.predict import Engine, predict_values
 from scripts.command.errors import CommandError
 
 NUM_COMPARED = 512
@@ -24,7 +24,7 @@ Arrays = dict[str, NDArray[np.generic]]
 def predict(engine: Engine, galaxies: Arrays) -> NDArray[np.float32]:
     """Return the redshifts that an engine gives some galaxies, shape (N,)."""
     images = galaxies["images"].astype(np.float32, copy=False)
-    return predict_redshift(engine, images, galaxies["magnitudes"].astype(np.float64, copy=False))
+    return predict_values(engine, images, galaxies["magnitudes"].astype(np.float64, copy=False))
 
 
 def compare(engine: Engine, galaxies: Arrays, reference: NDArray[np.float32]) -> Agreement:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inference.block import centre_crop
-from inference.cleaning import clean_cutouts, color_spread, has_odd_colors, is_label
+from inference.cleaning import are_odd, clean_cutouts, color_spread, is_label
 from inference.quality import Quality
 from scripts.command.errors import SourceError
 from scripts.data.reader import ShardFolder
@@ -146,7 +146,7 @@ def read_labelled(folder: Path) -> Labelled:
     magnitudes = np.concatenate([block.inspected.magnitudes for block in blocks])
     is_good = is_label(redshift) & ((quality & ~np.uint8(Quality.COLOR_OUTLIER.value)) == 0)
     if is_good.any():
-        is_good &= ~has_odd_colors(magnitudes, *color_spread(magnitudes[is_good]))
+        is_good &= ~are_odd(magnitudes, *color_spread(magnitudes[is_good]))
     is_first = np.zeros(len(object_id), dtype=bool)
     is_first[np.unique(object_id, return_index=True)[1]] = True
     rows = np.flatnonzero(is_good & is_first)
