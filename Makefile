@@ -93,7 +93,7 @@ repartition: $(READY) ## The same galaxies in other shards: DATASET=… SHARD_MB
 verify: $(READY) ## Check every shard of DATASET=… against its card and table
 	@$(PY) -m scripts.verify
 
-model: $(READY) ## Which models there are; MODEL=mine shows its card; FILE imports
+model: $(READY) ## Which models there are; MODEL=mine: its card; FILE= NAME=
 	@$(PY) -m scripts.model
 
 train: $(READY) ## Train on one's own galaxies: DATASET=mine MODEL=mine

@@ -91,15 +91,14 @@ def refuse_dataset(dataset: DatasetCard, model: ModelCard, prefix: str) -> None:
     if lacking:
         raise ModelError(
             f"{prefix} has the bands {' '.join(dataset.bands)}; the model {model.name} reads {' '.join(inputs.bands)}: "
-            f"{' '.join(lacking)} is missing. Use another model, or make the dataset with `make dataset "
-            f"MODEL={model.name}`."
+            f"{' '.join(lacking)} is missing. Use another model, or a dataset with these bands."
         )
-    needed = [*(["images"] if inputs.side_px else []), *(["magnitudes"] if inputs.magnitudes else []), *inputs.columns]
-    absent = [name for name in needed if name not in dataset.arrays]
+    images, magnitudes = (["images"] if inputs.side_px else []), (["magnitudes"] if inputs.magnitudes else [])
+    absent = [name for name in (*images, *magnitudes, *inputs.columns) if name not in dataset.arrays]
     if dataset.arrays and absent:
         raise ModelError(
             f"{prefix} holds {', '.join(dataset.arrays)}; the model {model.name} also reads {', '.join(absent)}. "
-            f"Make the dataset with `make dataset MODEL={model.name}` from a source that has them."
+            "Use another model, or a dataset that has them."
         )
     scales = (inputs.pixel_scale_arcsec, dataset.pixel_scale_arcsec)
     if inputs.side_px and all(scales) and abs(scales[0] / scales[1] - 1) > MAX_SCALE_ERROR:  # type: ignore[operator]

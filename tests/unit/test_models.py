@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from inference.checksum import file_sha256
+from inference.contract import DatasetCard
 from inference.errors import ModelError
-from inference.models import read_model, settle_model, shipped
+from inference.models import read_model, refuse_dataset, settle_model, shipped
 from inference.models.card import BinnedPz, EvenEdges, Graph, Inputs, ModelCard, Quantiles, encode_card
 from scripts.command.errors import UsageError
 from scripts.command.model import astromae, find_model, model_names, new_model
@@ -165,3 +166,27 @@ def test_make_model_lists_and_shows(
     assert "32x32 u g r i z, magnitudes u g r i z, shipped" in listed
     assert "models/broken is no model" in listed
     assert "## What it must not be used for" in capsys.readouterr().out
+
+
+def make_dataset_card(**changes: object) -> DatasetCard:
+    facts = {"name": "d", "partition": "10MB", "num_rows": 0, "shards": (), "seed": 0, "provenance": "p"}
+    return DatasetCard(**{**facts, "arrays": {"images": "", "magnitudes": ""}, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "inputs", "message"),
+    [
+        ({"bands": ("g", "r", "z")}, {}, "has the bands g r z; the model m reads u g r i z: u i is missing"),
+        ({"arrays": {"images": ""}}, {}, "holds images; the model m also reads magnitudes"),
+        ({}, {"columns": ("ebv",)}, "holds images, magnitudes; the model m also reads ebv"),
+        ({"pixel_scale_arcsec": 0.262}, {}, r"pixels of 0\.262 arcsec; the model m was trained on 0\.396 arcsec"),
+    ],
+)
+def test_a_dataset_that_a_model_cannot_read_is_refused(
+    dataset: dict[str, object], inputs: dict[str, object], message: str
+) -> None:
+    reads = msgspec.structs.replace(shipped().card.inputs, **inputs)
+
+    refuse_dataset(make_dataset_card(pixel_scale_arcsec=0.398), shipped().card, "d/")
+    with pytest.raises(ModelError, match=message):
+        refuse_dataset(make_dataset_card(**dataset), make_card(name="m", inputs=reads), "d/")

@@ -156,7 +156,7 @@ def test_a_notebook_reads_what_a_dataset_holds(tmp_path: Path) -> None:
     found = read_galaxies(path)
 
     arrays, table = load_file(folder / "0.safetensors"), read_table(folder)
-    for name, array in vars(found.block).items():
+    for name, array in found.block.arrays().items():
         np.testing.assert_array_equal(array, arrays[name], err_msg=name)
     for name in ("ra_deg", "dec_deg", "quality"):
         np.testing.assert_array_equal(getattr(found, name), table[name], err_msg=name)
