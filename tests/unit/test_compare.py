@@ -12,6 +12,7 @@ from rich.console import Console
 from inference import contract, summary
 from inference.errors import RunFolderError
 from inference.models import shipped
+from inference.models.card import Graph
 from inference.pipeline import Predictions
 from inference.summary import RunTimes
 from scripts.benchmarks.comparison.agreement import Redshifts, agreement
@@ -21,8 +22,9 @@ from scripts.benchmarks.comparison.measure import Measured, measure_process, mea
 from scripts.benchmarks.comparison.method import Method
 from scripts.benchmarks.comparison.present import COLUMNS, print_comparison
 from scripts.benchmarks.comparison.published import DEFINITIONS, read_published
-from scripts.command.errors import CommandError
-from tests.factories import RUN, make_plan, make_predictions, make_record_for, make_task
+from scripts.benchmarks.comparison.runs import CompareVariables, find_runs
+from scripts.command.errors import CommandError, UsageError
+from tests.factories import RUN, make_plan, make_predictions, make_record_for, make_task, write_model
 
 WIDEST = 200
 
@@ -258,3 +260,11 @@ def test_a_process_that_fails_is_reported_with_its_last_line(tmp_path: Path) -> 
 
     with pytest.raises(CommandError, match=r"The plain loop ended with status 1: .*0.safetensors"):
         measure_process("plain loop", [tmp_path / "0.safetensors"], shipped(), batch_size=8, profile=False)
+
+
+def test_a_network_as_onnx_has_no_plain_loop_and_starts_nothing(tmp_path: Path) -> None:
+    write_model(tmp_path / "models" / "theirs", kind="onnx", graph=Graph(output="out"))
+
+    with pytest.raises(UsageError, match="MODEL=theirs is a network as ONNX; the plain loop"):
+        find_runs(CompareVariables(model="theirs"), tmp_path, Console(quiet=True))
+    assert not (tmp_path / "runs").exists()

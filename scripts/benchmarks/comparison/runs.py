@@ -82,6 +82,11 @@ def _finished(variables: CompareVariables, root: Path) -> Runs:
 
 def _carried_out(variables: CompareVariables, root: Path, console: Console) -> Runs:
     draft = draft_request(variables, root=root)
+    if draft.model.card.kind != "astromae":
+        raise UsageError(
+            f"MODEL={draft.model.card.name} is a network as ONNX; the plain loop computes weights of AstroMAE only. "
+            "`make run` runs it."
+        )
     target, _ = choose_target(variables, terraform=root / "terraform")
     aws = connect_aws(read_stack(root / "terraform", outputs=variables.outputs)) if target == "aws" else None
     dataset = _local(find_data(draft.dataset, asked=draft.dataset_asked, root=root))
