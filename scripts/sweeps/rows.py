@@ -30,7 +30,7 @@ RENAMED = {
 }
 """Fields of `RunSummary` and `RankRecord` whose column has a clearer name."""
 
-LEFT_OUT = ("request", "notes")
+LEFT_OUT = ("request", "notes", "comm")
 
 
 class Column(NamedTuple):

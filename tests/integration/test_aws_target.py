@@ -291,6 +291,7 @@ def test_a_local_run_of_another_terminal_is_asked_and_stopped_while_it_goes(
     (tmp_path / "runs" / run_id).mkdir(parents=True)
     noted = {"run_id": run_id, "target": "local", "execution_arn": arn, "bucket": bucket, "pid": os.getpid()}
     noted |= {"run_prefix": f"runs/{run_id}/", "started_at_s": time.time(), "endpoint_url": account.aws.endpoint_url}
+    noted |= {"key": account.aws.key}
     (tmp_path / "runs" / run_id / "execution.json").write_text(json.dumps(noted))
 
     done = command(name, account, tmp_path, RUN=run_id, AWS_PROFILE="nobody")

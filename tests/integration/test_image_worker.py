@@ -224,7 +224,7 @@ def test_a_worker_listens_on_loopback_only(run: Run) -> None:
 
 
 def test_the_image_holds_the_handlers_the_library_and_nothing_else_of_the_clone(run: Run) -> None:
-    assert run.probe["files"].split() == ["handlers", "inference"]
+    assert run.probe["files"].split() == ["handlers", "inference", "model"]
 
 
 # Wall time is for people. What a busy machine cannot change is the work, and a worker that compiles does it twice.
@@ -285,13 +285,13 @@ import pathlib, sys, numpy, awslambdaric.__main__, handlers.infer, handlers.init
 import urllib.request
 from handlers import bucket_access
 from inference import engines
-from inference.models import shipped
+from handlers import settings
 from inference.engines.torch import profiler
 
 bucket_access.connect("none", "us-east-1")
 rows = numpy.ones((2, 5, 32, 32), numpy.float32), numpy.ones((2, 5))
 for name, as_published in (("onnxruntime", False), ("torch", False), ("torch", True)):
-    engine = engines.load(name, shipped().weights, num_threads=1, as_published=as_published)
+    engine = engines.load(name, settings.model().weights, num_threads=1, as_published=as_published)
     with profiler() as profile:
         engine.predict(*rows)
 assert profile.allocated_bytes > 0

@@ -179,7 +179,7 @@ def test_the_table_of_access_reaches_the_policies(deployed: Deployed) -> None:
 
     arn = f"arn:aws:s3:::{deployed.outputs['bucket']}"
     assert {statement["Effect"]: as_list(statement["Resource"]) for statement in writes} == {
-        "Allow": [f"{arn}/*/ranks/*", f"{arn}/*/predictions/*"],
+        "Allow": [f"{arn}/*/ranks/*", f"{arn}/*/predictions/*", f"{arn}/*/fmi/*"],
         "Deny": [f"{arn}/datasets/*"],
     }
 

@@ -114,7 +114,7 @@ that the selection galaxies favour.
 
 {accuracy}
 
-"Other plausible structure" draws the unknown sizes of the real galaxies anew; "structure of other galaxies" gives each
+"Other plausible structure" draws the unknown sizes of the real galaxies again; "structure of other galaxies" gives each
 galaxy the sizes and shapes of another one, so that the structure in its image carries no information about it.
 
 For comparison, methods trained on the same galaxies: mean and standard deviation over repeats with different
