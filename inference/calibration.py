@@ -3,15 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
-
+from inference import tensor_file
 from inference.contract import Payload
 from inference.domain import DomainModel
 from inference.errors import WeightsError
-from inference.uncertainty import Array, ErrorModel, Layer
+from inference.uncertainty import Array, ErrorModel
 
 FILE_NAME = "calibration.safetensors"
 REMAKE = "`make calibrate` makes it"
@@ -57,18 +53,10 @@ class Calibration:
         )
         tensors = {
             **{f"errors.{name}": getattr(errors, name) for name in ("center", "scale")},
-            **{
-                f"errors.{index}.{name}": array
-                for index, layer in enumerate(errors.layers)
-                for name, array in layer._asdict().items()
-            },
+            **tensor_file.layer_arrays(errors.layers, "errors."),
             **{f"domain.{name}": getattr(domain, name) for name in _DOMAIN_ARRAYS},
         }
-        # One key: safetensors writes several in any order.
-        return save(
-            {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in tensors.items()},
-            metadata={"card": msgspec.json.encode(card).decode()},
-        )
+        return tensor_file.content(card, tensors)
 
 
 _DOMAIN_ARRAYS = ("center", "scale", "log_weight", "mean", "whitening")
@@ -95,13 +83,11 @@ def load_calibration(path: Path, weights_sha256: str) -> Calibration:
         If there is none, it cannot be read, or it was made for other weights: their sigma would be wrong.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            card = msgspec.json.decode((file.metadata() or {})["card"], type=CalibrationCard)
-            tensors = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
+        card, tensors = tensor_file.read(path, CalibrationCard)
         calibration = _build(card, tensors)
     except FileNotFoundError:
         raise WeightsError(f"{path.name} does not exist; {REMAKE}.") from None
-    except (SafetensorError, msgspec.DecodeError, KeyError) as error:
+    except tensor_file.UNREADABLE as error:
         raise WeightsError(f"{path.name} is not a calibration file ({error}); {REMAKE} again.") from error
     if card.weights_sha256 != weights_sha256:
         raise WeightsError(
@@ -128,14 +114,12 @@ def find_calibration(
 
 
 def _build(card: CalibrationCard, tensors: dict[str, Array]) -> Calibration:
-    num_layers = sum(name.endswith(".weight") for name in tensors)
-    layers = (Layer(tensors[f"errors.{i}.weight"], tensors[f"errors.{i}.bias"]) for i in range(num_layers))
     return Calibration(
         weights_sha256=card.weights_sha256,
         errors=ErrorModel(
             center=tensors["errors.center"],
             scale=tensors["errors.scale"],
-            layers=tuple(layers),
+            layers=tensor_file.layers_of(tensors, "errors."),
             factor_68=card.factor_68,
             factor_95=card.factor_95,
         ),

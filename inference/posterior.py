@@ -13,15 +13,13 @@ MNRAS 499, 1587, for what makes a p(z) calibrated.
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
+from inference import tensor_file
 from inference.contract import Payload
 from inference.errors import WeightsError
-from inference.uncertainty import MAX_FEATURE, Array, Layer, dense, error_features
+from inference.uncertainty import Array, FeatureNetwork
 
 FILE_NAME = "posterior.safetensors"
 
@@ -45,18 +43,11 @@ class PosteriorCard(Payload, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class PosteriorModel:
+class PosteriorModel(FeatureNetwork):
     """Gives every redshift of one checkpoint its distribution."""
 
     weights_sha256: str
-    center: Array
-    """Mean of each feature, shape (6,)."""
-
-    scale: Array
-    """Standard deviation of each feature, shape (6,)."""
-
-    layers: tuple[Layer, ...]
-    """Dense layers with tanh between them."""
+    """Checksum of the checkpoint whose redshifts it describes."""
 
     def posteriors(self, magnitudes: Array, z_phot: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return the distribution of each galaxy.
@@ -74,22 +65,12 @@ class PosteriorModel:
             Weights, centres and widths of four Gaussians in redshift, to be cut at 0. Each row depends on its own
             galaxy alone, bit by bit.
         """
-        features = error_features(magnitudes, z_phot)
-        hidden = np.clip((features - self.center[:, None]) / self.scale[:, None], -MAX_FEATURE, MAX_FEATURE)
-        for layer in self.layers[:-1]:
-            hidden = np.tanh(dense(hidden, layer))
-        return mixture(dense(hidden, self.layers[-1]), z_phot.astype(np.float64)).T.astype(np.float32)
+        return mixture(self.outputs(magnitudes, z_phot), z_phot.astype(np.float64)).T.astype(np.float32)
 
     def to_bytes(self) -> bytes:
         """Return the content of the file; arrays are rounded to float32."""
-        tensors = {"center": self.center, "scale": self.scale}
-        for index, layer in enumerate(self.layers):
-            tensors |= {f"{index}.{name}": array for name, array in layer._asdict().items()}
-        card = msgspec.json.encode(PosteriorCard(weights_sha256=self.weights_sha256)).decode()
-        return save(
-            {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in tensors.items()},
-            metadata={"card": card},
-        )
+        tensors = {"center": self.center, "scale": self.scale, **tensor_file.layer_arrays(self.layers)}
+        return tensor_file.content(PosteriorCard(weights_sha256=self.weights_sha256), tensors)
 
 
 def mixture(outputs: Array, z_phot: Array) -> Array:
@@ -110,15 +91,12 @@ def load_posterior_model(path: Path, weights_sha256: str) -> PosteriorModel:
         If there is no such file, it cannot be read, or it was made for other weights.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            card = msgspec.json.decode((file.metadata() or {})["card"], type=PosteriorCard)
-            tensors = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
-        num_layers = sum(name.endswith(".weight") for name in tensors)
-        layers = tuple(Layer(tensors[f"{index}.weight"], tensors[f"{index}.bias"]) for index in range(num_layers))
-        model = PosteriorModel(card.weights_sha256, tensors["center"], tensors["scale"], layers)
+        card, tensors = tensor_file.read(path, PosteriorCard)
+        layers = tensor_file.layers_of(tensors)
+        model = PosteriorModel(tensors["center"], tensors["scale"], layers, card.weights_sha256)
     except FileNotFoundError:
         raise WeightsError(f"{path.name} does not exist; training writes it.") from None
-    except (SafetensorError, msgspec.DecodeError, KeyError) as error:
+    except tensor_file.UNREADABLE as error:
         raise WeightsError(f"{path.name} holds no distributions ({error}); train again.") from error
     if card.weights_sha256 != weights_sha256:
         raise WeightsError(

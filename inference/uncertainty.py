@@ -45,8 +45,8 @@ class Layer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ErrorModel:
-    """Predicts the typical error of a redshift from what is known about the galaxy."""
+class FeatureNetwork:
+    """A small network that sees what is known about a galaxy: the features of `error_features`."""
 
     center: Array
     """Mean of each feature, shape (6,)."""
@@ -55,7 +55,23 @@ class ErrorModel:
     """Standard deviation of each feature, shape (6,)."""
 
     layers: tuple[Layer, ...]
-    """Dense layers with tanh between them; the last one gives the logarithm of the mean abs(dz)."""
+    """Dense layers with tanh between them."""
+
+    def standardise(self, features: Array) -> Array:
+        """Return features, (6, N), in units of their scatter, limited to `MAX_FEATURE`."""
+        return np.clip((features - self.center[:, None]) / self.scale[:, None], -MAX_FEATURE, MAX_FEATURE)
+
+    def outputs(self, magnitudes: Array, z_phot: NDArray[np.floating]) -> Array:
+        """Return what the last layer says of each galaxy: (N, 5) and (N,) to (outputs, N), float64."""
+        hidden = self.standardise(error_features(magnitudes, z_phot))
+        for layer in self.layers[:-1]:
+            hidden = np.tanh(dense(hidden, layer))
+        return dense(hidden, self.layers[-1])
+
+
+@dataclass(frozen=True)
+class ErrorModel(FeatureNetwork):
+    """Predicts the typical error of a redshift: the last layer gives the logarithm of the mean abs(dz)."""
 
     factor_68: float
     """Conformal factor of sigma."""
@@ -87,15 +103,8 @@ class ErrorModel:
 
     def expected_error(self, magnitudes: Array, z_phot: NDArray[np.floating]) -> Array:
         """Return the uncalibrated error of each redshift, in z, shape (N,), float64."""
-        hidden = self.standardise(error_features(magnitudes, z_phot))
-        for layer in self.layers[:-1]:
-            hidden = np.tanh(dense(hidden, layer))
-        expected: Array = np.exp(dense(hidden, self.layers[-1])[0]) * (1.0 + z_phot.astype(np.float64))
+        expected: Array = np.exp(self.outputs(magnitudes, z_phot)[0]) * (1.0 + z_phot.astype(np.float64))
         return expected
-
-    def standardise(self, features: Array) -> Array:
-        """Return features, (6, N), in units of their scatter, limited to `MAX_FEATURE`."""
-        return np.clip((features - self.center[:, None]) / self.scale[:, None], -MAX_FEATURE, MAX_FEATURE)
 
 
 def error_features(magnitudes: Array, z_phot: NDArray[np.floating]) -> Array:

@@ -15,7 +15,7 @@ from inference.contract import RankRecord, RankTask, RowRange, RunPlan, RunReque
 from inference.domain import NUM_FEATURES as NUM_DOMAIN_FEATURES
 from inference.domain import DomainModel
 from inference.errors import ObjectMissingError, ShardChangedError
-from inference.models import Model, read_model, shipped
+from inference.models import SHIPPED, Model, read_model, shipped
 from inference.models.card import ModelCard, encode_card
 from inference.pipeline import Outcome, Predictions
 from inference.plan import Shard
@@ -26,6 +26,18 @@ from scripts.benchmarks.records import INVOCATION
 from scripts.sweeps.rows import RunRow
 
 RUN = "run-a"
+
+STAGE_VARIABLES = {
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+    "AWS_LAMBDA_FUNCTION_NAME": "photo-z",
+    "INFER_MEMORY_MB": "1769",
+    "INFER_QUALIFIER": "$LATEST",
+    "INFER_TIMEOUT_S": "900",
+    "MODEL_FOLDER": str(SHIPPED),
+    "CODE_VERSION": "test",
+    "IMAGE_DIGEST": "local",
+}
+"""The environment of a handler that a test calls itself."""
 
 
 def make_arrays(num_rows: int = 3, *, seed: int = 0, side: int = 32) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """Terraform's AWS provider as one process for all commands of a test file, where each would start its own."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,13 @@ from scripts.deployment.terraform import PROVIDER, Terraform
 ANNOUNCEMENT = re.compile(r"TF_REATTACH_PROVIDERS='(.+)'")
 # Both programs are short-lived and keep tables of every AWS resource: collecting garbage costs a third of their CPU.
 LAZY_COLLECTOR = {"GOGC": "400"}
+
+
+def planned_changes(printed: str) -> dict[str, str]:
+    """Read what plan or apply printed with -json; return resource → what is done to it."""
+    messages = [json.loads(line) for line in printed.splitlines()]
+    changes = [message["change"] for message in messages if message["type"] == "planned_change"]
+    return {change["resource"]["addr"]: change["action"] for change in changes}
 
 
 @contextmanager

@@ -44,8 +44,7 @@ def find_model(name: str, *, root: Path = Path(), asked: str = "") -> Model:
     asked = asked or f"MODEL={name}"
     if name in ("", shipped().card.name):
         return shipped()
-    if not re.fullmatch(NAME, name):
-        raise UsageError(f"{asked} is no name of a model: letters, digits, dots, dashes and underscores make one.")
+    _check_name(name, asked)
     folder = root / FOLDER / name
     if not folder.is_dir():
         known = model_names(root)
@@ -88,11 +87,15 @@ def refuse_taken(name: str, root: Path) -> None:
     UsageError
         If it is none, or taken.
     """
-    if not re.fullmatch(NAME, name):
-        raise UsageError(f"NAME={name} is no name of a model: letters, digits, dots, dashes and underscores make one.")
+    _check_name(name, f"NAME={name}")
     if name in model_names(root):
         where = "is the shipped model" if name == shipped().card.name else f"is taken: {root / FOLDER / name}/ is there"
         raise UsageError(f"NAME={name} {where}. Choose another name, or remove that folder first.")
+
+
+def _check_name(name: str, asked: str) -> None:
+    if not re.fullmatch(NAME, name):
+        raise UsageError(f"{asked} is no name of a model: letters, digits, dots, dashes and underscores make one.")
 
 
 @contextmanager

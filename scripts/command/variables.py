@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from inference.models.card import NAME
 from scripts.command.errors import UsageError
 
 V = TypeVar("V", bound="Variables")
@@ -16,11 +17,8 @@ V = TypeVar("V", bound="Variables")
 Flag = Annotated[bool, Meta(description="1 or 0")]
 Whole = Annotated[int, Meta(ge=0, description="a whole number from 0")]
 
-FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-"""A name that is one folder on every system and leads to no other."""
-
 FolderName = Annotated[
-    str, Meta(pattern=FOLDER_NAME, description="letters, digits, dots, dashes and underscores, the name of a folder")
+    str, Meta(pattern=NAME, description="letters, digits, dots, dashes and underscores, the name of a folder")
 ]
 
 

@@ -20,9 +20,8 @@ from inference import plan as planning
 from inference.comm import REDUCED
 from inference.contract import RankTask, RunComm, RunSummary
 from inference.errors import AccessDeniedError, PlanError, RendezvousError, RunError, StorageUnavailableError
-from inference.models import SHIPPED
 from scripts.local_aws.server import LocalAws
-from tests.factories import FakeEngine, make_arrays, make_shard_bytes
+from tests.factories import STAGE_VARIABLES, FakeEngine, make_arrays, make_shard_bytes
 from tests.rendezvous import running
 
 BUCKET = "tests"
@@ -50,16 +49,9 @@ def address() -> Iterator[tuple[str, int]]:
 def s3(aws: LocalAws, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name, value in {
         **aws.environment,
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
-        "AWS_LAMBDA_FUNCTION_NAME": "photo-z",
-        "INFER_MEMORY_MB": "1769",
-        "INFER_QUALIFIER": "$LATEST",
-        "INFER_TIMEOUT_S": "900",
+        **STAGE_VARIABLES,
         "INFER_MAX_CONCURRENCY": "100",
         "INFER_STARTS_PER_S": "100",
-        "MODEL_FOLDER": str(SHIPPED),
-        "CODE_VERSION": "test",
-        "IMAGE_DIGEST": "local",
         "RENDEZVOUS_ENDPOINT": f"{address[0]}:{address[1]}",
     }.items():
         monkeypatch.setenv(name, value)

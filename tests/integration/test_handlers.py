@@ -26,14 +26,13 @@ from inference.errors import (
     ShardChangedError,
     ShardFormatError,
 )
-from inference.models import SHIPPED
 from inference.pipeline import Predictions
 from inference.quality import Quality
 from scripts.local_aws.admission import KEY_HEADER
 from scripts.local_aws.server import LocalAws
 from scripts.simulation.cutouts import real_rows
 from scripts.simulation.sdss import load_sources
-from tests.factories import FakeEngine, make_arrays, make_calibration, make_shard_bytes
+from tests.factories import STAGE_VARIABLES, FakeEngine, make_arrays, make_calibration, make_shard_bytes
 
 BUCKET = "tests"
 PREFIX = "datasets/tiny/10MB/"
@@ -49,17 +48,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
 
 @pytest.fixture
 def s3(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    for name, value in {
-        **aws.environment,
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
-        "AWS_LAMBDA_FUNCTION_NAME": "photo-z",
-        "INFER_MEMORY_MB": "1769",
-        "INFER_QUALIFIER": "$LATEST",
-        "INFER_TIMEOUT_S": "900",
-        "MODEL_FOLDER": str(SHIPPED),
-        "CODE_VERSION": "test",
-        "IMAGE_DIGEST": "local",
-    }.items():
+    for name, value in {**aws.environment, **STAGE_VARIABLES}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(model, "engine", lambda *_name, **_mode: FakeEngine())
     with contextlib.closing(boto3.Session().client("s3")) as client:

@@ -21,7 +21,7 @@ from scripts.local_aws.deploy import DEFINITION_PATH, render_definition
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
 from tests.integration.test_terraform import copy_configuration
-from tests.terraform_provider import shared_provider
+from tests.terraform_provider import planned_changes, shared_provider
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed"),
@@ -44,10 +44,7 @@ class Deployed:
 
     def changes(self, command: str, *arguments: str) -> dict[str, str]:
         """Plan or apply over what the last command saw; return resource → what is done to it."""
-        printed = self.terraform.read(command, "-json", "-input=false", "-refresh=false", *arguments)
-        messages = [json.loads(line) for line in printed.splitlines()]
-        changes = [message["change"] for message in messages if message["type"] == "planned_change"]
-        return {change["resource"]["addr"]: change["action"] for change in changes}
+        return planned_changes(self.terraform.read(command, "-json", "-input=false", "-refresh=false", *arguments))
 
 
 @pytest.fixture(scope="module")

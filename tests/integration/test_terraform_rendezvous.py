@@ -1,6 +1,5 @@
 """The server at which ranks meet, applied to the local AWS with `rendezvous = true`: what is made, and that it goes."""
 
-import json
 import os
 import shutil
 import threading
@@ -15,7 +14,7 @@ import pytest
 from scripts.deployment.terraform import Terraform
 from scripts.local_aws.server import LocalAws
 from tests.integration.test_terraform import copy_configuration
-from tests.terraform_provider import shared_provider
+from tests.terraform_provider import planned_changes, shared_provider
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed"),
@@ -41,10 +40,7 @@ class Deployed:
 
     def plan(self) -> dict[str, str]:
         """Plan; return resource → what would be done to it."""
-        printed = self.terraform.read("plan", "-json", "-input=false", *TARGETS)
-        messages = [json.loads(line) for line in printed.splitlines()]
-        changes = [message["change"] for message in messages if message["type"] == "planned_change"]
-        return {change["resource"]["addr"]: change["action"] for change in changes}
+        return planned_changes(self.terraform.read("plan", "-json", "-input=false", *TARGETS))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from inference.posterior import (
     SHIFT_UNIT,
     PosteriorModel,
 )
-from inference.uncertainty import MAX_FEATURE, NUM_FEATURES, Array, Layer, error_features
+from inference.uncertainty import NUM_FEATURES, Array, Layer, error_features
 from scripts.models.training.error_model import Predicted, stored
 from scripts.models.training.schedule import warm_cosine
 
@@ -48,13 +48,13 @@ def fit_posterior_model(
     """
     features = error_features(predicted.magnitudes, predicted.z_phot)
     center, scale = stored(features.mean(axis=1)), stored(features.std(axis=1))
-    standardised = np.clip((features - center[:, None]) / scale[:, None], -MAX_FEATURE, MAX_FEATURE)
     dz = (predicted.z_spec - predicted.z_phot) / (1 + predicted.z_phot)
-    model = PosteriorModel(weights_sha256, center, scale, ())
+    model = PosteriorModel(center, scale, (), weights_sha256)
     weight = np.ones(len(dz)) if importance is None else importance
     lowest = -predicted.z_phot.astype(np.float64) / (1 + predicted.z_phot)
     x, y, edge, share = (
-        torch.from_numpy(np.ascontiguousarray(array)).float() for array in (standardised.T, dz, lowest, weight)
+        torch.from_numpy(np.ascontiguousarray(array)).float()
+        for array in (model.standardise(features).T, dz, lowest, weight)
     )
     layers = _fit(x, y, edge, share, num_steps)
     return replace(model, layers=layers)
