@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 import struct
 import threading
@@ -29,10 +30,13 @@ class Running:
     clients: list[socket.socket] = field(default_factory=list)
 
     def connect(self, said: bytes = b"", *, source: str = "127.0.0.1") -> socket.socket:
-        """Connect a client, and let it send."""
-        client = socket.create_connection(self.address, timeout=DEADLINE_S, source_address=(source, 0))
+        """Connect a client, and let it send; one that is refused may be so before it is done with either."""
+        client = socket.socket()
         self.clients.append(client)
-        if said:
+        client.settimeout(DEADLINE_S)
+        client.bind((source, 0))
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            client.connect(self.address)
             client.sendall(said)
         return client
 
@@ -126,3 +130,5 @@ def is_over(client: socket.socket) -> bool:
         return client.recv(1) == b""
     except ConnectionResetError:
         return True
+    except OSError as error:
+        return error.errno == errno.ENOTCONN  # reset while it was being made

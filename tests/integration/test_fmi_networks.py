@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.networks import Network, network, why_not
+from tests.namespaces import Network, network, why_not
 
 WHY_NOT = why_not()
 pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)

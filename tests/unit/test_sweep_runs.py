@@ -15,7 +15,7 @@ from scripts.runs import journal
 from scripts.runs.execution import Ending
 from scripts.sweeps import journal as sweep_journal
 from scripts.sweeps.backend import rates_of
-from scripts.sweeps.rows import RankRow, RunRow, measure
+from scripts.sweeps.rows import RankRow, RunRow, columns_of, measure
 from tests.factories import make_plan, make_record_for, make_run_row, make_task
 
 RUN = "run-a"
@@ -64,6 +64,13 @@ def test_a_run_becomes_a_row_and_its_ranks_rows_beside_it(tmp_path: Path) -> Non
     assert run.end_to_end_per_s == pytest.approx(600 / 7)
     assert run.end_to_end_bit_per_s == pytest.approx(600 / 7 * 164_160)
     assert [(rank.rank, rank.num_samples, rank.setting) for rank in ranks] == [(0, 300, "WORLD=2"), (1, 300, "WORLD=2")]
+
+
+@pytest.mark.parametrize("struct", [contract.RankRecord, contract.RunSummary])
+def test_no_column_takes_the_place_of_another(struct: type[msgspec.Struct]) -> None:
+    names = [column.name for column in columns_of(struct)]
+
+    assert len(names) == len(set(names))
 
 
 def test_the_time_of_a_rank_is_that_of_its_process_and_its_handler(tmp_path: Path) -> None:
