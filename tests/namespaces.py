@@ -1,14 +1,13 @@
 """Networks of namespaces on this machine: a server in public, ranks behind NATs of every kind, and lossy lines."""
 
 import contextlib
+import ctypes
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+CLONE_NEWNET = 0x4000_0000
 
 # What a router does with what comes from outside uninvited: drop it, or (without this) answer with RST.
 DROP = """
@@ -89,22 +88,20 @@ class Network:
         self._do(space, f"addr add 192.168.{number}.2/24 dev eth", f"route add default via 192.168.{number}.1")
         return space
 
-    def public(self, label: str, number: int, *, loss_percent: int = 0) -> str:
-        """Add a host with the address 10.77.0.`number`, whose line loses packets; return its namespace."""
+    def public(self, label: str, number: int, *, lost_of: int) -> str:
+        """Add a host with the address 10.77.0.`number`, to which one packet of so many is lost; return its namespace.
+
+        Each so manieth, not one by chance: what is alone on the line, as a packet that is sent for the second time,
+        is not lost twice in a row, and so the waiting has a bound.
+        """
         space = self._space(label)
         self._join(space, "eth", self.server, f"o{number}")
         self._do(self.server, f"link set o{number} master public")
         self._do(space, f"addr add 10.77.0.{number}/24 dev eth")
-        if loss_percent:
-            lossy = f"add rule ip line in iifname eth numgen random mod 100 < {loss_percent} drop"
-            chain = "add chain ip line in { type filter hook input priority 0; policy accept; }"
-            self._rules(space, f"add table ip line\n{chain}\n{lossy}\n")
+        lossy = f"add rule ip line in iifname eth numgen inc mod {lost_of} == 0 drop"
+        chain = "add chain ip line in { type filter hook input priority 0; policy accept; }"
+        self._rules(space, f"add table ip line\n{chain}\n{lossy}\n")
         return space
-
-    def start(self, space: str, *arguments: str) -> "subprocess.Popen[str]":
-        """Start a Python program in a namespace."""
-        command = ["ip", "netns", "exec", space, sys.executable, *arguments]
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def close(self) -> None:
         """Take everything away."""
@@ -127,6 +124,15 @@ class Network:
 
     def _rules(self, space: str, rules: str) -> None:
         subprocess.run(["ip", "netns", "exec", space, "nft", "-f", "-"], input=rules, text=True, check=True)
+
+
+def enter(space: str) -> None:
+    """Have all sockets that this thread opens from now on in a namespace; no other thread is moved."""
+    # os.setns came with Python 3.12.
+    library = ctypes.CDLL(None, use_errno=True)
+    with open(f"/run/netns/{space}") as handle:
+        if library.setns(handle.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), space)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,9 @@ import numpy as np
 from inference import fmi
 from inference.fmi import Communicator, Config
 
+PATIENCE_S = 60.0
+"""Waits end when what is waited for is there; only a failure takes this long."""
+
 _numbers = itertools.count()
 
 
@@ -26,7 +29,7 @@ def run_ranks(
     """Run a job on every rank, each in a thread of its own; return what came of it, errors of `fmi` included."""
     name = name or f"test-{next(_numbers)}"
     outcomes: list[Any] = [None] * size
-    settings = Config(host=address[0], port=address[1], **{"timeout_s": 20.0, **config})
+    settings = Config(host=address[0], port=address[1], **{"timeout_s": PATIENCE_S, **config})
 
     def run(rank: int) -> None:
         try:
@@ -39,7 +42,7 @@ def run_ranks(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(2 * PATIENCE_S)
     assert not any(thread.is_alive() for thread in threads), "a call hangs"
     for outcome in outcomes:
         if isinstance(outcome, BaseException) and not isinstance(outcome, fmi.FmiError):
@@ -56,12 +59,12 @@ class RankProcess:
 
     def wait_until_it_is_at_work(self) -> None:
         """Return once the collective has succeeded for the first time."""
-        assert self.pipe.poll(20), "the rank did not start"
+        assert self.pipe.poll(PATIENCE_S), "the rank did not start"
         assert self.pipe.recv() == "at work"
 
     def error(self) -> tuple[str, tuple[int, ...], str]:
         """Return class, ranks and message of what ended it."""
-        assert self.pipe.poll(20), "the rank hangs"
+        assert self.pipe.poll(PATIENCE_S), "the rank hangs"
         found: tuple[str, tuple[int, ...], str] = self.pipe.recv()
         return found
 
@@ -95,7 +98,7 @@ def rank_processes(size: int, call: str, address: tuple[str, int]) -> Iterator[l
 
 def _repeat(rank: int, size: int, call: str, address: tuple[str, int], name: str, pipe: Connection) -> None:
     job = CALLS[call]
-    config = Config(host=address[0], port=address[1], timeout_s=10.0)
+    config = Config(host=address[0], port=address[1], timeout_s=PATIENCE_S)
     try:
         with Communicator(rank, size, config, name) as comm:
             job(comm)

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from handlers.rendezvous.health import Health
 from handlers.rendezvous.limits import Limits
 from handlers.rendezvous.server import Rendezvous, Settings
+from tests.namespaces import enter
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
+"""Waits end when what is waited for is there; only a failure takes this long."""
 
 
 @dataclass
@@ -68,15 +70,33 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    *, limits: Limits | None = None, key: bytes | None = None, expects_proxy_header: bool = False, port: int = 0
+    *,
+    limits: Limits | None = None,
+    key: bytes | None = None,
+    expects_proxy_header: bool = False,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    space: str = "",
 ) -> Iterator[Running]:
-    """Run a server on this machine, on a free port unless it is given, until the block ends."""
+    """Run a server on this machine, on a free port unless it is given, until the block ends; or in a namespace."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+
+    def run() -> None:
+        if space:
+            enter(space)
+        loop.run_forever()
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
 
     async def start() -> Running:
-        settings = Settings(port=port, key=key, expects_proxy_header=expects_proxy_header, limits=limits or Limits())
+        settings = Settings(
+            host=host,
+            port=port,
+            key=key,
+            expects_proxy_header=expects_proxy_header,
+            limits=limits or Limits(),
+        )
         rendezvous = Rendezvous(settings)
         health = Health(rendezvous)
         return Running(rendezvous, loop, await rendezvous.start(), await health.start("127.0.0.1", 0), health)
@@ -92,6 +112,14 @@ def running(
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@contextlib.contextmanager
+def nowhere() -> Iterator[tuple[str, int]]:
+    """Give an address where no one listens, and where no one can until the block ends."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()
 
 
 async def _end(server: Running) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from inference.contract import RankTask, RunComm, RunSummary
 from inference.errors import AccessDeniedError, PlanError, RendezvousError, RunError, StorageUnavailableError
 from scripts.local_aws.server import LocalAws
 from tests.factories import STAGE_VARIABLES, FakeEngine, make_arrays, make_shard_bytes
-from tests.rendezvous import running
+from tests.rendezvous import nowhere, running
 
 BUCKET = "tests"
 PREFIX = "datasets/tiny/10MB/"
@@ -144,7 +143,7 @@ def test_who_waited_for_whom_is_known(s3: Any) -> None:
 
 
 def wait_for_records(s3: Any, planned: dict[str, Any], count: int) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{planned['run_prefix']}ranks/")["KeyCount"] < count:
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -152,7 +151,7 @@ def wait_for_records(s3: Any, planned: dict[str, Any], count: int) -> None:
 
 def test_a_rank_that_does_not_come_costs_the_meeting_and_nothing_else(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "START_S", 0)
-    monkeypatch.setattr(planning, "MEETING_S", 1)
+    monkeypatch.setattr(planning, "MEETING_S", 3)
     planned = plan("absent", world_size=4, tolerated_failure_percentage=25)
 
     infer_at_once([task for task in tasks_of(s3, planned) if task.rank != 1])
@@ -175,7 +174,7 @@ def test_a_rank_after_the_deadline_waits_for_no_one(s3: Any) -> None:
     infer_one(late, attempt=1)
 
     record = contract.decode(get(s3, late.record_key), contract.RankRecord)
-    assert time.monotonic() - began_s < 3
+    assert time.monotonic() - began_s < planning.MEETING_S
     assert record.comm is not None
     assert record.comm.status == "failed"
     assert record.comm.why is not None
@@ -246,10 +245,7 @@ def test_without_fmi_nothing_is_asked_and_nothing_written(s3: Any, monkeypatch: 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
 def test_a_server_that_is_not_there_is_one_error_before_the_run(s3: Any, host: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-
-    with pytest.raises(RendezvousError, match=f"{host}:{port} does not answer"):
+    with nowhere() as (_, port), pytest.raises(RendezvousError, match=f"{host}:{port} does not answer"):
         plan("nowhere", rendezvous_endpoint=f"{host}:{port}")
 
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET, Prefix="runs/nowhere/")
