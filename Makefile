@@ -10,9 +10,9 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET FMI
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS BEGIN DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS BEGIN DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD FORMAT
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,MODEL CARD RUN NAME N PORT WORKERS LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS BEGIN DEVICE PACKAGES JOBS HOST HEALTH_PORT,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,MODEL CARD RUN NAME N PORT WORKERS LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS BEGIN DEVICE PACKAGES JOBS HOST HEALTH_PORT FORMAT,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) PYTHON VENV
 
@@ -24,7 +24,7 @@ $(READY): pyproject.toml scripts/setup.sh
 run: $(READY) ## Predict the redshifts of a dataset and print the result
 	@$(PY) -m scripts.run
 
-catalog: $(READY) ## Write a run's redshifts as FITS and Parquet: RUN=name
+catalog: $(READY) ## A run's redshifts as FITS and Parquet; FORMAT=qp: p(z)
 	@$(PY) -m scripts.catalog
 
 report: $(READY) ## Write RUN=name or SWEEP=name as one page, and Markdown
@@ -99,7 +99,7 @@ model: $(READY) ## Which models there are; MODEL=mine: its card; FILE= NAME=
 train: $(READY) ## Train on one's own galaxies: DATASET=mine MODEL=mine
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m scripts.train
 
-calibrate: $(READY) ## Measure the weights' errors: sigma, out-of-domain flag
+calibrate: $(READY) ## Measure the weights' errors: sigma, p(z), domain flag
 	@$(PY) -m scripts.calibrate
 
 evaluate: $(READY) ## Accuracy, intervals, plots on the test set, or RUN=name

@@ -1,12 +1,14 @@
-"""What is known about a checkpoint's errors, in one small file tied to the weights: sigma, and who is out of domain."""
+"""What is known about a checkpoint's errors, in small files tied to the weights: sigma, p(z), who is out of domain."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inference import tensor_file
 from inference.contract import Payload
 from inference.domain import DomainModel
 from inference.errors import WeightsError
+from inference.posterior import FILE_NAME as POSTERIOR_NAME
+from inference.posterior import PosteriorModel, load_posterior_model
 from inference.uncertainty import Array, ErrorModel
 
 FILE_NAME = "calibration.safetensors"
@@ -42,8 +44,11 @@ class Calibration:
     domain: DomainModel
     """Finds the galaxies that are unlike the training galaxies."""
 
+    posterior: PosteriorModel | None = None
+    """Gives every redshift its p(z), from a file of its own; None where there is none."""
+
     def to_bytes(self) -> bytes:
-        """Return the content of the file; equal calibrations give equal bytes. Arrays are rounded to float32."""
+        """Return the content of the file, without p(z); equal calibrations give equal bytes, as float32."""
         errors, domain = self.errors, self.domain
         card = CalibrationCard(
             weights_sha256=self.weights_sha256,
@@ -68,7 +73,7 @@ def calibration_path(checkpoint: Path) -> Path:
 
 
 def load_calibration(path: Path, weights_sha256: str) -> Calibration:
-    """Read the calibration of some weights.
+    """Read the calibration of some weights, with their p(z) where ``posterior.safetensors`` is next to it.
 
     Parameters
     ----------
@@ -94,7 +99,10 @@ def load_calibration(path: Path, weights_sha256: str) -> Calibration:
             f"{path.name} was made for the weights {card.weights_sha256[:12]} and these are {weights_sha256[:12]}; "
             f"{REMAKE} for them."
         )
-    return calibration
+    posterior = path.with_name(POSTERIOR_NAME)
+    return replace(
+        calibration, posterior=load_posterior_model(posterior, weights_sha256) if posterior.exists() else None
+    )
 
 
 def find_calibration(
@@ -110,7 +118,7 @@ def find_calibration(
     try:
         return load_calibration(calibration_path(checkpoint), weights_sha256), None
     except WeightsError as error:
-        return None, f"No sigma and no OUT_OF_DOMAIN flags: {error}"
+        return None, f"No sigma, no p(z) and no OUT_OF_DOMAIN flags: {error}"
 
 
 def _build(card: CalibrationCard, tensors: dict[str, Array]) -> Calibration:

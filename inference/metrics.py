@@ -6,6 +6,7 @@ photometry was rejected has z_phot = NaN; neither counts anywhere.
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -108,10 +109,6 @@ def _median_deviation(dz: Array) -> float:
 # ------------------------------------------------------------------------------------------------------ merging
 
 
-RESIDUAL_BYTES = 4
-"""One packed residual [bytes]."""
-
-
 def pack_residuals(dz: Array) -> bytes:
     """Return residuals as little-endian float32, whose rounding (6e-8 of dz) is far below any error of a redshift."""
     return dz.astype("<f4").tobytes()
@@ -134,7 +131,7 @@ def accuracy_sums(
     sigma : array, shape (N,), optional
         Half-width of the interval that is to hold 68 % of the galaxies; NaN where unknown.
     ratio_95 : float
-        Half-width of the 95 % interval in units of sigma.
+        Half-width of the 95 % interval in units of sigma; NaN where it is not known.
     """
     known = _labelled(z_phot, z_spec)
     phot, spec = _double(z_phot)[known], _double(z_spec)[known]
@@ -152,7 +149,7 @@ def accuracy_sums(
         num_outliers_015=int((np.abs(dz) > 0.15).sum()),
         num_with_sigma=int(np.isfinite(width).sum()),
         num_within_68=int((np.abs(error) <= width).sum()),
-        num_within_95=int((np.abs(error) <= ratio_95 * width).sum()),
+        num_within_95=None if math.isnan(ratio_95) else int((np.abs(error) <= ratio_95 * width).sum()),
     )
 
 
@@ -165,8 +162,13 @@ def add_sums(parts: Iterable[AccuracySums]) -> AccuracySums:
     """
     parts = list(parts)
     merged = {name: [getattr(part, name) for part in parts] for name in AccuracySums.__struct_fields__}
-    totals = {name: sum(values) if name.startswith("num_") else math.fsum(values) for name, values in merged.items()}
-    return msgspec.convert(totals, AccuracySums)
+    return msgspec.convert({name: _total(name, values) for name, values in merged.items()}, AccuracySums)
+
+
+def _total(name: str, values: list[Any]) -> float | None:
+    if None in values:
+        return None
+    return sum(values) if name.startswith("num_") else math.fsum(values)
 
 
 def accuracy(sums: AccuracySums, dz: Array) -> Accuracy | None:
@@ -206,7 +208,7 @@ def accuracy(sums: AccuracySums, dz: Array) -> Accuracy | None:
         r2=1.0 - mse / variance if variance > 1e-12 else None,
         std_z_spec=math.sqrt(variance),
         coverage_68=sums.num_within_68 / with_sigma if with_sigma else None,
-        coverage_95=sums.num_within_95 / with_sigma if with_sigma else None,
+        coverage_95=None if sums.num_within_95 is None or not with_sigma else sums.num_within_95 / with_sigma,
     )
 
 

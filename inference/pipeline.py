@@ -18,7 +18,7 @@ from inference.cleaning import Cleaned, Limits, clean_cutouts, fill_pixels
 from inference.clock import PhaseClock
 from inference.contract import RankTask
 from inference.models import shipped
-from inference.models.card import ModelCard
+from inference.models.card import ModelCard, Redshift
 from inference.predict import MICRO_BATCH, Engine, predict_values
 from inference.quality import Quality
 from inference.shard import read_blocks
@@ -48,8 +48,8 @@ class Predictions:
     """Spectroscopic redshifts, shape (N,), float64; NaN where unknown."""
 
     pz: NDArray[np.float32] | None = None
-    """Distribution of each redshift, shape (N, P), P <= 16, float32, as the record's `pz` says (`inference.pz`); NaN
-    where refused. None where none is known."""
+    """Distribution of each redshift, shape (N, 12) or (N, 15), float32 (`inference.distributions`); NaN where rejected.
+    None where none is known."""
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> "Predictions":
         """Return some rows."""
@@ -86,8 +86,6 @@ class Outcome:
     profile: "Profile | None" = None
     ratio_95: float | None = None
     """Half-width of the 95 % interval in units of sigma; None where the weights have no calibration."""
-    pz_kind: str = pz.QUANTILES
-    """What the distributions are, where there are any: `inference.pz.MIXTURE` or `QUANTILES`."""
 
 
 def infer_rank(
@@ -111,7 +109,8 @@ def infer_rank(
     card : ModelCard
         Of the engine's model.
     calibration : Calibration, optional
-        Of the engine's weights; without it sigma is NaN and OUT_OF_DOMAIN is never set.
+        Of the engine's weights; without it sigma is NaN, OUT_OF_DOMAIN is never set, and p(z) is what the network
+        itself gives.
 
     Raises
     ------
@@ -130,7 +129,7 @@ def infer_rank(
                 parts.append(predict_block(block, engine, calibration, card, micro_batch=micro_batch))
     predictions = Predictions.joined(parts)
     assert len(predictions.z_phot) == task.num_samples, "the plan counted other rows than were read"
-    ratio_95 = calibration.errors.ratio_95 if calibration and predictions.pz is None else None
+    ratio_95 = calibration.errors.ratio_95 if calibration and isinstance(card.output, Redshift) else None
     return Outcome(predictions, profile, ratio_95)
 
 
@@ -164,7 +163,7 @@ def predict_block(
         micro_batch=micro_batch,
     )
     found = pz.answer(card.output, values)
-    z_phot = found.z_phot
+    z_phot, distribution = found.z_phot, found.pz
     quality = cleaned.quality
     is_rejected = (quality & Quality.REFUSED) != 0
     sigma = np.full(len(block), np.nan, dtype=np.float32)
@@ -172,14 +171,16 @@ def predict_block(
         sigma = found.sigma
     elif calibration is not None:
         sigma = calibration.errors.sigma(cleaned.magnitudes, z_phot)
+    if distribution is None and calibration is not None and calibration.posterior is not None:
+        distribution = calibration.posterior.posteriors(cleaned.magnitudes, z_phot)
     if calibration is not None:
         is_outside = calibration.domain.is_outside(cleaned.images, cleaned.magnitudes, card.domain)
         quality[is_outside & ~is_rejected] |= Quality.OUT_OF_DOMAIN.value
-    for numbers in (z_phot, sigma, found.pz):
+    for numbers in (z_phot, sigma, distribution):
         if numbers is not None:
             numbers[is_rejected] = np.nan
     # Copies, so that no view keeps a whole block alive.
-    return Predictions(np.array(block.object_id), z_phot, sigma, quality, np.array(block.redshifts), found.pz)
+    return Predictions(np.array(block.object_id), z_phot, sigma, quality, np.array(block.redshifts), distribution)
 
 
 def _cleaned(block: Block, card: ModelCard) -> Cleaned:

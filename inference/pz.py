@@ -1,11 +1,7 @@
-"""What a network gives, as a photometric redshift with its sigma and its p(z).
+"""What a network gives, as a photometric redshift with its sigma and its p(z): quantiles, where it gives bins or those.
 
-A p(z) travels as a few float32 numbers per galaxy, at most 64 bytes, in one of two forms that a record names:
-
-``mixture``
-    Weights, centres and widths of four Gaussians (`inference.posterior`), of AstroMAE.
-``quantiles``
-    The redshifts at `LEVELS`, of networks that give bins or quantiles of their own.
+A network that gives a redshift alone gets its p(z) from `inference.posterior`; both are read by
+`inference.distributions`.
 """
 
 from typing import NamedTuple
@@ -14,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.models.card import BinnedPz, Output, Quantiles, Redshift
-
-MIXTURE, QUANTILES = "mixture", "quantiles"
 
 LEVELS = np.array([0.005, 0.025, 0.05, 0.1, 0.16, 0.25, 0.375, 0.5, 0.625, 0.75, 0.84, 0.9, 0.95, 0.975, 0.995])
 """Shares of the probability below the stored redshifts: the limits of 68 and 95 % are among them."""

@@ -1,6 +1,5 @@
 """Fills a RankRecord: the published keys from their published definitions, and ours."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 
@@ -9,9 +8,10 @@ from numpy.typing import NDArray
 
 from inference import metrics
 from inference.clock import PhaseClock
-from inference.contract import Payload, RankClock, RankRecord, RankTask, StoredPredictions
+from inference.contract import Payload, RankClock, RankRecord, RankTask
+from inference.distributions import kind
 from inference.models.card import ModelCard
-from inference.pipeline import Outcome, Predictions
+from inference.pipeline import Outcome
 from inference.predict import Engine
 from inference.quality import Quality
 
@@ -60,7 +60,6 @@ def make_record(
     invocation: Invocation,
     *,
     model: ModelCard,
-    stored: StoredPredictions,
     request_times_s: Sequence[float],
     sigma_note: str | None = None,
 ) -> RankRecord:
@@ -72,8 +71,6 @@ def make_record(
         The rank's work, its result, and where and when it ran.
     model : ModelCard
         What predicted.
-    stored : StoredPredictions
-        The rank's predictions as they were written.
     request_times_s : sequence of float
         Duration of every request to S3 so far [s].
     sigma_note : str, optional
@@ -134,7 +131,6 @@ def make_record(
         peak_memory_bytes=invocation.peak_memory_bytes,
         accuracy=sums,
         predictions_key=task.predictions_key,
-        predictions=stored,
         inputs=task.rows,
         engine=engine.name,
         precision=engine.precision,
@@ -151,30 +147,8 @@ def make_record(
         ratio_95=outcome.ratio_95,
         sigma_note=sigma_note,
         bits_per_row=row_bytes * 8,
-        pz=None if predictions.pz is None else outcome.pz_kind,
+        pz=None if predictions.pz is None else kind(predictions.pz),
         residuals=residuals,
-    )
-
-
-def bind(predictions: Predictions, content: bytes, etag: str) -> StoredPredictions:
-    """Say which predictions a record is about.
-
-    Parameters
-    ----------
-    predictions : Predictions
-        What the rank predicted.
-    content : bytes
-        The same as it was written.
-    etag : str
-        What S3 answered.
-    """
-    return StoredPredictions(
-        size_bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-        etag=etag,
-        num_rows=len(predictions.object_id),
-        first_id=int(predictions.object_id[0]),
-        last_id=int(predictions.object_id[-1]),
     )
 
 

@@ -31,7 +31,8 @@ class Redshifts:
     """Bits of `inference.Quality`, shape (N,), uint8; 0 for a galaxy without a problem."""
 
     pz: NDArray[np.float32] | None = None
-    """Distribution of each redshift, see `inference.pz`, shape (N, P), float32; None where the model gives none."""
+    """Distribution of each redshift, shape (N, 12) or (N, 15), float32: `inference.distributions` reads it. NaN where
+    rejected; None where the model has none."""
 
 
 class RedshiftModel:

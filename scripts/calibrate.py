@@ -1,4 +1,4 @@
-"""`make calibrate`: measure the errors of the trained weights, write their calibration and how well it covers."""
+"""`make calibrate`: measure the errors of the trained weights, write their sigma and p(z), and how well both hold."""
 
 import sys
 
@@ -16,7 +16,7 @@ class CalibrateVariables(Variables, frozen=True, kw_only=True):
 
 
 def main(variables: CalibrateVariables) -> None:
-    """Write calibration.safetensors and CALIBRATION.md into the folder of the model."""
+    """Write calibration.safetensors, posterior.safetensors and CALIBRATION.md into the folder of the model."""
     weights = astromae(variables.model).weights
     print("predicting galaxies to calibrate on: a few minutes", file=sys.stderr)
     calibration, measured = write(weights)

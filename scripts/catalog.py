@@ -1,9 +1,9 @@
-"""`make catalog RUN=…`: the redshifts of a run as FITS and Parquet, in dataset order, in the folder of the run."""
+"""`make catalog RUN=…`: the redshifts of a run as FITS and Parquet, in dataset order; FORMAT=qp: p(z) for RAIL."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -15,6 +15,7 @@ from scripts.catalogs.merge import merged_blocks
 from scripts.catalogs.parquet_file import ParquetWriter
 from scripts.catalogs.positions import TABLE_NAME, DatasetTable
 from scripts.catalogs.provenance import Card, cards
+from scripts.catalogs.qp_file import QpWriter
 from scripts.catalogs.tally import Tally
 from scripts.catalogs.verify import prove_equal
 from scripts.command.errors import CommandError, UsageError
@@ -25,7 +26,7 @@ from scripts.command.whole_file import written_whole
 from scripts.runs.run_folder import Run, open_run
 from scripts.runs.variables import RunName, StackVariables
 
-FITS_NAME, PARQUET_NAME = "catalog.fits", "catalog.parquet"
+FITS_NAME, PARQUET_NAME, QP_NAME = "catalog.fits", "catalog.parquet", "catalog.hdf5"
 NO_TABLE = "none"
 NO_POSITIONS = "unknown; TABLE=file.parquet names the table of the dataset."
 
@@ -36,6 +37,9 @@ class CatalogVariables(StackVariables, frozen=True, kw_only=True):
     run: RunName = ""
     table: Annotated[str, Meta(description="the dataset's table.parquet, or none")] = ""
     partial: Flag = False
+    format: Annotated[
+        Literal["", "qp"], Meta(description="qp, the distributions as RAIL reads them; FITS and Parquet when absent")
+    ] = ""
     model: ModelName = ""
 
 
@@ -50,13 +54,17 @@ def main(variables: CatalogVariables) -> None:
     table = _open_table(variables.table, request, found)
     positions = str(table.path) if table else ""
     provenance = cards(files.run_id, request, found, started_at=_started_at(files, found), positions=positions)
-    tally = _write(files, found, table, provenance)
+    write, names = (_write_qp, [QP_NAME]) if variables.format == "qp" else (_write, [FITS_NAME, PARQUET_NAME])
+    tally = write(files, found, table, provenance)
     print(f"{files.run_id}: {tally.in_words()}")
     if flagged := tally.flags_in_words():
         print(f"Flags: {flagged}")
-    for name in (FITS_NAME, PARQUET_NAME):
+    for name in names:
         print(f"{folder / name}  {(folder / name).stat().st_size / 1e6:,.1f} MB")
-    print(f"Read back: the same {found.num_rows:,} rows in both, in dataset order; valid FITS.")
+    if variables.format == "qp":
+        print(f"A qp ensemble of the {tally.num_pz:,} galaxies with p(z); ancil has the columns of the catalog.")
+    else:
+        print(f"Read back: the same {found.num_rows:,} rows in both, in dataset order; valid FITS.")
     print(f"Positions and mag_r: {positions or NO_POSITIONS}")
     if found.lost:
         print(f"Lost: {name_lost(tuple(found.lost.values()))}. Their rows have no redshift and flag {LOST}.")
@@ -104,11 +112,20 @@ def _write(run: Run, found: Inventory, table: DatasetTable | None, provenance: M
             FitsWriter(fits_path, provenance, found.num_rows) as fits,
             ParquetWriter(parquet_path, provenance) as parquet,
         ):
-            for rows in merged_blocks(run, found, table):
+            for rows, _ in merged_blocks(run, found, table):
                 fits.write(rows)
                 parquet.write(rows)
                 tally.count(rows)
         prove_equal(fits_path, parquet_path, found.num_rows)
+    return tally
+
+
+def _write_qp(run: Run, found: Inventory, table: DatasetTable | None, provenance: Mapping[str, Card]) -> Tally:
+    tally = Tally()
+    with written_whole(run.path / QP_NAME) as path, QpWriter(path, provenance) as ensemble:
+        for galaxies in merged_blocks(run, found, table):
+            ensemble.write(galaxies)
+            tally.count(galaxies.rows)
     return tally
 
 

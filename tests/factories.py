@@ -1,6 +1,5 @@
 """Makes the smallest valid shard, task, record or engine; a test names only what it is about."""
 
-from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from safetensors.numpy import save
 from inference import contract
 from inference.calibration import Calibration
 from inference.clock import PhaseClock
-from inference.contract import RankFailure, RankRecord, RankTask, RowRange, RunPlan, RunRequest
+from inference.contract import RankRecord, RankTask, RowRange, RunPlan, RunRequest
 from inference.domain import NUM_FEATURES as NUM_DOMAIN_FEATURES
 from inference.domain import DomainModel
 from inference.errors import ObjectMissingError, ShardChangedError
@@ -20,8 +19,8 @@ from inference.models import SHIPPED, Model, read_model, shipped
 from inference.models.card import ModelCard, encode_card
 from inference.pipeline import Outcome, Predictions
 from inference.plan import Shard
-from inference.record import bind, make_record
-from inference.summary import Proof, StoredObject, decode_records, prove
+from inference.posterior import NUM_NUMBERS, PosteriorModel
+from inference.record import make_record
 from inference.uncertainty import NUM_FEATURES as NUM_ERROR_FEATURES
 from inference.uncertainty import ErrorModel, Layer
 from scripts.benchmarks.records import INVOCATION
@@ -108,6 +107,21 @@ def make_calibration(*, threshold: float = -20.0, weights_sha256: str = "0" * 64
     )
 
 
+def make_posterior(*, weights_sha256: str = "0" * 64) -> PosteriorModel:
+    """A model of distributions that differ between galaxies."""
+    rng = np.random.default_rng(1)
+    widths = (NUM_ERROR_FEATURES, 4, NUM_NUMBERS)
+    layers = tuple(Layer(rng.normal(size=pair), rng.normal(size=pair[1])) for pair in pairwise(widths))
+    center = np.array([17.0, 0.5, 0.5, 0.5, 0.5, 0.1])
+    return PosteriorModel(center=center, scale=np.ones(6), layers=layers, weights_sha256=weights_sha256)
+
+
+def make_pz(z: np.ndarray, width: float = 0.02) -> np.ndarray:
+    """Distributions that are single Gaussians around z, in the form of a mixture."""
+    columns = [np.full(len(z), 0.25)] * 4 + [z] * 4 + [np.full(len(z), width)] * 4
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
 def make_card(**changes: Any) -> ModelCard:
     """The card of a model that reads what the shipped one reads."""
     return msgspec.structs.replace(shipped().card, **changes)
@@ -148,39 +162,25 @@ def make_predictions(**arrays: np.ndarray) -> Predictions:
     return Predictions(**{**fields, **arrays})
 
 
-def make_record_for(task: RankTask, predicted: Predictions | None = None, **changes: Any) -> RankRecord:
-    """The record of a rank that wrote `predicted`, or labelled galaxies with an error of 0.01."""
-    if predicted is None:
-        arrays = make_arrays(task.num_samples, seed=task.rank)
-        z_phot = arrays["redshifts"].astype(np.float32) + 0.01
-        predicted = make_predictions(object_id=arrays["object_id"], z_phot=z_phot, z_spec=arrays["redshifts"])
+def make_record_for(task: RankTask, **changes: Any) -> RankRecord:
+    arrays = make_arrays(task.num_samples, seed=task.rank)
+    predictions = make_predictions(
+        object_id=arrays["object_id"], z_phot=arrays["redshifts"].astype(np.float32) + 0.01, z_spec=arrays["redshifts"]
+    )
     clock = PhaseClock()
     with clock.phase("inference"):
         pass
     here = msgspec.structs.replace(INVOCATION, request_id="r", code_version="1")
     record = make_record(
         task,
-        Outcome(predicted, ratio_95=2.0),
+        Outcome(predictions, ratio_95=2.0),
         FakeEngine(),
         clock,
         here,
         model=make_card(name="fake"),
-        stored=bind(predicted, predicted.to_npz(), f'"etag-{task.rank}"'),
         request_times_s=[0.1, 0.3],
     )
     return msgspec.structs.replace(record, **changes)
-
-
-def stored_by(records: Mapping[str, RankRecord | str]) -> dict[str, StoredObject]:
-    """A listing in which the predictions are those that the records are about."""
-    found = [one for one in records.values() if isinstance(one, RankRecord) and one.predictions]
-    return {one.predictions_key: StoredObject(one.predictions.size_bytes, one.predictions.etag) for one in found}
-
-
-def prove_run(tasks: Sequence[RankTask], found: Mapping[str, bytes], failures: Sequence[RankFailure] = ()) -> Proof:
-    """Judge records, encoded as they are stored, whose predictions are all there."""
-    records = decode_records(found)
-    return prove(tasks, records, failures, stored_by(records))
 
 
 def make_plan(num_samples: int = 3, **changes: Any) -> RunPlan:

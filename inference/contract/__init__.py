@@ -34,7 +34,6 @@ from inference.contract.record import (
     RankClock,
     RankFailure,
     RankRecord,
-    StoredPredictions,
 )
 from inference.contract.request import (
     PUBLISHED_ALIASES,
@@ -62,6 +61,7 @@ from inference.contract.summary import (
     Accuracy,
     LostRank,
     PhaseSpread,
+    PzAccuracy,
     RunClock,
     RunResult,
     RunSummary,
@@ -104,6 +104,7 @@ __all__ = [
     "PhaseSpread",
     "Positive",
     "Precision",
+    "PzAccuracy",
     "RankClock",
     "RankComm",
     "RankFailure",
@@ -121,7 +122,6 @@ __all__ = [
     "Seconds",
     "ShardEntry",
     "SlowRank",
-    "StoredPredictions",
     "T",
     "Throughput",
     "as_prefix",

@@ -41,8 +41,8 @@ class AccuracySums(Payload, frozen=True, kw_only=True):
     num_within_68: Count = 0
     """Of these, galaxies with abs(z_phot - z_spec) <= sigma."""
 
-    num_within_95: Count = 0
-    """Of these, galaxies within the half-width of the 95 % interval."""
+    num_within_95: Count | None = 0
+    """Of these, galaxies within the half-width of the 95 % interval; null where that is not known."""
 
 
 class RankClock(Payload, frozen=True, kw_only=True):
@@ -84,28 +84,6 @@ PUBLISHED_RECORD_KEYS = {
     "execution_time_s_per_batch": "execution_time (seconds/batch)",
 }
 """Our field name to the published key; the other published keys are spelled as our fields are."""
-
-
-class StoredPredictions(Payload, frozen=True, kw_only=True):
-    """The very predictions that a rank wrote: what is stored under its `predictions_key` must be these bytes."""
-
-    size_bytes: Positive
-    """Size of the object [bytes]."""
-
-    sha256: str
-    """Checksum of its content, hexadecimal."""
-
-    etag: str
-    """Entity tag that S3 gave it, as a listing repeats it: proves the content without reading it."""
-
-    num_rows: Positive
-    """Galaxies in it."""
-
-    first_id: int
-    """Identifier of the first one."""
-
-    last_id: int
-    """Identifier of the last one."""
 
 
 class RankRecord(Payload, frozen=True, kw_only=True, omit_defaults=True, rename=PUBLISHED_RECORD_KEYS):
@@ -200,9 +178,6 @@ class RankRecord(Payload, frozen=True, kw_only=True, omit_defaults=True, rename=
     predictions_key: NonEmpty
     """Object key of the predictions."""
 
-    predictions: StoredPredictions | None = None
-    """What is stored under it; absent in records of older versions."""
-
     inputs: tuple[RowRange, ...]
     """The rows read, with the etag that was enforced and the shard's checksum."""
 
@@ -255,7 +230,7 @@ class RankRecord(Payload, frozen=True, kw_only=True, omit_defaults=True, rename=
     """One galaxy as the model reads it: pixels and magnitudes [bit]."""
 
     pz: str | None = None
-    """What `pz` of the predictions holds, see `inference.pz`; absent where it holds nothing."""
+    """What `pz` of the predictions holds, ``mixture`` or ``quantiles`` (docs/results.md); absent where it is absent."""
 
     residuals: bytes = b""
     """dz of the labelled galaxies, little-endian float32, base64 in JSON: the part of the accuracy that no sum holds

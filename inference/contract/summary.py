@@ -67,7 +67,41 @@ class Accuracy(Payload, frozen=True, kw_only=True):
     """Fraction with z_spec inside z_phot ± sigma; null where no sigma is known."""
 
     coverage_95: float | None = None
-    """Fraction with z_spec inside the 95 % interval; null where no sigma is known."""
+    """Fraction with z_spec inside the 95 % interval; null where no such interval is known."""
+
+
+class PzAccuracy(Payload, frozen=True, kw_only=True):
+    """How good the p(z) of galaxies with a spectroscopic redshift are. Sources: `inference.pz_metrics`.
+
+    The PIT of a galaxy is the probability that its p(z) gives to redshifts below the spectroscopic one.
+    """
+
+    num_galaxies: Positive
+    """Galaxies with a spectroscopic redshift and a p(z)."""
+
+    ks: float
+    """Kolmogorov-Smirnov: largest distance of the distribution of the PIT from evenness."""
+
+    cvm: float
+    """Cramér-von Mises: N times the mean squared distance; 0.17 on average where the PIT is even."""
+
+    ad: float
+    """Anderson-Darling: the same with more weight on both ends; about 1 on average where the PIT is even."""
+
+    crps: float
+    """Mean continuous ranked probability score, in redshift."""
+
+    cde_loss: float
+    """Loss of conditional density estimation; the lower the better, and below 0 for a useful one."""
+
+    coverage_68: float
+    """Fraction with z_spec between the 16 and 84 % quantiles."""
+
+    coverage_95: float
+    """Fraction with z_spec between the 2.5 and 97.5 % quantiles."""
+
+    pit_counts: tuple[Count, ...]
+    """Galaxies in each of equal bins of the PIT, from 0 to 1."""
 
 
 class Throughput(Payload, frozen=True, kw_only=True):

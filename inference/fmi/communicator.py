@@ -276,7 +276,7 @@ class Communicator:
         self._check_peer(dest)
         self._check_peer(source)
         message = Message(Kind.POINT, sendtag, np.asarray(sendbuf))
-        (came,) = self._mesh.exchange([(dest, message)], [Want(source, Kind.POINT, recvtag, recvbuf)])
+        (came,) = self._mesh.exchange({dest: message}, [Want(source, Kind.POINT, recvtag, recvbuf)])
         recvbuf[...] = came
 
     def Bcast(self, buf: Array, root: int = 0) -> None:  # noqa: N802
@@ -297,8 +297,7 @@ class Communicator:
 
     def Allreduce(self, sendbuf: Buffer, recvbuf: Array, op: Operation = SUM) -> None:  # noqa: N802
         """Fill the array of every rank with those of all ranks, combined."""
-        array = _source(sendbuf, recvbuf)
-        _fill(recvbuf, self._call("allreduce").allreduce(array, op, _place_for(array, recvbuf)))
+        _fill(recvbuf, self._call("allreduce").allreduce(_source(sendbuf, recvbuf), op))
 
     def Gather(self, sendbuf: Array, recvbuf: Array | None, root: int = 0) -> None:  # noqa: N802
         """Fill the root's array, one row per rank, with the arrays of all ranks."""
@@ -333,11 +332,11 @@ class Communicator:
 
     def _send(self, array: Array, peer: int, tag: int) -> None:
         self._check_peer(peer)
-        self._mesh.exchange([(peer, Message(Kind.POINT, tag, array))], [])
+        self._mesh.exchange({peer: Message(Kind.POINT, tag, array)}, [])
 
     def _recv(self, like: Array, peer: int, tag: int) -> Array:
         self._check_peer(peer)
-        (came,) = self._mesh.exchange([], [Want(peer, Kind.POINT, tag, like)])
+        (came,) = self._mesh.exchange({}, [Want(peer, Kind.POINT, tag, like)])
         return came
 
     def _check_rank(self, rank: int) -> None:
@@ -358,15 +357,7 @@ def _source(sendbuf: Buffer, recvbuf: Array | None) -> Array:
     return np.asarray(sendbuf)
 
 
-def _place_for(array: Array, recvbuf: Array) -> Array | None:
-    """Return the receive buffer where a result like `array` can come straight into it."""
-    fits = recvbuf.shape == array.shape and recvbuf.dtype == array.dtype and recvbuf.flags.c_contiguous
-    return recvbuf if fits and recvbuf.flags.writeable and not np.may_share_memory(array, recvbuf) else None
-
-
 def _fill(recvbuf: Array | None, result: Array) -> None:
-    if result is recvbuf:
-        return
     if recvbuf is None or recvbuf.size != result.size or recvbuf.dtype != result.dtype:
         has = "none" if recvbuf is None else f"{recvbuf.dtype} of shape {recvbuf.shape}"
         raise MessageMismatchError(

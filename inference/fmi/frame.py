@@ -11,7 +11,6 @@ unpickled, and nothing is allocated for it before its header was checked.
 import struct
 from collections import deque
 from enum import IntEnum
-from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -23,9 +22,6 @@ from inference.errors import MessageMismatchError
 Array = NDArray[Any]
 
 MAX_DIMENSIONS = 8
-LARGE_PAYLOAD_BYTES = 2**14
-"""From this size on a second read costs less than a copy."""
-
 _MAGIC = b"FMI2"
 _HEAD = struct.Struct("!4sBB6sIQ")
 _KINDS_OF_NUMBERS = "biufc"
@@ -74,8 +70,8 @@ def header(message: Message) -> bytes:
             f"An array of dtype {array.dtype} with {array.ndim} dimensions cannot be sent: send numbers or booleans in "
             f"at most {MAX_DIMENSIONS} dimensions."
         )
-    head = _HEAD.pack(_MAGIC, message.kind, array.ndim, _spelled(array.dtype), message.tag, array.nbytes)
-    return head + struct.pack(f"!{array.ndim}Q", *array.shape) if array.ndim else head
+    head = _HEAD.pack(_MAGIC, message.kind, array.ndim, array.dtype.str.encode(), message.tag, array.nbytes)
+    return head + struct.pack(f"!{array.ndim}Q", *array.shape)
 
 
 class FrameReader:
@@ -93,8 +89,8 @@ class FrameReader:
         self._kind, self._tag = Kind.POINT, 0
         self._array: Array | None = None
         self._rest = memoryview(b"")
-        self.targets: deque[Array] = deque()
-        """Where the next steps of collectives are wanted, in order, if they have this dtype and shape; contiguous."""
+        self.target: Array | None = None
+        """Where the next message is wanted, if it has this dtype and shape; contiguous."""
         self.messages: deque[Message] = deque()
         """Complete ones, in the order in which they were sent."""
 
@@ -107,18 +103,6 @@ class FrameReader:
     def is_between_messages(self) -> bool:
         """True when no message has begun: the stream may end here."""
         return not self._head and self._array is None
-
-    @property
-    def has_begun_collective(self) -> bool:
-        """True when the payload of a step of a collective is on its way to where it stays."""
-        return self._array is not None and self._kind is Kind.COLLECTIVE
-
-    @property
-    def num_bytes_wanted(self) -> int:
-        """How much to read ahead of a payload [bytes]; 0 for any: a large one with a target goes straight there."""
-        if not self.targets or self.targets[0].nbytes < LARGE_PAYLOAD_BYTES:
-            return 0
-        return max(0, _HEAD.size + 8 * self.targets[0].ndim - len(self._head))
 
     def filled(self, num_bytes: int) -> None:
         """Take note of bytes that were put into `rest`."""
@@ -173,10 +157,10 @@ class FrameReader:
             )
         self._head.clear()
         self._kind, self._tag = Kind(kind), tag
-        target = self.targets.popleft() if self.targets and kind == Kind.COLLECTIVE else None
-        if target is None or target.dtype != dtype or target.shape != shape:
-            target = np.empty(shape, dtype)
-        self._array = target
+        target, self.target = self.target, None
+        fits = target is not None and target.dtype == dtype and target.shape == shape and kind == Kind.COLLECTIVE
+        self._array = target if fits else np.empty(shape, dtype)
+        assert self._array is not None, "one of the two"
         self._rest = self._array.reshape(-1).view(np.uint8).data if num_bytes else memoryview(b"")
         self._finish()
 
@@ -186,12 +170,6 @@ class FrameReader:
             self._array = None
 
 
-@lru_cache(64)
-def _spelled(dtype: np.dtype[Any]) -> bytes:
-    return dtype.str.encode()
-
-
-@lru_cache(64)
 def _dtype(name: bytes) -> np.dtype[Any]:
     try:
         dtype = np.dtype(name.decode("ascii"))

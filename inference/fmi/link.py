@@ -3,7 +3,6 @@
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -39,9 +38,10 @@ class Link:
         # Messages of the program, headers included; what ends a connection does not count.
         self.num_bytes_sent = self.num_bytes_received = self.num_sent = self.num_received = 0
 
-    def offer(self, targets: Sequence[Array]) -> None:
-        """Say where the next steps of collectives are wanted; those that are there, or have begun to come, stay."""
-        self.reader.targets = deque(targets[len(self.collective) + self.reader.has_begun_collective :])
+    def offer(self, target: Array) -> None:
+        """Say where the next step of a collective is wanted, unless it has begun to come."""
+        if not self.collective and self.reader.is_between_messages:
+            self.reader.target = target
 
     def _sort(self) -> None:
         """Put complete messages where they are looked for."""
@@ -114,20 +114,19 @@ class SocketLink(Link):
         MessageMismatchError
             If it is no message, or one that is too large.
         """
-        reader = self.reader
         try:
-            while not reader.messages:
-                # A payload goes straight to where it stays.
-                place = reader.rest or self._buffer[: reader.num_bytes_wanted or READ_BYTES]
-                num_bytes = self._socket.recv_into(place)
+            # Large payloads go straight to where they stay.
+            rest = self.reader.rest
+            while rest:
+                num_bytes = self._socket.recv_into(rest)
                 if not num_bytes:
                     self.is_ended = True
-                elif reader.rest:
-                    reader.filled(num_bytes)
-                else:
-                    reader.feed(place[:num_bytes])
-                if num_bytes < len(place):
-                    break
+                    return
+                self.reader.filled(num_bytes)
+                rest = self.reader.rest
+            num_bytes = self._socket.recv_into(self._buffer)
+            self.is_ended = not num_bytes
+            self.reader.feed(self._buffer[:num_bytes])
         except BlockingIOError:
             pass
         except OSError:

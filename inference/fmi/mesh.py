@@ -3,8 +3,7 @@
 import json
 import select
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -37,11 +36,7 @@ class Want(NamedTuple):
     like: Array | None = None
     """An array of the dtype and shape that it must have; None takes any."""
     into: Array | None = None
-    """A contiguous array of this dtype and shape for its numbers; None makes a new one."""
-
-
-PassOn = Callable[[int], tuple[int, Message] | None]
-"""What to send, and to whom, now that a want is there."""
+    """A contiguous array for its numbers, where that saves a copy: it may come in another one all the same."""
 
 
 class Mesh:
@@ -102,20 +97,14 @@ class Mesh:
         if failures:
             self._fail(_merge(self.rank, failures))
 
-    def exchange(
-        self, sends: Sequence[tuple[int, Message]], wants: Sequence[Want], pass_on: PassOn | None = None
-    ) -> list[Array]:
+    def exchange(self, sends: Mapping[int, Message], wants: Sequence[Want]) -> list[Array]:
         """Send and receive at the same time, so that no order of calls can lock two ranks.
 
         Parameters
         ----------
-        sends : sequence of (int, Message)
-            Peers, and what goes to them. No array may change before the call returns.
+        sends : mapping
+            One message per peer at most.
         wants : sequence of Want
-            Those of one peer in the order in which it sends them.
-        pass_on : callable, optional
-            Called with the number of a want as soon as it is there, in the order of each peer; what it returns is
-            sent too.
 
         Returns
         -------
@@ -131,17 +120,20 @@ class Mesh:
         MessageMismatchError
             If what came is not what was waited for.
         """
-        self.connect([*(peer for peer, _ in sends), *(want.peer for want in wants)])
+        self.connect([*sends, *(want.peer for want in wants)])
         deadline = time.monotonic() + self.timeout_s + ABORT_GRACE_S
-        queues: dict[int, deque[int]] = {}
-        for index, want in enumerate(wants):
-            queues.setdefault(want.peer, deque()).append(index)
         try:
-            for peer, queue in queues.items():
-                self.links[peer].offer([into for index in queue if (into := wants[index].into) is not None])
-            for peer, message in sends:
-                self._send(peer, message)
-            return self._wait({peer for peer, _ in sends}, wants, queues, pass_on, deadline)
+            for want in wants:
+                if want.into is not None:
+                    self.links[want.peer].offer(want.into)
+            for peer, message in sends.items():
+                if message.array.nbytes > self._max_message_bytes:
+                    raise MessageMismatchError(
+                        f"A message of {message.array.nbytes} bytes is larger than the limit of "
+                        f"{self._max_message_bytes}: send it in parts, or raise max_message_bytes."
+                    )
+                self.links[peer].send(message)
+            return self._wait(list(sends), wants, deadline)
         except FmiError as error:
             self._fail(error)
         except (RunError, OSError) as error:  # of the object store
@@ -165,34 +157,15 @@ class Mesh:
 
     # ----------------------------------------------------------------------------------------------- waiting
 
-    def _send(self, peer: int, message: Message) -> None:
-        if message.array.nbytes > self._max_message_bytes:
-            raise MessageMismatchError(
-                f"A message of {message.array.nbytes} bytes is larger than the limit of "
-                f"{self._max_message_bytes}: send it in parts, or raise max_message_bytes."
-            )
-        self.links[peer].send(message)
-
-    def _wait(
-        self,
-        sent_to: set[int],
-        wants: Sequence[Want],
-        queues: dict[int, deque[int]],
-        pass_on: PassOn | None,
-        deadline: float,
-    ) -> list[Array]:
-        """Wait until all has come and gone; `queues` has the numbers of the wants of each peer."""
+    def _wait(self, sent_to: list[int], wants: Sequence[Want], deadline: float) -> list[Array]:
         found: dict[int, Array] = {}
         while True:
-            for queue in queues.values():
-                while queue and (array := self._take(wants[queue[0]])) is not None:
-                    index = queue.popleft()
-                    found[index] = array
-                    onward = pass_on(index) if pass_on else None
-                    if onward:
-                        self._send(*onward)
-                        sent_to.add(onward[0])
-            silent = {peer for peer, queue in queues.items() if queue}
+            missing = [index for index in range(len(wants)) if index not in found]
+            for index in missing:
+                message = self._take(wants[index])
+                if message is not None:
+                    found[index] = message
+            silent = {wants[index].peer for index in missing if index not in found}
             slow = {peer for peer in sent_to if self.links[peer].is_pending or self.links[peer].is_broken}
             if not silent and not slow:
                 return [found[index] for index in range(len(wants))]
@@ -227,10 +200,7 @@ class Mesh:
                 f"shape {like.shape}.",
                 ranks=(want.peer,),
             )
-        if want.into is None or want.into is array:
-            return array
-        want.into[...] = array
-        return want.into
+        return array
 
     def _refuse_silence(self, link: Link) -> None:
         if link.control is not None or link.is_ended:

@@ -6,6 +6,7 @@
 | what the card names | the weights as safetensors, or a network as ONNX |
 | `CARD.md` | the card for people |
 | `calibration.safetensors` | sigma and the out-of-domain flag, where they were measured (`inference.calibration`) |
+| `posterior.safetensors` | p(z) of a network that gives a redshift alone (`inference.posterior`) |
 | graphs and their card | what `make engines` exported of the weights (`inference.engines.exported`) |
 """
 

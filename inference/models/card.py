@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from inference.contract.payload import NonEmpty, Payload, Positive
+from inference.contract.summary import PzAccuracy
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """A name that is one folder on every system and leads to no other."""
@@ -257,6 +258,9 @@ class Measured(Part, frozen=True, kw_only=True):
 
     coverage_95: float | None = None
     """Fraction with z_spec inside the 95 % interval."""
+
+    pz: PzAccuracy | None = None
+    """How good p(z) is."""
 
 
 class Knowledge(Part, frozen=True, kw_only=True):

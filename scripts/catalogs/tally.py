@@ -16,6 +16,7 @@ class Tally:
     num_rows: int = 0
     num_redshifts: int = 0
     num_errors: int = 0
+    num_pz: int = 0
     num_clean: int = 0
     num_flagged: dict[int, int] = field(default_factory=dict)
 
@@ -24,6 +25,7 @@ class Tally:
         self.num_rows += len(rows)
         self.num_redshifts += int(np.isfinite(rows["z_phot"]).sum())
         self.num_errors += int(np.isfinite(rows["z_phot_err"]).sum())
+        self.num_pz += int(np.isfinite(rows["z_median"]).sum())
         self.num_clean += int((rows["flags"] == 0).sum())
         for bit in flags_in_words():
             flagged = int((rows["flags"] & np.uint8(bit) != 0).sum())
@@ -32,8 +34,8 @@ class Tally:
 
     def in_words(self) -> str:
         """Say how many rows know what, in one line."""
-        known = f"{self.num_redshifts:,} with a redshift, {self.num_errors:,} with its error, {self.num_clean:,} clean"
-        return f"{self.num_rows:,} galaxies, {known}"
+        known = f"{self.num_redshifts:,} with a redshift, {self.num_errors:,} with its error, {self.num_pz:,} with p(z)"
+        return f"{self.num_rows:,} galaxies, {known}, {self.num_clean:,} clean"
 
     def flags_in_words(self) -> str:
         """Say how many rows have which flag; empty when none has one."""

@@ -27,10 +27,12 @@ def predict_test_set(model: Model) -> list[Evaluated]:
         Evaluated(
             name=name,
             predictions=predict_block(galaxies.to_block(), engine, calibration, model.card),
-            r=galaxies.magnitudes[:, R_BAND].numpy().astype(np.float64),
+            r=magnitudes[:, R_BAND],
+            g_r=magnitudes[:, R_BAND - 1] - magnitudes[:, R_BAND],
             ratio_95=calibration.errors.ratio_95,
             weights_sha256=(engine.weights_sha256,),
             engines=(engine.name,),
         )
         for name, galaxies in rows.items()
+        for magnitudes in [galaxies.magnitudes.numpy().astype(np.float64)]
     ]

@@ -28,6 +28,9 @@ class Evaluated:
     r: NDArray[np.float64]
     """Dereddened r, shape (N,) [mag]; NaN where the dataset is not on this machine."""
 
+    g_r: NDArray[np.float64]
+    """Dereddened g - r, shape (N,) [mag]; NaN likewise."""
+
     ratio_95: float
     """Half-width of the 95 % interval in units of sigma; NaN where no sigma is known."""
 
@@ -56,23 +59,26 @@ def of_run(run: Run, root: Path) -> Evaluated:
     found = run.inventory()
     tasks = [task for task in found.tasks if task.rank not in found.lost]
     ratio_95 = run.summary.ratio_95 if run.has_summary else None
+    magnitudes = np.concatenate([_read_magnitudes(root, rows) for task in tasks for rows in task.rows])
     return Evaluated(
         name=run.run_id,
         predictions=Predictions.joined([run.predictions(task) for task in tasks]),
-        r=np.concatenate([_read_r(root, rows) for task in tasks for rows in task.rows]),
+        r=magnitudes[:, R_BAND],
+        g_r=magnitudes[:, R_BAND - 1] - magnitudes[:, R_BAND],
         ratio_95=math.nan if ratio_95 is None else ratio_95,
         weights_sha256=found.facts["weights_sha256"],
         engines=found.facts["engine"],
     )
 
 
-def _read_r(root: Path, rows: RowRange) -> NDArray[np.float64]:
-    path = root / rows.key
+def _read_magnitudes(root: Path, rows: RowRange) -> NDArray[np.float64]:
+    """Return magnitudes in u, g, r, i, z, (N, 5); NaN where they are not at hand, or of other bands."""
+    path, unknown = root / rows.key, np.full((rows.num_rows, len(SDSS.bands)), np.nan)
     if path.suffix != ".safetensors" or not path.exists():
-        return np.full(rows.num_rows, np.nan)
+        return unknown
     with safe_open(path, framework="numpy") as shard:
         magnitudes = shard.get_slice("magnitudes")
         if magnitudes.get_shape()[1:] != [len(SDSS.bands)] or magnitudes.get_shape()[0] < rows.stop_row:
-            return np.full(rows.num_rows, np.nan)
-        r: NDArray[np.float64] = magnitudes[rows.start_row : rows.stop_row][:, R_BAND]
-        return r
+            return unknown
+        found: NDArray[np.float64] = magnitudes[rows.start_row : rows.stop_row]
+        return found

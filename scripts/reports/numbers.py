@@ -9,12 +9,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.contract import Accuracy
+from inference.contract import Accuracy, PzAccuracy
 from inference.intervals import Interval, accuracy_intervals, num_draws_for
 from inference.metrics import redshift_accuracy
+from inference.pz_metrics import pz_accuracy
 from inference.record import count_flags
 from scripts.reports.bins import R_EDGES, REDSHIFT_EDGES, Bin, by_bin
 from scripts.reports.evaluated import Evaluated
+from scripts.reports.shares import Covered, Stack, covered, stack
 
 METRICS = {
     "nmad": "NMAD",
@@ -63,6 +65,15 @@ class Numbers:
     num_flagged: dict[str, int]
     """Flag to the galaxies that carry it."""
 
+    pz: PzAccuracy | None
+    """How good the distributions are; None where there are none."""
+
+    coverage: list[Covered]
+    """Which share of the redshifts is inside its intervals, by magnitude, colour and redshift."""
+
+    stack: Stack | None
+    """Distribution of the redshifts, n(z), in three ways; None where there are no distributions."""
+
 
 def evaluate(galaxies: Evaluated) -> Numbers | None:
     """Compute the numbers of some galaxies; None when none of them is labelled."""
@@ -83,6 +94,9 @@ def evaluate(galaxies: Evaluated) -> Numbers | None:
         by_r=binned(galaxies.r, R_EDGES),
         by_redshift=binned(found.z_spec, REDSHIFT_EDGES),
         num_flagged=count_flags(found.quality),
+        pz=pz_accuracy(found.pz, found.z_spec),
+        coverage=covered(galaxies),
+        stack=stack(found),
     )
 
 
@@ -134,6 +148,7 @@ def table(numbers: Sequence[Numbers]) -> str:
     lines = [*head, *body, *tail]
     for one in numbers:
         lines += _bins(f"{one.name}, by r [mag]", one.by_r) + _bins(f"{one.name}, by z_spec", one.by_redshift)
+        lines += _pz(one)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -170,6 +185,28 @@ def _bins(title: str, bins: Sequence[Bin]) -> list[str]:
             f"{_range(one):<{LABEL_WIDTH}}{found.num_labelled:>6,}  {interval:<26}{found.bias:>+9.4f}"
             f"{100 * found.outlier_005:>8.1f} %{covered:>10}"
         )
+    return lines
+
+
+def _pz(numbers: Numbers) -> list[str]:
+    lines = []
+    if found := numbers.pz:
+        lines += [
+            "",
+            f"{numbers.name}, p(z) of {found.num_galaxies:,} galaxies",
+            _line("PIT, KS", [f"{found.ks:.4f}", f"below {1.36 / math.sqrt(found.num_galaxies):.4f} where it is even"]),
+            _line("PIT, CvM", [f"{found.cvm:.3f}", "about 0.17 where it is even"]),
+            _line("PIT, AD", [f"{found.ad:.2f}", "about 1 where it is even"]),
+            _line("CRPS", [f"{found.crps:.5f}"]),
+            _line("CDE loss", [f"{found.cde_loss:.3f}"]),
+        ]
+    if numbers.coverage:
+        source = "p(z)" if found else "z_phot and sigma"
+        lines += ["", f"{numbers.name}, inside the intervals of {source}"]
+        lines.append(f"{'':<{LABEL_WIDTH}}{'N':>6}{'68 %':>16}{'95 %':>16}")
+    for one in numbers.coverage:
+        cells = (f"{100 * share:.1f} ± {100 * error:.1f}" if share is not None else "" for share, error in one.shares)
+        lines.append(f"{one.label:<{LABEL_WIDTH}}{one.num_galaxies:>6,}" + "".join(f"{cell:>16}" for cell in cells))
     return lines
 
 

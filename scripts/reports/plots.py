@@ -7,7 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from inference.metrics import normalised_residuals
+from inference.pz_metrics import labelled, pit, pit_counts
 from scripts.reports.evaluated import Evaluated
+from scripts.reports.figures.distributions import draw_pit
 from scripts.reports.figures.output import as_png
 from scripts.reports.figures.redshifts import (
     Cells,
@@ -44,7 +46,10 @@ def plots(galaxies: Evaluated) -> Iterator[tuple[str, Figure, str]]:
     if known.any():
         drawing, cells, _ = draw_residuals(r[known], dz[known], label="r magnitude [mag]")
         yield "residuals-r", drawing, _beyond(cells)
-    yield "redshifts", draw_redshifts({"z_spec": z_spec, "z_phot": z_phot}), ""
+    pair = labelled(found.pz, found.z_spec)
+    yield "redshifts", draw_redshifts({"z_spec": z_spec, "z_phot": z_phot}, pair[0] if pair else None), ""
+    if pair:
+        yield "pit", draw_pit(pit_counts(pit(*pair))), ""
     known = np.isfinite(sigma) & (sigma > 0)
     if known.any():
         error, sigma = (z_phot - z_spec)[known], sigma[known]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from inference.block import Block
-from inference.calibration import calibration_path, load_calibration
+from inference.calibration import calibration_path, find_calibration, load_calibration
 from inference.checksum import file_sha256
 from inference.domain import domain_features
 from inference.errors import WeightsError
@@ -18,7 +18,7 @@ from scripts.models.training.calibrate import Samples, calibrate, measure
 from scripts.models.training.domain_model import fit_domain_model
 from scripts.models.training.error_model import Predicted, fit_error_model, fit_error_model_by_folds
 from scripts.simulation.render import SKY_NOISE
-from tests.factories import FakeEngine, make_arrays, make_calibration
+from tests.factories import FakeEngine, make_arrays, make_calibration, make_posterior
 
 
 def draw_predicted(num_rows: int, seed: int) -> Predicted:
@@ -217,10 +217,38 @@ def test_a_file_that_is_missing_or_none_is_refused(content: bytes | None, tmp_pa
         load_calibration(path, "0" * 64)
 
 
+def test_p_z_comes_with_the_calibration_where_its_file_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.safetensors"
+    path.write_bytes(make_calibration().to_bytes())
+    without = load_calibration(path, "0" * 64)
+    (tmp_path / "posterior.safetensors").write_bytes(make_posterior().to_bytes())
+
+    found = load_calibration(path, "0" * 64)
+
+    assert without.posterior is None
+    assert found.posterior is not None
+    assert found.posterior.to_bytes() == make_posterior().to_bytes()
+
+
+def test_the_p_z_of_other_weights_is_refused_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.safetensors"
+    path.write_bytes(make_calibration().to_bytes())
+    (tmp_path / "posterior.safetensors").write_bytes(make_posterior(weights_sha256="b" * 64).to_bytes())
+
+    calibration, note = find_calibration(path, "0" * 64)
+
+    assert calibration is None
+    assert note == (
+        "No sigma, no p(z) and no OUT_OF_DOMAIN flags: posterior.safetensors was made for the weights bbbbbbbbbbbb and "
+        "these are 000000000000."
+    )
+
+
 def test_the_shipped_calibration_belongs_to_the_shipped_weights() -> None:
     calibration = load_calibration(calibration_path(shipped().weights), file_sha256(shipped().weights))
 
     assert calibration.errors.ratio_95 > 1
+    assert calibration.posterior is not None
 
 
 # ----------------------------------------------------------------------------------------------- command

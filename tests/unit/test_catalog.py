@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,19 +8,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import qp
 from astropy.io import fits
+from astropy.io.votable.ucd import check_ucd
 from astropy.table import Table
+from scipy.stats import norm
 
 from inference import contract
 from inference.contract import LostRank, RankFailure, RankTask
+from inference.distributions import distributions, summary
 from inference.pipeline import Predictions
+from inference.pz import LEVELS, MEDIAN
 from inference.quality import Quality
 from scripts import catalog
 from scripts.catalogs import merge
 from scripts.catalogs.columns import COLUMNS, FLAG_MEANINGS, LOST, NO_ID, ROW
 from scripts.catalogs.parquet_file import row_of
 from scripts.command import program
-from tests.factories import RUN, make_record_for, make_request, make_task
+from tests.factories import RUN, make_pz, make_record_for, make_request, make_task
 from tests.unit.test_run_present import make_summary
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +47,13 @@ def make_predictions(task: RankTask) -> Predictions:
     z_spec = np.full(size, 0.15)
     z_phot[-1], quality[-1], z_spec[0] = np.nan, Quality.REFUSED, np.nan
     ids = np.arange(first, first + size, dtype=np.int64)
-    return Predictions(object_id=ids, z_phot=z_phot, sigma=z_phot / 10, quality=quality, z_spec=z_spec)
+    return Predictions(
+        object_id=ids, z_phot=z_phot, sigma=z_phot / 10, quality=quality, z_spec=z_spec, pz=make_pz(z_phot)
+    )
+
+
+def write_predictions(here: Path, task: RankTask, predictions: Predictions) -> None:
+    (folder_of(here) / "predictions" / f"{task.rank:05d}.npz").write_bytes(predictions.to_npz())
 
 
 @pytest.fixture
@@ -51,14 +63,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("ranks", "predictions", "failures"):
         (folder / name).mkdir(parents=True)
     (folder / "manifest.json").write_bytes(contract.encode(make_tasks()))
-    (folder / "summary.json").write_bytes(
-        contract.encode(make_summary(num_samples_planned=NUM_ROWS, request=make_request()))
-    )
+    (folder / "summary.json").write_bytes(contract.encode(make_summary(request=make_request())))
     for task in make_tasks():
         (folder / "predictions" / f"{task.rank:05d}.npz").write_bytes(make_predictions(task).to_npz())
-        (folder / "ranks" / f"{task.rank:05d}.json").write_bytes(
-            contract.encode(make_record_for(task, make_predictions(task)))
-        )
+        (folder / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(make_record_for(task)))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -109,7 +117,7 @@ def test_the_command_counts_what_the_catalog_holds(here: Path, capsys: pytest.Ca
     exit_status()
 
     assert capsys.readouterr().out.startswith(
-        f"{RUN}: 10 galaxies, 7 with a redshift, 7 with its error, 7 clean\nFlags: 3 REFUSED\n"
+        f"{RUN}: 10 galaxies, 7 with a redshift, 7 with its error, 7 with p(z), 7 clean\nFlags: 3 REFUSED\n"
     )
 
 
@@ -122,6 +130,30 @@ def test_rows_are_those_of_the_ranks_in_dataset_order(read: Any, here: Path) -> 
     for column, name in (("z_phot", "z_phot"), ("z_phot_err", "sigma"), ("flags", "quality"), ("z_spec", "z_spec")):
         np.testing.assert_array_equal(rows[column], np.concatenate([getattr(one, name) for one in predictions]))
     assert np.isnan(rows["ra_deg"]).all()
+
+
+@pytest.mark.parametrize("read", [fits_rows, parquet_rows])
+def test_columns_of_p_z_say_what_is_read_from_it(read: Any, here: Path) -> None:
+    assert exit_status() == 0
+
+    rows = read(here)
+    pz = np.concatenate([make_predictions(task).pz for task in make_tasks()])
+    for name, values in summary(pz).items():
+        np.testing.assert_array_equal(rows[name], values)
+    known = np.isfinite(rows["z_phot"])
+    assert np.isnan(rows["z_median"][~known]).all()
+    np.testing.assert_allclose(rows["z_median"][known], rows["z_phot"][known], atol=1e-5)
+    np.testing.assert_allclose((rows["z_u68"] - rows["z_l68"])[known], 2 * 0.9945 * 0.02, rtol=1e-3)
+
+
+def test_without_p_z_its_columns_are_unknown(here: Path) -> None:
+    for task in make_tasks():
+        write_predictions(here, task, replace(make_predictions(task), pz=None))
+
+    assert exit_status() == 0
+
+    assert np.isnan(fits_rows(here)["odds"]).all()
+    assert np.isfinite(fits_rows(here)["z_phot"]).sum() == 7
 
 
 @pytest.mark.parametrize("block_rows", [1, 3, 4, 100])
@@ -195,6 +227,77 @@ def test_every_flag_has_a_meaning_in_the_header(here: Path) -> None:
     assert {f"FLAG_{flag.value}" for flag in Quality} | {f"FLAG_{LOST}"} <= set(read_fits(here).meta)
 
 
+def test_every_ucd_is_one_of_the_virtual_observatory() -> None:
+    assert all(check_ucd(column.ucd, check_controlled_vocabulary=True) for column in COLUMNS)
+
+
+# ------------------------------------------------------------------------------------------------ as RAIL reads
+
+
+@pytest.mark.parametrize("block_rows", [2, 100])
+def test_qp_reads_an_ensemble_of_gaussians(block_rows: int, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "BLOCK_ROWS", block_rows)
+    write_table(here / "d" / "table.parquet")
+    lose(here, 1)
+
+    assert exit_status(FORMAT="qp", PARTIAL="1") == 0
+
+    ensemble = qp.read(str(folder_of(here) / "catalog.hdf5"))
+    kept = [make_predictions(task) for task in make_tasks() if task.rank != 1]
+    pz = np.concatenate([one.pz[:-1] for one in kept])
+    z = np.linspace(0, 0.4, 50)
+    assert ensemble.metadata["pdf_name"] == [b"mixmod"]
+    assert ensemble.npdf == len(pz) == 3
+    np.testing.assert_allclose(ensemble.pdf(z), distributions(pz).density(np.tile(z, (3, 1))), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(ensemble.ancil["object_id"], np.concatenate([one.object_id[:-1] for one in kept]))
+    np.testing.assert_array_equal(ensemble.ancil["zmode"], summary(pz)["z_mode"])
+    assert set(ensemble.ancil) == {"zmode", *(column.name for column in COLUMNS)} - {"z_mode"}
+    assert not list(folder_of(here).glob("catalog.fits"))
+    assert qp.is_qp_file(str(folder_of(here) / "catalog.hdf5"))
+
+
+def test_qp_reads_an_ensemble_of_quantiles(here: Path) -> None:
+    pz = np.empty((0, len(LEVELS)), np.float32)
+    for task in make_tasks():
+        predictions = make_predictions(task)
+        rows = predictions.z_phot[:, None] + 0.02 * norm.ppf(LEVELS).astype(np.float32)
+        write_predictions(here, task, replace(predictions, pz=rows))
+        pz = np.concatenate([pz, rows[:-1]])
+
+    assert exit_status(FORMAT="qp") == 0
+
+    ensemble = qp.read(str(folder_of(here) / "catalog.hdf5"))
+    assert ensemble.metadata["pdf_name"] == [b"quant"]
+    z = np.linspace(0.1, 0.2, 50)
+    np.testing.assert_allclose(ensemble.ppf(np.array([[0.5]]))[:, 0], pz[:, MEDIAN], atol=1e-4)
+    np.testing.assert_allclose(ensemble.cdf(z), distributions(pz).cumulative(np.tile(z, (7, 1))), atol=0.02)
+    # qp interpolates the density that has steps here; the highest is 20 per unit of redshift.
+    np.testing.assert_allclose(ensemble.pdf(z), distributions(pz).density(np.tile(z, (7, 1))), atol=3)
+
+
+def test_ranks_with_p_z_in_different_forms_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predictions = make_predictions(make_tasks()[1])
+    write_predictions(here, make_tasks()[1], replace(predictions, pz=np.zeros((5, len(LEVELS)), np.float32)))
+
+    assert exit_status() == 1
+    assert "p(z) in different forms" in capsys.readouterr().err
+
+
+def test_a_run_without_p_z_makes_no_ensemble(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for task in make_tasks():
+        write_predictions(here, task, replace(make_predictions(task), pz=None))
+
+    assert exit_status(FORMAT="qp") == 1
+
+    assert "No galaxy has a p(z)" in capsys.readouterr().err
+    assert not list(folder_of(here).glob("*catalog*"))
+
+
+def test_another_format_is_refused_with_what_there_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status(FORMAT="csv") == 2
+    assert "FORMAT=csv is not valid: FORMAT is qp" in capsys.readouterr().err
+
+
 # ----------------------------------------------------------------------------------------- positions
 
 
@@ -247,7 +350,7 @@ def test_another_dataset_s_table_is_refused(
 
 
 def test_a_run_over_the_first_shards_takes_the_first_rows_of_the_table(here: Path) -> None:
-    summary = make_summary(num_samples_planned=NUM_ROWS, request=make_request(file_limit=1))
+    summary = make_summary(request=make_request(file_limit=1))
     (folder_of(here) / "summary.json").write_bytes(contract.encode(summary))
     write_table(here / "d" / "table.parquet", NUM_ROWS + 4)
 
@@ -300,9 +403,7 @@ def test_a_reason_in_any_language_fits_the_header(here: Path) -> None:
 
 def test_a_rank_that_summarize_found_lost_stays_so(here: Path) -> None:
     lost = LostRank(rank=2, error="DuplicateRecord", message="2 objects claim rank 2.", shards=("d/0.safetensors",))
-    summary = make_summary(
-        num_samples_planned=NUM_ROWS, request=make_request(tolerated_failure_percentage=40), lost_ranks=(lost,)
-    )
+    summary = make_summary(request=make_request(tolerated_failure_percentage=40), lost_ranks=(lost,))
     (folder_of(here) / "summary.json").write_bytes(contract.encode(summary))
 
     assert exit_status() == 0
@@ -322,22 +423,21 @@ def test_the_table_says_whose_the_lost_rows_are(here: Path) -> None:
 
 def test_what_the_request_tolerated_needs_no_second_permission(here: Path) -> None:
     lose(here, 1)
-    summary = make_summary(num_samples_planned=NUM_ROWS, request=make_request(tolerated_failure_percentage=40))
+    summary = make_summary(request=make_request(tolerated_failure_percentage=40))
     (folder_of(here) / "summary.json").write_bytes(contract.encode(summary))
 
     assert exit_status() == 0
 
 
-@pytest.mark.parametrize("content", [None, b"no zip", make_predictions(make_task(num_samples=5)).to_npz()])
+@pytest.mark.parametrize("content", [None, b"no zip", make_predictions(make_task(rank=1, num_samples=4)).to_npz()])
 def test_predictions_that_are_not_the_rank_s_make_it_a_lost_one(
     content: bytes | None, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = folder_of(here) / "predictions" / "00001.npz"
     path.unlink() if content is None else path.write_bytes(content)
 
-    assert exit_status(TABLE="none") == 1
-    error = "MissingPredictions" if content is None else "WrongPredictions"
-    assert f"rank 1: {error}" in capsys.readouterr().err
+    assert exit_status() == 1
+    assert "rank 1: MissingPredictions" in capsys.readouterr().err
 
 
 def test_a_record_of_another_run_does_not_count(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

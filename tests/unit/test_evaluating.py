@@ -2,24 +2,28 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.patches import StepPatch
 from safetensors.numpy import save_file
 
 from inference import contract, intervals
+from inference.distributions import distributions
 from inference.metrics import normalised_residuals, redshift_accuracy
+from inference.pz_metrics import LIMITS_68, LIMITS_95, pit, share_inside
 from inference.quality import Quality
 from scripts import evaluate as command
 from scripts.command.errors import CommandError
 from scripts.reports.bins import by_bin
 from scripts.reports.evaluated import Evaluated, of_run
-from scripts.reports.figures.redshifts import coverage, running
+from scripts.reports.figures.redshifts import STACK, coverage, running
 from scripts.reports.numbers import Numbers, evaluate, table, to_json
 from scripts.reports.plots import plots, write_plots
 from scripts.runs.run_folder import Run
-from tests.factories import make_arrays, make_predictions, make_record_for, make_task
+from tests.factories import make_arrays, make_predictions, make_pz, make_record_for, make_task
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +43,7 @@ def make_evaluated(num_rows: int = 200, *, seed: int = 0, **changes: np.ndarray)
         name="drawn",
         predictions=make_predictions(**arrays),
         r=generator.uniform(15, 18, num_rows),
+        g_r=generator.uniform(0.3, 1.2, num_rows),
         ratio_95=1.96,
         weights_sha256=("a" * 64,),
         engines=("fake 1",),
@@ -148,6 +153,89 @@ def test_plots_that_need_magnitudes_or_sigma_are_left_out_without_them() -> None
     assert [name for name, _, _ in drawn] == ["density", "residuals-z", "redshifts"]
 
 
+# -------------------------------------------------------------------------------------------------- p(z)
+
+
+def with_pz(num_rows: int = 600, width_of_sigma: float = 1.0) -> Evaluated:
+    """The same with Gaussian distributions as wide as the errors, or that many times as wide."""
+    found = make_evaluated(num_rows)
+    sigma = found.predictions.sigma[:, None].astype(float)
+    pz = make_pz(found.predictions.z_phot)
+    pz[:, 8:] = width_of_sigma * sigma
+    return replace(found, predictions=replace(found.predictions, pz=pz))
+
+
+def test_distributions_are_measured_by_the_statistics_of_the_field() -> None:
+    found = numbers_of(with_pz())
+    narrow = numbers_of(with_pz(width_of_sigma=0.5))
+
+    assert found.pz is not None
+    assert narrow.pz is not None
+    assert found.pz.num_galaxies == 600
+    assert found.pz.ks < 0.06 < narrow.pz.ks
+    lines = [line.split()[:3] for line in table([found]).splitlines()]
+    assert ["PIT,", "KS", f"{found.pz.ks:.4f}"] in lines
+    assert ["PIT,", "CvM", f"{found.pz.cvm:.3f}"] in lines
+    assert ["PIT,", "AD", f"{found.pz.ad:.2f}"] in lines
+    assert ["CRPS", f"{found.pz.crps:.5f}"] in lines
+    assert ["CDE", "loss", f"{found.pz.cde_loss:.3f}"] in lines
+    assert max(map(len, table([found]).splitlines())) <= 80
+
+
+def test_coverage_is_known_by_magnitude_colour_and_redshift() -> None:
+    galaxies = with_pz()
+    galaxies.predictions.z_spec[:20] = np.nan
+
+    by_label = {one.label: one for one in numbers_of(galaxies).coverage}
+
+    thirds = [one for label, one in by_label.items() if label.startswith("r ")]
+    assert [one.num_galaxies for one in thirds] == pytest.approx([193, 193, 194], abs=1)
+    assert sum(label.startswith("g-r ") for label in by_label) == 3
+    assert by_label["all"].num_galaxies == 580
+    assert {"z_phot 0.0-0.1", "z_phot 0.1-0.2", "z_spec 0.1-0.2", "z_spec 0.2-0.3"} <= set(by_label)
+    inside = pit(distributions(galaxies.predictions.pz[20:]), galaxies.predictions.z_spec[20:])
+    assert by_label["all"].coverage_95 == share_inside(inside, LIMITS_95)
+    is_near = galaxies.predictions.z_phot[20:] < 0.1
+    assert by_label["z_phot 0.0-0.1"].coverage_68 == share_inside(inside[is_near], LIMITS_68)
+    # Two standard errors of a third.
+    assert all(abs(one.coverage_68 - 0.68) < 0.08 for one in thirds)
+
+
+def test_without_distributions_coverage_is_that_of_sigma_and_null_where_unknown() -> None:
+    galaxies = make_evaluated(600)
+    found, unknown = numbers_of(galaxies), numbers_of(replace(galaxies, ratio_95=math.nan))
+
+    assert found.pz is None
+    assert found.stack is None
+    assert found.coverage[0].coverage_68 == found.accuracy.coverage_68
+    assert found.coverage[0].coverage_95 == found.accuracy.coverage_95
+    assert unknown.coverage[0].coverage_68 == found.accuracy.coverage_68
+    assert unknown.coverage[0].coverage_95 is None
+    assert unknown.accuracy.coverage_95 is None
+    document = json.loads(to_json([galaxies], [unknown]))
+    assert document["sets"][0]["accuracy"]["coverage_95"] is None
+
+
+def test_distributions_added_up_count_the_labelled_galaxies() -> None:
+    found = numbers_of(with_pz()).stack
+
+    assert found is not None
+    assert len(found.edges) == len(found.p_z) + 1 == len(found.z_spec) + 1
+    assert sum(found.z_spec) == sum(found.z_phot) == 600
+    assert sum(found.p_z) == pytest.approx(600, rel=0.01)
+
+
+def test_a_plot_shows_the_pit_and_the_distributions_added_up() -> None:
+    galaxies = with_pz()
+    drawn = {name: figure.axes[0] for name, figure, _ in plots(galaxies)}
+
+    found = numbers_of(galaxies).pz
+    assert found is not None
+    shares = drawn["pit"].findobj(StepPatch)[-1].get_data().values
+    np.testing.assert_allclose(shares, 100 * np.array(found.pit_counts) / 600)
+    assert [text.get_text() for text in drawn["redshifts"].get_legend().get_texts()] == ["z_spec", "z_phot", STACK]
+
+
 def test_no_labelled_galaxy_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="No galaxy of drawn has both"):
         command.write([make_evaluated(z_spec=np.full(200, np.nan))], tmp_path)
@@ -187,8 +275,8 @@ def test_a_run_is_read_in_rank_order_with_the_magnitudes_of_its_shards(tmp_path:
         (folder / name).mkdir(parents=True)
     (folder / "manifest.json").write_bytes(contract.encode(tasks))
     for task in tasks:
+        (folder / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(make_record_for(task)))
         part = make_predictions(object_id=arrays["object_id"][3 * task.rank :][:3])
-        (folder / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(make_record_for(task, part)))
         (folder / "predictions" / f"{task.rank:05d}.npz").write_bytes(part.to_npz())
 
     found = of_run(Run(folder, "run-a"), tmp_path)
@@ -196,6 +284,7 @@ def test_a_run_is_read_in_rank_order_with_the_magnitudes_of_its_shards(tmp_path:
 
     np.testing.assert_array_equal(found.predictions.object_id, arrays["object_id"])
     np.testing.assert_array_equal(found.r, arrays["magnitudes"][:, 2])
+    np.testing.assert_array_equal(found.g_r, arrays["magnitudes"][:, 1] - arrays["magnitudes"][:, 2])
     assert np.isnan(elsewhere.r).all()
     assert math.isnan(found.ratio_95)
 

@@ -68,6 +68,19 @@ def test_without_sigma_there_is_no_coverage() -> None:
     assert (accuracy.coverage_68, accuracy.coverage_95) == (None, None)
 
 
+def test_a_95_percent_interval_that_is_not_known_holds_no_share_not_none_of_the_galaxies() -> None:
+    sigma = np.full(len(Z_SPEC), 0.02)
+    parts = [metrics.accuracy_sums(Z_PHOT, Z_SPEC, sigma) for _ in range(2)]
+
+    total = metrics.add_sums(parts)
+
+    assert total.num_within_95 is None
+    assert total.num_with_sigma > 0
+    accuracy = metrics.redshift_accuracy(Z_PHOT, Z_SPEC, sigma)
+    assert accuracy.coverage_68 is not None
+    assert accuracy.coverage_95 is None
+
+
 def test_no_labels_give_no_accuracy() -> None:
     assert metrics.redshift_accuracy(np.ones(2), np.full(2, np.nan)) is None
 
@@ -86,12 +99,12 @@ def test_merged_sums_equal_the_sums_of_the_whole(cuts: list[int], seed: int) -> 
     z_phot = z_spec + rng.normal(0, 0.02, 200)
 
     parts = [
-        metrics.accuracy_sums(p, s)
+        metrics.accuracy_sums(p, s, ratio_95=2.0)
         for p, s in zip(np.split(z_phot, sorted(cuts)), np.split(z_spec, sorted(cuts)), strict=True)
     ]
     merged = metrics.add_sums(parts)
 
-    whole = metrics.accuracy_sums(z_phot, z_spec)
+    whole = metrics.accuracy_sums(z_phot, z_spec, ratio_95=2.0)
     for name in whole.__struct_fields__:
         assert getattr(merged, name) == pytest.approx(getattr(whole, name), rel=1e-12)
     assert metrics.add_sums(reversed(parts)) == merged

@@ -1,6 +1,7 @@
 """A rank predicts its own rows in order, whatever the batch size, and its record says so."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from threading import Event
 
@@ -16,14 +17,17 @@ from inference.errors import EngineError, ShardFormatError
 from inference.metrics import accuracy_sums
 from inference.models import shipped
 from inference.pipeline import Predictions, infer_rank
+from inference.posterior import NUM_NUMBERS
 from inference.predict import MICRO_BATCH, predict_values
 from inference.quality import Quality
-from inference.record import count_flags
+from inference.record import count_flags, make_record
+from scripts.benchmarks.records import INVOCATION
 from tests.factories import (
     FakeEngine,
     MemoryReader,
     make_arrays,
     make_calibration,
+    make_posterior,
     make_predictions,
     make_record_for,
     make_shard_bytes,
@@ -144,6 +148,38 @@ def test_a_galaxy_with_an_imputed_band_or_filled_pixels_gets_a_redshift_and_a_fl
     assert found.quality[0] & Quality.IMPUTED_BAND
     assert found.quality[1] & Quality.FILLED_PIXELS
     assert not found.quality[2] & (Quality.IMPUTED_BAND | Quality.FILLED_PIXELS)
+
+
+def test_a_model_with_a_posterior_gives_every_galaxy_its_distribution() -> None:
+    magnitudes = make_arrays(5)["magnitudes"]
+    magnitudes[3, 2] = -9999.0
+    posterior = make_posterior()
+
+    found = infer(5, magnitudes=magnitudes, calibration=replace(make_calibration(), posterior=posterior))
+    plain = infer(5, magnitudes=magnitudes, calibration=make_calibration())
+
+    assert found.pz is not None
+    assert (found.pz.shape, found.pz.dtype) == ((5, NUM_NUMBERS), np.float32)
+    assert np.isnan(found.pz).all(axis=1).tolist() == [False, False, False, True, False]
+    others = np.array([0, 1, 2, 4])
+    np.testing.assert_array_equal(found.pz[others], posterior.posteriors(magnitudes[others], found.z_phot[others]))
+    assert plain.pz is None
+    for name in PREDICTED:
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+
+
+def test_distributions_survive_their_file_and_the_record_names_their_form() -> None:
+    calibration = replace(make_calibration(), posterior=make_posterior())
+    reader = MemoryReader(**{"d/0.safetensors": make_shard_bytes(3)})
+    clock = PhaseClock()
+    outcome = infer_rank(make_task(), reader, FakeEngine(), clock, CARD, calibration)
+
+    again = Predictions.from_npz(outcome.predictions.to_npz())
+    record = make_record(make_task(), outcome, FakeEngine(), clock, INVOCATION, model=CARD, request_times_s=[0.1])
+
+    np.testing.assert_array_equal(again.pz, outcome.predictions.pz)
+    assert record.pz == "mixture"
+    assert record.ratio_95 == outcome.ratio_95 == calibration.errors.ratio_95
 
 
 def test_without_a_calibration_no_sigma_is_made_up() -> None:

@@ -5,19 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inference.distributions import distributions
 from inference.errors import WeightsError
-from inference.posterior import (
-    NUM_NUMBERS,
-    PosteriorModel,
-    crps,
-    cumulative,
-    density,
-    load_posterior_model,
-    quantile,
-    radius,
-)
+from inference.posterior import NUM_NUMBERS, PosteriorModel, load_posterior_model
+from inference.pz_metrics import LIMITS_68, LIMITS_95, kolmogorov_smirnov, pit, share_inside
 from scripts.models.training.error_model import Predicted
-from scripts.models.training.posterior_model import fit_posterior_model
+from scripts.models.training.posterior_model import fit_posterior_model, rescaled
 
 SHA256 = "a" * 64
 
@@ -39,33 +32,38 @@ def fitted() -> PosteriorModel:
     return fit_posterior_model(draw(6_000, 1), SHA256, num_steps=1_500)
 
 
-@pytest.fixture(scope="module")
-def single() -> np.ndarray:
-    """One Gaussian far from 0, in four equal parts."""
-    return np.tile(np.repeat([0.25, 0.3, 0.02], 4), (3, 1)).astype(np.float32)
+def pit_of(model: PosteriorModel, galaxies: Predicted) -> np.ndarray:
+    return pit(distributions(model.posteriors(galaxies.magnitudes, galaxies.z_phot)), galaxies.z_spec)
 
 
 def test_true_redshifts_are_evenly_spread_over_the_percentiles(fitted: PosteriorModel) -> None:
-    new = draw(5_000, 2)
-
-    transform = np.sort(cumulative(fitted.posteriors(new.magnitudes, new.z_phot), new.z_spec))
-
-    distance = np.abs(transform - (np.arange(5_000) + 0.5) / 5_000).max()
     # A uniform sample of this size has .019 in one of twenty cases.
-    assert distance < 0.03
+    assert kolmogorov_smirnov(pit_of(fitted, draw(5_000, 2))) < 0.03
 
 
 @pytest.mark.parametrize("is_bright", [True, False])
 def test_intervals_cover_bright_and_faint(fitted: PosteriorModel, is_bright: bool) -> None:
     new = draw(8_000, 3)
-    rows = (new.magnitudes[:, 2] < 17) == is_bright
-    z_phot, z_spec = new.z_phot[rows].astype(float), new.z_spec[rows]
-    posteriors = fitted.posteriors(new.magnitudes[rows], new.z_phot[rows])
 
-    for share in (0.68, 0.95):
-        inside = np.abs(z_spec - z_phot) <= radius(posteriors, z_phot, share)
+    transform = pit_of(fitted, new)[(new.magnitudes[:, 2] < 17) == is_bright]
 
-        assert inside.mean() == pytest.approx(share, abs=0.025)
+    assert share_inside(transform, LIMITS_68) == pytest.approx(0.68, abs=0.025)
+    assert share_inside(transform, LIMITS_95) == pytest.approx(0.95, abs=0.025)
+
+
+def test_distributions_are_stretched_and_moved_to_galaxies_that_nothing_was_fitted_to(fitted: PosteriorModel) -> None:
+    untouched, new = draw(700, 7), draw(4_000, 8)
+
+    def worse(galaxies: Predicted) -> Predicted:
+        """Errors 1.4 times as large, and a bias."""
+        error = 1.4 * (galaxies.z_spec - galaxies.z_phot) + 0.004
+        return galaxies._replace(z_spec=np.maximum(galaxies.z_phot + error, 0.0))
+
+    again = rescaled(fitted, worse(untouched))
+
+    assert kolmogorov_smirnov(pit_of(fitted, worse(new))) > 0.12
+    # 700 galaxies settle the two numbers to some percent of the width.
+    assert kolmogorov_smirnov(pit_of(again, worse(new))) < 0.05
 
 
 def test_a_galaxy_takes_48_bytes(fitted: PosteriorModel) -> None:
@@ -85,25 +83,6 @@ def test_one_galaxy_alone_gets_the_bits_it_gets_among_others(fitted: PosteriorMo
     for row in range(65):
         one = slice(row, row + 1)
         assert fitted.posteriors(new.magnitudes[one], new.z_phot[one]).tobytes() == together[one].tobytes()
-
-
-def test_a_gaussian_is_read_as_one(single: np.ndarray) -> None:
-    assert quantile(single, 0.5) == pytest.approx(np.full(3, 0.3), abs=1e-6)
-    assert quantile(single, 0.8413447) == pytest.approx(np.full(3, 0.32), abs=1e-5)
-    assert radius(single, np.full(3, 0.3), 0.6826895) == pytest.approx(np.full(3, 0.02), abs=1e-5)
-    # Of a normal distribution seen at its middle: (sqrt(2) - 1) / sqrt(pi) widths.
-    assert crps(single, np.full(3, 0.3)) == pytest.approx(np.full(3, 0.02 * 0.233695), rel=1e-3)
-    assert cumulative(single, np.array([0.26, 0.3, 0.34])) == pytest.approx([0.02275, 0.5, 0.97725], abs=1e-5)
-
-
-def test_no_probability_is_at_negative_redshift() -> None:
-    near = np.repeat([0.25, 0.01, 0.02], 4)[None].astype(np.float32)
-    z = np.linspace(-0.05, 0.2, 2_001)[None]
-
-    assert (density(near, z)[z < 0] == 0).all()
-    assert np.trapezoid(density(near, z), z)[0] == pytest.approx(1, abs=1e-2)
-    assert cumulative(near, np.array([0.0]))[0] == 0
-    assert quantile(near, 0.01)[0] > 0
 
 
 def test_file_gives_the_same_bits_again(fitted: PosteriorModel, tmp_path: Path) -> None:

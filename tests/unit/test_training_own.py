@@ -15,7 +15,7 @@ from inference.posterior import load_posterior_model
 from scripts.command.errors import CommandError, UsageError
 from scripts.models.training import own
 from scripts.models.training.fit import Candidate, Entry, FitRecipe, Fitted
-from scripts.models.training.own import Order, ks_distance, train_own
+from scripts.models.training.own import Order, train_own
 from scripts.models.training.supervised import Stage
 from tests.unit.test_training_labelled import make_folder
 
@@ -88,8 +88,3 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_read(order: Order, t
 
     with pytest.raises(UsageError, match="NAME=mine is taken"):
         train_own(replace(order, dataset=tmp_path / "nowhere"), root=tmp_path, device=torch.device("cpu"))
-
-
-def test_even_spread_has_no_distance_and_a_point_has_the_largest() -> None:
-    assert ks_distance((np.arange(1_000) + 0.5) / 1_000) == pytest.approx(0, abs=1e-3)
-    assert ks_distance(np.full(10, 0.25)) == pytest.approx(0.75)

@@ -13,13 +13,14 @@ from inference.calibration import FILE_NAME as CALIBRATION_NAME
 from inference.calibration import Calibration
 from inference.checksum import file_sha256
 from inference.contract import Accuracy
+from inference.distributions import distributions
 from inference.domain import domain_features
 from inference.intervals import Interval, accuracy_intervals
 from inference.model.weights import load_astromae, save_weights
 from inference.models import CARD_NAME, CARD_TEXT_NAME, Model, read_model, shipped
 from inference.models.card import Knowledge, Measured, ModelCard, TrainingData, encode_card
 from inference.posterior import FILE_NAME as POSTERIOR_NAME
-from inference.posterior import cumulative
+from inference.pz_metrics import kolmogorov_smirnov, pit
 from scripts.command.model import new_model, refuse_taken
 from scripts.models.training.domain_model import fit_domain_model
 from scripts.models.training.error_model import Predicted, fit_error_model_by_folds
@@ -102,18 +103,12 @@ def write_model(
     (folder / CALIBRATION_NAME).write_bytes(Calibration(sha256, errors, domain).to_bytes())
     posterior = fit_posterior_model(predicted, sha256, num_steps=steps_for(len(galaxies)))
     (folder / POSTERIOR_NAME).write_bytes(posterior.to_bytes())
-    transform = cumulative(posterior.posteriors(galaxies.magnitudes, fitted.z_phot), galaxies.redshift)
+    found = distributions(posterior.posteriors(galaxies.magnitudes, fitted.z_phot))
+    ks = kolmogorov_smirnov(pit(found, galaxies.redshift))
     export(weights)
     card = _card(basis, order, galaxies, fitted, sha256)
     (folder / CARD_NAME).write_bytes(encode_card(card))
-    (folder / CARD_TEXT_NAME).write_text(_in_words(card, fitted, order, ks_distance(transform)), encoding="utf-8")
-
-
-def ks_distance(transform: NDArray[np.float64]) -> float:
-    """Largest distance of the cumulative distribution of a PIT from that of even spread."""
-    ordered = np.sort(transform)
-    steps = np.arange(len(ordered) + 1) / len(ordered)
-    return float(max(np.abs(ordered - steps[1:]).max(), np.abs(ordered - steps[:-1]).max()))
+    (folder / CARD_TEXT_NAME).write_text(_in_words(card, fitted, order, ks), encoding="utf-8")
 
 
 def _features(galaxies: Labelled, is_asked: NDArray[np.bool_]) -> NDArray[np.float64]:

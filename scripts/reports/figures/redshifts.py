@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from inference.distributions import Distributions
 from inference.metrics import nmad, normalised_residuals
 from scripts.reports.figures.canvas import (
     COLORS,
@@ -35,6 +36,7 @@ CELL = 4.0
 """Side of a cell of a density [px]."""
 
 NUM_SHADES = 6
+STACK = "p(z), added up"
 SIGMAS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 DZ = "dz = (z_phot - z_spec) / (1 + z_spec)"
 
@@ -209,19 +211,28 @@ def draw_residuals(along: Array, dz: Array, *, label: str) -> tuple[Figure, Cell
 # -------------------------------------------------------------------------------------------------------- n(z)
 
 
-def redshift_counts(samples: Mapping[str, Array]) -> tuple[Array, dict[str, NDArray[np.int64]]]:
-    """Return common edges of bins, and how many redshifts of each sample fall into each; the largest are left out."""
+def redshift_counts(samples: Mapping[str, Array], stack: Distributions | None = None) -> tuple[Array, dict[str, Array]]:
+    """Return common edges of bins, and how many redshifts fall into each; the largest are left out.
+
+    Parameters
+    ----------
+    samples : mapping
+        Name to redshifts.
+    stack : Distributions, optional
+        Added up, they are the last sample.
+    """
     finite = {name: values[np.isfinite(values)] for name, values in samples.items()}
     together = np.concatenate(list(finite.values()))
     edges = bin_edges(together, high=float(np.quantile(together, 0.999)) if together.size else None)
-    return edges, {name: np.histogram(values, edges)[0] for name, values in finite.items()}
+    counts = {name: np.histogram(values, edges)[0].astype(np.float64) for name, values in finite.items()}
+    return edges, counts if stack is None else counts | {STACK: stack.stacked(edges)}
 
 
 @styled
-def draw_redshifts(samples: Mapping[str, Array]) -> Figure:
-    """Draw distributions of redshifts on the same bins, the first one filled."""
-    edges, counts = redshift_counts(samples)
-    top = padded(np.concatenate(list(counts.values())).astype(float), from_zero=True, share=0.08)
+def draw_redshifts(samples: Mapping[str, Array], stack: Distributions | None = None) -> Figure:
+    """Draw distributions of redshifts on the same bins, the first one filled; see `redshift_counts`."""
+    edges, counts = redshift_counts(samples, stack)
+    top = padded(np.concatenate(list(counts.values())), from_zero=True, share=0.08)
     figure, axes = axes_of(
         x=(edges[0], edges[-1]), y=top, x_label="redshift", y_label="galaxies per bin", size=(HALF, 400)
     )
@@ -229,9 +240,9 @@ def draw_redshifts(samples: Mapping[str, Array]) -> Figure:
         color = COLORS[f"s{i + 1}"]
         if i == 0:
             axes.stairs(num, edges, fill=True, color=color, alpha=0.3, linewidth=0)
-        axes.stairs(num, edges, color=color, linewidth=2, linestyle=("-", (0, (3, 1.5)))[i])
+        axes.stairs(num, edges, color=color, linewidth=2, linestyle=("-", (0, (3, 1.5)), (0, (1, 1)))[i])
     lines = [
-        Line2D([], [], color=COLORS[f"s{i + 1}"], linewidth=2, linestyle=("-", "--")[i], label=name)
+        Line2D([], [], color=COLORS[f"s{i + 1}"], linewidth=2, linestyle=("-", "--", ":")[i], label=name)
         for i, name in enumerate(counts)
     ]
     add_legend(axes, lines)

@@ -7,12 +7,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.distributions import Distributions
 from inference.intervals import nmad_interval
 from inference.metrics import Array, nmad, normalised_residuals
+from inference.pz_metrics import (
+    LIMITS_68,
+    LIMITS_95,
+    anderson_darling,
+    cramer_von_mises,
+    kolmogorov_smirnov,
+    labelled,
+    pit,
+    pit_counts,
+    share_inside,
+)
 from inference.quality import Quality
 from inference.run_folder import RunPredictions
 from scripts.reports.document import Block, Figure, Note, Section, Table
 from scripts.reports.evidence import RunEvidence
+from scripts.reports.figures.distributions import draw_pit
 from scripts.reports.figures.redshifts import (
     DZ,
     OUTLIER_DZ,
@@ -113,7 +126,10 @@ def _figures(predictions: RunPredictions, r_magnitude: Array | None, ratio_95: f
     z_phot, z_spec = predictions.z_phot[use], predictions.z_spec[use]
     dz = normalised_residuals(z_phot, z_spec)
     yield _comparison(z_phot, z_spec)
-    yield _redshifts(z_phot, z_spec)
+    pair = labelled(predictions.pz, predictions.z_spec)
+    yield _redshifts(z_phot, z_spec, pair[0] if pair else None)
+    if pair and len(pair[1]) >= MIN_GALAXIES:
+        yield _pit(*pair)
     yield _residuals(z_spec, dz, "spectroscopic redshift", "z_spec")
     if r_magnitude is not None and np.isfinite(r_magnitude[use]).sum() > MIN_GALAXIES:
         known = np.isfinite(r_magnitude[use])
@@ -135,20 +151,38 @@ def _comparison(z_phot: Array, z_spec: Array) -> Figure:
     return Figure("Photometric against spectroscopic redshift", drawing, caption)
 
 
-def _redshifts(z_phot: Array, z_spec: Array) -> Figure:
+def _redshifts(z_phot: Array, z_spec: Array, stack: Distributions | None) -> Figure:
     rows = [
         (name, *(number(float(q)) for q in np.quantile(z, [0.05, 0.16, 0.5, 0.84, 0.95])), number(float(z.std())))
         for name, z in (("z_spec", z_spec), ("z_phot", z_phot))
     ]
     columns = ("redshift", "5 %", "16 %", "median", "84 %", "95 %", "std")
     caption = (
-        "Filled: spectroscopic. Dashed: photometric. "
-        "Where the two differ, predictions pile up at, or avoid, some redshifts."
+        f"Filled: spectroscopic. Dashed: photometric. {'Dotted: all p(z) added up. ' if stack else ''}"
+        "Where they differ, predictions pile up at, or avoid, some redshifts."
     )
-    drawing = draw_redshifts({"z_spec": z_spec, "z_phot": z_phot})
+    drawing = draw_redshifts({"z_spec": z_spec, "z_phot": z_phot}, stack)
     return Figure(
         "Distribution of redshifts, n(z)", drawing, caption, Table("Percentiles of the redshifts", columns, rows)
     )
+
+
+def _pit(found: Distributions, z_spec: Array) -> Figure:
+    transform = pit(found, z_spec)
+    num = len(transform)
+    rows = [
+        ("Kolmogorov-Smirnov", number(kolmogorov_smirnov(transform)), f"below {number(1.36 / math.sqrt(num))}"),
+        ("Cramér-von Mises", number(cramer_von_mises(transform)), "about 0.17"),
+        ("Anderson-Darling", number(anderson_darling(transform)), "about 1"),
+        ("inside the central 68 %", percent(share_inside(transform, LIMITS_68)), "68 %"),
+        ("inside the central 95 %", percent(share_inside(transform, LIMITS_95)), "95 %"),
+    ]
+    caption = (
+        "For each galaxy the probability that p(z) gives to redshifts below the spectroscopic one. Even where p(z) "
+        "holds what it says; full ends: too narrow; a slope: biased. Grey: where 95 % of even bins are."
+    )
+    table = Table(f"PIT of {num:,} galaxies", ("quantity", "value", "where it is even"), rows, frozenset({0, 2}))
+    return Figure("Calibration of p(z)", draw_pit(pit_counts(transform)), caption, table)
 
 
 def _residuals(along: Array, dz: Array, label: str, short_label: str) -> Figure:
