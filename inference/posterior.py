@@ -63,7 +63,8 @@ class PosteriorModel(FeatureNetwork):
             Weights, centres and widths of four Gaussians in redshift, to be cut at 0 (`inference.distributions`). Each
             row depends on its own galaxy alone, bit by bit.
         """
-        return mixture(self.outputs(magnitudes, z_phot), z_phot.astype(np.float64)).T.astype(np.float32)
+        found = mixture(self.outputs(magnitudes, z_phot), z_phot.astype(np.float64))
+        return np.ascontiguousarray(found.T, dtype=np.float32)
 
     def to_bytes(self) -> bytes:
         """Return the content of the file; arrays are rounded to float32."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -312,9 +312,9 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
             contents = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
         starts = {name: content.index(b"\n") + 1 for name, content in contents.items()}
         return {
-            name: np.frombuffer(content, dtype, offset=starts[name]).reshape(shape)
+            name: np.frombuffer(content, dtype, offset=starts[name]).reshape(shape, order=order)
             for name, content in contents.items()
-            for shape, dtype in [_header(content[: starts[name]])]
+            for shape, order, dtype in [_header(content[: starts[name]])]
         }
     except BROKEN as error:
         raise _unreadable(path, error) from error
@@ -330,9 +330,9 @@ def _count_rows(path: Path) -> int:
 
 
 @lru_cache
-def _header(line: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and type of an array in npy format 1.0; the files of a run share a few headers."""
+def _header(line: bytes) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:
+    """Return shape, order and type of an array in npy format 1.0; the files of a run share a few headers."""
     file = io.BytesIO(line)
     np.lib.format.read_magic(file)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    return shape, dtype
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    return shape, "F" if is_fortran else "C", dtype

@@ -10,7 +10,7 @@ from inference import contract, summary
 from inference.contract import LostRank, RankClock, RankRecord, RunSummary
 from inference.metrics import accuracy_sums, normalised_residuals, pack_residuals
 from inference.summary import Proof, RunTimes
-from tests.factories import RUN, make_plan, make_record_for, make_request, make_task
+from tests.factories import RUN, make_plan, make_pz, make_record_for, make_request, make_task
 
 STARTED_AT_S = 1_795_308_908.0
 ROWS = 64
@@ -95,5 +95,6 @@ def _predictions(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.nd
         sigma=sigma,
         quality=(rng.random(rows) < 0.05).astype(np.uint8) * 4,
         z_spec=z_spec,
+        pz=make_pz(z_phot),
     )
     return z_phot, z_spec, file.getvalue()

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 
 from inference.errors import RunFolderError
+from inference.pz_metrics import LIMITS_68, kolmogorov_smirnov, labelled, pit, share_inside
+from inference.run_folder import RunFolder
 from scripts.command.errors import CommandError, UsageError
 from scripts.report import ReportVariables
 from scripts.report import main as write_report
 from scripts.reports.document import Figure, Report, Section, Table
 from scripts.reports.evidence import read_run
+from scripts.reports.figures.redshifts import STACK
+from scripts.reports.quantities import number, percent
 from scripts.reports.run_report import run_report
 from tests.run_folders import write_run
 
@@ -138,6 +142,7 @@ def test_a_run_has_every_figure_of_its_sections(run: Path) -> None:
         "Residuals against z_spec",
         "Calibration of sigma",
         "Errors against sigma",
+        "Calibration of p(z)",
         "Quality flags of the input; a galaxy can have several",
     ]
     assert titles(section(report, "Clock")) == [
@@ -306,6 +311,27 @@ def test_many_ranks_are_listed_in_part_and_handed_to_the_script_in_full(tmp_path
     assert len(table.rows) == 20
     assert len(table.all_rows) == 100
     assert [len(row) for row in table.all_rows] == [len(table.columns)] * 100
+
+
+def test_p_z_is_compared_with_the_redshifts_and_added_up(run: Path) -> None:
+    accuracy = section(report_of(run), "Accuracy")
+    figures = {block.title: block for block in accuracy.blocks if isinstance(block, Figure)}
+    predictions = RunFolder(run).all_predictions()
+    assert predictions is not None
+    pair = labelled(predictions.pz, predictions.z_spec)
+    assert pair is not None
+    transform = pit(*pair)
+
+    table = figures["Calibration of p(z)"].table
+
+    assert table is not None
+    rows = {row[0]: row[1] for row in table.rows}
+    assert rows["Kolmogorov-Smirnov"] == number(kolmogorov_smirnov(transform))
+    assert rows["inside the central 68 %"] == percent(share_inside(transform, LIMITS_68))
+    # Errors are drawn as wide as the distributions are.
+    assert share_inside(transform, LIMITS_68) == pytest.approx(0.68, abs=0.07)
+    legend = figures["Distribution of redshifts, n(z)"].drawing.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["z_spec", "z_phot", STACK]
 
 
 # ------------------------------------------------------------------------------- what is not there

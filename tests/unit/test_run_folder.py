@@ -10,7 +10,7 @@ from inference import contract
 from inference.contract import LostRank, RankFailure, RankTask
 from inference.errors import RunFolderError
 from inference.run_folder import RunFolder, name_lost
-from tests.factories import RUN, make_predictions, make_record_for, make_task
+from tests.factories import RUN, make_predictions, make_pz, make_record_for, make_task
 
 NUM_RANKS = 3
 
@@ -38,6 +38,32 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     path.write_bytes(buffer.getvalue())
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_distributions_are_read_in_whichever_order_they_are_stored(folder: RunFolder, order: str) -> None:
+    parts = [make_pz(np.linspace(0.1, 0.2, task.num_samples)) for task in make_tasks()]
+    for task, pz in zip(make_tasks(), parts, strict=True):
+        predictions = make_predictions(object_id=np.arange(task.num_samples), pz=np.asarray(pz, order=order))
+        (folder.path / "predictions" / f"{task.rank:05d}.npz").write_bytes(predictions.to_npz())
+
+    found = folder.all_predictions()
+
+    assert found is not None
+    np.testing.assert_array_equal(found.pz, np.concatenate(parts))
+
+
+def test_distributions_of_two_forms_are_left_out(folder: RunFolder) -> None:
+    for task in make_tasks():
+        pz = np.zeros((task.num_samples, 12 if task.rank else 15), np.float32)
+        predictions = make_predictions(object_id=np.arange(task.num_samples), pz=pz)
+        (folder.path / "predictions" / f"{task.rank:05d}.npz").write_bytes(predictions.to_npz())
+
+    found = folder.all_predictions()
+
+    assert found is not None
+    assert found.pz is None
+    assert len(found.z_phot) == 9
 
 
 # ------------------------------------------------------------------------------------------ what is there

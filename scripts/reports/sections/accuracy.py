@@ -128,14 +128,14 @@ def _figures(predictions: RunPredictions, r_magnitude: Array | None, ratio_95: f
     yield _comparison(z_phot, z_spec)
     pair = labelled(predictions.pz, predictions.z_spec)
     yield _redshifts(z_phot, z_spec, pair[0] if pair else None)
-    if pair and len(pair[1]) >= MIN_GALAXIES:
-        yield _pit(*pair)
     yield _residuals(z_spec, dz, "spectroscopic redshift", "z_spec")
     if r_magnitude is not None and np.isfinite(r_magnitude[use]).sum() > MIN_GALAXIES:
         known = np.isfinite(r_magnitude[use])
         yield _residuals(r_magnitude[use][known], dz[known], "r magnitude [mag]", "r")
     if predictions.sigma is not None:
         yield from _calibration(z_phot - z_spec, predictions.sigma[use], ratio_95)
+    if pair and len(pair[1]) >= MIN_GALAXIES:
+        yield _pit(*pair)
     yield from _flags(predictions)
     if r_magnitude is None:
         yield Note("Residuals against r are left out: the dataset's table.parquet is not at hand.")
