@@ -4,13 +4,13 @@ Every reduction combines in a fixed order, so that the same values on the same n
 the tree in that of `tree.fold`, the same for every root and for `allreduce`; on the ring chunk by chunk round it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from inference.fmi import tree
-from inference.fmi.frame import Array, Kind, Message
+from inference.fmi.frame import COLLECTIVE, Array, Message
 from inference.fmi.mesh import Mesh, Want, collective_tag
 from inference.fmi.reduction import Operation
 
@@ -21,7 +21,7 @@ LARGE_BYTES_PER_RANK = 2**13
 """… the fewer ranks there are: it takes a step per rank."""
 
 SEGMENT_BYTES = 2**18
-"""What travels down a chain at a time: every rank passes on one piece while it receives the next."""
+"""What travels at a time: every rank passes on one piece while it receives the next."""
 
 NOTHING = np.empty(0, np.uint8)
 
@@ -78,16 +78,14 @@ class Collective:
         self._send({way[position + 1]: total})
         return None
 
-    def allreduce(self, array: Array, operation: Operation) -> Array:
-        """Return the arrays of all ranks combined."""
+    def allreduce(self, array: Array, operation: Operation, out: Array | None = None) -> Array:
+        """Return the arrays of all ranks combined; in `out`, a contiguous array of its own, where that saves a copy."""
         if not operation.is_associative:
             total = self.reduce(array, operation, 0)
-        elif self._is_large(array) and operation.is_commutative:
-            return self._allreduce_ring(array, operation)
         elif self._size == 2:
-            # One exchange instead of a way there and a way back; the same order as on the tree.
-            (theirs,) = self._exchange({1 - self._rank: array}, {1 - self._rank: array})
-            return operation(array, theirs) if self._rank == 0 else operation(theirs, array)
+            return self._allreduce_pair(array, operation, out)
+        elif self._is_large(array) and operation.is_commutative:
+            return self._allreduce_ring(array, operation, out)
         else:
             total = self._up(array, operation)[-1]
         place = self._place()
@@ -174,68 +172,106 @@ class Collective:
         return totals
 
     def _bcast_chain(self, array: Array, root: int) -> Array:
-        left, right = tree.ring(self._rank, self._size)
         position = (self._rank - root) % self._size
-        result = array if position == 0 else np.empty_like(array, order="C")
-        pieces = _pieces(result.reshape(-1) if position else np.ascontiguousarray(array).reshape(-1))
         if position == 0:
-            for piece in pieces:
-                self._send({right: piece})
+            self._flow(_pieces(_flat(array)), [])
             return array
-        ahead: Array | None = None
-        for piece in pieces:
-            sends = {} if ahead is None or position == self._size - 1 else {right: ahead}
-            self._exchange_into(sends, left, piece)
-            ahead = piece
-        if position < self._size - 1 and ahead is not None:
-            self._send({right: ahead})
+        result = np.empty_like(array, order="C")
+        pieces = _pieces(_flat(result))
+        self._flow([], pieces, num_passed_on=len(pieces) if position < self._size - 1 else 0)
         return result
 
     def _reduce_chain(self, array: Array, operation: Operation, root: int) -> Array | None:
-        left, right = tree.ring(self._rank, self._size)
         position = (self._rank - root - 1) % self._size
-        result = np.array(array, order="C")
-        pieces = _pieces(result.reshape(-1))
-        scratch = np.empty_like(pieces[0])
-        ahead: Array | None = None
-        for piece in pieces:
-            sends = {} if ahead is None or position == self._size - 1 else {right: ahead}
-            if position > 0:
-                came = scratch[: len(piece)]
-                self._exchange_into(sends, left, came)
-                operation.into(came, piece, piece)
-            else:
-                self._send(sends)
-            ahead = piece
-        if position == self._size - 1:
-            return result
-        assert ahead is not None, "a large array has a piece"
-        self._send({right: ahead})
-        return None
+        mine = _pieces(_flat(array))
+        if position == 0:
+            self._flow(mine, [])
+            return None
+        result = np.empty_like(array, order="C")
+        is_last = position == self._size - 1
+        self._flow(
+            [], _pieces(_flat(result)), num_passed_on=0 if is_last else len(mine), mine=mine, operation=operation
+        )
+        return result if is_last else None
 
-    def _allreduce_ring(self, array: Array, operation: Operation) -> Array:
-        left, right = tree.ring(self._rank, self._size)
-        result = np.array(array, order="C")
-        chunks = np.array_split(result.reshape(-1), self._size)
-        scratch = np.empty_like(chunks[0])
-        for step in range(self._size - 1):
-            out, into = chunks[(self._rank - step) % self._size], chunks[(self._rank - step - 1) % self._size]
-            came = scratch[: len(into)]
-            self._exchange_into({right: out}, left, came)
-            operation.into(came, into, into)
-        for step in range(self._size - 1):
-            out, into = chunks[(self._rank + 1 - step) % self._size], chunks[(self._rank - step) % self._size]
-            self._exchange_into({right: out}, left, into)
+    def _allreduce_pair(self, array: Array, operation: Operation, out: Array | None) -> Array:
+        """Exchange once, instead of a way there and a way back; the order is that of the tree."""
+        other = 1 - self._rank
+        (theirs,) = self._mesh.exchange(
+            [(other, self._message(array))], [Want(other, COLLECTIVE, self._tag, array, into=out)]
+        )
+        first, second = (array, theirs) if self._rank == 0 else (theirs, array)
+        if out is None:
+            return operation(first, second)
+        operation.into(first, second, out)
+        return out
+
+    def _allreduce_ring(self, array: Array, operation: Operation, out: Array | None) -> Array:
+        """Pass chunk after chunk round the ring, each rank adding its own; then pass the totals round once more."""
+        result = np.empty_like(array, order="C") if out is None else out
+        mine, totals = (self._chunks(flat) for flat in (_flat(array), _flat(result)))
+        steps = range(self._size - 1)
+        combined = [(self._rank - step - 1) % self._size for step in steps]
+        finished = [(self._rank - step) % self._size for step in steps]
+        into = [piece for chunk in (*combined, *finished) for piece in totals[chunk]]
+        self._flow(
+            mine[self._rank],
+            into,
+            num_passed_on=len(into) - len(totals[finished[-1]]),
+            mine=[piece for chunk in combined for piece in mine[chunk]],
+            operation=operation,
+        )
         return result
 
     def _allgather_ring(self, array: Array) -> Array:
-        left, right = tree.ring(self._rank, self._size)
         result = _stack_like(array, self._size)
         result[self._rank] = array
-        for step in range(self._size - 1):
-            out, into = result[(self._rank - step) % self._size], result[(self._rank - step - 1) % self._size]
-            self._exchange_into({right: out}, left, into)
+        rows = [_pieces(_flat(row)) for row in result]
+        into = [piece for step in range(self._size - 1) for piece in rows[(self._rank - step - 1) % self._size]]
+        self._flow(rows[self._rank], into, num_passed_on=len(into) - len(rows[self._rank]))
         return result
+
+    def _flow(
+        self,
+        first: Sequence[Array],
+        into: Sequence[Array],
+        *,
+        num_passed_on: int = 0,
+        mine: Sequence[Array] = (),
+        operation: Operation | None = None,
+    ) -> None:
+        """Take what comes from the left on the ring, and hand it on to the right piece by piece, at the same time.
+
+        Parameters
+        ----------
+        first : sequence of array
+            This rank's own pieces, sent to the right before anything else.
+        into : sequence of array
+            Where the pieces from the left go, in their order.
+        num_passed_on : int
+            How many of them are handed on.
+        mine : sequence of array
+            What the first so many of them are combined with before they are.
+        operation : Operation, optional
+            The second argument is this rank's.
+        """
+        left, right = tree.ring(self._rank, self._size)
+
+        def pass_on(index: int) -> tuple[int, Message] | None:
+            if index < len(mine):
+                assert operation is not None, "what there is to combine is combined by something"
+                operation.into(into[index], mine[index], into[index])
+            return (right, self._message(into[index])) if index < num_passed_on else None
+
+        # Both at once, so that no one waits for another's wait.
+        self._mesh.connect([*([left] if into else []), *([right] if first or num_passed_on else [])])
+        sends = [(right, self._message(piece)) for piece in first]
+        wants = [Want(left, COLLECTIVE, self._tag, piece, piece) for piece in into]
+        self._mesh.exchange(sends, wants, pass_on)
+
+    def _chunks(self, flat: Array) -> list[list[Array]]:
+        """Return one chunk per rank, each in pieces."""
+        return [_pieces(chunk) for chunk in np.array_split(flat, self._size)]
 
     def _is_large(self, array: Array) -> bool:
         return self._size > 1 and array.nbytes >= max(LARGE_BYTES, LARGE_BYTES_PER_RANK * self._size)
@@ -248,24 +284,25 @@ class Collective:
         if arrays:
             self._exchange(arrays, {})
 
-    def _exchange_into(self, sends: Mapping[int, Array], peer: int, target: Array) -> None:
-        """Exchange, and have what comes from one peer in `target`."""
-        messages = {other: Message(Kind.COLLECTIVE, self._tag, array) for other, array in sends.items()}
-        (came,) = self._mesh.exchange(messages, [Want(peer, Kind.COLLECTIVE, self._tag, target, target)])
-        if came is not target:
-            target[...] = came
-
     def _exchange(self, sends: Mapping[int, Array], wants: Mapping[int, Array]) -> list[Array]:
         if not sends and not wants:
             return []
-        messages = {peer: Message(Kind.COLLECTIVE, self._tag, array) for peer, array in sends.items()}
         return self._mesh.exchange(
-            messages, [Want(peer, Kind.COLLECTIVE, self._tag, like) for peer, like in wants.items()]
+            [(peer, self._message(array)) for peer, array in sends.items()],
+            [Want(peer, COLLECTIVE, self._tag, like) for peer, like in wants.items()],
         )
+
+    def _message(self, array: Array) -> Message:
+        return Message(COLLECTIVE, self._tag, array)
 
 
 def _stack_like(array: Array, count: int) -> Array:
     return np.empty((count, *array.shape), array.dtype)
+
+
+def _flat(array: Array) -> Array:
+    """Return the numbers in one row: the array's own where it is contiguous."""
+    return np.ascontiguousarray(array).reshape(-1)
 
 
 def _pieces(flat: Array) -> list[Array]:

@@ -12,7 +12,7 @@ from inference.errors import FmiError, MessageMismatchError
 from inference.fmi import meeting, tree
 from inference.fmi.collectives import Collective
 from inference.fmi.config import Config, read_config
-from inference.fmi.frame import Array, Kind, Message
+from inference.fmi.frame import LARGE_PAYLOAD_BYTES, POINT, Array, Message
 from inference.fmi.mesh import ANY_TAG, Mesh, Want
 from inference.fmi.original import func, hints, types
 from inference.fmi.reduction import SUM, Operation
@@ -275,8 +275,8 @@ class Communicator:
         """Send and receive at the same time."""
         self._check_peer(dest)
         self._check_peer(source)
-        message = Message(Kind.POINT, sendtag, np.asarray(sendbuf))
-        (came,) = self._mesh.exchange({dest: message}, [Want(source, Kind.POINT, recvtag, recvbuf)])
+        message = Message(POINT, sendtag, np.asarray(sendbuf))
+        (came,) = self._mesh.exchange([(dest, message)], [Want(source, POINT, recvtag, recvbuf)])
         recvbuf[...] = came
 
     def Bcast(self, buf: Array, root: int = 0) -> None:  # noqa: N802
@@ -297,7 +297,8 @@ class Communicator:
 
     def Allreduce(self, sendbuf: Buffer, recvbuf: Array, op: Operation = SUM) -> None:  # noqa: N802
         """Fill the array of every rank with those of all ranks, combined."""
-        _fill(recvbuf, self._call("allreduce").allreduce(_source(sendbuf, recvbuf), op))
+        array = _source(sendbuf, recvbuf)
+        _fill(recvbuf, self._call("allreduce").allreduce(array, op, _place_for(array, recvbuf)))
 
     def Gather(self, sendbuf: Array, recvbuf: Array | None, root: int = 0) -> None:  # noqa: N802
         """Fill the root's array, one row per rank, with the arrays of all ranks."""
@@ -332,11 +333,11 @@ class Communicator:
 
     def _send(self, array: Array, peer: int, tag: int) -> None:
         self._check_peer(peer)
-        self._mesh.exchange({peer: Message(Kind.POINT, tag, array)}, [])
+        self._mesh.exchange([(peer, Message(POINT, tag, array))], [])
 
     def _recv(self, like: Array, peer: int, tag: int) -> Array:
         self._check_peer(peer)
-        (came,) = self._mesh.exchange({}, [Want(peer, Kind.POINT, tag, like)])
+        (came,) = self._mesh.exchange([], [Want(peer, POINT, tag, like)])
         return came
 
     def _check_rank(self, rank: int) -> None:
@@ -357,7 +358,17 @@ def _source(sendbuf: Buffer, recvbuf: Array | None) -> Array:
     return np.asarray(sendbuf)
 
 
+def _place_for(array: Array, recvbuf: Array) -> Array | None:
+    """Return the receive buffer where a result like `array` can come straight into it."""
+    if array.nbytes < LARGE_PAYLOAD_BYTES:  # a copy costs less than the question
+        return None
+    fits = recvbuf.shape == array.shape and recvbuf.dtype == array.dtype and recvbuf.flags.c_contiguous
+    return recvbuf if fits and recvbuf.flags.writeable and not np.may_share_memory(array, recvbuf) else None
+
+
 def _fill(recvbuf: Array | None, result: Array) -> None:
+    if result is recvbuf:
+        return
     if recvbuf is None or recvbuf.size != result.size or recvbuf.dtype != result.dtype:
         has = "none" if recvbuf is None else f"{recvbuf.dtype} of shape {recvbuf.shape}"
         raise MessageMismatchError(

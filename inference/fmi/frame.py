@@ -11,6 +11,7 @@ unpickled, and nothing is allocated for it before its header was checked.
 import struct
 from collections import deque
 from enum import IntEnum
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -22,8 +23,12 @@ from inference.errors import MessageMismatchError
 Array = NDArray[Any]
 
 MAX_DIMENSIONS = 8
+LARGE_PAYLOAD_BYTES = 2**14
+"""From this size on a second read costs less than a copy."""
+
 _MAGIC = b"FMI2"
 _HEAD = struct.Struct("!4sBB6sIQ")
+_SHAPES = tuple(struct.Struct(f"!{ndim}Q") for ndim in range(MAX_DIMENSIONS + 1))
 _KINDS_OF_NUMBERS = "biufc"
 
 
@@ -41,6 +46,10 @@ class Kind(IntEnum):
 
     BYE = 3
     """The sender has closed its communicator in order; it says nothing more."""
+
+
+# A tenth of the time that it takes to look one up in its class.
+POINT, COLLECTIVE, ABORT, BYE = KINDS = tuple(Kind)
 
 
 class Message(NamedTuple):
@@ -70,8 +79,8 @@ def header(message: Message) -> bytes:
             f"An array of dtype {array.dtype} with {array.ndim} dimensions cannot be sent: send numbers or booleans in "
             f"at most {MAX_DIMENSIONS} dimensions."
         )
-    head = _HEAD.pack(_MAGIC, message.kind, array.ndim, array.dtype.str.encode(), message.tag, array.nbytes)
-    return head + struct.pack(f"!{array.ndim}Q", *array.shape)
+    head = _HEAD.pack(_MAGIC, message.kind, array.ndim, _spelled(array.dtype), message.tag, array.nbytes)
+    return head + _SHAPES[array.ndim].pack(*array.shape)
 
 
 class FrameReader:
@@ -86,28 +95,36 @@ class FrameReader:
     def __init__(self, max_message_bytes: int) -> None:
         self._max_message_bytes = max_message_bytes
         self._head = bytearray()
-        self._kind, self._tag = Kind.POINT, 0
+        self._kind, self._tag = POINT, 0
         self._array: Array | None = None
-        self._rest = memoryview(b"")
-        self.target: Array | None = None
-        """Where the next message is wanted, if it has this dtype and shape; contiguous."""
+        self.rest = memoryview(b"")
+        """What is missing of a payload, to receive straight into; call `filled` then. Empty between payloads."""
+        self.targets: deque[Array] = deque()
+        """Where the next steps of collectives are wanted, in order, if they have this dtype and shape; contiguous."""
         self.messages: deque[Message] = deque()
         """Complete ones, in the order in which they were sent."""
-
-    @property
-    def rest(self) -> memoryview:
-        """What is missing of a payload, to receive straight into; call `filled` afterwards. Empty between payloads."""
-        return self._rest
 
     @property
     def is_between_messages(self) -> bool:
         """True when no message has begun: the stream may end here."""
         return not self._head and self._array is None
 
+    @property
+    def has_begun_collective(self) -> bool:
+        """True when the payload of a step of a collective is on its way to where it stays."""
+        return self._array is not None and self._kind is COLLECTIVE
+
+    @property
+    def num_bytes_wanted(self) -> int:
+        """How much to read ahead of a payload [bytes], so that a target is read into and not copied to."""
+        return max(1, _HEAD.size + 8 * self.targets[0].ndim - len(self._head))
+
     def filled(self, num_bytes: int) -> None:
         """Take note of bytes that were put into `rest`."""
-        self._rest = self._rest[num_bytes:]
-        self._finish()
+        self.rest = self.rest[num_bytes:]
+        if not self.rest and self._array is not None:
+            self.messages.append(Message(self._kind, self._tag, self._array))
+            self._array = None
 
     def feed(self, received: bytes | memoryview) -> None:
         """Take the next bytes of the stream.
@@ -120,34 +137,25 @@ class FrameReader:
         view = memoryview(received)
         while view:
             if self._array is not None:
-                num_bytes = min(len(view), len(self._rest))
-                self._rest[:num_bytes] = view[:num_bytes]
+                num_bytes = min(len(view), len(self.rest))
+                self.rest[:num_bytes] = view[:num_bytes]
                 self.filled(num_bytes)
+            elif not self._head and (num_bytes := _header_bytes(view)) <= len(view):
+                self._begin(view[:num_bytes])
             else:
-                num_bytes = min(len(view), self._num_header_bytes() - len(self._head))
+                num_bytes = min(len(view), _header_bytes(self._head) - len(self._head))
                 self._head += view[:num_bytes]
-                if len(self._head) == _HEAD.size:
-                    self._check()
-                if len(self._head) == self._num_header_bytes():
-                    self._begin()
+                if _header_bytes(self._head) == len(self._head):
+                    head, self._head = self._head, bytearray()
+                    self._begin(head)
             view = view[num_bytes:]
 
-    def _num_header_bytes(self) -> int:
-        if len(self._head) < _HEAD.size:
-            return _HEAD.size
-        return _HEAD.size + 8 * self._head[5]
-
-    def _check(self) -> None:
-        magic, kind, ndim, *_ = _HEAD.unpack_from(self._head)
-        if magic != _MAGIC or kind not in Kind._value2member_map_ or ndim > MAX_DIMENSIONS:
-            raise MessageMismatchError(
-                f"What came is no message of this protocol ({bytes(self._head[:6])!r}): the peer runs another version."
-            )
-
-    def _begin(self) -> None:
-        _, kind, ndim, name, tag, num_bytes = _HEAD.unpack_from(self._head)
-        shape = struct.unpack_from(f"!{ndim}Q", self._head, _HEAD.size)
-        dtype = _dtype(name.rstrip(b"\0"))
+    def _begin(self, head: bytearray | memoryview) -> None:
+        """Make room for the payload that a header announces."""
+        _, kind, ndim, name, self._tag, num_bytes = _HEAD.unpack_from(head)
+        self._kind = KINDS[kind]
+        shape = _SHAPES[ndim].unpack_from(head, _HEAD.size)
+        dtype = _dtype(name)
         if num_bytes != dtype.itemsize * prod(shape):
             raise MessageMismatchError(f"A message of {num_bytes} bytes claims to be {dtype} of shape {shape}.")
         if num_bytes > self._max_message_bytes:
@@ -155,22 +163,44 @@ class FrameReader:
                 f"A message of {num_bytes} bytes is larger than the limit of {self._max_message_bytes}: send it in "
                 "parts, or raise max_message_bytes."
             )
-        self._head.clear()
-        self._kind, self._tag = Kind(kind), tag
-        target, self.target = self.target, None
-        fits = target is not None and target.dtype == dtype and target.shape == shape and kind == Kind.COLLECTIVE
-        self._array = target if fits else np.empty(shape, dtype)
-        assert self._array is not None, "one of the two"
-        self._rest = self._array.reshape(-1).view(np.uint8).data if num_bytes else memoryview(b"")
-        self._finish()
-
-    def _finish(self) -> None:
-        if not self._rest and self._array is not None:
-            self.messages.append(Message(self._kind, self._tag, self._array))
-            self._array = None
+        target = self.targets.popleft() if self.targets and self._kind is COLLECTIVE else None
+        if target is None or target.dtype != dtype or target.shape != shape:
+            if num_bytes < LARGE_PAYLOAD_BYTES:
+                # In this order, and not the bytes of an array: a fifth of the time.
+                small = bytearray(num_bytes)
+                self._array, self.rest = np.ndarray(shape, dtype, small), memoryview(small)
+                self.filled(0)
+                return
+            target = np.empty(shape, dtype)
+        self._array, self.rest = target, target.reshape(-1).view(np.uint8).data
+        self.filled(0)
 
 
-def _dtype(name: bytes) -> np.dtype[Any]:
+def _header_bytes(head: bytearray | memoryview) -> int:
+    """Return how long a header is that begins so: until its first part is there, the length of that.
+
+    Raises
+    ------
+    MessageMismatchError
+        If it is none.
+    """
+    if len(head) < _HEAD.size:
+        return _HEAD.size
+    if bytes(head[:4]) != _MAGIC or head[4] >= len(KINDS) or head[5] > MAX_DIMENSIONS:
+        raise MessageMismatchError(
+            f"What came is no message of this protocol ({bytes(head[:6])!r}): the peer runs another version."
+        )
+    return _HEAD.size + 8 * head[5]
+
+
+@lru_cache(64)
+def _spelled(dtype: np.dtype[Any]) -> bytes:
+    return dtype.str.encode()
+
+
+@lru_cache(64)
+def _dtype(padded: bytes) -> np.dtype[Any]:
+    name = padded.rstrip(b"\0")
     try:
         dtype = np.dtype(name.decode("ascii"))
     except (TypeError, ValueError) as error:

@@ -3,16 +3,22 @@
 import socket
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 
 import numpy as np
 
 from inference.errors import MessageMismatchError
-from inference.fmi.frame import Array, FrameReader, Kind, Message, header
+from inference.fmi.frame import ABORT, BYE, COLLECTIVE, LARGE_PAYLOAD_BYTES, Array, FrameReader, Message, header
 from inference.fmi.meeting import Connection, Path, Store
 
 READ_BYTES = 2**16
+MAX_PARTS = 16
+"""Of what is to be sent, in one call of the kernel."""
+
 _POLL_S = (0.02, 1.0)
+_LAST_WORDS = (ABORT, BYE)
 
 
 class Link:
@@ -33,30 +39,31 @@ class Link:
         """Nothing more can come."""
         self.is_broken = False
         """Nothing more can be sent."""
+        self.is_pending = False
+        """The kernel has not taken all that is to be sent."""
         self.num_waiting_bytes = 0
         """Size of the messages that were not asked for yet."""
         # Messages of the program, headers included; what ends a connection does not count.
         self.num_bytes_sent = self.num_bytes_received = self.num_sent = self.num_received = 0
 
-    def offer(self, target: Array) -> None:
-        """Say where the next step of a collective is wanted, unless it has begun to come."""
-        if not self.collective and self.reader.is_between_messages:
-            self.reader.target = target
+    def offer(self, targets: Sequence[Array]) -> None:
+        """Say where the next steps of collectives are wanted; those that are there, or have begun to come, stay."""
+        self.reader.targets = deque(targets[len(self.collective) + self.reader.has_begun_collective :])
 
     def _sort(self) -> None:
         """Put complete messages where they are looked for."""
         while self.reader.messages:
             message = self.reader.messages.popleft()
-            if message.kind in (Kind.ABORT, Kind.BYE):
+            if message.kind in _LAST_WORDS:
                 self.control = message
                 continue
             self.num_received += 1
             self.num_bytes_received += message.num_bytes
             self.num_waiting_bytes += message.array.nbytes
-            (self.collective if message.kind is Kind.COLLECTIVE else self.point).append(message)
+            (self.collective if message.kind is COLLECTIVE else self.point).append(message)
 
     def _count_sent(self, message: Message) -> None:
-        if message.kind not in (Kind.ABORT, Kind.BYE):
+        if message.kind not in _LAST_WORDS:
             self.num_sent += 1
             self.num_bytes_sent += message.num_bytes
 
@@ -71,40 +78,41 @@ class SocketLink(Link):
         self._socket.setblocking(False)
         self._out: deque[memoryview] = deque()
         self._buffer = memoryview(bytearray(READ_BYTES))
+        self.watched_for = 0
+        """Events that the mesh polls for."""
 
     def fileno(self) -> int:
         """Return the socket's descriptor, for polling."""
         return self._socket.fileno()
 
-    @property
-    def is_pending(self) -> bool:
-        """True while the kernel has not taken all that is to be sent."""
-        return bool(self._out)
-
     def send(self, message: Message) -> None:
         """Send what the kernel takes at once; the rest with `flush`. The array must not change until it is gone."""
-        array = np.ascontiguousarray(message.array)
-        self._out.append(memoryview(header(message)))
-        if array.nbytes:
-            self._out.append(array.reshape(-1).view(np.uint8).data)
+        array = message.array
+        if array.nbytes < LARGE_PAYLOAD_BYTES:
+            self._out.append(memoryview(header(message) + array.tobytes()))
+        else:
+            flat = np.ascontiguousarray(array).reshape(-1)
+            self._out += (memoryview(header(message)), flat.view(np.uint8).data)
         self._count_sent(message)
         self.flush()
 
     def flush(self) -> None:
         """Send more of what is pending, as far as it goes without waiting."""
+        out = self._out
         try:
-            while self._out:
-                num_bytes = self._socket.sendmsg(list(self._out)[:16])
-                while self._out and num_bytes >= len(self._out[0]):
-                    num_bytes -= len(self._out.popleft())
+            while out:
+                num_bytes = self._socket.sendmsg(islice(out, MAX_PARTS))
+                while out and num_bytes >= len(out[0]):
+                    num_bytes -= len(out.popleft())
                 if num_bytes:
-                    self._out[0] = self._out[0][num_bytes:]
+                    out[0] = out[0][num_bytes:]
         except BlockingIOError:
-            return
+            pass
         except OSError:
             # What the other end said before it closed is still to be read; `pump` comes to the end.
-            self._out.clear()
+            out.clear()
             self.is_broken = True
+        self.is_pending = bool(out)
 
     def pump(self) -> None:
         """Take in what has come, without waiting for more.
@@ -114,19 +122,20 @@ class SocketLink(Link):
         MessageMismatchError
             If it is no message, or one that is too large.
         """
+        reader = self.reader
         try:
-            # Large payloads go straight to where they stay.
-            rest = self.reader.rest
-            while rest:
-                num_bytes = self._socket.recv_into(rest)
+            while not reader.messages:
+                # A payload goes straight to where it stays.
+                place = reader.rest or (self._buffer[: reader.num_bytes_wanted] if reader.targets else self._buffer)
+                num_bytes = self._socket.recv_into(place)
                 if not num_bytes:
                     self.is_ended = True
-                    return
-                self.reader.filled(num_bytes)
-                rest = self.reader.rest
-            num_bytes = self._socket.recv_into(self._buffer)
-            self.is_ended = not num_bytes
-            self.reader.feed(self._buffer[:num_bytes])
+                elif reader.rest:
+                    reader.filled(num_bytes)
+                else:
+                    reader.feed(place[:num_bytes])
+                if num_bytes < len(place):
+                    break
         except BlockingIOError:
             pass
         except OSError:
@@ -150,8 +159,6 @@ class StoreLink(Link):
         self._to, self._from = connection.store_keys
         self._wait_s, self._next = _POLL_S[0], 0.0
         self._num_read = self._num_written = 0
-        self.is_pending = False
-        """Never: an object is written when `send` returns."""
 
     @property
     def next_look(self) -> float:

@@ -3,7 +3,8 @@
 import json
 import select
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from inference import errors
 from inference.errors import AuthError, FmiError, FmiTimeout, MessageMismatchError, PeerLost, RunError
-from inference.fmi.frame import Array, Kind, Message
+from inference.fmi.frame import ABORT, BYE, COLLECTIVE, LARGE_PAYLOAD_BYTES, Array, Kind, Message
 from inference.fmi.link import Link, SocketLink, StoreLink
 from inference.fmi.meeting import Venue, meet_all
 
@@ -27,6 +28,9 @@ MAX_WAITING_BYTES = 2**28
 """What one peer may send ahead of being asked for it; then it is no longer read from [bytes]."""
 
 
+_READ, _WRITE = select.POLLIN, select.POLLOUT
+
+
 class Want(NamedTuple):
     """A message to wait for."""
 
@@ -36,7 +40,11 @@ class Want(NamedTuple):
     like: Array | None = None
     """An array of the dtype and shape that it must have; None takes any."""
     into: Array | None = None
-    """A contiguous array for its numbers, where that saves a copy: it may come in another one all the same."""
+    """A contiguous array of this dtype and shape for its numbers; None makes a new one."""
+
+
+PassOn = Callable[[int], tuple[int, Message] | None]
+"""What to send, and to whom, now that a want is there."""
 
 
 class Mesh:
@@ -64,7 +72,7 @@ class Mesh:
         self._max_message_bytes = max_message_bytes
         self._poll = select.poll()
         self._watched: dict[int, SocketLink] = {}
-        self._masks: dict[int, int] = {}
+        self._stores: list[StoreLink] = []
         self._failure: FmiError | None = None
         self._is_closed = False
 
@@ -77,9 +85,11 @@ class Mesh:
             Naming the ranks that could not be met.
         """
         self._check()
-        missing = sorted({peer for peer in peers if peer not in self.links})
-        if not missing:
-            return
+        missing = [peer for peer in peers if peer not in self.links]
+        if missing:
+            self._meet(sorted(set(missing)), deadline)
+
+    def _meet(self, missing: list[int], deadline: float | None) -> None:
         began = time.monotonic()
         met, failures = meet_all(
             self.rank, missing, self._venue, began + self.timeout_s if deadline is None else deadline
@@ -87,24 +97,32 @@ class Mesh:
         for peer, connection in met.items():
             if connection.path == "store":
                 assert self._venue.store is not None, "only a store leads to this path"
-                self.links[peer] = StoreLink(connection, self._max_message_bytes, self._venue.store)
+                store = StoreLink(connection, self._max_message_bytes, self._venue.store)
+                self.links[peer] = store
+                self._stores.append(store)
             else:
                 link = SocketLink(connection, self._max_message_bytes)
                 self.links[peer] = link
                 self._watched[link.fileno()] = link
-                self._watch(link, select.POLLIN)
+                self._watch(link, _READ)
         self.meeting_s += time.monotonic() - began
         if failures:
             self._fail(_merge(self.rank, failures))
 
-    def exchange(self, sends: Mapping[int, Message], wants: Sequence[Want]) -> list[Array]:
+    def exchange(
+        self, sends: Sequence[tuple[int, Message]], wants: Sequence[Want], pass_on: PassOn | None = None
+    ) -> list[Array]:
         """Send and receive at the same time, so that no order of calls can lock two ranks.
 
         Parameters
         ----------
-        sends : mapping
-            One message per peer at most.
+        sends : sequence of (int, Message)
+            Peers, and what goes to them. No array may change before the call returns.
         wants : sequence of Want
+            Those of one peer in the order in which it sends them.
+        pass_on : callable, optional
+            Called with the number of a want as soon as it is there, in the order of each peer; what it returns is
+            sent too.
 
         Returns
         -------
@@ -120,20 +138,20 @@ class Mesh:
         MessageMismatchError
             If what came is not what was waited for.
         """
-        self.connect([*sends, *(want.peer for want in wants)])
+        # All at once: round a ring, each would wait for the next one.
+        self.connect([peer for peer, _ in sends] + [want.peer for want in wants])
         deadline = time.monotonic() + self.timeout_s + ABORT_GRACE_S
+        queues: dict[int, deque[int]] = {}
+        for index, want in enumerate(wants):
+            queues.setdefault(want.peer, deque()).append(index)
         try:
-            for want in wants:
-                if want.into is not None:
-                    self.links[want.peer].offer(want.into)
-            for peer, message in sends.items():
-                if message.array.nbytes > self._max_message_bytes:
-                    raise MessageMismatchError(
-                        f"A message of {message.array.nbytes} bytes is larger than the limit of "
-                        f"{self._max_message_bytes}: send it in parts, or raise max_message_bytes."
-                    )
-                self.links[peer].send(message)
-            return self._wait(list(sends), wants, deadline)
+            for peer, queue in queues.items():
+                into = wants[queue[0]].into
+                if into is not None and into.nbytes >= LARGE_PAYLOAD_BYTES:
+                    self.links[peer].offer([one for index in queue if (one := wants[index].into) is not None])
+            for peer, message in sends:
+                self._send(peer, message)
+            return self._wait([peer for peer, _ in sends], wants, queues, pass_on, deadline)
         except FmiError as error:
             self._fail(error)
         except (RunError, OSError) as error:  # of the object store
@@ -143,7 +161,7 @@ class Mesh:
     def close(self) -> None:
         """Say goodbye to all ranks and close the connections; safe to repeat."""
         if not self._is_closed and self._failure is None:
-            self._say(Message(Kind.BYE, 0, np.empty(0, np.uint8)))
+            self._say(Message(BYE, 0, np.empty(0, np.uint8)))
         self._is_closed = True
         self._hang_up()
 
@@ -152,21 +170,42 @@ class Mesh:
         if self._failure is None and not self._is_closed:
             self._failure = error
             facts = {"error": type(error).__name__, "message": str(error), "ranks": error.ranks}
-            self._say(Message(Kind.ABORT, 0, np.frombuffer(json.dumps(facts).encode(), np.uint8)))
+            self._say(Message(ABORT, 0, np.frombuffer(json.dumps(facts).encode(), np.uint8)))
             self._hang_up()
 
     # ----------------------------------------------------------------------------------------------- waiting
 
-    def _wait(self, sent_to: list[int], wants: Sequence[Want], deadline: float) -> list[Array]:
+    def _send(self, peer: int, message: Message) -> None:
+        if message.array.nbytes > self._max_message_bytes:
+            raise MessageMismatchError(
+                f"A message of {message.array.nbytes} bytes is larger than the limit of "
+                f"{self._max_message_bytes}: send it in parts, or raise max_message_bytes."
+            )
+        self.links[peer].send(message)
+
+    def _wait(
+        self,
+        sent_to: list[int],
+        wants: Sequence[Want],
+        queues: dict[int, deque[int]],
+        pass_on: PassOn | None,
+        deadline: float,
+    ) -> list[Array]:
+        """Wait until all has come and gone; `queues` has the numbers of the wants of each peer."""
+        links = self.links
         found: dict[int, Array] = {}
         while True:
-            missing = [index for index in range(len(wants)) if index not in found]
-            for index in missing:
-                message = self._take(wants[index])
-                if message is not None:
-                    found[index] = message
-            silent = {wants[index].peer for index in missing if index not in found}
-            slow = {peer for peer in sent_to if self.links[peer].is_pending or self.links[peer].is_broken}
+            for queue in queues.values():
+                while queue and (array := self._take(wants[queue[0]])) is not None:
+                    index = queue.popleft()
+                    found[index] = array
+                    onward = pass_on(index) if pass_on else None
+                    if onward:
+                        self._send(*onward)
+                        if onward[0] not in sent_to:
+                            sent_to.append(onward[0])
+            silent = [peer for peer, queue in queues.items() if queue]
+            slow = [peer for peer in sent_to if links[peer].is_pending or links[peer].is_broken]
             if not silent and not slow:
                 return [found[index] for index in range(len(wants))]
             self._turn(silent, slow, deadline)
@@ -174,7 +213,7 @@ class Mesh:
     def _take(self, want: Want) -> Array | None:
         """Return the message if it is there."""
         link = self.links[want.peer]
-        if want.kind is Kind.COLLECTIVE:
+        if want.kind is COLLECTIVE:
             if not link.collective:
                 self._refuse_silence(link)
                 return None
@@ -200,7 +239,10 @@ class Mesh:
                 f"shape {like.shape}.",
                 ranks=(want.peer,),
             )
-        return array
+        if want.into is None or want.into is array:
+            return array
+        want.into[...] = array
+        return want.into
 
     def _refuse_silence(self, link: Link) -> None:
         if link.control is not None or link.is_ended:
@@ -209,46 +251,46 @@ class Mesh:
                 ranks=(link.peer,),
             )
 
-    def _turn(self, silent: set[int], slow: set[int], deadline: float) -> None:
+    def _turn(self, silent: list[int], slow: list[int], deadline: float) -> None:
         """Wait for the next thing to happen on any connection, and heed it."""
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            ranks = tuple(sorted(silent | slow))
+            ranks = tuple(sorted({*silent, *slow}))
             raise FmiTimeout(
                 f"Rank {self.rank} waited {self.timeout_s + ABORT_GRACE_S:g} s for {name_ranks(ranks)}.", ranks=ranks
             )
         for link in self._watched.values():
-            is_flooding = link.peer not in silent and link.num_waiting_bytes > MAX_WAITING_BYTES
-            self._watch(link, (0 if is_flooding else select.POLLIN) | (select.POLLOUT if link.is_pending else 0))
-        stores = [link for link in self.links.values() if isinstance(link, StoreLink)]
-        if stores:
-            left_s = min(left_s, max(0.0, min(link.next_look for link in stores) - time.monotonic()))
+            is_flooding = link.num_waiting_bytes > MAX_WAITING_BYTES and link.peer not in silent
+            self._watch(link, (0 if is_flooding else _READ) | (_WRITE if link.is_pending else 0))
+        if self._stores:
+            left_s = min(left_s, max(0.0, min(link.next_look for link in self._stores) - time.monotonic()))
         for descriptor, event in self._poll.poll(left_s * 1000):
             link = self._watched[descriptor]
-            if event & select.POLLOUT:
+            if event & _WRITE:
                 link.flush()
-            if event & ~select.POLLOUT:
+            if event & ~_WRITE:
                 link.pump()
             self._heed(link)
-        for one in stores:
+        for one in self._stores:
             one.pump()
             self._heed(one)
 
     def _heed(self, link: SocketLink | StoreLink) -> None:
         """Act on a connection that has ended, or on which a rank has given up."""
-        if link.control is not None and link.control.kind is Kind.ABORT:
+        if link.control is None and not link.is_ended:
+            return
+        if link.control is not None and link.control.kind is ABORT:
             raise _aborted(link.control, link.peer)
         if link.is_ended and isinstance(link, SocketLink) and link.fileno() in self._watched:
-            del self._watched[link.fileno()], self._masks[link.fileno()]
+            del self._watched[link.fileno()]
             self._poll.unregister(link.fileno())
             if link.control is None:
                 raise PeerLost(f"Rank {link.peer} is lost: its connection ended.", ranks=(link.peer,))
 
     def _watch(self, link: SocketLink, mask: int) -> None:
-        descriptor = link.fileno()
-        if self._masks.get(descriptor) != mask:
-            self._poll.register(descriptor, mask)
-            self._masks[descriptor] = mask
+        if link.watched_for != mask:
+            self._poll.register(link.fileno(), mask)
+            link.watched_for = mask
 
     # ------------------------------------------------------------------------------------------------ ending
 
@@ -270,7 +312,7 @@ class Mesh:
                     link.send(message)
         while any(link.is_pending for link in self.links.values()) and time.monotonic() < until:
             for link in self._watched.values():
-                self._watch(link, select.POLLOUT if link.is_pending else 0)
+                self._watch(link, _WRITE if link.is_pending else 0)
             for descriptor, _ in self._poll.poll(GOODBYE_S * 1000):
                 self._watched[descriptor].flush()
 

@@ -6,6 +6,7 @@ only in other directions.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ class Place(NamedTuple):
     """Away from the root."""
 
 
+@lru_cache(1024)
 def place(rank: int, size: int, root: int = 0) -> Place:
     """Return the place of `rank` in the tree of `size` ranks; seen from 0 the children are in the order of ranks."""
     parent, children = _parent(rank), _children(rank, size)

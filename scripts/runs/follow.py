@@ -22,7 +22,8 @@ def live_line(progress: Progress, width: int) -> str:
     if progress.world_size is None:
         return f"planning · {clock(int(progress.elapsed_s))}"
     settled = progress.done + progress.failed
-    stage = "summarizing" if settled == progress.world_size else f"{progress.running} running"
+    settled_stage = "meeting" if progress.is_talking else "summarizing"
+    stage = settled_stage if settled == progress.world_size else f"{progress.running} running"
     # (importance, text); the order is the order on the line.
     parts = [
         (0, f"ranks {progress.done}/{progress.world_size} done"),

@@ -43,6 +43,9 @@ class Progress:
     rows_per_s: float = 0.0
     """`rows_done` over the time since the manifest was first seen [1/s]."""
 
+    is_talking: bool = False
+    """All ranks are done with their rows, and now meet each other."""
+
 
 @dataclass(frozen=True)
 class Invocations:
@@ -91,6 +94,7 @@ class Observer:
     def __post_init__(self) -> None:
         self._started_s = self._planned_s = self.now() - self.elapsed_s
         self._rows_of: dict[str, int] = {}
+        self._are_to_talk = False
 
     def look(self) -> Progress:
         """Look at the run once."""
@@ -115,6 +119,7 @@ class Observer:
             retried=max(0, counts.failed - failed),
             rows_done=rows_done,
             rows_per_s=rows_done / mapping_s if mapping_s > 0 else 0.0,
+            is_talking=self._are_to_talk and len(done) + failed == len(self._rows_of) and counts.running > 0,
         )
 
     def _read_manifest(self) -> None:
@@ -122,6 +127,7 @@ class Observer:
         if manifest is not None:
             tasks = msgspec.json.decode(manifest)
             self._rows_of = {task["record_key"]: task["num_samples"] for task in tasks}
+            self._are_to_talk = any(task.get("comm") for task in tasks)
             self._planned_s = self.now()
 
 

@@ -138,6 +138,41 @@ def test_sums_of_floats_repeat_bit_for_bit_and_are_the_same_on_all_ranks(count: 
     assert len({bits for outcome in run_ranks(6, job, address) for bits in outcome}) == 1
 
 
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("count", [5, 60_000])
+def test_sums_come_into_any_buffer(size: int, count: int, address: tuple[str, int]) -> None:
+    expected = np.arange(count) * float(size)
+
+    def job(comm: Communicator) -> None:
+        mine = np.arange(count, dtype=float)
+        strided, both = np.zeros((count, 2)), np.arange(count + 1, dtype=float)
+        comm.Allreduce(mine, strided[:, 1])
+        comm.Allreduce(both[:-1], both[1:])
+        np.testing.assert_array_equal(strided, np.stack([np.zeros(count), expected], axis=1))
+        np.testing.assert_array_equal(both[1:], expected)
+        np.testing.assert_array_equal(mine, np.arange(count))
+        comm.Allreduce(fmi.IN_PLACE, mine)
+        np.testing.assert_array_equal(mine, expected)
+
+    run_ranks(size, job, address)
+
+
+def test_a_large_sum_adds_round_the_ring_from_the_rank_after_each_chunk(address: tuple[str, int]) -> None:
+    mine = [np.random.default_rng(rank).normal(size=30_001) for rank in range(3)]
+    # The first chunk begins at rank 0 and ends at rank 2, and so on.
+    chunks = [np.array_split(array, 3) for array in mine]
+    expected = np.concatenate(
+        [(chunks[one][one] + chunks[(one + 1) % 3][one]) + chunks[(one + 2) % 3][one] for one in range(3)]
+    )
+
+    def job(comm: Communicator) -> bytes:
+        out = np.empty_like(mine[0])
+        comm.Allreduce(mine[comm.rank], out)
+        return out.tobytes()
+
+    assert set(run_ranks(3, job, address)) == {expected.tobytes()}
+
+
 def test_a_sum_has_the_bits_of_the_fold_for_every_root(address: tuple[str, int]) -> None:
     numbers = np.random.default_rng(1).normal(size=11) * 10.0 ** np.arange(-5, 6)
     expected = tree.fold(numbers.tolist(), float.__add__)

@@ -38,6 +38,27 @@ def test_messages_arrive_as_they_were_sent_however_the_stream_is_cut(sent: list[
         np.testing.assert_array_equal(came.array, message.array)
 
 
+def test_steps_of_collectives_come_where_they_are_wanted_and_nothing_else_does() -> None:
+    first, second = np.arange(3.0), np.arange(4)
+    reader, wanted = FrameReader(10**6), [np.zeros(3), np.zeros(4)]
+    reader.targets.extend(wanted)
+
+    for message in (
+        Message(Kind.POINT, 1, -first),
+        Message(Kind.COLLECTIVE, 2, first),
+        Message(Kind.COLLECTIVE, 2, second),
+    ):
+        reader.feed(on_the_wire(message))
+
+    point, step, other_dtype = (message.array for message in reader.messages)
+    assert step is wanted[0]
+    np.testing.assert_array_equal(step, first)
+    np.testing.assert_array_equal(point, -first)
+    np.testing.assert_array_equal(other_dtype, second)
+    assert other_dtype.dtype == second.dtype
+    np.testing.assert_array_equal(wanted[1], np.zeros(4))
+
+
 def test_the_header_of_a_number_is_these_bytes() -> None:
     message = Message(Kind.COLLECTIVE, 0x102, np.array([1.0]))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from msgspec import structs
 from rich.console import Console
 
 from inference import contract
@@ -87,6 +88,24 @@ def test_ranks_and_rows_are_counted_from_the_keys_of_the_run() -> None:
     assert (progress.running, progress.retried) == (1, 2)
 
 
+@pytest.mark.parametrize(
+    ("num_done", "running", "is_talking"), [(1, 2, False), (2, 2, True), (2, 1, True), (2, 0, False)]
+)
+def test_ranks_that_are_done_and_still_run_are_meeting(num_done: int, running: int, is_talking: bool) -> None:
+    comm = contract.CommTask(endpoint="localhost:1", token="a token", meet_by_s=1.0)
+    tasks = [structs.replace(make_task(rank=rank, world_size=2), comm=comm) for rank in range(2)]
+    store = FakeStore(*(task.record_key for task in tasks[:num_done]), manifest=tasks)
+
+    assert Observer(store, PREFIX, lambda: Invocations(running=running), Clock()).look().is_talking is is_talking
+
+
+def test_ranks_that_do_not_talk_are_never_meeting() -> None:
+    task = make_task()
+    store = FakeStore(task.record_key, manifest=[task])
+
+    assert not Observer(store, PREFIX, lambda: Invocations(running=1), Clock()).look().is_talking
+
+
 def test_rows_per_second_count_from_the_manifest() -> None:
     tasks = [make_task(num_samples=10)]
     store, clock = FakeStore(manifest=tasks), Clock()
@@ -121,6 +140,7 @@ def test_a_narrow_line_keeps_failures_rather_than_zeros() -> None:
 
 def test_when_every_rank_is_settled_the_line_says_what_happens_then() -> None:
     assert "summarizing" in live_line(make_progress(done=7, failed=1, running=0), 200)
+    assert "meeting" in live_line(make_progress(done=8, running=3, is_talking=True), 200)
 
 
 def test_hours_are_told() -> None:
