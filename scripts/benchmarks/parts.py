@@ -38,6 +38,7 @@ def measure_all(*, quick: bool) -> dict[str, Any]:
         "rank": measure_ranks(quick=quick),
         "orchestration": measure_orchestration(quick=quick),
         "generator": measure_data(quick=quick),
+        "collectives": measure_collectives(quick=quick),
         "machine": describe_machine(load_before),
     }
 
@@ -105,6 +106,13 @@ def measure_data(*, quick: bool) -> Lines:
     return lines
 
 
+def measure_collectives(*, quick: bool) -> Lines:
+    """Part 5: barrier and sums of ranks that talk, next to OpenMPI and gloo."""
+    rounds = 2 if quick else 7
+    sizes = (2,) if quick else (2, 4, 8)
+    return [line for size in sizes for line in run_program("collectives", {"num_ranks": size, "rounds": rounds})]
+
+
 def upload_shards(aws: LocalAws, folder: Path, num_rows: int) -> tuple[str, str]:
     """Put real galaxies, repeated as often as needed, into S3: as our shard and as a pickled one. Returns the keys."""
     import boto3
@@ -151,4 +159,6 @@ def run_program(part: str, asked: Mapping[str, Any], environment: Mapping[str, s
 
 
 def _words(asked: Mapping[str, Any]) -> str:
-    return " ".join(str(asked[name]) for name in ("program", "num_threads", "batch_size", "key") if name in asked)
+    return " ".join(
+        str(asked[name]) for name in ("program", "num_threads", "batch_size", "key", "num_ranks") if name in asked
+    )

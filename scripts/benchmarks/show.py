@@ -43,6 +43,7 @@ def show(results: dict[str, Any], console: Console) -> None:
     for line in results["generator"]:
         table.add_row(line["program"], f"{line['rows_per_cpu_s']:,.0f}")
     console.print(table)
+    _show_collectives(results["collectives"], console)
 
 
 def show_changes(before: dict[str, Any], after: dict[str, Any], console: Console) -> None:
@@ -114,6 +115,21 @@ def _show_ranks(lines: list[Line], console: Console) -> None:
             f"{line['cpu_s']:.1f}",
             f"{line['cpu_ratio']['median']:.2f}",
             f"{line['peak_memory_mb']:.0f}",
+        )
+    console.print(table)
+
+
+def _show_collectives(lines: list[Line], console: Console) -> None:
+    table = Table("ranks", "call", "program", "us", "ours / it", "pairs", title="Ranks that talk, over loopback")
+    for line in lines:
+        ratio = line["our_ratio"]
+        table.add_row(
+            str(line["num_ranks"]),
+            line["call"],
+            line["program"],
+            f"{line['microseconds']:,.0f}",
+            f"{ratio['median']:.2f}",
+            f"{ratio['min']:.2f}-{ratio['max']:.2f}",
         )
     console.print(table)
 

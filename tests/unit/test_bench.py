@@ -150,6 +150,13 @@ def test_the_state_machine_and_the_generator_are_measured_up_to_the_largest_publ
     assert [question.get("num_rows") for _, question in asked] == [None, 5120, None, 256]
 
 
+def test_ranks_that_talk_are_measured_in_twos_fours_and_eights(asked: list[tuple[Any, ...]]) -> None:
+    for quick in (False, True):
+        parts.measure_collectives(quick=quick)
+
+    assert [question["num_ranks"] for _, question in asked] == [2, 4, 8, 2]
+
+
 def test_threads_are_those_that_lambda_gives_and_the_machine_has() -> None:
     assert [parts.thread_counts(num_cpus) for num_cpus in (1, 2, 5, 64)] == [[1], [1, 2], [1, 2, 4], [1, 2, 4, 6]]
 
@@ -206,6 +213,9 @@ def results(median: float, version: str) -> dict[str, Any]:
         ],
         "orchestration": [{"program": "merge", "num_records": 10_240, "seconds": 1.5, "seconds_per_rank": 0.00175}],
         "generator": [{"program": "rows", "rows_per_cpu_s": 1234.0}],
+        "collectives": [
+            {"program": "gloo", "call": "barrier", "num_ranks": 8, "microseconds": 1234.5, "our_ratio": ratio(0.5)}
+        ],
     }
 
 
@@ -228,6 +238,7 @@ def test_every_part_is_a_table() -> None:
     assert ["10 MB", "torch", "4.2", "2.25", "3.5", "4.00", "431"] in rows
     assert ["merge", "10,240", "1.500", "1.75", ""] in rows
     assert ["rows", "1,234"] in rows
+    assert ["8", "barrier", "gloo", "1,234", "0.50", "0.00-0.00"] in rows
 
 
 def test_the_plot_has_a_bar_for_every_program_and_every_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
