@@ -13,7 +13,7 @@ from inference.clock import PhaseClock
 from inference.contract import InferEvent, RankRecord, RankTask, RendezvousCheck
 from inference.errors import RunError
 from inference.pipeline import infer_rank
-from inference.record import Invocation, make_record
+from inference.record import Invocation, bind, make_record
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +41,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         store.start_counting()
     outcome = infer_rank(task, shards, engine, clock, card, calibration)
     with clock.phase("upload"):
-        results.write(task.predictions_key, outcome.predictions.to_npz())
+        content = outcome.predictions.to_npz()
+        etag = results.write(task.predictions_key, content)
     with clock.phase("record"):
+        stored = bind(outcome.predictions, content, etag)
         here = Invocation(
             request_id=context.aws_request_id,
             attempt=call.attempt,
@@ -63,6 +65,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         clock,
         here,
         model=card,
+        stored=stored,
         request_times_s=request_times_s,
         sigma_note=sigma_note,
     )

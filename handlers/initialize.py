@@ -2,19 +2,24 @@
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from handlers import settings, telemetry
 from handlers.storage import NUM_CONNECTIONS, ObjectExistsError, ObjectInfo, ObjectStore
 from inference import contract
-from inference.contract import DatasetCard, InitializeEvent, RankTask, RunPlan, RunRequest
+from inference.contract import DatasetCard, InitializeEvent, RankTask, RunPlan, RunRequest, ShardEntry
+from inference.dataset import Extent, find_differences, find_miscounts, refuse_differences
 from inference.errors import DatasetNotFoundError, ObjectMissingError, ResultPathTakenError
 from inference.models import refuse_dataset, settle_model
 from inference.models.card import ModelCard
-from inference.plan import Demand, Shard, meet_by_s, plan_tasks, select_shards
+from inference.plan import SHARD_SUFFIXES, Demand, Shard, meet_by_s, plan_tasks, select_shards
 
 logger = logging.getLogger(__name__)
+
+HEAD_BYTES = 2**14
+"""First read of a shard: its header, which takes some hundred bytes."""
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001
@@ -58,13 +63,20 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
 def _find_shards(
     store: ObjectStore, request: RunRequest, model: ModelCard
 ) -> tuple[list[Shard], tuple[str, ...] | None]:
-    """List the dataset's folder and count every shard's rows, from ``dataset.json`` where it matches the listing.
+    """List the dataset's folder and count every shard's rows, from ``dataset.json``, which must be about these shards.
 
     Returns
     -------
     shards : list of Shard
     bands : tuple of str or None
         Those of the shards, where they are other ones than the model's.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If there is no shard.
+    DatasetError
+        If ``dataset.json`` names other shards than there are, or other sizes or numbers of galaxies than theirs.
     """
     prefix = contract.as_prefix(request.data_prefix)
     try:
@@ -73,28 +85,51 @@ def _find_shards(
         raise DatasetNotFoundError(str(error)) from error
     listing = {info.key: info for info in folder.objects}
     keys = select_shards([*listing, *folder.subfolders], prefix, file_limit=request.file_limit)
+    infos = [listing[key] for key in keys]
     card_key = prefix + contract.DATASET_KEY
-    card = contract.decode(store.read(card_key), DatasetCard) if card_key in listing else None
-    if card:
-        refuse_dataset(card, model, prefix)
-    entries = {prefix + entry.name: entry for entry in card.shards} if card else {}
-    bands = card.bands if card and card.bands != model.inputs.bands else None
+    if card_key not in listing:
+        return [_shard(info, num_rows) for info, num_rows in _count(store, infos, model, None)], None
+    card = contract.decode(store.read(card_key), DatasetCard, where=card_key)
+    refuse_dataset(card, model, prefix)
+    sizes = {key[len(prefix) :]: info.size_bytes for key, info in listing.items() if key.endswith(SHARD_SUFFIXES)}
+    refuse_differences(prefix, list(find_differences(card, sizes, file_limit=request.file_limit)))
+    bands = card.bands if card.bands != model.inputs.bands else None
+    entries = {prefix + entry.name: entry for entry in card.shards}
+    counted = [(entries[info.key], n) for info, n in _count(store, _unproved(store, infos, entries), model, bands)]
+    refuse_differences(prefix, list(find_miscounts(counted)))
+    return [_shard(info, entries[info.key].num_rows, entries[info.key].sha256) for info in infos], bands
 
-    def describe(info: ObjectInfo) -> Shard:
-        entry = entries.get(info.key)
-        if entry and entry.size_bytes == info.size_bytes:
-            num_rows, sha256 = entry.num_rows, entry.sha256
-        else:
-            # Imported here, with numpy: our own datasets come with a card.
-            from inference.block import Layout
-            from inference.shard import count_rows
 
-            layout = Layout.for_model(model.inputs, bands)
-            num_rows, sha256 = count_rows(store, info.key, info.size_bytes, layout, etag=info.etag), None
-        return Shard(key=info.key, num_rows=num_rows, size_bytes=info.size_bytes, etag=info.etag, sha256=sha256)
+def _shard(info: ObjectInfo, num_rows: int, sha256: str | None = None) -> Shard:
+    return Shard(key=info.key, num_rows=num_rows, size_bytes=info.size_bytes, etag=info.etag, sha256=sha256)
+
+
+def _unproved(store: ObjectStore, infos: list[ObjectInfo], entries: Mapping[str, ShardEntry]) -> list[ObjectInfo]:
+    """Return the shards whose number of galaxies does not follow from their size and the header of the first."""
+    first = infos[0]
+    stop = min(HEAD_BYTES, first.size_bytes)
+    head = store.read_range(first.key, 0, stop, etag=first.etag) if stop else b""
+    extent = Extent.of_header(head, first.size_bytes)
+    return [info for info in infos if not (extent and extent.proves(entries[info.key]))]
+
+
+def _count(
+    store: ObjectStore, infos: Sequence[ObjectInfo], model: ModelCard, bands: tuple[str, ...] | None
+) -> list[tuple[ObjectInfo, int]]:
+    """Read the number of galaxies from the header of every shard."""
+    if not infos:
+        return []
+    # Imported here, with numpy: our own datasets come with a card.
+    from inference.block import Layout
+    from inference.shard import count_rows
+
+    layout = Layout.for_model(model.inputs, bands)
+
+    def count(info: ObjectInfo) -> int:
+        return count_rows(store, info.key, info.size_bytes, layout, etag=info.etag)
 
     with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
-        return list(pool.map(describe, (listing[key] for key in keys))), bands
+        return list(zip(infos, pool.map(count, infos), strict=True))
 
 
 def _write_manifest(store: ObjectStore, key: str, tasks: list[RankTask]) -> None:
@@ -103,9 +138,10 @@ def _write_manifest(store: ObjectStore, key: str, tasks: list[RankTask]) -> None
     try:
         store.write_new(key, content)
     except ObjectExistsError as error:
-        taken_by = contract.decode(store.read(key), list[RankTask])[0].run_id
-        if taken_by != tasks[0].run_id:
+        taken_by = {task.run_id for task in contract.decode(store.read(key), list[RankTask], where=key)}
+        if taken_by != {tasks[0].run_id}:
+            whose = f"run {min(taken_by)}" if taken_by else "another run"
             raise ResultPathTakenError(
-                f"{key} belongs to run {taken_by}, whose results would be overwritten. Choose another result_path."
+                f"{key} belongs to {whose}, whose results would be overwritten. Choose another result_path."
             ) from error
         store.write(key, content)

@@ -4,7 +4,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -110,10 +110,29 @@ class ObjectStore:
         with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
             return dict(zip(keys, pool.map(self.read, keys), strict=True))
 
-    def write(self, key: str, content: bytes) -> None:
-        """Write the whole object or nothing."""
+    def read_at_most(self, keys: Mapping[str, int]) -> dict[str, bytes | None]:
+        """Return objects of at most so many bytes each, read concurrently; None for one that is not there.
+
+        Parameters
+        ----------
+        keys : mapping of str to int
+            Key to the bytes that are believed; one more is returned of a larger object, and no more are read.
+        """
+
+        def read(key: str) -> bytes | None:
+            try:
+                return bytes(self._get(key, None, {"range": (0, keys[key] + 1)}))
+            except ObjectMissingError:
+                return None
+
+        with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+            return dict(zip(keys, pool.map(read, keys), strict=True))
+
+    def write(self, key: str, content: bytes) -> str:
+        """Write the whole object or nothing; return its entity tag."""
         # In one part: an upload that is killed leaves nothing behind.
-        self._request(lambda client: obstore.put(client, _named(key), content, use_multipart=False), key)
+        put = self._request(lambda client: obstore.put(client, _named(key), content, use_multipart=False), key)
+        return put["e_tag"] or ""
 
     def write_new(self, key: str, content: bytes) -> None:
         """Write the object unless one is there.

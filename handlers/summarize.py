@@ -6,10 +6,9 @@ from typing import Any
 
 from msgspec import structs
 
-from handlers import settings, telemetry
-from handlers.storage import ObjectStore
+from handlers import evidence, settings, telemetry
 from inference import comm, contract, summary
-from inference.contract import RankFailure, RankTask, RunPlan, RunResult
+from inference.contract import RankTask, RunPlan, RunResult
 
 logger = logging.getLogger(__name__)
 
@@ -19,10 +18,10 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     mapped_at_s = time.time()
     plan = contract.decode(event, RunPlan)
     store = settings.object_store(plan.bucket)
-    tasks = contract.decode(store.read(plan.manifest_key), list[RankTask])
-    found = store.read_many(_keys(store, plan.run_prefix + "ranks/"))
-    failed = store.read_many(_keys(store, plan.run_prefix + "failures/")).values()
-    proof = summary.prove(tasks, found, [contract.decode(content, RankFailure) for content in failed])
+    tasks = contract.decode(store.read(plan.manifest_key), list[RankTask], where=plan.manifest_key)
+    summary.check_manifest(plan, tasks)
+    found = evidence.gather(store, tasks)
+    proof = summary.prove(tasks, found.records, found.failures, found.predictions, strangers=found.strangers)
     times = summary.RunTimes(
         started_at_s=plan.started_at_s,
         planned_at_s=plan.planned_at_s,
@@ -49,7 +48,3 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
             combined_key=keys["combined_data.json"],
         )
     )
-
-
-def _keys(store: ObjectStore, prefix: str) -> list[str]:
-    return [info.key for info in store.list_folder(prefix).objects]

@@ -13,6 +13,10 @@ class DatasetNotFoundError(RunError):
     """The bucket, prefix or object named in the request does not exist or holds no shard. Not retried."""
 
 
+class DatasetError(RunError):
+    """The shards are not those that ``dataset.json`` describes: missing, more, of other sizes. Not retried."""
+
+
 class PlanError(RunError):
     """The request is valid but cannot fit: more ranks than rows, too little memory, time or payload. Not retried."""
 
@@ -84,6 +88,10 @@ class AuthError(FmiError):
 
 class MessageMismatchError(FmiError):
     """A message is not the one that was waited for: another call, dtype, shape, or too large. Not retried."""
+
+
+class ManifestError(RunError):
+    """``manifest.json`` is not the one that was planned: it lacks ranks or rows, or is another run's. Not retried."""
 
 
 class RunFolderError(RunError):

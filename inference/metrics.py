@@ -109,6 +109,10 @@ def _median_deviation(dz: Array) -> float:
 # ------------------------------------------------------------------------------------------------------ merging
 
 
+RESIDUAL_BYTES = 4
+"""One packed residual [bytes]."""
+
+
 def pack_residuals(dz: Array) -> bytes:
     """Return residuals as little-endian float32, whose rounding (6e-8 of dz) is far below any error of a redshift."""
     return dz.astype("<f4").tobytes()

@@ -1,5 +1,6 @@
 """Fills a RankRecord: the published keys from their published definitions, and ours."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 
@@ -8,10 +9,10 @@ from numpy.typing import NDArray
 
 from inference import metrics
 from inference.clock import PhaseClock
-from inference.contract import Payload, RankClock, RankRecord, RankTask
+from inference.contract import Payload, RankClock, RankRecord, RankTask, StoredPredictions
 from inference.distributions import kind
 from inference.models.card import ModelCard
-from inference.pipeline import Outcome
+from inference.pipeline import Outcome, Predictions
 from inference.predict import Engine
 from inference.quality import Quality
 
@@ -60,6 +61,7 @@ def make_record(
     invocation: Invocation,
     *,
     model: ModelCard,
+    stored: StoredPredictions,
     request_times_s: Sequence[float],
     sigma_note: str | None = None,
 ) -> RankRecord:
@@ -71,6 +73,8 @@ def make_record(
         The rank's work, its result, and where and when it ran.
     model : ModelCard
         What predicted.
+    stored : StoredPredictions
+        The rank's predictions as they were written.
     request_times_s : sequence of float
         Duration of every request to S3 so far [s].
     sigma_note : str, optional
@@ -131,6 +135,7 @@ def make_record(
         peak_memory_bytes=invocation.peak_memory_bytes,
         accuracy=sums,
         predictions_key=task.predictions_key,
+        predictions=stored,
         inputs=task.rows,
         engine=engine.name,
         precision=engine.precision,
@@ -149,6 +154,28 @@ def make_record(
         bits_per_row=row_bytes * 8,
         pz=None if predictions.pz is None else kind(predictions.pz),
         residuals=residuals,
+    )
+
+
+def bind(predictions: Predictions, content: bytes, etag: str) -> StoredPredictions:
+    """Say which predictions a record is about.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        What the rank predicted.
+    content : bytes
+        The same as it was written.
+    etag : str
+        What S3 answered.
+    """
+    return StoredPredictions(
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        etag=etag,
+        num_rows=len(predictions.object_id),
+        first_id=int(predictions.object_id[0]),
+        last_id=int(predictions.object_id[-1]),
     )
 
 

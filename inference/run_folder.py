@@ -1,5 +1,6 @@
 """A run's folder, read: what is missing, cut off or of another version is one error that names the file."""
 
+import hashlib
 import io
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.checksum import file_sha256
 from inference.contract import (
     MANIFEST_KEY,
     PUBLISHED_RECORD_KEYS,
@@ -25,7 +27,7 @@ from inference.contract import (
 )
 from inference.errors import RunFolderError
 from inference.pipeline import Predictions
-from inference.summary import prove
+from inference.summary import StoredObject, decode_records, prove
 
 SUMMARY_KEY, COMBINED_KEY, IMPORT_KEY = "summary.json", "combined_data.json", "import.json"
 BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
@@ -53,6 +55,8 @@ class PartialRecord(msgspec.Struct, frozen=True, kw_only=True, rename=PUBLISHED_
     data_path: str | None = None
     s3_num_requests: float | None = None
     s3_total_time: float | None = None
+    predictions_key: str | None = None
+    predictions: dict[str, Any] | None = None
     rank: int | None = None
     world_size: int | None = None
     run_id: str | None = None
@@ -161,8 +165,16 @@ class RunFolder:
 
     @cached_property
     def tasks(self) -> tuple[RankTask, ...]:
-        """``manifest.json``, in rank order."""
-        return self._read(self.path / MANIFEST_KEY, tuple[RankTask, ...])
+        """``manifest.json``, in rank order: every rank that was planned."""
+        path = self.path / MANIFEST_KEY
+        tasks = self._read(path, tuple[RankTask, ...])
+        world_size = tasks[0].world_size if tasks else 0
+        if not tasks or [task.rank for task in tasks] != list(range(world_size)):
+            raise RunFolderError(f"{path} holds {len(tasks)} of {world_size} ranks. Fetch the run again, or run again.")
+        planned = self.summary.num_samples_planned if self.has_summary else None
+        if planned not in (None, num_samples := sum(task.num_samples for task in tasks)):
+            raise RunFolderError(f"{path} holds {num_samples} galaxies; {SUMMARY_KEY} says {planned}. Run again.")
+        return tasks
 
     @cached_property
     def records(self) -> tuple[RankRecord, ...]:
@@ -203,7 +215,7 @@ class RunFolder:
 
     def all_predictions(self) -> RunPredictions | None:
         """Return the predictions of all ranks with the arrays that every file has; None where there is no file."""
-        files = sorted(self.path.glob("predictions/*.npz"))
+        files = self._own_files()
         parts = [_arrays(path) for path in files]
         if not parts:
             return None
@@ -224,6 +236,28 @@ class RunFolder:
             quality=None if quality is None else quality.astype(np.uint8),
             pz=whole.get("pz"),
         )
+
+    def _own_files(self) -> list[Path]:
+        """Return the files of predictions that the records are about; all where these do not say which.
+
+        Raises
+        ------
+        RunFolderError
+            If one of them is not what the rank wrote.
+        """
+        files = sorted(self.path.glob("predictions/*.npz"))
+        bound = {
+            self.path / "predictions" / Path(record.predictions_key).name: record.predictions.get("sha256")
+            for record in self.partial_records
+            if record.predictions_key and record.predictions
+        }
+        there = set(files)
+        for path, sha256 in bound.items() if files else ():
+            if path not in there:
+                raise self._missing(path)
+            if file_sha256(path) != sha256:
+                raise RunFolderError(f"{path} is not what the rank wrote: fetch the run again, or run again.")
+        return [path for path in files if path in bound] if bound else files
 
     def inventory(self, known_lost: Iterable[LostRank] = ()) -> Inventory:
         """Judge every rank as Summarize does, and by its predictions; one at a time, however many there are.
@@ -249,16 +283,19 @@ class RunFolder:
         return Inventory(self.tasks, lost, distinct, min(began_s, default=0.0))
 
     def _judge(self, task: RankTask) -> RankRecord | LostRank:
-        record, failures = self.file(task, task.record_key), []
-        found = {task.record_key: record.read_bytes()} if record.exists() else {}
+        path, failures = self.file(task, task.record_key), []
+        records = decode_records({task.record_key: path.read_bytes()} if path.exists() else {})
         with suppress(RunFolderError):
             failures.append(self._read(self.file(task, task.failure_key), RankFailure))
-        proof = prove([task], found, failures)
+        there = _stored(self.file(task, task.predictions_key))
+        stored = {task.predictions_key: there} if there else {}
+        proof = prove([task], records, failures, stored, needs_binding=False)
         if proof.lost:
             return proof.lost[0]
+        (record,) = proof.records
         num_rows = _count_rows(self.file(task, task.predictions_key))
         if num_rows == task.num_samples:
-            return proof.records[0]
+            return record
         shards = tuple(rows.key for rows in task.rows)
         message = f"{task.predictions_key} has {num_rows or 'no'} readable rows; the manifest says {task.num_samples}."
         return LostRank(rank=task.rank, error="MissingPredictions", message=message, shards=shards)
@@ -318,6 +355,15 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         }
     except BROKEN as error:
         raise _unreadable(path, error) from error
+
+
+def _stored(path: Path) -> StoredObject | None:
+    """Describe a file as an object; None where there is none."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return StoredObject(len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _count_rows(path: Path) -> int:

@@ -1,9 +1,11 @@
 """Proves that a run is complete, and merges what its ranks reported."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,15 +13,34 @@ from inference import contract, metrics
 from inference.contract import (
     LostRank,
     Payload,
+    RankClock,
     RankFailure,
     RankRecord,
     RankTask,
     RunPlan,
     RunSummary,
+    StoredPredictions,
     Throughput,
 )
-from inference.errors import IncompleteRunError
+from inference.errors import IncompleteRunError, ManifestError
 from inference.run_clock import run_clock
+
+LONGEST_PHASE_S = 86_400.0
+"""A rank that says it took longer than a day is not believed: its function ends after minutes."""
+
+LONGEST_MESSAGE = 2_000
+"""Characters of an error that are kept for every lost rank."""
+
+MAX_NAMED = 5
+"""Objects that belong to no rank, by name; more are counted."""
+
+
+class StoredObject(NamedTuple):
+    """What is known of an object without its content; empty where it is not."""
+
+    size_bytes: int
+    etag: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,44 +78,110 @@ class RunTimes(Payload, frozen=True, kw_only=True):
     """The records are read and merged."""
 
 
-def prove(tasks: Sequence[RankTask], found: Mapping[str, bytes], failures: Iterable[RankFailure]) -> Proof:
-    """Compare the records under a run's prefix with its manifest.
+def check_manifest(plan: RunPlan, tasks: Sequence[RankTask]) -> None:
+    """Compare the manifest with the plan, which came another way.
+
+    Raises
+    ------
+    ManifestError
+        If it has other ranks or rows than were planned, or belongs to another run.
+    """
+    ranks = [task.rank for task in tasks]
+    num_samples = sum(task.num_samples for task in tasks)
+    if ranks != list(range(plan.request.world_size or 0)) or num_samples != plan.num_samples:
+        raise ManifestError(
+            f"{plan.manifest_key} holds {len(ranks)} ranks with {num_samples} galaxies; planned were "
+            f"{plan.request.world_size} with {plan.num_samples}. It was changed after the run was planned: run again."
+        )
+    if strange := {task.run_id for task in tasks} - {plan.run_id}:
+        raise ManifestError(f"{plan.manifest_key} belongs to run {min(strange)}, not to {plan.run_id}: run again.")
+
+
+def record_limit_bytes(task: RankTask) -> int:
+    """Return how large a rank's record can be: its rows, its residuals in base64, and what every record has [bytes]."""
+    return 2**16 + 2 * len(contract.encode(task)) + 6 * task.num_samples
+
+
+def decode_records(found: Mapping[str, bytes]) -> dict[str, RankRecord | str]:
+    """Decode what is under ``ranks/``, each object by itself; of what is no record, say why."""
+    return {key: _decode(content) for key, content in found.items()}
+
+
+def doubtful_predictions(
+    tasks: Iterable[RankTask], records: Mapping[str, RankRecord | str], listed: Mapping[str, StoredObject]
+) -> dict[str, int]:
+    """Return the predictions that a listing neither proves nor refutes, to be read: key to size [bytes].
+
+    A rank that ran twice wrote the same bytes twice, to which S3 may give two entity tags; a listing may lack a key.
+    """
+    doubtful = {}
+    for task in tasks:
+        record, there = records.get(task.record_key), listed.get(task.predictions_key)
+        if isinstance(record, RankRecord) and (bound := record.predictions) is not None:
+            is_doubtful = there is None or (there.size_bytes == bound.size_bytes and there.etag != bound.etag)
+            # What a record says is not believed: no more is read than the rank's rows can take.
+            if is_doubtful and bound.size_bytes <= predictions_limit_bytes(task):
+                doubtful[task.predictions_key] = bound.size_bytes
+    return doubtful
+
+
+def predictions_limit_bytes(task: RankTask) -> int:
+    """Return how large a rank's predictions can be [bytes]."""
+    return 2**16 + 512 * task.num_samples
+
+
+def prove(
+    tasks: Sequence[RankTask],
+    records: Mapping[str, RankRecord | str],
+    failures: Iterable[RankFailure],
+    stored: Mapping[str, StoredObject],
+    *,
+    strangers: Sequence[str] = (),
+    needs_binding: bool = True,
+) -> Proof:
+    """Compare the records of a run, and the predictions they are bound to, with its manifest.
 
     Parameters
     ----------
     tasks : sequence of RankTask
         The manifest, in rank order.
-    found : mapping
-        Object key to content of everything under ``ranks/``.
+    records : mapping
+        Object key to record, or to why it is none, of what is there.
     failures : iterable of RankFailure
         What the state machine noted about ranks that failed.
+    stored : mapping
+        Object key to what is known of the predictions that are there.
+    strangers : sequence of str
+        Keys of objects that no rank of the manifest writes; they are named in the notes.
+    needs_binding : bool
+        False for runs of older versions, whose records do not say which predictions are theirs.
 
     Returns
     -------
     Proof
-        A rank is lost when its record is missing, unreadable, of another run (stale), not its own, or counts other
-        rows than the manifest; or when a second object claims the same rank of this run (duplicate).
+        A rank is lost when its record is missing, unreadable, of another run (stale), not its own, states other rows
+        than the manifest or what cannot be; when two records claim it (duplicate); or when its predictions are missing
+        or not the ones it wrote.
     """
-    notes: list[str] = []
-    expected = {task.record_key: task for task in tasks}
-    decoded = {key: _decode(content) for key, content in found.items()}
     run_id = tasks[0].run_id
-    ours = [record for record in decoded.values() if isinstance(record, RankRecord) and record.run_id == run_id]
-    claims = Counter(record.rank for record in ours)
-    notes.extend(f"{key} belongs to no rank of this run and was left out." for key in found if key not in expected)
+    claims = Counter(one.rank for one in records.values() if isinstance(one, RankRecord) and one.run_id == run_id)
     causes = {failure.rank: failure for failure in failures if failure.run_id == run_id}
-    records: list[RankRecord] = []
+    proved: list[RankRecord] = []
     lost: list[LostRank] = []
     for task in tasks:
-        record = decoded.get(task.record_key)
+        record = records.get(task.record_key)
         reason = _why_invalid(record, task, claims, causes.get(task.rank))
         if reason is None:
             assert isinstance(record, RankRecord), "only a record is valid"
-            records.append(record)
+            reason = _why_unbound(task, record, stored.get(task.predictions_key), needs_binding=needs_binding)
+        if reason is None:
+            assert isinstance(record, RankRecord), "only a record is valid"
+            proved.append(record)
         else:
             error, message = reason
-            lost.append(LostRank(rank=task.rank, error=error, message=message, shards=tuple(r.key for r in task.rows)))
-    return Proof(tuple(records), tuple(lost), tuple(notes))
+            shards = tuple(rows.key for rows in task.rows)
+            lost.append(LostRank(rank=task.rank, error=error, message=message[:LONGEST_MESSAGE], shards=shards))
+    return Proof(tuple(proved), tuple(lost), tuple(_name_strangers(strangers)))
 
 
 def summarize(
@@ -187,9 +274,11 @@ def refuse_incomplete(summary: RunSummary) -> None:
 
 
 def _decode(content: bytes) -> RankRecord | str:
+    if not content:
+        return "empty, or larger than a record can be"
     try:
         return msgspec.json.decode(content, type=RankRecord)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         return str(error)
 
 
@@ -208,16 +297,75 @@ def _why_invalid(
         return "DuplicateRecord", f"{claims[record.rank]} objects under ranks/ claim rank {record.rank}."
     if record.num_samples != task.num_samples:
         return "WrongRowCount", f"The record counts {record.num_samples} rows, the manifest {task.num_samples}."
+    if what := _what_is_wrong(record, task):
+        return "WrongRecord", f"{task.record_key} {what}."
     return None
 
 
+def _what_is_wrong(record: RankRecord, task: RankTask) -> str | None:
+    """Say what a record states that the rank cannot have done."""
+    if record.world_size != task.world_size:
+        return f"counts {record.world_size} ranks, the manifest {task.world_size}"
+    if record.inputs != task.rows:
+        return "is about other rows than the manifest"
+    phases = {name: getattr(record.clock, name) for name in RankClock.__struct_fields__}
+    for name, seconds in phases.items():
+        # Only the queue has no end: ranks wait for each other.
+        if not 0 <= seconds <= (math.inf if name == "queue" else LONGEST_PHASE_S) or math.isinf(seconds):
+            return f"says {name} took {seconds:g} s"
+    rates = (record.total_cpu_time_s, record.sample_persec, record.started_at_s)
+    if not all(math.isfinite(value) and value >= 0 for value in rates):
+        return f"says its loop took {rates[0]:g} s, {rates[1]:g} galaxies/s, from {rates[2]:g} s"
+    sums = record.accuracy
+    if sums.num_labelled > record.num_samples or len(record.residuals) != metrics.RESIDUAL_BYTES * sums.num_labelled:
+        return f"has {len(record.residuals)} bytes of residuals for {sums.num_labelled} labelled galaxies"
+    values = [getattr(sums, name) for name in sums.__struct_fields__]
+    if not all(math.isfinite(value) for value in values if isinstance(value, float)):
+        return "has sums that are not finite"
+    return None
+
+
+def _why_unbound(
+    task: RankTask, record: RankRecord, there: StoredObject | None, *, needs_binding: bool
+) -> tuple[str, str] | None:
+    """Say why the predictions are not those that the record is about; None where they are."""
+    bound = record.predictions
+    if there is None:
+        return "MissingPredictions", f"{task.predictions_key} does not exist, although the rank wrote it."
+    if bound is None:
+        what = "does not say which predictions are its own: it is of another version"
+        return ("WrongRecord", f"{task.record_key} {what}.") if needs_binding else None
+    if bound.num_rows != task.num_samples or record.predictions_key != task.predictions_key:
+        return "WrongRecord", f"{task.record_key} is about {bound.num_rows} predictions in {record.predictions_key}."
+    if is_bound(bound, there):
+        return None
+    return "WrongPredictions", (
+        f"{task.predictions_key} is not what the rank wrote: it has {there.size_bytes} bytes of {bound.size_bytes}, "
+        "or other ones."
+    )
+
+
+def is_bound(bound: StoredPredictions, there: StoredObject) -> bool:
+    """Tell whether an object is the predictions that a record is about."""
+    is_same = there.sha256 == bound.sha256 if there.sha256 else bool(there.etag) and there.etag == bound.etag
+    return there.size_bytes == bound.size_bytes and is_same
+
+
+def _name_strangers(keys: Sequence[str]) -> Iterable[str]:
+    for key in keys[:MAX_NAMED]:
+        yield f"{key} belongs to no rank of this run and was left out."
+    if len(keys) > MAX_NAMED:
+        yield f"{len(keys) - MAX_NAMED} more objects belong to no rank of this run and were left out."
+
+
 def message_of(cause: str) -> str:
-    """Take the message out of Lambda's JSON, or the text as it is."""
+    """Take the message out of Lambda's JSON, or the text as it is; what no file can hold becomes a question mark."""
     try:
         document = json.loads(cause)
-    except json.JSONDecodeError:
-        return cause
-    return str(document.get("errorMessage", cause)) if isinstance(document, dict) else cause
+    except (json.JSONDecodeError, RecursionError):
+        document = None
+    text = str(document.get("errorMessage", cause)) if isinstance(document, dict) else cause
+    return text.encode(errors="replace").decode()
 
 
 def _add_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -27,7 +27,10 @@ def main(variables: RepartitionVariables) -> None:
     """Write the dataset in another partition, next to it. Exit status: 0 written, 1 failed, 2 wrong usage."""
     if not variables.dataset or not variables.shard_mb:
         raise UsageError("DATASET and SHARD_MB are needed, as in DATASET=sdss/10MB SHARD_MB=25.")
-    source = find_dataset(variables.dataset, asked=f"DATASET={variables.dataset}", root=Path()).folder
+    found = find_dataset(variables.dataset, asked=f"DATASET={variables.dataset}", root=Path())
+    found.refuse_unfinished()
+    found.checksums(found.shards(None))
+    source = found.folder
     plan = plan_partition(source, variables.shard_mb, root=Path())
     with progress_bar() as progress:
         bar = progress.add_task("galaxies", total=len(plan.galaxies))

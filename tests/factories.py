@@ -1,5 +1,6 @@
 """Makes the smallest valid shard, task, record or engine; a test names only what it is about."""
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from safetensors.numpy import save
 from inference import contract
 from inference.calibration import Calibration
 from inference.clock import PhaseClock
-from inference.contract import RankRecord, RankTask, RowRange, RunPlan, RunRequest
+from inference.contract import RankFailure, RankRecord, RankTask, RowRange, RunPlan, RunRequest
 from inference.domain import NUM_FEATURES as NUM_DOMAIN_FEATURES
 from inference.domain import DomainModel
 from inference.errors import ObjectMissingError, ShardChangedError
@@ -20,7 +21,8 @@ from inference.models.card import ModelCard, encode_card
 from inference.pipeline import Outcome, Predictions
 from inference.plan import Shard
 from inference.posterior import NUM_NUMBERS, PosteriorModel
-from inference.record import make_record
+from inference.record import bind, make_record
+from inference.summary import Proof, StoredObject, decode_records, prove
 from inference.uncertainty import NUM_FEATURES as NUM_ERROR_FEATURES
 from inference.uncertainty import ErrorModel, Layer
 from scripts.benchmarks.records import INVOCATION
@@ -162,25 +164,39 @@ def make_predictions(**arrays: np.ndarray) -> Predictions:
     return Predictions(**{**fields, **arrays})
 
 
-def make_record_for(task: RankTask, **changes: Any) -> RankRecord:
-    arrays = make_arrays(task.num_samples, seed=task.rank)
-    predictions = make_predictions(
-        object_id=arrays["object_id"], z_phot=arrays["redshifts"].astype(np.float32) + 0.01, z_spec=arrays["redshifts"]
-    )
+def make_record_for(task: RankTask, predicted: Predictions | None = None, **changes: Any) -> RankRecord:
+    """The record of a rank that wrote `predicted`, or labelled galaxies with an error of 0.01."""
+    if predicted is None:
+        arrays = make_arrays(task.num_samples, seed=task.rank)
+        z_phot = arrays["redshifts"].astype(np.float32) + 0.01
+        predicted = make_predictions(object_id=arrays["object_id"], z_phot=z_phot, z_spec=arrays["redshifts"])
     clock = PhaseClock()
     with clock.phase("inference"):
         pass
     here = msgspec.structs.replace(INVOCATION, request_id="r", code_version="1")
     record = make_record(
         task,
-        Outcome(predictions, ratio_95=2.0),
+        Outcome(predicted, ratio_95=2.0),
         FakeEngine(),
         clock,
         here,
         model=make_card(name="fake"),
+        stored=bind(predicted, predicted.to_npz(), f'"etag-{task.rank}"'),
         request_times_s=[0.1, 0.3],
     )
     return msgspec.structs.replace(record, **changes)
+
+
+def stored_by(records: Mapping[str, RankRecord | str]) -> dict[str, StoredObject]:
+    """A listing in which the predictions are those that the records are about."""
+    found = [one for one in records.values() if isinstance(one, RankRecord) and one.predictions]
+    return {one.predictions_key: StoredObject(one.predictions.size_bytes, one.predictions.etag) for one in found}
+
+
+def prove_run(tasks: Sequence[RankTask], found: Mapping[str, bytes], failures: Sequence[RankFailure] = ()) -> Proof:
+    """Judge records, encoded as they are stored, whose predictions are all there."""
+    records = decode_records(found)
+    return prove(tasks, records, failures, stored_by(records))
 
 
 def make_plan(num_samples: int = 3, **changes: Any) -> RunPlan:

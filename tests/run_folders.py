@@ -7,8 +7,10 @@ import msgspec
 import numpy as np
 
 from inference import contract, summary
-from inference.contract import LostRank, RankClock, RankRecord, RunSummary
+from inference.contract import LostRank, RankClock, RankRecord, RankTask, RunSummary
 from inference.metrics import accuracy_sums, normalised_residuals, pack_residuals
+from inference.pipeline import Predictions
+from inference.record import bind
 from inference.summary import Proof, RunTimes
 from tests.factories import RUN, make_plan, make_pz, make_record_for, make_request, make_task
 
@@ -28,12 +30,14 @@ def write_run(folder: Path, *, world_size: int = 8, num_lost: int = 0, rows: int
     starts = np.sort(rng.uniform(0, 30, world_size))
     for task in tasks[: world_size - num_lost]:
         z_phot, z_spec, _ = parts[task.rank % NUM_DISTINCT]
-        record = _record(template, task.rank, world_size, rng, STARTED_AT_S + float(starts[task.rank]))
+        record = _record(template, task, rng, STARTED_AT_S + float(starts[task.rank]))
+        content = parts[task.rank % NUM_DISTINCT][2]
         records.append(
             msgspec.structs.replace(
                 record,
                 accuracy=accuracy_sums(z_phot, z_spec),
                 residuals=pack_residuals(normalised_residuals(z_phot, z_spec)),
+                predictions=bind(Predictions.from_npz(content), content, ""),
             )
         )
     lost = tuple(
@@ -54,7 +58,8 @@ def write_run(folder: Path, *, world_size: int = 8, num_lost: int = 0, rows: int
     return made
 
 
-def _record(template: RankRecord, rank: int, world_size: int, rng: np.random.Generator, at_s: float) -> RankRecord:
+def _record(template: RankRecord, task: RankTask, rng: np.random.Generator, at_s: float) -> RankRecord:
+    rank, world_size = task.rank, task.world_size
     is_cold = rank < max(2, world_size // 20)
     loop_s = float(rng.gamma(40, 0.05)) * (4 if rank == world_size // 2 else 1)
     load_s, download_s, upload_s = (1.8 if is_cold else 0.0), float(rng.uniform(0.05, 0.3)), 0.02
@@ -73,6 +78,7 @@ def _record(template: RankRecord, rank: int, world_size: int, rng: np.random.Gen
         rank=rank,
         world_size=world_size,
         run_id=RUN,
+        predictions_key=task.predictions_key,
         clock=clock,
         cold_start=is_cold,
         attempt=1 if rank == 1 else 0,

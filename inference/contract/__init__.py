@@ -34,6 +34,7 @@ from inference.contract.record import (
     RankClock,
     RankFailure,
     RankRecord,
+    StoredPredictions,
 )
 from inference.contract.request import (
     PUBLISHED_ALIASES,
@@ -122,6 +123,7 @@ __all__ = [
     "Seconds",
     "ShardEntry",
     "SlowRank",
+    "StoredPredictions",
     "T",
     "Throughput",
     "as_prefix",

@@ -26,8 +26,17 @@ def to_builtins(payload: Payload) -> dict[str, Any]:
     return document
 
 
-def decode(source: bytes | str | dict[str, Any], kind: type[T]) -> T:
+def decode(source: bytes | str | dict[str, Any], kind: type[T], *, where: str = "This") -> T:
     """Decode JSON, or a decoded Lambda event, into `kind`.
+
+    Parameters
+    ----------
+    source : bytes, str or dict
+        The payload.
+    kind : type
+        What it must be.
+    where : str
+        Name of the object or file it is from, for the message.
 
     Raises
     ------
@@ -38,6 +47,6 @@ def decode(source: bytes | str | dict[str, Any], kind: type[T]) -> T:
         if isinstance(source, dict):
             return msgspec.convert(source, kind)
         return msgspec.json.decode(source, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         name = getattr(kind, "__name__", str(kind))
-        raise InvalidRequestError(f"This is not a {name}: {error}.") from error
+        raise InvalidRequestError(f"{where} is not a {name}: {error}.") from error

@@ -86,6 +86,28 @@ PUBLISHED_RECORD_KEYS = {
 """Our field name to the published key; the other published keys are spelled as our fields are."""
 
 
+class StoredPredictions(Payload, frozen=True, kw_only=True):
+    """The very predictions that a rank wrote: what is stored under its `predictions_key` must be these bytes."""
+
+    size_bytes: Positive
+    """Size of the object [bytes]."""
+
+    sha256: str
+    """Checksum of its content, hexadecimal."""
+
+    etag: str
+    """Entity tag that S3 gave it, as a listing repeats it: proves the content without reading it."""
+
+    num_rows: Positive
+    """Galaxies in it."""
+
+    first_id: int
+    """Identifier of the first one."""
+
+    last_id: int
+    """Identifier of the last one."""
+
+
 class RankRecord(Payload, frozen=True, kw_only=True, omit_defaults=True, rename=PUBLISHED_RECORD_KEYS):
     """``ranks/<rank>.json``: what one rank did. The first block has the published keys with their published meaning."""
 
@@ -177,6 +199,9 @@ class RankRecord(Payload, frozen=True, kw_only=True, omit_defaults=True, rename=
 
     predictions_key: NonEmpty
     """Object key of the predictions."""
+
+    predictions: StoredPredictions | None = None
+    """What is stored under it; absent in records of older versions."""
 
     inputs: tuple[RowRange, ...]
     """The rows read, with the etag that was enforced and the shard's checksum."""

@@ -5,11 +5,15 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from inference import contract, summary
+from inference.contract import RankRecord
 from scripts.benchmarks.records import make_predictions, make_tasks, record_of
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import deploy
@@ -35,7 +39,8 @@ def merge(count: int) -> dict[str, Any]:
     plan, tasks, found = _run(count)
     times = summary.RunTimes(started_at_s=1.0, planned_at_s=2.0, mapped_at_s=3.0, summarized_at_s=4.0)
     start = time.perf_counter()
-    proof = summary.prove(tasks, found, [])
+    records = summary.decode_records(found)
+    proof = summary.prove(tasks, records, (), _listed(records))
     summary.summarize(plan, tasks, proof, times)
     summary.combine(proof.records)
     return _line("merge in memory", count, time.perf_counter() - start)
@@ -51,6 +56,8 @@ def summarize(count: int) -> dict[str, Any]:
     store.write(plan.manifest_key, contract.encode(tasks))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda item: store.write(*item), found.items()))
+        predictions = make_predictions(GALAXIES_PER_RANK).to_npz()
+        list(pool.map(lambda task: store.write(task.predictions_key, predictions), tasks))
     start, start_cpu = time.perf_counter(), time.process_time()
     summarize.handler(contract.to_builtins(plan), None)
     line = _line("Summarize, local S3", count, time.perf_counter() - start)
@@ -92,8 +99,11 @@ def _run(count: int) -> tuple[contract.RunPlan, list[contract.RankTask], dict[st
     tasks = make_tasks(run_id, world_size=count, rank_rows=GALAXIES_PER_RANK)
     # One record stands for all: their numbers do not matter here, their size does.
     one = json.loads(contract.encode(record_of(tasks[0], make_predictions(GALAXIES_PER_RANK))))
-    found = {task.record_key: json.dumps({**one, "rank": task.rank}).encode() for task in tasks}
-    request, _ = contract.parse_request({"bucket": BUCKET})
+    found = {}
+    for task in tasks:
+        own = {"rank": task.rank, "predictions_key": task.predictions_key, "inputs": msgspec.to_builtins(task.rows)}
+        found[task.record_key] = json.dumps({**one, **own}).encode()
+    request, _ = contract.parse_request({"bucket": BUCKET, "world_size": count})
     plan = contract.RunPlan(
         run_id=run_id,
         bucket=BUCKET,
@@ -106,6 +116,16 @@ def _run(count: int) -> tuple[contract.RunPlan, list[contract.RankTask], dict[st
         planned_at_s=2.0,
     )
     return plan, tasks, found
+
+
+def _listed(records: Mapping[str, RankRecord | str]) -> dict[str, summary.StoredObject]:
+    """Return a listing of the predictions that the records are about."""
+    found = [one for one in records.values() if isinstance(one, RankRecord) and one.predictions]
+    return {
+        one.predictions_key: summary.StoredObject(one.predictions.size_bytes, one.predictions.etag)
+        for one in found
+        if one.predictions
+    }
 
 
 def _make_bucket(name: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 
 @contextmanager
@@ -38,3 +38,9 @@ def write_whole(path: Path, content: bytes, *, is_secret: bool = False) -> None:
             partial.unlink(missing_ok=True)
             partial.touch(mode=0o600, exist_ok=False)
         partial.write_bytes(content)
+
+
+def leaves(relative: str) -> bool:
+    """Return whether a path that a stranger wrote, seen from a folder, names a place outside it."""
+    path = PurePosixPath(relative)
+    return path.is_absolute() or ".." in path.parts or "\0" in relative

@@ -8,11 +8,16 @@ from pathlib import Path
 from inference import contract
 from inference.checksum import file_sha256
 from inference.contract import DatasetCard
-from inference.errors import InvalidRequestError
+from inference.dataset import find_differences, refuse_differences
+from inference.errors import DatasetError, InvalidRequestError
 from inference.plan import SHARD_SUFFIXES, natural_order
 from scripts.command.errors import UsageError
 
 HOW_TO_MAKE = "`make dataset` makes the sample, `make dataset NAME=name N=10000` another one."
+
+
+UNFINISHED = ".unfinished"
+"""A file in the folder of a dataset while it is written."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +41,36 @@ class LocalDataset:
 
         Notes
         -----
-        What the card states is believed for a file of its size that is not newer than the card; every other file is
-        read.
+        Every file is read: neither its size nor its times tell that it was replaced.
+
+        Raises
+        ------
+        DatasetError
+            If a shard is another one than the card describes.
         """
-        card_path = self.folder / contract.DATASET_KEY
-        card = self.card
-        stated = {entry.name: entry for entry in card.shards} if card else {}
-
-        def checksum(path: Path) -> str:
-            entry, facts = stated.get(path.name), path.stat()
-            if entry and facts.st_size == entry.size_bytes and facts.st_mtime <= card_path.stat().st_mtime:
-                return entry.sha256
-            return file_sha256(path)
-
         with ThreadPoolExecutor() as pool:
-            return dict(zip(paths, pool.map(checksum, paths), strict=True))
+            found = dict(zip(paths, pool.map(file_sha256, paths), strict=True))
+        stated = {entry.name: entry.sha256 for entry in card.shards} if (card := self.card) else {}
+        changed = [path.name for path in paths if stated.get(path.name, found[path]) != found[path]]
+        refuse_differences(str(self.folder), [f"the content of {name} has changed" for name in changed])
+        return found
+
+    def refuse_unfinished(self, file_limit: int | None = None) -> None:
+        """Raise when the folder is not the dataset that its card describes, as far as a listing shows it.
+
+        Raises
+        ------
+        DatasetError
+            Naming the folder, what differs, and what to do.
+        """
+        if (self.folder / UNFINISHED).exists():
+            raise DatasetError(
+                f"{self.folder} is unfinished: `make dataset` or `make repartition` did not come to its end there. Run "
+                "it again, or remove the folder."
+            )
+        if card := self.card:
+            sizes = {path.name: path.stat().st_size for path in _shards(self.folder)}
+            refuse_differences(str(self.folder), list(find_differences(card, sizes, file_limit=file_limit)))
 
     @property
     def card(self) -> DatasetCard | None:

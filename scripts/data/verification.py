@@ -12,11 +12,13 @@ from inference.block import Block
 from inference.checksum import file_sha256
 from inference.cleaning import missing_bands
 from inference.contract import RowRange, ShardEntry
+from inference.dataset import find_differences
 from inference.errors import RunError
 from inference.quality import Quality
 from inference.shard import count_rows, read_blocks
 from scripts.command.errors import SourceError
 from scripts.data.cleaning_report import inspect
+from scripts.data.location import UNFINISHED
 from scripts.data.reader import FolderReader, ShardFolder
 
 TABLE_COLUMNS = ["object_id", *(f"mag_{band}" for band in "ugriz"), "quality", "z_spec"]
@@ -45,12 +47,10 @@ def find_problems(folder: Path, tick: Callable[[int], None] = lambda _: None) ->
     if card is None:
         yield f"{contract.DATASET_KEY} is missing: the dataset is unfinished, or was not made by `make dataset`."
         return
-    listed = {entry.name for entry in card.shards}
-    yield from (
-        f"{name} is in the folder but not in {contract.DATASET_KEY}." for name in dataset.names if name not in listed
-    )
-    if card.num_rows != sum(entry.num_rows for entry in card.shards):
-        yield f"{contract.DATASET_KEY} says {card.num_rows} galaxies; its shards add up to another number."
+    if (folder / UNFINISHED).exists():
+        yield "it is unfinished: `make dataset` or `make repartition` did not come to its end here."
+    sizes = {name: (folder / name).stat().st_size for name in dataset.names}
+    yield from (f"{difference}." for difference in find_differences(card, sizes))
     table = _open_table(folder)
     if table is None:
         yield f"{contract.TABLE_KEY} is missing or no Parquet file."
@@ -69,11 +69,8 @@ def find_problems(folder: Path, tick: Callable[[int], None] = lambda _: None) ->
 def _check_shard(folder: Path, entry: ShardEntry, index: int, table: Any) -> Iterator[str]:
     path = folder / entry.name
     if not path.is_file():
-        yield "is missing."
-        return
-    if (size := path.stat().st_size) != entry.size_bytes:
-        yield f"has {size} bytes; {contract.DATASET_KEY} says {entry.size_bytes}."
-    elif file_sha256(path) != entry.sha256:
+        return  # as was said of the whole folder
+    if (size := path.stat().st_size) == entry.size_bytes and file_sha256(path) != entry.sha256:
         yield f"its content has changed: sha256 is not that of {contract.DATASET_KEY}."
     reader = FolderReader(folder)
     try:

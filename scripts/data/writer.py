@@ -21,7 +21,7 @@ from scripts.command.alone import alone
 from scripts.command.whole_file import write_whole, written_whole
 from scripts.data.cleaning_report import CleaningReport, inspect
 from scripts.data.galaxies import Galaxies, read_block
-from scripts.data.location import read_card
+from scripts.data.location import UNFINISHED, read_card
 
 ShardMb = Annotated[int, Meta(ge=1, le=1024, description="a whole number from 1 to 1024 [MiB]")]
 """Largest size of a shard file."""
@@ -104,7 +104,7 @@ def _card_on_disk(plan: DatasetPlan) -> DatasetCard | None:
     names = [_name(index) for index in range(len(plan.ranges))]
     if card is None or card != plan.card(card.shards) or [shard.name for shard in card.shards] != names:
         return None
-    if not all((plan.folder / name).is_file() for name in contract.TABLE_KEYS):
+    if (plan.folder / UNFINISHED).exists() or not all((plan.folder / name).is_file() for name in contract.TABLE_KEYS):
         return None
     return card if all(_is_intact(plan.folder / shard.name, shard) for shard in card.shards) else None
 
@@ -145,6 +145,7 @@ def _make(plan: DatasetPlan, processes: int, tick: Callable[[int], None]) -> Dat
     # pyarrow takes half a second to import, which a dataset that is there already need not cost.
     from scripts.data.dataset_table import table_files
 
+    (plan.folder / UNFINISHED).touch()
     stale = [contract.DATASET_KEY, *contract.TABLE_KEYS, "*.safetensors*", "*.partial"]
     for path in [path for pattern in stale for path in plan.folder.glob(pattern)]:
         path.unlink()
@@ -158,6 +159,7 @@ def _make(plan: DatasetPlan, processes: int, tick: Callable[[int], None]) -> Dat
     card = plan.card(entries)
     write_whole(plan.folder / contract.CLEANING_KEY, report.to_json())
     write_whole(plan.folder / contract.DATASET_KEY, contract.encode(card))
+    (plan.folder / UNFINISHED).unlink()
     return card
 
 

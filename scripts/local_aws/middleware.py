@@ -15,6 +15,7 @@ from moto.awslambda.models import lambda_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from werkzeug.wrappers import Request, Response
 
+from scripts.local_aws.keeper import Keeper
 from scripts.local_aws.pool import Pool
 from scripts.local_aws.worker import FunctionSettings, WorkerStartError
 
@@ -42,16 +43,36 @@ class LambdaFront:
         self._moto = moto
         self._pool = pool
         self._region = region
+        self._keeper = Keeper()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one HTTP request."""
         path = environ.get("PATH_INFO", "")
         if path == "/_local/functions":
             return _json(self._pool.statistics())(environ, start_response)
-        invoke = INVOKE.match(unquote(path)) if environ["REQUEST_METHOD"] == "POST" else None
+        method = environ["REQUEST_METHOD"]
+        if path == "/_local/keep" and method == "POST":
+            self._keeper.keep(**json.loads(Request(environ).get_data()))
+            return Response(status=204)(environ, start_response)
+        if method == "PUT":
+            return self._put(environ, start_response)
+        invoke = INVOKE.match(unquote(path)) if method == "POST" else None
         if invoke is None:
             return self._moto(environ, start_response)
         return self._invoke(invoke["function"], Request(environ))(environ, start_response)
+
+    def _put(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Let moto store an object; what is to be kept is on disk before the answer."""
+        statuses: list[str] = []
+
+        def start(status: str, *others: Any) -> Any:
+            statuses.append(status)
+            return start_response(status, *others)
+
+        answer = self._moto(environ, start)
+        if statuses[-1:] and statuses[-1].startswith("200"):
+            self._keeper.take(environ["PATH_INFO"].encode("latin-1").decode(errors="replace"))
+        return answer
 
     def invoke_task(self, parameters: dict[str, Any], region: str, **_: object) -> dict[str, Any]:
         """Run the Lambda task of a state machine, without the way through boto3 and HTTP.

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.request
 from pathlib import Path
 from typing import Self
 
 from scripts.command.errors import CommandError
 from scripts.command.machine import num_cores
 from scripts.command.repository import REPOSITORY
-from scripts.local_aws.admission import new_key
+from scripts.local_aws.admission import KEY_HEADER, new_key
 
 REGION = "us-east-1"
 STOP_TIMEOUT_S = 15
@@ -128,6 +129,13 @@ def stop_signals() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     return stop
+
+
+def keep_results(endpoint_url: str, key: str, *, bucket: str, prefix: str, folder: Path) -> None:
+    """Let a server write what is put under a prefix into a folder, too, as soon as it is there."""
+    body = json.dumps({"bucket": bucket, "prefix": prefix, "folder": str(folder.resolve())}).encode()
+    request = urllib.request.Request(f"{endpoint_url}/_local/keep", body, {KEY_HEADER: key}, method="POST")  # noqa: S310
+    urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
 
 
 def client_arguments(endpoint_url: str, key: str) -> dict[str, str]:

@@ -1,16 +1,21 @@
 """The bucket of a run, from outside: list, read, upload what is missing, copy the run's folder to this machine."""
 
+import hashlib
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
+
+from inference.run_folder import SUMMARY_KEY
+from scripts.command.whole_file import leaves, write_whole
 
 NUM_CONNECTIONS = 8
 SHA256_KEY = "sha256"
@@ -132,28 +137,42 @@ class Bucket:
     def download(self, prefix: str, folder: Path) -> int:
         """Copy everything under `prefix` into `folder`; return the number of files.
 
-        Keys that end in ``/`` are not files, and one that names a place outside `folder` is left where it is.
+        What is in the folder already is not sent again, and the summary comes last: with it, everything is there. Keys
+        that end in ``/`` are not files, and one that names a place outside `folder` is left where it is.
         """
-        keys = [key for key in self.list_keys(prefix) if not key.endswith("/")]
-        outside = [key for key in keys if _leaves(key.removeprefix(prefix))]
-        for key in outside:
+        found = self._list(prefix)
+        for key in [key for key in found if leaves(key.removeprefix(prefix))]:
             print(f"not copied {key!a}: it names a place outside {folder}", file=sys.stderr)
-        keys = [key for key in keys if key not in outside]
-        targets = [folder / key.removeprefix(prefix) for key in keys]
-        for parent in {target.parent for target in targets}:
+            del found[key]
+        targets = {key: folder / key.removeprefix(prefix) for key in found}
+        for parent in {target.parent for target in targets.values()}:
             parent.mkdir(parents=True, exist_ok=True)
+        missing = [key for key, target in targets.items() if not _is_copy(target, *found[key])]
+        last = [key for key in missing if key == prefix + SUMMARY_KEY]
         pool = ThreadPoolExecutor(NUM_CONNECTIONS)
         try:
-            for target, content in zip(targets, pool.map(self.read, keys), strict=True):
-                if content is not None:
-                    target.write_bytes(content)
+            for keys in ([key for key in missing if key not in last], last):
+                for key, content in zip(keys, pool.map(self.read, keys), strict=True):
+                    if content is not None:
+                        write_whole(targets[key], content)
         finally:
             # An interrupt must not wait for what is still queued.
             pool.shutdown(cancel_futures=True)
-        return len(keys)
+        return len(found)
+
+    def _list(self, prefix: str) -> dict[str, tuple[int, str]]:
+        """Return key to size [bytes] and entity tag of every file under `prefix`."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        entries = [entry for page in pages for entry in page.get("Contents", []) if not entry["Key"].endswith("/")]
+        return {entry["Key"]: (entry["Size"], entry["ETag"].strip('"')) for entry in entries}
 
 
-def _leaves(relative: str) -> bool:
-    """Return whether a key's path, seen from the run's folder, would be written elsewhere."""
-    path = PurePosixPath(relative)
-    return path.is_absolute() or ".." in path.parts or "\0" in relative
+def _is_copy(path: Path, size_bytes: int, etag: str) -> bool:
+    """Tell whether a file has the content of an object: S3's tag of one that was sent whole is its MD5."""
+    try:
+        if path.stat().st_size != size_bytes:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest() == etag
+    except OSError:
+        return False

@@ -42,6 +42,8 @@ def find_data(name: str, *, asked: str, root: Path, buckets: Sequence[str | None
         If there is no such dataset.
     CommandError
         If the sample cannot be made.
+    DatasetError
+        If the folder is unfinished, or other shards are in it than its card describes.
     """
     remote = find_remote(name, asked=asked, buckets=buckets) if buckets else None
     if remote:
@@ -55,7 +57,9 @@ def find_data(name: str, *, asked: str, root: Path, buckets: Sequence[str | None
             ensure_sample(root)
         except SourceCatalogError as error:
             raise CommandError(f"the sample dataset cannot be made: {error}") from error
-    return find_dataset(name, asked=asked, root=root)
+    found = find_dataset(name, asked=asked, root=root)
+    found.refuse_unfinished()
+    return found
 
 
 def run_in(
@@ -96,12 +100,14 @@ def run_in(
         payload = draft.payload_for(target.bucket.name, dataset.prefix, data_bucket=data_bucket)
         (folder / "request.json").write_text(json.dumps(payload, indent=2) + "\n", encoding="utf-8")
         run_prefix = contract.run_prefix(draft.request, run_id=run_id)
+        target.keep(run_prefix, folder)
         entry = _start(target, run_id, payload, run_prefix)
         journal.write(folder, entry)
         with _download_at_exit(target, run_prefix, folder, console), step(console, "run", spinner=False) as facts:
             facts.append(run_id)
             ending = _follow(target, entry, console, line)
-        journal.write(folder, journal.ended(entry, ending))
+            # Before the download, which may be interrupted: how the run ended is known.
+            journal.write(folder, journal.ended(entry, ending))
         return ending
     except (BotoCoreError, ClientError) as error:
         where = f" The run may still be running: `make status RUN={run_id}` shows it, `make stop RUN={run_id}` ends it."

@@ -21,7 +21,7 @@ from scripts.deployment.account import Account, check_owner
 from scripts.deployment.stack import Stack, StackError
 from scripts.local_aws.deploy import deploy
 from scripts.local_aws.rendezvous import serve_rendezvous
-from scripts.local_aws.server import LocalAws, client_arguments
+from scripts.local_aws.server import LocalAws, client_arguments, keep_results
 from scripts.pricing.cost import Bill
 from scripts.pricing.prices import bill_if_known
 from scripts.runs.bucket import NUM_CONNECTIONS, Bucket
@@ -64,6 +64,9 @@ class Target(Protocol):
     def watch(self, execution_arn: str, run_prefix: str, *, started_at_s: float) -> Watcher:
         """Return what looks at a run."""
 
+    def keep(self, run_prefix: str, folder: Path) -> None:
+        """Before a run is started: let its results be in `folder` as they are written, where that costs nothing."""
+
     def bill(self, summary: RunSummary) -> Bill | None:
         """Return what a run cost; None where nothing is paid or the prices are not known."""
 
@@ -102,6 +105,10 @@ class LocalTarget:
             now=time.monotonic,
             elapsed_s=time.time() - started_at_s,
         )
+
+    def keep(self, run_prefix: str, folder: Path) -> None:
+        """Let the server write the results there too: its own memory goes with it."""
+        keep_results(self.endpoint_url, self.key, bucket=self.bucket.name, prefix=run_prefix, folder=folder)
 
     def bill(self, summary: RunSummary) -> Bill | None:  # noqa: ARG002
         """Return nothing."""
@@ -150,6 +157,9 @@ class AwsTarget:
     def watch(self, execution_arn: str, run_prefix: str, *, started_at_s: float) -> Watcher:
         """Return an observer of the Map Run."""
         return MapRunObserver(self.states, execution_arn, self.bucket, run_prefix, started_at_s=started_at_s)
+
+    def keep(self, run_prefix: str, folder: Path) -> None:
+        """Do nothing: the bucket outlives this machine."""
 
     def bill(self, summary: RunSummary) -> Bill | None:
         """Return what a run cost, where the price file knows the region."""

@@ -9,16 +9,13 @@ from inference import contract
 from inference.plan import SHARD_SUFFIXES
 from scripts.command.console import step
 from scripts.command.errors import UsageError
-from scripts.data.location import LocalDataset, RemoteDataset
+from scripts.data.location import UNFINISHED, LocalDataset, RemoteDataset
 from scripts.data.partition import plan_partition
 from scripts.data.writer import make
 from scripts.runs.perform import find_data
 from scripts.sweeps.plan import Setting, SweepPlan
 
 Dataset = LocalDataset | RemoteDataset
-CUTTING = ".cutting"
-"""Marks a partition while it is being cut."""
-
 Key = tuple[str | None, int | None]
 """Dataset as named, and the largest size of its shards [MiB]; None: as it is."""
 
@@ -58,12 +55,8 @@ def cut_missing(datasets: Mapping[Key, Dataset], root: Path, console: Console) -
             continue
         source = find_data(_one_partition(name, root) or contract.SAMPLE_PREFIX, asked=f"DATA={name}", root=root)
         assert isinstance(source, LocalDataset), "found here before"
-        marker = dataset.folder / CUTTING
         with step(console, "cut") as facts:
-            dataset.folder.mkdir(parents=True, exist_ok=True)
-            marker.touch()
             card = make(plan_partition(source.folder, shard_mb, root=root), processes=1)
-            marker.unlink()
             facts.append(f"{dataset.folder}: {card.num_rows:,} galaxies in {len(card.shards)} shards")
 
 
@@ -88,4 +81,4 @@ def _partition(source: Dataset, shard_mb: int, asked: str, root: Path) -> LocalD
 def _is_there(folder: Path) -> bool:
     """Return whether a partition is whole: a kill while it was cut left the mark."""
     has_shards = any(path.suffix in SHARD_SUFFIXES for path in folder.glob("*"))
-    return has_shards and not (folder / CUTTING).exists()
+    return has_shards and not (folder / UNFINISHED).exists()

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,12 +13,15 @@ import numpy as np
 import pytest
 
 from handlers import infer, initialize, model, settings, summarize
+from handlers.storage import Folder, ObjectStore
 from inference import contract, load_model
 from inference.contract import DatasetCard, RankRecord, RankTask, RunSummary, ShardEntry
 from inference.errors import (
+    DatasetError,
     DatasetNotFoundError,
     IncompleteRunError,
     InvalidRequestError,
+    ManifestError,
     PlanError,
     ResultPathTakenError,
     RunError,
@@ -169,36 +171,99 @@ def test_a_request_cannot_name_a_version_of_its_own(s3: Any, memory_mb: object) 
         plan(memory_mb=memory_mb)
 
 
-def put_card(s3: Any, *sizes: int) -> None:
-    """A card that says seven rows and another checksum of every shard: what is believed shows."""
-    entries = tuple(
-        ShardEntry(name=f"{number}.safetensors", num_rows=7, size_bytes=size, sha256=f"{number}" * 64)
-        for number, size in enumerate(sizes)
+def put_card(s3: Any, *entries: tuple[int, int], **changes: Any) -> None:
+    """A card that says a number of rows and a size of every shard."""
+    shards = tuple(
+        ShardEntry(name=f"{number}.safetensors", num_rows=num_rows, size_bytes=size, sha256=f"{number}" * 64)
+        for number, (num_rows, size) in enumerate(entries)
     )
-    card = DatasetCard(name="tiny", partition="10MB", num_rows=5, shards=entries, arrays={}, seed=0, provenance="")
+    fields = {"num_rows": sum(num_rows for num_rows, _ in entries), "shards": shards, **changes}
+    card = DatasetCard(name="tiny", partition="10MB", arrays={}, seed=0, provenance="", **fields)
     put(s3, f"{PREFIX}dataset.json", contract.encode(card))
 
 
+SIZE = len(make_shard_bytes(5))
+"""Of a shard with five rows [bytes]."""
+
+
 def test_the_card_of_a_dataset_spares_a_request_per_shard_and_gives_the_checksum(s3: Any) -> None:
-    upload(s3)
-    size = len(make_shard_bytes(5))
-    put_card(s3, size, size + 1)
+    upload(s3, num_shards=4)
+    put_card(s3, *[(5, SIZE)] * 4)
     store = settings.object_store(BUCKET)
     store.start_counting()
 
     tasks = contract.decode(get(s3, plan()["manifest_key"]), list[RankTask])
 
-    # The listing, the card, the manifest; and two shards that the card does not describe as they are.
-    assert len(store.request_times_s) == 3 + 2
-    found: dict[tuple[str, str | None], int] = Counter()
-    for rows in (rows for task in tasks for rows in task.rows):
-        found[rows.key.removeprefix(PREFIX), rows.sha256] += rows.num_rows
-    assert found == {("0.safetensors", "0" * 64): 7, ("1.safetensors", None): 5, ("2.safetensors", None): 5}
+    # The listing, the card, one header, the manifest.
+    assert len(store.request_times_s) == 4
+    found = [(rows.key.removeprefix(PREFIX), rows.num_rows, rows.sha256) for task in tasks for rows in task.rows]
+    assert found == [(f"{number}.safetensors", 5, f"{number}" * 64) for number in range(4)]
+
+
+def test_shards_whose_size_says_nothing_are_counted(s3: Any) -> None:
+    upload(s3, num_shards=2)
+    other = make_shard_bytes(5, **make_arrays(5, seed=2), extra=np.zeros(50_000))
+    put(s3, f"{PREFIX}2.safetensors", other)
+    put_card(s3, (5, SIZE), (5, SIZE), (5, len(other)))
+
+    assert plan()["num_samples"] == 15
+
+
+@pytest.mark.parametrize(
+    ("entries", "problem"),
+    [
+        ([(5, SIZE)] * 4, "3.safetensors is missing"),
+        ([(5, SIZE)] * 2, "2.safetensors is not in dataset.json"),
+        ([(5, SIZE), (5, SIZE + 1), (5, SIZE)], f"1.safetensors has {SIZE} bytes, dataset.json says {SIZE + 1}"),
+        ([(4, SIZE), (5, SIZE), (5, SIZE)], "0.safetensors holds 5 galaxies, dataset.json says 4"),
+        ([(5, SIZE), (5, SIZE), (6, SIZE)], "2.safetensors holds 5 galaxies, dataset.json says 6"),
+        ([(4, SIZE)] * 3, "0.safetensors holds 5 galaxies, dataset.json says 4; 1.safe"),
+    ],
+)
+def test_a_card_of_other_shards_than_there_are_is_refused(
+    s3: Any, entries: list[tuple[int, int]], problem: str
+) -> None:
+    upload(s3)
+    put_card(s3, *entries)
+
+    with pytest.raises(DatasetError, match=f"{PREFIX} is not the dataset of its dataset.json: {problem}"):
+        plan()
+    assert not keys(s3, "runs/")
+
+
+def test_a_card_with_a_shard_twice_or_another_total_is_refused(s3: Any) -> None:
+    upload(s3, num_shards=1)
+    entry = ShardEntry(name="0.safetensors", num_rows=5, size_bytes=SIZE, sha256="0" * 64)
+
+    for changes, problem in (
+        ({"shards": (entry, entry), "num_rows": 10}, "describes 0.safetensors 2 times"),
+        ({"num_rows": 7}, "says 7 galaxies, its shards add up to 5"),
+    ):
+        put_card(s3, (5, SIZE), **changes)
+        with pytest.raises(DatasetError, match=problem):
+            plan()
+
+
+def test_with_a_file_limit_only_the_first_shards_are_compared(s3: Any) -> None:
+    upload(s3, num_shards=2)
+    put_card(s3, *[(5, SIZE)] * 12)
+
+    assert plan(file_limit=2)["num_samples"] == 10
+    with pytest.raises(DatasetError, match=r"2\.safetensors is missing; 3.*; and 5 more"):
+        plan()
+
+
+def test_a_card_that_cannot_be_read_is_named(s3: Any) -> None:
+    upload(s3)
+    put(s3, f"{PREFIX}dataset.json", b"[]")
+
+    with pytest.raises(InvalidRequestError, match=f"{PREFIX}dataset.json is not a DatasetCard"):
+        plan()
 
 
 def test_the_record_repeats_the_checksum_of_the_card(s3: Any) -> None:
     upload(s3, num_shards=1, num_rows=7)
-    put_card(s3, len(make_shard_bytes(7)))
+    put_card(s3, (7, len(make_shard_bytes(7))))
 
     _, (record,) = run(s3)
 
@@ -427,8 +492,108 @@ def test_merging_takes_one_request_per_rank(s3: Any) -> None:
 
     summarize.handler(planned, None)
 
-    # In addition to the records: the manifest, two listings, and two results.
-    assert len(store.request_times_s) == 15 + 5
+    # In addition to the records: the manifest, three listings, and two results.
+    assert len(store.request_times_s) == 15 + 6
+
+
+def lost_by(planned: dict[str, Any]) -> tuple[list[tuple[int, str]], RunSummary]:
+    """Summarize a run in which ranks are lost; return rank and error of each, and the summary."""
+    with pytest.raises(IncompleteRunError):
+        summarize.handler(planned, None)
+    found = contract.decode(settings.object_store(BUCKET).read(planned["run_prefix"] + "summary.json"), RunSummary)
+    return [(one.rank, one.error) for one in found.lost_ranks], found
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [("deleted", "MissingPredictions"), ("of another rank", "WrongPredictions"), ("junk", "WrongPredictions")],
+)
+def test_predictions_that_are_not_what_the_rank_wrote_lose_it(s3: Any, damage: str, error: str) -> None:
+    upload(s3)
+    planned = plan(world_size=3)
+    infer_all(s3, planned)
+    folder = planned["run_prefix"] + "predictions/"
+    if damage == "deleted":
+        s3.delete_object(Bucket=BUCKET, Key=folder + "00001.npz")
+    else:
+        content = get(s3, folder + "00002.npz")
+        put(s3, folder + "00001.npz", content if damage == "of another rank" else bytes(len(content)))
+
+    lost, found = lost_by(planned)
+
+    assert lost == [(1, error)]
+    assert (found.complete, found.num_records) == (False, 2)
+
+
+def test_predictions_written_twice_are_proved_by_their_content(s3: Any) -> None:
+    upload(s3)
+    planned = plan(world_size=3)
+    infer_all(s3, planned)
+    key = planned["run_prefix"] + "predictions/00001.npz"
+    multipart = s3.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
+    part = s3.upload_part(Bucket=BUCKET, Key=key, UploadId=multipart, PartNumber=1, Body=get(s3, key))
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.complete_multipart_upload(Bucket=BUCKET, Key=key, UploadId=multipart, MultipartUpload=parts)
+    assert "-1" in s3.head_object(Bucket=BUCKET, Key=key)["ETag"], "the same bytes under another entity tag"
+
+    assert summarize.handler(planned, None)["complete"]
+
+
+def test_what_a_listing_lacks_is_asked_for_by_name(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload(s3)
+    planned = plan(world_size=3)
+    infer_all(s3, planned)
+    lists = ObjectStore.list_folder
+
+    def without_one(store: ObjectStore, prefix: str) -> Folder:
+        found = lists(store, prefix)
+        return found._replace(objects=[info for info in found.objects if "00001" not in info.key])
+
+    monkeypatch.setattr(ObjectStore, "list_folder", without_one)
+
+    assert summarize.handler(planned, None)["complete"]
+
+
+def test_foreign_objects_never_end_the_summary(s3: Any) -> None:
+    upload(s3)
+    planned = plan(world_size=3)
+    infer_all(s3, planned)
+    prefix = planned["run_prefix"]
+    put(s3, f"{prefix}failures/note.txt", b"all fine")
+    put(s3, f"{prefix}failures/00001.json", b"[" * 100_000)
+    put(s3, f"{prefix}ranks/copy.json", get(s3, f"{prefix}ranks/00000.json"))
+
+    assert summarize.handler(planned, None)["complete"]
+
+    found = contract.decode(get(s3, f"{prefix}summary.json"), RunSummary)
+    named = [f"{prefix}{name}" for name in ("failures/00001.json", "failures/note.txt", "ranks/copy.json")]
+    assert [note.split(" ")[0] for note in found.notes[:3]] == named
+
+
+def test_an_object_larger_than_a_record_is_not_read(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload(s3)
+    planned = plan(world_size=3)
+    infer_all(s3, planned)
+    key = planned["run_prefix"] + "ranks/00002.json"
+    put(s3, key, b"x" * 10**6)
+    read: list[str] = []
+    reads = ObjectStore.read
+    monkeypatch.setattr(ObjectStore, "read", lambda store, key: (read.append(key), reads(store, key))[1])
+
+    assert lost_by(planned)[0] == [(2, "UnreadableRecord")]
+    assert key not in read
+
+
+@pytest.mark.parametrize("kept", [0, 2, 5])
+def test_a_manifest_that_was_cut_is_never_complete(s3: Any, kept: int) -> None:
+    upload(s3)
+    planned = plan(world_size=6)
+    tasks = contract.decode(get(s3, planned["manifest_key"]), list[RankTask])
+    put(s3, planned["manifest_key"], contract.encode(tasks[:kept]))
+    infer_all(s3, planned)
+
+    with pytest.raises(ManifestError, match=f"manifest.json holds {kept} ranks"):
+        summarize.handler(planned, None)
 
 
 def test_a_folder_of_folders_is_refused_and_the_message_names_one(s3: Any) -> None:

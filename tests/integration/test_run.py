@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inference.run_folder import RunFolder
 from tests.factories import make_arrays, make_shard_bytes
 from tests.integration.conftest import wait_until
 
@@ -163,3 +164,44 @@ def test_an_interrupted_run_leaves_its_files_and_no_process(
     assert f"Its files are in runs/{run_folder(tmp_path).name}/" in said
     assert "Traceback" not in said
     wait_until(lambda: not marked_processes(mark), timeout_s=10)
+
+
+def test_a_run_that_is_killed_leaves_on_disk_what_its_ranks_had_finished(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scripts.run"],
+        cwd=tmp_path,
+        env=environment(WORLD="30"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: len(list(tmp_path.glob("runs/*/ranks/*.json"))) >= 2, timeout_s=120)
+
+    process.kill()
+    process.wait()
+
+    folder = RunFolder(run_folder(tmp_path))
+    found = folder.inventory()
+    assert len(found.tasks) == 30
+    assert found.num_predicted >= 2 * 2
+    for task in found.tasks:
+        assert task.rank in found.lost or len(folder.predictions(task).z_phot) == task.num_samples
+
+
+def test_an_interrupt_when_all_ranks_are_done_loses_none(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scripts.run"],
+        cwd=tmp_path,
+        env=environment(WORLD="3"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: any(tmp_path.glob("runs/*/summary.json")), timeout_s=120)
+
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+
+    folder = RunFolder(run_folder(tmp_path))
+    assert (folder.summary.complete, folder.inventory().lost) == (True, {})

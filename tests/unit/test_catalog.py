@@ -54,6 +54,8 @@ def make_predictions(task: RankTask) -> Predictions:
 
 def write_predictions(here: Path, task: RankTask, predictions: Predictions) -> None:
     (folder_of(here) / "predictions" / f"{task.rank:05d}.npz").write_bytes(predictions.to_npz())
+    record = make_record_for(task, predictions)
+    (folder_of(here) / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(record))
 
 
 @pytest.fixture
@@ -63,10 +65,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("ranks", "predictions", "failures"):
         (folder / name).mkdir(parents=True)
     (folder / "manifest.json").write_bytes(contract.encode(make_tasks()))
-    (folder / "summary.json").write_bytes(contract.encode(make_summary(request=make_request())))
+    (folder / "summary.json").write_bytes(
+        contract.encode(make_summary(num_samples_planned=NUM_ROWS, request=make_request()))
+    )
     for task in make_tasks():
         (folder / "predictions" / f"{task.rank:05d}.npz").write_bytes(make_predictions(task).to_npz())
-        (folder / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(make_record_for(task)))
+        (folder / "ranks" / f"{task.rank:05d}.json").write_bytes(
+            contract.encode(make_record_for(task, make_predictions(task)))
+        )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -350,7 +356,7 @@ def test_another_dataset_s_table_is_refused(
 
 
 def test_a_run_over_the_first_shards_takes_the_first_rows_of_the_table(here: Path) -> None:
-    summary = make_summary(request=make_request(file_limit=1))
+    summary = make_summary(num_samples_planned=NUM_ROWS, request=make_request(file_limit=1))
     (folder_of(here) / "summary.json").write_bytes(contract.encode(summary))
     write_table(here / "d" / "table.parquet", NUM_ROWS + 4)
 
@@ -403,7 +409,9 @@ def test_a_reason_in_any_language_fits_the_header(here: Path) -> None:
 
 def test_a_rank_that_summarize_found_lost_stays_so(here: Path) -> None:
     lost = LostRank(rank=2, error="DuplicateRecord", message="2 objects claim rank 2.", shards=("d/0.safetensors",))
-    summary = make_summary(request=make_request(tolerated_failure_percentage=40), lost_ranks=(lost,))
+    summary = make_summary(
+        num_samples_planned=NUM_ROWS, request=make_request(tolerated_failure_percentage=40), lost_ranks=(lost,)
+    )
     (folder_of(here) / "summary.json").write_bytes(contract.encode(summary))
 
     assert exit_status() == 0
@@ -423,21 +431,22 @@ def test_the_table_says_whose_the_lost_rows_are(here: Path) -> None:
 
 def test_what_the_request_tolerated_needs_no_second_permission(here: Path) -> None:
     lose(here, 1)
-    summary = make_summary(request=make_request(tolerated_failure_percentage=40))
+    summary = make_summary(num_samples_planned=NUM_ROWS, request=make_request(tolerated_failure_percentage=40))
     (folder_of(here) / "summary.json").write_bytes(contract.encode(summary))
 
     assert exit_status() == 0
 
 
-@pytest.mark.parametrize("content", [None, b"no zip", make_predictions(make_task(rank=1, num_samples=4)).to_npz()])
+@pytest.mark.parametrize("content", [None, b"no zip", make_predictions(make_task(num_samples=5)).to_npz()])
 def test_predictions_that_are_not_the_rank_s_make_it_a_lost_one(
     content: bytes | None, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = folder_of(here) / "predictions" / "00001.npz"
     path.unlink() if content is None else path.write_bytes(content)
 
-    assert exit_status() == 1
-    assert "rank 1: MissingPredictions" in capsys.readouterr().err
+    assert exit_status(TABLE="none") == 1
+    error = "MissingPredictions" if content is None else "WrongPredictions"
+    assert f"rank 1: {error}" in capsys.readouterr().err
 
 
 def test_a_record_of_another_run_does_not_count(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ from scripts.benchmarks.comparison.present import COLUMNS, print_comparison
 from scripts.benchmarks.comparison.published import DEFINITIONS, read_published
 from scripts.benchmarks.comparison.runs import CompareVariables, find_runs
 from scripts.command.errors import CommandError, UsageError
-from tests.factories import RUN, make_plan, make_predictions, make_record_for, make_task, write_model
+from tests.factories import RUN, make_plan, make_predictions, make_record_for, make_task, prove_run, write_model
 
 WIDEST = 200
 
@@ -206,11 +206,13 @@ def write_run(folder: Path) -> None:
         task.record_key: contract.encode(make_record_for(task, sample_persec=100.0 + task.rank, num_threads=1 + rank))
         for rank, task in enumerate(tasks)
     }
-    proof = summary.prove(tasks, found, [])
+    proof = prove_run(tasks, found)
     times = RunTimes(started_at_s=10.0, planned_at_s=11.0, mapped_at_s=16.0, summarized_at_s=17.0)
     merged = summary.summarize(make_plan(num_samples=600), tasks, proof, times)
     (folder / "summary.json").write_bytes(contract.encode(merged))
-    (folder / "combined_data.json").write_bytes(summary.combine(proof.records))
+    # The predictions are written as one file, which no record is about.
+    unbound = [msgspec.structs.replace(record, predictions=None) for record in proof.records]
+    (folder / "combined_data.json").write_bytes(summary.combine(unbound))
 
 
 def write_predictions(folder: Path) -> Predictions:

@@ -208,9 +208,9 @@ def edit_table(folder: Path, column: str, row: int, value: object) -> None:
 
 
 DAMAGES = {
-    "1.safetensors: is missing": lambda folder: (folder / "1.safetensors").unlink(),
+    "1.safetensors is missing": lambda folder: (folder / "1.safetensors").unlink(),
     "1.safetensors: its content has changed": lambda folder: edit_shard(folder, images=assign((0, 0, 0, 0), 3.0)),
-    "1.safetensors: has 100 bytes": lambda folder: (folder / "1.safetensors").write_bytes(b"x" * 100),
+    "1.safetensors has 100 bytes, dataset.json says": lambda folder: (folder / "1.safetensors").write_bytes(b"x" * 100),
     "1.safetensors: 1.safetensors is not a safetensors file": lambda folder: (folder / "1.safetensors").write_bytes(
         b"x" * 100
     ),
@@ -241,7 +241,8 @@ DAMAGES = {
     "table.csv has 1 lines": lambda folder: (folder / "table.csv").write_text("x\n"),
     "dataset.json is missing": lambda folder: (folder / "dataset.json").unlink(),
     "This is not a DatasetCard": lambda folder: (folder / "dataset.json").write_text("{}"),
-    "3.safetensors is in the folder but not in dataset.json": lambda folder: shutil.copy(
+    "it is unfinished": lambda folder: (folder / ".unfinished").touch(),
+    "3.safetensors is not in dataset.json": lambda folder: shutil.copy(
         folder / "0.safetensors", folder / "3.safetensors"
     ),
 }
@@ -262,7 +263,7 @@ def test_verify_ends_with_1_and_says_what_is_wrong(
     (root / "datasets/dirty/1MB/2.safetensors").unlink()
 
     assert exit_status(verify.main, {"DATASET": "dirty"}) == FAILED
-    assert "2.safetensors: is missing." in capsys.readouterr().out
+    assert "2.safetensors is missing." in capsys.readouterr().out
 
 
 def test_verify_says_what_it_found_sound(
@@ -272,3 +273,24 @@ def test_verify_says_what_it_found_sound(
 
     assert exit_status(verify.main, {"DATASET": "dirty"}) == COMPLETE
     assert "120 galaxies in 3 shards are what dataset.json and the table say" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["2.safetensors: is missing", "content", "unfinished"])
+def test_a_dataset_that_is_not_whole_is_not_written_again(
+    damage: str, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = root / "datasets/dirty/1MB"
+    monkeypatch.chdir(root)
+    if damage == "content":
+        edit_shard(folder, images=assign((0, 0, 0, 0), 3.0))
+    elif damage == "unfinished":
+        (folder / ".unfinished").touch()
+    else:
+        (folder / "2.safetensors").unlink()
+
+    assert exit_status(repartition.main, {"DATASET": "dirty/1MB", "SHARD_MB": "2"}) == FAILED
+
+    said = capsys.readouterr().err
+    assert "dirty/1MB is" in said
+    assert damage.replace(":", "") in said
+    assert not (root / "datasets/dirty/2MB").exists()

@@ -275,8 +275,8 @@ def test_a_run_is_read_in_rank_order_with_the_magnitudes_of_its_shards(tmp_path:
         (folder / name).mkdir(parents=True)
     (folder / "manifest.json").write_bytes(contract.encode(tasks))
     for task in tasks:
-        (folder / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(make_record_for(task)))
         part = make_predictions(object_id=arrays["object_id"][3 * task.rank :][:3])
+        (folder / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(make_record_for(task, part)))
         (folder / "predictions" / f"{task.rank:05d}.npz").write_bytes(part.to_npz())
 
     found = of_run(Run(folder, "run-a"), tmp_path)

@@ -20,7 +20,7 @@ from inference.pipeline import Predictions, infer_rank
 from inference.posterior import NUM_NUMBERS
 from inference.predict import MICRO_BATCH, predict_values
 from inference.quality import Quality
-from inference.record import count_flags, make_record
+from inference.record import bind, count_flags, make_record
 from scripts.benchmarks.records import INVOCATION
 from tests.factories import (
     FakeEngine,
@@ -174,8 +174,12 @@ def test_distributions_survive_their_file_and_the_record_names_their_form() -> N
     clock = PhaseClock()
     outcome = infer_rank(make_task(), reader, FakeEngine(), clock, CARD, calibration)
 
-    again = Predictions.from_npz(outcome.predictions.to_npz())
-    record = make_record(make_task(), outcome, FakeEngine(), clock, INVOCATION, model=CARD, request_times_s=[0.1])
+    content = outcome.predictions.to_npz()
+    again = Predictions.from_npz(content)
+    stored = bind(outcome.predictions, content, "")
+    record = make_record(
+        make_task(), outcome, FakeEngine(), clock, INVOCATION, model=CARD, stored=stored, request_times_s=[0.1]
+    )
 
     np.testing.assert_array_equal(again.pz, outcome.predictions.pz)
     assert record.pz == "mixture"

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import time
 from pathlib import Path
@@ -126,11 +127,20 @@ class Listing:
     def __init__(self, *keys: str) -> None:
         self.keys = keys
         self.exceptions = SimpleNamespace(NoSuchKey=KeyError)
+        self.read: list[str] = []
+        self.fails_at = ""
 
     def get_paginator(self, _: str) -> Any:
-        return SimpleNamespace(paginate=lambda **_: [{"Contents": [{"Key": key} for key in self.keys]}])
+        entries = [
+            {"Key": key, "Size": len(key.encode()), "ETag": f'"{hashlib.md5(key.encode()).hexdigest()}"'}
+            for key in self.keys
+        ]
+        return SimpleNamespace(paginate=lambda **_: [{"Contents": entries}])
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803 -- boto3's names
+        if Key == self.fails_at:
+            raise KeyboardInterrupt
+        self.read.append(Key)
         return {"Body": io.BytesIO(Key.encode())}
 
 
@@ -151,3 +161,24 @@ def test_a_key_never_leads_out_of_the_runs_folder(tmp_path: Path, capsys: pytest
 def test_a_placeholder_of_a_folder_is_no_file(tmp_path: Path) -> None:
     assert Bucket(Listing("runs/r/ranks/", "runs/r/ranks/0.json"), "b").download("runs/r/", tmp_path) == 1
     assert (tmp_path / "ranks" / "0.json").read_text() == "runs/r/ranks/0.json"
+
+
+def test_a_download_that_was_interrupted_goes_on_and_ends_with_the_summary(tmp_path: Path) -> None:
+    keys = [f"runs/r/{name}" for name in ("summary.json", *(f"ranks/{number}.json" for number in range(30)))]
+    there = Listing(*keys)
+    there.fails_at = keys[20]
+    with pytest.raises(KeyboardInterrupt):
+        Bucket(there, "b").download("runs/r/", tmp_path)
+    sent = set(there.read)
+    assert "runs/r/summary.json" not in sent
+    (tmp_path / "ranks" / "0.json").write_text("runs/r/ranks/X.json")  # as long as it was
+
+    there.fails_at, there.read = "", []
+    assert Bucket(there, "b").download("runs/r/", tmp_path) == 31
+
+    home = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.json")}
+    assert home == {key.removeprefix("runs/r/"): key for key in keys}
+    assert there.read[-1] == "runs/r/summary.json"
+    # Nothing is sent twice but what is another file here, or was under way when the other one failed.
+    assert set(there.read) & sent <= {"runs/r/ranks/0.json"} | {key for key in sent if key > keys[12]}
+    assert len(there.read) < 31

@@ -8,7 +8,7 @@ import pytest
 
 from inference import contract, run_clock, summary
 from inference.contract import RankClock, RankRecord, RunSummary, Throughput
-from tests.factories import make_plan, make_record_for, make_request, make_task
+from tests.factories import make_plan, make_record_for, make_request, make_task, prove_run
 from tests.unit.test_run_present import make_summary
 from tests.unit.test_summary import make_tasks, records_of
 
@@ -119,7 +119,7 @@ def test_retries_are_named_by_rank() -> None:
     times = summary.RunTimes(started_at_s=0.0, planned_at_s=1.0, mapped_at_s=5.0, summarized_at_s=6.0)
     plan = make_plan(9, request=make_request())
 
-    merged = summary.summarize(plan, tasks, summary.prove(tasks, found, []), times)
+    merged = summary.summarize(plan, tasks, prove_run(tasks, found), times)
 
     assert merged.retries == {2: 4}
     assert contract.decode(contract.encode(merged), RunSummary) == merged

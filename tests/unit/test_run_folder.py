@@ -11,6 +11,7 @@ from inference.contract import LostRank, RankFailure, RankTask
 from inference.errors import RunFolderError
 from inference.run_folder import RunFolder, name_lost
 from tests.factories import RUN, make_predictions, make_pz, make_record_for, make_task
+from tests.unit.test_run_present import make_summary
 
 NUM_RANKS = 3
 
@@ -27,11 +28,17 @@ def folder(tmp_path: Path) -> RunFolder:
         (path / name).mkdir(parents=True)
     (path / "manifest.json").write_bytes(contract.encode(make_tasks()))
     for task in make_tasks():
-        record = make_record_for(task, started_at_s=100.0 - task.rank, code_version=f"1.{task.rank % 2}")
-        (path / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(record))
         predictions = make_predictions(object_id=np.arange(task.num_samples) + 10 * task.rank)
+        record = make_record_for(task, predictions, started_at_s=100.0 - task.rank, code_version=f"1.{task.rank % 2}")
+        (path / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(record))
         (path / "predictions" / f"{task.rank:05d}.npz").write_bytes(predictions.to_npz())
     return RunFolder(path)
+
+
+def unbind(folder: RunFolder) -> None:
+    """Make it a run of an older version, whose records do not say which predictions are theirs."""
+    records = [make_record_for(task, predictions=None) for task in make_tasks()]
+    (folder.path / "combined_data.json").write_bytes(contract.encode(records))
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
@@ -42,6 +49,7 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_distributions_are_read_in_whichever_order_they_are_stored(folder: RunFolder, order: str) -> None:
+    unbind(folder)
     parts = [make_pz(np.linspace(0.1, 0.2, task.num_samples)) for task in make_tasks()]
     for task, pz in zip(make_tasks(), parts, strict=True):
         predictions = make_predictions(object_id=np.arange(task.num_samples), pz=np.asarray(pz, order=order))
@@ -54,6 +62,7 @@ def test_distributions_are_read_in_whichever_order_they_are_stored(folder: RunFo
 
 
 def test_distributions_of_two_forms_are_left_out(folder: RunFolder) -> None:
+    unbind(folder)
     for task in make_tasks():
         pz = np.zeros((task.num_samples, 12 if task.rank else 15), np.float32)
         predictions = make_predictions(object_id=np.arange(task.num_samples), pz=pz)
@@ -98,6 +107,7 @@ def test_the_predictions_of_all_ranks_are_in_rank_order_with_their_types(folder:
 
 
 def test_arrays_that_a_file_lacks_are_unknown_for_all(folder: RunFolder) -> None:
+    unbind(folder)
     write_arrays(folder.path / "predictions" / "00001.npz", z_phot=np.array([0.1, np.nan, 0.3], np.float32))
 
     found = folder.all_predictions()
@@ -111,6 +121,7 @@ def test_arrays_that_a_file_lacks_are_unknown_for_all(folder: RunFolder) -> None
 
 
 def test_a_compressed_file_of_predictions_is_read_too(folder: RunFolder) -> None:
+    unbind(folder)
     whole = folder.all_predictions()
     path = folder.path / "predictions" / "00000.npz"
     with np.load(path) as arrays:
@@ -151,11 +162,62 @@ def test_a_rank_without_record_file_or_rows_is_lost_with_its_reason(folder: RunF
     assert {rank: one.error for rank, one in lost.items()} == {
         0: "ShardFormatError",
         1: "MissingPredictions",
-        2: "MissingPredictions",
+        2: "WrongPredictions",
     }
+    assert "predictions/00001.npz does not exist" in lost[1].message
+    assert "predictions/00002.npz is not what the rank wrote" in lost[2].message
+    assert lost[0].message == "dirt"
+
+
+def test_predictions_of_an_older_version_count_by_their_rows(folder: RunFolder) -> None:
+    for task in make_tasks():
+        record = make_record_for(task, predictions=None)
+        (folder.path / "ranks" / f"{task.rank:05d}.json").write_bytes(contract.encode(record))
+    (folder.path / "predictions" / "00001.npz").write_bytes(b"no zip")
+    (folder.path / "predictions" / "00002.npz").write_bytes(make_predictions(object_id=np.arange(3)).to_npz())
+
+    lost = folder.inventory().lost
+
+    assert {rank: one.error for rank, one in lost.items()} == {1: "MissingPredictions", 2: "MissingPredictions"}
     assert "has no readable rows; the manifest says 3" in lost[1].message
     assert "has 3 readable rows; the manifest says 4" in lost[2].message
-    assert lost[0].message == "dirt"
+
+
+def test_predictions_that_another_rank_wrote_are_refused_by_name(folder: RunFolder) -> None:
+    others = make_predictions(object_id=np.arange(3) + 100).to_npz()
+    (folder.path / "predictions" / "00001.npz").write_bytes(others)
+
+    assert {rank: one.error for rank, one in folder.inventory().lost.items()} == {1: "WrongPredictions"}
+    with pytest.raises(RunFolderError, match=r"00001\.npz is not what the rank wrote"):
+        folder.all_predictions()
+    (folder.path / "predictions" / "00001.npz").unlink()
+    with pytest.raises(RunFolderError, match=r"00001\.npz is missing"):
+        folder.all_predictions()
+
+
+def test_predictions_of_a_lost_rank_are_no_part_of_the_run(folder: RunFolder) -> None:
+    (folder.path / "ranks" / "00001.json").unlink()
+
+    found = folder.all_predictions()
+
+    assert found
+    assert found.object_id.tolist() == [0, 1, 20, 21, 22, 23]
+
+
+def test_a_manifest_that_lost_ranks_or_rows_is_refused_by_name(folder: RunFolder) -> None:
+    path = folder.path / "manifest.json"
+    path.write_bytes(contract.encode(make_tasks()[:2]))
+    with pytest.raises(RunFolderError, match=r"manifest\.json holds 2 of 3 ranks"):
+        _ = folder.tasks
+    path.write_bytes(b"[]")
+    with pytest.raises(RunFolderError, match=r"manifest\.json holds 0 of 0 ranks"):
+        _ = folder.tasks
+
+    path.write_bytes(contract.encode(make_tasks()))
+    (folder.path / "summary.json").write_bytes(contract.encode(make_summary(num_samples_planned=10)))
+
+    with pytest.raises(RunFolderError, match=r"holds 9 galaxies; summary\.json says 10"):
+        _ = folder.tasks
 
 
 def test_a_damaged_failure_leaves_the_rank_lost_without_its_reason(folder: RunFolder) -> None:
@@ -211,6 +273,7 @@ def test_a_file_that_was_cut_is_named(name: str, attribute: str, folder: RunFold
 @pytest.mark.parametrize("content", [b"", b"no zip", make_predictions(object_id=np.arange(3)).to_npz()[:-40]])
 def test_a_file_of_predictions_that_was_cut_is_named(content: bytes, folder: RunFolder) -> None:
     (folder.path / "predictions" / "00001.npz").write_bytes(content)
+    unbind(folder)
 
     with pytest.raises(RunFolderError, match=r"00001.npz cannot be read"):
         folder.all_predictions()
@@ -219,6 +282,7 @@ def test_a_file_of_predictions_that_was_cut_is_named(content: bytes, folder: Run
 
 
 def test_a_file_without_redshifts_is_named(folder: RunFolder) -> None:
+    unbind(folder)
     write_arrays(folder.path / "predictions" / "00001.npz", object_id=np.arange(3))
 
     with pytest.raises(RunFolderError, match=r"00001.npz cannot be read \('z_phot'\)"):

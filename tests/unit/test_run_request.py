@@ -7,15 +7,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from botocore.exceptions import ClientError
 from rich.console import Console
 
 from inference import contract
+from inference.contract import DatasetCard, ShardEntry
+from inference.errors import DatasetError
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.variables import read_variables
 from scripts.data.location import RemoteDataset, find_dataset, find_remote, is_sample
-from scripts.runs.perform import run_in
+from scripts.runs.perform import find_data, run_in
 from scripts.runs.request import draft_request, make_run_id
 from scripts.runs.variables import RunVariables, choose_target
 
@@ -292,6 +295,7 @@ def test_a_run_names_the_bucket_of_its_dataset_where_it_is_another_one(tmp_path:
         bucket=SimpleNamespace(name="results"),
         states=SimpleNamespace(start_execution=refuse),
         state_machine_arn="arn:aws:states:us-east-1:123456789012:stateMachine:s",
+        keep=lambda run_prefix, folder: None,
         why=lambda error: "Refused.",
     )
     draft = draft_request(asked(DATASET="s3://survey/dr17"))
@@ -303,28 +307,87 @@ def test_a_run_names_the_bucket_of_its_dataset_where_it_is_another_one(tmp_path:
     assert sent == {"bucket": "results", "data_prefix": "dr17/", "data_bucket": "survey"}
 
 
-def test_a_checksum_of_the_card_is_believed_while_the_file_is_as_old_and_as_large(tmp_path: Path) -> None:
-    folder = make_dataset(tmp_path, "tiny/1MB", shards=("0.safetensors", "1.safetensors", "2.safetensors"))
-    entries = [{"name": f"{n}.safetensors", "num_rows": 1, "size_bytes": n + 3, "sha256": "stated"} for n in (1, 2)]
-    card = {
-        "name": "t",
+def make_tiny(root: Path, *sizes: int, **changes: Any) -> Path:
+    """A folder with three shards of four bytes, and a card that says these sizes."""
+    folder = make_dataset(root, "tiny/1MB", shards=("0.safetensors", "1.safetensors", "2.safetensors"))
+    sha256 = hashlib.sha256(b"rows").hexdigest()
+    entries = tuple(
+        ShardEntry(name=f"{number}.safetensors", num_rows=1, size_bytes=size, sha256=sha256)
+        for number, size in enumerate(sizes)
+    )
+    fields: dict[str, Any] = {
+        "name": "tiny",
         "partition": "1MB",
-        "num_rows": 2,
+        "num_rows": len(sizes),
+        "shards": entries,
         "arrays": {},
         "seed": 0,
         "provenance": "",
-        "shards": entries,
     }
-    (folder / "dataset.json").write_text(json.dumps(card))
-    paths = [folder / f"{n}.safetensors" for n in range(3)]
-    sha256 = hashlib.sha256(b"rows").hexdigest()
+    (folder / "dataset.json").write_bytes(contract.encode(DatasetCard(**{**fields, **changes})))
+    return folder
 
-    believed = list(find_dataset("tiny", asked="DATASET", root=tmp_path).checksums(paths).values())
-    os.utime(paths[1], (2**31, 2**31))
-    read = list(find_dataset("tiny", asked="DATASET", root=tmp_path).checksums(paths).values())
 
-    assert believed == [sha256, "stated", sha256]
-    assert read == [sha256] * 3
+def test_a_shard_with_another_content_is_refused_however_old_it_is(tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path, 4, 4, 4)
+    dataset = find_dataset("tiny", asked="DATASET", root=tmp_path)
+    paths = dataset.files(None)
+    assert list(dataset.checksums(paths)) == paths
+    facts = (folder / "1.safetensors").stat()
+
+    (folder / "1.safetensors").write_bytes(b"sort")
+    os.utime(folder / "1.safetensors", ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+    with pytest.raises(DatasetError, match=r"tiny/1MB is not the dataset of its dataset\.json: the content of 1\.safe"):
+        dataset.checksums(paths)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "num_rows", "problem"),
+    [
+        ((4, 4, 4, 4), 4, "3.safetensors is missing"),
+        ((4, 4), 2, "2.safetensors is not in dataset.json"),
+        ((4, 9, 4), 3, "1.safetensors has 4 bytes, dataset.json says 9"),
+        ((4, 4, 4), 5, "dataset.json says 5 galaxies, its shards add up to 3"),
+    ],
+)
+def test_a_folder_that_is_not_what_its_card_says_is_refused(
+    sizes: tuple[int, ...], num_rows: int, problem: str, tmp_path: Path
+) -> None:
+    folder = make_tiny(tmp_path, *sizes)
+    card = contract.decode((folder / "dataset.json").read_bytes(), DatasetCard)
+    (folder / "dataset.json").write_bytes(contract.encode(msgspec.structs.replace(card, num_rows=num_rows)))
+
+    with pytest.raises(DatasetError, match=f"datasets/tiny/1MB is not the dataset .*: {re.escape(problem)}"):
+        find_data("tiny", asked="DATASET", root=tmp_path)
+
+
+def test_a_shard_described_twice_is_refused(tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path, 4, 4, 4)
+    card = contract.decode((folder / "dataset.json").read_bytes(), DatasetCard)
+    twice = msgspec.structs.replace(card, shards=(*card.shards, card.shards[1]), num_rows=4)
+    (folder / "dataset.json").write_bytes(contract.encode(twice))
+
+    with pytest.raises(DatasetError, match=r"describes 1\.safetensors 2 times"):
+        find_data("tiny", asked="DATASET", root=tmp_path)
+
+
+def test_an_unfinished_folder_is_refused_by_name(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, "tiny/1MB", shards=("0.safetensors",))
+    (folder / ".unfinished").touch()
+
+    with pytest.raises(DatasetError, match="datasets/tiny/1MB is unfinished"):
+        find_data("tiny", asked="DATASET", root=tmp_path)
+
+
+def test_only_the_shards_that_a_run_reads_are_judged(tmp_path: Path) -> None:
+    make_tiny(tmp_path, 4, 4, 9)
+    dataset = find_dataset("tiny", asked="DATASET", root=tmp_path)
+
+    dataset.refuse_unfinished(2)
+
+    with pytest.raises(DatasetError, match=r"2\.safetensors has 4 bytes"):
+        dataset.refuse_unfinished(3)
 
 
 def test_a_file_limit_takes_the_first_shards_in_natural_order_the_table_and_last_the_card(tmp_path: Path) -> None:

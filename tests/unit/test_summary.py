@@ -8,10 +8,13 @@ import pytest
 
 from inference import contract, metrics, summary
 from inference.contract import RankFailure, RankTask
-from inference.errors import IncompleteRunError
-from tests.factories import RUN, make_arrays, make_plan, make_record_for, make_request, make_task
+from inference.errors import IncompleteRunError, ManifestError
+from tests.factories import RUN, make_arrays, make_plan, make_record_for, make_request, make_task, prove_run, stored_by
 
 TIMES = summary.RunTimes(started_at_s=0.0, planned_at_s=1.0, mapped_at_s=5.0, summarized_at_s=6.0)
+
+
+ZERO_CLOCK = dict.fromkeys(contract.RankClock.__struct_fields__, 0.0)
 
 
 def make_tasks(world_size: int) -> list[RankTask]:
@@ -25,7 +28,7 @@ def records_of(tasks: list[RankTask]) -> dict[str, bytes]:
 def test_every_record_present_is_a_complete_run() -> None:
     tasks = make_tasks(3)
 
-    proof = summary.prove(tasks, records_of(tasks), [])
+    proof = prove_run(tasks, records_of(tasks))
 
     assert proof.is_complete
     assert [record.rank for record in proof.records] == [0, 1, 2]
@@ -44,7 +47,7 @@ def test_a_record_that_is_not_this_ranks_own_loses_the_rank(change: dict[str, ob
     found = records_of(tasks)
     found[tasks[1].record_key] = contract.encode(make_record_for(tasks[1], **change))
 
-    proof = summary.prove(tasks, found, [])
+    proof = prove_run(tasks, found)
 
     assert (1, error) in [(lost.rank, lost.error) for lost in proof.lost]
 
@@ -55,7 +58,7 @@ def test_a_missing_and_an_unreadable_record_lose_their_ranks() -> None:
     del found[tasks[0].record_key]
     found[tasks[2].record_key] = b"{"
 
-    proof = summary.prove(tasks, found, [])
+    proof = prove_run(tasks, found)
 
     assert [(lost.rank, lost.error) for lost in proof.lost] == [(0, "MissingRecord"), (2, "UnreadableRecord")]
 
@@ -66,7 +69,7 @@ def test_a_noted_failure_names_error_message_and_shard() -> None:
     del found[tasks[1].record_key]
     cause = json.dumps({"errorMessage": "images of shape (3, 4)", "errorType": "ShardFormatError"})
 
-    (lost,) = summary.prove(tasks, found, [RankFailure(run_id=RUN, rank=1, error="ShardFormatError", cause=cause)]).lost
+    (lost,) = prove_run(tasks, found, [RankFailure(run_id=RUN, rank=1, error="ShardFormatError", cause=cause)]).lost
 
     assert (lost.rank, lost.error, lost.message) == (1, "ShardFormatError", "images of shape (3, 4)")
     assert lost.shards == ("d/0.safetensors",)
@@ -75,24 +78,141 @@ def test_a_noted_failure_names_error_message_and_shard() -> None:
 def test_a_rank_that_failed_once_and_then_succeeded_is_not_lost() -> None:
     tasks = make_tasks(2)
 
-    proof = summary.prove(tasks, records_of(tasks), [RankFailure(run_id=RUN, rank=1, error="E", cause="")])
+    proof = prove_run(tasks, records_of(tasks), [RankFailure(run_id=RUN, rank=1, error="E", cause="")])
 
     assert proof.is_complete
 
 
-def test_a_stray_object_is_noted_and_left_out() -> None:
-    tasks = make_tasks(2)
-    stray = make_record_for(make_task(rank=7), run_id="run-b")
+def test_objects_that_no_rank_writes_are_noted_the_first_by_name() -> None:
+    tasks = make_tasks(1)
+    records = summary.decode_records(records_of(tasks))
 
-    proof = summary.prove(tasks, {**records_of(tasks), "runs/run-a/ranks/00007.json": contract.encode(stray)}, [])
+    proof = summary.prove(tasks, records, (), stored_by(records), strangers=[f"ranks/x{number}" for number in range(8)])
 
     assert proof.is_complete
-    assert "ranks/00007.json" in proof.notes[0]
+    assert proof.notes[0] == "ranks/x0 belongs to no rank of this run and was left out."
+    assert proof.notes[-1] == "3 more objects belong to no rank of this run and were left out."
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"world_size": 4},
+        {"inputs": (contract.RowRange(key="d/0.safetensors", start_row=1, stop_row=4, etag='"e"'),)},
+        {"residuals": b"1234567"},
+        {"residuals": b""},
+        {"sample_persec": -1.0},
+        {"started_at_s": -5.0},
+        {"clock": contract.RankClock(**{**ZERO_CLOCK, "inference": -1.0})},
+        {"clock": contract.RankClock(**{**ZERO_CLOCK, "total": 1e9})},
+        {"predictions": None},
+        {"predictions_key": "runs/run-a/predictions/00001.npz"},
+    ],
+)
+def test_a_record_that_states_what_cannot_be_loses_its_rank(change: dict[str, object]) -> None:
+    tasks = make_tasks(3)
+    records = {task.record_key: make_record_for(task) for task in tasks}
+    stored = stored_by(records)
+    records[tasks[2].record_key] = make_record_for(tasks[2], **change)
+
+    proof = summary.prove(tasks, records, (), stored)
+
+    assert [(one.rank, one.error) for one in proof.lost] == [(2, "WrongRecord")]
+
+
+def test_a_rank_may_have_waited_for_days() -> None:
+    task = make_task()
+    waited = contract.RankClock(**{**ZERO_CLOCK, "queue": 3 * summary.LONGEST_PHASE_S})
+    records = {task.record_key: make_record_for(task, clock=waited)}
+
+    assert summary.prove([task], records, (), stored_by(records)).is_complete
+
+
+def bound(size_bytes: int = 0, **other: str) -> tuple[RankTask, dict[str, contract.RankRecord], summary.StoredObject]:
+    """A rank with its record, and what is stored instead of its predictions."""
+    task = make_task()
+    record = make_record_for(task)
+    assert record.predictions
+    there = summary.StoredObject(record.predictions.size_bytes + size_bytes, **other)
+    return task, {task.record_key: record}, there
+
+
+def test_predictions_that_are_missing_lose_their_rank() -> None:
+    task, records, _ = bound()
+
+    (lost,) = summary.prove([task], records, (), {}).lost
+
+    assert (lost.error, task.predictions_key in lost.message) == ("MissingPredictions", True)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "other"), [(1, {"etag": '"etag-0"'}), (0, {"etag": '"other"'}), (0, {}), (0, {"sha256": "0" * 64})]
+)
+def test_other_predictions_than_the_rank_wrote_lose_it(size_bytes: int, other: dict[str, str]) -> None:
+    task, records, there = bound(size_bytes, **other)
+
+    (lost,) = summary.prove([task], records, (), {task.predictions_key: there}).lost
+
+    assert (lost.error, task.predictions_key in lost.message) == ("WrongPredictions", True)
+
+
+def test_the_same_bytes_under_another_entity_tag_are_the_ranks_own() -> None:
+    task, records, there = bound(etag='"of-the-second-attempt"')
+    (record,) = records.values()
+    assert record.predictions
+    read = there._replace(sha256=record.predictions.sha256)
+
+    doubtful = summary.doubtful_predictions([task], records, {task.predictions_key: there})
+
+    assert doubtful == {task.predictions_key: there.size_bytes}
+    assert summary.prove([task], records, (), {task.predictions_key: read}).is_complete
+
+
+def test_what_a_listing_proves_or_refutes_is_not_read() -> None:
+    task, records, there = bound(etag='"etag-0"')
+
+    assert summary.doubtful_predictions([task], records, {task.predictions_key: there}) == {}
+    refuted = {task.predictions_key: there._replace(size_bytes=1)}
+    assert summary.doubtful_predictions([task], records, refuted) == {}
+
+
+def test_a_record_cannot_have_more_read_than_its_rows_can_take() -> None:
+    task, records, _ = bound()
+    (record,) = records.values()
+    assert record.predictions
+    huge = msgspec.structs.replace(record.predictions, size_bytes=2**40)
+    records = {task.record_key: msgspec.structs.replace(record, predictions=huge)}
+
+    assert summary.doubtful_predictions([task], records, {}) == {}
+
+
+def test_an_error_that_no_file_can_hold_is_named_as_far_as_it_can() -> None:
+    task = make_task()
+    cause = json.dumps({"errorMessage": f"array \ud800 of {'x' * 10_000}"})
+    failure = RankFailure(run_id=RUN, rank=0, error="ShardFormatError", cause=cause)
+
+    (lost,) = summary.prove([task], {}, [failure], {}).lost
+
+    assert lost.message.startswith("array ? of xxx")
+    assert len(contract.encode(lost)) < 3_000
+
+
+def test_a_manifest_that_is_not_the_planned_one_is_refused() -> None:
+    plan = make_plan(9, request=make_request(world_size=3))
+    tasks = make_tasks(3)
+    summary.check_manifest(plan, tasks)
+
+    fewer_rows = [*tasks[:2], make_task(rank=2, world_size=3, num_samples=2)]
+    for other in ([], tasks[:2], [*tasks, tasks[2]], [tasks[0], tasks[2], tasks[1]], fewer_rows):
+        with pytest.raises(ManifestError, match=r"manifest\.json holds \d ranks with \d+ galaxies; planned were 3"):
+            summary.check_manifest(plan, other)
+    with pytest.raises(ManifestError, match="belongs to run run-b, not to run-a"):
+        summary.check_manifest(plan, [msgspec.structs.replace(task, run_id="run-b") for task in tasks])
 
 
 def test_merged_accuracy_equals_that_of_all_galaxies_at_once() -> None:
     tasks = make_tasks(4)
-    proof = summary.prove(tasks, records_of(tasks), [])
+    proof = prove_run(tasks, records_of(tasks))
 
     merged = summary.summarize(make_plan(12), tasks, proof, TIMES)
 
@@ -112,7 +232,7 @@ def test_flags_of_all_ranks_add_up_and_a_missing_sigma_is_noted_once() -> None:
     ]
     found = {task.record_key: contract.encode(record) for task, record in zip(tasks, reported, strict=True)}
 
-    merged = summary.summarize(make_plan(6), tasks, summary.prove(tasks, found, []), TIMES)
+    merged = summary.summarize(make_plan(6), tasks, prove_run(tasks, found), TIMES)
 
     assert merged.num_flagged == {"REFUSED": 1, "OUT_OF_DOMAIN": 5}
     assert merged.notes == ("No sigma.",)
@@ -131,7 +251,7 @@ def test_what_the_ranks_report_is_counted_added_or_listed() -> None:
     ]
     found = {task.record_key: contract.encode(record) for task, record in zip(tasks, reported, strict=True)}
 
-    merged = summary.summarize(make_plan(9), tasks, summary.prove(tasks, found, []), TIMES)
+    merged = summary.summarize(make_plan(9), tasks, prove_run(tasks, found), TIMES)
 
     assert (merged.num_records, merged.num_samples, merged.num_samples_planned) == (3, 9, 9)
     assert (merged.num_cold_starts, merged.num_retried_ranks, merged.retries) == (2, 2, {1: 2, 2: 1})
@@ -148,7 +268,7 @@ def test_the_three_throughputs_are_what_their_names_say() -> None:
     tasks = make_tasks(2)
     found = {task.record_key: contract.encode(make_record_for(task, sample_persec=100.0)) for task in tasks}
 
-    throughput = summary.summarize(make_plan(6), tasks, summary.prove(tasks, found, []), TIMES).throughput
+    throughput = summary.summarize(make_plan(6), tasks, prove_run(tasks, found), TIMES).throughput
 
     assert throughput.sum_of_rank_rates == 200.0
     assert throughput.map_wall == pytest.approx(6 / 4)
@@ -159,7 +279,7 @@ def lossy_summary(*, lost: int, world_size: int, tolerated: float) -> contract.R
     tasks = make_tasks(world_size)
     kept = tasks[lost:]
     plan = make_plan(3 * world_size, request=make_request(tolerated_failure_percentage=tolerated))
-    return summary.summarize(plan, tasks, summary.prove(tasks, records_of(kept), []), TIMES)
+    return summary.summarize(plan, tasks, prove_run(tasks, records_of(kept)), TIMES)
 
 
 def test_a_lost_rank_beyond_the_tolerance_fails_the_run_by_name() -> None:

@@ -15,10 +15,11 @@ from inference.contract import DatasetCard, ShardEntry
 from scripts import sweep
 from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
+from scripts.data import writer
+from scripts.data.location import UNFINISHED
 from scripts.pricing.what_if import Range
-from scripts.sweeps import data
 from scripts.sweeps.backend import LocalBackend
-from scripts.sweeps.data import CUTTING, Key, cut_missing, find_datasets
+from scripts.sweeps.data import Key, cut_missing, find_datasets
 from scripts.sweeps.estimate import SweepForecast, forecast_sweep, refuse_above
 from scripts.sweeps.journal import held
 from scripts.sweeps.lists import read_plan
@@ -70,7 +71,7 @@ def test_a_partition_that_is_not_there_is_found_and_then_cut_from_one_that_is(tm
     assert not before
     card = contract.decode((tmp_path / "datasets/tiny/1MB/dataset.json").read_bytes(), DatasetCard)
     assert (card.num_rows, found["tiny", 1].prefix) == (3 * ROWS, "datasets/tiny/1MB/")
-    assert not (tmp_path / "datasets/tiny/1MB" / CUTTING).exists()
+    assert not (tmp_path / "datasets/tiny/1MB" / UNFINISHED).exists()
 
 
 def test_a_partition_whose_cutting_was_killed_is_cut_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +83,7 @@ def test_a_partition_whose_cutting_was_killed_is_cut_again(tmp_path: Path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(data, "make", killed)
+        patch.setattr(writer, "_write_shard", killed)
         with pytest.raises(KeyboardInterrupt):
             cut_missing(found, tmp_path, SILENT)
     cut_missing(found, tmp_path, SILENT)

@@ -16,7 +16,7 @@ from scripts.runs.execution import Ending
 from scripts.sweeps import journal as sweep_journal
 from scripts.sweeps.backend import rates_of
 from scripts.sweeps.rows import RankRow, RunRow, columns_of, measure
-from tests.factories import make_plan, make_record_for, make_run_row, make_task
+from tests.factories import make_plan, make_record_for, make_run_row, make_task, prove_run
 
 RUN = "run-a"
 SUCCEEDED = Ending("SUCCEEDED")
@@ -47,7 +47,7 @@ def write_run(folder: Path, *, lost: bool = False, clocks: Sequence[tuple[float,
     }
     if lost:
         del found[tasks[1].record_key]
-    proof = summary.prove(tasks, found, [])
+    proof = prove_run(tasks, found)
     times = RunTimes(started_at_s=10.0, planned_at_s=11.0, mapped_at_s=16.0, summarized_at_s=17.0)
     merged = summary.summarize(make_plan(num_samples=300 * len(clocks)), tasks, proof, times)
     (folder / "summary.json").write_bytes(contract.encode(merged))

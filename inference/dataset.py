@@ -1,0 +1,100 @@
+"""Whether a folder holds the dataset that its card describes, before anything is read of it."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from inference.contract import DATASET_KEY, DatasetCard, ShardEntry
+from inference.errors import DatasetError
+from inference.plan import natural_order
+
+MAX_NAMED = 5
+"""Problems that an error names; more are counted."""
+
+
+def find_differences(card: DatasetCard, sizes: Mapping[str, int], *, file_limit: int | None = None) -> Iterator[str]:
+    """Yield in what a folder differs from its card, in sentences.
+
+    Parameters
+    ----------
+    card : DatasetCard
+        What ``dataset.json`` says.
+    sizes : mapping of str to int
+        Name of every shard in the folder to its size [bytes].
+    file_limit : int, optional
+        Judge only the first shards, which a run reads.
+    """
+    entries = {entry.name: entry for entry in card.shards}
+    for name, count in Counter(entry.name for entry in card.shards).items():
+        if count > 1:
+            yield f"{DATASET_KEY} describes {name} {count} times"
+    if card.num_rows != (total := sum(entry.num_rows for entry in card.shards)):
+        yield f"{DATASET_KEY} says {card.num_rows} galaxies, its shards add up to {total}"
+    expected, found = (sorted(names, key=natural_order)[:file_limit] for names in (entries, sizes))
+    for name in expected:
+        if name not in sizes:
+            yield f"{name} is missing"
+        elif sizes[name] != entries[name].size_bytes:
+            yield f"{name} has {sizes[name]} bytes, {DATASET_KEY} says {entries[name].size_bytes}"
+    yield from (f"{name} is not in {DATASET_KEY}" for name in found if name not in entries)
+
+
+def find_miscounts(counted: Iterable[tuple[ShardEntry, int]]) -> Iterator[str]:
+    """Yield which shards hold another number of galaxies than the card states."""
+    for entry, num_rows in counted:
+        if num_rows != entry.num_rows:
+            yield f"{entry.name} holds {num_rows} galaxies, {DATASET_KEY} says {entry.num_rows}"
+
+
+def refuse_differences(where: str, differences: Sequence[str]) -> None:
+    """Raise when there are any.
+
+    Raises
+    ------
+    DatasetError
+        Naming the folder, and the first of them.
+    """
+    if differences:
+        more = f"; and {len(differences) - MAX_NAMED} more" if len(differences) > MAX_NAMED else ""
+        raise DatasetError(
+            f"{where} is not the dataset of its {DATASET_KEY}: {'; '.join(differences[:MAX_NAMED])}{more}. Make or "
+            f"upload it again; without {DATASET_KEY} the shards are read as they are."
+        )
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many galaxies a shard holds, and how many bytes they take."""
+
+    num_rows: int
+    """Galaxies."""
+
+    head_bytes: int
+    """Before the first galaxy [bytes]."""
+
+    row_bytes: int
+    """Of a galaxy, all arrays together [bytes]."""
+
+    @classmethod
+    def of_header(cls, head: bytes | memoryview, size_bytes: int) -> "Extent | None":
+        """Read it from the beginning of a safetensors file of that size; None where it does not say.
+
+        No array is made and numpy not imported: the ranks, which read the rows, judge the whole header.
+        """
+        try:
+            length = int.from_bytes(head[:8], "little")
+            header = json.loads(bytes(head[8 : 8 + length]))
+            (num_rows,) = {entry["shape"][0] for name, entry in header.items() if name != "__metadata__"}
+            row_bytes, rest = divmod(size_bytes - 8 - length, num_rows)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError):
+            return None
+        return cls(num_rows, 8 + length, row_bytes) if rest == 0 and row_bytes > 0 else None
+
+    def proves(self, entry: ShardEntry) -> bool:
+        """Tell whether a shard's size leaves no other number of galaxies than its entry states.
+
+        The shards of a dataset differ by whole galaxies and by a few digits in their headers.
+        """
+        rest = entry.size_bytes - self.head_bytes - entry.num_rows * self.row_bytes
+        return entry.name.endswith(".safetensors") and 2 * abs(rest) < self.row_bytes
