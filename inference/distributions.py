@@ -220,7 +220,7 @@ class Mixture(Distributions):
 
     def mode(self) -> Array:
         """Climb from the highest of some points by Newton's method."""
-        nodes = self._nodes(1.5)
+        nodes = self._nodes(reach=1.5, num=7)
         rows = np.arange(len(nodes))
         z: Array = nodes[rows, np.argmax(self._density(nodes), axis=1)]
         for _ in range(4):
@@ -260,8 +260,8 @@ class Mixture(Distributions):
             total += weight * _normal_density((z - centre) / width) / width
         return np.where(z >= 0, total, 0.0)
 
-    def _nodes(self, reach: float = 5.0) -> Array:
-        offsets = np.linspace(-reach, reach, 17)
+    def _nodes(self, reach: float = 5.0, num: int = 17) -> Array:
+        offsets = np.linspace(-reach, reach, num)
         nodes = (self._centre[:, :, None] + self._width[:, :, None] * offsets).reshape(len(self), -1)
         return np.sort(np.maximum(nodes, 0.0), axis=1)
 

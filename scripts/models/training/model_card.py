@@ -138,8 +138,8 @@ are not comparable with these.
 - Anything fainter than the training galaxies, stars, quasars, or other surveys' filters.
 - Galaxies flagged as out of domain, above all those with bad photometry: neither redshift nor sigma is validated there.
 
-Every prediction comes with a sigma and a flag for inputs unlike the training galaxies. Their calibration,
-the coverage of sigma, and what the flag finds and misses: [CALIBRATION.md](CALIBRATION.md).
+Every prediction comes with a sigma, a p(z) and a flag for inputs unlike the training galaxies. Their calibration, what
+they hold, and what the flag finds and misses: [CALIBRATION.md](CALIBRATION.md).
 
 ## Licences and credits
 
