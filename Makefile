@@ -2,6 +2,8 @@
 
 .DEFAULT_GOAL := help
 .PHONY: run sweep compare import cost logs explain catalog report browser-tools status stop doctor engines model bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate schema clean help
+# What is written behind `make` would be expanded and then read by a shell: a path is all that these can be.
+$(foreach v,VENV PYTHON,$(foreach c,$$ ` ; & | < > ( ) ' " * ?,$(if $(findstring $(c),$(value $(v))),$(error $(v) holds $(c): it is a path))))
 VENV := .venv
 # The Python 3.11, 3.12 or 3.13 to make .venv with; found by itself when empty.
 PYTHON :=

@@ -1,8 +1,16 @@
 """Every error a run raises; the class name is what Step Functions sees and what `ErrorEquals` matches."""
 
+from inference.text import printable
+
 
 class RunError(Exception):
-    """Anything that stops a run or one rank of it. The message says what happened, to which object, and what to do."""
+    """Anything that stops a run or one rank of it. The message says what happened, to which object, and what to do.
+
+    It may name what a stranger's file holds: what no terminal should get is replaced, see `inference.text.printable`.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(printable(one) if isinstance(one, str) else one for one in arguments))
 
 
 class InvalidRequestError(RunError):

@@ -28,6 +28,7 @@ from inference.contract import (
 from inference.errors import RunFolderError
 from inference.pipeline import Predictions
 from inference.summary import StoredObject, decode_records, prove
+from inference.text import printable_json
 
 SUMMARY_KEY, COMBINED_KEY, IMPORT_KEY = "summary.json", "combined_data.json", "import.json"
 BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
@@ -284,7 +285,7 @@ class RunFolder:
 
     def _judge(self, task: RankTask) -> RankRecord | LostRank:
         path, failures = self.file(task, task.record_key), []
-        records = decode_records({task.record_key: path.read_bytes()} if path.exists() else {})
+        records = decode_records({task.record_key: printable_json(path.read_bytes())} if path.exists() else {})
         with suppress(RunFolderError):
             failures.append(self._read(self.file(task, task.failure_key), RankFailure))
         there = _stored(self.file(task, task.predictions_key))
@@ -308,7 +309,7 @@ class RunFolder:
 
     def _read(self, path: Path, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(path.read_bytes(), type=kind)
+            return msgspec.json.decode(printable_json(path.read_bytes()), type=kind)
         except FileNotFoundError as error:
             raise self._missing(path) from error
         except (OSError, msgspec.DecodeError) as error:

@@ -24,6 +24,7 @@ from inference.contract import (
 )
 from inference.errors import IncompleteRunError, ManifestError
 from inference.run_clock import run_clock
+from inference.text import printable
 
 LONGEST_PHASE_S = 86_400.0
 """A rank that says it took longer than a day is not believed: its function ends after minutes."""
@@ -286,7 +287,7 @@ def _why_invalid(
     record: RankRecord | str | None, task: RankTask, claims: Counter[int], failure: RankFailure | None
 ) -> tuple[str, str] | None:
     if failure is not None and not (isinstance(record, RankRecord) and record.run_id == task.run_id):
-        return failure.error, message_of(failure.cause)
+        return printable(failure.error), message_of(failure.cause)
     if record is None:
         return "MissingRecord", f"{task.record_key} does not exist; the worker's log says why."
     if isinstance(record, str):
@@ -359,13 +360,13 @@ def _name_strangers(keys: Sequence[str]) -> Iterable[str]:
 
 
 def message_of(cause: str) -> str:
-    """Take the message out of Lambda's JSON, or the text as it is; what no file can hold becomes a question mark."""
+    """Take the message out of Lambda's JSON, or the text as it is; see `printable`."""
     try:
         document = json.loads(cause)
     except (json.JSONDecodeError, RecursionError):
         document = None
     text = str(document.get("errorMessage", cause)) if isinstance(document, dict) else cause
-    return text.encode(errors="replace").decode()
+    return printable(text)
 
 
 def _add_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from inference.text import printable
+
 COMPLETE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -10,6 +12,10 @@ class CommandError(Exception):
 
     status: ClassVar[int] = FAILED
     """Exit status it ends with."""
+
+    def __init__(self, *arguments: object) -> None:
+        # It may name what a stranger's file holds.
+        super().__init__(*(printable(one) if isinstance(one, str) else one for one in arguments))
 
 
 class UsageError(CommandError):

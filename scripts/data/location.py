@@ -68,6 +68,11 @@ class LocalDataset:
                 f"{self.folder} is unfinished: `make dataset` or `make repartition` did not come to its end there. Run "
                 "it again, or remove the folder."
             )
+        if links := [path.name for path in self.files(file_limit) if path.is_symlink()]:
+            raise DatasetError(
+                f"{self.folder / links[0]} is a symbolic link, which is not followed: it may lead anywhere. Put the "
+                "file itself there."
+            )
         if card := self.card:
             sizes = {path.name: path.stat().st_size for path in _shards(self.folder)}
             refuse_differences(str(self.folder), list(find_differences(card, sizes, file_limit=file_limit)))

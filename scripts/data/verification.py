@@ -49,6 +49,9 @@ def find_problems(folder: Path, tick: Callable[[int], None] = lambda _: None) ->
         return
     if (folder / UNFINISHED).exists():
         yield "it is unfinished: `make dataset` or `make repartition` did not come to its end here."
+    yield from (
+        f"{name} is a symbolic link, which no run follows." for name in dataset.names if (folder / name).is_symlink()
+    )
     sizes = {name: (folder / name).stat().st_size for name in dataset.names}
     yield from (f"{difference}." for difference in find_differences(card, sizes))
     table = _open_table(folder)

@@ -5,6 +5,7 @@ ends; the workers still listed are killed then.
 """
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -31,6 +32,8 @@ class Guardian:
         )
         self._lock = threading.Lock()
         self._is_closed = False
+        self._lifelines: dict[int, int] = {}
+        """Process to our end of a pipe that it holds too."""
 
     def start(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
         """Start a process that ends with this one and reads no input.
@@ -43,13 +46,30 @@ class Guardian:
         with self._lock:
             if self._is_closed:
                 raise BrokenPipeError("The local AWS is ending.")
-            return subprocess.Popen(["/bin/sh", "-c", ANNOUNCE, "sh", *command], stdin=self._process.stdin, **options)
+            theirs, ours = os.pipe()
+            try:
+                process = subprocess.Popen(
+                    ["/bin/sh", "-c", ANNOUNCE, "sh", *command],
+                    stdin=self._process.stdin,
+                    pass_fds=(theirs,),
+                    **options,
+                )
+                _kill_at_the_end_of(theirs, process.pid)
+            except BaseException:
+                os.close(ours)
+                raise
+            finally:
+                os.close(theirs)
+            self._lifelines[process.pid] = ours
+            return process
 
     def forget(self, pid: int) -> None:
         """Leave `pid` alone: it has ended and its number may be given to another process."""
         assert self._process.stdin is not None
         # A guardian that was itself killed costs the protection, not the run.
         with self._lock, contextlib.suppress(BrokenPipeError, ValueError):
+            if (ours := self._lifelines.pop(pid, None)) is not None:
+                os.close(ours)
             self._process.stdin.write(f"-{pid}\n".encode())
             self._process.stdin.flush()
 
@@ -60,6 +80,17 @@ class Guardian:
             self._is_closed = True
             self._process.stdin.close()
         self._process.wait()
+
+
+def _kill_at_the_end_of(pipe: int, pid: int) -> None:
+    """Let the kernel kill a process, which holds the pipe too, when its other end closes.
+
+    That end is ours, and closes with this process: the guardian may have been killed before it. Only Linux can.
+    """
+    if sys.platform == "linux":
+        fcntl.fcntl(pipe, fcntl.F_SETOWN, pid)
+        fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def main() -> None:

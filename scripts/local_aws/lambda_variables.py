@@ -1,17 +1,22 @@
 """The environment of a handler on this machine: this process's variables, and those that Lambda itself sets."""
 
 import os
+import re
 from collections.abc import Mapping
 
 from inference.models import SHIPPED
 
+NEEDED = re.compile(r"PATH|HOME|TMPDIR|TZ|LANG|LC_\w+|LD_LIBRARY_PATH|PYTHON\w+|VIRTUAL_ENV")
+"""Variables by which a program finds its files, its libraries and its language."""
+
 
 def worker_environment(client: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's variables without AWS settings but those of a client, and one thread per library.
+    """Return what a handler needs of this process's variables, those of a client, and one thread per library.
 
+    Tokens and passwords of the user are none of its business.
     The model is the shipped one, as in an image that was built without another; a deployment may name another.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
+    inherited = {name: value for name, value in os.environ.items() if NEEDED.fullmatch(name)}
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     return {
         **inherited,

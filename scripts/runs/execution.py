@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
 
+from inference.text import printable
 from scripts.command.aws_errors import is_throttled
 from scripts.runs.observe import Progress, Watcher
 
@@ -129,4 +130,4 @@ def ending(description: Mapping[str, Any]) -> Ending:
         document = None
     # Lambda reports an exception as JSON with errorType and errorMessage; states report plain text.
     message = document.get("errorMessage", cause) if isinstance(document, dict) else cause
-    return Ending(description["status"], description.get("error") or "", str(message))
+    return Ending(description["status"], printable(description.get("error") or ""), printable(str(message)))

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
+from pyarrow import compute as pc
 from pyarrow import csv, parquet
 
 from scripts.command.errors import CommandError
@@ -60,7 +61,7 @@ def write_table(path: Path, rows: Sequence[AnyRow], kind: type[AnyRow]) -> None:
     with written_whole(path.with_suffix(".parquet")) as partial:
         parquet.write_table(table, partial)
     with written_whole(path.with_suffix(".csv")) as partial:
-        csv.write_csv(table, partial)
+        csv.write_csv(_quoted(table), partial)
 
 
 def read_table(path: Path, kind: type[AnyRow]) -> list[AnyRow]:
@@ -99,4 +100,14 @@ def _read_csv(path: Path, kind: type[AnyRow]) -> pa.Table:
     schema = arrow_schema(kind)
     # An empty text is text; an empty number is not a number.
     options = csv.ConvertOptions(column_types=schema, strings_can_be_null=False)
-    return csv.read_csv(path, convert_options=options)
+    return _quoted(csv.read_csv(path, convert_options=options), undo=True)
+
+
+def _quoted(table: pa.Table, *, undo: bool = False) -> pa.Table:
+    """Put an apostrophe before texts that a spreadsheet would take for formulas; or take it away."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            pattern, quoted = (r"^'('*[=+\-@\t\r])", r"\1") if undo else (r"^('*[=+\-@\t\r])", r"'\1")
+            column = pc.replace_substring_regex(table.column(index), pattern, quoted)
+            table = table.set_column(index, field, column)
+    return table

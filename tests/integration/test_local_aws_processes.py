@@ -128,6 +128,18 @@ def test_a_kill_in_the_middle_of_an_invocation_ends_everything(serving: Serving)
     wait_until(lambda: none_runs(processes), timeout_s=10)
 
 
+def test_server_and_guardian_killed_at_once_leave_nothing(serving: Serving) -> None:
+    serving.functions.invoke(FunctionName="summarize", InvocationType="Event", Payload=b'{"sleep": 60}')
+    wait_until(lambda: len(started_by(serving.aws.pid)) >= 4)
+    processes = started_by(serving.aws.pid)
+    (guardian,) = [pid for pid in processes if b"guardian.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    for pid in (guardian, serving.aws.pid):
+        os.kill(pid, signal.SIGKILL)
+
+    wait_until(lambda: none_runs(processes), timeout_s=10)
+
+
 def test_a_server_killed_before_it_tells_the_guardian_leaves_nothing() -> None:
     server = """
 import os, signal, subprocess

@@ -17,7 +17,8 @@ from tests.factories import make_arrays, make_shard_bytes
 from tests.integration.conftest import wait_until
 
 ROWS_PER_SHARD = 20
-MARK = "REDSHIFT_TEST_MARK"
+MARK = "PYTHON_TEST_MARK"
+"""A variable that workers inherit, as those of Python."""
 
 
 def make_dataset(root: Path, *, bad_shard: int | None = None) -> None:

@@ -242,6 +242,9 @@ DAMAGES = {
     "dataset.json is missing": lambda folder: (folder / "dataset.json").unlink(),
     "This is not a DatasetCard": lambda folder: (folder / "dataset.json").write_text("{}"),
     "it is unfinished": lambda folder: (folder / ".unfinished").touch(),
+    "1.safetensors is a symbolic link": lambda folder: (
+        (folder / "1.safetensors").rename(folder / "elsewhere").with_name("1.safetensors").symlink_to("elsewhere")
+    ),
     "3.safetensors is not in dataset.json": lambda folder: shutil.copy(
         folder / "0.safetensors", folder / "3.safetensors"
     ),

@@ -115,6 +115,18 @@ def test_a_variable_reaches_the_script_word_for_word(value: str, tmp_path: Path)
     assert handed_down(tmp_path, f"RESULT={value}") == f"<><{value}><>"
 
 
+@pytest.mark.parametrize("name", ["VENV", "PYTHON"])
+@pytest.mark.parametrize("value", ["$(shell touch {})", "x; touch {}", "`touch {}`", "x' touch {}"])
+def test_a_path_that_would_be_executed_is_refused_by_name(name: str, value: str, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+
+    done = make("help", f"{name}={value.format(mark)}")
+
+    assert done.returncode == 2
+    assert f"{name} holds " in done.stderr
+    assert not mark.exists()
+
+
 def test_a_variable_of_the_environment_reaches_the_script_too(tmp_path: Path) -> None:
     assert handed_down(tmp_path, WORLD="8", RESULT="a$b") == "<8><a$b><>"
 

@@ -380,6 +380,16 @@ def test_an_unfinished_folder_is_refused_by_name(tmp_path: Path) -> None:
         find_data("tiny", asked="DATASET", root=tmp_path)
 
 
+@pytest.mark.parametrize("name", ["1.safetensors", "table.csv"])
+def test_a_symbolic_link_is_not_followed_and_named(name: str, tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, "tiny/1MB", shards=("0.safetensors", "2.safetensors"))
+    (tmp_path / "secret").write_bytes(b"rows")
+    (folder / name).symlink_to(tmp_path / "secret")
+
+    with pytest.raises(DatasetError, match=f"{name} is a symbolic link, which is not followed"):
+        find_data("tiny", asked="DATASET", root=tmp_path)
+
+
 def test_only_the_shards_that_a_run_reads_are_judged(tmp_path: Path) -> None:
     make_tiny(tmp_path, 4, 4, 9)
     dataset = find_dataset("tiny", asked="DATASET", root=tmp_path)

@@ -1,5 +1,6 @@
 """A sweep's tables: both files say the same, and a damaged one is named in one line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,18 @@ def test_csv_alone_says_the_same(tmp_path: Path) -> None:
     (tmp_path / "runs.parquet").unlink()
 
     assert table.read_runs(tmp_path) == ROWS
+
+
+def test_no_text_is_a_formula_to_a_spreadsheet(tmp_path: Path) -> None:
+    rows = [make_run_row(message=text) for text in ("=HYPERLINK(0)", "+1", "-1", "@x", "'=1", "a=b", "")]
+    table.write_table(tmp_path / table.RUNS, rows, RunRow)
+    (tmp_path / "runs.parquet").unlink()
+
+    content = (tmp_path / "runs.csv").read_text()
+
+    assert not re.search(r'(?:^|,)"[=+@-]', content, re.MULTILINE)
+    assert '"\'=HYPERLINK(0)"' in content
+    assert table.read_runs(tmp_path) == rows
 
 
 def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.contract import PUBLISHED_RECORD_KEYS
+from inference.text import printable_json
 from scripts.command.errors import UsageError
 from scripts.command.variables import read_text
 
@@ -39,7 +40,7 @@ def read_published(path: Path) -> list[Record]:
         If the file is missing, cut off, no list of records, or a number is none; the message names the record.
     """
     try:
-        found = json.loads(read_text("FILE", path))
+        found = json.loads(printable_json(read_text("FILE", path).encode()))
     except json.JSONDecodeError as error:
         raise UsageError(f"FILE={path} is not whole JSON: {error}. Fetch it again.") from error
     if not isinstance(found, list):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from inference.text import printable, printable_json
+
 Kind = Literal["start", "end", "report", "init", "runtime", "ours", "metrics", "error", "text", "unknown"]
 """``ours``: a line of our loggers; ``runtime``: of Lambda's own, without numbers we use; ``metrics``: embedded metrics;
 ``error``: an exception or a timeout; ``text``: Python's text format; ``unknown``: none of these."""
@@ -59,6 +61,13 @@ class LogEvent:
 
     stage: str = ""
     """Stage of the function, where the source states it."""
+
+    def __post_init__(self) -> None:
+        # A line may be JSON, in which control characters are escaped.
+        text = (
+            printable_json(self.message.encode(errors="replace")).decode() if self.message[:1] == "{" else self.message
+        )
+        object.__setattr__(self, "message", printable(text))
 
 
 @dataclass(frozen=True)
