@@ -26,7 +26,7 @@ __all__ = ["Quality", "RedshiftModel", "Redshifts", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: Initialize starts without numpy, and load_model before the network's other modules.
+    # Loaded when asked for: Initialize starts without numpy.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"inference.{_MODULES[name]}"), name)

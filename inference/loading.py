@@ -1,19 +1,15 @@
-"""How the network is loaded: its engine, and at the same time the modules that a prediction needs besides."""
+"""How a model is loaded: its card, its engine and its calibration."""
 
 import os
 import warnings
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING
 
 from inference import engines
+from inference.calibration import find_calibration
 from inference.errors import EngineError
 from inference.models import SHIPPED, read_model
 from inference.models.card import Redshift
-
-if TYPE_CHECKING:
-    from inference.redshift_model import RedshiftModel
+from inference.redshift_model import RedshiftModel
 
 
 def load_model(
@@ -22,7 +18,7 @@ def load_model(
     engine: str = "auto",
     precision: str = "fp32",
     num_threads: int | None = None,
-) -> "RedshiftModel":
+) -> RedshiftModel:
     """Load a model and its calibration.
 
     Parameters
@@ -53,12 +49,7 @@ def load_model(
     if engine not in ("auto", *engines.NAMES):
         raise EngineError(f"There is no engine {engine}; use auto, {', '.join(engines.NAMES)}.")
     found = read_model(Path(model))
-    # The engine lays its weights out without the interpreter's lock; meanwhile everything else is imported.
-    Thread(target=import_module, args=("inference.redshift_model",)).start()
     computing = engines.load_model(engine, found, num_threads=num_threads or _num_cpus(), precision=precision)
-    from inference.calibration import find_calibration
-    from inference.redshift_model import RedshiftModel
-
     calibration, sigma_note = find_calibration(
         found.weights, computing.weights_sha256, needs_one=isinstance(found.card.output, Redshift)
     )

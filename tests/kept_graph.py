@@ -14,14 +14,15 @@ import torch
 
 from inference.checksum import file_sha256
 from inference.model.astromae import AstroMAE
+from inference.predict import MICRO_BATCH
 from scripts.command.repository import REPOSITORY
 from scripts.command.whole_file import write_whole
-from scripts.deployment.image.bare import CACHE
+from scripts.deployment.image.engine import CACHE
 from scripts.models.export.graph import write_graph
 
 FOLDER = CACHE / "graphs"
 NUM_KEPT = 8
-SOURCES = ("inference", "scripts/models/export")
+SOURCES = ("inference/engines", "inference/model", "scripts/models/export")
 
 
 def write_graph_once(model: AstroMAE, checkpoint: Path, target: Path, *, folder: Path = FOLDER) -> None:
@@ -43,7 +44,7 @@ def origin_sha256(checkpoint: Path, root: Path = REPOSITORY) -> str:
     """Return a checksum of all that a graph is made from: weights, code, libraries, Python, processor."""
     code = sorted(path for source in SOURCES for path in (root / source).rglob("*.py"))
     parts = [
-        *(checkpoint.name, file_sha256(checkpoint)),
+        *(checkpoint.name, file_sha256(checkpoint), str(MICRO_BATCH)),
         *(f"{path.relative_to(root)} {file_sha256(path)}" for path in code),
         *sorted(f"{package.name} {package.version}" for package in metadata.distributions()),
         *(sys.version, platform.machine(), torch.backends.cpu.get_cpu_capability()),

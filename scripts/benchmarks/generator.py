@@ -17,7 +17,8 @@ from inference.cleaning import clean_cutouts
 from inference.errors import WeightsError
 from inference.models import shipped
 from inference.shard import BLOCK_ROWS
-from scripts.data.sample import ensure_sample, synthetic_plan
+from scripts.data.generated import synthetic_plan
+from scripts.data.sample import ensure_sample
 from scripts.simulation.sdss import load_sources
 
 

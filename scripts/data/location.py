@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inference import contract
 from inference.checksum import file_sha256
-from inference.contract import DatasetCard
+from inference.contract import DatasetCard, ShardEntry
 from inference.dataset import find_differences, refuse_differences
 from inference.errors import DatasetError, InvalidRequestError
 from inference.plan import SHARD_SUFFIXES, natural_order
@@ -108,6 +108,19 @@ def read_card(folder: Path) -> DatasetCard | None:
         return contract.decode((folder / contract.DATASET_KEY).read_bytes(), DatasetCard)
     except (FileNotFoundError, NotADirectoryError, InvalidRequestError):
         return None
+
+
+def whole_card(folder: Path) -> DatasetCard | None:
+    """Return the card of a dataset of which every file is there and every shard has its size and checksum, or None."""
+    card = read_card(folder)
+    tables = (folder / name for name in contract.TABLE_KEYS)
+    if card is None or (folder / UNFINISHED).exists() or not all(table.is_file() for table in tables):
+        return None
+    return card if all(_is_intact(folder / shard.name, shard) for shard in card.shards) else None
+
+
+def _is_intact(path: Path, shard: ShardEntry) -> bool:
+    return path.is_file() and path.stat().st_size == shard.size_bytes and file_sha256(path) == shard.sha256
 
 
 def find_remote(name: str, *, asked: str, buckets: Sequence[str | None]) -> RemoteDataset | None:

@@ -10,7 +10,8 @@ from msgspec import Meta
 from inference.checksum import file_sha256
 from scripts.command.errors import UsageError
 from scripts.command.variables import Flag, FolderName, Variables, read_value
-from scripts.data.sample import SAMPLE, sample_plan, synthetic_plan
+from scripts.data.generated import sample_plan, synthetic_plan
+from scripts.data.sample import SAMPLE
 from scripts.data.writer import DEFAULT_SHARD_MB, DatasetPlan, ShardMb
 
 MAX_HASHED_BYTES = 2**30

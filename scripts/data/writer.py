@@ -21,7 +21,7 @@ from scripts.command.alone import alone
 from scripts.command.whole_file import write_whole, written_whole
 from scripts.data.cleaning_report import CleaningReport, inspect
 from scripts.data.galaxies import Galaxies, read_block
-from scripts.data.location import UNFINISHED, read_card
+from scripts.data.location import UNFINISHED, read_card, whole_card
 
 ShardMb = Annotated[int, Meta(ge=1, le=1024, description="a whole number from 1 to 1024 [MiB]")]
 """Largest size of a shard file."""
@@ -104,9 +104,7 @@ def _card_on_disk(plan: DatasetPlan) -> DatasetCard | None:
     names = [_name(index) for index in range(len(plan.ranges))]
     if card is None or card != plan.card(card.shards) or [shard.name for shard in card.shards] != names:
         return None
-    if (plan.folder / UNFINISHED).exists() or not all((plan.folder / name).is_file() for name in contract.TABLE_KEYS):
-        return None
-    return card if all(_is_intact(plan.folder / shard.name, shard) for shard in card.shards) else None
+    return whole_card(plan.folder)
 
 
 def in_words(card: DatasetCard) -> str:
@@ -230,7 +228,3 @@ def _write_shard(plan: DatasetPlan, index: int) -> _Written:
 
 def _name(index: int) -> str:
     return f"{index}.safetensors"
-
-
-def _is_intact(path: Path, shard: ShardEntry) -> bool:
-    return path.is_file() and path.stat().st_size == shard.size_bytes and file_sha256(path) == shard.sha256

@@ -11,6 +11,7 @@ import boto3
 
 from inference.contract import SAMPLE_PREFIX
 from scripts.command.repository import REPOSITORY
+from scripts.data.sample import ensure_sample
 from scripts.deployment.stages import function_variables, read_stages
 from scripts.local_aws.server import LocalAws
 
@@ -89,9 +90,6 @@ def deploy(
 
 def upload_sample(aws: LocalAws, bucket: str) -> None:
     """Put the sample dataset under its own prefix, where requests without a prefix look for it."""
-    # Imported late: only what reads galaxies needs the generator.
-    from scripts.data.sample import ensure_sample
-
     s3 = boto3.client("s3", **aws.credentials)
     for path in sorted(ensure_sample().iterdir()):
         s3.upload_file(str(path), bucket, f"{SAMPLE_PREFIX}{path.name}")

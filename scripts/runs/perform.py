@@ -14,8 +14,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from inference import contract
 from scripts.command.console import step
-from scripts.command.errors import CommandError
+from scripts.command.errors import CommandError, SourceError
 from scripts.data.location import LocalDataset, RemoteDataset, find_dataset, find_remote, is_sample
+from scripts.data.sample import ensure_sample
 from scripts.runs import execution, journal
 from scripts.runs.execution import Ending, Line
 from scripts.runs.follow import LiveLine
@@ -49,13 +50,9 @@ def find_data(name: str, *, asked: str, root: Path, buckets: Sequence[str | None
     if remote:
         return remote
     if is_sample(name):
-        # Imported here because only making the dataset needs it.
-        from scripts.data.sample import ensure_sample
-        from scripts.simulation.sdss import SourceCatalogError
-
         try:
             ensure_sample(root)
-        except SourceCatalogError as error:
+        except SourceError as error:
             raise CommandError(f"the sample dataset cannot be made: {error}") from error
     found = find_dataset(name, asked=asked, root=root)
     found.refuse_unfinished()

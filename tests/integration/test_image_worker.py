@@ -78,7 +78,7 @@ def shipped_in(context: Path) -> Model:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     try:
         engine = bare.install_tools()
         architecture = build.machine_architecture()
@@ -93,10 +93,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         model=shipped_in(context),
         context=context,
         arguments=arguments,
-        name="localhost/worker:test",
+        name=f"localhost/worker:test-{os.getpid()}",
         log=log,
     )
-    return Built(engine, image, context, arguments)
+    yield Built(engine, image, context, arguments)
+    forget(engine, image.name)
+
+
+def forget(engine: Engine, name: str) -> None:
+    """Take the name away; the layers stay, so that the next build starts from them."""
+    engine.run("rmi", "--no-prune", name)
 
 
 @pytest.fixture(scope="module")
@@ -360,9 +366,10 @@ def test_the_same_content_is_the_same_layers(built: Built, tmp_path: Path) -> No
         model=shipped_in(again),
         context=again,
         arguments=built.arguments | {"REBUILD": "1"},
-        name="localhost/worker:again",
+        name=f"localhost/worker:again-{os.getpid()}",
         log=tmp_path / "build.log",
     )
+    forget(built.engine, image.name)
 
     assert image.layers[-2:] == built.image.layers[-2:]
 
@@ -412,7 +419,7 @@ def test_a_content_is_pushed_once_and_pulled_back_by_its_digest(built: Built, lo
     plain = ["--tls-verify=false"] if built.engine.program == "podman" else []
     built.engine.run("pull", *plain, first.uri)
     pulled = build.inspect(built.engine, first.uri)
-    built.engine.run("rmi", first.uri)
+    forget(built.engine, first.uri)
 
     assert (first.was_there, second.was_there) == (False, True)
     assert second.uri == first.uri

@@ -14,10 +14,11 @@ from inference.block import Block
 from inference.contract import DatasetCard
 from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
-from scripts.data import selection, writer
+from scripts.data import generated, selection, writer
 from scripts.data.galaxies import Facts
+from scripts.data.generated import sample_plan
 from scripts.data.plan import DatasetVariables, plan_dataset
-from scripts.data.sample import sample_plan
+from scripts.data.sample import GENERATOR, ensure_sample
 from scripts.data.writer import DatasetPlan, is_complete, make, rows_per_shard
 
 
@@ -168,6 +169,37 @@ def test_sample_lies_where_the_default_request_reads(tmp_path: Path) -> None:
     plan = sample_plan(tmp_path, shard_mb=10, seed=0)
 
     assert plan.folder == tmp_path / contract.SAMPLE_PREFIX.rstrip("/")
+
+
+def test_a_whole_sample_is_taken_without_its_generator_and_any_other_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def small_plan(root: Path, *, shard_mb: int, seed: int) -> DatasetPlan:
+        made.append(seed)
+        return DatasetPlan(CountedGalaxies(120), root, "sdss", shard_mb=shard_mb, seed=seed, provenance=f"{GENERATOR}.")
+
+    monkeypatch.setattr(generated, "sample_plan", small_plan)
+    folder = ensure_sample(tmp_path)
+    assert ensure_sample(tmp_path) == folder
+    assert made == [0]
+
+    card, shard = folder / "dataset.json", folder / "0.safetensors"
+    for path, wrong in (
+        (shard, shard.read_bytes()[:-1] + b"x"),
+        (card, card.read_bytes().replace(GENERATOR.encode(), b"generator 0")),
+        (card, card.read_bytes().replace(b'"seed": 0', b'"seed": 7')),
+        (card, b"{"),
+    ):
+        right = path.read_bytes()
+        assert wrong != right
+        path.write_bytes(wrong)
+        ensure_sample(tmp_path)
+        assert path.read_bytes() == right
+    (folder / "table.parquet").unlink()
+    ensure_sample(tmp_path)
+    assert made == [0] * 6
 
 
 def plan_of(root: Path, given: dict[str, str]) -> DatasetPlan:

@@ -150,27 +150,6 @@ def test_the_shipped_weights_start_without_torch_and_with_their_calibration() ->
     assert (ended.stdout, ended.stderr) == ("onnxruntime True False 2\n", "")
 
 
-def test_what_a_prediction_needs_is_imported_while_the_engine_loads() -> None:
-    program = """
-import sys, threading
-from inference import engines, load_model
-
-print("inference.pipeline" in sys.modules)
-
-def load(*_name, **_settings):
-    for thread in set(threading.enumerate()) - {threading.current_thread()}:
-        thread.join()
-    sys.exit("inference.pipeline" in sys.modules)
-
-engines.load = load
-load_model()
-"""
-
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
-
-    assert (ended.stdout, ended.stderr, ended.returncode) == ("False\n", "", True)
-
-
 def test_weights_without_a_calibration_predict_and_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
 

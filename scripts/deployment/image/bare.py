@@ -13,7 +13,7 @@ from inference.checksum import file_sha256
 from scripts.command.alone import alone
 from scripts.command.repository import REPOSITORY
 from scripts.deployment.image.build import machine_architecture
-from scripts.deployment.image.engine import CONFIGURATION, Engine, EngineError, find_engine
+from scripts.deployment.image.engine import CACHE, CONFIGURATION, Engine, EngineError, find_engine
 from scripts.deployment.image.lock import MACHINES, PLATFORMS, REQUIREMENTS
 
 PACKAGES = {
@@ -30,8 +30,6 @@ MACHINE_SETTINGS = (Path("/etc/containers/containers.conf"), Path("/etc/containe
 
 BASE_NAME = "localhost/python:3.11-slim-bookworm"
 WHEELS = REPOSITORY / "docker" / "wheels"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "serverless-redshift-inference"
-"""What every clone of this user takes instead of making it again: the base image, and the wheels of a lock file."""
 
 # With the network of the machine: no bridge to set up, and 127.0.0.1 is the machine's.
 CONTAINERS_CONF = """\
@@ -52,7 +50,7 @@ runroot = "{folder}/run"
 
 
 def install_tools() -> Engine:
-    """Return the engine of this machine; where none answers, install Podman and write its settings next to the clone.
+    """Return the engine of this machine; where none answers, install Podman and write its settings into the cache.
 
     Raises
     ------

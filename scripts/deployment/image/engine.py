@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from scripts.command.errors import CommandError
-from scripts.command.repository import REPOSITORY
 
-CONFIGURATION = REPOSITORY / ".cache" / "containers"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "serverless-redshift-inference"
+"""What every clone of this user takes instead of making it again: images and their layers, wheels of a lock file."""
+
+CONFIGURATION = CACHE / "containers"
 """Where `scripts.deployment.image.bare` keeps Podman's settings and images on a machine that had no engine."""
 
 
