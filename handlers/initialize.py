@@ -14,7 +14,7 @@ from inference.dataset import Extent, find_differences, find_miscounts, refuse_d
 from inference.errors import DatasetNotFoundError, ObjectMissingError, ResultPathTakenError
 from inference.models import refuse_dataset, settle_model
 from inference.models.card import ModelCard
-from inference.plan import SHARD_SUFFIXES, Demand, Shard, meet_by_s, plan_tasks, select_shards
+from inference.plan import MAX_CHILDREN, SHARD_SUFFIXES, Demand, Shard, meet_by_s, plan_tasks, select_shards
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     request = settle_model(request, model)
     shards, bands = _find_shards(settings.object_store(request.data_bucket or request.bucket), request, model)
     request = contract.with_defaults(request, run_id=call.execution_name, num_shards=len(shards))
-    limits = settings.infer_limits(request.memory_mb)
+    limits = settings.infer_limits(request.memory_mb, request.max_concurrency)
     demand = Demand.of(model)
     tasks = plan_tasks(request, shards, limits, run_id=call.execution_name, demand=demand, bands=bands)
     if request.fmi_enabled:
@@ -54,6 +54,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
         request=request,
         notes=notes,
         num_samples=sum(task.num_samples for task in tasks),
+        max_concurrency=limits.max_concurrency or MAX_CHILDREN,
         started_at_s=started_at_s,
         planned_at_s=time.time(),
     )

@@ -24,19 +24,23 @@ def _read(name: str) -> str:
     return value
 
 
-def infer_limits(memory_mb: int | None) -> Limits:
-    """Return what the Infer function may use, for the plan: as deployed, or its version with that memory [MB]."""
+def infer_limits(memory_mb: int | None, max_concurrency: int | None = None) -> Limits:
+    """Return what the Infer function may use, for the plan.
+
+    As deployed, or its version with that memory [MB]; as many at the same time as deployed, or fewer.
+    """
     qualifier = contract.memory_alias(memory_mb) if memory_mb is not None else _read("INFER_QUALIFIER")
     limits = Limits(
         memory_mb=memory_mb if memory_mb is not None else int(_read("INFER_MEMORY_MB")),
         timeout_s=int(_read("INFER_TIMEOUT_S")),
         qualifier=qualifier,
     )
-    # Only ranks that talk need to know; a deployment made before they could does not say.
-    concurrency, starts_per_s = os.environ.get("INFER_MAX_CONCURRENCY"), os.environ.get("INFER_STARTS_PER_S")
-    if concurrency and starts_per_s:
-        return structs.replace(limits, max_concurrency=int(concurrency), starts_per_s=float(starts_per_s))
-    return limits
+    # A deployment made before ranks could talk does not say.
+    if starts_per_s := os.environ.get("INFER_STARTS_PER_S"):
+        limits = structs.replace(limits, starts_per_s=float(starts_per_s))
+    deployed = int(os.environ.get("INFER_MAX_CONCURRENCY", 0)) or None
+    at_most = [limit for limit in (deployed, max_concurrency) if limit]
+    return structs.replace(limits, max_concurrency=min(at_most)) if at_most else limits
 
 
 def rendezvous_endpoint() -> str | None:

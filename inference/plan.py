@@ -84,6 +84,13 @@ class Demand(Payload, frozen=True, kw_only=True):
         )
 
 
+MAX_CHILDREN = 10_000
+"""Children that a Distributed Map runs at the same time.
+
+https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+"""
+
+
 class Limits(Payload, frozen=True, kw_only=True):
     """What one Infer function may use."""
 

@@ -59,7 +59,11 @@ def receipt(run: str, prices: PriceList, where: StackVariables, *, root: Path) -
 def outlook(variables: RequestVariables, prices: PriceList, *, root: Path) -> None:
     """Print what a run with these variables may cost, item by item, without starting it."""
     target, _ = choose_target(variables, terraform=root / "terraform")
-    aws = connect_aws(read_stack(root / "terraform", outputs=variables.outputs)) if target == "aws" else None
+    aws = (
+        connect_aws(read_stack(root / "terraform", outputs=variables.outputs)).within_account()
+        if target == "aws"
+        else None
+    )
     draft = draft_request(variables, root=root)
     buckets = (aws.stack.bucket, aws.stack.data_bucket) if aws else ()
     remote = find_remote(draft.dataset, asked=draft.dataset_asked, buckets=buckets) if aws else None

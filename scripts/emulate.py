@@ -5,6 +5,7 @@ from pathlib import Path
 
 from scripts.command.program import start
 from scripts.command.variables import Variables, Whole
+from scripts.local_aws.rudeness import Rudeness
 from scripts.local_aws.server import LocalAws, stop_signals
 
 
@@ -20,11 +21,26 @@ class EmulateVariables(Variables, frozen=True, kw_only=True):
     log_dir: str = "runs/emulate"
     """Folder of the logs."""
 
+    concurrency: Whole = 0
+    """Invocations at the same time beyond which it refuses, as an account does; 0 takes any number."""
+
+    inactive_s: Whole = 0
+    """How long each function takes to wake, as one that was not called for weeks [s]."""
+
+    s3_failure_every: Whole = 0
+    """Every which request S3 answers with 503; 0 none."""
+
 
 def main(variables: EmulateVariables) -> None:
     """Serve AWS on 127.0.0.1 until Ctrl-C."""
     stop = stop_signals()
-    with LocalAws(log_dir=Path(variables.log_dir), workers=variables.workers or None, port=variables.port) as aws:
+    rudeness = Rudeness(
+        concurrency=variables.concurrency,
+        inactive_s=variables.inactive_s,
+        s3_failure_every=variables.s3_failure_every,
+    )
+    log_dir, workers = Path(variables.log_dir), variables.workers or None
+    with LocalAws(log_dir=log_dir, workers=workers, port=variables.port, rudeness=rudeness) as aws:
         for name, value in aws.environment.items():
             print(f"export {name}={value}")
         print(f"Local AWS at {aws.endpoint_url}, logs in {variables.log_dir}. Ctrl-C ends it.", file=sys.stderr)

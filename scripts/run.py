@@ -54,7 +54,10 @@ def run(variables: RunVariables, *, root: Path, console: Console) -> int:
     dataset = _dataset(draft, root, console, aws)
     notes = [*draft.notes, *_prefix_note(draft, dataset)]
     if aws:
-        notes += [*filter(None, [other_region(aws.stack)]), *waves_note(aws.account, _world_size(draft, dataset))]
+        notes += [
+            *filter(None, [other_region(aws.stack)]),
+            *waves_note(aws.stack.max_concurrency, _world_size(draft, dataset)),
+        ]
         notes += price_note(aws.stack.region)
     for note in notes:
         console.print(f"note       {note}", markup=False, soft_wrap=True)
@@ -87,7 +90,7 @@ def run(variables: RunVariables, *, root: Path, console: Console) -> int:
 
 def _connect(outputs: str, root: Path, console: Console) -> AwsTarget:
     with step(console, "AWS") as facts:
-        target = connect_aws(read_stack(root / "terraform", outputs=outputs))
+        target = connect_aws(read_stack(root / "terraform", outputs=outputs)).within_account()
         facts.append(target.facts())
     return target
 

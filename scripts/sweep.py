@@ -141,7 +141,9 @@ def _backend(journal: Journal, outputs: str, root: Path) -> Backend:
         return LocalBackend(
             journal.folder / "logs", journal.plan.memory, find_model(journal.plan.model or "", root=root).folder
         )
-    return AwsBackend(connect_aws(read_stack(root / "terraform", outputs=outputs)), journal.plan.memory)
+    return AwsBackend(
+        connect_aws(read_stack(root / "terraform", outputs=outputs)).within_account(), journal.plan.memory
+    )
 
 
 def _confirm(num_runs: int, *, yes: bool) -> None:

@@ -129,7 +129,6 @@ module "workflow" {
   role_arn                     = module.identity.state_machine_role_arn
   function_arns                = module.functions.arns
   timeouts_s                   = { for stage, settings in local.stages : stage => settings.timeout_s }
-  max_concurrency              = local.max_concurrency
   child_type                   = var.map_child_type
   tolerated_failure_percentage = var.map_tolerated_failure_percentage
   log_retention_days           = var.log_retention_days

@@ -208,6 +208,7 @@ def make_plan(num_samples: int = 3, **changes: Any) -> RunPlan:
         "request": make_request(),
         "notes": (),
         "num_samples": num_samples,
+        "max_concurrency": 1000,
         "started_at_s": 1.0,
         "planned_at_s": 2.0,
     }

@@ -60,6 +60,9 @@ class RunRequest(Payload, frozen=True, kw_only=True):
     rendezvous_endpoint: str | None = None
     """Where they meet, ``host:port``; the deployment's own server when absent."""
 
+    max_concurrency: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    """Ranks that run at the same time, where fewer than deployed should; never more than deployed."""
+
     memory_mb: Annotated[int, Meta(ge=128, le=10_240)] | None = None
     """Memory of a rank [MB]: of the alias `memory_alias` of Infer, which must be there; as deployed when absent."""
 

@@ -170,6 +170,9 @@ class RunPlan(Payload, frozen=True, kw_only=True):
     num_samples: Positive
     """Rows over all ranks."""
 
+    max_concurrency: Positive
+    """Ranks that run at the same time: those beyond wait, since Lambda refuses what it has no room for."""
+
     started_at_s: float
     """When Initialize was entered [s since the epoch]."""
 

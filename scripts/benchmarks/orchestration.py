@@ -112,6 +112,7 @@ def _run(count: int) -> tuple[contract.RunPlan, list[contract.RankTask], dict[st
         request=contract.with_defaults(request, run_id=run_id, num_shards=1),
         notes=(),
         num_samples=count * GALAXIES_PER_RANK,
+        max_concurrency=1_000,
         started_at_s=1.0,
         planned_at_s=2.0,
     )

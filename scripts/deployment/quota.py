@@ -1,6 +1,6 @@
 """What the account may run at the same time."""
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts.deployment.account import Account
 
@@ -20,15 +20,23 @@ def concurrency(account: Account) -> int:
     return limit
 
 
-def waves_note(account: Account, world_size: int | None) -> list[str]:
-    """Return a sentence when the ranks of a run do not fit the account at the same time."""
+def room(account: Account, function_name: str) -> int | None:
+    """Return how many invocations of a function run at the same time; None if the credentials may not ask.
+
+    Those reserved for it where there are any, else those that the account has left. Lambda refuses what is beyond
+    them, it does not queue: https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html
+    """
     try:
-        limit = concurrency(account)
-    except ClientError:
+        found = account.client("lambda").get_function_concurrency(FunctionName=function_name)
+        reserved: int | None = found.get("ReservedConcurrentExecutions")
+        return concurrency(account) if reserved is None else reserved
+    except (BotoCoreError, ClientError):
         # Not knowing is no reason to stop a run.
+        return None
+
+
+def waves_note(max_concurrency: int, world_size: int | None) -> list[str]:
+    """Return a sentence when the ranks of a run do not fit the account at the same time."""
+    if world_size is None or world_size <= max_concurrency:
         return []
-    if world_size is None or world_size <= limit:
-        return []
-    return [
-        f"The account runs {limit:,} invocations at a time: {world_size:,} ranks wait in turns. {RAISE_CONCURRENCY}"
-    ]
+    return [f"{max_concurrency:,} of {world_size:,} ranks run at a time, the others wait in turns. {RAISE_CONCURRENCY}"]

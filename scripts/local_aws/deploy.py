@@ -69,19 +69,17 @@ def deploy(
     definition = definition or DEFINITION_PATH.read_text()
     _make_bucket(aws, bucket)
     role_arn = _make_role(aws)
-    max_concurrency = max_concurrency or aws.workers
     variables = function_variables(
         stages,
         code_version=code_version,
         image_digest="local",
-        max_concurrency=min(max_concurrency, aws.workers),
+        max_concurrency=min(max_concurrency or aws.workers, aws.workers),
         starts_per_s=STARTS_PER_S,
         rendezvous=rendezvous,
         model=model,
     )
     function_arns = _make_functions(aws, stages, variables, role_arn=role_arn)
     values: dict[str, object] = {f"{stage}_arn": arn for stage, arn in function_arns.items()}
-    values["max_concurrency"] = max_concurrency
     state_machine = boto3.client("stepfunctions", **aws.credentials).create_state_machine(
         name="redshift-local", definition=render_definition(definition, values), roleArn=role_arn
     )

@@ -17,6 +17,7 @@ from werkzeug.wrappers import Request, Response
 
 from scripts.local_aws.keeper import Keeper
 from scripts.local_aws.pool import Pool
+from scripts.local_aws.rudeness import RefusedError, Rude
 from scripts.local_aws.worker import FunctionSettings, WorkerStartError
 
 INVOKE = re.compile(r"^/2015-03-31/functions/(?P<function>.+)/invocations$")
@@ -37,11 +38,14 @@ class LambdaFront:
         Runs the invocations.
     region : str
         Region of requests that do not name one.
+    rude : Rude
+        Refuses invocations as AWS may.
     """
 
-    def __init__(self, moto: WSGIApp, pool: Pool, *, region: str) -> None:
+    def __init__(self, moto: WSGIApp, pool: Pool, *, region: str, rude: Rude) -> None:
         self._moto = moto
         self._pool = pool
+        self._rude = rude
         self._region = region
         self._keeper = Keeper()
 
@@ -85,7 +89,10 @@ class LambdaFront:
         name, qualifier = parameters["FunctionName"], parameters.get("Qualifier")
         try:
             settings = deployed_function(name, qualifier, region=region or self._region)
-            outcome = self._pool.invoke(settings, parameters.get("Payload") or b"{}")
+            with self._rude.invocation(settings.name):
+                outcome = self._pool.invoke(settings, parameters.get("Payload") or b"{}")
+        except RefusedError as error:
+            raise _client_error(error.status, error.code, error.message) from error
         except UnknownFunctionException as error:
             raise _client_error(404, "ResourceNotFoundException", f"Function not found: {name}") from error
         except WorkerStartError as error:
@@ -119,7 +126,10 @@ class LambdaFront:
 
     def _run(self, settings: FunctionSettings, payload: bytes, *, with_log: bool) -> Response:
         try:
-            outcome = self._pool.invoke(settings, payload, with_log=with_log)
+            with self._rude.invocation(settings.name):
+                outcome = self._pool.invoke(settings, payload, with_log=with_log)
+        except RefusedError as error:
+            return _refusal(error.status, error.code, error.message)
         except WorkerStartError as error:
             return _refusal(500, "ServiceException", str(error))
         response = Response(outcome.payload, status=200, content_type="application/json")

@@ -22,6 +22,7 @@ from moto.iam.access_control import PermissionResult
 from moto.s3.models import FakeBucket
 from moto.stepfunctions.models import StateMachine
 from moto.stepfunctions.parser.api import HistoryEventType
+from moto.stepfunctions.parser.asl.component.common.error_name.error_equals_decl import ErrorEqualsDecl
 from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import FailureEvent, FailureEventException
 from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name import StatesErrorName
 from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name_type import StatesErrorNameType
@@ -33,6 +34,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.item
     DistributedItemProcessorWorker,
 )
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.job import Job, JobPool
+from moto.stepfunctions.parser.asl.component.state.exec.state_map.state_map import StateMap
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (
     StateTaskServiceAwsSdk,
@@ -44,6 +46,9 @@ from moto.stepfunctions.parser.backend.execution import Execution
 from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from moto.stepfunctions.responses import StepFunctionResponse
+
+MAX_STATE_BYTES = 256 * 1024
+"""Of what a state is given or returns: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
 
 MAX_MAP_THREADS = 256
 """Iterations a Map without MaxConcurrency runs at the same time; Lambda's workers limit it further."""
@@ -148,7 +153,39 @@ def _map_run(_original: Any, self: Any, env: Environment, eval_input: Any) -> No
     exception = jobs.get_worker_exception()
     if exception is not None:
         raise exception
-    env.stack.append([job.job_output for job in jobs.get_closed_jobs()])
+    closed = jobs.get_closed_jobs()
+    if self.is_gathered:
+        # A failed iteration counts with its input, whatever it returned.
+        given = ((items[job.job_index], job.job_output) for job in closed)
+        size_bytes = sum(len(json.dumps(item if output is None else output)) for item, output in given)
+        if size_bytes > MAX_STATE_BYTES:
+            raise _data_limit_exceeded(env, size_bytes)
+    env.stack.append([job.job_output for job in closed])
+
+
+@_replaces(StateMap)
+def from_state_props(read: Any, self: Any, state_props: Any) -> None:
+    """Tell the iterations whether their results are gathered in the state or written to S3."""
+    read(self, state_props)
+    self.iteration_component.is_gathered = self.result_writer is None
+
+
+def _data_limit_exceeded(env: Environment, size_bytes: int) -> FailureEventException:
+    cause = f"The state returned {size_bytes} bytes, more than the maximum of {MAX_STATE_BYTES}."
+    return _failure(env, StatesErrorNameType.StatesStatesDataLimitExceeded, HistoryEventType.ExecutionFailed, cause)
+
+
+@_replaces(ErrorEqualsDecl)
+def _eval_body(matches: Any, self: Any, env: Environment) -> None:
+    """Let States.ALL not match States.DataLimitExceeded, which ends an execution.
+
+    https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
+    """
+    limit = StatesErrorName(typ=StatesErrorNameType.StatesStatesDataLimitExceeded)
+    if env.stack[-1] == limit and limit not in self.error_names:
+        env.stack[-1] = False
+    else:
+        matches(self, env)
 
 
 class _TolerantJobPool(JobPool):
@@ -179,16 +216,13 @@ def _exceeds(num_failed: int, num_items: int, record: Any) -> bool:
 
 def _threshold_exceeded(env: Environment) -> FailureEventException:
     error = StatesErrorNameType.StatesExceedToleratedFailureThreshold
-    details: Any = {"error": error.to_name(), "cause": "The specified tolerated failure threshold was exceeded"}
-    event_details: Any = {"executionFailedEventDetails": details}
-    return FailureEventException(
-        FailureEvent(
-            env=env,
-            error_name=StatesErrorName(typ=error),
-            event_type=HistoryEventType.MapRunFailed,
-            event_details=event_details,
-        )
-    )
+    return _failure(env, error, HistoryEventType.MapRunFailed, "The specified tolerated failure threshold was exceeded")
+
+
+def _failure(env: Environment, error: Any, event_type: HistoryEventType, cause: str) -> FailureEventException:
+    details: Any = {"executionFailedEventDetails": {"error": error.to_name(), "cause": cause}}
+    event = FailureEvent(env=env, error_name=StatesErrorName(typ=error), event_type=event_type, event_details=details)
+    return FailureEventException(event)
 
 
 @_replaces(DistributedItemProcessorWorker)

@@ -14,6 +14,9 @@ import types
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from scripts.local_aws.rudeness import RefusedError, Rude, Rudeness
 from scripts.local_aws.server import REGION, client_environment, stop_signals
 
 HOST = "127.0.0.1"
@@ -33,7 +36,8 @@ def main() -> None:
     port = listener.getsockname()[1]
     os.environ["MOTO_PORT"] = str(port)
     endpoint = f"http://{HOST}:{port}"
-    server, pool = _build(listener, endpoint, Path(settings["log_dir"]), settings["workers"])
+    rudeness = msgspec.convert(settings["rudeness"], Rudeness)
+    server, pool = _build(listener, endpoint, Path(settings["log_dir"]), settings["workers"], rudeness)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps({"endpoint_url": endpoint, "pid": os.getpid()}), flush=True)
 
@@ -48,7 +52,7 @@ def _set_with_parents_end(stop: threading.Event) -> None:
     stop.set()
 
 
-def _build(listener: socket.socket, endpoint: str, log_dir: Path, workers: int) -> tuple[Any, Any]:
+def _build(listener: socket.socket, endpoint: str, log_dir: Path, workers: int, rudeness: Rudeness) -> tuple[Any, Any]:
     # Imported here because moto must see MOTO_PORT.
     _import_interpreter()
     from moto.core.config import default_user_config
@@ -64,6 +68,7 @@ def _build(listener: socket.socket, endpoint: str, log_dir: Path, workers: int) 
 
     # In the environment and not among the arguments, which every user of the machine can read.
     key, port = os.environ["AWS_ACCESS_KEY_ID"], listener.getsockname()[1]
+    rude = Rude(rudeness)
 
     class Handler(WSGIRequestHandler):
         """Answers plain GETs of objects itself, over connections that it keeps; the application does the rest."""
@@ -79,6 +84,16 @@ def _build(listener: socket.socket, endpoint: str, log_dir: Path, workers: int) 
                 self.close_connection = True  # its body is not read
                 self._answer(403, {"Content-Type": refused.content_type, "Connection": "close"}, refused.body)
                 return
+            if "/s3/aws4_request" in self.headers.get("authorization", ""):
+                try:
+                    rude.answer_s3()
+                except RefusedError as error:
+                    self.rfile.read(int(self.headers.get("content-length", 0)))
+                    body = f"<Error><Code>{error.code}</Code><Message>{error.message}</Message></Error>".encode()
+                    self._answer(
+                        error.status, {"Content-Type": "application/xml", "Content-Length": str(len(body))}, body
+                    )
+                    return
             found = plain_get(self.path, self.headers) if self.command == "GET" else None
             if found is None:
                 super().run_wsgi()  # werkzeug closes the connection behind it
@@ -108,7 +123,7 @@ def _build(listener: socket.socket, endpoint: str, log_dir: Path, workers: int) 
         log_dir=log_dir,
         workers_per_function=workers,
     )
-    app = LambdaFront(DomainDispatcherApplication(create_backend_app), pool, region=REGION)
+    app = LambdaFront(DomainDispatcherApplication(create_backend_app), pool, region=REGION, rude=rude)
     patches.invoke_lambda_directly(app.invoke_task)
     server = make_server(HOST, port, app, threaded=True, request_handler=Handler, fd=listener.fileno())
     return server, pool

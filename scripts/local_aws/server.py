@@ -9,12 +9,15 @@ import tempfile
 import threading
 import urllib.request
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+import msgspec
 
 from scripts.command.errors import CommandError
 from scripts.command.machine import num_cores
 from scripts.command.repository import REPOSITORY
 from scripts.local_aws.admission import KEY_HEADER, new_key
+from scripts.local_aws.rudeness import Rudeness
 
 REGION = "us-east-1"
 STOP_TIMEOUT_S = 15
@@ -35,6 +38,8 @@ class LocalAws:
         Invocations of one function that run at the same time; the number of cores when absent.
     port : int
         Port to listen on; 0 takes a free one.
+    rudeness : Rudeness, optional
+        What it refuses although it could do it, as AWS does; nothing when absent.
 
     Examples
     --------
@@ -42,7 +47,14 @@ class LocalAws:
     ...     boto3.client("s3", endpoint_url=aws.endpoint_url, **aws.credentials)
     """
 
-    def __init__(self, *, log_dir: Path | None = None, workers: int | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        log_dir: Path | None = None,
+        workers: int | None = None,
+        port: int = 0,
+        rudeness: Rudeness | None = None,
+    ) -> None:
         self.workers = workers or num_cores()
         self.endpoint_url = ""
         self.key = new_key()
@@ -50,6 +62,7 @@ class LocalAws:
         self._temporary = tempfile.TemporaryDirectory(prefix="local-aws-") if log_dir is None else None
         self.log_dir = Path(self._temporary.name) if self._temporary else Path(log_dir or "")
         self._port = port
+        self._rudeness = rudeness or Rudeness()
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -65,7 +78,8 @@ class LocalAws:
     def __enter__(self) -> Self:
         """Start the server and wait until it answers."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        settings = {"port": self._port, "workers": self.workers, "log_dir": str(self.log_dir.resolve())}
+        settings: dict[str, Any] = {"port": self._port, "workers": self.workers, "log_dir": str(self.log_dir.resolve())}
+        settings["rudeness"] = msgspec.to_builtins(self._rudeness)
         with (self.log_dir / "server.log").open("ab") as log:
             # A session of its own: Ctrl-C reaches only us, and we end it in order. Its stdin ends with this process.
             self._process = subprocess.Popen(

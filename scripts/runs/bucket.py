@@ -140,7 +140,8 @@ class Bucket:
         What is in the folder already is not sent again, and the summary comes last: with it, everything is there. Keys
         that end in ``/`` are not files, and one that names a place outside `folder` is left where it is.
         """
-        found = self._list(prefix)
+        # What the Map stores of its iterations repeats the manifest: it is for the console.
+        found = {key: about for key, about in self._list(prefix).items() if not key.startswith(f"{prefix}map/")}
         for key in [key for key in found if leaves(key.removeprefix(prefix))]:
             print(f"not copied {key!a}: it names a place outside {folder}", file=sys.stderr)
             del found[key]

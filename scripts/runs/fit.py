@@ -7,7 +7,7 @@ from pathlib import Path
 from inference import contract, shard
 from inference.contract import DatasetCard, RankTask
 from inference.errors import RunError
-from inference.plan import MAX_TASK_BYTES, SAMPLES_PER_S_PER_VCPU, START_S, Limits, Shard, plan_tasks
+from inference.plan import MAX_CHILDREN, MAX_TASK_BYTES, SAMPLES_PER_S_PER_VCPU, START_S, Limits, Shard, plan_tasks
 from scripts.command.errors import CommandError, UsageError
 from scripts.data.location import LocalDataset, find_dataset, is_sample
 from scripts.data.reader import FolderReader
@@ -17,9 +17,6 @@ from scripts.runs.variables import RequestVariables
 
 STARTS_PER_S = {"STANDARD": 100, "EXPRESS": 1000}
 """Child executions that Step Functions starts in a second."""
-
-MAX_CHILDREN = 10_000
-"""Child executions of a Distributed Map at the same time."""
 
 NEAR = 0.8
 """Share of a limit from which on it is near."""

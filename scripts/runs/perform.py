@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from inference import contract
+from inference.plan import MAX_CHILDREN
 from scripts.command.console import step
 from scripts.command.errors import CommandError, SourceError
 from scripts.data.location import LocalDataset, RemoteDataset, find_dataset, find_remote, is_sample
@@ -95,6 +96,8 @@ def run_in(
     try:
         data_bucket = _upload(target, draft, dataset, console)
         payload = draft.payload_for(target.bucket.name, dataset.prefix, data_bucket=data_bucket)
+        if target.max_concurrency:
+            payload["max_concurrency"] = min(target.max_concurrency, draft.request.max_concurrency or MAX_CHILDREN)
         (folder / "request.json").write_text(json.dumps(payload, indent=2) + "\n", encoding="utf-8")
         run_prefix = contract.run_prefix(draft.request, run_id=run_id)
         target.keep(run_prefix, folder)

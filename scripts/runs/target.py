@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import boto3
+import msgspec
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -18,6 +19,7 @@ from scripts.command.aws_errors import explain
 from scripts.command.errors import UsageError
 from scripts.command.machine import machine_in_words, num_cores
 from scripts.deployment.account import Account, check_owner
+from scripts.deployment.quota import room
 from scripts.deployment.stack import Stack, StackError
 from scripts.local_aws.deploy import deploy
 from scripts.local_aws.rendezvous import serve_rendezvous
@@ -58,6 +60,10 @@ class Target(Protocol):
     def entry(self) -> dict[str, Any]:
         """What `journal.Entry` notes about it, for later commands."""
 
+    @property
+    def max_concurrency(self) -> int | None:
+        """Ranks that a request may have running at the same time; None where it need not say."""
+
     def facts(self) -> str:
         """Say in a few words where it is."""
 
@@ -86,6 +92,7 @@ class LocalTarget:
     state_machine_arn: str = ""
     workers: int = 0
     name: str = "local"
+    max_concurrency: None = None
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -145,6 +152,18 @@ class AwsTarget:
     def entry(self) -> dict[str, Any]:
         """The stack, so that the run is found again without Terraform."""
         return {"stack": self.stack}
+
+    @property
+    def max_concurrency(self) -> int:
+        """As many as deployed, or fewer where the account has no room for them."""
+        return self.stack.max_concurrency
+
+    def within_account(self) -> Self:
+        """Return the stack with no more ranks at the same time than the account runs."""
+        found = room(self.account, self.stack.function_names["infer"])
+        if found is None or found >= self.stack.max_concurrency:
+            return self
+        return type(self)(msgspec.structs.replace(self.stack, max_concurrency=max(1, found)), self.account)
 
     def bucket_named(self, name: str) -> Bucket:
         """Return another bucket, which the user may read."""

@@ -10,7 +10,6 @@ variables {
   role_arn                     = "arn:aws:iam::123456789012:role/states"
   function_arns                = { initialize = "arn:i", infer = "arn:f", summarize = "arn:s" }
   timeouts_s                   = { initialize = 300, infer = 900, summarize = 900 }
-  max_concurrency              = 7
   child_type                   = "STANDARD"
   tolerated_failure_percentage = 100
   log_retention_days           = 30
@@ -24,8 +23,8 @@ run "placeholders_become_values" {
   }
 
   assert {
-    condition     = jsondecode(aws_sfn_state_machine.this.definition).States.InferRanks.MaxConcurrency == 7
-    error_message = "A number is written as one."
+    condition     = jsondecode(aws_sfn_state_machine.this.definition).States.InferRanks.MaxConcurrencyPath == "$.max_concurrency"
+    error_message = "The plan says how many ranks run at the same time."
   }
 
   assert {

@@ -60,7 +60,8 @@ def run_ours(cloud: LocalCloud, tasks: list[dict[str, Any]]) -> tuple[dict[str, 
     """Run the repository's own state machine; return the execution and its Map Run."""
     name = unique("run")
     cloud.s3.put_object(Bucket="redshift-local", Key=f"{name}.json", Body=json.dumps(tasks))
-    request = {"bucket": "redshift-local", "manifest_key": f"{name}.json"}
+    request = {"bucket": "redshift-local", "manifest_key": f"{name}.json", "run_prefix": f"{name}/"}
+    request |= {"max_concurrency": 2}
     execution = cloud.execute(cloud.deployment.state_machine_arn, name, request)
     [run] = cloud.step_functions.list_map_runs(executionArn=execution["executionArn"])["mapRuns"]
     return execution, cloud.step_functions.describe_map_run(mapRunArn=run["mapRunArn"])
@@ -161,6 +162,33 @@ def test_a_map_returns_the_results_in_order(cloud: LocalCloud) -> None:
     assert json.loads(execution["output"]) == [3, 1, 2]
 
 
+@pytest.mark.parametrize("writer", [None, {"Bucket": "redshift-local", "Prefix": "exported"}])
+def test_results_that_a_map_gathers_beyond_the_limit_of_a_state_end_the_execution(
+    cloud: LocalCloud, writer: dict[str, str] | None
+) -> None:
+    """Nothing catches it, whatever the Map tolerates; a Map that writes its results to S3 gathers nothing."""
+    fields: dict[str, Any] = {"ToleratedFailurePercentage": 100.0, "Next": "Last"}
+    fields["Catch"] = [{"ErrorEquals": ["States.ALL"], "ResultPath": None, "Next": "Last"}]
+    if writer:
+        fields["ResultWriter"] = {"Resource": "arn:aws:states:::s3:putObject", "Parameters": writer}
+    cloud.s3.put_object(
+        Bucket="redshift-local", Key="failing.json", Body=json.dumps([{"fails": True, "input": "x" * 1000}] * 260)
+    )
+    fields["ItemReader"] = {
+        "Resource": "arn:aws:states:::s3:getObject",
+        "ReaderConfig": {"InputType": "JSON"},
+        "Parameters": {"Bucket": "redshift-local", "Key": "failing.json"},
+    }
+    failing = map_over(FAIL_IF_TOLD, **fields)
+    del failing["End"]
+    machine = cloud.state_machine(unique("limit"), {"Map": failing, "Last": {"Type": "Pass", "End": True}})
+
+    execution = cloud.execute(machine, "limit", {})
+
+    assert execution.get("error") == (None if writer else "States.DataLimitExceeded")
+    assert execution["status"] == ("SUCCEEDED" if writer else "FAILED")
+
+
 def test_an_empty_map_succeeds(cloud: LocalCloud) -> None:
     accept = {"Accept": {"Type": "Pass", "End": True}}
 
@@ -212,6 +240,15 @@ def test_a_lost_rank_is_noted_by_the_state_machine(cloud: LocalCloud, failing_in
     assert run["itemCounts"]["failed"] == 1
     assert (note["run_id"], note["rank"], note["error"]) == ("r", 1, "TaskRefusedError")
     assert json.loads(note["cause"])["errorMessage"] == "no galaxies here"
+
+
+def test_a_run_whose_ranks_are_all_lost_is_summarized(cloud: LocalCloud, failing_infer: None) -> None:
+    # Gathered in the state, 300 tasks of a kilobyte would have ended the execution before Summarize.
+    tasks = [{**task, "raise": "no galaxies here", "rows": "x" * 1000} for task in manifest(300)]
+
+    execution, run = run_ours(cloud, tasks)
+
+    assert (execution["status"], run["itemCounts"]["failed"]) == ("SUCCEEDED", 300)
 
 
 @pytest.fixture

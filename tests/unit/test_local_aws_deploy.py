@@ -6,7 +6,7 @@ import pytest
 
 from scripts.local_aws.deploy import DEFINITION_PATH, render_definition
 
-VALUES = {"initialize_arn": "arn:i", "infer_arn": "arn:f", "summarize_arn": "arn:s", "max_concurrency": 7}
+VALUES = {"initialize_arn": "arn:i", "infer_arn": "arn:f", "summarize_arn": "arn:s"}
 
 
 def test_a_placeholder_is_replaced_quotes_included() -> None:
@@ -29,4 +29,4 @@ def test_the_definition_of_the_repository_is_valid_json_before_and_after() -> No
     rendered = json.loads(render_definition(text, VALUES))
 
     assert json.loads(text).keys() == rendered.keys()
-    assert rendered["States"]["InferRanks"]["MaxConcurrency"] == 7
+    assert rendered["States"]["Initialize"]["Parameters"]["FunctionName"] == "arn:i"

@@ -292,6 +292,7 @@ def test_a_run_names_the_bucket_of_its_dataset_where_it_is_another_one(tmp_path:
 
     target: Any = SimpleNamespace(
         name="aws",
+        max_concurrency=7,
         bucket=SimpleNamespace(name="results"),
         states=SimpleNamespace(start_execution=refuse),
         state_machine_arn="arn:aws:states:us-east-1:123456789012:stateMachine:s",
@@ -304,7 +305,7 @@ def test_a_run_names_the_bucket_of_its_dataset_where_it_is_another_one(tmp_path:
         run_in(target, "run-a", draft, RemoteDataset("survey", "dr17/"), tmp_path, Console(quiet=True))
 
     sent = json.loads((tmp_path / "request.json").read_text())
-    assert sent == {"bucket": "results", "data_prefix": "dr17/", "data_bucket": "survey"}
+    assert sent == {"bucket": "results", "data_prefix": "dr17/", "data_bucket": "survey", "max_concurrency": 7}
 
 
 def make_tiny(root: Path, *sizes: int, **changes: Any) -> Path:

@@ -88,7 +88,11 @@ def _carried_out(variables: CompareVariables, root: Path, console: Console) -> R
             "`make run` runs it."
         )
     target, _ = choose_target(variables, terraform=root / "terraform")
-    aws = connect_aws(read_stack(root / "terraform", outputs=variables.outputs)) if target == "aws" else None
+    aws = (
+        connect_aws(read_stack(root / "terraform", outputs=variables.outputs)).within_account()
+        if target == "aws"
+        else None
+    )
     dataset = _local(find_data(draft.dataset, asked=draft.dataset_asked, root=root))
     folders = []
     if aws is not None:

@@ -24,7 +24,7 @@ locals {
     state_machine = {
       list  = []
       read  = ["results/manifest.json"]
-      write = ["results/failures/*"]
+      write = ["results/failures/*", "results/map/*"]
     }
   }
 
@@ -215,6 +215,14 @@ data "aws_iam_policy_document" "state_machine" {
     actions = ["lambda:InvokeFunction"]
     # Of Infer also its versions and aliases: `live` of workers that are kept warm, and other memory sizes of a sweep.
     resources = concat(values(local.function_arns), ["${local.function_arns.infer}:*"])
+  }
+
+  # Beyond "Write", what a Map needs to store its iterations' results in parts:
+  # https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html
+  statement {
+    sid       = "StoreMapResults"
+    actions   = ["s3:GetObject", "s3:ListMultipartUploadParts", "s3:AbortMultipartUpload"]
+    resources = [for prefix in var.result_prefixes : "${var.bucket_arn}/${prefix}map/*"]
   }
 
   # A Distributed Map starts, follows, stops and redrives executions of its own state machine:

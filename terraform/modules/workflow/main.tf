@@ -4,14 +4,13 @@ locals {
   source = file(var.definition_path)
 
   # A quoted placeholder is replaced, quotes included, by a JSON value: the file is valid JSON before and after.
-  with_initialize  = replace(local.source, jsonencode("$${initialize_arn}"), jsonencode(var.function_arns.initialize))
-  with_infer       = replace(local.with_initialize, jsonencode("$${infer_arn}"), jsonencode(var.function_arns.infer))
-  with_summarize   = replace(local.with_infer, jsonencode("$${summarize_arn}"), jsonencode(var.function_arns.summarize))
-  with_concurrency = replace(local.with_summarize, jsonencode("$${max_concurrency}"), jsonencode(var.max_concurrency))
+  with_initialize = replace(local.source, jsonencode("$${initialize_arn}"), jsonencode(var.function_arns.initialize))
+  with_infer      = replace(local.with_initialize, jsonencode("$${infer_arn}"), jsonencode(var.function_arns.infer))
+  with_summarize  = replace(local.with_infer, jsonencode("$${summarize_arn}"), jsonencode(var.function_arns.summarize))
 
   # These two have values in the file, so that it runs as it is: STANDARD children, all of which may fail. The
   # preconditions below notice when the file no longer says so. "%.4f": a percentage is written as a decimal.
-  with_child_type = replace(local.with_concurrency, "\"ExecutionType\": \"STANDARD\"", "\"ExecutionType\": ${jsonencode(var.child_type)}")
+  with_child_type = replace(local.with_summarize, "\"ExecutionType\": \"STANDARD\"", "\"ExecutionType\": ${jsonencode(var.child_type)}")
   definition      = replace(local.with_child_type, "\"ToleratedFailurePercentage\": 100.0", format("\"ToleratedFailurePercentage\": %.4f", var.tolerated_failure_percentage))
 
   # For the checks only; jsonencode would write 100.0 as 100.
@@ -20,8 +19,7 @@ locals {
   ranks        = jsondecode(local.definition).States.InferRanks
   is_as_asked = (
     local.ranks.ItemProcessor.ProcessorConfig.ExecutionType == var.child_type &&
-    abs(local.ranks.ToleratedFailurePercentage - var.tolerated_failure_percentage) < 0.001 &&
-    local.ranks.MaxConcurrency == var.max_concurrency
+    abs(local.ranks.ToleratedFailurePercentage - var.tolerated_failure_percentage) < 0.001
   )
   state_timeouts_s = {
     initialize = local.states.Initialize.TimeoutSeconds

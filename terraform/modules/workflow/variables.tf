@@ -28,11 +28,6 @@ variable "timeouts_s" {
   type        = object({ initialize = number, infer = number, summarize = number })
 }
 
-variable "max_concurrency" {
-  description = "Ranks that run at the same time."
-  type        = number
-}
-
 variable "child_type" {
   description = "STANDARD or EXPRESS."
   type        = string

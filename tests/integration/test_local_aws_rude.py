@@ -1,0 +1,116 @@
+"""A run through the rude sides of AWS loses nothing: no room, functions asleep, S3 that fails now and then."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from inference import contract
+from inference.contract import RunSummary
+from scripts.local_aws.deploy import DEFINITION_PATH, deploy
+from scripts.local_aws.rudeness import RefusedError, Rude, Rudeness
+from scripts.local_aws.server import LocalAws
+from tests.factories import make_arrays, make_shard_bytes
+from tests.integration.conftest import wait_until
+
+AT_ONCE = '"MaxConcurrencyPath": "$.max_concurrency"'
+
+
+def sooner(definition: str) -> str:
+    """Return the state machine with waits of a second at most: what they wait for comes as much sooner here."""
+
+    def shorten(document: Any) -> Any:
+        if isinstance(document, list):
+            return [shorten(value) for value in document]
+        if not isinstance(document, dict):
+            return document
+        waits = {name: 1 for name in ("IntervalSeconds", "MaxDelaySeconds") if name in document}
+        return {name: shorten(value) for name, value in document.items()} | waits
+
+    return json.dumps(shorten(json.loads(definition)))
+
+
+def test_runs_at_once_lose_no_rank_where_there_is_little_room_and_all_is_slow_to_wake(tmp_path: Path) -> None:
+    rudeness = Rudeness(concurrency=2, inactive_s=2, s3_failure_every=20)
+    definition = sooner(DEFINITION_PATH.read_text())
+    assert AT_ONCE in definition
+    with LocalAws(log_dir=tmp_path, workers=2, rudeness=rudeness) as aws:
+        # Four times as many ranks at a time as the account has room for, and that in each of two runs.
+        deployed = deploy(aws, definition=definition.replace(AT_ONCE, '"MaxConcurrency": 8'))
+        s3, states = (boto3.client(name, **aws.credentials) for name in ("s3", "stepfunctions"))
+        s3.put_object(Bucket=deployed.bucket, Key="d/0.safetensors", Body=make_shard_bytes(64, **make_arrays(64)))
+        request = {"bucket": deployed.bucket, "data_prefix": "d/"}
+        arns = {
+            name: states.start_execution(
+                stateMachineArn=deployed.state_machine_arn,
+                name=name,
+                input=json.dumps({**request, "world_size": world_size}),
+            )["executionArn"]
+            for name, world_size in (("many", 64), ("few", 8))
+        }
+
+        def status(name: str) -> str:
+            return str(states.describe_execution(executionArn=arns[name])["status"])
+
+        for name, world_size in (("many", 64), ("few", 8)):
+            wait_until(lambda name=name: status(name) != "RUNNING", timeout_s=200)
+            assert status(name) == "SUCCEEDED"
+            content = s3.get_object(Bucket=deployed.bucket, Key=f"runs/{name}/summary.json")["Body"].read()
+            summary = contract.decode(content, RunSummary)
+            assert (summary.complete, summary.num_records, summary.num_samples) == (True, world_size, 64)
+        history = states.get_execution_history(executionArn=arns["many"], maxResults=100)["events"]
+
+    refused = {event["taskFailedEventDetails"]["error"] for event in history if event["type"] == "TaskFailed"}
+    assert "Lambda.CodeArtifactUserPendingException" in refused
+
+
+def test_no_more_run_at_the_same_time_than_there_is_room_for() -> None:
+    rude = Rude(Rudeness(concurrency=2))
+
+    with rude.invocation("a"), rude.invocation("b"):
+        with pytest.raises(RefusedError, match="Rate Exceeded") as refused, rude.invocation("a"):
+            pass
+        assert (refused.value.status, refused.value.code) == (429, "TooManyRequestsException")
+    with rude.invocation("a"), rude.invocation("a"):
+        pass
+
+
+def refused(action: Callable[[], AbstractContextManager[None] | None]) -> tuple[int, str] | None:
+    """Return status and code of a refusal; None where there is none."""
+    try:
+        with action() or nullcontext():
+            return None
+    except RefusedError as error:
+        return error.status, error.code
+
+
+def test_a_function_wakes_some_time_after_its_first_invocation() -> None:
+    times_s = iter((0, 59, 59, 60, 61))
+    rude = Rude(Rudeness(inactive_s=60), now=lambda: next(times_s))
+    asleep = (409, "CodeArtifactUserPendingException")
+
+    answers = [refused(partial(rude.invocation, function)) for function in "aabab"]
+
+    assert answers == [asleep, asleep, asleep, None, asleep]
+
+
+def test_every_fifth_request_to_s3_fails() -> None:
+    rude = Rude(Rudeness(s3_failure_every=5))
+
+    answers = [refused(rude.answer_s3) for _ in range(11)]
+
+    assert answers == [(503, "SlowDown") if number in (5, 10) else None for number in range(1, 12)]
+
+
+def test_nothing_is_refused_unless_it_is_asked_for() -> None:
+    rude = Rude(Rudeness())
+    for _ in range(100):
+        rude.answer_s3()
+
+    with rude.invocation("a"), rude.invocation("a"), rude.invocation("a"):
+        pass
