@@ -69,8 +69,9 @@ class Predictions:
 
     @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        """Concatenate predictions."""
-        names = _names(with_pz=all(part.pz is not None for part in parts))
+        """Concatenate predictions; distributions are kept where all parts have them in the same form."""
+        widths = {None if part.pz is None else part.pz.shape[1] for part in parts}
+        names = _names(with_pz=len(widths) == 1 and None not in widths)
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 

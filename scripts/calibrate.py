@@ -18,7 +18,7 @@ class CalibrateVariables(Variables, frozen=True, kw_only=True):
 def main(variables: CalibrateVariables) -> None:
     """Write calibration.safetensors, posterior.safetensors and CALIBRATION.md into the folder of the model."""
     weights = astromae(variables.model).weights
-    print("predicting galaxies to calibrate on: a few minutes", file=sys.stderr)
+    print("predicting the sample's galaxies, to calibrate on: a few minutes", file=sys.stderr)
     calibration, measured = write(weights)
     path = calibration_path(weights)
     print(f"{path}: {path.stat().st_size:,} bytes for the weights {calibration.weights_sha256[:12]}; CALIBRATION.md")

@@ -29,6 +29,7 @@ from tests.factories import (
     make_calibration,
     make_posterior,
     make_predictions,
+    make_pz,
     make_record_for,
     make_shard_bytes,
     make_task,
@@ -184,6 +185,19 @@ def test_distributions_survive_their_file_and_the_record_names_their_form() -> N
     np.testing.assert_array_equal(again.pz, outcome.predictions.pz)
     assert record.pz == "mixture"
     assert record.ratio_95 == outcome.ratio_95 == calibration.errors.ratio_95
+
+
+def test_parts_keep_their_distributions_where_all_have_the_same_form() -> None:
+    z = np.linspace(0.1, 0.2, 3)
+    mixture, quantiles = make_pz(z), np.zeros((3, 15), np.float32)
+
+    def joined(*pz: np.ndarray | None) -> np.ndarray | None:
+        return Predictions.joined([replace(make_predictions(), pz=one) for one in pz]).pz
+
+    np.testing.assert_array_equal(joined(mixture, mixture), np.concatenate([mixture, mixture]))
+    assert joined(mixture, quantiles) is None
+    assert joined(mixture, None) is None
+    assert joined(None, None) is None
 
 
 def test_without_a_calibration_no_sigma_is_made_up() -> None:

@@ -1,17 +1,20 @@
 """docs/python.md works as it is written: every block of Python on it, in order, on a table of real galaxies."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import qp
 
 from inference import Redshifts
 from scripts.catalogs import write_catalog
 from scripts.command.errors import CommandError
 from scripts.simulation.sdss import load_sources
+from tests.factories import make_pz
 
 PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
 NUM_GALAXIES = 40
@@ -63,6 +66,20 @@ def test_a_catalog_of_other_columns_formats_or_lengths_is_refused(tmp_path: Path
         with pytest.raises(CommandError, match=message):
             write_catalog(tmp_path / name, result, object_id=[1, 2], **columns)
     assert not list(tmp_path.iterdir())
+
+
+def test_p_z_of_a_notebook_is_written_as_an_ensemble_or_not_at_all(tmp_path: Path) -> None:
+    z = np.array([0.1, np.nan, 0.3], np.float32)
+    result = Redshifts(z, np.full(3, 0.02, np.float32), np.array([0, 64, 0], np.uint8), make_pz(z))
+
+    write_catalog(tmp_path / "a.hdf5", result, object_id=[1, 2, 3])
+    with pytest.raises(CommandError, match=r"No galaxy has a p\(z\)"):
+        write_catalog(tmp_path / "b.hdf5", replace(result, pz=None), object_id=[1, 2, 3])
+
+    ensemble = qp.read(str(tmp_path / "a.hdf5"))
+    np.testing.assert_allclose(ensemble.objdata["means"][:, 0], [0.1, 0.3], rtol=1e-6)
+    assert ensemble.ancil["object_id"].tolist() == [1, 3]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.hdf5"]
 
 
 def test_a_catalog_as_parquet_has_the_same_columns(tmp_path: Path) -> None:
