@@ -134,6 +134,16 @@ def test_a_run_on_aws_prints_the_table_with_its_cost_and_brings_the_folder_home(
     assert ranks <= {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_a_request_that_cannot_be_planned_says_why_without_json(account: Rehearsal, tmp_path: Path) -> None:
+    make_dataset(tmp_path, "first")
+
+    done = command("run", account, tmp_path, DATASET="first", WORLD="1000")
+
+    assert done.returncode == 1
+    assert f"PlanError: world_size 1000 is more than the {NUM_SHARDS * ROWS_PER_SHARD} rows" in done.stdout
+    assert "errorMessage" not in done.stdout
+
+
 def test_only_what_the_bucket_lacks_is_uploaded(account: Rehearsal, tmp_path: Path) -> None:
     folder = make_dataset(tmp_path, "again")
     command("run", account, tmp_path, DATASET="again")
