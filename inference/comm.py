@@ -1,5 +1,6 @@
 """What ranks say to each other after their work: a barrier, then sums that Summarize can check to the last bit."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,9 +33,9 @@ COMM_NAME = "run"
 
 
 def contribution(record: RankRecord) -> list[float]:
-    """Return what a rank adds to the sums of `REDUCED`; counts are exact up to 2⁵³."""
+    """Return what a rank adds to the sums of `REDUCED`, NaN for what it does not know; counts are exact up to 2⁵³."""
     own = (record.total_cpu_time_s, record.num_samples)
-    return [float(value) for value in (*own, *msgspec.structs.astuple(record.accuracy))]
+    return [math.nan if value is None else float(value) for value in (*own, *msgspec.structs.astuple(record.accuracy))]
 
 
 def talk(task: RankTask, record: RankRecord, store: "Store", *, latest_s: float) -> CommReport:
@@ -101,7 +102,10 @@ def _reduce(comm: "Communicator", values: list[float]) -> dict[str, float] | Non
 
     total = np.zeros(len(values))
     comm.Reduce(np.array(values), total, root=0)
-    return dict(zip(REDUCED, total.tolist(), strict=True)) if comm.rank == 0 else None
+    if comm.rank > 0:
+        return None
+    # What one rank does not know, the run does not.
+    return {name: value for name, value in zip(REDUCED, total.tolist(), strict=True) if not math.isnan(value)}
 
 
 def _peers(comm: "Communicator") -> tuple[PeerReport, ...]:

@@ -48,51 +48,57 @@ def folded(arrays: list[Array], name: str) -> Array:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_reductions_equal_numpy_for_every_root_dtype_and_operation(size: int, address: tuple[str, int]) -> None:
-    cases = list(itertools.product(DTYPES, OPERATIONS))
+    cases = []
+    for number, (dtype, operation) in enumerate(itertools.product(DTYPES, OPERATIONS)):
+        arrays = [values(rank, dtype) for rank in range(size)]
+        whole, parts = folded(arrays, operation.name), prefixes(arrays, operation.name)
+        cases.append((number % size, operation, arrays, whole, parts))
 
     @np.errstate(over="ignore")
     def job(comm: Communicator) -> None:
-        for number, (dtype, operation) in enumerate(cases):
-            root = number % size
-            arrays = [values(rank, dtype) for rank in range(size)]
-            expected = folded(arrays, operation.name)
+        for root, operation, arrays, whole, parts in cases:
+            what = (root, operation.name, whole.dtype)
             mine = arrays[comm.rank]
             out = np.zeros_like(mine)
             comm.Reduce(mine, out, op=operation, root=root)
-            np.testing.assert_array_equal(out, expected if comm.rank == root else np.zeros_like(mine))
+            assert np.array_equal(out, whole if comm.rank == root else np.zeros_like(mine)), what
             comm.Allreduce(mine, out, op=operation)
-            np.testing.assert_array_equal(out, expected)
+            assert np.array_equal(out, whole), what
             comm.Scan(mine, out, op=operation)
-            np.testing.assert_array_equal(out, np.asarray(_prefix(arrays[: comm.rank + 1], operation.name)))
+            assert np.array_equal(out, parts[comm.rank]), what
 
     run_ranks(size, job, address)
 
 
-def _prefix(arrays: list[Array], name: str) -> Array:
-    result = arrays[0]
+def prefixes(arrays: list[Array], name: str) -> list[Array]:
+    """Combine the arrays of ranks 0 … r, for every r."""
+    results = [arrays[0]]
     with np.errstate(over="ignore"):
         for array in arrays[1:]:
-            result = BY_NAME[name](result, array).astype(result.dtype)
-    return result
+            results.append(BY_NAME[name](results[-1], array).astype(array.dtype))
+    return results
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_what_is_dealt_and_collected_is_what_was_there(size: int, address: tuple[str, int]) -> None:
+    cases = []
+    for root in range(size):
+        dtype, shape = DTYPES[root % len(DTYPES)], ((), (3,), (2, 2))[root % 3]
+        cases.append((root, np.stack([values(rank, dtype, shape) for rank in range(size)])))
+
     def job(comm: Communicator) -> None:
-        for number, root in enumerate(range(size)):
-            dtype, shape = DTYPES[number % len(DTYPES)], ((), (3,), (2, 2))[number % 3]
-            every = np.stack([values(rank, dtype, shape) for rank in range(size)])
+        for root, every in cases:
             mine = every[comm.rank, ...]
             out, table = np.zeros_like(mine), np.zeros_like(every)
             comm.Gather(mine, table if comm.rank == root else None, root=root)
-            np.testing.assert_array_equal(table, every if comm.rank == root else np.zeros_like(every))
+            assert np.array_equal(table, every if comm.rank == root else np.zeros_like(every)), root
             comm.Scatter(every if comm.rank == root else None, out, root=root)
-            np.testing.assert_array_equal(out, mine)
+            assert np.array_equal(out, mine), root
             comm.Allgather(mine, table)
-            np.testing.assert_array_equal(table, every)
+            assert np.array_equal(table, every), root
             out = mine.copy()
             comm.Bcast(out, root=root)
-            np.testing.assert_array_equal(out, every[root])
+            assert np.array_equal(out, every[root]), root
         comm.Barrier()
 
     run_ranks(size, job, address)

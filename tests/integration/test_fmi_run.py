@@ -117,7 +117,8 @@ def test_all_ranks_meet_and_their_sums_are_those_of_the_records_to_the_bit(s3: A
     assert summary.comm == met.summary
     assert (met.summary.status, met.summary.why, met.summary.num_met) == ("ok", None, world_size)
     assert met.summary.paths == ({"direct": world_size - 1} if world_size > 1 else {})
-    assert list(met.summary.reduced) == list(REDUCED)
+    # Without a calibration no one knows a 95 % interval.
+    assert list(met.summary.reduced) == [name for name in REDUCED if name != "num_within_95"]
     assert all(value.is_equal for value in met.summary.reduced.values())
     assert met.summary.reduced["num_samples"].by_ranks == 130
     assert met.summary.reduced["num_labelled"].by_ranks == 130
@@ -207,12 +208,12 @@ def test_a_report_that_cannot_be_written_loses_nothing(s3: Any, monkeypatch: pyt
     (task,) = tasks_of(s3, planned)
     write, num_writes = ObjectStore.write, 0
 
-    def fails_at_third(self: ObjectStore, key: str, content: bytes) -> None:
+    def fails_at_third(self: ObjectStore, key: str, content: bytes) -> str:
         nonlocal num_writes
         num_writes += 1
         if num_writes == 3:
             raise StorageUnavailableError("S3 answered 503")
-        write(self, key, content)
+        return write(self, key, content)
 
     monkeypatch.setattr(ObjectStore, "write", fails_at_third)
     infer_one(task)

@@ -87,6 +87,15 @@ def test_a_sum_that_differs_in_the_last_bit_is_found() -> None:
     assert [name for name, value in reduced.items() if not value.is_equal] == ["sum_dz"]
 
 
+def test_what_a_rank_does_not_know_is_no_number() -> None:
+    record = make_records()[1]
+    unknown = structs.replace(record, accuracy=structs.replace(record.accuracy, num_within_95=None))
+
+    added = dict(zip(comm.REDUCED, comm.contribution(unknown), strict=True))
+
+    assert [name for name, value in added.items() if np.isnan(value)] == ["num_within_95"]
+
+
 def test_a_rank_that_failed_is_the_reason() -> None:
     records = make_records()
     report = records[2].comm
