@@ -17,6 +17,7 @@ from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.deployment.account import other_region
 from scripts.deployment.quota import waves_note
 from scripts.deployment.stack import read_stack
+from scripts.deployment.waking import wake, waking_note
 from scripts.pricing.prices import price_note
 from scripts.runs.budget import before_start
 from scripts.runs.perform import find_data, run_in
@@ -58,6 +59,7 @@ def run(variables: RunVariables, *, root: Path, console: Console) -> int:
             *filter(None, [other_region(aws.stack)]),
             *waves_note(aws.stack.max_concurrency, _world_size(draft, dataset)),
         ]
+        notes += waking_note(wake(aws.account, aws.stack.function_names.values()))
         notes += price_note(aws.stack.region)
     for note in notes:
         console.print(f"note       {note}", markup=False, soft_wrap=True)

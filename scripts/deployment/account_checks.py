@@ -12,6 +12,7 @@ from scripts.deployment.finding import Finding, looked
 from scripts.deployment.quota import RAISE_CONCURRENCY, USUAL_CONCURRENCY, concurrency
 from scripts.deployment.rendezvous_checks import rendezvous_findings
 from scripts.deployment.stack import Stack, StackError
+from scripts.deployment.waking import INACTIVE, call
 
 MEMORY_CAP_MB = 3008
 IMAGE_URI = re.compile(r"(?P<account>\d+)\.dkr\.ecr\.[^/]+/(?P<repository>[^@:]+)@(?P<digest>sha256:[0-9a-f]{64})")
@@ -120,6 +121,11 @@ def _function(account: Account, stack: Stack, stage: str) -> Finding:
     if state == "Failed" or update == "Failed":
         reason = found.get("StateReason") or found.get("LastUpdateStatusReason") or ""
         return Finding(stage, "fail", f"{text}: {state}, last update {update}. {reason}".strip(), PUSH)
+    if state == INACTIVE:
+        call(account, name)
+        return Finding(
+            stage, "warn", f"{text}: asleep, no one called it for weeks", "It was woken and is ready in two minutes."
+        )
     if state != "Active" or update != "Successful":
         return Finding(
             stage, "warn", f"{text}: {state}, last update {update}", "Wait a minute: Lambda is preparing it."

@@ -16,6 +16,7 @@ from scripts.command.variables import read_variables
 from scripts.deployment import account_checks as account
 from scripts.deployment.finding import Finding, looked
 from scripts.deployment.stack import Stack
+from scripts.deployment.waking import wake, waking_note
 from scripts.local_aws import machine_checks as machine
 from scripts.runs.fit import Ceiling, fit_findings
 from scripts.runs.variables import RequestVariables
@@ -163,6 +164,46 @@ def test_a_function_that_cannot_be_invoked_is_told(answer: dict[str, Any], verdi
     )
 
     assert account._function(there, make_stack(), "infer").verdict == verdict
+
+
+def test_a_function_that_is_asleep_is_woken() -> None:
+    there = StubbedAccount()
+    for state in ("Inactive", "Active"):
+        there.answers("lambda", "get_function_configuration", {"MemorySize": 1769, "Timeout": 900, "State": state})
+        if state == "Inactive":
+            there.refuses("lambda", "invoke", "CodeArtifactUserPendingException", 409)
+
+    asleep, awake = (account._function(there, make_stack(), "infer") for _ in range(2))
+
+    assert (asleep.verdict, awake.verdict) == ("warn", "ok")
+    assert "asleep, no one called it for weeks" in asleep.text
+    there.stubs["lambda"].assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        (["Active"], []),
+        (["Inactive"], ["f0 was asleep and wakes"]),
+        (["Active", "Inactive", "Inactive"], ["f1, f2 were asleep and wake"]),
+    ],
+)
+def test_a_run_wakes_functions_that_no_one_called_for_weeks(states: list[str], said: list[str]) -> None:
+    clients = [StubbedAccount() for _ in states]
+    for there, state in zip(clients, states, strict=True):
+        there.answers("lambda", "get_function_configuration", {"State": state})
+        if state == "Inactive":
+            there.refuses("lambda", "invoke", "CodeArtifactUserPendingException", 409)
+
+    woken = [name for number, there in enumerate(clients) for name in wake(there, [f"f{number}"])]
+
+    assert [note.partition(":")[0] for note in waking_note(woken)] == said
+    for there in clients:
+        there.stubs["lambda"].assert_no_pending_responses()
+
+
+def test_a_function_that_may_not_be_looked_at_is_left_alone() -> None:
+    assert wake(StubbedAccount().refuses("lambda", "get_function_configuration", "AccessDenied", 403), ["f"]) == []
 
 
 @pytest.mark.parametrize(("status", "verdict"), [(404, "fail"), (403, "warn"), (301, "fail")])
