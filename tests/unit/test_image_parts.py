@@ -218,6 +218,24 @@ def test_the_image_of_the_rendezvous_holds_every_file_that_the_server_loads() ->
         assert {str(file), str(file.parent)} & {*build.RENDEZVOUS.contents}, file
 
 
+def test_build_makes_the_image_of_the_worker_with_its_model_and_that_of_the_rendezvous_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[build.Recipe, bool]] = []
+
+    def record(engine: Engine, recipe: build.Recipe, *, model: object, **_: object) -> Image:
+        made.append((recipe, model is not None))
+        return make_image()
+
+    monkeypatch.setattr(image, "find_engine", lambda wanted: Engine("podman", "4"))
+    monkeypatch.setattr(build, "build", record)
+    monkeypatch.setattr(image, "_describe", lambda *_: None)
+
+    image.build(image.BuildVariables())
+
+    assert made == [(build.WORKER, True), (build.RENDEZVOUS, False)]
+
+
 @pytest.mark.parametrize("is_deployed", [True, False])
 def test_push_sends_the_image_of_the_rendezvous_only_where_one_is_deployed(
     is_deployed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -51,6 +51,7 @@ RENDEZVOUS = Recipe(
         "handlers/rendezvous",
         "inference/__init__.py",
         "inference/errors.py",
+        "inference/text.py",
         "inference/fmi",
     ),
 )
