@@ -24,6 +24,7 @@ SEGMENT_BYTES = 2**18
 """What travels at a time: every rank passes on one piece while it receives the next."""
 
 NOTHING = np.empty(0, np.uint8)
+_KEEP = Operation("nothing", lambda first, _: first)
 
 
 class Collective:
@@ -46,7 +47,7 @@ class Collective:
 
     def barrier(self) -> None:
         """Return when all ranks have called."""
-        self.allreduce(NOTHING, Operation("nothing", lambda first, _: first))
+        self.allreduce(NOTHING, _KEEP)
 
     def bcast(self, array: Array, root: int) -> Array:
         """Return the root's array; those of the others say dtype and shape."""
@@ -65,7 +66,10 @@ class Collective:
             return None if stacked is None else _left_to_right(stacked, operation)[-1]
         if self._is_large(array) and operation.is_commutative:
             return self._reduce_chain(array, operation, root)
-        total = self._up(array, operation)[-1]
+        place = self._place()
+        total = self._combine(place, array, operation)[-1]
+        if place.parent is not None:
+            self._send({place.parent: total})
         # From 0 down to the root: so that the order, and the bits, are the same for every root.
         way = tree.path(root)
         if self._rank not in way or self._size == 1:
@@ -82,18 +86,12 @@ class Collective:
         """Return the arrays of all ranks combined; in `out`, a contiguous array of its own, where that saves a copy."""
         if not operation.is_associative:
             total = self.reduce(array, operation, 0)
-        elif self._size == 2:
+            return self.bcast(array if total is None else total, 0)
+        if self._size == 2:
             return self._allreduce_pair(array, operation, out)
-        elif self._is_large(array) and operation.is_commutative:
+        if self._is_large(array) and operation.is_commutative:
             return self._allreduce_ring(array, operation, out)
-        else:
-            total = self._up(array, operation)[-1]
-        place = self._place()
-        if place.parent is not None:
-            total = self._receive(place.parent, array)
-        assert total is not None, "the root has it"
-        self._send(dict.fromkeys(place.children, total))
-        return total
+        return self._allreduce_tree(array, operation)
 
     def gather(self, array: Array, root: int) -> Array | None:
         """Return the arrays of all ranks, shape (size, …); None but at the root."""
@@ -146,9 +144,9 @@ class Collective:
             every = None if stacked is None else np.stack(_left_to_right(stacked, operation))
             return self.scatter(every, array, 0)
         place = self._place()
-        totals = self._up(array, operation)
-        before = None if place.parent is None else self._receive(place.parent, array)
-        if before is not None:
+        totals = self._combine(place, array, operation)
+        if place.parent is not None:
+            (before,) = self._exchange({place.parent: totals[-1]}, {place.parent: array})
             totals = [operation(before, total) for total in totals]
         self._send(dict(zip(place.children, totals, strict=False)))
         return totals[0]
@@ -161,15 +159,20 @@ class Collective:
         self._mesh.connect(place.children if place.parent is None else (*place.children, place.parent))
         return place
 
-    def _up(self, array: Array, operation: Operation) -> list[Array]:
-        """Combine this rank's array with its children's totals and hand the last one up; return all, one by one."""
-        place = self._place()
+    def _combine(self, place: tree.Place, array: Array, operation: Operation) -> list[Array]:
+        """Combine this rank's array with its children's totals, one by one; return it, and all totals on the way."""
         totals = [array]
         for total in self._exchange({}, dict.fromkeys(place.children, array)):
             totals.append(operation(totals[-1], total))
-        if place.parent is not None:
-            self._send({place.parent: totals[-1]})
         return totals
+
+    def _allreduce_tree(self, array: Array, operation: Operation) -> Array:
+        place = self._place()
+        total = self._combine(place, array, operation)[-1]
+        if place.parent is not None:
+            (total,) = self._exchange({place.parent: total}, {place.parent: array})
+        self._send(dict.fromkeys(place.children, total))
+        return total
 
     def _bcast_chain(self, array: Array, root: int) -> Array:
         position = (self._rank - root) % self._size
