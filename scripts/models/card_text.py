@@ -1,11 +1,16 @@
 """A model's card as Markdown, for people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from inference.contract import PzAccuracy
 from inference.models.card import BinnedPz, Inputs, Measured, ModelCard, Output, Quantiles
 
 HEAD = "| rows | N | NMAD (95 %) | bias | dz > .05 [%] | R² (95 %) | within sigma [%] |\n|---|---|---|---|---|---|---|"
 CONTROLS_HEAD = "| method | rows | N | NMAD | R² |\n|---|---|---|---|---|"
+PZ_HEAD = (
+    "| rows | N | PIT, KS | CvM | AD | CRPS | CDE loss | 16 to 84 % of p(z) [%] | 2.5 to 97.5 % of p(z) [%] |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
 UNSAID = "The card does not say."
 
 
@@ -35,6 +40,8 @@ def _lines(card: ModelCard) -> Iterator[str]:
         yield "dz = (z_phot - z_spec) / (1 + z_spec); NMAD = 1.48 median |dz - median dz|.\n"
         yield HEAD
         yield from map(_row, known.numbers)
+        if with_pz := {one.rows: one.pz for one in known.numbers if one.pz}:
+            yield f"\np(z), on the same galaxies:\n\n{pz_table(with_pz)}"
     else:
         yield UNSAID
     if known.controls:
@@ -44,6 +51,16 @@ def _lines(card: ModelCard) -> Iterator[str]:
     yield "\n## What it must not be used for\n"
     yield from (f"- {line}" for line in known.not_for or (UNSAID,))
     yield f"\n## Licence and credits\n\n{known.licence or UNSAID}\n"
+
+
+def pz_table(measured: Mapping[str, PzAccuracy]) -> str:
+    """Return how good p(z) is on some rows as a Markdown table, shares in percent."""
+    rows = (
+        f"| {name} | {one.num_galaxies:,} | {one.ks:.4f} | {one.cvm:.2f} | {one.ad:.2f} | {one.crps:.5f} "
+        f"| {one.cde_loss:.2f} | {100 * one.coverage_68:.1f} | {100 * one.coverage_95:.1f} |"
+        for name, one in measured.items()
+    )
+    return "\n".join([PZ_HEAD, *rows])
 
 
 def _inputs(inputs: Inputs) -> Iterator[str]:

@@ -13,6 +13,7 @@ from inference.domain import domain_features
 from inference.errors import WeightsError
 from inference.models import shipped
 from inference.uncertainty import MAX_FEATURE, conformal_factor
+from scripts.models.card_text import card_text, pz_table
 from scripts.models.training.broken_rows import STAR_COLORS, STAR_SCATTER, broken
 from scripts.models.training.calibrate import Samples, calibrate, measure
 from scripts.models.training.domain_model import fit_domain_model
@@ -251,6 +252,17 @@ def test_the_shipped_calibration_belongs_to_the_shipped_weights() -> None:
     assert calibration.posterior is not None
 
 
+def test_the_shipped_card_and_calibration_say_the_same_of_p_z() -> None:
+    report = (shipped().folder / "CALIBRATION.md").read_text()
+
+    measured = {one.rows: one.pz for one in shipped().card.knowledge.numbers if one.pz}
+
+    assert set(measured) == {"real, test set", "simulated, test sources"}
+    for row in pz_table(measured).splitlines():
+        assert row in report
+        assert row in card_text(shipped().card)
+
+
 # ----------------------------------------------------------------------------------------------- command
 
 
@@ -273,6 +285,14 @@ def test_calibrating_twice_gives_the_same_file_and_measures_held_out_galaxies() 
     measured = measure(calibration, RoughEngine(), samples.tests)
 
     assert calibration.to_bytes() == again.to_bytes()
+    assert calibration.posterior is not None
+    assert again.posterior is not None
+    assert calibration.posterior.to_bytes() == again.posterior.to_bytes()
+    assert calibration.posterior.weights_sha256 == RoughEngine.weights_sha256
+    assert measured.pz["real"].num_galaxies == 150
+    # r tells the redshift and the engine's error of .006 with it: p(z) gets as narrow as it may.
+    assert measured.pz["real"].crps < 1e-3
+    assert "| real | 150 |" in measured.to_table()
     assert calibration.weights_sha256 == RoughEngine.weights_sha256
     assert measured.coverage["real"][0] == 150
     assert measured.coverage["real"][1] == pytest.approx(0.68, abs=0.2)

@@ -25,6 +25,7 @@ from inference.pz_metrics import pz_accuracy
 from inference.quality import Quality
 from inference.uncertainty import Array
 from scripts.command.whole_file import write_whole
+from scripts.models.card_text import pz_table
 from scripts.models.training.broken_rows import broken
 from scripts.models.training.domain_model import fit_domain_model
 from scripts.models.training.error_model import Predicted, fit_error_model
@@ -40,11 +41,6 @@ from scripts.models.training.rows import (
 FRESH_SEED = 500
 """Added to the recipe's seed: the same training galaxies in renderings, and simulated ones, that no training saw."""
 NUM_SYNTHETIC = 6_000
-
-PZ_HEAD = (
-    "| rows | N | PIT, KS | CvM | AD | CRPS | CDE loss | 16 to 84 % of p(z) [%] | 2.5 to 97.5 % of p(z) [%] |\n"
-    "|---|---|---|---|---|---|---|---|---|"
-)
 
 
 class Samples(NamedTuple):
@@ -75,13 +71,8 @@ class Measured:
 
     def to_table(self) -> str:
         """Return all as Markdown tables, shares in percent."""
-        lines = [PZ_HEAD]
-        lines += [
-            f"| {name} | {one.num_galaxies:,} | {one.ks:.4f} | {one.cvm:.2f} | {one.ad:.2f} | {one.crps:.5f} "
-            f"| {one.cde_loss:.2f} | {100 * one.coverage_68:.1f} | {100 * one.coverage_95:.1f} |"
-            for name, one in self.pz.items()
-        ]
-        lines += [
+        lines = [
+            pz_table(self.pz),
             "",
             "| rows | N | within ± sigma [%] | within the 95 % interval [%] | out of domain [%] |",
             "|---|---|---|---|---|",
