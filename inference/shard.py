@@ -1,9 +1,6 @@
 """Reads the rows of a shard block by block, without loading the file, and checks that they have the right shape."""
 
-import json
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,15 +9,11 @@ from numpy.typing import NDArray
 from inference.block import RECUT, SDSS, Block, Layout, RangeReader, centre_crop, check_arrays
 from inference.contract import RowRange
 from inference.errors import ShardFormatError
+from inference.header import StoredArray, read_header
 from inference.plan import MIN_BLOCK_ROWS
 
 BLOCK_ROWS = 512
 """Rows held in memory at a time, of the sample's: 10.5 MB of images."""
-
-HEAD_BYTES = 64 * 2**10
-"""First read of a shard: header, ids, magnitudes and redshifts of a 10 MB shard, or the whole of a tiny one."""
-
-_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4"}
 
 
 def block_rows_of(layout: Layout) -> int:
@@ -74,67 +67,33 @@ def count_rows(reader: RangeReader, key: str, size_bytes: int, layout: Layout = 
         If the file is not a shard, or its arrays have another shape or dtype than the model reads.
     """
     if key.endswith(".safetensors"):
-        head = reader.read_range(key, 0, min(HEAD_BYTES, size_bytes), etag=etag) if size_bytes else b""
-        return _Header.parse(key, head, layout).num_rows
+        arrays, _ = read_header(reader, key, etag=etag, size_bytes=size_bytes)
+        return _count(key, arrays, layout)
     from inference import published_shard
 
     return published_shard.count_rows(reader, key, size_bytes, layout, etag=etag)
 
 
-@dataclass(frozen=True)
-class _Array:
-    """The position of one array in a safetensors file."""
-
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def row_bytes(self) -> int:
-        return math.prod(self.shape[1:]) * self.dtype.itemsize
-
-
-@dataclass(frozen=True)
-class _Header:
-    """A safetensors header: eight bytes of length, then JSON of dtype, shape and offsets."""
-
-    arrays: dict[str, _Array]
-    num_rows: int
-
-    @classmethod
-    def parse(cls, key: str, head: bytes | memoryview, layout: Layout) -> "_Header":
-        try:
-            length = int.from_bytes(head[:8], "little")
-            if 8 + length > len(head):
-                raise ValueError(f"a header of {length} bytes in {len(head)}")
-            header = json.loads(bytes(head[8 : 8 + length]))
-            arrays = {
-                name: _Array(
-                    8 + length + entry["data_offsets"][0], tuple(entry["shape"]), np.dtype(_DTYPES[entry["dtype"]])
-                )
-                for name, entry in header.items()
-                if name != "__metadata__"
-            }
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ShardFormatError(f"{key} is not a safetensors file ({error}). {RECUT}") from error
-        num_rows = check_arrays(key, {name: (array.shape, array.dtype) for name, array in arrays.items()}, layout)
-        return cls(arrays, num_rows)
+def _count(key: str, arrays: dict[str, StoredArray], layout: Layout) -> int:
+    return check_arrays(key, {name: (array.shape, array.dtype) for name, array in arrays.items()}, layout)
 
 
 def _read_safetensors(reader: RangeReader, rows: RowRange, layout: Layout, block_rows: int) -> Iterator[Block]:
-    head = reader.read_range(rows.key, 0, HEAD_BYTES, etag=rows.etag)
-    header = _Header.parse(rows.key, head, layout)
-    if rows.stop_row > header.num_rows:
-        raise ShardFormatError(f"{rows.key} holds {header.num_rows} rows; the manifest says {rows.stop_row}. {RECUT}")
+    arrays, head = read_header(reader, rows.key, etag=rows.etag)
+    num_rows = _count(rows.key, arrays, layout)
+    if rows.stop_row > num_rows:
+        raise ShardFormatError(f"{rows.key} holds {num_rows} rows; the manifest says {rows.stop_row}. {RECUT}")
 
     def read(name: str, start_row: int, stop_row: int) -> NDArray[Any]:
-        array = header.arrays[name]
+        array = arrays[name]
         start, stop = (array.offset + row * array.row_bytes for row in (start_row, stop_row))
         # Small arrays come first in the file, and tiny shards are all head.
         inside_head = stop <= len(head)
         source = head[start:stop] if inside_head else reader.read_range(rows.key, start, stop, etag=rows.etag)
         if len(source) != stop - start:
-            raise ShardFormatError(f"{rows.key} ends {stop - start - len(source)} bytes early. Upload it again.")
+            missing = stop - start - len(source)
+            what = f"ends {missing} bytes early" if missing > 0 else f"came with {-missing} bytes more than asked for"
+            raise ShardFormatError(f"{rows.key} {what}. Upload it again.")
         return np.frombuffer(source, dtype=array.dtype).reshape(stop_row - start_row, *array.shape[1:])
 
     if layout.has_magnitudes:
@@ -144,11 +103,11 @@ def _read_safetensors(reader: RangeReader, rows: RowRange, layout: Layout, block
     columns = None
     if layout.columns:
         columns = np.stack([read(name, rows.start_row, rows.stop_row) for name in layout.columns], axis=1)
-    if "redshifts" in header.arrays:
+    if "redshifts" in arrays:
         redshifts = read("redshifts", rows.start_row, rows.stop_row)
     else:
         redshifts = np.full(rows.num_rows, np.nan)
-    if "object_id" in header.arrays:
+    if "object_id" in arrays:
         object_id = read("object_id", rows.start_row, rows.stop_row)
     else:
         object_id = np.arange(rows.start_row, rows.stop_row, dtype=np.int64)

@@ -1,18 +1,24 @@
 """Rows come out as they went in, by ranges; a file that holds no galaxies is refused by name."""
 
 import io
+import json
 import pickle
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
+from safetensors.numpy import load
 from torch.utils.data import TensorDataset
 
 from inference.contract import RowRange
 from inference.errors import ShardChangedError, ShardFormatError
-from inference.shard import HEAD_BYTES, count_rows, read_blocks
+from inference.header import HEAD_BYTES
+from inference.shard import count_rows, read_blocks
 from tests.factories import MemoryReader, make_arrays, make_shard_bytes
 
 
@@ -296,3 +302,84 @@ def test_rows_are_counted_without_reading_the_images(key: str, content: bytes) -
     assert count_rows(reader, key, len(content), etag='"e"') == 7
     if key.startswith("0"):
         assert sum(stop - start for _, start, stop in reader.requests) < len(content)
+
+
+# ------------------------------------------------------------------------------------- headers of other programs
+
+
+def with_header(content: bytes, change: Callable[[dict[str, Any]], None], *, pad: int = 0) -> bytes:
+    """A shard whose header says something else about the same data."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode() + b" " * pad
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
+def move(name: str, start: Any, stop: Any) -> Callable[[dict[str, Any]], None]:
+    def change(header: dict[str, Any]) -> None:
+        first, last = header[name]["data_offsets"]
+        header[name]["data_offsets"] = [first + start, last + stop]
+
+    return change
+
+
+def put(name: str, key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda header: header[name].update({key: value})
+
+
+LYING = {
+    "its own header as magnitudes": move("magnitudes", -8, -8),
+    "overlap": move("images", -40, -40),
+    "a gap": move("images", 40, 40),
+    "longer than its data": move("redshifts", 0, 8),
+    "floats as offsets": move("images", 0.0, 0.0),
+    "huge offsets": move("images", 2**63, 2**63),
+    "a shape of floats": put("images", "shape", [3.0, 5, 32, 32]),
+    "fewer rows in the same data": put("redshifts", "shape", [2]),
+    "another type for the same data": put("object_id", "dtype", "F32"),
+    "offsets that are none": put("images", "data_offsets", [0]),
+    "an entry that is none": lambda header: header.update(images=[]),
+    "metadata that are none": lambda header: header.update(__metadata__={"a": 1}),
+}
+
+
+@pytest.mark.parametrize("lie", LYING)
+def test_a_header_that_the_library_refuses_is_refused_by_name(lie: str) -> None:
+    content = with_header(make_shard_bytes(3), LYING[lie])
+    with pytest.raises(SafetensorError):
+        load(content)
+
+    with pytest.raises(ShardFormatError, match=r"0\.safetensors is not a safetensors file"):
+        read(content, 0, 3)
+    with pytest.raises(ShardFormatError, match=r"0\.safetensors is not a safetensors file"):
+        count_rows(MemoryReader(**{"0.safetensors": content}), "0.safetensors", len(content), etag='"e"')
+
+
+@pytest.mark.parametrize("text", [b"[" * 20_000, b"[]", b"null", b"1e999", b'{"images": {"dtype": "F32"}}', b"\xff{}"])
+def test_a_header_that_is_none_is_refused_by_name(text: bytes) -> None:
+    content = len(text).to_bytes(8, "little") + text
+
+    with pytest.raises(ShardFormatError, match=r"0\.safetensors is not a safetensors file"):
+        read(content, 0, 1)
+
+
+def test_more_data_than_arrays_is_refused() -> None:
+    content = make_shard_bytes(3) + bytes(8)
+
+    with pytest.raises(ShardFormatError, match=r"0\.safetensors is not a safetensors file"):
+        count_rows(MemoryReader(**{"0.safetensors": content}), "0.safetensors", len(content), etag='"e"')
+
+
+def test_a_header_longer_than_the_first_read_is_read_on() -> None:
+    whole = make_shard_bytes(3)
+    content = with_header(whole, lambda header: header.update(__metadata__={"history": "x" * 70_000}))
+
+    (block,), (expected,) = read(content, 0, 3), read(whole, 0, 3)
+
+    np.testing.assert_array_equal(block.images, expected.images)
+    assert count_rows(MemoryReader(**{"0.safetensors": content}), "0.safetensors", len(content), etag='"e"') == 3
+
+
+def test_an_array_of_a_type_that_no_shard_has_is_no_concern_of_ours() -> None:
+    assert len(read(make_shard_bytes(3, mask=np.zeros((3, 7), np.uint8)), 0, 3)[0]) == 3
