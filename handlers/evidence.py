@@ -14,7 +14,7 @@ from inference.summary import StoredObject
 
 logger = logging.getLogger(__name__)
 
-FOLDERS = ("ranks/", "predictions/", "failures/")
+FOLDERS = ("ranks/", "failures/", "predictions/")
 FAILURE_LIMIT_BYTES = 2**19
 """A note of the state machine, whose states carry at most 256 KiB, escaped as JSON."""
 
@@ -39,22 +39,28 @@ class Evidence:
 def gather(store: ObjectStore, tasks: list[RankTask]) -> Evidence:
     """Read the records and notes of a run and list its predictions; what a listing lacks is asked for by name."""
     with ThreadPoolExecutor(len(FOLDERS)) as pool:
-        folders = list(pool.map(lambda name: store.list_folder(tasks[0].run_prefix + name).objects, FOLDERS))
-    ranks, predictions, failures = ({info.key: info for info in folder} for folder in folders)
-    limits = {task.record_key: summary.record_limit_bytes(task) for task in tasks}
-    notes = dict.fromkeys((task.failure_key for task in tasks), FAILURE_LIMIT_BYTES)
+        # The listing of predictions goes on while the records are read.
+        listings = [pool.submit(_list, store, tasks[0].run_prefix + name) for name in FOLDERS]
+        ranks, failures = listings[0].result(), listings[1].result()
+        limits = {task.record_key: summary.record_limit_bytes(task) for task in tasks}
+        notes = dict.fromkeys((task.failure_key for task in tasks), FAILURE_LIMIT_BYTES)
+        noted, unread = _decode_failures(_read(store, notes, failures))
+        found = _read(store, limits, ranks)
+        unlisted = [one.record_key for one in tasks if one.record_key not in ranks and one.failure_key not in failures]
+        found |= _ask(store, {key: limits[key] for key in unlisted})
+        records = summary.decode_records(found)
+        predictions = listings[2].result()
     listed = {task.predictions_key: predictions.get(task.predictions_key) for task in tasks}
-    noted, unread = _decode_failures(_read(store, notes, failures))
-    found = _read(store, limits, ranks)
-    unlisted = [task.record_key for task in tasks if task.record_key not in ranks and task.failure_key not in failures]
-    found |= _ask(store, {key: limits[key] for key in unlisted})
-    records = summary.decode_records(found)
     stored = {key: StoredObject(info.size_bytes, info.etag) for key, info in listed.items() if info}
     doubtful = summary.doubtful_predictions(tasks, records, stored)
     for key, content in _ask(store, doubtful).items():
         stored[key] = StoredObject(len(content), sha256=hashlib.sha256(content).hexdigest())
     strangers = [*(ranks.keys() - limits), *(predictions.keys() - listed), *(failures.keys() - notes), *unread]
     return Evidence(records, noted, stored, tuple(sorted(strangers)))
+
+
+def _list(store: ObjectStore, prefix: str) -> dict[str, ObjectInfo]:
+    return {info.key: info for info in store.list_folder(prefix).objects}
 
 
 def _read(store: ObjectStore, limits: Mapping[str, int], listed: Mapping[str, ObjectInfo]) -> dict[str, bytes]:

@@ -10,11 +10,18 @@ from handlers import settings, telemetry
 from handlers.storage import NUM_CONNECTIONS, ObjectExistsError, ObjectInfo, ObjectStore
 from inference import contract
 from inference.contract import DatasetCard, InitializeEvent, RankTask, RunPlan, RunRequest, ShardEntry
-from inference.dataset import Extent, find_differences, find_miscounts, refuse_differences
+from inference.dataset import (
+    Extent,
+    find_differences,
+    find_miscounts,
+    judge_copies,
+    note_ignored,
+    refuse_differences,
+)
 from inference.errors import DatasetNotFoundError, ObjectMissingError, ResultPathTakenError
 from inference.models import refuse_dataset, settle_model
 from inference.models.card import ModelCard
-from inference.plan import MAX_CHILDREN, SHARD_SUFFIXES, Demand, Shard, meet_by_s, plan_tasks, select_shards
+from inference.plan import MAX_CHILDREN, Demand, Shard, is_shard, meet_by_s, plan_tasks, select_shards
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +37,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     # Before anything is listed: nothing of another model's run would count.
     model = settings.model().card
     request = settle_model(request, model)
-    shards, bands = _find_shards(settings.object_store(request.data_bucket or request.bucket), request, model)
+    shards, bands, doubts = _find_shards(settings.object_store(request.data_bucket or request.bucket), request, model)
     request = contract.with_defaults(request, run_id=call.execution_name, num_shards=len(shards))
     limits = settings.infer_limits(request.memory_mb, request.max_concurrency)
     demand = Demand.of(model)
@@ -52,7 +59,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
         run_prefix=run_prefix,
         manifest_key=run_prefix + contract.MANIFEST_KEY,
         request=request,
-        notes=notes,
+        notes=(*notes, *doubts),
         num_samples=sum(task.num_samples for task in tasks),
         max_concurrency=limits.max_concurrency or MAX_CHILDREN,
         started_at_s=started_at_s,
@@ -63,7 +70,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
 
 def _find_shards(
     store: ObjectStore, request: RunRequest, model: ModelCard
-) -> tuple[list[Shard], tuple[str, ...] | None]:
+) -> tuple[list[Shard], tuple[str, ...] | None, list[str]]:
     """List the dataset's folder and count every shard's rows, from ``dataset.json``, which must be about these shards.
 
     Returns
@@ -71,13 +78,16 @@ def _find_shards(
     shards : list of Shard
     bands : tuple of str or None
         Those of the shards, where they are other ones than the model's.
+    doubts : list of str
+        Notes on shards that count twice, and on files that were ignored.
 
     Raises
     ------
     DatasetNotFoundError
         If there is no shard.
     DatasetError
-        If ``dataset.json`` names other shards than there are, or other sizes or numbers of galaxies than theirs.
+        If ``dataset.json`` names other shards than there are, or other sizes or numbers of galaxies than theirs; or
+        one is the copy of another.
     """
     prefix = contract.as_prefix(request.data_prefix)
     try:
@@ -87,18 +97,20 @@ def _find_shards(
     listing = {info.key: info for info in folder.objects}
     keys = select_shards([*listing, *folder.subfolders], prefix, file_limit=request.file_limit)
     infos = [listing[key] for key in keys]
+    contents = [(key[len(prefix) :], (listing[key].etag, listing[key].size_bytes)) for key in keys]
+    doubts = [*note_ignored(key[len(prefix) :] for key in listing), *judge_copies(prefix, contents)]
     card_key = prefix + contract.DATASET_KEY
     if card_key not in listing:
-        return [_shard(info, num_rows) for info, num_rows in _count(store, infos, model, None)], None
+        return [_shard(info, num_rows) for info, num_rows in _count(store, infos, model, None)], None, doubts
     card = contract.decode(store.read(card_key), DatasetCard, where=card_key)
     refuse_dataset(card, model, prefix)
-    sizes = {key[len(prefix) :]: info.size_bytes for key, info in listing.items() if key.endswith(SHARD_SUFFIXES)}
+    sizes = {key[len(prefix) :]: info.size_bytes for key, info in listing.items() if is_shard(key[len(prefix) :])}
     refuse_differences(prefix, list(find_differences(card, sizes, file_limit=request.file_limit)))
     bands = card.bands if card.bands != model.inputs.bands else None
     entries = {prefix + entry.name: entry for entry in card.shards}
     counted = [(entries[info.key], n) for info, n in _count(store, _unproved(store, infos, entries), model, bands)]
     refuse_differences(prefix, list(find_miscounts(counted)))
-    return [_shard(info, entries[info.key].num_rows, entries[info.key].sha256) for info in infos], bands
+    return [_shard(info, entries[info.key].num_rows, entries[info.key].sha256) for info in infos], bands, doubts
 
 
 def _shard(info: ObjectInfo, num_rows: int, sha256: str | None = None) -> Shard:

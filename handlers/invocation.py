@@ -1,11 +1,14 @@
 """Facts about this process and this invocation: cold or warm, start-up time, memory."""
 
+import logging
 import os
 import resource
 import sys
 import time
 from datetime import datetime
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _READY_AT_S = time.time()
 _num_invocations = 0
@@ -30,10 +33,14 @@ def init_s() -> float:
 
 
 def queue_s(entered_at: str | None, started_at_s: float) -> float:
-    """Return the time from the state machine's `entered_at` (ISO 8601) to `started_at_s` [s]; 0 when not given."""
+    """Return the time from the state machine's `entered_at` (ISO 8601) to `started_at_s` [s]; 0 when it is no time."""
     if entered_at is None:
         return 0.0
-    return max(0.0, started_at_s - datetime.fromisoformat(entered_at).timestamp())
+    try:
+        return max(0.0, started_at_s - datetime.fromisoformat(entered_at).timestamp())
+    except (ValueError, OverflowError):
+        logger.warning("entered_at is no time: the queue counts as 0", extra={"entered_at": entered_at[:100]})
+        return 0.0
 
 
 def resident_memory_bytes() -> int:

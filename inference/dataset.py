@@ -1,13 +1,17 @@
 """Whether a folder holds the dataset that its card describes, before anything is read of it."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from inference.contract import DATASET_KEY, DatasetCard, ShardEntry
 from inference.errors import DatasetError
-from inference.plan import natural_order
+from inference.plan import SHARD_SUFFIXES, natural_order
+
+COPY = re.compile(r" \(\d+\)\.|[ -]copy( \d+)?\.|^copy of ", re.IGNORECASE)
+"""How systems name the copy of a file."""
 
 MAX_NAMED = 5
 """Problems that an error names; more are counted."""
@@ -61,6 +65,42 @@ def refuse_differences(where: str, differences: Sequence[str]) -> None:
             f"{where} is not the dataset of its {DATASET_KEY}: {'; '.join(differences[:MAX_NAMED])}{more}. Make or "
             f"upload it again; without {DATASET_KEY} the shards are read as they are."
         )
+
+
+def judge_copies(where: str, contents: Iterable[tuple[str, tuple[str, int]]]) -> Iterator[str]:
+    """Yield a note on shards with the content of another one, whose galaxies count twice.
+
+    Parameters
+    ----------
+    where : str
+        The folder.
+    contents : iterable
+        Name of every shard, with its entity tag and size [bytes].
+
+    Raises
+    ------
+    DatasetError
+        If one of them is named as systems name copies.
+    """
+    first: dict[tuple[str, int], str] = {}
+    found = [(name, first.setdefault(content, name)) for name, content in contents]
+    copies = {name: original for name, original in found if name != original}
+    for name, original in copies.items():
+        if COPY.search(name) or COPY.search(original):
+            raise DatasetError(
+                f"{where} holds {name}, a copy of {original}: its galaxies would count twice. Remove one of them."
+            )
+    if copies:
+        name, original = next(iter(copies.items()))
+        yield f"{len(copies)} shards have the content of another, as {name} of {original}: their galaxies count twice."
+
+
+def note_ignored(names: Iterable[str]) -> Iterator[str]:
+    """Yield a note on hidden files, which systems make and which are no shards."""
+    hidden = sorted(name for name in names if name.startswith(".") and name.endswith(SHARD_SUFFIXES))
+    if hidden:
+        more = f" and {len(hidden) - 1} more" if len(hidden) > 1 else ""
+        yield f"{hidden[0]}{more} was ignored: a hidden file is no shard."
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,8 @@
 
 import json
 import math
-import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,22 +95,9 @@ def _judge(header: bytes | memoryview, size_bytes: int) -> None:
     """Let the library open a file of that size with that header and no data: it reads only the header."""
     if not len(header) <= size_bytes < 2**62:
         raise ValueError(f"data up to byte {size_bytes}")
-    with _empty_file() as (path, descriptor):
-        os.write(descriptor, header)
-        os.truncate(descriptor, size_bytes)
-        with safe_open(path, framework="numpy"):
+    # What is never written in a file takes no room in it.
+    with tempfile.NamedTemporaryFile(buffering=0) as file:
+        file.write(header)
+        file.truncate(size_bytes)
+        with safe_open(file.name, framework="numpy"):
             pass
-
-
-@contextmanager
-def _empty_file() -> Iterator[tuple[str, int]]:
-    """Make a file for a moment: in memory where the system can. What is never written in it takes no room."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("header")
-        try:
-            yield f"/proc/self/fd/{descriptor}", descriptor
-        finally:
-            os.close(descriptor)
-    else:
-        with tempfile.NamedTemporaryFile() as file:
-            yield str(Path(file.name)), file.fileno()

@@ -115,6 +115,11 @@ class Limits(Payload, frozen=True, kw_only=True):
         return max(1, self.memory_mb // MB_PER_VCPU)
 
 
+def is_shard(name: str) -> bool:
+    """Tell whether a file is a shard by its name; systems make files like ``._0.safetensors`` next to ours."""
+    return name.endswith(SHARD_SUFFIXES) and not name.startswith(".")
+
+
 def natural_order(name: str) -> list[tuple[int, int, str]]:
     """Sort key that puts ``2.safetensors`` before ``10.safetensors``."""
     parts = re.split(r"(\d+)", name)
@@ -135,7 +140,7 @@ def select_shards(keys: Iterable[str], prefix: str, *, file_limit: int | None) -
             f"There is nothing under {prefix}. Check data_bucket and data_prefix; `make dataset` makes one."
         )
     names = [key[len(prefix) :] for key in keys]
-    shards = sorted((name for name in names if "/" not in name and name.endswith(SHARD_SUFFIXES)), key=natural_order)
+    shards = sorted((name for name in names if "/" not in name and is_shard(name)), key=natural_order)
     if not shards:
         raise DatasetNotFoundError(
             f"{prefix} holds {len(keys)} objects and folders (first {keys[0]}) but no shard directly in it; shards end "

@@ -38,7 +38,7 @@ def run_clock(
         warm=spread(warm),
         slowest=slowest(records),
         num_concurrent_ranks=num_concurrent,
-        parallel_efficiency=phases["inference"].sum / (num_concurrent * map_s) if records else None,
+        parallel_efficiency=phases["inference"].sum / (num_concurrent * map_s) if records and map_s else None,
     )
 
 

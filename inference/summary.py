@@ -202,8 +202,8 @@ def summarize(
     """
     records = proof.records
     num_samples = sum(record.num_samples for record in records)
-    map_s = max(times.mapped_at_s - times.planned_at_s, 1e-9)
-    end_to_end_s = max(times.summarized_at_s - times.started_at_s, 1e-9)
+    map_s = max(times.mapped_at_s - times.planned_at_s, 0.0)
+    end_to_end_s = max(times.summarized_at_s - times.started_at_s, 0.0)
     clock = run_clock(
         records,
         initialize_s=times.planned_at_s - times.started_at_s,
@@ -220,7 +220,12 @@ def summarize(
         num_samples_planned=plan.num_samples,
         lost_ranks=proof.lost,
         request=plan.request,
-        notes=(*plan.notes, *proof.notes, *_distinct(record.sigma_note for record in records if record.sigma_note)),
+        notes=(
+            *plan.notes,
+            *proof.notes,
+            *_clock_notes(times),
+            *_distinct(record.sigma_note for record in records if record.sigma_note),
+        ),
         accuracy=metrics.accuracy(
             metrics.add_sums(record.accuracy for record in records),
             metrics.unpack_residuals(record.residuals for record in records),
@@ -229,8 +234,8 @@ def summarize(
         ratio_95=_only(record.ratio_95 for record in records),
         throughput=Throughput(
             sum_of_rank_rates=sum(record.sample_persec for record in records),
-            map_wall=num_samples / map_s,
-            end_to_end=num_samples / end_to_end_s,
+            map_wall=num_samples / map_s if map_s else 0.0,
+            end_to_end=num_samples / end_to_end_s if end_to_end_s else 0.0,
             bits_per_row=max((record.bits_per_row for record in records), default=contract.BITS_PER_ROW),
         ),
         clock=clock,
@@ -367,6 +372,16 @@ def message_of(cause: str) -> str:
         document = None
     text = str(document.get("errorMessage", cause)) if isinstance(document, dict) else cause
     return printable(text)
+
+
+def _clock_notes(times: RunTimes) -> Iterable[str]:
+    """Say so where the clocks of two functions cannot both be right."""
+    ahead_s = max(times.planned_at_s - times.mapped_at_s, times.started_at_s - times.summarized_at_s)
+    if ahead_s >= 0:
+        yield (
+            f"The clock of Initialize is at least {ahead_s:.1f} s ahead of that of Summarize: throughputs over wall "
+            "times are not known, and are left out as 0."
+        )
 
 
 def _add_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -111,10 +111,10 @@ class Throughput(Payload, frozen=True, kw_only=True):
     """Sum of every rank's `sample_persec`: the published definition [1/s]."""
 
     map_wall: float
-    """Galaxies over the wall time of the Map [1/s]."""
+    """Galaxies over the wall time of the Map; 0 where two clocks disagree about it [1/s]."""
 
     end_to_end: float
-    """Galaxies over the time from Initialize to the summary [1/s]."""
+    """Galaxies over the time from Initialize to the summary; 0 as above [1/s]."""
 
     bits_per_row: Positive = BITS_PER_ROW
     """One galaxy as the model reads it [bit]."""

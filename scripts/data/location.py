@@ -10,7 +10,7 @@ from inference.checksum import file_sha256
 from inference.contract import DatasetCard, ShardEntry
 from inference.dataset import find_differences, refuse_differences
 from inference.errors import DatasetError, InvalidRequestError
-from inference.plan import SHARD_SUFFIXES, natural_order
+from inference.plan import SHARD_SUFFIXES, is_shard, natural_order
 from scripts.command.errors import UsageError
 
 HOW_TO_MAKE = "`make dataset` makes the sample, `make dataset NAME=name N=10000` another one."
@@ -189,7 +189,7 @@ def find_dataset(name: str, *, asked: str, root: Path) -> LocalDataset:
 
 
 def _shards(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("*") if path.suffix in SHARD_SUFFIXES and path.is_file()]
+    return [path for path in folder.glob("*") if is_shard(path.name) and path.is_file()]
 
 
 def _prefix(folder: Path, datasets: Path) -> str:

@@ -12,7 +12,7 @@ from inference import contract
 from inference.block import Block, join
 from inference.contract import DatasetCard, RowRange
 from inference.errors import InvalidRequestError
-from inference.plan import SHARD_SUFFIXES, natural_order
+from inference.plan import is_shard, natural_order
 from inference.quality import Quality
 from inference.shard import count_rows, read_blocks
 from scripts.command.errors import SourceError
@@ -62,7 +62,7 @@ class ShardFolder:
     @cached_property
     def names(self) -> list[str]:
         """Files of the shards."""
-        files = [path.name for path in self.folder.iterdir() if path.suffix in SHARD_SUFFIXES]
+        files = [path.name for path in self.folder.iterdir() if is_shard(path.name)]
         return sorted(files, key=natural_order)
 
     @cached_property

@@ -3,13 +3,14 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
 
 from inference.text import printable
 from scripts.command.aws_errors import is_throttled
+from scripts.command.errors import CommandError
 from scripts.runs.observe import Progress, Watcher
 
 POLL_S = 1.0
@@ -19,7 +20,10 @@ MAX_POLL_S = 30.0
 """Longest pause when AWS throttles [s]; each throttled look doubles it."""
 
 LOOK_SHARE = 5
-"""A look at many ranks takes long; the pause after it is at least this many times longer."""
+"""A look at many ranks takes long; the pause after it is at least this many times longer, but no longer than above."""
+
+MAX_SAME_S = 3600.0
+"""A run of which nothing has changed for so long is not followed any more: longer than all attempts of a rank [s]."""
 
 
 class Line(Protocol):
@@ -62,16 +66,33 @@ def start(states: Any, state_machine_arn: str, run_id: str, payload: dict[str, A
 
 
 def follow(
-    states: Any, execution_arn: str, watcher: Watcher, line: Line, *, sleep: Callable[[float], None] = time.sleep
+    states: Any,
+    execution_arn: str,
+    watcher: Watcher,
+    line: Line,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.monotonic,
 ) -> Ending:
-    """Show the run until its execution has ended."""
+    """Show the run until its execution has ended.
+
+    Raises
+    ------
+    CommandError
+        If nothing has changed for `MAX_SAME_S`.
+    """
     pause_s = POLL_S
+    seen, changed_s = None, now()
     while True:
-        began_s = time.monotonic()
+        began_s = now()
         try:
             description = states.describe_execution(executionArn=execution_arn)
-            line.show(watcher.look())
+            progress = watcher.look()
+            line.show(progress)
             pause_s = POLL_S
+            facts = (description["status"], replace(progress, elapsed_s=0.0, rows_per_s=0.0))
+            if facts != seen:
+                seen, changed_s = facts, now()
         except ClientError as error:
             # The quotas of these calls are the account's: another program may have used them up.
             if not is_throttled(error):
@@ -79,7 +100,12 @@ def follow(
             description, pause_s = {"status": "RUNNING"}, min(2 * pause_s, MAX_POLL_S)
         if description["status"] != "RUNNING":
             return ending(description)
-        sleep(max(pause_s, LOOK_SHARE * (time.monotonic() - began_s)))
+        if now() - changed_s > MAX_SAME_S:
+            raise CommandError(
+                f"Nothing of the run has changed for {MAX_SAME_S / 60:.0f} minutes, longer than all attempts of a rank "
+                "take: its state machine hangs, or is out of reach."
+            )
+        sleep(min(max(pause_s, LOOK_SHARE * (now() - began_s)), MAX_POLL_S))
 
 
 def stop(states: Any, execution_arn: str) -> None:

@@ -160,9 +160,13 @@ def _throughput(summary: RunSummary) -> list[Row]:
     rates = summary.throughput
     return [
         ("sum of rank rates", f"{rates.sum_of_rank_rates:,.1f} /s", "each rank's own rate, added: as published"),
-        ("Map wall", f"{rates.map_wall:,.1f} /s", "galaxies over the wall time of the Map"),
-        ("end to end", f"{rates.end_to_end:,.1f} /s", "galaxies over the wall time of the run"),
+        ("Map wall", _rate(rates.map_wall), "galaxies over the wall time of the Map"),
+        ("end to end", _rate(rates.end_to_end), "galaxies over the wall time of the run"),
     ]
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:,.1f} /s" if per_s else "unknown"
 
 
 def _wall_time(summary: RunSummary) -> list[Row]:

@@ -244,6 +244,33 @@ def test_a_card_with_a_shard_twice_or_another_total_is_refused(s3: Any) -> None:
             plan()
 
 
+@pytest.mark.parametrize(
+    "name", ["1 (1).safetensors", "1 copy.safetensors", "1 - Copy.safetensors", "Copy of 1.safetensors"]
+)
+def test_a_copy_of_a_shard_is_refused_by_name(s3: Any, name: str) -> None:
+    upload(s3)
+    put(s3, f"{PREFIX}{name}", get(s3, f"{PREFIX}1.safetensors"))
+
+    with pytest.raises(
+        DatasetError, match=r"holds .*1.*\.safetensors, a copy of .*1.*: its galaxies would count twice"
+    ):
+        plan()
+
+
+def test_equal_shards_and_hidden_files_are_noted(s3: Any) -> None:
+    upload(s3)
+    for name in ("7.safetensors", "._1.safetensors"):
+        put(s3, f"{PREFIX}{name}", get(s3, f"{PREFIX}1.safetensors"))
+
+    planned = plan()
+
+    assert planned["num_samples"] == 20
+    assert list(planned["notes"]) == [
+        "._1.safetensors was ignored: a hidden file is no shard.",
+        "1 shards have the content of another, as 7.safetensors of 1.safetensors: their galaxies count twice.",
+    ]
+
+
 def test_with_a_file_limit_only_the_first_shards_are_compared(s3: Any) -> None:
     upload(s3, num_shards=2)
     put_card(s3, *[(5, SIZE)] * 12)

@@ -180,3 +180,25 @@ def test_our_combined_data_is_imported_like_a_published_one(tmp_path: Path) -> N
     assert (found.num_ranks_expected, found.num_samples) == (3, 1200)
     assert any("Only 2 of 3 ranks have a record" in warning for warning in found.warnings)
     assert "No record of rank 2." in found.warnings
+
+
+def test_a_world_size_is_a_number_and_takes_no_memory(tmp_path: Path) -> None:
+    records = [published(rank=1, world_size=2**62), published(rank=3, world_size=2**62)]
+
+    found = import_run(asked(write(tmp_path / "combined_data.json", records)), root=tmp_path)
+
+    assert any(warning.startswith("No record of rank 0, 2, 4, 5, 6,") for warning in found.warnings)
+    assert any("and 4,611,686,018,427,387,892 more" in warning for warning in found.warnings)
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="FILE=/dev/zero is no file"):
+        import_run(asked({"FILE": "/dev/zero"}), root=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[" + "9" * 5_000 + "]"])
+def test_json_that_no_one_can_read_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(text)
+
+    with pytest.raises(UsageError, match="is not whole JSON"):
+        import_run(asked({"FILE": str(tmp_path / "x.json")}), root=tmp_path)

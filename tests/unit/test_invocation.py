@@ -31,6 +31,7 @@ def test_the_queue_is_the_time_since_the_state_was_entered() -> None:
 
     assert invocation.queue_s("2026-01-01T00:00:00.000Z", entered.timestamp() + 1.5) == 1.5
     assert invocation.queue_s(None, entered.timestamp()) == 0.0
+    assert invocation.queue_s("yesterday", entered.timestamp()) == 0.0
 
 
 def test_starting_takes_from_the_start_of_the_process_to_the_import() -> None:

@@ -9,6 +9,7 @@ from msgspec import structs
 from rich.console import Console
 
 from inference import contract
+from scripts.command.errors import CommandError
 from scripts.runs import execution
 from scripts.runs.execution import Ending
 from scripts.runs.follow import LiveLine, live_line
@@ -320,3 +321,42 @@ def test_looks_are_at_least_a_second_apart() -> None:
         execution.follow(states, "arn", observer, line, sleep=pauses.append)
 
     assert min(pauses) >= 1.0
+
+
+class Hanging:
+    """A run that is always the same, seen by a clock that every pause moves on."""
+
+    def __init__(self, look_s: float = 0.0) -> None:
+        self.now_s, self.look_s = 0.0, look_s
+        self.pauses: list[float] = []
+
+    def look(self) -> Progress:
+        self.now_s += self.look_s
+        return make_progress()
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now_s += seconds
+
+    def follow(self) -> None:
+        states = FakeStates(*[{"status": "RUNNING"}] * 5_000)
+        with LiveLine(make_console()) as line:
+            execution.follow(states, "arn", self, line, sleep=self.sleep, now=lambda: self.now_s)
+
+
+def test_a_run_of_which_nothing_changes_is_given_up_with_a_reason() -> None:
+    hanging = Hanging()
+
+    with pytest.raises(CommandError, match="Nothing of the run has changed for 60 minutes"):
+        hanging.follow()
+
+    assert execution.MAX_SAME_S < hanging.now_s < execution.MAX_SAME_S + 5
+
+
+def test_a_look_that_hung_makes_no_pause_of_minutes() -> None:
+    hanging = Hanging(look_s=20.0)
+
+    with pytest.raises(CommandError):
+        hanging.follow()
+
+    assert max(hanging.pauses) == execution.MAX_POLL_S

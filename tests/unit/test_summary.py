@@ -324,3 +324,19 @@ def test_a_run_without_any_record_still_has_a_summary() -> None:
     nothing = lossy_summary(lost=3, world_size=3, tolerated=100)
 
     assert (nothing.num_records, nothing.accuracy, nothing.throughput.end_to_end) == (0, None, 0.0)
+
+
+@pytest.mark.parametrize("behind_s", [0.0, 5.0])
+def test_clocks_that_cannot_both_be_right_give_a_note_and_no_rates(behind_s: float) -> None:
+    tasks = make_tasks(2)
+    times = summary.RunTimes(
+        started_at_s=9.0, planned_at_s=10.0, mapped_at_s=10.0 - behind_s, summarized_at_s=10.5 - behind_s
+    )
+
+    merged = summary.summarize(make_plan(6), tasks, prove_run(tasks, records_of(tasks)), times)
+
+    assert merged.throughput.map_wall == 0.0
+    assert merged.throughput.sum_of_rank_rates > 0
+    assert merged.clock.parallel_efficiency is None
+    assert min(merged.clock.map, merged.clock.end_to_end) >= 0
+    assert f"at least {behind_s:.1f} s ahead" in merged.notes[0]

@@ -1,5 +1,6 @@
 """What is wrong or doubtful about a set of published records, in sentences."""
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -55,8 +56,12 @@ def _duplicates(records: Sequence[Record]) -> Iterator[str]:
     if several := sorted(rank for rank, count in ranks.items() if count > 1):
         yield f"More than one record of rank {_named(several)}."
     world_size = expected_ranks(records)
-    if ranks and world_size and (absent := sorted(set(range(world_size)) - ranks.keys())):
-        yield f"No record of rank {_named(absent)}."
+    num_absent = (world_size or 0) - sum(0 <= rank < (world_size or 0) for rank in ranks)
+    if ranks and world_size and num_absent:
+        # Counted, not listed: a world_size is only a number in a file.
+        first = list(itertools.islice((rank for rank in range(world_size) if rank not in ranks), MAX_NAMED))
+        more = f" and {num_absent - len(first):,} more" if num_absent > len(first) else ""
+        yield f"No record of rank {', '.join(map(str, first))}{more}."
 
 
 def _mixtures(records: Sequence[Record]) -> Iterator[str]:

@@ -39,9 +39,11 @@ def read_published(path: Path) -> list[Record]:
     UsageError
         If the file is missing, cut off, no list of records, or a number is none; the message names the record.
     """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"FILE={path} is no file.")
     try:
         found = json.loads(printable_json(read_text("FILE", path).encode()))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"FILE={path} is not whole JSON: {error}. Fetch it again.") from error
     if not isinstance(found, list):
         raise UsageError(f"FILE={path} holds a {type(found).__name__}; combined_data.json is a list of records.")
