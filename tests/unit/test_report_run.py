@@ -363,6 +363,8 @@ def test_a_run_without_labels_shows_its_predictions_and_no_accuracy(run: Path) -
 
     assert accuracy.lead.startswith("Unknown: no galaxy")
     assert titles(accuracy)[0] == "Predicted redshifts"
+    legend = accuracy.blocks[0].drawing.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["z_phot", STACK]
 
 
 def test_a_run_that_ended_before_its_summary_is_reported_from_its_ranks(run: Path) -> None:

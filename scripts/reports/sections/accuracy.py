@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.distributions import Distributions
+from inference.distributions import Distributions, distributions
 from inference.intervals import nmad_interval
 from inference.metrics import Array, nmad, normalised_residuals
 from inference.pz_metrics import (
@@ -94,8 +94,11 @@ def _unlabelled(predictions: RunPredictions | None) -> Iterator[Block]:
     """Yield what can be said of redshifts that nothing can be compared with."""
     if predictions is None or not np.isfinite(predictions.z_phot).any():
         return
-    caption = f"Histogram of {len(predictions.z_phot):,} predicted redshifts."
-    yield Figure("Predicted redshifts", draw_redshifts({"z_phot": predictions.z_phot}), caption)
+    caption, stack = f"Histogram of {len(predictions.z_phot):,} predicted redshifts.", None
+    if predictions.pz is not None:
+        stack = distributions(predictions.pz[np.isfinite(predictions.pz).all(axis=1)])
+        caption += " Dashed: all p(z) added up, the n(z) to be expected."
+    yield Figure("Predicted redshifts", draw_redshifts({"z_phot": predictions.z_phot}, stack), caption)
     yield from _flags(predictions)
 
 
