@@ -15,7 +15,8 @@ class LostRank(Payload, frozen=True, kw_only=True):
     """The rank."""
 
     error: str
-    """Class name of its error, or ``MissingRecord``, ``StaleRecord``, ``WrongRowCount``, ``DuplicateRecord``."""
+    """Class name of its error, or ``MissingRecord``, ``UnreadableRecord``, ``StaleRecord``, ``DuplicateRecord``,
+    ``WrongRowCount``, ``WrongRecord``, ``MissingPredictions``, ``WrongPredictions``."""
 
     message: str
     """What happened."""

@@ -32,6 +32,7 @@ def main() -> None:
 
     # Bound before moto is imported, because its interpreter reads the port at import, and handed over as it is: no
     # other program can take the port in between.
+    threading.excepthook = _end_without_threads
     listener = socket.create_server((HOST, settings["port"]), backlog=BACKLOG)
     port = listener.getsockname()[1]
     os.environ["MOTO_PORT"] = str(port)
@@ -45,6 +46,14 @@ def main() -> None:
     pool.close()
     sys.stderr.flush()
     os._exit(0)  # executions still running are threads that would wait for their workers
+
+
+def _end_without_threads(failed: threading.ExceptHookArgs) -> None:
+    """End the server when a thread of it could not start another one: its run would wait for ever."""
+    threading.__excepthook__(failed)
+    if isinstance(failed.exc_value, RuntimeError) and "start new thread" in str(failed.exc_value):
+        print("No more threads can be started here: see `ulimit -u` and `ulimit -v`.", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def _set_with_parents_end(stop: threading.Event) -> None:

@@ -1,5 +1,8 @@
 """A worker gets what a program needs, not what the user's shell happens to hold."""
 
+import subprocess
+import sys
+
 import pytest
 
 from scripts.local_aws.lambda_variables import worker_environment
@@ -22,3 +25,19 @@ def test_a_worker_inherits_neither_tokens_nor_settings_of_another_aws(monkeypatc
         "LD_LIBRARY_PATH",
     }
     assert (found["AWS_REGION"], found["OMP_NUM_THREADS"]) == ("us-east-1", "1")
+
+
+def test_a_server_that_cannot_start_a_thread_ends_and_says_why() -> None:
+    program = """
+import threading, time
+from scripts.local_aws.serve import _end_without_threads
+threading.excepthook = _end_without_threads
+def fail():
+    raise RuntimeError("can't start new thread")
+threading.Thread(target=fail).start()
+time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=50)
+
+    assert done.returncode == 1
+    assert "No more threads can be started here" in done.stderr
