@@ -9,10 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
+from scripts.command.aws_errors import explain
 from scripts.command.program import start_one_of
 from scripts.command.variables import Flag, Variables
 from scripts.command.whole_file import write_whole
 from scripts.deployment.holdings import Holdings
+from scripts.deployment.image.registry import keep
 from scripts.deployment.terraform import IMAGE_FILE, DeployError, Terraform
 
 HOLDS_DATA = ("aws_s3_bucket", "aws_ecr_repository")
@@ -78,6 +82,17 @@ def apply(terraform: Terraform, *, confirm: Callable[[str], bool]) -> None:
         if doomed and not confirm(f"This deletes {', '.join(doomed)} and the data in it."):
             raise DeployError("Nothing was changed.")
         terraform.show("apply", "-input=false", plan_path)
+    _keep_images(terraform.folder / IMAGE_FILE)
+
+
+def _keep_images(record: Path) -> None:
+    """Tag what is deployed now, so that newer images never push it out of the registry."""
+    recorded: dict[str, str] = json.loads(record.read_text()) if record.exists() else {}
+    for uri in [value for name, value in recorded.items() if name.endswith("image_uri")]:
+        try:
+            keep(uri)
+        except (BotoCoreError, ClientError) as error:
+            say(f"Deployed, but newer images may push {uri} out of the registry: {explain(error)}")
 
 
 def ensure_registry(terraform: Terraform) -> str:

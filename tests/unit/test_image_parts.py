@@ -118,6 +118,25 @@ def test_the_login_of_ecr_is_that_of_the_repositorys_region(monkeypatch: pytest.
     assert base64.b64decode(token["authorizationToken"]).decode() == f"{login.user}:{login.password}"
 
 
+def test_a_deployed_image_gets_a_tag_by_which_its_registry_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    manifest = {"schemaVersion": 2, "mediaType": registry.MANIFEST_TYPES[0], "config": {"digest": "x", "size": 1}}
+
+    with mock_aws():
+        ecr, name = boto3.client("ecr", "eu-central-1"), ECR.partition("/")[2]
+        ecr.create_repository(repositoryName=name)
+        put = ecr.put_image(repositoryName=name, imageManifest=json.dumps({**manifest, "layers": []}), imageTag="v1")
+        digest = put["image"]["imageId"]["imageDigest"]
+        for _ in range(2):
+            registry.keep(f"{ECR}@{digest}")
+        registry.keep(f"{ECR}@sha256:{'0' * 64}")
+        (found,) = ecr.describe_images(repositoryName=name)["imageDetails"]
+
+    assert sorted(found["imageTags"]) == [f"deployed-{digest[7:19]}", "v1"]
+
+
 def test_only_ecr_gives_a_login() -> None:
     with pytest.raises(EngineError, match="is not a repository of ECR"):
         registry.ecr_login("example.org/redshift")

@@ -1,6 +1,7 @@
 """Pushes an image to a registry, once per content."""
 
 import base64
+import contextlib
 import re
 import tempfile
 import urllib.error
@@ -120,6 +121,32 @@ def find_digest(repository: str, tag: str, login: Login | None = None) -> str | 
     except OSError as error:
         raise EngineError(f"{host} does not answer: {error}") from error
     return digest
+
+
+def keep(uri: str) -> None:
+    """Give an image in ECR the tag ``deployed-…``, by which its registry keeps it when newer ones come.
+
+    Parameters
+    ----------
+    uri : str
+        By digest. An image that is not there is none that could be deleted.
+
+    Raises
+    ------
+    ClientError
+        If the credentials may not.
+    """
+    import boto3
+
+    repository, _, digest = uri.partition("@")
+    match = ECR.match(repository)
+    assert match, f"{uri} is in ECR: Terraform accepts no other"
+    ecr, name = boto3.client("ecr", region_name=match["region"]), repository.partition("/")[2]
+    for image in ecr.batch_get_image(repositoryName=name, imageIds=[{"imageDigest": digest}])["images"]:
+        kept = {key: image[key] for key in ("imageManifest", "imageManifestMediaType") if image.get(key)}
+        kept["imageTag"] = f"deployed-{digest.partition(':')[2][:12]}"
+        with contextlib.suppress(ecr.exceptions.ImageAlreadyExistsException):
+            ecr.put_image(repositoryName=name, **kept)
 
 
 def ecr_login(repository: str) -> Login:

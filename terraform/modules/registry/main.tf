@@ -27,8 +27,16 @@ resource "aws_ecr_lifecycle_policy" "this" {
         selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 7 }
         action       = { type = "expire" }
       },
+      # "Newest" is by push. What a rule of higher priority matches, no other deletes: an old image that is deployed stays.
+      # https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html
       {
         rulePriority = 2
+        description  = "All but the newest of the images that were deployed"
+        selection    = { tagStatus = "tagged", tagPrefixList = ["deployed-"], countType = "imageCountMoreThan", countNumber = 100 }
+        action       = { type = "expire" }
+      },
+      {
+        rulePriority = 3
         description  = "All but the newest images"
         selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = var.num_images_kept }
         action       = { type = "expire" }
