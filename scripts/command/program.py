@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from inference.errors import RunError
 from scripts.command.aws_errors import explain
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, CommandError
-from scripts.command.variables import V, Variables, expected, read_variables
+from scripts.command.variables import GIVEN, V, Variables, expected, read_variables
 
 Main = Callable[[V], int | None]
 """What a command does; its exit status, None for 0."""
@@ -23,7 +23,7 @@ def start(main: Main[V]) -> NoReturn:
     """Run a command with the variables of the environment and end the process."""
     if len(sys.argv) > 1:
         _end_with_help(sys.argv[1:], usage(main))
-    sys.exit(exit_status(main, os.environ))
+    sys.exit(exit_status(main, _environment()))
 
 
 def start_one_of(mains: Mapping[str, Main[V]]) -> NoReturn:
@@ -31,7 +31,7 @@ def start_one_of(mains: Mapping[str, Main[V]]) -> NoReturn:
     name, *others = sys.argv[1:] or [""]
     if name not in mains or others:
         _end_with_help(sys.argv[1:], f"There are: {', '.join(mains)}.")
-    sys.exit(exit_status(mains[name], os.environ))
+    sys.exit(exit_status(mains[name], _environment()))
 
 
 def exit_status(main: Main[V], environment: Mapping[str, str]) -> int:
@@ -63,6 +63,13 @@ def usage(main: Main[V]) -> str:
     hints = get_type_hints(kind, include_extras=True)
     lines = [f"  {field.encode_name:<16} {expected(hints[field.name])}" for field in msgspec.structs.fields(kind)]
     return "\n".join([inspect.cleandoc(main.__doc__ or ""), "", "Variables, in the environment:", *lines])
+
+
+def _environment() -> Mapping[str, str]:
+    """Return the environment, and keep from programs started below what was written behind this one's make."""
+    environment = dict(os.environ)
+    os.environ.pop(GIVEN, None)
+    return environment
 
 
 def _kind_of(main: Main[V]) -> type[V]:

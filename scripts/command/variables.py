@@ -1,8 +1,9 @@
 """The variables behind `make`: one struct per command says which there are and what each must be."""
 
+import difflib
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -13,6 +14,15 @@ from inference.models.card import NAME
 from scripts.command.errors import UsageError
 
 V = TypeVar("V", bound="Variables")
+
+GIVEN = "GIVEN_VARIABLES"
+"""Where make says which names were written behind it."""
+OF_EVERY_COMMAND = ("PYTHON", "VENV", "YES")
+"""What the set-up of `.venv` reads, before any command."""
+OF_PROGRAMS = re.compile(
+    r"(AWS|PIP|UV|TF|DOCKER|XDG|OMP)_.*|((HTTPS?|ALL|NO)_PROXY)|NO_COLOR|SHELL|PATH|HOME|TMPDIR", re.IGNORECASE
+)
+"""Names that are meant for the programs below a command, to which make hands them too."""
 
 Flag = Annotated[bool, Meta(description="1 or 0")]
 Whole = Annotated[int, Meta(ge=0, description="a whole number from 0")]
@@ -51,8 +61,10 @@ def read_variables(kind: type[V], environment: Mapping[str, str]) -> V:
     Raises
     ------
     UsageError
-        If a value has the wrong type or range; the message names the variable and what it must be.
+        If a value has the wrong type or range; the message names the variable and what it must be. Or if something was
+        written behind make that is no variable of the command; the message names the nearest.
     """
+    _refuse_unknown(environment.get(GIVEN, "").split(), kind)
     hints = get_type_hints(kind, include_extras=True)
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
@@ -60,6 +72,16 @@ def read_variables(kind: type[V], environment: Mapping[str, str]) -> V:
         if text:
             values[field.name] = read_value(field.encode_name, text, hints[field.name])
     return kind(**values)
+
+
+def _refuse_unknown(given: Sequence[str], kind: type[V]) -> None:
+    known = [field.encode_name for field in msgspec.structs.fields(kind)]
+    for name in given:
+        if name in (*known, *OF_EVERY_COMMAND) or OF_PROGRAMS.fullmatch(name):
+            continue
+        near = difflib.get_close_matches(name.upper(), known, n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise UsageError(f"{name} is no variable of this command.{meant} It takes {', '.join(known) or 'none'}.")
 
 
 def read_value(name: str, text: str, kind: Any, *, words: str = "") -> Any:

@@ -50,6 +50,39 @@ def test_what_is_no_variable_of_the_command_is_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        (
+            "SIZEMB",
+            "SIZEMB is no variable of this command. Did you mean SIZE_MB? It takes BATCH, SIZE_MB, TARGET",
+        ),
+        ("batch", "batch is no variable of this command. Did you mean BATCH?"),
+        ("BATCH MODEL", "MODEL is no variable of this command. It takes "),
+    ],
+)
+def test_what_was_written_behind_make_and_is_no_variable_is_refused_with_the_nearest(given: str, answer: str) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(answer)}"):
+        read(GIVEN_VARIABLES=given, BATCH="3")
+
+
+@pytest.mark.parametrize("given", ["BATCH NAME", "VENV PYTHON YES", "AWS_PROFILE https_proxy PIP_FIND_LINKS", ""])
+def test_what_was_written_behind_make_may_be_for_the_command_its_set_up_or_programs_below(given: str) -> None:
+    assert read(GIVEN_VARIABLES=given, MODEL="of the environment") == ExampleVariables()
+
+
+def test_programs_that_a_command_starts_do_not_see_what_was_written_behind_its_make(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def main(variables: ExampleVariables) -> int:
+        return 3 if "GIVEN_VARIABLES" in os.environ else 4
+
+    monkeypatch.setattr("sys.argv", ["example"])
+    monkeypatch.setitem(os.environ, "GIVEN_VARIABLES", "BATCH")
+    with pytest.raises(SystemExit, match="4"):
+        start(main)
+
+
+@pytest.mark.parametrize(
     ("name", "text", "expects"),
     [
         ("BATCH", "0", "a whole number of galaxies from 1 to 1000"),

@@ -1,10 +1,13 @@
 import ast
+import importlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
+import msgspec
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -141,6 +144,10 @@ def test_a_name_that_the_system_gives_to_every_program_is_none_of_ours(tmp_path:
         (["run", "WORLD=abc"], "WORLD=abc is not valid"),
         (["build", "ARCH=vax"], "ARCH=vax is not valid"),
         (["sweep", "YES=7"], "YES=7 is not valid: YES is 1 or 0."),
+        (["run", "SORCE=x"], "SORCE is no variable of this command. It takes"),
+        (["dataset", "SORCE=x"], "SORCE is no variable of this command. Did you mean SOURCE? It takes"),
+        (["verify", "MODEL=mine"], "MODEL is no variable of this command. It takes"),
+        (["verify", "stop", "DATASIT=x"], "DATASIT is no variable of this command. Did you mean DATASET?"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -149,6 +156,55 @@ def test_a_command_understands_its_variables_as_make_hands_them_over(arguments: 
 
     assert done.returncode == 2
     assert answer in " ".join(done.stderr.split())
+
+
+GIVEN = """#!/bin/sh
+printf '<%s>' "$GIVEN_VARIABLES"
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "given"),
+    [
+        (["run", "WORLD=8", "SORCE=x"], {}, {"WORLD", "SORCE"}),
+        (["run"], {"WORLD": "8", "SORCE": "x", "MODEL": "y"}, set()),
+        (["run", "status", "WORLD=8", "SORCE=x"], {}, {"SORCE"}),
+    ],
+    ids=["written behind make", "of the environment", "one of several targets may know it"],
+)
+def test_what_was_written_behind_make_is_handed_down_by_name(
+    arguments: list[str], variables: dict[str, str], given: set[str], tmp_path: Path
+) -> None:
+    executable(tmp_path / "bin" / "python", GIVEN)
+
+    printed = make("-o", f"{tmp_path}/.ready", f"VENV={tmp_path}", *arguments, **variables).stdout
+
+    assert set(re.findall(r"<([^>]*)>", printed)[0].split()) == given | {"VENV"}
+
+
+COMMAND = re.compile(r"make ([a-z-]+)((?: [A-Z_]+=[^\s`;)\"]+)+)")
+
+
+def test_every_command_of_the_documents_has_the_variables_they_write_behind_it() -> None:
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "terraform/README.md", ROOT / "docker/README.md"]
+    written = {found for page in pages for found in COMMAND.findall(page.read_text(encoding="utf-8"))}
+
+    refused = []
+    for target, variables in sorted(written):
+        module, *command = re.search(rf"^{target}:.*?-m (\S+)((?: \w+)?)$", MAKEFILE, re.MULTILINE | re.DOTALL).groups()
+        known = variables_of(module, "".join(command).strip())
+        refused += [f"{target} {name}" for name in re.findall(r"([A-Z_]+)=", variables) if name not in known]
+
+    assert len(written) > 20
+    assert refused == []
+
+
+def variables_of(module: str, command: str) -> set[str]:
+    """Names of the variables of a target's command."""
+    found = importlib.import_module(module)
+    main = found.COMMANDS[command] if command else found.main
+    (kind, *_) = get_type_hints(main).values()
+    return {field.encode_name for field in msgspec.structs.fields(kind)}
 
 
 def test_make_hands_over_every_variable_of_every_command() -> None:
