@@ -209,6 +209,8 @@ help: ## Show this help
 #:   SOURCE=my.csv      table (also .parquet, .fits), published .pt or .npz, or a
 #:                      folder of FITS cutouts; FIELDS="u=MAG_U,z_spec=ZBEST"
 #:                      names columns that are not recognized
+#:   MODEL=theirs       what that model reads: bands, cutouts; a table without
+#:                      images has magnitudes alone, MODEL=astromae renders
 #:   NAME=big N=100000  so many synthetic galaxies instead
 #:   TRAINING=1         leave out what training must not see, instead of a flag
 #:   SHARD_MB=25        largest shard; SEED=1 changes the random draw

@@ -19,7 +19,7 @@ from inference.dataset import (
     refuse_differences,
 )
 from inference.errors import DatasetNotFoundError, ObjectMissingError, ResultPathTakenError
-from inference.models import refuse_dataset, settle_model
+from inference.models import mismatches, refuse_dataset, settle_model
 from inference.models.card import ModelCard
 from inference.plan import MAX_CHILDREN, Demand, Shard, is_shard, meet_by_s, plan_tasks, select_shards
 
@@ -79,7 +79,7 @@ def _find_shards(
     bands : tuple of str or None
         Those of the shards, where they are other ones than the model's.
     doubts : list of str
-        Notes on shards that count twice, and on files that were ignored.
+        Notes on shards that count twice, on files that were ignored, and on what is unlike the model's training data.
 
     Raises
     ------
@@ -110,6 +110,7 @@ def _find_shards(
     entries = {prefix + entry.name: entry for entry in card.shards}
     counted = [(entries[info.key], n) for info, n in _count(store, _unproved(store, infos, entries), model, bands)]
     refuse_differences(prefix, list(find_miscounts(counted)))
+    doubts += mismatches(card, model, prefix)
     return [_shard(info, entries[info.key].num_rows, entries[info.key].sha256) for info in infos], bands, doubts
 
 

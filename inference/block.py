@@ -94,7 +94,7 @@ class Block:
     def arrays(self, columns: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
         """Return the arrays of a shard by name; `columns` are the names of the further numbers."""
         named = {} if self.columns is None else dict(zip(columns, self.columns.T.copy(), strict=True))
-        kept = ("images", "magnitudes", "redshifts", "object_id")
+        kept = (*(["images"] if self.images.size else []), "magnitudes", "redshifts", "object_id")
         return {name: getattr(self, name) for name in kept} | named
 
     def __getitem__(self, rows: slice | NDArray[np.integer]) -> "Block":

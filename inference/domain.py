@@ -3,7 +3,7 @@
 Eleven numbers describe a galaxy: r, the four colours, in each band the light in the central 16 by 16 pixels compared
 with what the magnitude implies, and the concentration of that light in r. So a magnitude that was shifted, swapped or
 taken from a neighbour stands out twice, against the other bands and against the image; noise, other units or an empty
-image against the magnitudes; a point source by its concentration.
+image against the magnitudes; a point source by its concentration. Of a model that reads no images the first five count.
 
 A Gaussian mixture over the training galaxies gives their density. A galaxy less likely than all but `FLAGGED_SHARE` of
 the selection galaxies is out of domain: its redshift and sigma are kept, but their errors were never measured.
@@ -101,13 +101,15 @@ def _squared_length(difference: Array, whitening: Array) -> Array:
 
 
 def domain_features(images: NDArray[np.float32], magnitudes: Array, limits: DomainLimits | None = None) -> Array:
-    """Return the eleven features, one row each: (11, N), float64.
+    """Return the eleven features, one row each: (11, N), float64; of galaxies without images the first five.
 
     Parameters
     ----------
     images, magnitudes, limits
         See `DomainModel.is_outside`.
     """
+    if not images.shape[-1]:
+        return photometry_features(magnitudes)
     limits = limits or shipped().card.domain
     assert limits is not None, "only a model whose card has them can be calibrated"
     sky_noise = np.array(limits.sky_noise)

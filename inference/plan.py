@@ -27,6 +27,8 @@ NUM_BLOCKS = 6
 
 # Slower than any rank measured on one vCPU, so that the timeout is never the surprise.
 SAMPLES_PER_S_PER_VCPU = 100
+MAX_ROWS_PER_S = 2_000
+"""However fast a network is, its rows are read and cleaned, and their errors found: a rank does four times as many."""
 UNSURE = 2
 """A network that was measured elsewhere may be so much slower here."""
 START_S = 20
@@ -80,7 +82,7 @@ class Demand(Payload, frozen=True, kw_only=True):
         return cls(
             process_memory_bytes=max(measured, PROCESS_MEMORY_BYTES),
             block_memory_bytes=max(NUM_BLOCKS * MIN_BLOCK_ROWS * card.inputs.row_bytes, BLOCK_MEMORY_BYTES),
-            rows_per_s=min((card.rows_per_s or math.inf) / UNSURE, SAMPLES_PER_S_PER_VCPU),
+            rows_per_s=min(card.rows_per_s / UNSURE, MAX_ROWS_PER_S) if card.rows_per_s else SAMPLES_PER_S_PER_VCPU,
         )
 
 

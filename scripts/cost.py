@@ -18,7 +18,7 @@ from scripts.pricing.what_if import SERIAL_SHARE, Range, WhatIf
 from scripts.runs.budget import Forecast, forecast
 from scripts.runs.recall import name_runs, runs_here
 from scripts.runs.receipt import COST_FILE, Receipt, receipt_of, write_receipt
-from scripts.runs.request import draft_request
+from scripts.runs.request import draft_request, without_images
 from scripts.runs.run_folder import open_run
 from scripts.runs.target import connect_aws
 from scripts.runs.variables import RequestVariables, RunName, StackVariables, choose_target
@@ -68,6 +68,7 @@ def outlook(variables: RequestVariables, prices: PriceList, *, root: Path) -> No
     buckets = (aws.stack.bucket, aws.stack.data_bucket) if aws else ()
     remote = find_remote(draft.dataset, asked=draft.dataset_asked, buckets=buckets) if aws else None
     dataset = remote or find_dataset(draft.dataset, asked=draft.dataset_asked, root=root)
+    draft = without_images(draft, dataset)
     found = forecast(draft.request, dataset, aws, root=root, prices=prices)
     if found is None:
         raise UsageError(

@@ -25,6 +25,7 @@ def main(variables: DatasetVariables) -> None:
         bar = progress.add_task("galaxies", total=len(plan.galaxies))
         card = make(plan, processes=num_cores(), tick=lambda rows: progress.advance(bar, rows))
     print_report(plan.folder)
+    print(f"extinction {plan.origin.extinction_line}")
     print(f"{plan.folder}: {in_words(card)}")
 
 

@@ -6,9 +6,9 @@ from typing import Annotated
 from msgspec import Meta
 
 from inference.errors import ModelError
-from inference.models import CARD_TEXT_NAME, Model, shipped
+from inference.models import CARD_TEXT_NAME, Model
 from scripts.command.errors import UsageError
-from scripts.command.model import ModelName, find_model, model_names
+from scripts.command.model import SHIPPED_NAMES, ModelName, find_model, model_names
 from scripts.command.program import start
 from scripts.command.variables import Variables
 
@@ -57,7 +57,7 @@ def line(model: Model) -> str:
     card, inputs = model.card, model.card.inputs
     images = f"{inputs.side_px}x{inputs.side_px} {' '.join(inputs.bands)}" if inputs.side_px else "no images"
     magnitudes = f"magnitudes {' '.join(inputs.bands)}" if inputs.magnitudes else "no magnitudes"
-    remark = ", shipped" if model.folder == shipped().folder else ""
+    remark = ", shipped" if card.name in SHIPPED_NAMES else ""
     return f"{card.name:<20} {card.weights_sha256[:12]}  {card.kind}: {images}, {magnitudes}{remark}"
 
 

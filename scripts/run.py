@@ -22,7 +22,7 @@ from scripts.pricing.prices import price_note
 from scripts.runs.budget import before_start
 from scripts.runs.perform import find_data, run_in
 from scripts.runs.present import files_in, print_result
-from scripts.runs.request import Draft, draft_request, make_run_id, meet_here
+from scripts.runs.request import Draft, draft_request, make_run_id, meet_here, without_images
 from scripts.runs.target import AwsTarget, Target, connect_aws, count_talking, start_local
 from scripts.runs.variables import RunVariables, choose_target
 
@@ -53,6 +53,7 @@ def run(variables: RunVariables, *, root: Path, console: Console) -> int:
         draft = meet_here(draft)
     aws = _connect(variables.outputs, root, console) if is_aws else None
     dataset = _dataset(draft, root, console, aws)
+    draft = without_images(draft, dataset)
     notes = [*draft.notes, *_prefix_note(draft, dataset)]
     if aws:
         notes += [

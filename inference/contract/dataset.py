@@ -1,5 +1,9 @@
 """``dataset.json``: what a dataset's folder holds, and the names of its objects."""
 
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
 from inference.contract.payload import Count, NonEmpty, Payload
 
 SAMPLE_PREFIX = "datasets/sdss/10MB/"
@@ -11,6 +15,10 @@ TABLE_CSV_KEY = "table.csv"
 CLEANING_KEY = "cleaning.json"
 TABLE_KEYS = (TABLE_KEY, TABLE_CSV_KEY, CLEANING_KEY)
 """In the shards' folder: one cleaned row per galaxy, and what cleaning found."""
+
+
+ImageOrigin = Literal["measured", "rendered", "none"]
+"""Whether images were observed, made from the photometry, or are not there."""
 
 
 class ShardEntry(Payload, frozen=True, kw_only=True):
@@ -50,8 +58,23 @@ class DatasetCard(Payload, frozen=True, kw_only=True):
     bands: tuple[NonEmpty, ...] = ("u", "g", "r", "i", "z")
     """Bands of images and magnitudes, in the order of their second axis."""
 
-    pixel_scale_arcsec: float | None = None
+    image_origin: ImageOrigin | None = None
+    """Where the images come from; null where it is not known."""
+
+    pixel_scale_arcsec: Annotated[float, Meta(gt=0.0)] | None = None
     """Angular size of a pixel [arcsec]; null where it is not known."""
+
+    pixel_unit: Literal["nanomaggy"] = "nanomaggy"
+    """Unit of the pixels: what was in another one was converted."""
+
+    zero_point_mag: float = 22.5
+    """AB magnitude of one such unit."""
+
+    dereddened: bool | None = None
+    """Whether the magnitudes are corrected for Galactic extinction; null where it is not known. Images never are."""
+
+    extinction: str = ""
+    """How that is known, in words."""
 
     seed: int
     """Seed of everything random in it."""

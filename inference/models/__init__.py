@@ -23,6 +23,9 @@ from inference.models.card import ModelCard
 SHIPPED = Path(__file__).parent / "astromae"
 """The model that comes with the code, and that serves where none is named."""
 
+MAGNITUDES = Path(__file__).parent / "magnitudes"
+"""The one that comes with it for galaxies without images."""
+
 MAX_SCALE_ERROR = 0.02
 """Pixels whose size differs by more are other pixels."""
 
@@ -74,6 +77,12 @@ def shipped() -> Model:
     return read_model(SHIPPED)
 
 
+@cache
+def without_images() -> Model:
+    """Return the model that comes with the code for galaxies without images."""
+    return read_model(MAGNITUDES)
+
+
 def in_words(name: str | None, sha256: str | None) -> str:
     """Name a model in a message: its name, and as much of its checksum as tells it from others."""
     return f"{name or 'a model without a name'} ({sha256[:12] if sha256 else 'any weights'})"
@@ -107,6 +116,38 @@ def refuse_dataset(dataset: DatasetCard, model: ModelCard, prefix: str) -> None:
             f"{prefix} has pixels of {scales[1]:g} arcsec; the model {model.name} was trained on {scales[0]:g} arcsec. "
             "Resample the cutouts, or use another model."
         )
+
+
+def mismatches(dataset: DatasetCard, model: ModelCard, prefix: str) -> tuple[str, ...]:
+    """Say in what a dataset differs from what a model was trained on, where it can be read nevertheless.
+
+    Returns
+    -------
+    tuple of str
+        Sentences for the notes of a run.
+    """
+    return tuple(filter(None, (_extinction_mismatch(dataset, model, prefix), _image_mismatch(dataset, model, prefix))))
+
+
+def _extinction_mismatch(dataset: DatasetCard, model: ModelCard, prefix: str) -> str:
+    light = model.inputs.magnitudes
+    if light is None or dataset.dereddened == light.dereddened:
+        return ""
+    trained = f"the model {model.name} was trained on magnitudes that {'are' if light.dereddened else 'are not'}"
+    if dataset.dereddened is None:
+        return (
+            f"Whether the magnitudes of {prefix} are corrected for Galactic extinction is not known; {trained}. "
+            'Make it again with FIELDS="dereddened=yes", or with columns of extinction.'
+        )
+    state = "are" if dataset.dereddened else "are not"
+    return f"The magnitudes of {prefix} {state} corrected for Galactic extinction; {trained}: redshifts are biased."
+
+
+def _image_mismatch(dataset: DatasetCard, model: ModelCard, prefix: str) -> str:
+    found, trained = dataset.image_origin, model.inputs.image_origin
+    if not model.inputs.side_px or None in (found, trained) or found == trained:
+        return ""
+    return f"The images of {prefix} are {found}; the model {model.name} was trained on {trained} ones."
 
 
 def settle_model(request: RunRequest, card: ModelCard) -> RunRequest:

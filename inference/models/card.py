@@ -55,6 +55,9 @@ class Inputs(Part, frozen=True, kw_only=True):
     pixel_scale_arcsec: Annotated[float, Meta(gt=0.0)] | None = None
     """Angular size of a pixel [arcsec]; absent where it is not known."""
 
+    image_origin: Literal["measured", "rendered"] | None = None
+    """What the images were that it was trained on: observed, or made from photometry; absent where it is not known."""
+
     pixel_unit: Literal["maggy", "nanomaggy", "Jy", "mJy", "uJy", "nJy"] = "nanomaggy"
     """Unit of the pixels that the file expects. Datasets hold nanomaggies; they are converted."""
 

@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +12,15 @@ from typing import Annotated
 from msgspec import Meta
 
 from inference.errors import ModelError
-from inference.models import Model, read_model, shipped
+from inference.models import MAGNITUDES, SHIPPED, Model, read_model, shipped, without_images
 from inference.models.card import NAME
 from scripts.command.errors import UsageError
 
 FOLDER = "models"
 """In the folder of `runs/` and `datasets/`."""
+
+SHIPPED_NAMES: dict[str, Callable[[], Model]] = {SHIPPED.name: shipped, MAGNITUDES.name: without_images}
+"""Names of the models that come with the code."""
 
 ModelName = Annotated[str, Meta(description="the name of a model, as `make model` lists them")]
 
@@ -42,8 +45,10 @@ def find_model(name: str, *, root: Path = Path(), asked: str = "") -> Model:
         If its folder holds no readable card.
     """
     asked = asked or f"MODEL={name}"
-    if name in ("", shipped().card.name):
+    if not name:
         return shipped()
+    if name in SHIPPED_NAMES:
+        return SHIPPED_NAMES[name]()
     _check_name(name, asked)
     folder = root / FOLDER / name
     if not folder.is_dir():
@@ -74,23 +79,34 @@ def astromae(name: str, *, root: Path = Path()) -> Model:
 
 
 def model_names(root: Path) -> list[str]:
-    """Return the names of all models, the shipped one first."""
+    """Return the names of all models, the shipped ones first."""
     own = sorted(path.name for path in (root / FOLDER).glob("[!.]*") if path.is_dir())
-    return [shipped().card.name, *own]
+    return [*SHIPPED_NAMES, *(name for name in own if name not in SHIPPED_NAMES)]
 
 
-def refuse_taken(name: str, root: Path) -> None:
+def refuse_taken(name: str, root: Path, *, variable: str = "NAME") -> None:
     """Raise unless a new model may have this name.
+
+    Parameters
+    ----------
+    name : str
+        As the user gave it.
+    root : Path
+        Folder that holds ``models/``.
+    variable : str
+        The variable that holds it, for messages.
 
     Raises
     ------
     UsageError
         If it is none, or taken.
     """
-    _check_name(name, f"NAME={name}")
+    asked = f"{variable}={name}"
+    _check_name(name, asked)
+    if name in SHIPPED_NAMES:
+        raise UsageError(f"{asked} is the shipped model of that name. Choose another name.")
     if name in model_names(root):
-        where = "is the shipped model" if name == shipped().card.name else f"is taken: {root / FOLDER / name}/ is there"
-        raise UsageError(f"NAME={name} {where}. Choose another name, or remove that folder first.")
+        raise UsageError(f"{asked} is taken: {root / FOLDER / name}/ is there. Choose another name, or remove it.")
 
 
 def _check_name(name: str, asked: str) -> None:

@@ -70,6 +70,6 @@ def read_galaxies(path: str | Path, fields: str = "", *, seed: int = 0) -> ReadG
         source = open_source(Path(path).expanduser(), fields=fields, scratch=Path(scratch), seed=seed)
         block = read_block(source.galaxies, 0, len(source.galaxies))
         facts = source.galaxies.facts(0, len(block))
-    found = inspect(block.images, block.magnitudes, block.redshifts, facts.quality)
+    found = inspect(block.images, block.magnitudes, block.redshifts, facts.quality, source.origin.bands)
     block = replace(block, redshifts=np.where(is_label(block.redshifts), block.redshifts, np.nan))
     return ReadGalaxies(block, facts.ra_deg, facts.dec_deg, found.quality, source.report + found.report)

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from inference import cleaning
+from inference.block import SDSS
 from inference.contract import CLEANING_KEY
 from inference.quality import Quality
-from inference.uncertainty import R_BAND
 
 RULES = {
     "magnitude is NaN or infinite": "missing",
@@ -25,10 +25,12 @@ RULES = {
     "magnitude outside 10-30": "missing",
     "one or two bands missing": "imputed",
     "no r": "rejected",
+    "a band missing": "rejected",
     "more than two bands missing": "rejected",
     f"colour beyond {cleaning.MAX_COLOR_SIGMA:g} robust sigma": "flagged",
     f"signal-to-noise below {cleaning.MIN_SIGNAL_TO_NOISE:g} in g, r, i or z": "flagged",
     f"extinction in r above {cleaning.MAX_EXTINCTION_R:g} mag": "flagged",
+    "extinction missing": "not corrected",
     "pixels missing": "filled with sky",
     "more than 5 % of the pixels missing": "rejected",
     "a central pixel missing": "rejected",
@@ -125,26 +127,31 @@ def inspect(
     magnitudes: NDArray[np.float64],
     redshifts: NDArray[np.float64],
     known: NDArray[np.uint8],
+    bands: tuple[str, ...] = SDSS.bands,
 ) -> Inspected:
     """Apply every rule to N galaxies and count.
 
     Parameters
     ----------
-    images : array, shape (N, 5, 32, 32), float32, or None
-        Cutouts [nanomaggy / pixel]; None where there are none to judge yet.
-    magnitudes : array, shape (N, 5), float64
+    images : array, shape (N, B, H, W), float32, or None
+        Cutouts [nanomaggy / pixel]; None, or of size 0, where there are none to judge.
+    magnitudes : array, shape (N, B), float64
         Dereddened, as measured [mag].
     redshifts : array, shape (N,), float64
         As given; NaN where unknown.
     known : array, shape (N,), uint8
         Flags that neither pixels nor magnitudes show.
+    bands : tuple of str
+        Names of the bands. What is usual is known of those of SDSS alone: in others no magnitude is filled in, and no
+        colour is odd, unless the model knows better.
     """
-    filled, flags = cleaning.fill_bands(magnitudes)
+    limits = cleaning.shipped_limits() if bands == SDSS.bands else OTHER_BANDS
+    filled, flags = cleaning.fill_bands(magnitudes, limits)
     is_rejected = (flags & Quality.REFUSED.value) > 0
     quality = flags | known
-    quality[cleaning.has_odd_colors(filled)] |= Quality.COLOR_OUTLIER.value
-    rules, num_filled_pixels = _count_bands(magnitudes), 0
-    if images is not None:
+    quality[cleaning.has_odd_colors(filled, limits)] |= Quality.COLOR_OUTLIER.value
+    rules, num_filled_pixels = _count_bands(magnitudes, limits), 0
+    if images is not None and images.size:
         pixel_rules, num_filled_pixels, pixel_flags = _inspect_pixels(images)
         rules, quality = rules + pixel_rules, quality | pixel_flags
     for flag, rule in zip(
@@ -156,10 +163,12 @@ def inspect(
     return Inspected(np.where(is_rejected[:, None], magnitudes, filled), quality, report)
 
 
+OTHER_BANDS = cleaning.Limits(np.float32(-1000.0), None)
+
 _FLAG_RULES = [rule for rule, then in RULES.items() if then == "flagged"]
 
 
-def _count_bands(magnitudes: NDArray[np.float64]) -> Counter[str]:
+def _count_bands(magnitudes: NDArray[np.float64], limits: cleaning.Limits) -> Counter[str]:
     is_missing = cleaning.missing_bands(magnitudes)
     is_code = {
         "magnitude is NaN or infinite": ~np.isfinite(magnitudes),
@@ -168,11 +177,14 @@ def _count_bands(magnitudes: NDArray[np.float64]) -> Counter[str]:
     }
     is_outside = is_missing & ~np.any(list(is_code.values()), axis=0)
     num_missing = is_missing.sum(axis=1)
-    num_allowed, has_r = cleaning.MAX_IMPUTED_BANDS, ~is_missing[:, R_BAND]
     rules = {rule: found.any(axis=1) for rule, found in {**is_code, "magnitude outside 10-30": is_outside}.items()}
-    rules["one or two bands missing"] = (num_missing > 0) & (num_missing <= num_allowed) & has_r
-    rules["no r"] = ~has_r
-    rules["more than two bands missing"] = num_missing > num_allowed
+    if limits.photometry is None:
+        rules["a band missing"] = num_missing > 0
+    else:
+        num_allowed, has_r = cleaning.MAX_IMPUTED_BANDS, ~is_missing[:, limits.photometry.reference]
+        rules["one or two bands missing"] = (num_missing > 0) & (num_missing <= num_allowed) & has_r
+        rules["no r"] = ~has_r
+        rules["more than two bands missing"] = num_missing > num_allowed
     return Counter({rule: int(found.sum()) for rule, found in rules.items()})
 
 

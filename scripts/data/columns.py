@@ -1,5 +1,6 @@
 """Which column of a table means what: names that surveys use, and those the user gives."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +8,16 @@ from typing import Literal
 
 from scripts.command.errors import SourceError, UsageError
 
-BANDS = "ugriz"
+BANDS = ("u", "g", "r", "i", "z")
+"""Of SDSS: what is looked for where nothing else is asked for."""
+COEFFICIENTS_SOURCE = "coefficients of Schlafly & Finkbeiner 2011"
 Quantity = Literal["magnitude", "flux"]
 ErrorKind = Literal["sigma", "inverse variance"]
 
 
 @dataclass(frozen=True)
 class BandNames:
-    """Names of five columns, or of one column with five values, with ``{b}`` for the band."""
+    """Names of a column per band, or of one column with a value per band, with ``{b}`` for the band."""
 
     pattern: str
     quantity: Quantity
@@ -68,6 +71,9 @@ SINGLE = {
 }
 """Names that columns with one value per galaxy go by; radii are in arcsec, `ra` and `dec` in degrees."""
 
+FACTS = {"dereddened": "yes or no", "pixel_scale_arcsec": "the size of a pixel, such as 0.396"}
+"""What can be said of all galaxies in the place of a column, and what it must be."""
+
 GIVEN = {"{b}": "magnitude", "flux_{b}": "flux", "err_{b}": "error", "ext_{b}": "extinction", "petro_{b}": "Petrosian"}
 """What can be named for each band, with the band in the place of ``{b}``."""
 
@@ -76,11 +82,16 @@ GIVEN = {"{b}": "magnitude", "flux_{b}": "flux", "err_{b}": "error", "ext_{b}": 
 class Columns:
     """The columns of one table that are read."""
 
+    bands: tuple[str, ...]
+    """What is looked for, in this order."""
     light: tuple[str, ...]
-    """Five columns, or one with five values per galaxy."""
+    """A column per band, or one with a value per band."""
 
     quantity: Quantity
     is_dereddened: bool
+    """Whether these are corrected for Galactic extinction, by their name or as the user says."""
+    said_dereddened: bool | None
+    """What the user says of that."""
     errors: tuple[str, ...]
     error_kind: ErrorKind
     extinction: tuple[str, ...]
@@ -90,19 +101,55 @@ class Columns:
     """Field to column."""
     units: Mapping[str, str]
     """Column to the unit that the user says it is in."""
+    further: tuple[str, ...] = ()
+    """Columns of further numbers that a model reads."""
+    further_fields: tuple[str, ...] = ()
+    """What the model calls them."""
+    pixel_scale_arcsec: float | None = None
+    """Angular size of a pixel as the user says it [arcsec]."""
 
     @property
     def names(self) -> list[str]:
         """Every column to read, once."""
         return list(
-            dict.fromkeys([*self.light, *self.errors, *self.extinction, *self.petrosian, *self.single.values()])
+            dict.fromkeys(
+                [*self.light, *self.errors, *self.extinction, *self.petrosian, *self.further, *self.single.values()]
+            )
         )
+
+    @property
+    def has_extinction(self) -> bool:
+        """Whether some column says how much extinction there is."""
+        return bool(self.extinction) or "ebv" in self.single
+
+    @property
+    def dereddened(self) -> bool | None:
+        """Whether the magnitudes that come of it are corrected for Galactic extinction; None where it is not known."""
+        if self.is_dereddened or self.has_extinction:
+            return True
+        return self.said_dereddened
+
+    @property
+    def extinction_in_words(self) -> str:
+        """How that is known; empty where it is not."""
+        light = in_short(self.light)
+        if self.said_dereddened and self.is_dereddened:
+            return f"{light} are corrected, as FIELDS says"
+        if self.is_dereddened:
+            return f"{light} are corrected, as their names say"
+        if self.extinction:
+            return f"{light} were corrected by {in_short(self.extinction)}"
+        if "ebv" in self.single:
+            return f"{light} were corrected by E(B-V) = {self.single['ebv']}, {COEFFICIENTS_SOURCE}"
+        return f"{light} are not corrected, as FIELDS says" if self.said_dereddened is False else ""
 
     def describe(self) -> str:
         """Say in one line what is read as what."""
-        state = "corrected for extinction" if self.is_dereddened else "as observed"
+        is_observed = self.has_extinction or self.said_dereddened is False
+        state = "corrected for extinction" if self.is_dereddened else "as observed" if is_observed else "as they are"
         unit = "mag" if self.quantity == "magnitude" else "nanomaggies"
         others = [f"{field} = {name}" for field, name in self.single.items()]
+        others += [name for name in self.further if name not in self.single.values()]
         return "; ".join([f"{self.quantity} = {in_short(self.light)} [{unit}], {state}", *others])
 
 
@@ -111,7 +158,9 @@ def in_short(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 
-def recognize(names: Sequence[str], given: str, *, source: str) -> Columns:
+def recognize(
+    names: Sequence[str], given: str, *, source: str, bands: tuple[str, ...] = BANDS, further: Sequence[str] = ()
+) -> Columns:
     """Decide which columns of a table to read.
 
     Parameters
@@ -120,25 +169,33 @@ def recognize(names: Sequence[str], given: str, *, source: str) -> Columns:
         Columns of the table.
     given : str
         The user's own, as in ``u=MAG_U,g=MAG_G,z_spec=ZBEST`` or, with a unit, ``flux_u=F_U[nJy]``; a field without a
-        column (``z_spec=``) is not read.
+        column (``z_spec=``) is not read. ``dereddened=yes`` and ``pixel_scale_arcsec=0.396`` hold for all galaxies.
     source : str
         The table, for messages.
+    bands : tuple of str
+        Bands to look for.
+    further : sequence of str
+        Further numbers to look for, each a field like those of `SINGLE`.
 
     Raises
     ------
     SourceError
-        If five bands cannot be found.
+        If a band or a further number cannot be found.
     UsageError
         If a name given is not there.
     """
-    given_columns, units = _parse(given, names)
-    chosen = _Chosen(names, given_columns, source)
+    given_columns, units = _parse(given, names, bands, further)
+    facts = {name: given_columns.pop(name) for name in FACTS if name in given_columns}
+    said_dereddened, pixel_scale_arcsec = _yes_or_no(facts.get("dereddened")), _scale(facts.get("pixel_scale_arcsec"))
+    chosen = _Chosen(names, given_columns, source, bands)
     light, errors, kind = chosen.light()
     petrosian = chosen.petrosian(light)
     return Columns(
+        bands=bands,
         light=chosen.columns(light.pattern),
         quantity=light.quantity,
-        is_dereddened=light.is_dereddened,
+        is_dereddened=light.is_dereddened if said_dereddened is None else said_dereddened,
+        said_dereddened=said_dereddened,
         errors=errors,
         error_kind=kind,
         extinction=chosen.extinction(),
@@ -146,18 +203,48 @@ def recognize(names: Sequence[str], given: str, *, source: str) -> Columns:
         petrosian_quantity=petrosian.quantity if petrosian else light.quantity,
         single=dict(chosen.single(taken=chosen.columns(light.pattern))),
         units=units,
+        further=tuple(chosen.further(field) for field in further),
+        further_fields=tuple(further),
+        pixel_scale_arcsec=pixel_scale_arcsec,
     )
 
 
-def _parse(given: str, names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+def _yes_or_no(text: str | None) -> bool | None:
+    if text is None:
+        return None
+    if text.lower() not in ("yes", "no"):
+        raise UsageError(f"FIELDS: dereddened={text} is not valid: it is {FACTS['dereddened']}.")
+    return text.lower() == "yes"
+
+
+def _scale(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = math.nan
+    if not 0 < scale < math.inf:
+        raise UsageError(
+            f"FIELDS: pixel_scale_arcsec={text} is not valid: it is {FACTS['pixel_scale_arcsec']} [arcsec]."
+        )
+    return scale
+
+
+def _parse(
+    given: str, names: Sequence[str], bands: tuple[str, ...], further: Sequence[str]
+) -> tuple[dict[str, str], dict[str, str]]:
     """Read FIELDS: field to column, and column to unit."""
     fields, units = {}, {}
+    allowed = {*SINGLE, *FACTS, *further, *(pattern.format(b=band) for pattern in GIVEN for band in bands)}
     for part in filter(str.strip, given.split(",")):
         name, is_pair, column = (piece.strip() for piece in part.partition("="))
-        if not is_pair or name not in _ALLOWED:
+        if not is_pair or name not in allowed:
             raise UsageError(
-                f"FIELDS: {part.strip()!r} is not field=column with one of the fields {', '.join(SINGLE)}, "
-                f"{', '.join(pattern.format(b='u') for pattern in GIVEN)} (and so on for g, r, i, z)."
+                f"FIELDS: {part.strip()!r} is not field=column with one of the fields "
+                f"{', '.join(dict.fromkeys([*SINGLE, *further]))}, "
+                f"{', '.join(pattern.format(b=bands[0]) for pattern in GIVEN)} (and so on for {', '.join(bands[1:])}), "
+                f"{', '.join(FACTS)}."
             )
         if column not in names and (with_unit := re.fullmatch(r"(.*\S)\s*\[(.+)\]", column)):
             column, units[with_unit[1]] = with_unit.groups()
@@ -166,19 +253,18 @@ def _parse(given: str, names: Sequence[str]) -> tuple[dict[str, str], dict[str, 
 
 
 _GIVEN_LIGHT = (BandNames("{b}", "magnitude"), BandNames("flux_{b}", "flux"))
-_ALLOWED = {*SINGLE, *(pattern.format(b=band) for pattern in GIVEN for band in BANDS)}
 
 
 class _Chosen:
-    def __init__(self, names: Sequence[str], given: dict[str, str], source: str) -> None:
-        self._names, self._given, self._source = list(names), given, source
+    def __init__(self, names: Sequence[str], given: dict[str, str], source: str, bands: tuple[str, ...]) -> None:
+        self._names, self._given, self._source, self._bands = list(names), given, source, bands
         for field, column in given.items():
             if column and column not in self._names:
                 raise UsageError(f"{source} has no column {column}, which FIELDS names as {field}. {self._found()}")
         self._given_bands = {
             pattern: self._all_given(pattern)
             for pattern in GIVEN
-            if any(pattern.format(b=band) in given for band in BANDS)
+            if any(pattern.format(b=band) in given for band in bands)
         }
 
     def light(self) -> tuple[BandNames, tuple[str, ...], ErrorKind]:
@@ -191,13 +277,28 @@ class _Chosen:
                 return names, (), "sigma"
         raise SourceError(
             f"{self._source}: {self._nearest()} {self._found()} "
-            'Name them as in FIELDS="u=MAG_U,g=MAG_G,…" for magnitudes or "flux_u=F_U,…" for nanomaggies.'
+            f'Name them as in FIELDS="{self._example()}" for magnitudes or "flux_{self._bands[0]}=F_'
+            f'{self._bands[0].upper()},…" for nanomaggies.'
         )
+
+    def further(self, field: str) -> str:
+        """Return the column of a further number."""
+        aliases = [self._given[field]] if field in self._given else [field, *SINGLE.get(field, ())]
+        found = next((name for alias in aliases for name in self._find(alias)), "")
+        if not found:
+            raise SourceError(
+                f'{self._source}: the model also reads {field}, which was not recognized. FIELDS="{field}=…" names its '
+                f"column. {self._found()}"
+            )
+        return found
+
+    def _example(self) -> str:
+        return ",".join(f"{band}=MAG_{band.upper()}" for band in self._bands[:2]) + ",…"
 
     def columns(self, pattern: str) -> tuple[str, ...]:
         if pattern in self._given_bands:
             return self._given_bands[pattern]
-        wanted = [pattern] if "{b}" not in pattern else [pattern.format(b=band) for band in BANDS]
+        wanted = [pattern] if "{b}" not in pattern else [pattern.format(b=band) for band in self._bands]
         # A table may distinguish the band z from the redshift Z by the case of the letter alone.
         for spell in (str, str.lower, str.upper):
             if set(spelled := [spell(name) for name in wanted]) <= set(self._names):
@@ -228,7 +329,7 @@ class _Chosen:
         yield from (found for found in self._names if found != name and found.lower() == name.lower())
 
     def _all_given(self, pattern: str) -> tuple[str, ...]:
-        fields = [pattern.format(b=band) for band in BANDS]
+        fields = [pattern.format(b=band) for band in self._bands]
         missing = [field for field in fields if not self._given.get(field)]
         if missing:
             raise UsageError(f"FIELDS names only some bands of {fields[0]}: {', '.join(missing)} must be given too.")
@@ -236,11 +337,11 @@ class _Chosen:
 
     def _nearest(self) -> str:
         for names in LIGHT:
-            bands = [band for band in BANDS if any(self._find(names.pattern.format(b=band)))]
+            bands = [band for band in self._bands if any(self._find(names.pattern.format(b=band)))]
             if len(bands) >= 2 and "{b}" in names.pattern:
-                missing = [names.pattern.format(b=band) for band in BANDS if band not in bands]
+                missing = [names.pattern.format(b=band) for band in self._bands if band not in bands]
                 return f"{', '.join(missing)} is missing next to {names.pattern.format(b=bands[0])}."
-        return "no magnitudes or fluxes in u, g, r, i, z were recognized."
+        return f"no magnitudes or fluxes in {', '.join(self._bands)} were recognized."
 
     def _found(self) -> str:
         shown = ", ".join(self._names[:30]) + (f" and {len(self._names) - 30} more" if len(self._names) > 30 else "")

@@ -1,12 +1,13 @@
 """Galaxies that a dataset is made of, and what is known of them besides what the network reads."""
 
 from dataclasses import dataclass, fields
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.block import Block, join
+from inference.block import SDSS, Block, Layout, join
+from inference.contract.dataset import ImageOrigin
 
 ROWS_PER_BATCH = 1_000
 """Rows made at a time: bounds the memory of the generator's intermediate arrays."""
@@ -32,6 +33,76 @@ class Facts:
     def unknown(cls, num_rows: int) -> Self:
         """Nothing is known of the galaxies."""
         return cls(np.full(num_rows, np.nan), np.full(num_rows, np.nan), np.zeros(num_rows, dtype=np.uint8))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What holds for all galaxies of a dataset, as its card says it."""
+
+    image_origin: ImageOrigin | None = None
+    """Where the images come from; None where it is not known."""
+
+    pixel_scale_arcsec: float | None = None
+    """Angular size of a pixel [arcsec]; None where it is not known."""
+
+    dereddened: bool | None = None
+    """Whether the magnitudes are corrected for Galactic extinction; None where it is not known."""
+
+    extinction: str = ""
+    """How that is known, in words."""
+
+    bands: tuple[str, ...] = SDSS.bands
+    """Bands of images and magnitudes, in their order."""
+
+    side_px: int = SDSS.side_px
+    """Side of the images [pixels]; 0 where there are none."""
+
+    columns: tuple[str, ...] = ()
+    """Names of the further numbers."""
+
+    @property
+    def extinction_line(self) -> str:
+        """What a user should know of the extinction, or say."""
+        if self.dereddened is not None:
+            missing = (
+                "" if self.dereddened else '; FIELDS="ebv=…" or "ext_u=…,ext_g=…,…" names columns that say how much'
+            )
+            return f"{self.extinction or 'the magnitudes are corrected, as the dataset says'}{missing}"
+        return (
+            "whether the magnitudes are corrected for it is not known, and they are taken as they are: "
+            'FIELDS="dereddened=yes" or "dereddened=no" says it, "ebv=…" or "ext_u=…,ext_g=…,…" corrects them'
+        )
+
+    @property
+    def layout(self) -> Layout:
+        """What a shard of it holds."""
+        return Layout(self.bands, self.bands, self.side_px, has_magnitudes=True, columns=self.columns)
+
+    @property
+    def arrays(self) -> dict[str, str]:
+        """Array name to shape, dtype and unit, in words."""
+        bands, num = f"bands {' '.join(self.bands)}", len(self.bands)
+        corrected = {True: "", False: "not ", None: "perhaps "}[self.dereddened]
+        images = (
+            f"(N, {num}, {self.side_px}, {self.side_px}) float32 [nanomaggy / pixel], {bands}, sky-subtracted, "
+            "extinction included"
+        )
+        return {
+            **({"images": images} if self.side_px else {}),
+            "magnitudes": f"(N, {num}) float64 [mag], AB, {bands}, {corrected}corrected for Galactic extinction",
+            "redshifts": "(N,) float64, spectroscopic (real galaxies) or true (synthetic galaxies)",
+            "object_id": "(N,) int64, positive, unique in the dataset",
+            **dict.fromkeys(self.columns, "(N,) float64, as in the source"),
+        }
+
+    @property
+    def card_fields(self) -> dict[str, Any]:
+        """What the card says of it, by the card's names."""
+        names = ("image_origin", "pixel_scale_arcsec", "dereddened", "extinction", "bands", "arrays")
+        return {name: getattr(self, name) for name in names}
+
+
+UNKNOWN = Origin()
 
 
 class Galaxies(Protocol):

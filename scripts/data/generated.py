@@ -8,12 +8,17 @@ import numpy as np
 
 from inference.block import Block
 from scripts.data.cleaning_report import CleaningReport
-from scripts.data.galaxies import Facts
+from scripts.data.galaxies import Facts, Origin
 from scripts.data.sample import GENERATOR, SAMPLE
 from scripts.data.writer import DatasetPlan
+from scripts.simulation.conditions import PIXEL_ARCSEC
 from scripts.simulation.cutouts import real_rows, synthetic_rows
 from scripts.simulation.population import Population
 from scripts.simulation.sdss import SourceCatalog, load_sources
+
+
+REAL = Origin("rendered", PIXEL_ARCSEC, dereddened=True, extinction="the catalogue's column EXTINCTION (SDSS)")
+SYNTHETIC = Origin("rendered", PIXEL_ARCSEC, dereddened=True, extinction="that of the real galaxies, known exactly")
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ def sample_plan(root: Path, *, shard_mb: int, seed: int) -> DatasetPlan:
             "photometry with plausible sizes; neither knows the redshift. "
             f"{GENERATOR}."
         ),
+        origin=REAL,
         report=CleaningReport(
             Counter({"dropped": sources.num_removed, "kept for training": num_training}), +Counter(sources.removed)
         ),
@@ -95,4 +101,5 @@ def synthetic_plan(root: Path, *, name: str, num_rows: int, shard_mb: int, seed:
             "(kcorrect 5.1.9), moved in redshift as a magnitude-limited sample with 15 % luminous red galaxies, with "
             f"measurement errors, and rendered with sizes that follow from luminosity and distance. {GENERATOR}."
         ),
+        origin=SYNTHETIC,
     )

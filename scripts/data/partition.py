@@ -34,6 +34,7 @@ def plan_partition(folder: Path, shard_mb: int, *, root: Path) -> DatasetPlan:
         shard_mb=shard_mb,
         seed=card.seed if card else 0,
         provenance=card.provenance if card else f"{len(galaxies.names)} shards of the folder {real.name}.",
+        origin=galaxies.origin,
         is_sequential=True,
     )
     if plan.folder.resolve() == real:

@@ -8,7 +8,10 @@ from typing import Annotated
 from msgspec import Meta
 
 from inference.checksum import file_sha256
+from inference.models import without_images
+from inference.models.card import Inputs
 from scripts.command.errors import UsageError
+from scripts.command.model import ModelName, find_model
 from scripts.command.variables import Flag, FolderName, Variables, read_value
 from scripts.data.generated import sample_plan, synthetic_plan
 from scripts.data.sample import SAMPLE
@@ -38,6 +41,7 @@ class DatasetVariables(SourceVariables, frozen=True, kw_only=True):
     """The variables of `make dataset`."""
 
     n: Annotated[int, Meta(ge=1, le=10**9, description="a whole number from 1 to 1000000000")] | None = None
+    model: ModelName = ""
     shard_mb: ShardMb = DEFAULT_SHARD_MB
     seed: Annotated[int, Meta(ge=0, lt=2**31, description="a whole number from 0 to 2147483647")] = 0
 
@@ -67,7 +71,8 @@ def plan_dataset(
     name, n = variables.name, variables.n
     if variables.source:
         return _plan_source(variables, root, scratch, tick)
-    for variable, value in (("FIELDS", variables.fields), ("TRAINING", int(variables.training))):
+    given = (("FIELDS", variables.fields), ("TRAINING", int(variables.training)), ("MODEL", variables.model))
+    for variable, value in given:
         if value:
             raise UsageError(f"{variable}={value} needs a SOURCE, as in SOURCE=my.csv.")
     if not name and n:
@@ -104,24 +109,46 @@ def _plan_source(variables: DatasetVariables, root: Path, scratch: Path, tick: C
     if variables.name == SAMPLE:
         raise UsageError(f"NAME={SAMPLE} is the sample of real galaxies: give SOURCE={variables.source} another NAME.")
     path = variables.path
-    source = open_source(path, fields=variables.fields, scratch=scratch, seed=variables.seed, tick=tick)
+    inputs = _inputs(variables, root)
+    source = open_source(path, fields=variables.fields, scratch=scratch, seed=variables.seed, tick=tick, inputs=inputs)
     galaxies, report = source.galaxies, source.report
     which = "All rows; what is wrong is flagged."
     if variables.training:
         galaxies, report = select_for_training(source, tick)
         which = "Only clean rows with a label, each identifier once."
     what = ". ".join((source.description, *source.report.notes))
-    images = "Images are rendered from the photometry." if source.is_rendered else "Images are those of the source."
     return DatasetPlan(
         galaxies=galaxies,
         root=root,
         name=variables.name or name_of(path),
         shard_mb=variables.shard_mb,
         seed=variables.seed,
-        provenance=f"Made from {_fingerprint(path)}: {what}. {images} {which}",
+        provenance=f"Made from {_fingerprint(path)}: {what}. {IMAGES[source.origin.image_origin]} {which}",
+        origin=source.origin,
         report=report,
         is_sequential=source.is_sequential,
     )
+
+
+def _inputs(variables: DatasetVariables, root: Path) -> Inputs | None:
+    """Return what the dataset is to hold: what the model reads; None for what the shipped model reads, or is there.
+
+    A table without images needs none: the model that serves it reads its magnitudes. For training some are rendered.
+    """
+    if variables.model:
+        return find_model(variables.model, root=root).card.inputs
+    from scripts.data.user_table import SUFFIXES
+
+    is_table = variables.path.is_file() and variables.path.name.lower().endswith(SUFFIXES)
+    return without_images().card.inputs if is_table and not variables.training else None
+
+
+IMAGES = {
+    "rendered": "Images are rendered from the photometry.",
+    "measured": "Images are those of the source.",
+    "none": "There are no images.",
+    None: "Images are those of the source.",
+}
 
 
 def _fingerprint(path: Path) -> str:

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.block import centre_crop
+from inference.block import SDSS, centre_crop
 from scripts.command.errors import SourceError
+from scripts.data.fits_cutouts import order_of
 from scripts.data.user_table import ArrayTable, first_line
 
 CUBES = ("cube", "images")
+_ARRAYS = (*CUBES, "magnitudes", "redshifts", "labels")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class TensorFile:
     """A TensorDataset of images, magnitudes and, perhaps, redshifts, mapped into memory page by page."""
 
     path: Path
+    bands: tuple[str, ...] = SDSS.bands
+    side_px: int = SDSS.side_px
 
     @cached_property
     def arrays(self) -> Mapping[str, NDArray[Any]]:
@@ -48,23 +52,23 @@ class TensorFile:
             raise SourceError(f"{self.path} holds a {type(dataset).__name__}, not images, magnitudes and redshifts.")
         names = ("images", "magnitudes", "redshifts")
         arrays = {name: tensor.detach().numpy() for name, tensor in zip(names, tensors, strict=False)}
-        _check_shape(self.path, arrays["images"].shape)
+        _check_shape(self.path, arrays["images"].shape, self.bands, self.side_px)
         return arrays
 
     def table(self) -> ArrayTable:
         """Return magnitudes and redshifts as a table."""
-        return _as_table(self.path, self.arrays)
+        return _as_table(self.path, self.arrays, self.bands)
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return cutouts, cropped to their central 32 by 32 pixels."""
-        return _bands_first(self.arrays["images"][start:stop])
+        """Return cutouts, cropped to their centre."""
+        return _bands_first(self.arrays["images"][start:stop], self.bands, self.side_px)
 
 
 class CubeFile:
-    """An archive with ``cube`` (N, H, W, 5), read from the first galaxy to the last, and labels."""
+    """An archive with ``cube`` (N, H, W, B), read from the first galaxy to the last, and labels."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, bands: tuple[str, ...] = SDSS.bands, side_px: int = SDSS.side_px) -> None:
+        self.path, self._bands, self._side_px = path, bands, side_px
         try:
             self._archive = zipfile.ZipFile(path)
         except zipfile.BadZipFile as error:
@@ -76,7 +80,7 @@ class CubeFile:
             raise SourceError(f"{path} has neither `cube` nor `images`; it holds {', '.join(names) or 'nothing'}.")
         self._cube = cubes[0]
         self._rewind()
-        _check_shape(path, self._shape)
+        _check_shape(path, self._shape, bands, side_px)
 
     def table(self) -> ArrayTable:
         """Return the labels, or magnitudes and redshifts where they are arrays of their own."""
@@ -90,18 +94,18 @@ class CubeFile:
         if "labels" in arrays and arrays["labels"].dtype.names:
             table = ArrayTable(self.path, list(arrays["labels"].dtype.names), {}, arrays["labels"])
         else:
-            table = _as_table(self.path, arrays)
+            table = _as_table(self.path, arrays, self._bands)
         if len(table.array) != self._shape[0]:
             raise SourceError(f"{self.path} has {self._shape[0]} cutouts and {len(table.array)} labels.")
         return table
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return cutouts, cropped to their central 32 by 32 pixels."""
+        """Return cutouts, cropped to their centre."""
         if start < self._next:
             self._rewind()
         while self._next < start:
             self._take(min(start - self._next, 1_000))
-        return _bands_first(self._take(stop - start))
+        return _bands_first(self._take(stop - start), self._bands, self._side_px)
 
     def _rewind(self) -> None:
         self._member = self._archive.open(f"{self._cube}.npy")
@@ -125,16 +129,19 @@ class CubeFile:
         return np.frombuffer(content, dtype=self._dtype).reshape(num, *self._shape[1:])
 
 
-def _as_table(path: Path, arrays: Mapping[str, NDArray[Any]]) -> ArrayTable:
+def _as_table(path: Path, arrays: Mapping[str, NDArray[Any]], bands: tuple[str, ...]) -> ArrayTable:
     """Put separate arrays into the columns of a table; published magnitudes are taken as corrected for extinction."""
     magnitudes = arrays.get("magnitudes")
-    if magnitudes is None or magnitudes.ndim != 2 or magnitudes.shape[1] != 5:
-        raise SourceError(f"{path} has no magnitudes of shape (N, 5); it holds {', '.join(arrays) or 'nothing'}.")
-    columns = {f"dered_{band}": magnitudes[:, number] for number, band in enumerate("ugriz")}
+    order = order_of(bands, magnitudes.shape[1:2] if magnitudes is not None else ())
+    if magnitudes is None or magnitudes.ndim != 2 or magnitudes.shape[1] != len(order):
+        raise SourceError(
+            f"{path} has no magnitudes of shape (N, {len(order)}); it holds {', '.join(arrays) or 'nothing'}."
+        )
+    columns = {f"dered_{band}": magnitudes[:, number] for number, band in enumerate(order)}
     columns |= {
         name: arrays[source].reshape(len(magnitudes))
-        for name, source in (("z_spec", "redshifts"), ("object_id", "object_id"))
-        if source in arrays and arrays[source].size == len(magnitudes)
+        for name, source in (("z_spec", "redshifts"), *((name, name) for name in arrays if name not in _ARRAYS))
+        if source in arrays and arrays[source].size == len(magnitudes) and arrays[source].dtype.kind in "fiu"
     }
     dtype = [(name, "i8" if name == "object_id" else "f8") for name in columns]
     table = np.empty(len(magnitudes), dtype=dtype)
@@ -143,14 +150,19 @@ def _as_table(path: Path, arrays: Mapping[str, NDArray[Any]]) -> ArrayTable:
     return ArrayTable(path, list(columns), {}, table)
 
 
-def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
-    if len(shape) != 4 or 5 not in (shape[1], shape[3]) or min(shape[2], max(shape[1], shape[3])) < 32:
+def _check_shape(path: Path, shape: tuple[int, ...], bands: tuple[str, ...], side_px: int) -> None:
+    num = len(order_of(bands, (shape[1], shape[-1]))) if len(shape) == 4 else len(bands)
+    if len(shape) != 4 or num not in (shape[1], shape[3]) or min(shape[2], max(shape[1], shape[3])) < side_px:
         raise SourceError(
-            f"{path} holds images of shape {shape}; (N, 5, H, W) and (N, H, W, 5) from 32 pixels are read."
+            f"{path} holds images of shape {shape}; (N, {num}, H, W) and (N, H, W, {num}) from {side_px} pixels are "
+            "read."
         )
 
 
-def _bands_first(images: NDArray[Any]) -> NDArray[np.float32]:
-    if images.shape[1] != 5:
+def _bands_first(images: NDArray[Any], bands: tuple[str, ...], side_px: int) -> NDArray[np.float32]:
+    order = order_of(bands, (images.shape[1], images.shape[3]))
+    if images.shape[1] != len(order):
         images = np.moveaxis(images, -1, 1)
-    return np.ascontiguousarray(centre_crop(images), dtype=np.float32)
+    cropped = centre_crop(images, side_px)
+    picked = cropped if order == bands else cropped[:, [order.index(band) for band in bands]]
+    return np.ascontiguousarray(picked, dtype=np.float32)

@@ -1,6 +1,7 @@
 """An existing dataset, whatever the format of its shards, as galaxies read row by row."""
 
 import itertools
+import json
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -9,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from inference import contract
-from inference.block import Block, join
+from inference.block import SDSS, Block, Layout, join
 from inference.contract import DatasetCard, RowRange
+from inference.contract.dataset import ImageOrigin
 from inference.errors import InvalidRequestError
+from inference.models.card import Inputs
 from inference.plan import is_shard, natural_order
 from inference.quality import Quality
 from inference.shard import count_rows, read_blocks
 from scripts.command.errors import SourceError
-from scripts.data.galaxies import Facts
+from scripts.data.galaxies import UNKNOWN, Facts, Origin
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class ShardFolder:
 
     folder: Path
 
+    inputs: Inputs | None = None
+    """What is read of it; all where absent."""
+
     @cached_property
     def card(self) -> DatasetCard | None:
         """What ``dataset.json`` says; None where there is none.
@@ -66,10 +72,52 @@ class ShardFolder:
         return sorted(files, key=natural_order)
 
     @cached_property
+    def layout(self) -> Layout:
+        """What the shards hold, and what of it is read.
+
+        Raises
+        ------
+        SourceError
+            If that is not all there.
+        """
+        bands = self.card.bands if self.card else None
+        inputs = self.inputs
+        if inputs is None:
+            return self._whole(bands or SDSS.bands)
+        if missing := [band for band in inputs.bands if bands and band not in bands]:
+            raise SourceError(
+                f"{self.folder} has the bands {' '.join(bands or ())}; {' '.join(missing)} is missing for this model."
+            )
+        return Layout(bands or inputs.bands, inputs.bands, inputs.side_px, True, tuple(inputs.columns))
+
+    def _whole(self, bands: tuple[str, ...]) -> Layout:
+        """Return the layout that reads everything in the first shard."""
+        name = self.names[0]
+        if not name.endswith(".safetensors"):
+            return SDSS
+        shapes = read_shapes(self.folder / name)
+        images = shapes.get("images", ())
+        known = ("images", "magnitudes", "redshifts", "object_id")
+        further = tuple(sorted(column for column, shape in shapes.items() if column not in known and len(shape) == 1))
+        return Layout(bands, bands, images[2] if len(images) == 4 else 0, has_magnitudes=True, columns=further)
+
+    @cached_property
+    def origin(self) -> Origin:
+        """What holds for all galaxies as they are read; what no card says is not known."""
+        card, layout = self.card, self.layout
+        known = UNKNOWN
+        if card is not None:
+            known = Origin(card.image_origin, card.pixel_scale_arcsec, card.dereddened, card.extinction)
+        origin: ImageOrigin | None = known.image_origin if layout.side_px else "none"
+        return replace(known, image_origin=origin, bands=layout.wanted, side_px=layout.side_px, columns=layout.columns)
+
+    @cached_property
     def starts(self) -> list[int]:
         """First row of each shard in the dataset, and the number of all rows."""
         reader = FolderReader(self.folder)
-        counts = (count_rows(reader, name, (self.folder / name).stat().st_size, etag="") for name in self.names)
+        counts = (
+            count_rows(reader, name, (self.folder / name).stat().st_size, self.layout, etag="") for name in self.names
+        )
         return list(itertools.accumulate(counts, initial=0))
 
     def __len__(self) -> int:
@@ -79,7 +127,11 @@ class ShardFolder:
         """Read the galaxies from `start` to before `stop`."""
         block = join([block for part in self._parts(start, stop) for block in self._blocks(part)])
         return Block(
-            np.ascontiguousarray(block.images), block.magnitudes.copy(), block.redshifts.copy(), block.object_id.copy()
+            np.ascontiguousarray(block.images),
+            block.magnitudes.copy(),
+            block.redshifts.copy(),
+            block.object_id.copy(),
+            block.columns,
         )
 
     def facts(self, start: int, stop: int) -> Facts:
@@ -102,9 +154,9 @@ class ShardFolder:
 
     def _blocks(self, part: RowRange) -> list[Block]:
         if part.key.endswith(".safetensors"):
-            return list(read_blocks(FolderReader(self.folder), part))
+            return list(read_blocks(FolderReader(self.folder), part, self.layout))
         index = self.names.index(part.key)
-        whole = _whole_shard(self.folder, part.key, self.starts[index + 1] - self.starts[index])
+        whole = _whole_shard(self.folder, part.key, self.starts[index + 1] - self.starts[index], self.layout)
         block = whole[part.start_row : part.stop_row]
         # Published shards carry no identifiers: number the galaxies of the dataset, not of the file, from 1.
         first = self.starts[index] + 1
@@ -112,9 +164,21 @@ class ShardFolder:
 
 
 @lru_cache(maxsize=1)
-def _whole_shard(folder: Path, name: str, num_rows: int) -> Block:
+def _whole_shard(folder: Path, name: str, num_rows: int, layout: Layout) -> Block:
     """Read a published shard, which cannot be read in parts; the next batches of it come from memory."""
-    return join(list(read_blocks(FolderReader(folder), RowRange(key=name, start_row=0, stop_row=num_rows, etag=""))))
+    rows = RowRange(key=name, start_row=0, stop_row=num_rows, etag="")
+    return join(list(read_blocks(FolderReader(folder), rows, layout)))
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read which arrays a safetensors file holds, and their shapes; nothing where it is none."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(min(length, 2**20)))
+            return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return {}  # whoever reads the rows says what is wrong with it
 
 
 def read_table_rows(path: Path, start: int, stop: int, names: list[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Galaxies of a user's table in one form: units checked, corrected for extinction, identified, labels judged."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,35 +12,45 @@ from numpy.typing import NDArray
 from inference import cleaning
 from inference.quality import Quality
 from scripts.command.errors import SourceError
-from scripts.data.columns import Columns, recognize
+from scripts.data.columns import BANDS, Columns, recognize
 from scripts.data.light import fault_of_light
 from scripts.data.units import conversions, degrees_of, in_words
 from scripts.data.user_table import Batch, TableFile
 from scripts.simulation.photometry import ASINH_SOFTENING, NANOMAGGY, asinh_magnitudes
 
-SFD_COEFFICIENTS = np.array([5.155, 3.793, 2.751, 2.086, 1.479])
-"""Extinction in u, g, r, i, z per E(B-V) of Schlegel, Finkbeiner & Davis 1998 (Stoughton et al. 2002, table 22)."""
+SFD_COEFFICIENTS = np.array([4.239, 3.303, 2.285, 1.698, 1.263])
+"""Extinction in SDSS u, g, r, i, z per E(B-V) of Schlegel, Finkbeiner & Davis 1998, for R_V = 3.1 (Schlafly &
+Finkbeiner 2011, ApJ 737, 103, table 6)."""
 
 MAX_RADIUS_ARCSEC = 100.0
+LOGARITHMIC = 1e-14
+"""Softening far below the light of any galaxy, magnitude 35 [maggy]: negative light becomes a magnitude above 30."""
 
-ROW = np.dtype(
-    [
-        ("object_id", "i8"),
-        ("ra_deg", "f8"),
-        ("dec_deg", "f8"),
-        ("magnitudes", "f8", 5),
-        ("extinction", "f8", 5),
-        ("flux_error", "f8", 5),
-        ("petrosian_minus_model", "f8", 5),
-        ("disc_radius", "f8"),
-        ("bulge_radius", "f8"),
-        ("half_light_radius", "f8"),
-        ("axis_ratio", "f8"),
-        ("redshift", "f8"),
-        ("quality", "u1"),
-    ]
-)
-"""One galaxy. Magnitudes are dereddened; codes of missing ones (-9999, 0, NaN) stay as they are. NaN is unknown."""
+
+def row_type(num_bands: int = len(BANDS), num_further: int = 0) -> np.dtype[Any]:
+    """Return the type of one galaxy.
+
+    Magnitudes are dereddened where that could be done; codes of missing ones (-9999, 0, NaN) stay as they are. NaN is
+    unknown.
+    """
+    return np.dtype(
+        [
+            ("object_id", "i8"),
+            ("ra_deg", "f8"),
+            ("dec_deg", "f8"),
+            ("magnitudes", "f8", num_bands),
+            ("extinction", "f8", num_bands),
+            ("flux_error", "f8", num_bands),
+            ("petrosian_minus_model", "f8", num_bands),
+            ("disc_radius", "f8"),
+            ("bulge_radius", "f8"),
+            ("half_light_radius", "f8"),
+            ("axis_ratio", "f8"),
+            ("redshift", "f8"),
+            ("quality", "u1"),
+            ("further", "f8", (num_further,)),
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Records:
     """Galaxies on disk, so that any number is read by row and by any process."""
 
     path: Path
-    """File of `ROW` records."""
+    """File of records of `row_type`."""
 
     num_rows: int
     columns: Columns
@@ -62,10 +72,19 @@ class Records:
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Return the records from `start` to before `stop`."""
-        return np.fromfile(self.path, dtype=ROW, count=stop - start, offset=start * ROW.itemsize)
+        kind = row_type(len(self.columns.bands), len(self.columns.further))
+        return np.fromfile(self.path, dtype=kind, count=stop - start, offset=start * kind.itemsize)
 
 
-def read_records(table: TableFile, fields: str, path: Path, tick: Callable[[int], None] = lambda _: None) -> Records:
+def read_records(
+    table: TableFile,
+    fields: str,
+    path: Path,
+    tick: Callable[[int], None] = lambda _: None,
+    *,
+    bands: tuple[str, ...] = BANDS,
+    further: Sequence[str] = (),
+) -> Records:
     """Read a table once, front to back, into records.
 
     Parameters
@@ -77,13 +96,18 @@ def read_records(table: TableFile, fields: str, path: Path, tick: Callable[[int]
         File to write.
     tick : callable
         Called with the number of new rows.
+    bands : tuple of str
+        Bands to read.
+    further : sequence of str
+        Further numbers to read.
 
     Raises
     ------
     SourceError
         If a column is not what it is read as, or the table has no rows. What is wrong with single galaxies is kept.
     """
-    columns = recognize(table.columns, fields, source=table.name)
+    columns = recognize(table.columns, fields, source=table.name, bands=bands, further=further)
+    _refuse_ebv_without_coefficients(columns, table.name)
     converted = conversions(table, columns)
     num_rows, rules, notes = 0, Counter[str](), dict.fromkeys([*table.notes, *in_words(converted)])
     with path.open("wb") as file:
@@ -100,6 +124,7 @@ def read_records(table: TableFile, fields: str, path: Path, tick: Callable[[int]
                     batch[name] = converted[name](values)
             rows = _records(batch, columns, table.name, first_row=num_rows)
             rules += _judge_labels(rows, batch, columns)
+            rules["extinction missing"] += _num_without_extinction(batch, columns, table.name)
             rows.tofile(file)
             num_rows += len(rows)
             tick(len(rows))
@@ -134,17 +159,19 @@ def _kinds(columns: Columns) -> dict[str, str]:
 
 def _records(batch: Batch, columns: Columns, source: str, *, first_row: int) -> NDArray[Any]:
     num = len(next(iter(batch.values())))
-    rows = np.zeros(num, dtype=ROW)
+    rows = np.zeros(num, dtype=row_type(len(columns.bands), len(columns.further)))
     single = columns.single
 
     def one(field: str) -> NDArray[np.float64]:
         return batch[single[field]] if field in single else np.full(num, np.nan)
 
     extinction = _extinction(batch, columns, num, source)
-    measured = _bands(batch, columns.light, source)
+    measured = _bands(batch, columns.light, columns.bands, source)
     if first_row == 0 and (fault := fault_of_light(measured, columns)):
         raise SourceError(f"{source}: {fault}")
-    rows["magnitudes"] = _magnitudes(measured, columns.quantity, np.zeros(5) if columns.is_dereddened else extinction)
+    rows["magnitudes"] = _magnitudes(
+        measured, columns.quantity, columns.bands, np.zeros_like(extinction) if columns.is_dereddened else extinction
+    )
     rows["extinction"] = extinction
     rows["flux_error"] = _flux_error(batch, columns, measured, num, source)
     rows["petrosian_minus_model"] = _petrosian_minus_model(batch, columns, rows["magnitudes"], extinction, source)
@@ -155,16 +182,20 @@ def _records(batch: Batch, columns: Columns, source: str, *, first_row: int) -> 
     is_position = (one("ra") >= 0) & (one("ra") <= 360) & (np.abs(one("dec")) <= 90)
     rows["ra_deg"], rows["dec_deg"] = (np.where(is_position, one(field), np.nan) for field in ("ra", "dec"))
     rows["redshift"] = one("z_spec")
+    for number, name in enumerate(columns.further):
+        rows["further"][:, number] = batch[name]
     rows["object_id"] = _identify(batch, columns, num, source, first_row)
     rows["quality"] = _known_flags(rows, measured, columns)
     return rows
 
 
-def _bands(batch: Batch, names: tuple[str, ...], source: str) -> NDArray[np.float64]:
-    """Stack the bands of N galaxies: shape (N, 5)."""
+def _bands(batch: Batch, names: tuple[str, ...], bands: tuple[str, ...], source: str) -> NDArray[np.float64]:
+    """Stack the bands of N galaxies: shape (N, B)."""
     stacked = batch[names[0]] if len(names) == 1 else np.stack([batch[name] for name in names], axis=1)
-    if stacked.ndim != 2 or stacked.shape[1] != 5:
-        raise SourceError(f"{source}: {', '.join(names)} must hold one value for each of u, g, r, i, z per galaxy.")
+    if stacked.ndim != 2 or stacked.shape[1] != len(bands):
+        raise SourceError(
+            f"{source}: {', '.join(names)} must hold one value for each of {', '.join(bands)} per galaxy."
+        )
     return stacked
 
 
@@ -174,24 +205,62 @@ def _is_code(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _extinction(batch: Batch, columns: Columns, num: int, source: str) -> NDArray[np.float64]:
+    """Return the extinction in each band [mag]; 0 where none is stated."""
+    value = _stated_extinction(batch, columns, source)
+    if value is None:
+        return np.zeros((num, len(columns.bands)))
+    return np.where(_is_extinction(value), value, 0.0)
+
+
+def _stated_extinction(batch: Batch, columns: Columns, source: str) -> NDArray[np.float64] | None:
     if columns.extinction:
-        value = _bands(batch, columns.extinction, source)
-    elif "ebv" in columns.single:
-        value = batch[columns.single["ebv"]][:, None] * SFD_COEFFICIENTS
-    else:
-        return np.zeros((num, 5))
-    return np.where((value >= 0) & (value < MAX_EXTINCTION), value, 0.0)
+        return _bands(batch, columns.extinction, columns.bands, source)
+    if "ebv" in columns.single:
+        coefficients = np.array([SFD_COEFFICIENTS[BANDS.index(band)] for band in columns.bands])
+        of_ebv: NDArray[np.float64] = batch[columns.single["ebv"]][:, None] * coefficients
+        return of_ebv
+    return None
+
+
+def _refuse_ebv_without_coefficients(columns: Columns, source: str) -> None:
+    unknown = [band for band in columns.bands if band not in BANDS]
+    if unknown and "ebv" in columns.single and not columns.extinction and not columns.is_dereddened:
+        raise SourceError(
+            f"{source}: E(B-V) = {columns.single['ebv']} gives the extinction in SDSS {', '.join(BANDS)}; for "
+            f'{", ".join(unknown)} give it in columns, FIELDS="ext_{columns.bands[0]}=…,…", or say '
+            'FIELDS="dereddened=yes" or "ebv=,dereddened=no".'
+        )
+
+
+def _is_extinction(value: NDArray[np.float64]) -> NDArray[np.bool_]:
+    is_extinction: NDArray[np.bool_] = (value >= 0) & (value < MAX_EXTINCTION)
+    return is_extinction
+
+
+def _num_without_extinction(batch: Batch, columns: Columns, source: str) -> int:
+    """Count the galaxies that stay as observed although others are corrected."""
+    value = _stated_extinction(batch, columns, source)
+    if value is None or columns.is_dereddened:
+        return 0
+    return int(np.sum(~_is_extinction(value).all(axis=1)))
 
 
 MAX_EXTINCTION = 50.0
 """Larger values are codes for missing ones [mag]."""
 
 
-def _magnitudes(measured: NDArray[np.float64], quantity: str, extinction: NDArray[np.float64]) -> NDArray[np.float64]:
+def _magnitudes(
+    measured: NDArray[np.float64], quantity: str, bands: tuple[str, ...], extinction: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Magnitudes corrected for extinction; codes of missing values stay themselves."""
     light = np.where(_is_code(measured), 1.0, measured)
-    magnitudes = asinh_magnitudes(light) if quantity == "flux" else light
+    magnitudes = asinh_magnitudes(light, _softening(bands)) if quantity == "flux" else light
     return np.where(_is_code(measured), measured, magnitudes - extinction)
+
+
+def _softening(bands: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return the softening of asinh magnitudes [maggy]; where SDSS has none, one so small that they are logarithmic."""
+    return np.array([ASINH_SOFTENING[BANDS.index(band)] if band in BANDS else LOGARITHMIC for band in bands])
 
 
 def _flux_error(
@@ -199,13 +268,13 @@ def _flux_error(
 ) -> NDArray[np.float64]:
     """Return the standard error of the flux as observed [nanomaggy]; NaN where unknown."""
     if not columns.errors:
-        return np.full((num, 5), np.nan)
-    error = _bands(batch, columns.errors, source)
+        return np.full((num, len(columns.bands)), np.nan)
+    error = _bands(batch, columns.errors, columns.bands, source)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if columns.error_kind == "inverse variance":
             error = error**-0.5
         if columns.quantity == "magnitude":
-            error = error * observed_flux(measured) * np.log(10) / 2.5
+            error = error * observed_flux(measured, _softening(columns.bands)) * np.log(10) / 2.5
         return np.where(np.isfinite(error) & (error > 0), error, np.nan)
 
 
@@ -218,15 +287,18 @@ def _petrosian_minus_model(
 ) -> NDArray[np.float64]:
     if not columns.petrosian or columns.petrosian == columns.light:
         return np.full(magnitudes.shape, np.nan)
-    petrosian = _magnitudes(_bands(batch, columns.petrosian, source), columns.petrosian_quantity, extinction)
+    light = _bands(batch, columns.petrosian, columns.bands, source)
+    petrosian = _magnitudes(light, columns.petrosian_quantity, columns.bands, extinction)
     is_missing = cleaning.missing_bands(petrosian) | cleaning.missing_bands(magnitudes)
     return np.where(is_missing, np.nan, petrosian - magnitudes)
 
 
-def observed_flux(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Flux [nanomaggy] of asinh magnitudes, shape (N, 5): the inverse of `asinh_magnitudes`."""
-    flux: NDArray[np.float64] = np.sinh(-np.log(10) / 2.5 * magnitudes - np.log(ASINH_SOFTENING))
-    flux *= 2 * ASINH_SOFTENING / NANOMAGGY
+def observed_flux(
+    magnitudes: NDArray[np.float64], softening: NDArray[np.float64] = ASINH_SOFTENING
+) -> NDArray[np.float64]:
+    """Flux [nanomaggy] of asinh magnitudes, shape (N, B): the inverse of `asinh_magnitudes`."""
+    flux: NDArray[np.float64] = np.sinh(-np.log(10) / 2.5 * magnitudes - np.log(softening))
+    flux *= 2 * softening / NANOMAGGY
     return flux
 
 
@@ -246,12 +318,17 @@ def _identify(batch: Batch, columns: Columns, num: int, source: str, first_row: 
 
 def _known_flags(rows: NDArray[Any], measured: NDArray[np.float64], columns: Columns) -> NDArray[np.uint8]:
     """Find what the magnitudes of a row do not show."""
+    bands = columns.bands
     with np.errstate(over="ignore", invalid="ignore"):
-        flux = measured if columns.quantity == "flux" else observed_flux(np.where(_is_code(measured), np.nan, measured))
+        light = np.where(_is_code(measured), np.nan, measured)
+        flux = measured if columns.quantity == "flux" else observed_flux(light, _softening(bands))
         signal_to_noise = np.where(_is_code(measured), np.nan, flux / rows["flux_error"])
     flags = np.zeros(len(rows), dtype=np.uint8)
-    flags[cleaning.has_low_signal(signal_to_noise)] |= Quality.LOW_SIGNAL.value
-    flags[cleaning.has_high_extinction(rows["extinction"][:, 2])] |= Quality.HIGH_EXTINCTION.value
+    # The rule passes over the first of its columns, which is u: the atmosphere leaves little of it.
+    counted = signal_to_noise[:, [band != "u" for band in bands]]
+    flags[cleaning.has_low_signal(np.insert(counted, 0, np.nan, axis=1))] |= Quality.LOW_SIGNAL.value
+    if "r" in bands:
+        flags[cleaning.has_high_extinction(rows["extinction"][:, bands.index("r")])] |= Quality.HIGH_EXTINCTION.value
     return flags
 
 

@@ -40,11 +40,11 @@ def judge(source: Source) -> Iterator[Judged]:
         if source.is_rendered and source.records:
             records = source.records.rows(start, stop)
             magnitudes, redshifts, identifiers = (records[name] for name in ("magnitudes", "redshift", "object_id"))
-            inspected = inspect(None, magnitudes, redshifts, facts.quality)
+            inspected = inspect(None, magnitudes, redshifts, facts.quality, source.origin.bands)
         else:
             rows = source.galaxies.rows(start, stop)
             redshifts, identifiers = rows.redshifts, rows.object_id
-            inspected = inspect(rows.images, rows.magnitudes, redshifts, facts.quality)
+            inspected = inspect(rows.images, rows.magnitudes, redshifts, facts.quality, source.origin.bands)
         yield Judged(start, identifiers, redshifts, facts, inspected)
 
 
@@ -122,7 +122,14 @@ def clean_rows(source: Source, *, for_training: bool) -> Iterator[tuple[Any, Cle
     known = source.report
     for block in judge(source):
         labels = np.where(is_label(block.redshifts), block.redshifts, np.nan)
-        table = make_table(block.object_id, block.facts, block.inspected.magnitudes, block.inspected.quality, labels)
+        table = make_table(
+            block.object_id,
+            block.facts,
+            block.inspected.magnitudes,
+            block.inspected.quality,
+            labels,
+            source.origin.bands,
+        )
         report = block.inspected.report
         if for_training:
             good = _is_good(block, is_first)

@@ -4,16 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from inference.block import SDSS
+from inference.contract.dataset import ImageOrigin
+from inference.models import shipped
+from inference.models.card import Inputs
 from inference.plan import SHARD_SUFFIXES
 from scripts.command.errors import SourceError, UsageError
 from scripts.data.cleaning_report import CleaningReport
-from scripts.data.fits_cutouts import ENDINGS, find_cutouts
-from scripts.data.galaxies import Galaxies
+from scripts.data.fits_cutouts import ENDINGS, Wanted, find_cutouts
+from scripts.data.galaxies import UNKNOWN, Galaxies, Origin
 from scripts.data.published_file import CubeFile, TensorFile
 from scripts.data.reader import ShardFolder
 from scripts.data.records import Records, read_records
-from scripts.data.table_galaxies import CutoutsWithTable, RenderedTable
-from scripts.data.user_table import SUFFIXES, open_table
+from scripts.data.table_galaxies import CutoutsWithTable, PlainTable, RenderedTable
+from scripts.data.user_table import SUFFIXES, TableFile, open_table
+from scripts.simulation.conditions import PIXEL_ARCSEC
 
 RECORDS = "records"
 KINDS = (
@@ -30,11 +35,14 @@ class Source:
     description: str
     """What was read as what."""
 
+    origin: Origin = UNKNOWN
+    """What holds for all of them."""
+
     records: Records | None = None
     """The table, where there is one."""
 
     is_rendered: bool = False
-    """Whether images are made from the table, so that there is nothing to judge in them."""
+    """Whether images are made from the table, or there are none, so that there is nothing to judge in them."""
 
     is_sequential: bool = False
     """Whether the galaxies can only be had from the first to the last."""
@@ -46,7 +54,13 @@ class Source:
 
 
 def open_source(
-    path: Path, *, fields: str, scratch: Path, seed: int, tick: Callable[[int], None] = lambda _: None
+    path: Path,
+    *,
+    fields: str,
+    scratch: Path,
+    seed: int,
+    tick: Callable[[int], None] = lambda _: None,
+    inputs: Inputs | None = None,
 ) -> Source:
     """Open a source; a table is read once, into records under `scratch`.
 
@@ -62,36 +76,94 @@ def open_source(
         Decides what is drawn for images that are rendered.
     tick : callable
         Called with the number of table rows read.
+    inputs : Inputs, optional
+        What a model reads: bands, size of the cutouts, further numbers. That of the shipped model when absent. One
+        that reads no images has a table without images read as it is, instead of rendering some.
 
     Raises
     ------
     SourceError
         If it is none of what can be read, or not what it seems; the message says what was found.
     """
+    wanted = inputs or shipped().card.inputs
     if path.is_dir():
         if any(child.suffix in SHARD_SUFFIXES for child in path.iterdir()):
-            return _open_shards(path, fields)
-        return _open_cutouts(path, fields, scratch, tick)
+            return _open_shards(path, fields, inputs)
+        return _open_cutouts(path, fields, scratch, tick, wanted)
     if not path.exists():
         raise UsageError(f"SOURCE={path} does not exist. It may be {KINDS}.")
     if path.suffix in (".pt", ".npz"):
-        cutouts = TensorFile(path) if path.suffix == ".pt" else CubeFile(path)
-        records = read_records(cutouts.table(), fields, scratch / RECORDS, tick)
+        file = TensorFile if path.suffix == ".pt" else CubeFile
+        cutouts = file(path, wanted.bands, wanted.side_px)
+        records = _read(cutouts.table(), fields, scratch, tick, wanted)
+        if not wanted.side_px:
+            return _with_table(PlainTable(records), "none")
         # An archive is read like a tape, and the pages of a mapped file are better not fought over.
-        return Source(CutoutsWithTable(records, cutouts), records.columns.describe(), records, is_sequential=True)
-    records = read_records(open_table(path), fields, scratch / RECORDS, tick)
-    return Source(RenderedTable(records, seed), records.columns.describe(), records, is_rendered=True)
+        return _with_table(CutoutsWithTable(records, cutouts), "measured", side_px=wanted.side_px, is_sequential=True)
+    if wanted.side_px:
+        _refuse_what_cannot_be_rendered(path, wanted)
+    records = _read(open_table(path), fields, scratch, tick, wanted)
+    if not wanted.side_px:
+        return _with_table(PlainTable(records), "none")
+    return _with_table(RenderedTable(records, seed), "rendered", PIXEL_ARCSEC, side_px=wanted.side_px)
 
 
-def _open_shards(folder: Path, fields: str) -> Source:
+def _read(table: TableFile, fields: str, scratch: Path, tick: Callable[[int], None], wanted: Inputs) -> Records:
+    return read_records(table, fields, scratch / RECORDS, tick, bands=wanted.bands, further=wanted.columns)
+
+
+def _refuse_what_cannot_be_rendered(path: Path, wanted: Inputs) -> None:
+    if wanted.side_px == SDSS.side_px and set(wanted.bands) <= set(SDSS.bands):
+        return
+    raise SourceError(
+        f"{path} has no images, and the model reads {wanted.side_px} x {wanted.side_px} pixels in "
+        f"{' '.join(wanted.bands)}; those of SDSS alone can be rendered, {SDSS.side_px} x {SDSS.side_px} in "
+        f"{' '.join(SDSS.bands)}. Bring cutouts: a folder of FITS files, a .pt or .npz."
+    )
+
+
+def _with_table(
+    galaxies: PlainTable | RenderedTable | CutoutsWithTable,
+    image_origin: ImageOrigin,
+    pixel_scale_arcsec: float | None = None,
+    *,
+    side_px: int = 0,
+    is_sequential: bool = False,
+) -> Source:
+    records, columns = galaxies.records, galaxies.records.columns
+    if columns.pixel_scale_arcsec and pixel_scale_arcsec:
+        raise UsageError(
+            f"FIELDS: pixel_scale_arcsec={columns.pixel_scale_arcsec:g} is for cutouts that do not say it; these have "
+            f"pixels of {pixel_scale_arcsec:.4g} arcsec."
+        )
+    return Source(
+        galaxies,
+        columns.describe(),
+        Origin(
+            image_origin,
+            pixel_scale_arcsec or columns.pixel_scale_arcsec,
+            columns.dereddened,
+            columns.extinction_in_words,
+            columns.bands,
+            side_px,
+            columns.further_fields,
+        ),
+        records,
+        is_rendered=image_origin != "measured",
+        is_sequential=is_sequential,
+    )
+
+
+def _open_shards(folder: Path, fields: str, inputs: Inputs | None) -> Source:
     if fields:
         raise UsageError(f"FIELDS names columns of a table; {folder} holds shards.")
-    galaxies = ShardFolder(folder)
+    galaxies = ShardFolder(folder, inputs)
     published = not galaxies.names[0].endswith(".safetensors")
-    return Source(galaxies, f"shards {galaxies.names[0]} to {galaxies.names[-1]}", is_sequential=published)
+    what = f"shards {galaxies.names[0]} to {galaxies.names[-1]}"
+    return Source(galaxies, what, galaxies.origin, is_sequential=published)
 
 
-def _open_cutouts(folder: Path, fields: str, scratch: Path, tick: Callable[[int], None]) -> Source:
+def _open_cutouts(folder: Path, fields: str, scratch: Path, tick: Callable[[int], None], inputs: Inputs) -> Source:
     tables = [path for path in sorted(folder.iterdir()) if _is_table(path)]
     has_cutouts = any(path.name.endswith(ENDINGS) and path not in tables for path in folder.iterdir())
     if not has_cutouts:
@@ -100,10 +172,14 @@ def _open_cutouts(folder: Path, fields: str, scratch: Path, tick: Callable[[int]
         found = ", ".join(path.name for path in tables) or "none"
         raise SourceError(f"{folder} needs one table of its cutouts, .csv, .parquet or table.fits; it has {found}.")
     table = open_table(tables[0])
-    records = read_records(table, fields, scratch / RECORDS, tick)
-    cutouts = find_cutouts(folder, table, records)
+    records = _read(table, fields, scratch, tick, inputs)
+    if not inputs.side_px:
+        return _with_table(PlainTable(records), "none")
+    cutouts = find_cutouts(folder, table, records, Wanted(inputs.bands, inputs.side_px, inputs.pixel_scale_arcsec))
     records.rules["no cutout"] = sum(not path.is_file() for path in cutouts.paths)
-    return Source(CutoutsWithTable(records, cutouts), records.columns.describe(), records)
+    return _with_table(
+        CutoutsWithTable(records, cutouts), "measured", cutouts.pixel_scale_arcsec, side_px=inputs.side_px
+    )
 
 
 def _is_table(path: Path) -> bool:

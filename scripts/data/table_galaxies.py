@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from inference.block import Block
 from inference.cleaning import fill_bands
+from scripts.data.columns import BANDS
 from scripts.data.galaxies import Facts
-from scripts.data.records import Records, observed_flux
+from scripts.data.records import Records, observed_flux, row_type
 from scripts.simulation import render
 from scripts.simulation.cutouts import draw_chances
 from scripts.simulation.photometry import Photometry
@@ -37,30 +38,60 @@ class TableGalaxies:
 
 
 @dataclass(frozen=True)
+class PlainTable(TableGalaxies):
+    """Galaxies without images."""
+
+    def rows(self, start: int, stop: int) -> Block:
+        """Read the galaxies from `start` to before `stop`."""
+        rows = self.records.rows(start, stop)
+        return _block(rows, np.empty((stop - start, len(self.records.columns.bands), 0, 0), np.float32))
+
+
+@dataclass(frozen=True)
 class RenderedTable(TableGalaxies):
     """Galaxies with rendered images; identifiers and the seed decide everything."""
 
     seed: int
 
     def rows(self, start: int, stop: int) -> Block:
-        """Render the galaxies from `start` to before `stop`."""
+        """Render the galaxies from `start` to before `stop`: in u, g, r, i, z, of which those of the table are kept."""
         rows = self.records.rows(start, stop)
-        photometry = photometry_of(rows)
+        kept = [BANDS.index(band) for band in self.records.columns.bands]
+        known = in_all_bands(rows, kept)
+        photometry = photometry_of(known)
         chances = draw_chances(self.seed, photometry.object_id)
         shape = measured_structure(rows, apparent_structure(photometry, chances.structure))
-        return Block(
-            images=render.render(photometry, shape, chances.view, chances.pixels),
-            magnitudes=rows["magnitudes"].copy(),
-            redshifts=rows["redshift"].copy(),
-            object_id=photometry.object_id,
-        )
+        images = render.render(photometry, shape, chances.view, chances.pixels)
+        return _block(rows, images if kept == list(range(len(BANDS))) else images[:, kept])
+
+
+def _block(rows: NDArray[Any], images: NDArray[np.float32]) -> Block:
+    """Put the images of some galaxies next to what their records say."""
+    magnitudes, redshifts, object_id = (rows[name].copy() for name in ("magnitudes", "redshift", "object_id"))
+    further = rows["further"]
+    return Block(images, magnitudes, redshifts, object_id, further.copy() if further.size else None)
+
+
+def in_all_bands(rows: NDArray[Any], kept: list[int]) -> NDArray[Any]:
+    """Return records in u, g, r, i, z of galaxies that were measured in some of them; the others are missing."""
+    if len(kept) == len(BANDS):
+        return rows
+    known = np.zeros(len(rows), dtype=row_type())
+    for name in set(known.dtype.names or ()) - {"further"}:
+        if known.dtype[name].shape:
+            known[name] = np.nan
+            known[name][:, kept] = rows[name]
+        else:
+            known[name] = rows[name]
+    known["extinction"] = np.nan_to_num(known["extinction"])
+    return known
 
 
 class Cutouts(Protocol):
     """Images of N galaxies."""
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return those from `start` to before `stop`, shape (n, 5, 32, 32) [nanomaggy / pixel]; NaN is missing."""
+        """Return those from `start` to before `stop`, shape (n, B, H, W) [nanomaggy / pixel]; NaN is missing."""
         ...
 
 
@@ -72,9 +103,7 @@ class CutoutsWithTable(TableGalaxies):
 
     def rows(self, start: int, stop: int) -> Block:
         """Read the galaxies from `start` to before `stop`."""
-        rows = self.records.rows(start, stop)
-        columns = (rows[name].copy() for name in ("magnitudes", "redshift", "object_id"))
-        return Block(self.cutouts.read(start, stop), *columns)
+        return _block(self.records.rows(start, stop), self.cutouts.read(start, stop))
 
 
 def photometry_of(rows: NDArray[Any]) -> Photometry:

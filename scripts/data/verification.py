@@ -21,9 +21,6 @@ from scripts.data.cleaning_report import inspect
 from scripts.data.location import UNFINISHED
 from scripts.data.reader import FolderReader, ShardFolder
 
-TABLE_COLUMNS = ["object_id", *(f"mag_{band}" for band in "ugriz"), "quality", "z_spec"]
-
-
 ROUNDING = 1e-9
 """Imputed magnitudes [mag] differ in their last digits between blocks of other sizes."""
 
@@ -64,12 +61,13 @@ def find_problems(folder: Path, tick: Callable[[int], None] = lambda _: None) ->
         )
         table = None
     for index, entry in enumerate(card.shards):
-        yield from (f"{entry.name}: {problem}" for problem in _check_shard(folder, entry, index, table))
+        yield from (f"{entry.name}: {problem}" for problem in _check_shard(dataset, entry, index, table))
         tick(entry.num_rows)
     yield from _check_csv(folder, card.num_rows)
 
 
-def _check_shard(folder: Path, entry: ShardEntry, index: int, table: Any) -> Iterator[str]:
+def _check_shard(dataset: ShardFolder, entry: ShardEntry, index: int, table: Any) -> Iterator[str]:
+    folder, layout = dataset.folder, dataset.layout
     path = folder / entry.name
     if not path.is_file():
         return  # as was said of the whole folder
@@ -77,17 +75,19 @@ def _check_shard(folder: Path, entry: ShardEntry, index: int, table: Any) -> Ite
         yield f"its content has changed: sha256 is not that of {contract.DATASET_KEY}."
     reader = FolderReader(folder)
     try:
-        num_rows = count_rows(reader, entry.name, size, etag="")
+        num_rows = count_rows(reader, entry.name, size, layout, etag="")
         if num_rows != entry.num_rows:
             yield f"holds {num_rows} galaxies; {contract.DATASET_KEY} says {entry.num_rows}."
         rows = RowRange(key=entry.name, start_row=0, stop_row=num_rows, etag="")
-        expected = _read_group(table, index) if table else None
+        expected = _read_group(table, index, layout.bands) if table else None
         start = 0
-        for block in read_blocks(reader, rows):
+        for block in read_blocks(reader, rows, layout):
             yield from _check_labels(block, start)
             if expected is not None:
                 yield from _compare(
-                    block, {name: values[start : start + len(block)] for name, values in expected.items()}
+                    block,
+                    {name: values[start : start + len(block)] for name, values in expected.items()},
+                    layout.bands,
                 )
             start += len(block)
     except (RunError, OSError) as error:
@@ -100,14 +100,14 @@ def _check_labels(block: Block, start: int) -> Iterator[str]:
         yield f"{len(bad)} redshifts are not positive, the first {block.redshifts[bad[0]]} in row {start + bad[0]}."
 
 
-def _compare(block: Block, expected: dict[str, NDArray[Any]]) -> Iterator[str]:
+def _compare(block: Block, expected: dict[str, NDArray[Any]], bands: tuple[str, ...]) -> Iterator[str]:
     """Name the columns in which the table and the shard differ; what is missing in the shard must be flagged there."""
     unseen = expected["quality"] & np.uint8((Quality.LOW_SIGNAL | Quality.HIGH_EXTINCTION).value)
     if len(unseen) != len(block):
         yield f"{contract.TABLE_KEY} has another number of rows for it."
         return
-    magnitudes, quality, _ = inspect(block.images, block.magnitudes, block.redshifts, unseen)
-    stated = np.stack([expected[f"mag_{band}"] for band in "ugriz"], axis=1)
+    magnitudes, quality, _ = inspect(block.images, block.magnitudes, block.redshifts, unseen, bands)
+    stated = np.stack([expected[f"mag_{band}"] for band in bands], axis=1)
     magnitudes[missing_bands(magnitudes)] = np.nan
     differs = {
         "object_id": expected["object_id"] != block.object_id,
@@ -147,7 +147,8 @@ def _open_table(folder: Path) -> Any:
         return None
 
 
-def _read_group(table: Any, index: int) -> dict[str, NDArray[Any]]:
-    group = table.read_row_group(index, columns=TABLE_COLUMNS)
+def _read_group(table: Any, index: int, bands: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    names = ["object_id", *(f"mag_{band}" for band in bands), "quality", "z_spec"]
+    group = table.read_row_group(index, columns=names)
     kinds = {"object_id": "i8", "quality": "u1"}
-    return {name: np.asarray(group.column(name).to_numpy(), dtype=kinds.get(name, "f8")) for name in TABLE_COLUMNS}
+    return {name: np.asarray(group.column(name).to_numpy(), dtype=kinds.get(name, "f8")) for name in names}

@@ -14,13 +14,14 @@ from msgspec import Meta
 from safetensors.numpy import save_file
 
 from inference import contract
+from inference.block import SDSS, Layout
 from inference.checksum import file_sha256
 from inference.cleaning import is_label
 from inference.contract import DatasetCard, ShardEntry
 from scripts.command.alone import alone
 from scripts.command.whole_file import write_whole, written_whole
 from scripts.data.cleaning_report import CleaningReport, inspect
-from scripts.data.galaxies import Galaxies, read_block
+from scripts.data.galaxies import UNKNOWN, Galaxies, Origin, read_block
 from scripts.data.location import UNFINISHED, read_card, whole_card
 
 ShardMb = Annotated[int, Meta(ge=1, le=1024, description="a whole number from 1 to 1024 [MiB]")]
@@ -31,13 +32,8 @@ BYTES_PER_ROW = 20_536
 """5·32·32 float32 pixels, 5 float64 magnitudes, one float64 redshift, one int64 identifier."""
 HEADER_BYTES = 512
 """At least what a safetensors header with the four arrays takes."""
-
-ARRAYS = {
-    "images": "(N, 5, 32, 32) float32 [nanomaggy / pixel], bands u g r i z, sky-subtracted, extinction included",
-    "magnitudes": "(N, 5) float64 [mag], AB, bands u g r i z, corrected for Galactic extinction",
-    "redshifts": "(N,) float64, spectroscopic (real galaxies) or true (synthetic galaxies)",
-    "object_id": "(N,) int64, positive, unique in the dataset",
-}
+COLUMN_HEADER_BYTES = 160
+"""At least what one more array takes there."""
 
 MIN_ROWS_PER_PROCESS = 4_000
 """Fewer rows are made sooner than a process starts."""
@@ -55,6 +51,8 @@ class DatasetPlan:
     """Largest size of a shard file [MiB]."""
     seed: int
     provenance: str
+    origin: Origin = UNKNOWN
+    """What holds for all of them."""
     report: CleaningReport = field(default_factory=CleaningReport)
     """What cleaning found while the source was read."""
     is_sequential: bool = False
@@ -73,7 +71,7 @@ class DatasetPlan:
     @cached_property
     def ranges(self) -> list[tuple[int, int]]:
         """First and last-plus-one galaxy of each shard."""
-        size = rows_per_shard(self.shard_mb)
+        size = rows_per_shard(self.shard_mb, self.origin.layout)
         return [(start, min(start + size, len(self.galaxies))) for start in range(0, len(self.galaxies), size)]
 
     def card(self, shards: Iterable[ShardEntry]) -> DatasetCard:
@@ -83,15 +81,18 @@ class DatasetPlan:
             partition=self.partition,
             num_rows=len(self.galaxies),
             shards=tuple(shards),
-            arrays=ARRAYS,
             seed=self.seed,
             provenance=self.provenance,
+            **self.origin.card_fields,
         )
 
 
-def rows_per_shard(shard_mb: int) -> int:
+def rows_per_shard(shard_mb: int, layout: Layout = SDSS) -> int:
     """Galaxies that fit into a shard file of this many MiB."""
-    return (shard_mb * 2**20 - HEADER_BYTES) // BYTES_PER_ROW
+    num_columns = len(layout.columns)
+    # A redshift, an identifier and the further numbers have 8 bytes each.
+    row_bytes = layout.row_bytes + 8 * (2 + num_columns)
+    return (shard_mb * 2**20 - HEADER_BYTES - num_columns * COLUMN_HEADER_BYTES) // row_bytes
 
 
 def is_complete(plan: DatasetPlan) -> bool:
@@ -148,7 +149,7 @@ def _make(plan: DatasetPlan, processes: int, tick: Callable[[int], None]) -> Dat
     for path in [path for pattern in stale for path in plan.folder.glob(pattern)]:
         path.unlink()
     entries, report = [], plan.report
-    with _mapper(plan, processes) as shards, table_files(plan.folder) as add:
+    with _mapper(plan, processes) as shards, table_files(plan.folder, plan.origin.bands) as add:
         for shard in shards:
             entries.append(shard.entry)
             add(shard.table)
@@ -215,15 +216,18 @@ def _write_shard(plan: DatasetPlan, index: int) -> _Written:
 
     start, stop = plan.ranges[index]
     rows, facts = read_block(plan.galaxies, start, stop), plan.galaxies.facts(start, stop)
-    magnitudes, quality, report = inspect(rows.images, rows.magnitudes, rows.redshifts, facts.quality)
+    bands, columns = plan.origin.bands, plan.origin.columns
+    magnitudes, quality, report = inspect(rows.images, rows.magnitudes, rows.redshifts, facts.quality, bands)
     labels = np.where(is_label(rows.redshifts), rows.redshifts, np.nan)
     path = plan.folder / _name(index)
     with written_whole(path) as partial:
-        save_file(replace(rows, redshifts=labels).arrays(), partial)
+        arrays = replace(rows, redshifts=labels).arrays(columns)
+        # safetensors writes memory as it is, in whatever order the axes are there.
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial)
         partial.chmod(0o644)  # safetensors makes files that only their owner may read
     assert path.stat().st_size <= plan.shard_mb * 2**20, f"{path} is larger than {plan.shard_mb} MiB"
     entry = ShardEntry(name=path.name, num_rows=stop - start, size_bytes=path.stat().st_size, sha256=file_sha256(path))
-    return _Written(entry, make_table(rows.object_id, facts, magnitudes, quality, labels), report)
+    return _Written(entry, make_table(rows.object_id, facts, magnitudes, quality, labels, bands), report)
 
 
 def _name(index: int) -> str:

@@ -8,13 +8,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from inference import contract
 from inference.contract import RunRequest
 from inference.errors import InvalidRequestError
 from inference.models import Model, shipped
+from inference.models import without_images as shipped_without_images
 from scripts.command.errors import UsageError
 from scripts.command.model import find_model
 from scripts.command.variables import read_text
+from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.runs.variables import REQUEST_KEYS, RequestVariables
 
 BUCKET_KEYS = ("bucket", "bucket_name", "data_bucket")
@@ -51,6 +55,26 @@ class Draft:
         """Return the execution's input; the data is in `bucket` unless `data_bucket` is another one."""
         payload = {**self.payload, "bucket": bucket, "data_prefix": data_prefix}
         return payload if data_bucket in (None, bucket) else {**payload, "data_bucket": data_bucket}
+
+
+def without_images(draft: Draft, dataset: LocalDataset | RemoteDataset) -> Draft:
+    """Let the model that reads none predict a dataset without images, where no model is named."""
+    card = dataset.card if isinstance(dataset, LocalDataset) else None
+    if card is None or card.image_origin != "none" or draft.request.model is not None:
+        return draft
+    model = shipped_without_images()
+    named = {"model": model.card.name, "model_sha256": model.card.weights_sha256}
+    note = (
+        f"{dataset.prefix} holds no images: the model {model.card.name} predicts from its magnitudes. MODEL=name takes "
+        "another one; `make dataset SOURCE=… MODEL=astromae` renders images."
+    )
+    return replace(
+        draft,
+        payload={**draft.payload, **named},
+        request=msgspec.structs.replace(draft.request, **named),
+        notes=(*draft.notes, note),
+        model=model,
+    )
 
 
 def meet_here(draft: Draft) -> Draft:

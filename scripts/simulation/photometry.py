@@ -60,9 +60,10 @@ class Photometry:
         return np.where(is_faint, limited[:, 2:3], limited)
 
 
-def asinh_magnitudes(flux: NDArray[np.float64]) -> NDArray[np.float64]:
-    """SDSS asinh magnitudes [mag] of fluxes [nanomaggy], shape (..., 5); finite for any flux, negative ones too."""
-    softening = ASINH_SOFTENING
+def asinh_magnitudes(
+    flux: NDArray[np.float64], softening: NDArray[np.float64] = ASINH_SOFTENING
+) -> NDArray[np.float64]:
+    """SDSS asinh magnitudes [mag] of fluxes [nanomaggy], shape (..., B); finite for any flux, negative ones too."""
     magnitudes: NDArray[np.float64] = np.arcsinh(flux * NANOMAGGY / (2 * softening)) + np.log(softening)
     magnitudes *= -2.5 / np.log(10)
     return magnitudes

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -18,8 +20,9 @@ from inference.pipeline import Predictions
 from inference.pz import LEVELS, MEDIAN, answer
 from inference.run_folder import RunFolder
 from scripts.models.importing import import_model
-from tests.integration.test_run import make_dataset, run, run_folder
+from tests.integration.test_run import environment, make_dataset, run, run_folder
 from tests.networks import GRZ_CARD, PASQUET_CARD, Grz, Pasquet, export, write_dataset
+from tests.unit.test_sources_model import stamps, table
 
 
 def copy_of_the_shipped(root: Path, name: str) -> Path:
@@ -124,6 +127,51 @@ def test_a_network_of_three_bands_reads_them_from_a_dataset_of_five(networks: Pa
     assert np.isnan(predictions.sigma).all()
     assert predictions.pz is None
     assert any("No sigma" in note for note in found.summary.notes)
+
+
+def dataset(root: Path, **variables: str) -> str:
+    """`make dataset` as a user starts it; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.dataset"],
+        cwd=root,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_cutouts_in_three_bands_go_through_make_dataset_to_a_network_that_reads_these(networks: Path) -> None:
+    pixels = stamps(networks / "stamps", "zrg", 40, as_cube=False, scale_arcsec=0.396)
+
+    printed = dataset(networks, SOURCE="stamps", MODEL="grz", FIELDS="dereddened=yes")
+    found, _ = run_once(networks, MODEL="grz", DATASET="stamps")
+
+    assert "extinction mag_g to mag_z are corrected, as FIELDS says" in printed
+    read = np.arcsinh(pixels[:, ::-1, 4:36, 4:36] * 3630.78 / 100)
+    magnitudes = load_file(networks / "datasets/stamps/10MB/0.safetensors")["magnitudes"]
+    with torch.inference_mode():
+        expected = Grz().eval()(torch.from_numpy(read.astype(np.float32)), torch.from_numpy(magnitudes).float())
+    np.testing.assert_allclose(found.predictions(found.tasks[0]).z_phot, expected[:, 0].numpy(), atol=1e-5)
+    assert [note for note in found.summary.notes if "extinction" in note] == []
+
+
+def test_a_table_without_images_is_predicted_by_the_model_that_needs_none(networks: Path) -> None:
+    path = table(networks)
+    printed = dataset(networks, SOURCE=str(path))
+
+    found, said = run_once(networks, DATASET="my", WORLD="2")
+
+    assert "whether the magnitudes are corrected for it is not known" in printed
+    assert found.summary.models == ("magnitudes",)
+    assert found.summary.complete
+    assert "holds no images: the model magnitudes predicts" in " ".join(said.split())
+    assert any("is not known; the model magnitudes was trained on" in note for note in found.summary.notes)
+    predictions = Predictions.joined([found.predictions(task) for task in found.tasks])
+    assert np.isfinite(predictions.sigma).all()
 
 
 def test_a_dataset_without_a_band_of_the_model_is_refused_before_any_rank(networks: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from inference.checksum import file_sha256
 from inference.contract import DatasetCard
 from inference.errors import ModelError
-from inference.models import read_model, refuse_dataset, settle_model, shipped
+from inference.models import mismatches, read_model, refuse_dataset, settle_model, shipped, without_images
 from inference.models.card import BinnedPz, EvenEdges, Graph, Inputs, ModelCard, Quantiles, encode_card
 from scripts.command.errors import UsageError
 from scripts.command.model import astromae, find_model, model_names, new_model
@@ -79,7 +79,8 @@ def test_a_model_is_found_by_its_name_and_the_shipped_one_without(tmp_path: Path
     assert find_model("", root=tmp_path) is shipped()
     assert find_model("astromae", root=tmp_path) is shipped()
     assert find_model("mine", root=tmp_path).folder == tmp_path / "models" / "mine"
-    assert model_names(tmp_path) == ["astromae", "mine"]
+    assert find_model("magnitudes", root=tmp_path) is without_images()
+    assert model_names(tmp_path) == ["astromae", "magnitudes", "mine"]
 
 
 @pytest.mark.parametrize(
@@ -117,13 +118,14 @@ def test_a_new_model_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list((tmp_path / "models").iterdir()) == []
 
     with new_model("mine", tmp_path) as folder:
-        assert model_names(tmp_path) == ["astromae"]
+        assert model_names(tmp_path) == ["astromae", "magnitudes"]
         (folder / "card.json").write_text("whole")
     assert (tmp_path / "models" / "mine" / "card.json").read_text() == "whole"
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("mine", "is taken"), ("astromae", "is the shipped"), ("a/b", "no name")]
+    ("name", "message"),
+    [("mine", "is taken"), ("astromae", "is the shipped"), ("magnitudes", "is the shipped"), ("a/b", "no name")],
 )
 def test_a_new_model_has_a_name_of_its_own(tmp_path: Path, name: str, message: str) -> None:
     write_model(tmp_path / "models" / "mine")
@@ -190,3 +192,25 @@ def test_a_dataset_that_a_model_cannot_read_is_refused(
     refuse_dataset(make_dataset_card(pixel_scale_arcsec=0.398), shipped().card, "d/")
     with pytest.raises(ModelError, match=message):
         refuse_dataset(make_dataset_card(**dataset), make_card(name="m", inputs=reads), "d/")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "note"),
+    [
+        ({"dereddened": True, "image_origin": "rendered"}, ""),
+        ({"dereddened": None}, "Whether the magnitudes of d/ are corrected for Galactic extinction is not known; the"),
+        (
+            {"dereddened": False},
+            "The magnitudes of d/ are not corrected for Galactic extinction; the model astromae was",
+        ),
+        (
+            {"dereddened": True, "image_origin": "measured"},
+            "The images of d/ are measured; the model astromae was trained on rendered ones.",
+        ),
+    ],
+)
+def test_a_dataset_unlike_what_a_model_was_trained_on_is_named(dataset: dict[str, object], note: str) -> None:
+    found = mismatches(make_dataset_card(**dataset), shipped().card, "d/")
+
+    assert len(found) == bool(note)
+    assert "".join(found).startswith(note)

@@ -1,10 +1,13 @@
 """Columns of surveys are recognized by their usual names; what cannot be is named with what was found."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from scripts.command.errors import SourceError, UsageError
 from scripts.data.columns import BANDS, Columns, recognize
+from scripts.data.galaxies import Origin
 from scripts.data.light import fault_of_light
 
 
@@ -107,8 +110,47 @@ def test_a_field_without_a_column_is_not_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "given", "dereddened", "words"),
+    [
+        (bands("dered_{b}"), "", True, "dered_u to dered_z are corrected, as their names say"),
+        ([*BANDS, *bands("A_{b}")], "", True, "u to z were corrected by A_u to A_z"),
+        (
+            [*BANDS, "EBV"],
+            "",
+            True,
+            "u to z were corrected by E(B-V) = EBV, coefficients of Schlafly & Finkbeiner 2011",
+        ),
+        (BANDS, "dereddened=yes", True, "u to z are corrected, as FIELDS says"),
+        ([*BANDS, "EBV"], "dereddened=yes", True, "u to z are corrected, as FIELDS says"),
+        ([*BANDS, "EBV"], "dereddened=no", True, "u to z were corrected by E(B-V) = EBV, coefficients of Schlafly"),
+        (BANDS, "dereddened=no", False, "u to z are not corrected, as FIELDS says"),
+        (BANDS, "", None, ""),
+    ],
+)
+def test_what_is_known_of_the_extinction_is_said(
+    names: Sequence[str], given: str, dereddened: bool | None, words: str
+) -> None:
+    found = columns(*names, given=given)
+
+    assert found.dereddened is dereddened
+    assert found.extinction_in_words.startswith(words)
+    assert bool(found.extinction_in_words) == bool(words)
+
+
+def test_extinction_that_is_not_known_is_asked_for_in_one_line() -> None:
+    line = Origin(dereddened=columns(*BANDS).dereddened).extinction_line
+
+    assert "whether the magnitudes are corrected for it is not known" in line
+    assert 'FIELDS="dereddened=yes" or "dereddened=no"' in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
+        ("dereddened=maybe", "dereddened=maybe is not valid: it is yes or no"),
+        ("pixel_scale_arcsec=wide", "pixel_scale_arcsec=wide is not valid: it is the size of a pixel"),
+        ("pixel_scale_arcsec=-1", "pixel_scale_arcsec=-1 is not valid"),
         ("u=NOPE", "my.csv has no column NOPE, which FIELDS names as u. Columns found: a, b"),
         ("colour=a", "'colour=a' is not field=column with one of the fields object_id"),
         ("u", "'u' is not field=column"),

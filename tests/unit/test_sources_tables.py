@@ -65,10 +65,14 @@ def write(folder: Path, columns: dict[str, np.ndarray], ending: str = "csv") -> 
     return path
 
 
-def make_dataset(folder: Path, path: Path, *, training: bool = False, fields: str = "", shard_mb: int = 1) -> Path:
+def make_dataset(
+    folder: Path, path: Path, *, training: bool = False, fields: str = "", shard_mb: int = 1, model: str = "astromae"
+) -> Path:
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
-    variables = DatasetVariables(source=str(path), name="mine", fields=fields, training=training, shard_mb=shard_mb)
+    variables = DatasetVariables(
+        source=str(path), name="mine", fields=fields, training=training, shard_mb=shard_mb, model=model
+    )
     plan = plan_dataset(variables, root=folder, scratch=scratch)
     make(plan, processes=1)
     assert is_complete(plan)
@@ -357,7 +361,7 @@ def test_cleaning_for_training_writes_the_rows_that_are_left(tmp_path: Path) -> 
 
 def test_repeated_identifiers_are_the_later_ones(tmp_path: Path) -> None:
     path = tmp_path / "records"
-    rows = np.zeros(5, dtype=records.ROW)
+    rows = np.zeros(5, dtype=records.row_type())
     rows["object_id"] = [7, 3, 7, 7, 3]
     rows.tofile(path)
 

@@ -86,5 +86,5 @@ def test_nothing_is_left_where_an_engine_differs(order: Order, tmp_path: Path) -
 def test_a_name_that_is_taken_is_refused_before_anything_is_read(order: Order, tmp_path: Path) -> None:
     (tmp_path / "models" / "mine").mkdir(parents=True)
 
-    with pytest.raises(UsageError, match="NAME=mine is taken"):
+    with pytest.raises(UsageError, match=r"^MODEL=mine is taken"):
         train_own(replace(order, dataset=tmp_path / "nowhere"), root=tmp_path, device=torch.device("cpu"))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from inference.block import centre_crop
 from inference.cleaning import are_odd, clean_cutouts, color_spread, is_label
+from inference.contract import DatasetCard
 from inference.quality import Quality
 from scripts.command.errors import SourceError
 from scripts.data.reader import ShardFolder
@@ -106,6 +107,9 @@ class Labelled:
 
     redshift: NDArray[np.float64]
 
+    card: DatasetCard | None = None
+    """What the dataset says of itself."""
+
     def __len__(self) -> int:
         return len(self.row)
 
@@ -158,5 +162,12 @@ def read_labelled(folder: Path) -> Labelled:
     if np.ptp(redshift[rows]) == 0:
         raise SourceError(f"{folder}: all redshifts are {redshift[rows[0]]:g}; there is nothing to learn.")
     return Labelled(
-        ShardImages(shards), rows, object_id[rows], ra_deg[rows], dec_deg[rows], magnitudes[rows], redshift[rows]
+        ShardImages(shards),
+        rows,
+        object_id[rows],
+        ra_deg[rows],
+        dec_deg[rows],
+        magnitudes[rows],
+        redshift[rows],
+        shards.card,
     )

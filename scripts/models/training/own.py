@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from inference.calibration import FILE_NAME as CALIBRATION_NAME
 from inference.calibration import Calibration
 from inference.checksum import file_sha256
-from inference.contract import Accuracy
+from inference.contract import Accuracy, DatasetCard
 from inference.distributions import distributions
 from inference.domain import domain_features
 from inference.intervals import Interval, accuracy_intervals
 from inference.model.weights import load_astromae, save_weights
 from inference.models import CARD_NAME, CARD_TEXT_NAME, Model, read_model, shipped
-from inference.models.card import Knowledge, Measured, ModelCard, TrainingData, encode_card
+from inference.models.card import Inputs, Knowledge, Measured, ModelCard, TrainingData, encode_card
 from inference.posterior import FILE_NAME as POSTERIOR_NAME
 from inference.pz_metrics import kolmogorov_smirnov, pit
 from scripts.command.model import new_model, refuse_taken
@@ -74,7 +74,7 @@ def train_own(
     SourceError
         If the galaxies cannot teach.
     """
-    refuse_taken(order.name, root)
+    refuse_taken(order.name, root, variable="MODEL")
     galaxies = read_labelled(order.dataset)
     group = groups(galaxies.object_id, galaxies.ra_deg, galaxies.dec_deg, galaxies.magnitudes)
     start_sha256 = order.start.card.weights_sha256 if order.start else ""
@@ -136,7 +136,23 @@ def _card(basis: ModelCard, order: Order, galaxies: Labelled, fitted: Fitted, sh
         controls=controls,
         not_for=("galaxies unlike those it was trained on", "inputs that are flagged as out of domain"),
     )
-    return msgspec.structs.replace(basis, name=order.name, weights_sha256=sha256, knowledge=knowledge)
+    return msgspec.structs.replace(
+        basis, name=order.name, weights_sha256=sha256, inputs=_inputs(basis.inputs, galaxies.card), knowledge=knowledge
+    )
+
+
+def _inputs(like: Inputs, dataset: DatasetCard | None) -> Inputs:
+    """State what the network was trained on, as far as the dataset says it."""
+    if dataset is None:
+        return like
+    origin, light = dataset.image_origin, like.magnitudes
+    assert light is not None, "AstroMAE reads magnitudes"
+    return msgspec.structs.replace(
+        like,
+        image_origin=None if origin == "none" else origin,
+        pixel_scale_arcsec=dataset.pixel_scale_arcsec,
+        magnitudes=msgspec.structs.replace(light, dereddened=dataset.dereddened is not False),
+    )
 
 
 def _measured(
