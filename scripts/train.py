@@ -1,19 +1,26 @@
 """`make train`: train a model on one's own galaxies, or the weights that the repository ships."""
 
 import os
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import torch
 from msgspec import Meta
+from msgspec.structs import replace
 
-from inference.models import CARD_TEXT_NAME, shipped
+from inference.checksum import file_sha256
+from inference.model.astromae import Variant
+from inference.model.weights import load_astromae
+from inference.models import CARD_TEXT_NAME, Model, shipped
 from scripts.command.errors import UsageError
 from scripts.command.model import ModelName, find_model
 from scripts.command.program import start as start_program
 from scripts.command.repository import REPOSITORY
 from scripts.command.variables import Flag, Variables, Whole
 from scripts.data.location import find_dataset
+from scripts.models.conversion.convert import OURS, PUBLISHED, convert
 from scripts.models.export.engines import export
 from scripts.models.training.device import choose_device
 from scripts.models.training.journal import Journal
@@ -30,7 +37,8 @@ class TrainVariables(Variables, frozen=True, kw_only=True):
 
     dataset: str = ""
     model: ModelName = ""
-    begin: Annotated[str, Meta(description="the name of a model, or scratch")] = ""
+    from_: Annotated[str, Meta(description="the name of a model, a published .pt, or scratch")] = ""
+    trust_pickle: Flag = False
     device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="auto, cpu or cuda")] = "auto"
     seed: Whole = 1
     quick: Flag = False
@@ -40,16 +48,16 @@ class TrainVariables(Variables, frozen=True, kw_only=True):
 def main(variables: TrainVariables) -> None:
     """Train a model on the galaxies of DATASET, and write it to models/MODEL/: `make run MODEL=…` takes it from there.
 
-    It begins with the shipped weights, with those of another model (BEGIN=name) or with none (BEGIN=scratch). Without
-    DATASET, the weights that the repository ships are trained anew and replaced, or, with QUICK=1, only rehearsed.
-    A run that was killed continues from its last checkpoint. Exit status: 0 done, 1 the galaxies cannot teach, 2 a
-    variable is wrong.
+    It begins with the shipped weights, with those of another model (FROM=name), with published ones (FROM=x.pt) or with
+    none (FROM=scratch). Without DATASET, the weights that the repository ships are trained anew and replaced, or, with
+    QUICK=1, only rehearsed. A run that was killed continues from its last checkpoint. Exit status: 0 done, 1 the
+    galaxies cannot teach, 2 a variable is wrong.
     """
     torch.set_num_threads(variables.threads)
     if variables.dataset:
         train_on(variables, Path())
-    elif variables.model or variables.begin:
-        raise UsageError("MODEL and BEGIN go with DATASET=name: which galaxies is the model to be trained on?")
+    elif variables.model or variables.from_:
+        raise UsageError("MODEL and FROM go with DATASET=name: which galaxies is the model to be trained on?")
     else:
         train_shipped(quick=variables.quick)
 
@@ -58,21 +66,65 @@ def train_on(variables: TrainVariables, root: Path) -> None:
     """Train on a user's galaxies."""
     if not variables.model:
         raise UsageError(f"MODEL is missing: DATASET={variables.dataset} MODEL=name writes models/name/.")
-    asked = f"BEGIN={variables.begin}"
-    start = None if variables.begin == "scratch" else find_model(variables.begin, root=root, asked=asked)
-    if start is not None and start.card.kind != "astromae":
-        raise UsageError(f"{asked} is a network as ONNX, which cannot be trained here; BEGIN=scratch begins with none.")
     dataset = find_dataset(variables.dataset, asked=f"DATASET={variables.dataset}", root=root)
     pace = QUICK_PACE if variables.quick else 1.0
-    order = Order(dataset.folder, variables.model, start, variables.seed, pace)
-    found = train_own(
-        order,
-        root=root,
-        device=choose_device(variables.device),
-        export=lambda weights: export(weights, dataset.folder),
-    )
+    with TemporaryDirectory() as scratch:
+        start = find_start(variables.from_, root, Path(scratch), trusted=variables.trust_pickle)
+        order = Order(dataset.folder, variables.model, start, variables.seed, pace)
+        found = train_own(
+            order,
+            root=root,
+            device=choose_device(variables.device),
+            export=lambda weights: export_if_possible(weights, dataset.folder),
+        )
     print((found.folder / CARD_TEXT_NAME).read_text(encoding="utf-8"))
     print(f"{found.folder}/: make run DATASET=… MODEL={variables.model}")
+
+
+def find_start(name: str, root: Path, scratch: Path, *, trusted: bool) -> Model | None:
+    """Find the weights to begin with.
+
+    Parameters
+    ----------
+    name : str
+        Of a model, or of a file: published weights as ``.pt``, ours as ``.safetensors``; ``scratch`` means none.
+    root : Path
+        Folder that holds ``models/``.
+    scratch : Path
+        Where a published file is converted to.
+    trusted : bool
+        Whether a pickle may be opened.
+
+    Raises
+    ------
+    UsageError
+        If there are none of that name, or they are no weights of AstroMAE.
+    """
+    if name == "scratch":
+        return None
+    asked, path = f"FROM={name}", Path(name).expanduser()
+    if path.suffix not in (OURS, PUBLISHED):
+        found = find_model(name, root=root, asked=asked)
+        if found.card.kind != "astromae":
+            raise UsageError(f"{asked} is a network as ONNX, which cannot be trained here; FROM=scratch begins anew.")
+        return found
+    if not path.is_file():
+        raise UsageError(f"{asked}: there is no such file.")
+    weights = path
+    if path.suffix == PUBLISHED:
+        weights, notes = convert(str(path), str(scratch / f"{path.stem}{OURS}"), "", trusted=trusted, variable="FROM")
+        print(*notes, sep="\n", file=sys.stderr)
+    like = shipped().card
+    card = replace(like, name=path.name, weights_name=weights.name, weights_sha256=file_sha256(weights))
+    return Model(weights.parent, card)
+
+
+def export_if_possible(weights: Path, dataset: Path) -> None:
+    """Make the graphs of the faster engines; the published variant is computed by torch alone."""
+    if load_astromae(weights).variant == Variant():
+        export(weights, dataset)
+    else:
+        print("The published variant has no graph for the faster engines: torch computes it.", file=sys.stderr)
 
 
 def train_shipped(*, quick: bool) -> None:

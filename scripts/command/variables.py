@@ -32,7 +32,12 @@ FolderName = Annotated[
 ]
 
 
-class Variables(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
+def _variable(field: str) -> str:
+    """Return the variable of a field: `from_` is FROM, a name that Python keeps for itself."""
+    return field.upper().rstrip("_")
+
+
+class Variables(msgspec.Struct, frozen=True, kw_only=True, rename=_variable):
     """Base of the variables of a command: a field per variable, absent ones keep their default.
 
     The description of a field's type says what a value must be, for the message about one that is not.

@@ -63,13 +63,17 @@ SINGLE = {
     "class": ("class", "spectype"),
     "clean": ("clean",),
     "ebv": ("ebv", "e_bv", "e(b-v)", "sfd_ebv"),
+    "split": (),
     "disc_radius": ("expRad_r", "disc_radius", "disk_radius"),
     "bulge_radius": ("deVRad_r", "bulge_radius"),
     "half_light_radius": ("petroR50_r", "r50", "half_light_radius"),
-    "axis_ratio": ("expAB_r", "deVAB_r", "axis_ratio"),
+    "axis_ratio": ("expAB_r", "axis_ratio"),
+    "bulge_axis_ratio": ("deVAB_r", "bulge_axis_ratio"),
+    "bulge_fraction": ("fracDeV_r", "bulge_fraction"),
     "file": ("file", "filename", "cutout", "path"),
 }
-"""Names that columns with one value per galaxy go by; radii are in arcsec, `ra` and `dec` in degrees."""
+"""Names that columns with one value per galaxy go by; radii are in arcsec, `ra` and `dec` in degrees. A split, which
+says what training uses a galaxy for, is only read where the user names it."""
 
 FACTS = {"dereddened": "yes or no", "pixel_scale_arcsec": "the size of a pixel, such as 0.396"}
 """What can be said of all galaxies in the place of a column, and what it must be."""

@@ -17,10 +17,11 @@ from inference.contract import TABLE_CSV_KEY, TABLE_KEY
 from inference.quality import Quality
 from scripts.command.whole_file import written_whole
 from scripts.data.galaxies import Facts
+from scripts.data.split_column import names_of
 
 
-def schema(bands: tuple[str, ...] = SDSS.bands) -> pa.Schema:
-    """Return the columns of the table of galaxies in these bands."""
+def schema(bands: tuple[str, ...] = SDSS.bands, *, has_split: bool = False) -> pa.Schema:
+    """Return the columns of the table of galaxies in these bands, perhaps with the part that each belongs to."""
     magnitudes = [f"mag_{band}" for band in bands]
     units = {"ra_deg": "deg", "dec_deg": "deg", **dict.fromkeys(magnitudes, "mag")}
     return pa.schema(
@@ -29,6 +30,7 @@ def schema(bands: tuple[str, ...] = SDSS.bands) -> pa.Schema:
             *(pa.field(name, pa.float64(), metadata={"unit": unit}) for name, unit in units.items()),
             pa.field("quality", pa.uint8(), nullable=False),
             pa.field("z_spec", pa.float64()),
+            *([pa.field("split", pa.string())] if has_split else []),
         ],
         metadata={
             "rows": "one per galaxy, in the order of the shards; one row group per shard",
@@ -62,9 +64,11 @@ def make_table(
     bands : tuple of str
         Names of the bands.
     """
-    kind = schema(bands)
+    kind = schema(bands, has_split=facts.split is not None)
     light = np.where(missing_bands(magnitudes), np.nan, magnitudes).T
     columns: list[NDArray[Any]] = [object_id, facts.ra_deg, facts.dec_deg, *light, quality, redshifts]
+    if facts.split is not None:
+        columns.append(np.array(names_of(facts.split), dtype=object))
     arrays = [
         pa.array(column, type=field.type, from_pandas=field.nullable)
         for column, field in zip(columns, kind, strict=True)
@@ -73,17 +77,20 @@ def make_table(
 
 
 @contextmanager
-def table_files(folder: Path, bands: tuple[str, ...] = SDSS.bands) -> Iterator[Callable[[pa.Table], None]]:
+def table_files(
+    folder: Path, bands: tuple[str, ...] = SDSS.bands, *, has_split: bool = False
+) -> Iterator[Callable[[pa.Table], None]]:
     """Yield what appends the rows of a shard to both files of the table, as one row group.
 
     The files appear under their names when the block ends.
     """
+    kind = schema(bands, has_split=has_split)
     options = pyarrow.csv.WriteOptions(quoting_style="needed")
     with (
         written_whole(folder / TABLE_KEY) as parquet_path,
         written_whole(folder / TABLE_CSV_KEY) as csv_path,
-        pyarrow.parquet.ParquetWriter(parquet_path, schema(bands)) as parquet,
-        pyarrow.csv.CSVWriter(csv_path, schema(bands), write_options=options) as csv,
+        pyarrow.parquet.ParquetWriter(parquet_path, kind) as parquet,
+        pyarrow.csv.CSVWriter(csv_path, kind, write_options=options) as csv,
     ):
 
         def add(table: pa.Table) -> None:

@@ -1,6 +1,7 @@
 """Galaxies that a dataset is made of, and what is known of them besides what the network reads."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -26,8 +27,20 @@ class Facts:
     quality: NDArray[np.uint8]
     """LOW_SIGNAL and HIGH_EXTINCTION, which cutouts and magnitudes do not show; shape (N,)."""
 
+    split: NDArray[np.uint8] | None = None
+    """Number of the part in `split_column.PARTS`, shape (N,); None where the user names none."""
+
     def __getitem__(self, rows: slice | NDArray[np.intp]) -> Self:
-        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        split = None if self.split is None else self.split[rows]
+        return type(self)(self.ra_deg[rows], self.dec_deg[rows], self.quality[rows], split)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Put the facts of several stretches of the same galaxies one after the other."""
+        ra_deg, dec_deg = (np.concatenate([getattr(part, name) for part in parts]) for name in ("ra_deg", "dec_deg"))
+        splits = [part.split for part in parts if part.split is not None]
+        quality = np.concatenate([part.quality for part in parts])
+        return cls(ra_deg, dec_deg, quality, np.concatenate(splits) if splits else None)
 
     @classmethod
     def unknown(cls, num_rows: int) -> Self:
@@ -59,6 +72,9 @@ class Origin:
 
     columns: tuple[str, ...] = ()
     """Names of the further numbers."""
+
+    has_split: bool = False
+    """Whether the user says what training may use each galaxy for."""
 
     @property
     def extinction_line(self) -> str:

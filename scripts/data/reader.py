@@ -20,6 +20,7 @@ from inference.quality import Quality
 from inference.shard import count_rows, read_blocks
 from scripts.command.errors import SourceError
 from scripts.data.galaxies import UNKNOWN, Facts, Origin
+from scripts.data.split_column import read_split
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,14 @@ class ShardFolder:
         if card is not None:
             known = Origin(card.image_origin, card.pixel_scale_arcsec, card.dereddened, card.extinction)
         origin: ImageOrigin | None = known.image_origin if layout.side_px else "none"
-        return replace(known, image_origin=origin, bands=layout.wanted, side_px=layout.side_px, columns=layout.columns)
+        return replace(
+            known,
+            image_origin=origin,
+            bands=layout.wanted,
+            side_px=layout.side_px,
+            columns=layout.columns,
+            has_split=self._has_split,
+        )
 
     @cached_property
     def starts(self) -> list[int]:
@@ -139,9 +147,20 @@ class ShardFolder:
         path = self.folder / contract.TABLE_KEY
         if not path.exists():
             return Facts.unknown(stop - start)
-        columns = read_table_rows(path, start, stop, ["ra_deg", "dec_deg", "quality"])
+        names = ["ra_deg", "dec_deg", "quality", *(["split"] if self._has_split else [])]
+        columns = read_table_rows(path, start, stop, names)
         known = Quality.LOW_SIGNAL | Quality.HIGH_EXTINCTION
-        return Facts(columns["ra_deg"], columns["dec_deg"], columns["quality"] & np.uint8(known.value))
+        split = None
+        if self._has_split:
+            split = read_split(np.array([name or "" for name in columns["split"]]), f"{path}: split")
+        return Facts(columns["ra_deg"], columns["dec_deg"], columns["quality"] & np.uint8(known.value), split)
+
+    @cached_property
+    def _has_split(self) -> bool:
+        import pyarrow.parquet
+
+        path = self.folder / contract.TABLE_KEY
+        return path.exists() and "split" in pyarrow.parquet.read_schema(path).names
 
     def _parts(self, start: int, stop: int) -> list[RowRange]:
         """Rows of each shard that are asked for."""
@@ -198,6 +217,8 @@ def read_table_rows(path: Path, start: int, stop: int, names: list[str]) -> dict
         raise SourceError(f"{path} has {ends[-1]} rows; the dataset has at least {stop}.")
     columns = {name: table.column(name) for name in names}
     return {
-        name: (column.cast(pa.float64()) if column.null_count else column).to_numpy()
+        name: (
+            column.cast(pa.float64()) if column.null_count and not pa.types.is_string(column.type) else column
+        ).to_numpy()
         for name, column in columns.items()
     }

@@ -14,6 +14,7 @@ from inference.quality import Quality
 from scripts.command.errors import SourceError
 from scripts.data.columns import BANDS, Columns, recognize
 from scripts.data.light import fault_of_light
+from scripts.data.split_column import read_split
 from scripts.data.units import conversions, degrees_of, in_words
 from scripts.data.user_table import Batch, TableFile
 from scripts.simulation.photometry import ASINH_SOFTENING, NANOMAGGY, asinh_magnitudes
@@ -46,8 +47,11 @@ def row_type(num_bands: int = len(BANDS), num_further: int = 0) -> np.dtype[Any]
             ("bulge_radius", "f8"),
             ("half_light_radius", "f8"),
             ("axis_ratio", "f8"),
+            ("bulge_axis_ratio", "f8"),
+            ("bulge_fraction", "f8"),
             ("redshift", "f8"),
             ("quality", "u1"),
+            ("split", "u1"),
             ("further", "f8", (num_further,)),
         ]
     )
@@ -114,7 +118,7 @@ def read_records(
         for stated in table.batches(_kinds(columns)):
             batch = dict(stated)
             for name, values in stated.items():
-                if name == columns.single.get("class"):
+                if name in (columns.single.get("class"), columns.single.get("split")):
                     continue
                 if values.dtype.kind == "U":
                     is_hours = name == columns.single.get("ra")
@@ -152,7 +156,7 @@ def repeated(records: Records) -> NDArray[np.bool_]:
 
 
 def _kinds(columns: Columns) -> dict[str, str]:
-    kinds = {"object_id": "whole", "class": "text", "ra": "angle", "dec": "angle"}
+    kinds = {"object_id": "whole", "class": "text", "split": "text", "ra": "angle", "dec": "angle"}
     special = {name: kinds[field] for field, name in columns.single.items() if field in kinds}
     return {name: special.get(name, "number") for name in columns.names if name != columns.single.get("file")}
 
@@ -178,12 +182,17 @@ def _records(batch: Batch, columns: Columns, source: str, *, first_row: int) -> 
     for field in ("disc_radius", "bulge_radius", "half_light_radius"):
         value = one(field)
         rows[field] = np.where((value > 0) & (value < MAX_RADIUS_ARCSEC), value, np.nan)
-    rows["axis_ratio"] = np.where((one("axis_ratio") > 0) & (one("axis_ratio") <= 1), one("axis_ratio"), np.nan)
+    for field in ("axis_ratio", "bulge_axis_ratio"):
+        rows[field] = np.where((one(field) > 0) & (one(field) <= 1), one(field), np.nan)
+    fraction = one("bulge_fraction")
+    rows["bulge_fraction"] = np.where((fraction >= 0) & (fraction <= 1), fraction, np.nan)
     is_position = (one("ra") >= 0) & (one("ra") <= 360) & (np.abs(one("dec")) <= 90)
     rows["ra_deg"], rows["dec_deg"] = (np.where(is_position, one(field), np.nan) for field in ("ra", "dec"))
     rows["redshift"] = one("z_spec")
     for number, name in enumerate(columns.further):
         rows["further"][:, number] = batch[name]
+    if "split" in single:
+        rows["split"] = read_split(batch[single["split"]], f"{source}: {single['split']}")
     rows["object_id"] = _identify(batch, columns, num, source, first_row)
     rows["quality"] = _known_flags(rows, measured, columns)
     return rows

@@ -65,9 +65,8 @@ class Kept:
 
     def facts(self, start: int, stop: int) -> Facts:
         """Return what else is known of them."""
-        parts = [self.galaxies.facts(first, last)[chosen] for first, last, chosen in self._spans(start, stop)]
-        return Facts(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("ra_deg", "dec_deg", "quality"))
+        return Facts.joined(
+            [self.galaxies.facts(first, last)[chosen] for first, last, chosen in self._spans(start, stop)]
         )
 
     def _spans(self, start: int, stop: int) -> Iterator[tuple[int, int, NDArray[np.int64]]]:

@@ -147,6 +147,7 @@ def _with_table(
             columns.bands,
             side_px,
             columns.further_fields,
+            has_split="split" in columns.single,
         ),
         records,
         is_rendered=image_origin != "measured",

@@ -34,7 +34,8 @@ class TableGalaxies:
     def facts(self, start: int, stop: int) -> Facts:
         """Return positions and what is known of the measurements."""
         rows = self.records.rows(start, stop)
-        return Facts(*(rows[name].copy() for name in ("ra_deg", "dec_deg", "quality")))
+        known = {name: rows[name].copy() for name in ("ra_deg", "dec_deg", "quality")}
+        return Facts(**known, split=rows["split"].copy() if "split" in self.records.columns.single else None)
 
 
 @dataclass(frozen=True)
@@ -125,14 +126,16 @@ def photometry_of(rows: NDArray[Any]) -> Photometry:
 
 
 def measured_structure(rows: NDArray[Any], drawn: Structure) -> Structure:
-    """Put measured radii and axis ratios in the place of drawn ones.
+    """Put measured radii, axis ratios and bulge fractions in the place of drawn ones.
 
     Notes
     -----
     A half-light radius as observed (petroR50) is taken for the disc's after the seeing is removed in quadrature and
     the circle is stretched to the ellipse of the same area. A missing bulge radius keeps its drawn ratio to the disc's.
     """
-    axis_ratio = np.where(np.isnan(rows["axis_ratio"]), drawn.axis_ratio, np.clip(rows["axis_ratio"], 0.1, 1.0))
+    fraction = np.where(np.isnan(rows["bulge_fraction"]), drawn.bulge_fraction, rows["bulge_fraction"])
+    measured = _common_axis_ratio(rows["axis_ratio"], rows["bulge_axis_ratio"], fraction)
+    axis_ratio = np.where(np.isnan(measured), drawn.axis_ratio, np.clip(measured, 0.1, 1.0))
     seeing = render.SEEING_ARCSEC / 2
     deconvolved = np.sqrt(np.maximum(rows["half_light_radius"] ** 2 - seeing**2, 0)) / np.sqrt(axis_ratio)
     disc = np.where(np.isnan(rows["disc_radius"]), deconvolved, rows["disc_radius"])
@@ -143,4 +146,13 @@ def measured_structure(rows: NDArray[Any], drawn: Structure) -> Structure:
         disc_radius_arcsec=np.clip(disc, *RADIUS_LIMITS_ARCSEC),
         bulge_radius_arcsec=np.clip(bulge, *RADIUS_LIMITS_ARCSEC),
         axis_ratio=axis_ratio,
+        bulge_fraction=fraction,
     )
+
+
+def _common_axis_ratio(
+    disc: NDArray[np.float64], bulge: NDArray[np.float64], bulge_fraction: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return one axis ratio for a galaxy whose components were fitted apart: the mean by light, or the one there is."""
+    both = (1 - bulge_fraction) * disc + bulge_fraction * bulge
+    return np.where(np.isnan(disc), bulge, np.where(np.isnan(bulge), disc, both))

@@ -149,7 +149,8 @@ def _make(plan: DatasetPlan, processes: int, tick: Callable[[int], None]) -> Dat
     for path in [path for pattern in stale for path in plan.folder.glob(pattern)]:
         path.unlink()
     entries, report = [], plan.report
-    with _mapper(plan, processes) as shards, table_files(plan.folder, plan.origin.bands) as add:
+    tables = table_files(plan.folder, plan.origin.bands, has_split=plan.origin.has_split)
+    with _mapper(plan, processes) as shards, tables as add:
         for shard in shards:
             entries.append(shard.entry)
             add(shard.table)

@@ -20,11 +20,15 @@ from scripts.command.errors import SourceError
 from scripts.data import read_galaxies, records
 from scripts.data.columns import recognize
 from scripts.data.plan import DatasetVariables, name_of, plan_dataset
+from scripts.data.reader import ShardFolder
 from scripts.data.records import SFD_COEFFICIENTS
+from scripts.data.split_column import SELECTION, TEST, TRAIN
+from scripts.data.table_galaxies import measured_structure
 from scripts.data.user_table import open_table
 from scripts.data.verification import find_problems
 from scripts.data.writer import is_complete, make
 from scripts.simulation.photometry import asinh_magnitudes
+from scripts.simulation.structure import Structure
 
 KNOWN = shipped_limits().photometry
 MEAN_MAGNITUDES = KNOWN.mean
@@ -379,3 +383,52 @@ def test_a_dataset_is_named_after_its_source(path: str, name: str) -> None:
     else:
         with pytest.raises(Exception, match="NAME= is not valid"):
             name_of(Path(path))
+
+
+# ------------------------------------------------------------------------------------------ sizes and splits
+
+
+def structure_of(tmp_path: Path, **columns: np.ndarray) -> Any:
+    """Draw the structure of galaxies whose table has these columns."""
+    path = write(tmp_path, galaxies(4, **columns))
+    rows = records.read_records(open_table(path), "", tmp_path / "records").rows(0, 4)
+    one = np.ones(4)
+    return measured_structure(rows, Structure(one, 2 * one, 0.5 * one, 0 * one, 0.25 * one))
+
+
+def test_axis_ratios_of_disc_and_bulge_count_by_their_light(tmp_path: Path) -> None:
+    disc, bulge = np.array([0.4, 0.4, NAN, NAN]), np.array([0.8, NAN, 0.8, -9999])
+
+    found = structure_of(tmp_path, expAB_r=disc, deVAB_r=bulge)
+
+    assert found.axis_ratio == pytest.approx([0.75 * 0.4 + 0.25 * 0.8, 0.4, 0.8, 0.5])
+
+
+def test_a_measured_bulge_fraction_is_taken_for_a_drawn_one(tmp_path: Path) -> None:
+    fraction = np.array([1.0, 0.0, NAN, 3.0])
+
+    found = structure_of(tmp_path, fracDeV_r=fraction, expAB_r=np.full(4, 0.4), deVAB_r=np.full(4, 0.8))
+
+    assert found.bulge_fraction.tolist() == [1.0, 0.0, 0.25, 0.25]
+    assert found.axis_ratio == pytest.approx([0.8, 0.4, 0.5, 0.5])
+
+
+def test_a_split_that_the_user_names_is_kept_with_every_galaxy(tmp_path: Path) -> None:
+    parts = np.array(["train", "TRAINING", "validation", "selection", "test", ""] * 2)
+    path = write(tmp_path, galaxies(PART=parts))
+
+    folder = make_dataset(tmp_path, path, fields="split=PART", model="magnitudes")
+
+    facts = ShardFolder(folder).facts(0, 12)
+    assert facts.split is not None
+    assert facts.split.tolist() == [TRAIN, TRAIN, SELECTION, SELECTION, TEST, 0] * 2
+    assert read_table(folder)["split"][:6].tolist() == ["train", "train", "selection", "selection", "test", None]
+    assert list(find_problems(folder)) == []
+    assert ShardFolder(make_dataset(tmp_path, path, model="magnitudes")).facts(0, 12).split is None
+
+
+def test_a_part_of_no_split_is_refused_by_name(tmp_path: Path) -> None:
+    path = write(tmp_path, galaxies(PART=np.array(["train", "holdout"] * 6)))
+
+    with pytest.raises(SourceError, match=r"my\.csv: PART holds 'holdout'; a split is train, selection, test, or"):
+        make_dataset(tmp_path, path, fields="split=PART")

@@ -114,6 +114,18 @@ def test_model_is_the_winner_and_predicts_on_the_cpu(fitted: Fitted) -> None:
     assert not fitted.model.training
 
 
+def test_a_selection_part_that_the_user_names_is_the_one_that_chooses(tmp_path: Path) -> None:
+    selection = np.arange(NUM) % 5 == 0
+    names = np.arange(NUM).astype(str)
+
+    contest = training._Contest(
+        make_galaxies(), names, None, RECIPE, Journal(tmp_path, RECIPE), torch.device("cpu"), selection
+    )
+
+    assert np.array_equal(contest.fold == 0, selection)
+    assert set(contest.fold[~selection]) == {1, 2, 3}
+
+
 def test_a_transformer_of_ones_own_needs_many_cutouts() -> None:
     few, many = (
         [candidate.begins for candidate in candidates(num, has_start=True, recipe=RECIPE)]

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from scripts.command.errors import SourceError
 from scripts.data.reader import ShardFolder
@@ -81,6 +82,14 @@ def test_shards_that_cannot_be_read_in_parts_are_refused(tmp_path: Path) -> None
 
     with pytest.raises(SourceError, match=r"0\.pt, which cannot be read in parts.*make dataset SOURCE="):
         ShardImages(folder)
+
+
+def test_a_dataset_without_images_says_how_to_get_some(tmp_path: Path) -> None:
+    arrays = {name: array for name, array in make_arrays(300).items() if name != "images"}
+    save_file(arrays, tmp_path / "0.safetensors")
+
+    with pytest.raises(SourceError, match=r"holds no images.*make dataset SOURCE=… MODEL=astromae renders them"):
+        read_labelled(tmp_path)
 
 
 def test_another_label_is_another_set_of_galaxies(labelled: Labelled, tmp_path: Path) -> None:

@@ -4,15 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 
 from inference.calibration import load_calibration
-from inference.contract import Accuracy
+from inference.contract import Accuracy, DatasetCard, encode
 from inference.model.weights import load_astromae
 from inference.models import read_model, shipped
 from inference.posterior import load_posterior_model
-from scripts.command.errors import CommandError, UsageError
+from scripts.command.errors import CommandError, SourceError, UsageError
 from scripts.models.training import own
 from scripts.models.training.fit import Candidate, Entry, FitRecipe, Fitted
 from scripts.models.training.own import Order, train_own
@@ -88,3 +90,67 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_read(order: Order, t
 
     with pytest.raises(UsageError, match=r"^MODEL=mine is taken"):
         train_own(replace(order, dataset=tmp_path / "nowhere"), root=tmp_path, device=torch.device("cpu"))
+
+
+def write_split(folder: Path, parts: list[str]) -> None:
+    """Write the table of a dataset that names the part of each galaxy."""
+    num = len(parts)
+    unknown = np.full(num, np.nan)
+    quality = np.zeros(num, dtype=np.uint8)
+    columns = {"ra_deg": unknown, "dec_deg": unknown, "quality": quality, "split": parts}
+    pyarrow.parquet.write_table(pa.table(columns), folder / "table.parquet")
+
+
+def test_a_split_that_the_user_names_is_kept_and_its_test_part_is_on_the_card(
+    order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, np.ndarray | None]] = []
+    stub = own.fit
+
+    def fit(galaxies, group, start, recipe, journal, device, selection) -> Fitted:  # type: ignore[no-untyped-def]
+        asked.append((len(galaxies), selection))
+        return stub(galaxies, group, start, recipe, journal, device, selection)
+
+    monkeypatch.setattr(own, "fit", fit)
+    write_split(order.dataset, ["train", "selection", "test", "train", "train", "train"] * 100)
+
+    model = train_own(order, root=tmp_path, device=torch.device("cpu"))
+
+    ((num, selection),) = asked
+    assert num == 500
+    assert selection is not None
+    assert np.flatnonzero(selection).tolist() == list(range(1, 500, 5))
+    known = model.card.knowledge
+    assert [(one.rows, one.num_rows) for one in known.numbers][1] == ("the test part of the split", 100)
+    assert known.training[0].num_rows == 500
+    assert "three folds" in known.split
+    assert "| **this model, test part** | 100 |" in (model.folder / "CARD.md").read_text()
+
+
+def test_a_test_part_that_leaves_too_few_to_learn_from_is_refused(order: Order, tmp_path: Path) -> None:
+    write_split(order.dataset, ["test"] * 401 + ["train"] * 199)
+
+    with pytest.raises(SourceError, match="has 199 clean galaxies with a redshift, of 600; training needs 200"):
+        train_own(order, root=tmp_path, device=torch.device("cpu"))
+
+
+def test_a_card_states_what_the_galaxies_were(order: Order, tmp_path: Path) -> None:
+    card = DatasetCard(
+        name="galaxies",
+        partition="10MB",
+        num_rows=600,
+        shards=(),
+        arrays={},
+        image_origin="measured",
+        pixel_scale_arcsec=0.4,
+        dereddened=False,
+        seed=0,
+        provenance="p",
+    )
+    (order.dataset / "dataset.json").write_bytes(encode(card))
+
+    reads = train_own(order, root=tmp_path, device=torch.device("cpu")).card.inputs
+
+    assert (reads.image_origin, reads.pixel_scale_arcsec) == ("measured", 0.4)
+    assert reads.magnitudes is not None
+    assert not reads.magnitudes.dereddened

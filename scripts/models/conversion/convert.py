@@ -14,7 +14,7 @@ from scripts.command.errors import UsageError
 OURS, PUBLISHED = ".safetensors", ".pt"
 
 
-def convert(file: str, to: str, scalings: str, *, trusted: bool) -> tuple[Path, list[str]]:
+def convert(file: str, to: str, scalings: str, *, trusted: bool, variable: str = "FILE") -> tuple[Path, list[str]]:
     """Convert one file into the other format.
 
     Parameters
@@ -23,6 +23,8 @@ def convert(file: str, to: str, scalings: str, *, trusted: bool) -> tuple[Path, 
         The variables FILE, TO and SCALINGS.
     trusted : bool
         Whether a pickle may be opened.
+    variable : str
+        The variable that names the file, for messages.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def convert(file: str, to: str, scalings: str, *, trusted: bool) -> tuple[Path, 
         raise UsageError("FILE=checkpoint.pt names the checkpoint; FILE=weights.safetensors converts the other way.")
     source = Path(file).expanduser()
     if not source.is_file():
-        raise UsageError(f"FILE={file}: there is no such file.")
+        raise UsageError(f"{variable}={file}: there is no such file.")
     is_ours = source.suffix == OURS
     target = Path(to).expanduser() if to else source.with_suffix(PUBLISHED if is_ours else OURS)
     if target.exists():
@@ -51,7 +53,7 @@ def convert(file: str, to: str, scalings: str, *, trusted: bool) -> tuple[Path, 
         raise UsageError("SCALINGS belong to a published checkpoint; ours has its own.")
     if not (is_ours or trusted):
         raise UsageError(
-            f"FILE={file} is a pickle: a program that runs when it is opened. If you trust where it comes from, "
+            f"{variable}={file} is a pickle: a program that runs when it is opened. If you trust where it comes from, "
             "TRUST_PICKLE=1 opens it, in a process of its own that refuses all but tensors."
         )
     draft = target.with_name(f".{target.name}.{os.getpid()}")

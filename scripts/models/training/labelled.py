@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from torch import Tensor
 from inference.block import centre_crop
 from inference.cleaning import are_odd, clean_cutouts, color_spread, is_label
 from inference.contract import DatasetCard
+from inference.models import shipped
 from inference.quality import Quality
 from scripts.command.errors import SourceError
 from scripts.data.reader import ShardFolder
@@ -25,8 +26,6 @@ from scripts.data.source import Source
 
 MIN_LABELS = 200
 """Fewer galaxies cannot teach, choose and test."""
-
-NAMED_PARTS = ("train", "selection", "test")
 
 
 class ShardImages:
@@ -107,6 +106,9 @@ class Labelled:
 
     redshift: NDArray[np.float64]
 
+    split: NDArray[np.uint8] | None = None
+    """Number of the part of each in `split_column.PARTS`, where the user names them."""
+
     card: DatasetCard | None = None
     """What the dataset says of itself."""
 
@@ -119,7 +121,19 @@ class Labelled:
         digest = hashlib.sha256()
         for array in (self.row, self.object_id, self.magnitudes, self.redshift):
             digest.update(np.ascontiguousarray(array).tobytes())
+        if self.split is not None:
+            digest.update(self.split.tobytes())
         return digest.hexdigest()
+
+    def among(self, is_kept: NDArray[np.bool_]) -> "Labelled":
+        """Return some of the galaxies."""
+        named = ("row", "object_id", "ra_deg", "dec_deg", "magnitudes", "redshift")
+        split = None if self.split is None else self.split[is_kept]
+        return replace(self, split=split, **{name: getattr(self, name)[is_kept] for name in named})
+
+    def in_part(self, part: int) -> NDArray[np.bool_]:
+        """Return which galaxies are in one of the parts that the user names, shape (N,)."""
+        return np.zeros(len(self), dtype=bool) if self.split is None else self.split == part
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Return the cutouts of some galaxies, cleaned: (n,) to (n, 5, 32, 32), float32."""
@@ -138,8 +152,13 @@ def read_labelled(folder: Path) -> Labelled:
     SourceError
         If fewer than `MIN_LABELS` are left, or their redshifts are all the same.
     """
-    shards = ShardFolder(folder)
-    blocks = list(judge(Source(shards, str(folder))))
+    if ShardFolder(folder).origin.image_origin == "none":
+        raise SourceError(
+            f"{folder} holds no images, which the network is trained on. Make it again with some: "
+            "make dataset SOURCE=… MODEL=astromae renders them from the photometry."
+        )
+    shards = ShardFolder(folder, shipped().card.inputs)
+    blocks = list(judge(Source(shards, str(folder), shards.origin)))
     object_id, redshift, quality = (
         np.concatenate(parts)
         for parts in zip(
@@ -154,13 +173,11 @@ def read_labelled(folder: Path) -> Labelled:
     is_first = np.zeros(len(object_id), dtype=bool)
     is_first[np.unique(object_id, return_index=True)[1]] = True
     rows = np.flatnonzero(is_good & is_first)
-    if len(rows) < MIN_LABELS:
-        raise SourceError(
-            f"{folder} has {len(rows):,} clean galaxies with a redshift, of {len(object_id):,}; training needs "
-            f"{MIN_LABELS} at least. `make dataset` prints how many labels it found, and why galaxies were flagged."
-        )
+    refuse_too_few(folder, len(rows), len(object_id))
     if np.ptp(redshift[rows]) == 0:
         raise SourceError(f"{folder}: all redshifts are {redshift[rows[0]]:g}; there is nothing to learn.")
+    known = [block.facts.split for block in blocks if block.facts.split is not None]
+    split = np.concatenate(known)[rows] if known else None
     return Labelled(
         ShardImages(shards),
         rows,
@@ -169,5 +186,21 @@ def read_labelled(folder: Path) -> Labelled:
         dec_deg[rows],
         magnitudes[rows],
         redshift[rows],
+        split,
         shards.card,
     )
+
+
+def refuse_too_few(folder: Path, num: int, num_all: int) -> None:
+    """Raise where too few galaxies can teach.
+
+    Raises
+    ------
+    SourceError
+        If there are fewer than `MIN_LABELS`.
+    """
+    if num < MIN_LABELS:
+        raise SourceError(
+            f"{folder} has {num:,} clean galaxies with a redshift, of {num_all:,}; training needs "
+            f"{MIN_LABELS} at least. `make dataset` prints how many labels it found, and why galaxies were flagged."
+        )

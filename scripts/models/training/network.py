@@ -84,7 +84,7 @@ def predict(model: AstroMAE, batch: Batch, learning: Learning) -> Tensor:
     with torch.autocast(device.type, enabled=False):
         first = model.magnitude_branch[0]((batch.magnitudes - model.magnitude_center) / model.magnitude_scale)
     features = torch.cat([from_encoder, from_inception, model.magnitude_branch[1:](first)], dim=1)
-    hidden = model.final[:-1](functional.relu(features))
+    hidden = model.final[:-1](functional.relu(features) if model.variant.has_joint_relus else features)
     with torch.autocast(device.type, enabled=False):
         scaled: Tensor = model.final[-1](hidden.float()).squeeze(1)
     return scaled * model.redshift_scale + model.redshift_center

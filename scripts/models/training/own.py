@@ -16,23 +16,27 @@ from inference.contract import Accuracy, DatasetCard
 from inference.distributions import distributions
 from inference.domain import domain_features
 from inference.intervals import Interval, accuracy_intervals
+from inference.metrics import redshift_accuracy
+from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae, save_weights
 from inference.models import CARD_NAME, CARD_TEXT_NAME, Model, read_model, shipped
 from inference.models.card import Inputs, Knowledge, Measured, ModelCard, TrainingData, encode_card
 from inference.posterior import FILE_NAME as POSTERIOR_NAME
 from inference.pz_metrics import kolmogorov_smirnov, pit
 from scripts.command.model import new_model, refuse_taken
+from scripts.data.split_column import SELECTION, TEST
 from scripts.models.training.domain_model import fit_domain_model
 from scripts.models.training.error_model import Predicted, fit_error_model_by_folds
 from scripts.models.training.fit import FitRecipe, Fitted, fit
 from scripts.models.training.journal import Journal
-from scripts.models.training.labelled import Labelled, read_labelled
+from scripts.models.training.labelled import Labelled, read_labelled, refuse_too_few
 from scripts.models.training.posterior_model import fit_posterior_model, steps_for
 from scripts.models.training.split import groups
 
 DOMAIN_GALAXIES = 20_000
 """As many cutouts are looked at to learn what is usual."""
 ROWS_AT_ONCE = 500
+TEST_ROWS = "the test part of the split"
 
 
 @dataclass(frozen=True)
@@ -75,24 +79,38 @@ def train_own(
         If the galaxies cannot teach.
     """
     refuse_taken(order.name, root, variable="MODEL")
-    galaxies = read_labelled(order.dataset)
+    everyone = read_labelled(order.dataset)
+    is_test = everyone.in_part(TEST)
+    galaxies, tests = everyone.among(~is_test), everyone.among(is_test)
+    refuse_too_few(order.dataset, len(galaxies), len(everyone))
+    chosen = galaxies.in_part(SELECTION)
     group = groups(galaxies.object_id, galaxies.ra_deg, galaxies.dec_deg, galaxies.magnitudes)
     start_sha256 = order.start.card.weights_sha256 if order.start else ""
     recipe = FitRecipe(galaxies.fingerprint, start_sha256, order.seed, order.pace)
     start = load_astromae(order.start.weights) if order.start else None
     with Journal(root / "training" / order.name, recipe) as journal, galaxies.images:
         journal.say(f"{len(galaxies):,} clean galaxies with a redshift in {len(np.unique(group)):,} patches of sky")
-        fitted = fit(galaxies, group, start, recipe, journal, device)
+        if galaxies.split is not None:
+            journal.say(
+                f"the split that you name: {len(galaxies) - chosen.sum():,} to learn from, {chosen.sum():,} to choose "
+                f"by, {len(tests):,} to test on"
+            )
+        fitted = fit(galaxies, group, start, recipe, journal, device, chosen if chosen.any() else None)
         journal.say(f"best: {fitted.winner.name}")
         with new_model(order.name, root) as folder:
-            write_model(folder, order, galaxies, fitted, export)
+            write_model(folder, order, galaxies, fitted, export, tests)
     return read_model(root / "models" / order.name)
 
 
 def write_model(
-    folder: Path, order: Order, galaxies: Labelled, fitted: Fitted, export: Callable[[Path], object]
+    folder: Path,
+    order: Order,
+    galaxies: Labelled,
+    fitted: Fitted,
+    export: Callable[[Path], object],
+    tests: Labelled,
 ) -> None:
-    """Fill the folder of a model."""
+    """Fill the folder of a model; `tests` are galaxies that took no part."""
     basis = (order.start or shipped()).card
     weights = folder / basis.weights_name
     save_weights(fitted.model, weights)
@@ -106,7 +124,7 @@ def write_model(
     found = distributions(posterior.posteriors(galaxies.magnitudes, fitted.z_phot))
     ks = kolmogorov_smirnov(pit(found, galaxies.redshift))
     export(weights)
-    card = _card(basis, order, galaxies, fitted, sha256)
+    card = _card(basis, order, galaxies, fitted, sha256, tests)
     (folder / CARD_NAME).write_bytes(encode_card(card))
     (folder / CARD_TEXT_NAME).write_text(_in_words(card, fitted, order, ks), encoding="utf-8")
 
@@ -121,7 +139,22 @@ def _features(galaxies: Labelled, is_asked: NDArray[np.bool_]) -> NDArray[np.flo
     return np.concatenate(parts, axis=1)
 
 
-def _card(basis: ModelCard, order: Order, galaxies: Labelled, fitted: Fitted, sha256: str) -> ModelCard:
+def _measure(model: AstroMAE, tests: Labelled) -> Measured:
+    """Measure the finished network on the test part that the user names."""
+    parts = np.array_split(np.arange(len(tests)), -(-len(tests) // ROWS_AT_ONCE))
+    with torch.inference_mode():
+        z_phot = torch.cat(
+            [model(tests[torch.from_numpy(rows)], torch.from_numpy(tests.magnitudes[rows]).float()) for rows in parts]
+        ).double()
+    found = z_phot.numpy().ravel()
+    accuracy = redshift_accuracy(found, tests.redshift)
+    assert accuracy is not None, "the test part is labelled"
+    return _measured(accuracy, TEST_ROWS, intervals=accuracy_intervals(found, tests.redshift))
+
+
+def _card(
+    basis: ModelCard, order: Order, galaxies: Labelled, fitted: Fitted, sha256: str, tests: Labelled
+) -> ModelCard:
     intervals = accuracy_intervals(fitted.z_phot.astype(np.float64), galaxies.redshift)
     own = _measured(
         fitted.accuracy, "all galaxies, each by a network that had not learned from it", intervals=intervals
@@ -131,14 +164,21 @@ def _card(basis: ModelCard, order: Order, galaxies: Labelled, fitted: Fitted, sh
     knowledge = Knowledge(
         description=f"Trained on {order.dataset.name} ({fitted.winner.name}; {began}).",
         training=(TrainingData(name=str(order.dataset.name), num_rows=len(galaxies), sha256=galaxies.fingerprint),),
-        split="Four folds of patches of sky, an object and its duplicates in one; fold 0 is the selection part.",
-        numbers=(own,),
+        split=_split_in_words(galaxies),
+        numbers=(own, _measure(fitted.model, tests)) if len(tests) else (own,),
         controls=controls,
         not_for=("galaxies unlike those it was trained on", "inputs that are flagged as out of domain"),
     )
     return msgspec.structs.replace(
         basis, name=order.name, weights_sha256=sha256, inputs=_inputs(basis.inputs, galaxies.card), knowledge=knowledge
     )
+
+
+def _split_in_words(galaxies: Labelled) -> str:
+    if galaxies.split is None:
+        return "Four folds of patches of sky, an object and its duplicates in one; fold 0 is the selection part."
+    folds = "the selection part and three folds" if galaxies.in_part(SELECTION).any() else "four folds"
+    return f"As a column of the dataset says: galaxies of its test part took no part. The others are {folds}."
 
 
 def _inputs(like: Inputs, dataset: DatasetCard | None) -> Inputs:
@@ -175,7 +215,11 @@ def _measured(
 
 def _in_words(card: ModelCard, fitted: Fitted, order: Order, ks: float) -> str:
     known = card.knowledge
-    lines = [_line(one.method or "**this model, cross-validated**", one) for one in (*known.numbers, *known.controls)]
+    own = {TEST_ROWS: "**this model, test part**"}
+    lines = [
+        _line(one.method or own.get(one.rows, "**this model, cross-validated**"), one)
+        for one in (*known.numbers, *known.controls)
+    ]
     return _TEXT.format(
         card=card, knowledge=known, rows="\n".join(lines), ks=ks, seed=order.seed, winner=fitted.winner.name
     )
