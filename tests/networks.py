@@ -8,6 +8,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import nn
 
+from inference.checksum import file_sha256
 from inference.contract import DatasetCard, ShardEntry, encode
 
 NUM_BINS, Z_MAX = 180, 0.4
@@ -108,7 +109,9 @@ def write_dataset(folder: Path, bands: str, side: int, *, num_rows: int = 40, nu
             "ebv": rng.uniform(0, 0.1, num_rows),
         }
         save_file(arrays, path)
-        entries.append(ShardEntry(name=path.name, num_rows=num_rows, size_bytes=path.stat().st_size, sha256="0" * 64))
+        entries.append(
+            ShardEntry(name=path.name, num_rows=num_rows, size_bytes=path.stat().st_size, sha256=file_sha256(path))
+        )
     card = DatasetCard(
         name=folder.parent.name,
         partition=folder.name,
