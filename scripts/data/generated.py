@@ -16,7 +16,6 @@ from scripts.simulation.cutouts import real_rows, synthetic_rows
 from scripts.simulation.population import Population
 from scripts.simulation.sdss import SourceCatalog, load_sources
 
-
 REAL = Origin("rendered", PIXEL_ARCSEC, dereddened=True, extinction="the catalogue's column EXTINCTION (SDSS)")
 SYNTHETIC = Origin("rendered", PIXEL_ARCSEC, dereddened=True, extinction="that of the real galaxies, known exactly")
 
