@@ -8,7 +8,7 @@ from inference.block import SDSS
 from inference.contract.dataset import ImageOrigin
 from inference.models import shipped
 from inference.models.card import Inputs
-from inference.plan import SHARD_SUFFIXES
+from inference.plan import is_shard
 from scripts.command.errors import SourceError, UsageError
 from scripts.data.cleaning_report import CleaningReport
 from scripts.data.fits_cutouts import ENDINGS, Wanted, find_cutouts
@@ -87,7 +87,7 @@ def open_source(
     """
     wanted = inputs or shipped().card.inputs
     if path.is_dir():
-        if any(child.suffix in SHARD_SUFFIXES for child in path.iterdir()):
+        if any(is_shard(child.name) for child in path.iterdir()):
             return _open_shards(path, fields, inputs)
         return _open_cutouts(path, fields, scratch, tick, wanted)
     if not path.exists():
