@@ -10,6 +10,7 @@ An array of float32, at most 64 bytes per galaxy; its number of columns says whi
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
 
@@ -183,22 +184,32 @@ def summary(pz: Stored) -> dict[str, NDArray[np.float32]]:
 class Mixture(Distributions):
     """Four Gaussians each, cut at redshift 0."""
 
-    def __init__(self, stored: Stored) -> None:
-        super().__init__(stored)
-        weight, self._centre, self._width = np.split(stored.astype(np.float64), 3, axis=1)
-        # What the cut takes of each component and leaves of it, and its share of all that is left.
-        self._lost = _normal_share(-self._centre / self._width)
-        self._kept = 1 - self._lost
-        inside = weight * self._kept
-        self._share = inside / inside.sum(axis=1, keepdims=True)
-        self._weight = weight / inside.sum(axis=1, keepdims=True)
+    @cached_property
+    def _centre(self) -> Array:
+        return self._stored[:, NUM_COMPONENTS : 2 * NUM_COMPONENTS].astype(np.float64)
+
+    @cached_property
+    def _width(self) -> Array:
+        return self._stored[:, 2 * NUM_COMPONENTS :].astype(np.float64)
+
+    @cached_property
+    def _lost(self) -> Array:
+        """Share of each component that the cut takes."""
+        return _normal_share(-self._centre / self._width)
+
+    @cached_property
+    def _weight(self) -> Array:
+        """Weights with which what the cut leaves has the integral 1."""
+        weight = self._stored[:, :NUM_COMPONENTS].astype(np.float64)
+        scaled: Array = weight / (weight * (1 - self._lost)).sum(axis=1, keepdims=True)
+        return scaled
 
     def quantiles(self, shares: Sequence[float]) -> Array:
         """Solve for each share by Newton's method inside a shrinking interval."""
         wanted = np.asarray(shares, np.float64)
         low = np.repeat(np.maximum((self._centre - 8 * self._width).min(axis=1), 0)[:, None], len(wanted), axis=1)
         high = np.repeat((self._centre + 8 * self._width).max(axis=1)[:, None], len(wanted), axis=1)
-        start = (self._share * self._centre).sum(axis=1)[:, None]
+        start = (self._weight * (1 - self._lost) * self._centre).sum(axis=1)[:, None]
         z: Array = np.clip(np.repeat(start, len(wanted), axis=1), low, high)
         for _ in range(MAX_STEPS):
             excess = self._cumulative(z) - wanted
@@ -215,7 +226,7 @@ class Mixture(Distributions):
     def mean(self) -> Array:
         """Add up the means of what the cut leaves of each component."""
         at_cut = _normal_density(self._centre / self._width) * self._width
-        total: Array = (self._weight * (self._centre * self._kept + at_cut)).sum(axis=1)
+        total: Array = (self._weight * (self._centre * (1 - self._lost) + at_cut)).sum(axis=1)
         return total
 
     def mode(self) -> Array:

@@ -43,7 +43,7 @@ def pz_accuracy(pz: NDArray[np.floating] | None, z_spec: Array) -> PzAccuracy | 
         cvm=cramer_von_mises(transform),
         ad=anderson_darling(transform),
         crps=float(found.crps(true).mean()),
-        cde_loss=float(found.cde_loss(true).mean()),
+        cde_loss=sum(float(part.cde_loss(true[rows]).sum()) for rows, part in found.in_parts()) / len(true),
         coverage_68=share_inside(transform, LIMITS_68),
         coverage_95=share_inside(transform, LIMITS_95),
         pit_counts=pit_counts(transform),
