@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from obstore.store import S3Store
 
+from handlers.regions import dns_suffix
 from inference.errors import AccessDeniedError, ObjectMissingError
 
 CONNECT_TIMEOUT_S = 5
@@ -92,6 +93,6 @@ def _bucket_url(bucket: str, region: str) -> str:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint:
         return f"{endpoint.rstrip('/')}/{bucket}"
-    host = f"s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+    host = f"s3.{region}.{dns_suffix(region)}"
     # The certificate covers one name before it, not two with a dot between.
     return f"https://{host}/{bucket}" if "." in bucket else f"https://{bucket}.{host}"

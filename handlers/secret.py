@@ -14,6 +14,7 @@ import urllib.request
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+from handlers.regions import dns_suffix
 from inference.errors import AccessDeniedError, RendezvousError
 
 TIMEOUT_S = 10.0
@@ -31,7 +32,7 @@ def read_secret(arn: str) -> str:
         If Secrets Manager does not answer.
     """
     region = os.environ["AWS_REGION"]
-    endpoint = os.environ.get("AWS_ENDPOINT_URL") or f"https://{_SERVICE}.{region}.amazonaws.com"
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or f"https://{_SERVICE}.{region}.{dns_suffix(region)}"
     body = json.dumps({"SecretId": arn}).encode()
     request = urllib.request.Request(  # noqa: S310 -- the endpoint is the deployment's
         endpoint, data=body, headers=signed_headers(urlsplit(endpoint).netloc, region, body, now=datetime.now(UTC))

@@ -95,6 +95,9 @@ module "identity" {
   data_bucket_arn      = module.storage.data_bucket_arn
   data_bucket_prefixes = var.data_bucket_prefixes
 
+  role_path                = var.role_path
+  permissions_boundary_arn = var.permissions_boundary_arn
+
   has_rendezvous        = var.rendezvous
   rendezvous_secret_arn = one(module.rendezvous[*].secret_arn)
 }
@@ -138,6 +141,7 @@ module "dashboard" {
   source = "./modules/dashboard"
 
   name              = var.name
+  partition         = data.aws_partition.current.partition
   region            = local.region
   stages            = local.stages
   architecture      = var.architecture
@@ -173,4 +177,7 @@ module "rendezvous" {
   record             = var.rendezvous_record
   log_retention_days = var.log_retention_days
   alarm_actions      = module.dashboard.alarm_topic_arn[*]
+
+  role_path                = var.role_path
+  permissions_boundary_arn = var.permissions_boundary_arn
 }

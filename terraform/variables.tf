@@ -248,6 +248,29 @@ variable "dataset_prefixes" {
   }
 }
 
+variable "role_path" {
+  description = "Path of the roles, where an organization prescribes one."
+  type        = string
+  default     = "/"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/([!-.0-~]+/)*$", var.role_path)) && length(var.role_path) <= 512
+    error_message = "role_path begins and ends with /."
+  }
+}
+
+variable "permissions_boundary_arn" {
+  description = "Policy that limits every role besides its own, where an organization prescribes one; null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary_arn == null ? true : can(regex("^arn:[a-z-]+:iam::([0-9]{12}|aws):policy/.+$", var.permissions_boundary_arn))
+    error_message = "permissions_boundary_arn is the ARN of a policy: arn:aws:iam::ACCOUNT:policy/NAME."
+  }
+}
+
 variable "result_prefixes" {
   description = "Where in the deployment's bucket runs may store results (a request's result_path); each ends in /. The default \"*/\" is anywhere but dataset_prefixes."
   type        = list(string)

@@ -153,3 +153,24 @@ run "only_initialize_reads_the_key_of_the_rendezvous" {
     error_message = "Ranks are given the key of their run, never the server's."
   }
 }
+
+run "an_organization_prescribes_path_and_boundary" {
+  command = plan
+
+  module {
+    source = "./modules/identity"
+  }
+
+  variables {
+    role_path                = "/research/"
+    permissions_boundary_arn = "arn:aws:iam::123456789012:policy/Boundary"
+  }
+
+  assert {
+    condition = alltrue([
+      for role in concat(values(aws_iam_role.stage), [aws_iam_role.state_machine]) :
+      role.path == "/research/" && role.permissions_boundary == "arn:aws:iam::123456789012:policy/Boundary"
+    ])
+    error_message = "Every role is made as the organization wants it."
+  }
+}

@@ -16,6 +16,8 @@ run "values_too_small_are_refused" {
   variables {
     name                             = "ab"
     num_images_kept                  = 0
+    role_path                        = "universities"
+    permissions_boundary_arn         = "Boundary"
     stages                           = { infer = { memory_mb = 127 } }
     infer_reserved_concurrency       = 0
     max_concurrency                  = 0
@@ -26,7 +28,7 @@ run "values_too_small_are_refused" {
     log_retention_days               = 0
   }
 
-  expect_failures = [var.name, var.num_images_kept, var.stages, var.infer_reserved_concurrency, var.max_concurrency, var.map_tolerated_failure_percentage, var.dataset_prefixes, var.runs_expire_after_days, var.old_versions_expire_after_days, var.log_retention_days]
+  expect_failures = [var.name, var.num_images_kept, var.role_path, var.permissions_boundary_arn, var.stages, var.infer_reserved_concurrency, var.max_concurrency, var.map_tolerated_failure_percentage, var.dataset_prefixes, var.runs_expire_after_days, var.old_versions_expire_after_days, var.log_retention_days]
 }
 
 run "values_too_large_are_refused" {

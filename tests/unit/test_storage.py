@@ -137,6 +137,7 @@ def test_many_objects_are_read_at_once_but_not_all(s3: FakeS3) -> None:
     [
         ("data", "eu-west-3", "data.s3.eu-west-3.amazonaws.com"),
         ("my.data", "us-east-1", "s3.us-east-1.amazonaws.com"),
+        ("data", "us-isob-east-1", "data.s3.us-isob-east-1.sc2s.sgov.gov"),
         ("data", "cn-north-1", "data.s3.cn-north-1.amazonaws.com.cn"),
     ],
 )

@@ -3,6 +3,12 @@ variable "name" {
   type        = string
 }
 
+variable "partition" {
+  description = "Partition of AWS, such as aws."
+  type        = string
+  default     = "aws"
+}
+
 variable "region" {
   description = "Region of the deployment."
   type        = string

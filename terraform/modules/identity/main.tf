@@ -165,6 +165,9 @@ resource "aws_iam_role" "stage" {
   name               = "${each.value}-${var.region}"
   description        = "What the ${each.key} stage of ${var.name} may do."
   assume_role_policy = data.aws_iam_policy_document.lambda_assumes.json
+
+  path                 = var.role_path
+  permissions_boundary = var.permissions_boundary_arn
 }
 
 resource "aws_iam_role_policy" "stage" {
@@ -284,6 +287,9 @@ resource "aws_iam_role" "state_machine" {
   name               = "${var.state_machine_name}-states-${var.region}"
   description        = "What the state machine of ${var.name} may do."
   assume_role_policy = data.aws_iam_policy_document.states_assumes.json
+
+  path                 = var.role_path
+  permissions_boundary = var.permissions_boundary_arn
 }
 
 resource "aws_iam_role_policy" "state_machine" {

@@ -77,3 +77,15 @@ variable "rendezvous_secret_arn" {
   type        = string
   default     = null
 }
+
+variable "role_path" {
+  description = "Path of the roles."
+  type        = string
+  default     = "/"
+}
+
+variable "permissions_boundary_arn" {
+  description = "Policy that limits the roles besides their own; null for none."
+  type        = string
+  default     = null
+}

@@ -86,6 +86,9 @@ resource "aws_iam_role" "start" {
   name               = "${local.full_name}-${var.region}"
   description        = "What ECS may do to start the rendezvous of ${var.name}."
   assume_role_policy = data.aws_iam_policy_document.task_assumes.json
+
+  path                 = var.role_path
+  permissions_boundary = var.permissions_boundary_arn
 }
 
 resource "aws_iam_role_policy" "start" {

@@ -60,3 +60,15 @@ variable "alarm_actions" {
   description = "ARNs that are notified when the server does not answer."
   type        = list(string)
 }
+
+variable "role_path" {
+  description = "Path of the roles."
+  type        = string
+  default     = "/"
+}
+
+variable "permissions_boundary_arn" {
+  description = "Policy that limits the roles besides their own; null for none."
+  type        = string
+  default     = null
+}
