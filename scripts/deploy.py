@@ -149,8 +149,16 @@ def destroy(terraform: Terraform, *, confirm: Callable[[str], bool]) -> None:
     if not confirm("\n".join(lines)):
         raise DeployError("Nothing was deleted.")
     holdings.stop(running)
-    holdings.empty(bucket)
-    terraform.show("destroy", "-input=false", "-auto-approve")
+    for is_last in (False, False, True):
+        holdings.empty(bucket)
+        try:
+            terraform.show("destroy", "-input=false", "-auto-approve")
+            break
+        except DeployError:
+            # Ranks that were under way write until their function is gone, and a bucket with anything in it stays.
+            if is_last or not any(holdings.describe_bucket(bucket)):
+                raise
+            say("Workers that were under way wrote into the bucket: emptying it again.")
     (terraform.folder / IMAGE_FILE).unlink(missing_ok=True)
 
 

@@ -199,3 +199,66 @@ def test_destroy_says_when_nothing_is_deployed(tmp_path: Path, capsys: pytest.Ca
 
     assert fake.shown == []
     assert "Nothing is deployed" in capsys.readouterr().err
+
+
+class LateWriters:
+    """Holdings of a bucket into which workers write while it is being deleted."""
+
+    def __init__(self, num_late: int) -> None:
+        self.num_late = num_late
+        self.num_objects = 1
+
+    def describe_bucket(self, bucket: str) -> list[str]:
+        return [bucket] * self.num_objects
+
+    def describe_images(self, repository: str) -> list[str]:
+        return []
+
+    def running_executions(self, arn: str) -> list[str]:
+        return []
+
+    def stop(self, executions: list[str]) -> None:
+        pass
+
+    def empty(self, bucket: str) -> None:
+        self.num_objects = 0
+
+
+@pytest.mark.parametrize(("num_late", "num_tries"), [(0, 1), (1, 2), (2, 3), (3, 3)])
+def test_a_bucket_that_late_workers_write_into_is_emptied_again(
+    num_late: int, num_tries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = LateWriters(num_late)
+
+    class Refusing(FakeTerraform):
+        def show(self, *arguments: str) -> None:
+            super().show(*arguments)
+            bucket.num_objects = int(len(self.shown) <= bucket.num_late)
+            if bucket.num_objects:
+                raise DeployError("BucketNotEmpty")
+
+    monkeypatch.setattr(deploy, "Holdings", lambda region: bucket)
+    fake = Refusing(tmp_path, outputs={"bucket": "mine", "name": "n"})
+
+    if num_late < 3:
+        deploy.destroy(fake, confirm=lambda question: True)
+    else:
+        with pytest.raises(DeployError, match="BucketNotEmpty"):
+            deploy.destroy(fake, confirm=lambda question: True)
+    assert fake.shown == ["destroy"] * num_tries
+
+
+def test_a_destroy_that_fails_for_another_reason_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing(FakeTerraform):
+        def show(self, *arguments: str) -> None:
+            super().show(*arguments)
+            raise DeployError("AccessDenied")
+
+    monkeypatch.setattr(deploy, "Holdings", lambda region: LateWriters(0))
+    fake = Refusing(tmp_path, outputs={"bucket": "mine", "name": "n"})
+
+    with pytest.raises(DeployError, match="AccessDenied"):
+        deploy.destroy(fake, confirm=lambda question: True)
+    assert fake.shown == ["destroy"]
