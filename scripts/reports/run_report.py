@@ -57,7 +57,10 @@ def _r_magnitude(run: RunEvidence, root: Path) -> NDArray[np.float64] | None:
     from pyarrow import parquet
 
     # Not read_table, which imports pandas where that is installed.
-    table: Any = parquet.ParquetFile(path).read(columns=["object_id", "mag_r"])
+    file = parquet.ParquetFile(path)
+    if "mag_r" not in file.schema_arrow.names:
+        return None  # a dataset in bands without r
+    table: Any = file.read(columns=["object_id", "mag_r"])
     return _looked_up(run.predictions, table["object_id"].to_numpy(), table["mag_r"].to_numpy(zero_copy_only=False))
 
 

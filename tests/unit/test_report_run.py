@@ -211,17 +211,20 @@ def test_the_table_of_all_ranks_has_what_each_reported(clocked: Path) -> None:
     assert (row["init [s]"], row["inference [s]"], row["billed time [s]"]) == ("4.000", "3.000", "8.000")
 
 
-def test_residuals_are_shown_against_r_where_the_datasets_table_is_at_hand(run: Path) -> None:
+@pytest.mark.parametrize(("column", "is_shown"), [("mag_r", True), ("mag_g", False)])
+def test_residuals_are_shown_against_r_where_the_datasets_table_is_at_hand(
+    column: str, is_shown: bool, run: Path
+) -> None:
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     ids = read_run(run).predictions.object_id[::-1]
     folder = run.parents[1] / "datasets" / "sdss" / "10MB"
     folder.mkdir(parents=True)
     magnitudes = np.linspace(14, 18, len(ids))
-    parquet.write_table(pa.table({"object_id": ids, "mag_r": magnitudes}), folder / "table.parquet")
+    parquet.write_table(pa.table({"object_id": ids, column: magnitudes}), folder / "table.parquet")
 
     report = run_report(read_run(run), root=run.parents[1])
 
-    assert "Residuals against r" in titles(section(report, "Accuracy"))
+    assert ("Residuals against r" in titles(section(report, "Accuracy"))) == is_shown
 
 
 def test_numbers_of_the_receipt_add_up(run: Path) -> None:
