@@ -124,6 +124,10 @@ def nowhere() -> Iterator[tuple[str, int]]:
 
 async def _end(server: Running) -> None:
     server.http.close()
+    # Who was being let in while the server closed is let in, and sent home: a cancelled one would stay open.
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await server.rendezvous.drain()
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     await asyncio.sleep(0)
