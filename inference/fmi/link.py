@@ -39,8 +39,8 @@ class Link:
         """Nothing more can come."""
         self.is_broken = False
         """Nothing more can be sent."""
-        self.is_pending = False
-        """The kernel has not taken all that is to be sent."""
+        self.num_pending = 0
+        """Headers and payloads that the kernel has not taken whole yet."""
         self.num_waiting_bytes = 0
         """Size of the messages that were not asked for yet."""
         # Messages of the program, headers included; what ends a connection does not count.
@@ -112,7 +112,7 @@ class SocketLink(Link):
             # What the other end said before it closed is still to be read; `pump` comes to the end.
             out.clear()
             self.is_broken = True
-        self.is_pending = bool(out)
+        self.num_pending = len(out)
 
     def pump(self) -> None:
         """Take in what has come, without waiting for more.

@@ -140,7 +140,6 @@ class Mesh:
         """
         # All at once: round a ring, each would wait for the next one.
         self.connect([peer for peer, _ in sends] + [want.peer for want in wants])
-        deadline = time.monotonic() + self.timeout_s + ABORT_GRACE_S
         queues: dict[int, deque[int]] = {}
         for index, want in enumerate(wants):
             queues.setdefault(want.peer, deque()).append(index)
@@ -151,7 +150,7 @@ class Mesh:
                     self.links[peer].offer([one for index in queue if (one := wants[index].into) is not None])
             for peer, message in sends:
                 self._send(peer, message)
-            return self._wait([peer for peer, _ in sends], wants, queues, pass_on, deadline)
+            return self._wait([peer for peer, _ in sends], wants, queues, pass_on)
         except FmiError as error:
             self._fail(error)
         except (RunError, OSError) as error:  # of the object store
@@ -189,11 +188,11 @@ class Mesh:
         wants: Sequence[Want],
         queues: dict[int, deque[int]],
         pass_on: PassOn | None,
-        deadline: float,
     ) -> list[Array]:
         """Wait until all has come and gone; `queues` has the numbers of the wants of each peer."""
         links = self.links
         found: dict[int, Array] = {}
+        deadline, seen = 0.0, (-1, 0)
         while True:
             for queue in queues.values():
                 while queue and (array := self._take(wants[queue[0]])) is not None:
@@ -205,9 +204,13 @@ class Mesh:
                         if onward[0] not in sent_to:
                             sent_to.append(onward[0])
             silent = [peer for peer, queue in queues.items() if queue]
-            slow = [peer for peer in sent_to if links[peer].is_pending or links[peer].is_broken]
+            slow = [peer for peer in sent_to if links[peer].num_pending or links[peer].is_broken]
             if not silent and not slow:
                 return [found[index] for index in range(len(wants))]
+            # Each message has the whole time: a large array comes in many.
+            now = (len(found), sum([links[peer].num_pending for peer in slow]))
+            if now != seen:
+                deadline, seen = time.monotonic() + self.timeout_s + ABORT_GRACE_S, now
             self._turn(silent, slow, deadline)
 
     def _take(self, want: Want) -> Array | None:
@@ -261,7 +264,7 @@ class Mesh:
             )
         for link in self._watched.values():
             is_flooding = link.num_waiting_bytes > MAX_WAITING_BYTES and link.peer not in silent
-            self._watch(link, (0 if is_flooding else _READ) | (_WRITE if link.is_pending else 0))
+            self._watch(link, (0 if is_flooding else _READ) | (_WRITE if link.num_pending else 0))
         if self._stores:
             left_s = min(left_s, max(0.0, min(link.next_look for link in self._stores) - time.monotonic()))
         for descriptor, event in self._poll.poll(left_s * 1000):
@@ -310,9 +313,9 @@ class Mesh:
             if not link.is_ended:
                 with suppress(RunError, OSError):
                     link.send(message)
-        while any(link.is_pending for link in self.links.values()) and time.monotonic() < until:
+        while any(link.num_pending for link in self.links.values()) and time.monotonic() < until:
             for link in self._watched.values():
-                self._watch(link, _WRITE if link.is_pending else 0)
+                self._watch(link, _WRITE if link.num_pending else 0)
             for descriptor, _ in self._poll.poll(GOODBYE_S * 1000):
                 self._watched[descriptor].flush()
 

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from inference import fmi
-from inference.fmi import Communicator, Config, meeting, tokens
+from inference.fmi import Communicator, Config, meeting, tokens, tree
+from inference.fmi.collectives import SEGMENT_BYTES
+from inference.fmi.mesh import ABORT_GRACE_S
 from tests.ranks import CALLS, PATIENCE_S, rank_processes, run_ranks
 from tests.rendezvous import nowhere, running, take
 
@@ -157,6 +159,23 @@ def test_a_rank_that_meets_but_does_not_answer_is_named(address: tuple[str, int]
     assert isinstance(outcome, fmi.FmiTimeout)
     assert outcome.ranks == (1,)
     assert "waited 2.3 s for rank 1" in str(outcome)
+
+
+def test_a_large_sum_may_take_longer_than_one_of_its_messages(address: tuple[str, int]) -> None:
+    def slow(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        time.sleep(0.35)
+        return one + other
+
+    def job(comm: Communicator) -> float:
+        comm.connect(tree.ring(comm.rank, comm.size), deadline=time.monotonic() + PATIENCE_S)
+        mine, out = np.ones(12 * SEGMENT_BYTES // 8), np.empty(12 * SEGMENT_BYTES // 8)
+        comm.Allreduce(mine, out, op=fmi.Operation("slow", slow))
+        return float(out.sum() / out.size)
+
+    # Eight additions each, one after the other, where a message is waited for 2.1 s.
+    began_s = time.monotonic()
+    assert run_ranks(3, job, address, timeout_s=0.1) == [3.0] * 3
+    assert time.monotonic() - began_s > 0.1 + ABORT_GRACE_S
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
