@@ -154,8 +154,16 @@ class ObjectStore:
     def _get(self, key: str, etag: str | None, options: "GetOptions") -> "Bytes":
         if etag:
             options["if_match"] = etag
+
+        def get(client: "S3Store") -> "Bytes":
+            found = obstore.get(client, _named(key), options=options)
+            # A server may ignore what was asked, and say so only here.
+            if etag and found.meta["e_tag"] != etag:
+                raise _PreconditionError(key)
+            return found.bytes()
+
         try:
-            return self._request(lambda client: obstore.get(client, _named(key), options=options).bytes(), key)
+            return self._request(get, key)
         except _PreconditionError as error:
             raise ShardChangedError(f"{key} was replaced after the run was planned. Start the run again.") from error
         except ObjectMissingError as error:

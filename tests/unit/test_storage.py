@@ -107,6 +107,28 @@ def test_requests_are_timed_until_counting_starts_anew(s3: FakeS3) -> None:
     assert store.request_times_s == []
 
 
+def test_a_server_that_ignores_the_entity_tag_is_not_believed(s3: FakeS3) -> None:
+    for body, read_it in ((b"content", lambda store: store.read("k", etag='"planned"')), (b"nte", _read_range)):
+        s3.script = [Answer(206 if body == b"nte" else 200, body, {"Content-Range": "bytes 2-4/7", "ETag": '"other"'})]
+        with pytest.raises(ShardChangedError, match="k was replaced after the run was planned"):
+            read_it(ObjectStore("data"))
+
+
+def _read_range(store: ObjectStore) -> object:
+    return store.read_range("k", 2, 5, etag='"planned"')
+
+
+@pytest.mark.parametrize("content_range", ["bytes 0-2/7", "bytes 2-5/7", "bytes 3-5/7"])
+def test_another_range_than_was_asked_for_is_not_believed(
+    s3: FakeS3, content_range: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_access, "MAX_RETRIES", 0)
+    s3.otherwise = lambda _: Answer(206, b"nte", {"Content-Range": content_range})
+
+    with pytest.raises(StorageUnavailableError):
+        ObjectStore("data").read_range("k", 2, 5, etag='"etag"')
+
+
 def test_many_objects_are_read_at_once_but_not_all(s3: FakeS3) -> None:
     now, most, lock = [0], [0], threading.Lock()
     together = threading.Event()
