@@ -16,6 +16,7 @@ from inference.dataset import (
     find_miscounts,
     judge_copies,
     note_ignored,
+    note_unproved,
     refuse_differences,
 )
 from inference.errors import DatasetNotFoundError, ObjectMissingError, ResultPathTakenError
@@ -101,7 +102,8 @@ def _find_shards(
     doubts = [*note_ignored(key[len(prefix) :] for key in listing), *judge_copies(prefix, contents)]
     card_key = prefix + contract.DATASET_KEY
     if card_key not in listing:
-        return [_shard(info, num_rows) for info, num_rows in _count(store, infos, model, None)], None, doubts
+        shards = [_shard(info, num_rows) for info, num_rows in _count(store, infos, model, None)]
+        return shards, None, [*doubts, *note_unproved(shards)]
     card = contract.decode(store.read(card_key), DatasetCard, where=card_key)
     refuse_dataset(card, model, prefix)
     sizes = {key[len(prefix) :]: info.size_bytes for key, info in listing.items() if is_shard(key[len(prefix) :])}
@@ -111,11 +113,19 @@ def _find_shards(
     counted = [(entries[info.key], n) for info, n in _count(store, _unproved(store, infos, entries), model, bands)]
     refuse_differences(prefix, list(find_miscounts(counted)))
     doubts += mismatches(card, model, prefix)
-    return [_shard(info, entries[info.key].num_rows, entries[info.key].sha256) for info in infos], bands, doubts
+    shards = [_shard(info, entries[info.key].num_rows, entries[info.key]) for info in infos]
+    return shards, bands, [*doubts, *note_unproved(shards)]
 
 
-def _shard(info: ObjectInfo, num_rows: int, sha256: str | None = None) -> Shard:
-    return Shard(key=info.key, num_rows=num_rows, size_bytes=info.size_bytes, etag=info.etag, sha256=sha256)
+def _shard(info: ObjectInfo, num_rows: int, entry: ShardEntry | None = None) -> Shard:
+    return Shard(
+        key=info.key,
+        num_rows=num_rows,
+        size_bytes=info.size_bytes,
+        etag=info.etag,
+        sha256=entry.sha256 if entry else None,
+        crc32=entry.crc32 if entry else b"",
+    )
 
 
 def _unproved(store: ObjectStore, infos: list[ObjectInfo], entries: Mapping[str, ShardEntry]) -> list[ObjectInfo]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from inference.contract import DATASET_KEY, DatasetCard, ShardEntry
 from inference.errors import DatasetError
-from inference.plan import SHARD_SUFFIXES, natural_order
+from inference.plan import SHARD_SUFFIXES, Shard, natural_order
 
 COPY = re.compile(r" \(\d+\)\.|[ -]copy( \d+)?\.|^copy of ", re.IGNORECASE)
 """How systems name the copy of a file."""
@@ -101,6 +101,12 @@ def note_ignored(names: Iterable[str]) -> Iterator[str]:
     if hidden:
         more = f" and {len(hidden) - 1} more" if len(hidden) > 1 else ""
         yield f"{hidden[0]}{more} was ignored: a hidden file is no shard."
+
+
+def note_unproved(shards: Sequence[Shard]) -> Iterator[str]:
+    """Yield a note on shards whose bytes no rank can prove."""
+    if num := sum(not shard.crc32 for shard in shards):
+        yield f"No {DATASET_KEY} states checksums for the parts of {num} shards: their bytes are not checked when read."
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from inference import pz
 from inference.block import Block, Layout, RangeReader, join
 from inference.calibration import Calibration
+from inference.checksum import ProvedReader
 from inference.cleaning import Cleaned, Limits, clean_cutouts, fill_pixels
 from inference.clock import PhaseClock
 from inference.contract import RankTask
@@ -125,7 +126,7 @@ def infer_rank(
     parts: list[Predictions] = []
     layout = Layout.for_model(card.inputs, task.bands)
     with _profiler(task) as profile:
-        for block in _timed(_one_ahead(_blocks(task, reader, layout)), clock):
+        for block in _timed(_one_ahead(_blocks(task, ProvedReader(reader, task.rows), layout)), clock):
             with clock.phase("inference"):
                 parts.append(predict_block(block, engine, calibration, card, micro_batch=micro_batch))
     predictions = Predictions.joined(parts)

@@ -57,6 +57,9 @@ class Shard(Payload, frozen=True, kw_only=True):
     sha256: str | None = None
     """Checksum of the file as ``dataset.json`` states it."""
 
+    crc32: bytes = b""
+    """Checksums of its parts as ``dataset.json`` states them."""
+
     @property
     def has_ranged_rows(self) -> bool:
         """True when rows can be read without the rest of the file."""
@@ -297,6 +300,8 @@ def _cut(shards: Sequence[Shard], ends: list[int], start: int, stop: int, first:
                 stop_row=min(stop, ends[index + 1]) - ends[index],
                 etag=shard.etag,
                 sha256=shard.sha256,
+                crc32=shard.crc32,
+                size_bytes=shard.size_bytes if shard.crc32 else None,
             )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference import metrics
+from inference.checksum import without_crc32
 from inference.clock import PhaseClock
 from inference.contract import Payload, RankClock, RankRecord, RankTask, StoredPredictions
 from inference.distributions import kind
@@ -136,7 +137,7 @@ def make_record(
         accuracy=sums,
         predictions_key=task.predictions_key,
         predictions=stored,
-        inputs=task.rows,
+        inputs=tuple(map(without_crc32, task.rows)),
         engine=engine.name,
         precision=engine.precision,
         engine_note=engine.note,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from inference import contract, metrics
+from inference.checksum import without_crc32
 from inference.contract import (
     LostRank,
     Payload,
@@ -312,7 +313,7 @@ def _what_is_wrong(record: RankRecord, task: RankTask) -> str | None:
     """Say what a record states that the rank cannot have done."""
     if record.world_size != task.world_size:
         return f"counts {record.world_size} ranks, the manifest {task.world_size}"
-    if record.inputs != task.rows:
+    if record.inputs != tuple(map(without_crc32, task.rows)):
         return "is about other rows than the manifest"
     phases = {name: getattr(record.clock, name) for name in RankClock.__struct_fields__}
     for name, seconds in phases.items():

@@ -36,6 +36,10 @@ class ShardEntry(Payload, frozen=True, kw_only=True):
     sha256: str
     """Checksum of the whole file, hexadecimal."""
 
+    crc32: bytes = b""
+    """CRC-32 of every part of it, 4 bytes each, little-endian, base64 in JSON; empty in cards of older versions. A part
+    is a 256th of the file, at least 256 KiB."""
+
 
 class DatasetCard(Payload, frozen=True, kw_only=True):
     """``dataset.json``: what a dataset's folder holds and where it came from."""

@@ -11,7 +11,7 @@ from inference.contract.request import Engine, Precision, RunRequest
 MANIFEST_KEY = "manifest.json"
 
 
-class RowRange(Payload, frozen=True, kw_only=True):
+class RowRange(Payload, frozen=True, kw_only=True, omit_defaults=True):
     """Consecutive rows of one shard."""
 
     key: NonEmpty
@@ -28,6 +28,12 @@ class RowRange(Payload, frozen=True, kw_only=True):
 
     sha256: str | None = None
     """Checksum of the whole shard as its ``dataset.json`` states it, where there is one."""
+
+    crc32: bytes = b""
+    """Checksums of its parts, see `ShardEntry`; what is read of it is proved by them. A record leaves them out."""
+
+    size_bytes: Count | None = None
+    """Size of the shard; null where no part is proved [bytes]."""
 
     @property
     def num_rows(self) -> int:

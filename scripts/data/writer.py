@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from inference import contract
 from inference.block import SDSS, Layout
-from inference.checksum import file_sha256
+from inference.checksum import file_crc32, file_sha256
 from inference.cleaning import is_label
 from inference.contract import DatasetCard, ShardEntry
 from scripts.command.alone import alone
@@ -227,7 +227,13 @@ def _write_shard(plan: DatasetPlan, index: int) -> _Written:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial)
         partial.chmod(0o644)  # safetensors makes files that only their owner may read
     assert path.stat().st_size <= plan.shard_mb * 2**20, f"{path} is larger than {plan.shard_mb} MiB"
-    entry = ShardEntry(name=path.name, num_rows=stop - start, size_bytes=path.stat().st_size, sha256=file_sha256(path))
+    entry = ShardEntry(
+        name=path.name,
+        num_rows=stop - start,
+        size_bytes=path.stat().st_size,
+        sha256=file_sha256(path),
+        crc32=file_crc32(path),
+    )
     return _Written(entry, make_table(rows.object_id, facts, magnitudes, quality, labels, bands), report)
 
 
