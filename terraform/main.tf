@@ -68,7 +68,6 @@ module "storage" {
   bucket_name                    = "${var.name}-${local.account_id}-${local.region}"
   runs_expire_after_days         = var.runs_expire_after_days
   old_versions_expire_after_days = var.old_versions_expire_after_days
-  data_bucket                    = var.data_bucket
 }
 
 module "registry" {
@@ -82,17 +81,19 @@ module "registry" {
 module "identity" {
   source = "./modules/identity"
 
-  name                 = var.name
-  partition            = data.aws_partition.current.partition
-  region               = local.region
-  account_id           = local.account_id
-  function_names       = local.names.functions
-  log_groups           = local.names.log_groups
-  state_machine_name   = local.names.state_machine
-  bucket_arn           = module.storage.bucket_arn
-  dataset_prefixes     = var.dataset_prefixes
-  result_prefixes      = var.result_prefixes
-  data_bucket_arn      = module.storage.data_bucket_arn
+  name               = var.name
+  partition          = data.aws_partition.current.partition
+  region             = local.region
+  account_id         = local.account_id
+  function_names     = local.names.functions
+  log_groups         = local.names.log_groups
+  state_machine_name = local.names.state_machine
+  bucket_arn         = module.storage.bucket_arn
+  dataset_prefixes   = var.dataset_prefixes
+  result_prefixes    = var.result_prefixes
+  # From the name alone: a bucket of another region or account cannot be asked, and `make doctor` says whether it is there.
+  data_bucket_arn      = var.data_bucket == null ? null : "arn:${data.aws_partition.current.partition}:s3:::${var.data_bucket}"
+  data_bucket_key_arn  = var.data_bucket_kms_key_arn
   data_bucket_prefixes = var.data_bucket_prefixes
 
   role_path                = var.role_path

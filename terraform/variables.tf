@@ -219,6 +219,17 @@ variable "data_bucket" {
   }
 }
 
+variable "data_bucket_kms_key_arn" {
+  description = "Key of KMS that data_bucket is encrypted with, where it is not S3's own; its policy must let the functions' roles decrypt. Null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.data_bucket_kms_key_arn == null ? true : can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/.+$", var.data_bucket_kms_key_arn))
+    error_message = "data_bucket_kms_key_arn is the ARN of a key: arn:aws:kms:REGION:ACCOUNT:key/ID."
+  }
+}
+
 variable "data_bucket_prefixes" {
   description = "Where in data_bucket the functions may read; each ends in /. An empty list stands for all of it."
   type        = list(string)

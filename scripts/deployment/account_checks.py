@@ -88,6 +88,8 @@ def _stack_findings(account: Account, stack: Stack, account_id: str) -> Iterator
         yield Finding("stack", "fail", str(error))
         return
     yield from looked("bucket", lambda: _bucket(account, stack))
+    if stack.data_bucket:
+        yield from looked("data bucket", lambda: _data_bucket(account, stack), worst="warn")
     yield from looked("state machine", lambda: _state_machine(account, stack))
     for stage in stack.function_names:
         yield from looked(stage, lambda stage=stage: _function(account, stack, stage))  # type: ignore[misc]
@@ -103,6 +105,20 @@ def _bucket(account: Account, stack: Stack) -> Finding:
             raise
         return Finding("bucket", "fail", f"{stack.bucket} does not exist", "`make apply` makes it.")
     return Finding("bucket", "ok", stack.bucket)
+
+
+def _data_bucket(account: Account, stack: Stack) -> Finding:
+    """Look whether it is there, which the functions may be able to see where the user is not."""
+    name = stack.data_bucket or ""
+    try:
+        region = account.client("s3").head_bucket(Bucket=name).get("BucketRegion", stack.region)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        return Finding("data bucket", "fail", f"{name} does not exist", "Correct data_bucket, then `make apply`.")
+    if region != stack.region:
+        return Finding("data bucket", "warn", f"{name} is in {region}: what is read from there costs transfer")
+    return Finding("data bucket", "ok", name)
 
 
 def _state_machine(account: Account, stack: Stack) -> Finding:

@@ -96,6 +96,7 @@ run "own_prefixes_and_an_existing_bucket" {
     dataset_prefixes     = ["datasets/", "surveys/"]
     result_prefixes      = ["runs/"]
     data_bucket_arn      = "arn:aws:s3:::sky-survey"
+    data_bucket_key_arn  = "arn:aws:kms:us-east-1:999999999999:key/sky"
     data_bucket_prefixes = ["dr17/"]
   }
 
@@ -112,6 +113,18 @@ run "own_prefixes_and_an_existing_bucket" {
   assert {
     condition     = flatten([for statement in data.aws_iam_policy_document.objects["infer"].statement : statement.resources if statement.sid == "ReadDataBucket"]) == ["arn:aws:s3:::sky-survey/dr17/*"]
     error_message = "Infer reads the existing bucket where it was allowed to."
+  }
+
+  assert {
+    condition = {
+      for role, document in data.aws_iam_policy_document.objects : role => flatten([for statement in document.statement : statement.resources if statement.sid == "DecryptDataBucket"])
+      } == {
+      initialize    = ["arn:aws:kms:us-east-1:999999999999:key/sky"]
+      infer         = ["arn:aws:kms:us-east-1:999999999999:key/sky"]
+      summarize     = []
+      state_machine = []
+    }
+    error_message = "Who reads the existing bucket may decrypt it, and no one else."
   }
 
   assert {

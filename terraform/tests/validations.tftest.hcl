@@ -71,20 +71,21 @@ run "malformed_values_are_refused" {
   command = plan
 
   variables {
-    name                 = "Upper"
-    region               = "mars"
-    tags                 = { "aws:owner" = "me" }
-    image_uri            = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference@sha256:abc"
-    code_version         = "two words"
-    data_bucket          = "s3://sky-survey/"
-    data_bucket_prefixes = ["dr17"]
-    result_prefixes      = ["runs"]
-    alarm_email          = "nobody"
-    local_endpoint       = "127.0.0.1"
-    map_child_type       = "EXPRESS"
+    name                    = "Upper"
+    region                  = "mars"
+    tags                    = { "aws:owner" = "me" }
+    image_uri               = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference@sha256:abc"
+    code_version            = "two words"
+    data_bucket             = "s3://sky-survey/"
+    data_bucket_kms_key_arn = "alias/sky"
+    data_bucket_prefixes    = ["dr17"]
+    result_prefixes         = ["runs"]
+    alarm_email             = "nobody"
+    local_endpoint          = "127.0.0.1"
+    map_child_type          = "EXPRESS"
   }
 
-  expect_failures = [var.name, var.region, var.tags, var.image_uri, var.code_version, var.data_bucket, var.data_bucket_prefixes, var.result_prefixes, var.alarm_email, var.local_endpoint, var.map_child_type]
+  expect_failures = [var.name, var.region, var.tags, var.image_uri, var.code_version, var.data_bucket, var.data_bucket_kms_key_arn, var.data_bucket_prefixes, var.result_prefixes, var.alarm_email, var.local_endpoint, var.map_child_type]
 }
 
 run "unknown_words_are_refused" {

@@ -213,6 +213,25 @@ def test_a_bucket_that_cannot_be_reached_is_told(status: int, verdict: str) -> N
     assert finding("bucket", lambda: account._bucket(there, make_stack())).verdict == verdict
 
 
+@pytest.mark.parametrize(("status", "verdict"), [(404, "fail"), (403, "warn")])
+def test_a_data_bucket_that_is_not_there_is_told(status: int, verdict: str) -> None:
+    there = StubbedAccount().refuses("s3", "head_bucket", str(status), status)
+
+    (found,) = looked("data bucket", lambda: account._data_bucket(there, make_stack(data_bucket="sky")), worst="warn")
+
+    assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(("region", "verdict"), [("us-east-1", "ok"), ("eu-west-1", "warn")])
+def test_a_data_bucket_of_another_region_is_told(region: str, verdict: str) -> None:
+    there = StubbedAccount().answers("s3", "head_bucket", {"BucketRegion": region})
+
+    found = account._data_bucket(there, make_stack(data_bucket="sky"))
+
+    assert found.verdict == verdict
+    assert (f"sky is in {region}" in found.text) == (verdict == "warn")
+
+
 def test_a_state_machine_that_is_being_deleted_is_told() -> None:
     stack = make_stack()
     answer = {

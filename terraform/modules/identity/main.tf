@@ -111,6 +111,16 @@ data "aws_iam_policy_document" "objects" {
       resources = [for key in local.data_keys : "${var.data_bucket_arn}/${key}"]
     }
   }
+
+  # S3 decrypts in the reader's name: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
+  dynamic "statement" {
+    for_each = contains(local.data_reads, each.key) && var.data_bucket_key_arn != null ? [1] : []
+    content {
+      sid       = "DecryptDataBucket"
+      actions   = ["kms:Decrypt"]
+      resources = [var.data_bucket_key_arn]
+    }
+  }
 }
 
 # ---------------------------------------------------------------------------------------------------------- stages

@@ -60,6 +60,12 @@ variable "data_bucket_arn" {
   default     = null
 }
 
+variable "data_bucket_key_arn" {
+  description = "Key of KMS that the existing bucket is encrypted with; null for none."
+  type        = string
+  default     = null
+}
+
 variable "data_bucket_prefixes" {
   description = "Where in the existing bucket; empty for all of it."
   type        = list(string)

@@ -116,9 +116,3 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
   # Rules about versions need versions.
   depends_on = [aws_s3_bucket_versioning.this]
 }
-
-# Fails the plan when the bucket does not exist or may not be seen.
-data "aws_s3_bucket" "data" {
-  count  = var.data_bucket == null ? 0 : 1
-  bucket = var.data_bucket
-}

@@ -17,9 +17,3 @@ variable "old_versions_expire_after_days" {
   description = "Days for which overwritten and deleted objects can be brought back."
   type        = number
 }
-
-variable "data_bucket" {
-  description = "Existing bucket that is only read; null for none."
-  type        = string
-  default     = null
-}

@@ -24,12 +24,6 @@ mock_data "aws_iam_policy_document" {
   }
 }
 
-mock_data "aws_s3_bucket" {
-  defaults = {
-    arn = "arn:aws:s3:::sky-survey"
-  }
-}
-
 mock_resource "aws_s3_bucket" {
   defaults = {
     arn = "arn:aws:s3:::redshift-inference-123456789012-us-east-1"
