@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -104,13 +104,17 @@ def _find_shards(
     if card_key not in listing:
         shards = [_shard(info, num_rows) for info, num_rows in _count(store, infos, model, None)]
         return shards, None, [*doubts, *note_unproved(shards)]
-    card = contract.decode(store.read(card_key), DatasetCard, where=card_key)
+    with ThreadPoolExecutor(2) as pool:
+        content, head = pool.submit(store.read, card_key), pool.submit(_read_head, store, infos[0])
+        card = contract.decode(content.result(), DatasetCard, where=card_key)
+        extent = Extent.of_header(head.result(), infos[0].size_bytes)
     refuse_dataset(card, model, prefix)
     sizes = {key[len(prefix) :]: info.size_bytes for key, info in listing.items() if is_shard(key[len(prefix) :])}
     refuse_differences(prefix, list(find_differences(card, sizes, file_limit=request.file_limit)))
     bands = card.bands if card.bands != model.inputs.bands else None
     entries = {prefix + entry.name: entry for entry in card.shards}
-    counted = [(entries[info.key], n) for info, n in _count(store, _unproved(store, infos, entries), model, bands)]
+    unproved = [info for info in infos if not (extent and extent.proves(entries[info.key]))]
+    counted = [(entries[info.key], num_rows) for info, num_rows in _count(store, unproved, model, bands)]
     refuse_differences(prefix, list(find_miscounts(counted)))
     doubts += mismatches(card, model, prefix)
     shards = [_shard(info, entries[info.key].num_rows, entries[info.key]) for info in infos]
@@ -128,13 +132,10 @@ def _shard(info: ObjectInfo, num_rows: int, entry: ShardEntry | None = None) -> 
     )
 
 
-def _unproved(store: ObjectStore, infos: list[ObjectInfo], entries: Mapping[str, ShardEntry]) -> list[ObjectInfo]:
-    """Return the shards whose number of galaxies does not follow from their size and the header of the first."""
-    first = infos[0]
-    stop = min(HEAD_BYTES, first.size_bytes)
-    head = store.read_range(first.key, 0, stop, etag=first.etag) if stop else b""
-    extent = Extent.of_header(head, first.size_bytes)
-    return [info for info in infos if not (extent and extent.proves(entries[info.key]))]
+def _read_head(store: ObjectStore, info: ObjectInfo) -> bytes | memoryview:
+    """Read the beginning of a shard, with its header."""
+    stop = min(HEAD_BYTES, info.size_bytes)
+    return store.read_range(info.key, 0, stop, etag=info.etag) if stop else b""
 
 
 def _count(
