@@ -17,9 +17,9 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_PO
 # Files that take longest start first, so that no process is left with one of them at the end. The tests of a file stay
 # together and in order (`--dist loadfile`): those of test_terraform_deployment.py share what the last one destroys.
 LONGEST = (
-    *("image_worker", "terraform_deployment", "state_machine_runs", "terraform_rendezvous", "engine_answers"),
-    *("terraform", "sweep", "aws_target", "run", "compare_runs", "report_browser", "accounting"),
-    "local_aws_processes",
+    *("image_worker", "terraform_deployment", "aws_target", "state_machine_runs", "terraform_rendezvous", "run"),
+    *("engine_answers", "sweep", "local_aws_processes", "model_runs", "local_aws_rude", "compare_runs", "handlers"),
+    *("terraform", "accounting", "report_browser"),
 )
 
 
