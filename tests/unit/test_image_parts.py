@@ -118,6 +118,22 @@ def test_the_login_of_ecr_is_that_of_the_repositorys_region(monkeypatch: pytest.
     assert base64.b64decode(token["authorizationToken"]).decode() == f"{login.user}:{login.password}"
 
 
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        ({"layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip"}]}, ""),
+        ({"layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"}]}, ""),
+        ({"layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+zstd"}]}, "not gzip"),
+        ({"manifests": []}, "an index of images"),
+    ],
+)
+def test_an_image_that_lambda_cannot_read_is_refused_with_the_reason(manifest: dict[str, Any], said: str) -> None:
+    found = registry.why_unreadable(manifest)
+
+    assert said in found
+    assert bool(found) == bool(said)
+
+
 def test_a_deployed_image_gets_a_tag_by_which_its_registry_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")

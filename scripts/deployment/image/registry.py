@@ -2,18 +2,21 @@
 
 import base64
 import contextlib
+import json
 import re
 import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from scripts.command.errors import UsageError
 from scripts.deployment.image.build import Image
 from scripts.deployment.image.engine import Engine, EngineError
 
 MANIFEST_TYPES = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
+INDEX_TYPES = ("application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json")
 ECR = re.compile(r"^(?P<account>\d{12})\.dkr\.ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/")
 LOOPBACK = re.compile(r"^(127\.0\.0\.1|localhost)(:\d+)?/")
 
@@ -66,16 +69,34 @@ def push(engine: Engine, image: Image, repository: str, login: Login | None = No
             logins.write_text("{}")
             session = replace(engine, environment=engine.environment | {"REGISTRY_AUTH_FILE": str(logins)})
         plain = ["--tls-verify=false"] if engine.program == "podman" and LOOPBACK.match(repository) else []
+        # Whatever the user's containers.conf prefers, Lambda reads neither zstd nor an index.
+        readable = ["--format", "v2s2", "--compression-format", "gzip"] if engine.program == "podman" else []
         if login:
             host = repository.partition("/")[0]
             session.run("login", *plain, "--username", login.user, "--password-stdin", host, secret=login.password)
         session.run("tag", image.name, target)
-        session.show("push", *plain, target)
+        session.show("push", *plain, *readable, target)
         session.run("rmi", target)
-    found = find_digest(repository, image.tag, login)
-    if found is None:
+    there = _ask(repository, image.tag, login, "GET")
+    if there is None:
         raise EngineError(f"{target} was pushed and yet is not in the registry.")
-    return Pushed(f"{repository}@{found}", was_there=False)
+    digest, manifest = there
+    if problem := why_unreadable(json.loads(manifest)):
+        raise EngineError(f"{target} was pushed, and Lambda cannot read it: {problem}")
+    return Pushed(f"{repository}@{digest}", was_there=False)
+
+
+def why_unreadable(manifest: dict[str, Any]) -> str:
+    """Say why Lambda cannot read an image with this manifest; empty if it can.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/images-create.html
+    """
+    if "manifests" in manifest:
+        return "it is an index of images. Build it for one platform and without provenance."
+    kinds = {str(layer.get("mediaType", "")) for layer in manifest.get("layers", ())}
+    if unread := sorted(kind for kind in kinds if not kind.endswith(("tar.gzip", "tar+gzip"))):
+        return f"its layers are {' and '.join(unread)}, not gzip."
+    return ""
 
 
 def stand_in(repository: str, host: str) -> str:
@@ -103,24 +124,30 @@ def find_digest(repository: str, tag: str, login: Login | None = None) -> str | 
     EngineError
         If the registry does not answer or refuses.
     """
+    found = _ask(repository, tag, login, "HEAD")
+    return found[0] if found else None
+
+
+def _ask(repository: str, reference: str, login: Login | None, method: str) -> tuple[str, bytes] | None:
+    """Return digest and manifest of a tag or digest in a registry; None if it has none."""
     host, _, name = repository.partition("/")
     scheme = "http" if LOOPBACK.match(repository) else "https"
-    request = urllib.request.Request(f"{scheme}://{host}/v2/{name}/manifests/{tag}", method="HEAD")  # noqa: S310
-    request.add_header("Accept", ", ".join(MANIFEST_TYPES))
+    url = f"{scheme}://{host}/v2/{name}/manifests/{reference}"
+    request = urllib.request.Request(url, method=method)  # noqa: S310
+    request.add_header("Accept", ", ".join((*MANIFEST_TYPES, *INDEX_TYPES)))
     if login:
         basic = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
         request.add_header("Authorization", f"Basic {basic}")
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-            digest: str | None = answer.headers["Docker-Content-Digest"]
+            return str(answer.headers["Docker-Content-Digest"]), answer.read()
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 404:
             return None
-        raise EngineError(f"{host} answered {error.code} for {name}:{tag}. Check the credentials.") from error
+        raise EngineError(f"{host} answered {error.code} for {name}:{reference}. Check the credentials.") from error
     except OSError as error:
         raise EngineError(f"{host} does not answer: {error}") from error
-    return digest
 
 
 def keep(uri: str) -> None:
