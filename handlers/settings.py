@@ -38,8 +38,8 @@ def infer_limits(memory_mb: int | None, max_concurrency: int | None = None) -> L
     # A deployment made before ranks could talk does not say.
     if starts_per_s := os.environ.get("INFER_STARTS_PER_S"):
         limits = structs.replace(limits, starts_per_s=float(starts_per_s))
-    deployed = int(os.environ.get("INFER_MAX_CONCURRENCY", 0)) or None
-    at_most = [limit for limit in (deployed, max_concurrency) if limit]
+    deployed = os.environ.get("INFER_MAX_CONCURRENCY")
+    at_most = [int(limit) for limit in (deployed, max_concurrency) if limit]
     return structs.replace(limits, max_concurrency=min(at_most)) if at_most else limits
 
 
