@@ -33,7 +33,7 @@ ONE_TASK = """{
         "Invoke": {
             "Type": "Task",
             "Resource": "arn:aws:states:::lambda:invoke",
-            "Parameters": {"FunctionName": "${infer_arn}", "Payload": {"concurrency": "${max_concurrency}"}},
+            "Parameters": {"FunctionName": "${infer_arn}", "Payload": {}},
             "End": true
         }
     }
