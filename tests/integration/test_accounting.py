@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 
 from inference import contract
 from inference.contract import DatasetCard, RankRecord, ShardEntry
+from tests.commands import run_command
 from tests.factories import make_shard_bytes
 
 ROWS = 400
@@ -27,15 +27,7 @@ OURS = re.compile(
 
 def command(module: str, root: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not OURS.match(name)}
-    return subprocess.run(
-        [sys.executable, "-m", f"scripts.{module}"],
-        cwd=root,
-        env=inherited | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+    return run_command(module, cwd=root, env=inherited | variables)
 
 
 @pytest.fixture(scope="module")

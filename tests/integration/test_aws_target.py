@@ -17,6 +17,7 @@ import pytest
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import Deployment, deploy
 from scripts.local_aws.server import LocalAws
+from tests.commands import run_command
 from tests.factories import make_shard_bytes
 from tests.integration.conftest import wait_until
 
@@ -78,15 +79,7 @@ def environment(account: Rehearsal, root: Path, **variables: str) -> dict[str, s
 
 
 def command(name: str, account: Rehearsal, root: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"scripts.{name}"],
-        cwd=root,
-        env=environment(account, root, **variables),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return run_command(name, cwd=root, env=environment(account, root, **variables))
 
 
 def run_folder(root: Path) -> Path:
@@ -104,9 +97,7 @@ def test_a_dataset_in_a_bucket_of_its_own_is_read_where_it_is(account: Rehearsal
     variables = environment(account, tmp_path, DATASET="s3://survey/dr17/1MB")
     (tmp_path / "outputs.json").write_text(json.dumps(account.outputs(data_bucket="survey")))
 
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.run"], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
-    )
+    done = run_command("run", cwd=tmp_path, env=variables)
 
     assert done.returncode == 0, done.stderr
     folder = run_folder(tmp_path)
@@ -347,9 +338,7 @@ def test_a_stack_that_is_not_there_is_told_in_one_line(
     variables = environment(account, tmp_path, DATASET="first")
     (tmp_path / "outputs.json").write_text(json.dumps(account.outputs(**changes)))
 
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.run"], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
-    )
+    done = run_command("run", cwd=tmp_path, env=variables)
 
     assert done.returncode == 1
     assert re.search(said, done.stderr.splitlines()[-1])

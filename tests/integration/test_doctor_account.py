@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import Deployment, deploy
 from scripts.local_aws.server import LocalAws
+from tests.commands import run_command
 from tests.factories import make_shard_bytes
 
 OURS = re.compile(r"AWS_|WORLD|BATCH|DATASET|FILES|PROFILE|PAYLOAD|TARGET|ENGINE|PRECISION|OUTPUTS|COLUMNS")
@@ -58,15 +58,7 @@ def doctor(
         (root / "outputs.json").write_text(json.dumps({name: {"value": value} for name, value in outputs.items()}))
         named["OUTPUTS"] = "outputs.json"
     inherited = {name: value for name, value in os.environ.items() if not OURS.match(name)}
-    return subprocess.run(
-        [sys.executable, "-m", "scripts.doctor"],
-        cwd=root,
-        env=inherited | named | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return run_command("doctor", cwd=root, env=inherited | named | variables)
 
 
 def outputs_of(deployment: Deployment, image_uri: str) -> dict[str, object]:

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -20,7 +19,8 @@ from inference.pipeline import Predictions
 from inference.pz import LEVELS, MEDIAN, answer
 from inference.run_folder import RunFolder
 from scripts.models.importing import import_model
-from tests.integration.test_run import environment, make_dataset, run, run_folder
+from tests.commands import run_command
+from tests.integration.test_run import environment, make_dataset, run_folder
 from tests.networks import GRZ_CARD, PASQUET_CARD, Grz, Pasquet, export, write_dataset
 from tests.unit.test_sources_model import stamps, table
 
@@ -129,17 +129,14 @@ def test_a_network_of_three_bands_reads_them_from_a_dataset_of_five(networks: Pa
     assert any("No sigma" in note for note in found.summary.notes)
 
 
+def run(root: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """`make run` as a user starts it."""
+    return run_command("run", cwd=root, env=environment(**variables))
+
+
 def dataset(root: Path, **variables: str) -> str:
     """`make dataset` as a user starts it; return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.dataset"],
-        cwd=root,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+    done = run_command("dataset", cwd=root, env=environment(**variables))
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from scripts import deploy
 from scripts.deployment.terraform import FOLDER, IMAGE_FILE, DeployError, Terraform
 from scripts.local_aws.deploy import DEFINITION_PATH, render_definition
 from scripts.local_aws.server import LocalAws
+from tests.commands import run_command
 from tests.factories import make_arrays, make_shard_bytes
 from tests.integration.test_terraform import copy_configuration
 from tests.terraform_provider import planned_changes, shared_provider
@@ -98,15 +98,7 @@ def eight_ranks(deployed: Deployed) -> subprocess.CompletedProcess[str]:
 
 def command(name: str, root: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if name not in {"TARGET", "OUTPUTS", "RUN"}}
-    return subprocess.run(
-        [sys.executable, "-m", f"scripts.{name}"],
-        cwd=root,
-        env=inherited | {"COLUMNS": "120"} | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    return run_command(name, cwd=root, env=inherited | {"COLUMNS": "120"} | variables)
 
 
 def test_make_run_goes_to_the_stack_that_was_applied_and_its_eight_ranks_complete(
