@@ -23,15 +23,6 @@ LONGEST = (
 )
 
 
-MAX_PROCESSES = 4
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: Terraform, containers and timeouts let a process wait."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores + 1, MAX_PROCESSES)
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order the files where several processes share them: the longest, the other integration tests, the unit tests."""
     if not hasattr(config, "workerinput"):

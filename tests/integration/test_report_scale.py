@@ -8,11 +8,11 @@ from scripts.report import main as write_report
 from tests.run_folders import write_run
 
 NUM_RANKS = 10_240
-MAX_S = 10
+MAX_S = 20
 MAX_BYTES = 5_000_000
 
 
-def test_10240_ranks_are_reported_within_ten_seconds_and_five_megabytes(tmp_path: Path) -> None:
+def test_10240_ranks_are_reported_within_twenty_seconds_of_cpu_and_five_megabytes(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "run-a", world_size=NUM_RANKS, rows=16)
 
     # Time of this process: what else the machine does is not the report's.
