@@ -1,6 +1,5 @@
 """A run's folder, read: what is missing, cut off or of another version is one error that names the file."""
 
-import hashlib
 import io
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -361,10 +360,9 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 def _stored(path: Path) -> StoredObject | None:
     """Describe a file as an object; None where there is none."""
     try:
-        content = path.read_bytes()
+        return StoredObject(path.stat().st_size, sha256=file_sha256(path))
     except OSError:
         return None
-    return StoredObject(len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _count_rows(path: Path) -> int:

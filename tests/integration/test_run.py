@@ -52,6 +52,18 @@ def run(root: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def start(root: Path, **variables: str) -> "subprocess.Popen[str]":
+    """Begin a run that a test ends: its messages come through a pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "scripts.run"],
+        cwd=root,
+        env=environment(**variables),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def run_folder(root: Path) -> Path:
     (folder,) = (root / "runs").iterdir()
     return folder
@@ -120,14 +132,7 @@ def test_an_interrupted_run_leaves_its_files_and_no_process(
 ) -> None:
     make_dataset(tmp_path)
     mark = uuid.uuid4().hex
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.run"],
-        cwd=tmp_path,
-        env=environment(WORLD="3", **{MARK: mark}),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start(tmp_path, WORLD="3", **{MARK: mark})
     wait_until(lambda: any(tmp_path.glob(f"runs/*/**/{moment}")), timeout_s=60)
 
     process.send_signal(number)
@@ -141,17 +146,11 @@ def test_an_interrupted_run_leaves_its_files_and_no_process(
 
 def test_a_run_that_is_killed_leaves_on_disk_what_its_ranks_had_finished(tmp_path: Path) -> None:
     make_dataset(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.run"],
-        cwd=tmp_path,
-        env=environment(WORLD="30"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = start(tmp_path, WORLD="30")
     wait_until(lambda: len(list(tmp_path.glob("runs/*/ranks/*.json"))) >= 2, timeout_s=120)
 
     process.kill()
-    process.wait()
+    process.communicate()
 
     folder = RunFolder(run_folder(tmp_path))
     found = folder.inventory()
@@ -163,14 +162,7 @@ def test_a_run_that_is_killed_leaves_on_disk_what_its_ranks_had_finished(tmp_pat
 
 def test_an_interrupt_when_all_ranks_are_done_loses_none(tmp_path: Path) -> None:
     make_dataset(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.run"],
-        cwd=tmp_path,
-        env=environment(WORLD="3"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start(tmp_path, WORLD="3")
     wait_until(lambda: any(tmp_path.glob("runs/*/summary.json")), timeout_s=120)
 
     process.send_signal(signal.SIGINT)
