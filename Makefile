@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run sweep compare import cost logs explain catalog report browser-tools status stop doctor engines model bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate schema clean help
+.PHONY: run sweep compare import cost logs explain catalog report browser-tools status stop resume doctor engines model bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate schema clean help
 # What is written behind `make` would be expanded and then read by a shell: a path is all that these can be.
 $(foreach v,VENV PYTHON,$(foreach c,$$ ` ; & | < > ( ) ' " * ?,$(if $(findstring $(c),$(value $(v))),$(error $(v) holds $(c): it is a path))))
 VENV := .venv
@@ -40,6 +40,9 @@ status: $(READY) ## How a run is: RUN=name; without it, which there are
 
 stop: $(READY) ## End a run and its ranks: RUN=name
 	@$(PY) -m scripts.stop
+
+resume: $(READY) ## Go on with RUN=name: what is done is not done again
+	@$(PY) -m scripts.resume
 
 cost: $(READY) ## What RUN=name cost; without RUN what WORLD=8 would
 	@$(PY) -m scripts.cost

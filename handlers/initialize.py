@@ -31,9 +31,17 @@ HEAD_BYTES = 2**14
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001
-    """Plan one run and write ``manifest.json``; see `inference.contract.InitializeEvent` and `RunPlan`."""
+    """Plan one run and write ``manifest.json`` and ``plan.json``, or go on with one.
+
+    See `inference.contract.InitializeEvent` and `RunPlan`.
+    """
     started_at_s = time.time()
     call = contract.decode(event, InitializeEvent)
+    if isinstance(call.request, dict) and "pending_key" in call.request:
+        # Imported here: hardly any execution goes on with another one.
+        from handlers.resuming import resume
+
+        return contract.to_builtins(resume(call, started_at_s=started_at_s))
     request, notes = contract.parse_request(call.request)
     # Before anything is listed: nothing of another model's run would count.
     model = settings.model().card
@@ -51,7 +59,8 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
             tasks, request.rendezvous_endpoint, meet_by_s(tasks, limits, now_s=time.time(), demand=demand)
         )
     run_prefix = tasks[0].run_prefix
-    _write_manifest(settings.object_store(request.bucket), run_prefix + contract.MANIFEST_KEY, tasks)
+    results = settings.object_store(request.bucket)
+    _write_manifest(results, run_prefix + contract.MANIFEST_KEY, tasks)
     metrics = telemetry.embed(settings.function_name(), ranks_planned=len(tasks))
     logger.info("run planned", extra={"run_id": call.execution_name} | metrics)
     plan = RunPlan(
@@ -59,6 +68,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
         bucket=request.bucket,
         run_prefix=run_prefix,
         manifest_key=run_prefix + contract.MANIFEST_KEY,
+        items_key=run_prefix + contract.MANIFEST_KEY,
         request=request,
         notes=(*notes, *doubts),
         num_samples=sum(task.num_samples for task in tasks),
@@ -66,6 +76,8 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
         started_at_s=started_at_s,
         planned_at_s=time.time(),
     )
+    # Only now: a plan that is there says that its manifest is.
+    results.write(run_prefix + contract.PLAN_KEY, contract.encode(plan))
     return contract.to_builtins(plan)
 
 

@@ -203,6 +203,8 @@ def summarize(
     """
     records = proof.records
     num_samples = sum(record.num_samples for record in records)
+    # Wall times are those of the last execution, and so must be what they are compared with.
+    num_new = sum(one.num_samples for one in records if not plan.resumptions or one.started_at_s >= plan.started_at_s)
     map_s = max(times.mapped_at_s - times.planned_at_s, 0.0)
     end_to_end_s = max(times.summarized_at_s - times.started_at_s, 0.0)
     clock = run_clock(
@@ -212,6 +214,8 @@ def summarize(
         summarize_s=times.summarized_at_s - times.mapped_at_s,
         end_to_end_s=end_to_end_s,
     )
+    if plan.resumptions:
+        clock = msgspec.structs.replace(clock, parallel_efficiency=None)
     return RunSummary(
         run_id=plan.run_id,
         complete=proof.is_complete,
@@ -224,6 +228,7 @@ def summarize(
         notes=(
             *plan.notes,
             *proof.notes,
+            *_resumption_notes(plan, records),
             *_clock_notes(times),
             *_distinct(record.sigma_note for record in records if record.sigma_note),
         ),
@@ -235,8 +240,8 @@ def summarize(
         ratio_95=_only(record.ratio_95 for record in records),
         throughput=Throughput(
             sum_of_rank_rates=sum(record.sample_persec for record in records),
-            map_wall=num_samples / map_s if map_s else 0.0,
-            end_to_end=num_samples / end_to_end_s if end_to_end_s else 0.0,
+            map_wall=num_new / map_s if map_s else 0.0,
+            end_to_end=num_new / end_to_end_s if end_to_end_s else 0.0,
             bits_per_row=max((record.bits_per_row for record in records), default=contract.BITS_PER_ROW),
         ),
         clock=clock,
@@ -252,6 +257,7 @@ def summarize(
         weights_sha256=_distinct(record.weights_sha256 for record in records),
         image_digests=_distinct(record.image_digest for record in records),
         code_versions=_distinct(record.code_version for record in records),
+        resumptions=plan.resumptions,
     )
 
 
@@ -373,6 +379,19 @@ def message_of(cause: str) -> str:
         document = None
     text = str(document.get("errorMessage", cause)) if isinstance(document, dict) else cause
     return printable(text)
+
+
+def _resumption_notes(plan: RunPlan, records: Sequence[RankRecord]) -> Iterable[str]:
+    """Say what a resumed run is made of."""
+    for one in plan.resumptions:
+        yield (
+            f"Resumed by {one.execution_name}: {one.num_ranks} of {plan.request.world_size} ranks were left. Those "
+            "that were under way before are paid twice at most; wall times are those of the last execution."
+        )
+    if plan.resumptions:
+        for what in ("code_version", "image_digest"):
+            if len(found := _distinct(getattr(record, what) for record in records)) > 1:
+                yield f"The ranks were computed with {len(found)} values of {what}: {', '.join(found)}."
 
 
 def _clock_notes(times: RunTimes) -> Iterable[str]:

@@ -121,6 +121,8 @@ def _print_receipt(console: Console, run_id: str, receipt: Receipt) -> None:
     console.print(f"  List prices of {receipt.bill.prices_of}", soft_wrap=True)
     console.print()
     console.print(Text(f"  Receipt, {receipt.basis}", "bold"), soft_wrap=True)
+    if receipt.resumed:
+        console.print(f"  {receipt.resumed}", soft_wrap=True)
     for item in receipt.bill.items:
         console.print(_line(item.name, item.usd, item.quantity))
     console.print(_line("together", receipt.bill.usd, f"{receipt.usd_per_million_rows:.3f} USD per million galaxies"))

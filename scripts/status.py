@@ -15,7 +15,7 @@ from scripts.runs import execution
 from scripts.runs.execution import Ending
 from scripts.runs.follow import live_line
 from scripts.runs.present import print_result
-from scripts.runs.recall import FoundRun, find_run, name_runs, runs_here, runs_there, stack_target
+from scripts.runs.recall import FoundRun, entry_of, find_run, name_runs, runs_here, runs_there, stack_target
 from scripts.runs.run_folder import bring_home
 from scripts.runs.target import AwsTarget, Target
 from scripts.runs.variables import RunName, StackVariables
@@ -56,7 +56,7 @@ def _list(where: StackVariables) -> None:
 def _print_progress(found: FoundRun, target: Target, console: Console) -> None:
     assert found.description is not None, "it was asked whether it runs"
     started_at = found.description["startDate"]
-    watcher = target.watch(found.description["executionArn"], found.run_prefix, started_at_s=started_at.timestamp())
+    watcher = target.watch(found.entry or entry_of(found, target))
     console.print(f"{found.run_id}: running since {started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({target.name})")
     console.print(live_line(watcher.look(), console.width))
     console.print(f"`make stop RUN={found.run_id}` ends it.", markup=False, soft_wrap=True)

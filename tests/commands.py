@@ -16,7 +16,7 @@ from pathlib import Path
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(
-    ["scripts.run", "scripts.status", "scripts.catalog", "scripts.cost", "scripts.doctor"]
+    ["scripts.run", "scripts.resume", "scripts.status", "scripts.catalog", "scripts.cost", "scripts.doctor"]
 )
 
 

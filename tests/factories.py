@@ -205,6 +205,7 @@ def make_plan(num_samples: int = 3, **changes: Any) -> RunPlan:
         "bucket": "b",
         "run_prefix": f"runs/{RUN}/",
         "manifest_key": f"runs/{RUN}/manifest.json",
+        "items_key": f"runs/{RUN}/manifest.json",
         "request": make_request(),
         "notes": (),
         "num_samples": num_samples,

@@ -9,6 +9,8 @@ from inference.contract.payload import Count, NonEmpty, Payload, Positive
 from inference.contract.request import Engine, Precision, RunRequest
 
 MANIFEST_KEY = "manifest.json"
+PLAN_KEY = "plan.json"
+PENDING_FOLDER = "pending/"
 
 
 class RowRange(Payload, frozen=True, kw_only=True, omit_defaults=True):
@@ -152,8 +154,41 @@ class InitializeEvent(Payload, frozen=True, kw_only=True):
     """The execution's input, as the user wrote it: `parse_request` reads it."""
 
 
+class ResumeRequest(Payload, frozen=True, kw_only=True):
+    """The input of an execution that goes on with a run: the ranks that it lacks, under the keys of its plan."""
+
+    bucket: NonEmpty
+    """Bucket of the run's results."""
+
+    pending_key: Annotated[str, Meta(pattern=f".+/{PENDING_FOLDER}[0-9]+[.]json$")]
+    """Object key of those ranks, a JSON array of RankTask, in ``pending/`` of the run."""
+
+    max_concurrency: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    """Ranks that run at the same time, where fewer than deployed should."""
+
+    @property
+    def run_prefix(self) -> str:
+        """Where the run stores its results, ending in ``/``."""
+        return self.pending_key.rpartition(PENDING_FOLDER)[0]
+
+    @property
+    def plan_key(self) -> str:
+        """Object key of the run's plan."""
+        return self.run_prefix + PLAN_KEY
+
+
+class Resumption(Payload, frozen=True, kw_only=True):
+    """One time that a run was resumed."""
+
+    execution_name: NonEmpty
+    """Name of the execution that went on with it."""
+
+    num_ranks: Count
+    """Ranks that it found without a valid record and predictions."""
+
+
 class RunPlan(Payload, frozen=True, kw_only=True):
-    """What Initialize returns: keys and counts, never data."""
+    """What Initialize returns, and writes to ``plan.json``: keys and counts, never data."""
 
     run_id: NonEmpty
     """Name of the execution."""
@@ -166,6 +201,9 @@ class RunPlan(Payload, frozen=True, kw_only=True):
 
     manifest_key: NonEmpty
     """Object key of the manifest, a JSON array of RankTask."""
+
+    items_key: NonEmpty
+    """Object key of what the Map reads: the manifest, or the ranks that a resumed run lacks."""
 
     request: RunRequest
     """The request with every default filled in."""
@@ -180,7 +218,10 @@ class RunPlan(Payload, frozen=True, kw_only=True):
     """Ranks that run at the same time: those beyond wait, since Lambda refuses what it has no room for."""
 
     started_at_s: float
-    """When Initialize was entered [s since the epoch]."""
+    """When Initialize was entered, of a resumed run the last time [s since the epoch]."""
 
     planned_at_s: float
-    """When the manifest was written: the start of the Map [s since the epoch]."""
+    """When the manifest was written or the run resumed: the start of the Map [s since the epoch]."""
+
+    resumptions: tuple[Resumption, ...] = ()
+    """How often the run was resumed, and what was left to do."""

@@ -6,6 +6,7 @@ from inference.contract.comm import CommSummary
 from inference.contract.payload import Count, NonEmpty, Payload, Positive, Seconds
 from inference.contract.record import BITS_PER_ROW, RankClock
 from inference.contract.request import RunRequest
+from inference.contract.run import Resumption
 
 
 class LostRank(Payload, frozen=True, kw_only=True):
@@ -291,6 +292,9 @@ class RunSummary(Payload, frozen=True, kw_only=True):
 
     comm: CommSummary | None = None
     """How the ranks met; null when they were not to. ``fmi.json`` has every rank and connection."""
+
+    resumptions: tuple[Resumption, ...] = ()
+    """How often the run was resumed, and what was left to do. Times of stages are those of the last execution."""
 
 
 class RunResult(Payload, frozen=True, kw_only=True):

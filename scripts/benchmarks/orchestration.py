@@ -80,7 +80,7 @@ def map_empty_ranks(counts: list[int]) -> list[dict[str, Any]]:
         def run(name: str, count: int) -> float:
             tasks = [{"rank": rank, "qualifier": "$LATEST"} for rank in range(count)]
             s3.put_object(Bucket=deployment.bucket, Key=name, Body=json.dumps(tasks))
-            request = json.dumps({"bucket": deployment.bucket, "manifest_key": name})
+            request = json.dumps({"bucket": deployment.bucket, "items_key": name})
             start = time.perf_counter()
             arn = step_functions.start_execution(
                 stateMachineArn=deployment.state_machine_arn, name=name, input=request
@@ -109,6 +109,7 @@ def _run(count: int) -> tuple[contract.RunPlan, list[contract.RankTask], dict[st
         bucket=BUCKET,
         run_prefix=f"runs/{run_id}/",
         manifest_key=f"runs/{run_id}/manifest.json",
+        items_key=f"runs/{run_id}/manifest.json",
         request=contract.with_defaults(request, run_id=run_id, num_shards=1),
         notes=(),
         num_samples=count * GALAXIES_PER_RANK,

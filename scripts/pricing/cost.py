@@ -201,12 +201,13 @@ def usage_of(
     billed : mapping of str to sequence of int, optional
         Stage to the billed duration of every invocation [ms], as the REPORT lines state it. Without it the clocks of
         the summary count: they end some milliseconds before Lambda's, know nothing of failed attempts, and miss the
-        init of Initialize and Summarize.
+        init of Initialize and Summarize. Of a resumed run every rank that was left counts as begun before.
     stored_bytes, log_bytes : int, optional
         Size of the results and of the log lines; from the number of ranks and rows when absent.
     """
     attempts = summary.num_records + (sum(summary.retries.values()) or summary.num_retried_ranks)
     lost = len(summary.lost_ranks)
+    num_executions = 1 + len(summary.resumptions)
     if billed is None:
         ranks_ms = summary.rank_seconds * 1000 + LAMBDA_ROUNDING_MS * summary.num_records
         sums = {
@@ -214,18 +215,20 @@ def usage_of(
             "initialize": billed_ms(summary.clock.initialize),
             "summarize": billed_ms(summary.clock.summarize),
         }
-        num_invocations = attempts + lost + 2
+        num_begun = attempts + lost + sum(one.num_ranks for one in summary.resumptions)
+        num_invocations = num_begun + 2 * num_executions
     else:
         sums = {stage: sum(each) for stage, each in billed.items()}
+        num_begun = max(attempts + lost, len(billed.get("infer", ())))
         num_invocations = sum(map(len, billed.values()))
-    entered_by_ranks = attempts + lost * STATES_OF_A_LOST_RANK
+    entered_by_ranks = num_begun + lost * (STATES_OF_A_LOST_RANK - 1)
     is_express = rates.child_type == "EXPRESS"
     puts, gets = s3_requests(summary)
     modelled_bytes = summary.world_size * RECORD_BYTES + summary.num_samples * RESULT_BYTES_PER_ROW
     return Usage(
         billed_ms=sums,
         num_invocations=num_invocations,
-        num_transitions=STATES_OF_A_RUN + (0 if is_express else entered_by_ranks),
+        num_transitions=STATES_OF_A_RUN * num_executions + (0 if is_express else entered_by_ranks),
         num_express=summary.world_size if is_express else 0,
         express_s=summary.clock.ranks.queue + summary.clock.ranks.total if is_express else 0.0,
         num_s3_puts=puts,
@@ -240,12 +243,12 @@ def s3_requests(summary: RunSummary) -> tuple[int, int]:
 
     Notes
     -----
-    A rank PUTs its predictions and its record; Initialize LISTs the dataset, GETs ``dataset.json`` and PUTs the
-    manifest, which the Map GETs; Summarize GETs the manifest, LISTs and GETs the records and failures, and PUTs two
-    objects. What the client repeats by itself is not counted.
+    A rank PUTs its predictions and its record; Initialize LISTs the dataset, GETs ``dataset.json`` and PUTs the plan
+    and the manifest, which the Map GETs; Summarize GETs the manifest, LISTs and GETs the records and failures, and PUTs
+    two objects. What the client repeats by itself is not counted.
     """
     ranks, lost = summary.num_records, len(summary.lost_ranks)
-    puts = 2 * ranks + lost + 3 + 1 + list_pages(ranks) + list_pages(lost)
+    puts = 2 * ranks + lost + 3 + 2 + list_pages(ranks) + list_pages(lost)
     return puts, max(summary.num_s3_requests - ranks, 0) + ranks + lost + 3
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -64,6 +64,34 @@ class Bucket:
             return None
         return content
 
+    def write(self, key: str, content: bytes) -> None:
+        """Put one object."""
+        self._s3.put_object(Bucket=self.name, Key=key, Body=content)
+
+    def upload(self, files: Mapping[str, Path]) -> None:
+        """Put files under their keys, several at a time."""
+        with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+            # list() so that the first failure is raised here.
+            list(pool.map(lambda key: self.write(key, files[key].read_bytes()), files))
+
+    def tags(self, keys: Collection[str]) -> dict[str, str | None]:
+        """Return key to entity tag; None of an object that is not there."""
+        with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+            return dict(zip(keys, pool.map(self._tag, keys), strict=True))
+
+    def _tag(self, key: str) -> str | None:
+        head = self._head(key)
+        return head["ETag"] if head else None
+
+    def _head(self, key: str) -> dict[str, Any] | None:
+        try:
+            head: dict[str, Any] = self._s3.head_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return None
+            raise
+        return head
+
     def upload_missing(
         self, files: Mapping[Path, str], prefix: str, *, begin: Callable[[int], None], tick: Callable[[int], None]
     ) -> Upload:
@@ -91,12 +119,9 @@ class Bucket:
         return Upload(len(missing), num_bytes, len(files) - len(missing))
 
     def _holds(self, path: Path, prefix: str, sha256: str) -> bool:
-        try:
-            head = self._s3.head_object(Bucket=self.name, Key=prefix + path.name)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                return False
-            raise
+        head = self._head(prefix + path.name)
+        if head is None:
+            return False
         return bool(head["Metadata"].get(SHA256_KEY) == sha256 and head["ContentLength"] == path.stat().st_size)
 
     def _upload(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from inference import contract
 from scripts.command.whole_file import write_whole
 from scripts.deployment.stack import Stack
 from scripts.runs.execution import Ending
@@ -33,6 +34,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     started_at_s: float
     """When it was started [s since the epoch]."""
 
+    pending_key: str = ""
+    """Object key of the ranks that are to be done; empty until the run was resumed."""
+
+    resumed_at_s: float = 0.0
+    """When it was resumed, the last time [s since the epoch]."""
+
+    dataset: str = ""
+    """Folder of the dataset on this machine; empty where it was in S3 already."""
+
     status: str = "RUNNING"
     """What is known of its end: ``RUNNING`` until the terminal that started it saw it end."""
 
@@ -56,6 +66,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     machine: str = ""
     """The machine that its times belong to, when it is local."""
+
+    @property
+    def began_at_s(self) -> float:
+        """When its last execution was started [s since the epoch]."""
+        return self.resumed_at_s or self.started_at_s
+
+    @property
+    def items_key(self) -> str:
+        """Object key of what its Map reads."""
+        return self.pending_key or self.run_prefix + contract.MANIFEST_KEY
 
     @property
     def ending(self) -> Ending:

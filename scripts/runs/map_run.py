@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from inference import contract
 from scripts.runs.observe import Progress, Store
 
 
@@ -27,8 +26,8 @@ class MapRunObserver:
     store: Store
     """The bucket of the results."""
 
-    run_prefix: str
-    """Where the run stores its results, ending in ``/``."""
+    items_key: str
+    """Object key of what the Map reads."""
 
     started_at_s: float
     """When the execution was started [s since the epoch]."""
@@ -48,8 +47,9 @@ class MapRunObserver:
         map_run = self.states.describe_map_run(mapRunArn=self._map_run_arn)
         counts = map_run["itemCounts"]
         done = counts["succeeded"]
-        # Loads differ by one row when rows can be read by range: between looks, the ranks are precise enough.
-        rows_done = round(self._num_rows * done / self._world_size)
+        # Loads differ by one row when rows can be read by range: between looks, the ranks are precise enough. A run
+        # that is resumed may lack nothing but its summary.
+        rows_done = round(self._num_rows * done / max(self._world_size, 1))
         mapping_s = (map_run.get("stopDate") or map_run["startDate"]).timestamp() - map_run["startDate"].timestamp()
         if "stopDate" not in map_run:
             mapping_s = self.now() - map_run["startDate"].timestamp()
@@ -68,7 +68,7 @@ class MapRunObserver:
         """Return whether the Map Run has begun; its manifest is there then."""
         if not self._map_run_arn:
             map_runs = self.states.list_map_runs(executionArn=self.execution_arn)["mapRuns"]
-            manifest = self.store.read(self.run_prefix + contract.MANIFEST_KEY) if map_runs else None
+            manifest = self.store.read(self.items_key) if map_runs else None
             if manifest is None:
                 return False
             rows = [task["num_samples"] for task in msgspec.json.decode(manifest)]

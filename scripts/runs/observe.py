@@ -91,6 +91,9 @@ class Observer:
     elapsed_s: float = 0.0
     """Time since the execution was started [s]."""
 
+    items_key: str = ""
+    """Object key of what the Map reads; the manifest when empty."""
+
     def __post_init__(self) -> None:
         self._started_s = self._planned_s = self.now() - self.elapsed_s
         self._rows_of: dict[str, int] = {}
@@ -123,7 +126,7 @@ class Observer:
         )
 
     def _read_manifest(self) -> None:
-        manifest = self.store.read(self.run_prefix + contract.MANIFEST_KEY)
+        manifest = self.store.read(self.items_key or self.run_prefix + contract.MANIFEST_KEY)
         if manifest is not None:
             tasks = msgspec.json.decode(manifest)
             self._rows_of = {task["record_key"]: task["num_samples"] for task in tasks}

@@ -94,40 +94,50 @@ def run_in(
     """
     entry: Entry | None = None
     try:
-        data_bucket = _upload(target, draft, dataset, console)
+        if isinstance(dataset, LocalDataset):
+            upload(target, dataset, draft.request.file_limit, console)
+        data_bucket = dataset.bucket if isinstance(dataset, RemoteDataset) else None
         payload = draft.payload_for(target.bucket.name, dataset.prefix, data_bucket=data_bucket)
         if target.max_concurrency:
             payload["max_concurrency"] = min(target.max_concurrency, draft.request.max_concurrency or MAX_CHILDREN)
         (folder / "request.json").write_text(json.dumps(payload, indent=2) + "\n", encoding="utf-8")
         run_prefix = contract.run_prefix(draft.request, run_id=run_id)
         target.keep(run_prefix, folder)
-        entry = _start(target, run_id, payload, run_prefix)
-        journal.write(folder, entry)
-        with _download_at_exit(target, run_prefix, folder, console), step(console, "run", spinner=False) as facts:
-            facts.append(run_id)
-            ending = _follow(target, entry, console, line)
-            # Before the download, which may be interrupted: how the run ended is known.
-            journal.write(folder, journal.ended(entry, ending))
-        return ending
+        entry = _start(target, run_id, payload, run_prefix, dataset)
+        return see_through(target, entry, folder, console, line=line)
     except (BotoCoreError, ClientError) as error:
         where = f" The run may still be running: `make status RUN={run_id}` shows it, `make stop RUN={run_id}` ends it."
         what_next = where if entry and target.name == "aws" else ""
         raise CommandError(target.why(error) + what_next + _what_is_left(folder)) from error
 
 
-def _upload(target: Target, draft: Draft, dataset: LocalDataset | RemoteDataset, console: Console) -> str | None:
-    """Make sure that the dataset is in the bucket; return the bucket it is in when that is another one."""
-    if isinstance(dataset, RemoteDataset):
-        return dataset.bucket
+def see_through(target: Target, entry: Entry, folder: Path, console: Console, *, line: LineMaker = LiveLine) -> Ending:
+    """Note where an execution is, follow it to its end, and bring home what was computed however it ends."""
+    journal.write(folder, entry)
+    with _download_at_exit(target, entry.run_prefix, folder, console), step(console, "run", spinner=False) as facts:
+        facts.append(entry.run_id)
+        ending = _follow(target, entry, console, line)
+        # Before the download, which may be interrupted: how the run ended is known.
+        journal.write(folder, journal.ended(entry, ending))
+    return ending
+
+
+def upload(target: Target, dataset: LocalDataset, file_limit: int | None, console: Console) -> None:
+    """Make sure that a dataset is in the bucket."""
     with step(console, "upload", spinner=False) as facts, _bar(console) as (begin, tick):
-        paths = dataset.files(draft.request.file_limit)
+        paths = dataset.files(file_limit)
         done = target.bucket.upload_missing(dataset.checksums(paths), dataset.prefix, begin=begin, tick=tick)
         present = f", {done.num_present} already there" if done.num_present else ""
         facts.append(f"{done.num_files} files of {dataset.folder}, {done.num_bytes / 1e6:,.0f} MB{present}")
-    return None
 
 
-def _start(target: Target, run_id: str, payload: dict[str, object], run_prefix: str) -> Entry:
+def _start(
+    target: Target,
+    run_id: str,
+    payload: dict[str, object],
+    run_prefix: str,
+    dataset: LocalDataset | RemoteDataset,
+) -> Entry:
     arn = execution.start(target.states, target.state_machine_arn, run_id, payload)
     return Entry(
         run_id=run_id,
@@ -136,13 +146,14 @@ def _start(target: Target, run_id: str, payload: dict[str, object], run_prefix: 
         bucket=target.bucket.name,
         run_prefix=run_prefix,
         started_at_s=time.time(),
+        dataset=str(dataset.folder.resolve()) if isinstance(dataset, LocalDataset) else "",
         pid=os.getpid(),
         **target.entry,
     )
 
 
 def _follow(target: Target, entry: Entry, console: Console, make_line: LineMaker) -> Ending:
-    watcher = target.watch(entry.execution_arn, entry.run_prefix, started_at_s=entry.started_at_s)
+    watcher = target.watch(entry)
     try:
         with make_line(console) as line:
             return execution.follow(target.states, entry.execution_arn, watcher, line)

@@ -2,10 +2,11 @@
 
 import difflib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import msgspec
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from inference import contract
+from inference.contract import ResumeRequest, RunPlan
 from inference.errors import InvalidRequestError
 from inference.models import shipped
 from inference.run_folder import COMBINED_KEY, IMPORT_KEY, SUMMARY_KEY
@@ -28,6 +30,9 @@ NUM_LISTED = 10
 """Runs that are named when none is."""
 
 NUM_SIMILAR = 3
+RESUMED = re.compile(r"-resume-[0-9]+$")
+"""How the name of an execution ends that goes on with a run."""
+
 FILES_OF_A_RUN = (journal.FILE_NAME, "request.json", contract.MANIFEST_KEY, SUMMARY_KEY, COMBINED_KEY, "ranks")
 NO_EXECUTION = {"ExecutionDoesNotExist", "InvalidArn", "InvalidName", "ValidationException"}
 
@@ -57,13 +62,24 @@ class FoundRun:
         return self.description is not None and self.description["status"] == "RUNNING"
 
     @property
+    def pending_key(self) -> str:
+        """Object key of the ranks that an execution was to do which went on with the run; empty of the first one."""
+        if self.entry:
+            return self.entry.pending_key
+        asked = json.loads(self.description["input"]) if self.description else None
+        return str(asked.get("pending_key", "")) if isinstance(asked, dict) else ""
+
+    @property
     def run_prefix(self) -> str:
         """Where in the bucket the run stores its results, ending in ``/``."""
         if self.entry:
             return self.entry.run_prefix
         assert self.description is not None, "without a note, the execution was asked"
         try:
-            request, _ = contract.parse_request(json.loads(self.description["input"]))
+            asked = json.loads(self.description["input"])
+            if self.pending_key:
+                return contract.decode(asked, ResumeRequest).run_prefix
+            request, _ = contract.parse_request(asked)
         except InvalidRequestError as error:
             raise UsageError(f"RUN={self.run_id} was not started by `make run`: {error}") from error
         return contract.run_prefix(request, run_id=self.run_id)
@@ -90,7 +106,7 @@ def find_run(name: str, where: StackVariables, *, root: Path, results_suffice: b
         If there is no such run; the message names similar ones.
     """
     name = name.strip() or _newest(root, runs_here(root))
-    run_id = name.strip("/").rsplit("/", maxsplit=1)[-1].rsplit(":", maxsplit=1)[-1]
+    run_id = run_of(name.strip("/").rsplit("/", maxsplit=1)[-1].rsplit(":", maxsplit=1)[-1])
     folder = root / "runs" / run_id
     if not _is_run(folder) and _is_run(Path(name)):
         folder = Path(name)
@@ -116,7 +132,23 @@ def find_run(name: str, where: StackVariables, *, root: Path, results_suffice: b
         if entry:
             return FoundRun(run_id, folder, entry, target)
         raise _unknown(run_id, [*runs_here(root), *runs_there(target)]) from error
-    return FoundRun(run_id, folder, entry, target, description)
+    found = FoundRun(run_id, folder, entry, target, description)
+    return found if entry or found.is_running else _last_execution(found, target)
+
+
+def _last_execution(found: FoundRun, target: Target) -> FoundRun:
+    """Return a run that another machine started with the execution that went on with it last, if any did."""
+    content = target.bucket.read(found.run_prefix + contract.PLAN_KEY)
+    plan = contract.decode(content, RunPlan, where=contract.PLAN_KEY) if content else None
+    if plan is None or not plan.resumptions:
+        return found
+    arn = execution_arn(target.state_machine_arn, plan.resumptions[-1].execution_name)
+    return replace(found, description=target.states.describe_execution(executionArn=arn))
+
+
+def run_of(execution_name: str) -> str:
+    """Return the run that an execution began, or went on with."""
+    return RESUMED.sub("", execution_name)
 
 
 def runs_here(root: Path) -> list[str]:
@@ -180,7 +212,7 @@ def _newest(root: Path, names: Sequence[str]) -> str:
 def runs_there(target: Target) -> list[str]:
     """Return the names of the newest executions of a target, the newest last."""
     answer = target.states.list_executions(stateMachineArn=target.state_machine_arn, maxResults=100)
-    return sorted(execution["name"] for execution in answer["executions"])
+    return sorted({run_of(execution["name"]) for execution in answer["executions"]})
 
 
 def stack_target(where: StackVariables, *, root: Path) -> Target | None:
@@ -200,6 +232,7 @@ def entry_of(found: FoundRun, target: Target) -> Entry:
         bucket=target.bucket.name,
         run_prefix=found.run_prefix,
         started_at_s=found.description["startDate"].timestamp(),
+        pending_key=found.pending_key,
         **target.entry,
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from inference.contract import BITS_PER_ROW
+from inference.contract import BITS_PER_ROW, RunSummary
 from scripts.command.whole_file import write_whole
 from scripts.pricing.cost import BYTES_PER_GB, Bill, Rates, Usage, bill, billed_ms, usage_of, usd_as_published
 from scripts.pricing.prices import PriceList
@@ -57,6 +57,9 @@ class Receipt:
 
     sources: dict[str, str]
     """Pages the prices were read from."""
+
+    resumed: str = ""
+    """What of it is paid twice, of a run that was resumed."""
 
     @property
     def usd_per_million_rows(self) -> float:
@@ -110,6 +113,7 @@ def receipt_of(folder: Run, prices: PriceList) -> Receipt:
         end_to_end_s=summary.clock.end_to_end,
         settings=what_if(summary, usage, rates, region_prices) if summary.num_records else (),
         sources=prices.sources,
+        resumed=_resumed(summary),
     )
 
 
@@ -134,6 +138,7 @@ def _document(run_id: str, receipt: Receipt) -> dict[str, Any]:
         "prices_of": receipt.bill.prices_of,
         "sources": receipt.sources,
         "basis": receipt.basis,
+        "resumed": receipt.resumed,
         "items": [{"name": one.name, "usd": one.usd, "quantity": one.quantity} for one in receipt.bill.items],
         "usd_per_million_rows": receipt.usd_per_million_rows,
         "gb_per_s_per_usd": receipt.gb_per_s_per_usd,
@@ -162,6 +167,13 @@ def _has_all(invocations: Sequence[Invocation], num_records: int) -> bool:
 
 def _why_no_reports(folder: Run) -> str:
     return f"; `make logs RUN={folder.run_id}` fetches what Lambda reported" if folder.stack else ""
+
+
+def _resumed(summary: RunSummary) -> str:
+    if not summary.resumptions:
+        return ""
+    ranks = ", then ".join(f"{one.num_ranks:,}" for one in summary.resumptions)
+    return f"Resumed with {ranks} of {summary.world_size:,} ranks left: of these, what had begun is paid twice"
 
 
 def _clocked(folder: Run) -> dict[str, list[int]]:

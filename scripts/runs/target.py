@@ -67,7 +67,7 @@ class Target(Protocol):
     def facts(self) -> str:
         """Say in a few words where it is."""
 
-    def watch(self, execution_arn: str, run_prefix: str, *, started_at_s: float) -> Watcher:
+    def watch(self, entry: Entry) -> Watcher:
         """Return what looks at a run."""
 
     def keep(self, run_prefix: str, folder: Path) -> None:
@@ -103,14 +103,15 @@ class LocalTarget:
         """Say where it serves."""
         return f"{self.endpoint_url}, {self.workers} workers"
 
-    def watch(self, execution_arn: str, run_prefix: str, *, started_at_s: float) -> Watcher:  # noqa: ARG002
+    def watch(self, entry: Entry) -> Watcher:
         """Return an observer of the run's keys and of the server's statistics."""
         return Observer(
             self.bucket,
-            run_prefix,
+            entry.run_prefix,
             invocations=partial(local_invocations, self.endpoint_url, self.key),
             now=time.monotonic,
-            elapsed_s=time.time() - started_at_s,
+            elapsed_s=time.time() - entry.began_at_s,
+            items_key=entry.items_key,
         )
 
     def keep(self, run_prefix: str, folder: Path) -> None:
@@ -173,9 +174,11 @@ class AwsTarget:
         """Say which stack of which account it is."""
         return f"{self.stack.name} in {self.stack.region}, account {self.stack.account_id}"
 
-    def watch(self, execution_arn: str, run_prefix: str, *, started_at_s: float) -> Watcher:
+    def watch(self, entry: Entry) -> Watcher:
         """Return an observer of the Map Run."""
-        return MapRunObserver(self.states, execution_arn, self.bucket, run_prefix, started_at_s=started_at_s)
+        return MapRunObserver(
+            self.states, entry.execution_arn, self.bucket, entry.items_key, started_at_s=entry.began_at_s
+        )
 
     def keep(self, run_prefix: str, folder: Path) -> None:
         """Do nothing: the bucket outlives this machine."""

@@ -261,7 +261,10 @@ def test_every_command_that_reads_a_run_brings_it_home(
     assert made is None or (tmp_path / "runs" / elsewhere / made).exists()
 
 
-def test_a_stopped_run_has_ended_and_stopping_it_again_says_so(account: Rehearsal, tmp_path: Path) -> None:
+def test_a_stopped_run_has_ended_and_goes_on_when_it_is_resumed(account: Rehearsal, tmp_path: Path) -> None:
+    tmp_path, other = tmp_path / "here", tmp_path / "other"
+    for root in (tmp_path, other):
+        root.mkdir()
     make_dataset(tmp_path, "slow")
     process = start_slow_run(account, tmp_path)
     process.kill()
@@ -276,6 +279,16 @@ def test_a_stopped_run_has_ended_and_stopping_it_again_says_so(account: Rehearsa
     assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
     assert "stopped" in first.stdout
     assert again.stdout == f"{run_id} had ended already: ABORTED.\n"
+
+    resumed = command("resume", account, tmp_path, RUN=run_id)
+    there = command("status", account, other, RUN=run_id)
+    complete = command("resume", account, tmp_path, RUN=run_id)
+
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout.startswith(f"{run_id}: complete\n")
+    assert f"Resumed by {run_id}-resume-1: " in resumed.stdout
+    assert there.stdout.startswith(f"{run_id}: complete\n"), there.stderr
+    assert complete.stdout == f"{run_id} is complete: nothing is left to do.\n"
 
 
 @pytest.mark.parametrize(("name", "said"), [("status", "running since "), ("stop", "stopped.")])

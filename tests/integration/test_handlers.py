@@ -24,6 +24,7 @@ from inference.errors import (
     IncompleteRunError,
     InvalidRequestError,
     ManifestError,
+    ModelError,
     PlanError,
     ResultPathTakenError,
     RunError,
@@ -431,6 +432,70 @@ def test_initialize_may_be_retried(s3: Any) -> None:
     upload(s3)
 
     assert plan()["manifest_key"] == plan()["manifest_key"]
+
+
+@pytest.mark.parametrize("num_done", [0, 1, 5, 9, 10])
+def test_a_run_that_is_resumed_has_the_bits_of_one_that_was_not_disturbed(s3: Any, num_done: int) -> None:
+    upload(s3, num_shards=2)
+    _, undisturbed = run(s3, "whole", world_size=10)
+    planned = plan(world_size=10)
+    tasks = contract.decode(get(s3, planned["manifest_key"]), list[RankTask])
+    infer_all(s3, {"manifest_key": part(s3, planned, tasks[:num_done])})
+
+    resumed = resume(s3, part(s3, planned, tasks[num_done:]))
+    infer_all(s3, {"manifest_key": resumed["items_key"]})
+    result = contract.decode(get(s3, summarize.handler(resumed, None)["summary_key"]), RunSummary)
+
+    assert (result.complete, [one.num_ranks for one in result.resumptions]) == (True, [10 - num_done])
+    assert "Resumed by run-a-resume-1: " in " ".join(result.notes)
+    for record, task in zip(undisturbed, tasks, strict=True):
+        assert get(s3, record.predictions_key) == get(s3, task.predictions_key)
+
+
+def part(s3: Any, planned: dict[str, Any], tasks: list[RankTask]) -> str:
+    """Store the ranks that are left of a run; return their key."""
+    key = f"{planned['run_prefix']}pending/1.json"
+    put(s3, key, contract.encode(tasks))
+    return key
+
+
+def resume(_s3: Any, pending_key: str) -> dict[str, Any]:
+    asked = {"bucket": BUCKET, "pending_key": pending_key}
+    return initialize.handler({"execution_name": "run-a-resume-1", "request": asked}, None)
+
+
+def test_a_resumption_that_is_retried_counts_once_and_throughput_is_that_of_its_ranks(s3: Any) -> None:
+    upload(s3)
+    planned = plan(world_size=3)
+    tasks = contract.decode(get(s3, planned["manifest_key"]), list[RankTask])
+    infer_all(s3, {"manifest_key": part(s3, planned, tasks[:2])})
+    pending = part(s3, planned, tasks[2:])
+
+    resume(s3, pending)
+    resumed = resume(s3, pending)
+    infer_all(s3, {"manifest_key": pending})
+    result = contract.decode(get(s3, summarize.handler(resumed, None)["summary_key"]), RunSummary)
+
+    assert len(result.resumptions) == 1
+    assert result.throughput.map_wall * result.clock.map == pytest.approx(5)
+    assert result.clock.parallel_efficiency is None
+
+
+def test_ranks_of_another_run_and_another_model_are_not_gone_on_with(s3: Any) -> None:
+    upload(s3)
+    first, second = plan("run-a"), plan("run-b")
+    others = contract.decode(get(s3, second["manifest_key"]), list[RankTask])
+
+    with pytest.raises(ManifestError, match=r"pending/1.json holds ranks of run run-b, not run-a"):
+        resume(s3, part(s3, first, others))
+    stored = json.loads(get(s3, first["run_prefix"] + "plan.json"))
+    put(
+        s3,
+        first["run_prefix"] + "plan.json",
+        json.dumps(stored | {"request": stored["request"] | {"model": "mine"}}).encode(),
+    )
+    with pytest.raises(ModelError, match="for the model mine"):
+        resume(s3, part(s3, first, []))
 
 
 def test_a_retried_rank_overwrites_its_own_result(s3: Any) -> None:

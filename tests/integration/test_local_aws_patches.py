@@ -60,7 +60,7 @@ def run_ours(cloud: LocalCloud, tasks: list[dict[str, Any]]) -> tuple[dict[str, 
     """Run the repository's own state machine; return the execution and its Map Run."""
     name = unique("run")
     cloud.s3.put_object(Bucket="redshift-local", Key=f"{name}.json", Body=json.dumps(tasks))
-    request = {"bucket": "redshift-local", "manifest_key": f"{name}.json", "run_prefix": f"{name}/"}
+    request = {"bucket": "redshift-local", "items_key": f"{name}.json", "run_prefix": f"{name}/"}
     request |= {"max_concurrency": 2}
     execution = cloud.execute(cloud.deployment.state_machine_arn, name, request)
     [run] = cloud.step_functions.list_map_runs(executionArn=execution["executionArn"])["mapRuns"]

@@ -144,7 +144,7 @@ def test_an_interrupted_run_leaves_its_files_and_no_process(
     wait_until(lambda: not marked_processes(mark), timeout_s=10)
 
 
-def test_a_run_that_is_killed_leaves_on_disk_what_its_ranks_had_finished(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_keeps_what_its_ranks_had_finished_and_goes_on(tmp_path: Path) -> None:
     make_dataset(tmp_path)
     process = start(tmp_path, WORLD="30")
     wait_until(lambda: len(list(tmp_path.glob("runs/*/ranks/*.json"))) >= 2, timeout_s=120)
@@ -158,6 +158,30 @@ def test_a_run_that_is_killed_leaves_on_disk_what_its_ranks_had_finished(tmp_pat
     assert found.num_predicted >= 2 * 2
     for task in found.tasks:
         assert task.rank in found.lost or len(folder.predictions(task).z_phot) == task.num_samples
+    done = {task.predictions_key: folder.predictions(task) for task in found.tasks if task.rank not in found.lost}
+    written = {key: (folder.path / key.removeprefix(found.tasks[0].run_prefix)).stat().st_mtime_ns for key in done}
+
+    resumed = subprocess.run(
+        [sys.executable, "-m", "scripts.resume"],
+        cwd=tmp_path,
+        env=environment(RUN=folder.path.name),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout.startswith(f"{folder.path.name}: complete\n")
+    assert f"resume     {len(found.lost)} of 30 ranks are left\n" in resumed.stderr
+    folder = RunFolder(folder.path)
+    assert (folder.summary.complete, folder.inventory().lost) == (True, {})
+    assert [one.num_ranks for one in folder.summary.resumptions] == [len(found.lost)]
+    for key, time_ns in written.items():
+        assert (folder.path / key.removeprefix(found.tasks[0].run_prefix)).stat().st_mtime_ns == time_ns
+    # The three shards hold the same galaxies: those of the first terminal must have the bits of the second one's.
+    redshifts = np.concatenate([folder.predictions(task).z_phot for task in folder.tasks])
+    np.testing.assert_array_equal(redshifts.reshape(3, ROWS_PER_SHARD), np.tile(redshifts[:ROWS_PER_SHARD], (3, 1)))
 
 
 def test_an_interrupt_when_all_ranks_are_done_loses_none(tmp_path: Path) -> None:

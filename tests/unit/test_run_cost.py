@@ -103,8 +103,8 @@ def test_requests_to_s3_are_counted_by_class() -> None:
 
     puts, gets = cost.s3_requests(summary)
 
-    # A rank: predictions and record; the run: manifest, two results, three listings.
-    assert puts == 8 * 2 + 3 + 3
+    # A rank: predictions and record; the run: manifest, plan, two results, three listings.
+    assert puts == 8 * 2 + 4 + 3
     # A rank: its three reads; the run: dataset.json, the manifest twice, eight records.
     assert gets == 8 * 3 + 3 + 8
     assert items(make_usage(num_s3_puts=1000, num_s3_gets=1000))["S3 requests"].usd == pytest.approx(0.0054)

@@ -275,7 +275,7 @@ def look_at(states: FakeMapRun, *, elapsed_s: float = 10.0) -> Progress:
         states,
         "arn",
         FakeStore(manifest=tasks),
-        PREFIX,
+        PREFIX + "manifest.json",
         started_at_s=started_at_s,
         now=lambda: started_at_s + elapsed_s,
     )

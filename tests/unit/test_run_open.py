@@ -49,6 +49,10 @@ class Elsewhere:
         began = {"startDate": datetime(2026, 1, 31, tzinfo=UTC), "executionArn": "arn", "input": '{"bucket": "b"}'}
         return began | self.description
 
+    def read(self, key: str) -> bytes | None:
+        path = self.folder / key.removeprefix(f"runs/{RUN}/")
+        return path.read_bytes() if path.exists() else None
+
     def list_executions(self, **_: Any) -> dict[str, Any]:
         return {"executions": [{"name": RUN}]}
 

@@ -118,6 +118,11 @@ def test_as_many_ranks_run_at_the_same_time_as_the_plan_says() -> None:
     assert "max_concurrency" in RunPlan.__struct_fields__
 
 
+def test_the_map_reads_what_the_plan_names_which_is_not_the_whole_manifest_of_a_resumed_run() -> None:
+    assert states()["InferRanks"]["ItemReader"]["Parameters"]["Key.$"] == "$.items_key"
+    assert "items_key" in RunPlan.__struct_fields__
+
+
 def test_a_task_outlives_its_function() -> None:
     for name, state in states().items():
         if name.lower() in STAGES:

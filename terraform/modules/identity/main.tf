@@ -7,8 +7,8 @@ locals {
   access = {
     initialize = {
       list  = ["datasets/*"]
-      read  = ["datasets/*", "results/manifest.json"]
-      write = ["results/manifest.json"]
+      read  = ["datasets/*", "results/manifest.json", "results/plan.json", "results/pending/*"]
+      write = ["results/manifest.json", "results/plan.json"]
     }
     # fmi/ is the last resort of ranks that talk and cannot connect.
     infer = {
@@ -23,7 +23,7 @@ locals {
     }
     state_machine = {
       list  = []
-      read  = ["results/manifest.json"]
+      read  = ["results/manifest.json", "results/pending/*"]
       write = ["results/failures/*", "results/map/*"]
     }
   }

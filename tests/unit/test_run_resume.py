@@ -1,0 +1,175 @@
+"""What is left of a run, judged in its folder, and when it may not go on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from msgspec import structs
+
+from inference import contract
+from inference.contract import CommTask, RankRecord, Resumption
+from inference.pipeline import Predictions
+from scripts import resume
+from scripts.command import program
+from scripts.command.errors import CommandError
+from scripts.runs import journal
+from scripts.runs.journal import Entry
+from scripts.runs.recall import run_of
+from scripts.runs.rest import Rest, refuse_other_data, rest_of
+from tests.factories import RUN, make_plan, make_predictions, make_record_for, make_request, make_task
+
+DEAD_PID = 2**22 + 1
+"""No process has this number."""
+
+
+def write_run(folder: Path, *, done: tuple[int, ...] = (0, 2), **plan: Any) -> list[RankRecord]:
+    """The folder of a run of three ranks, of which some are done and one noted that it failed."""
+    comm = CommTask(endpoint="h:1", token="t", meet_by_s=1.0)
+    tasks = [make_task(rank=rank, world_size=3, comm=comm) for rank in range(3)]
+    for name in ("ranks", "predictions", "failures"):
+        (folder / name).mkdir(parents=True)
+    (folder / "manifest.json").write_bytes(contract.encode(tasks))
+    (folder / "plan.json").write_bytes(contract.encode(make_plan(9, request=make_request(world_size=3), **plan)))
+    records = []
+    for rank in done:
+        predicted: Predictions = make_predictions()
+        record = make_record_for(tasks[rank], predicted)
+        (folder / f"predictions/{rank:05d}.npz").write_bytes(predicted.to_npz())
+        (folder / f"ranks/{rank:05d}.json").write_bytes(contract.encode(record))
+        records.append(record)
+    (folder / "failures/00001.json").write_text(f'{{"run_id": "{RUN}", "rank": 1, "error": "E", "cause": "c"}}')
+    return records
+
+
+def ranks(tasks: tuple[contract.RankTask, ...]) -> list[int]:
+    return [task.rank for task in tasks]
+
+
+def test_the_ranks_without_a_valid_record_and_its_predictions_are_left(tmp_path: Path) -> None:
+    write_run(tmp_path, done=(0, 1, 2))
+    (tmp_path / "predictions/00001.npz").write_bytes(b"cut off")
+    (tmp_path / "ranks/00002.json").unlink()
+
+    rest = rest_of(RUN, tmp_path)
+
+    assert (ranks(rest.done), ranks(rest.pending)) == ([0], [1, 2])
+    # Those that they would talk to have gone.
+    assert {task.comm for task in rest.pending} == {None}
+
+
+def test_a_new_bucket_is_given_the_plan_and_what_is_done_and_nothing_else(tmp_path: Path) -> None:
+    write_run(tmp_path)
+
+    objects = rest_of(RUN, tmp_path).objects()
+
+    names = ["manifest.json", "plan.json"]
+    names += [
+        f"{folder}/{rank:05d}.{end}" for rank in (0, 2) for folder, end in (("ranks", "json"), ("predictions", "npz"))
+    ]
+    assert sorted(objects) == sorted(f"runs/{RUN}/{name}" for name in names)
+    assert all(path.exists() for path in objects.values())
+
+
+def test_every_resumption_has_a_number_of_its_own(tmp_path: Path) -> None:
+    write_run(tmp_path, resumptions=(Resumption(execution_name="x", num_ranks=1),))
+    (tmp_path / "pending").mkdir()
+
+    assert rest_of(RUN, tmp_path).execution_name == f"{RUN}-resume-2"
+    # One that was never started left its ranks.
+    (tmp_path / "pending/7.json").touch()
+    (tmp_path / "pending/note.txt").touch()
+    assert rest_of(RUN, tmp_path).pending_key == f"runs/{RUN}/pending/8.json"
+
+
+def test_a_long_name_stays_within_the_limit_and_leads_back_to_the_run(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    rest = rest_of(RUN, tmp_path)
+    longest = Rest(tmp_path, structs.replace(rest.plan, run_id="r" * 80), rest.done, rest.pending)
+
+    assert (len(longest.execution_name), longest.execution_name[-9:]) == (80, "-resume-1")
+    assert run_of(rest.execution_name) == RUN
+    assert run_of(RUN) == RUN
+
+
+def test_how_a_run_ended_is_forgotten_before_it_goes_on(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    for name in ("summary.json", "combined_data.json"):
+        (tmp_path / name).touch()
+    rest = Rest(tmp_path, make_plan(), (), tuple(make_task(rank=rank, world_size=3) for rank in (1,)))
+
+    rest.forget_end()
+
+    assert not [path for path in tmp_path.rglob("*") if path.parent.name == "failures" or path.name.endswith("y.json")]
+    assert not (tmp_path / "combined_data.json").exists()
+
+
+class FakeBucket:
+    """Entity tags of some objects."""
+
+    def __init__(self, tag: str | ClientError | None) -> None:
+        self._tag = tag
+
+    def tags(self, keys: Any) -> dict[str, str | None]:
+        if isinstance(self._tag, ClientError):
+            raise self._tag
+        return dict.fromkeys(keys, self._tag)
+
+
+@pytest.mark.parametrize(("tag", "said"), [("e2", "d/0.safetensors has changed"), (None, "d/0.safetensors is gone")])
+def test_another_dataset_is_refused_by_the_name_of_what_differs(tag: str | None, said: str, tmp_path: Path) -> None:
+    write_run(tmp_path)
+
+    with pytest.raises(CommandError, match=f"{RUN} cannot go on, .*: {said}"):
+        refuse_other_data(rest_of(RUN, tmp_path), FakeBucket(tag))  # type: ignore[arg-type]
+
+
+def test_the_same_dataset_may_be_gone_on_with_and_one_that_cannot_be_seen_is_left_to_the_ranks(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    denied = ClientError({"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "HeadObject")
+
+    for tag in ('"e"', "e", denied):
+        refuse_other_data(rest_of(RUN, tmp_path), FakeBucket(tag))  # type: ignore[arg-type]
+
+
+# -------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a local run whose terminal is gone."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / RUN
+    folder.mkdir(parents=True)
+    entry = Entry(
+        run_id=RUN,
+        target="local",
+        execution_arn="arn",
+        bucket="b",
+        run_prefix=f"runs/{RUN}/",
+        started_at_s=1.0,
+        pid=DEAD_PID,
+    )
+    journal.write(folder, entry)
+    return folder
+
+
+def said_by(capsys: pytest.CaptureFixture[str]) -> str:
+    assert program.exit_status(resume.main, {"RUN": RUN}) == 1
+    return capsys.readouterr().err
+
+
+def test_a_run_that_was_never_planned_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"{RUN} left no plan.json: " in said_by(capsys)
+    (folder / "plan.json").write_text("[]")
+    assert "plan.json is not a RunPlan" in said_by(capsys)
+
+
+def test_a_folder_without_a_note_of_where_it_ran_is_not_gone_on_with(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "execution.json").unlink()
+    (folder / "request.json").touch()
+
+    assert program.exit_status(resume.main, {"RUN": RUN}) == 2
+    assert f"RUN={RUN}: nothing here says where it ran" in capsys.readouterr().err
