@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
-RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET FMI
+RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET FMI BACKUP
 OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD FORMAT
 # What was written behind `make`, for a command to refuse what it does not know; one of several targets may know it.
 GIVEN_VARIABLES := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v)))
@@ -193,6 +193,7 @@ help: ## Show this help
 #:   PROFILE=1          measure with torch's profiler, as the published runs did
 #:   PAYLOAD=file.json  a request as JSON, also published ones; variables win
 #:   FMI=1              ranks meet after their work and add up; see docs/fmi.md
+#:   BACKUP=0           a slow rank gets no second invocation, which is paid too
 #:   TOLERATE=20        percentage of ranks that may fail
 #:   MODEL=mine         the model that predicts; the shipped one when absent
 #:   ENGINE=torch       the library that computes; onnxruntime when absent

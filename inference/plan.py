@@ -33,6 +33,10 @@ UNSURE = 2
 """A network that was measured elsewhere may be so much slower here."""
 START_S = 20
 MEETING_S = 10
+
+DEADLINE_FACTOR = 4
+"""A rank is invoked again when its rows have taken so many times longer than they should."""
+SHORTEST_DEADLINE_S = 60
 MB_PER_VCPU = 1769
 
 # A state payload holds at most 256 KiB; the rest of the event and the failure that Catch adds stay below the margin.
@@ -193,6 +197,7 @@ def plan_tasks(
     """
     assert request.world_size is not None, "the caller fills in the default"
     assert request.result_path is not None, "the caller fills in the default"
+    demand = demand or Demand()
     tasks = [
         RankTask(
             run_id=run_id,
@@ -209,11 +214,15 @@ def plan_tasks(
             precision=request.precision,
             bands=bands,
             qualifier=limits.qualifier,
+            # A second invocation would stand in the way of ranks that meet: a rank is there once.
+            deadline_s=_deadline_s(rows, limits, demand)
+            if request.backup and not request.fmi_enabled
+            else contract.NO_DEADLINE_S,
             **contract.rank_keys(request.result_path, rank),
         )
         for rank, rows in enumerate(deal(shards, request.world_size))
     ]
-    _refuse_what_cannot_fit(tasks, shards, limits, demand or Demand())
+    _refuse_what_cannot_fit(tasks, shards, limits, demand)
     return tasks
 
 
@@ -329,6 +338,13 @@ def _refuse_what_cannot_fit(tasks: Sequence[RankTask], shards: Sequence[Shard], 
             f"Rank {heaviest.rank} reads {len(heaviest.rows)} shards; naming them takes {task_bytes} bytes and a state "
             f"payload holds {MAX_TASK_BYTES}. Use world_size {ranks} or more, or larger shards."
         )
+
+
+def _deadline_s(rows: Sequence[RowRange], limits: Limits, demand: Demand) -> int:
+    work_s = sum(part.num_rows for part in rows) / (demand.rows_per_s * limits.num_vcpus)
+    deadline_s = max(math.ceil(START_S + DEADLINE_FACTOR * work_s), SHORTEST_DEADLINE_S)
+    # The function itself ends then.
+    return deadline_s if deadline_s < limits.timeout_s else contract.NO_DEADLINE_S
 
 
 def _seconds(task: RankTask, limits: Limits, demand: Demand) -> float:

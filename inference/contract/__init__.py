@@ -50,6 +50,7 @@ from inference.contract.request import (
 )
 from inference.contract.run import (
     MANIFEST_KEY,
+    NO_DEADLINE_S,
     PENDING_FOLDER,
     PLAN_KEY,
     InferEvent,
@@ -83,6 +84,7 @@ __all__ = [
     "DATASET_KEY",
     "FMI_KEY",
     "MANIFEST_KEY",
+    "NO_DEADLINE_S",
     "PENDING_FOLDER",
     "PLAN_KEY",
     "PUBLISHED_ALIASES",

@@ -60,6 +60,9 @@ class RunRequest(Payload, frozen=True, kw_only=True):
     rendezvous_endpoint: str | None = None
     """Where they meet, ``host:port``; the deployment's own server when absent."""
 
+    backup: bool = True
+    """Invoke a rank again, next to the first invocation, when it has not answered by four times what it should take."""
+
     max_concurrency: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     """Ranks that run at the same time, where fewer than deployed should; never more than deployed."""
 

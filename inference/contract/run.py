@@ -11,6 +11,8 @@ from inference.contract.request import Engine, Precision, RunRequest
 MANIFEST_KEY = "manifest.json"
 PLAN_KEY = "plan.json"
 PENDING_FOLDER = "pending/"
+NO_DEADLINE_S = 930
+"""Longer than any function runs: it answers before, if only that it timed out [s]."""
 
 
 class RowRange(Payload, frozen=True, kw_only=True, omit_defaults=True):
@@ -96,6 +98,9 @@ class RankTask(Payload, frozen=True, kw_only=True):
 
     qualifier: NonEmpty = "$LATEST"
     """Version or alias of the Infer function that the state machine invokes."""
+
+    deadline_s: Positive = NO_DEADLINE_S
+    """When the state machine invokes the rank again, while the first invocation goes on [s]."""
 
     comm: CommTask | None = None
     """How the rank meets the others after its work; null when it does not."""

@@ -78,7 +78,7 @@ def map_empty_ranks(counts: list[int]) -> list[dict[str, Any]]:
         s3, step_functions = (boto3.client(name, **aws.credentials) for name in ("s3", "stepfunctions"))
 
         def run(name: str, count: int) -> float:
-            tasks = [{"rank": rank, "qualifier": "$LATEST"} for rank in range(count)]
+            tasks = [{"rank": rank, "qualifier": "$LATEST", "deadline_s": 60} for rank in range(count)]
             s3.put_object(Bucket=deployment.bucket, Key=name, Body=json.dumps(tasks))
             request = json.dumps({"bucket": deployment.bucket, "items_key": name})
             start = time.perf_counter()

@@ -12,6 +12,7 @@ from inference.text import printable
 from scripts.command.aws_errors import is_throttled
 from scripts.command.errors import CommandError
 from scripts.runs.observe import Progress, Watcher
+from scripts.runs.patience import longest_quiet_s
 
 POLL_S = 1.0
 """Shortest time between two looks at a run [s]."""
@@ -21,9 +22,6 @@ MAX_POLL_S = 30.0
 
 LOOK_SHARE = 5
 """A look at many ranks takes long; the pause after it is at least this many times longer, but no longer than above."""
-
-MAX_SAME_S = 3600.0
-"""A run of which nothing has changed for so long is not followed any more: longer than all attempts of a rank [s]."""
 
 
 class Line(Protocol):
@@ -79,9 +77,9 @@ def follow(
     Raises
     ------
     CommandError
-        If nothing has changed for `MAX_SAME_S`.
+        If nothing has changed for longer than the state machine's own retries take.
     """
-    pause_s = POLL_S
+    pause_s, patience_s = POLL_S, longest_quiet_s()
     seen, changed_s = None, now()
     while True:
         began_s = now()
@@ -100,9 +98,9 @@ def follow(
             description, pause_s = {"status": "RUNNING"}, min(2 * pause_s, MAX_POLL_S)
         if description["status"] != "RUNNING":
             return ending(description)
-        if now() - changed_s > MAX_SAME_S:
+        if now() - changed_s > patience_s:
             raise CommandError(
-                f"Nothing of the run has changed for {MAX_SAME_S / 60:.0f} minutes, longer than all attempts of a rank "
+                f"Nothing of the run has changed for {patience_s / 60:.0f} minutes, longer than all attempts of a rank "
                 "take: its state machine hangs, or is out of reach."
             )
         sleep(min(max(pause_s, LOOK_SHARE * (now() - began_s)), MAX_POLL_S))

@@ -35,6 +35,7 @@ class RequestVariables(StackVariables, frozen=True, kw_only=True):
     result: Annotated[str, Meta(pattern="[^ /]", description="a folder in the bucket, such as experiments/7")] = ""
     profile: Flag | None = None
     fmi: Flag | None = None
+    backup: Flag | None = None
     tolerate: Annotated[float, Meta(ge=0, le=100, description="a percentage from 0 to 100")] | None = None
     engine: Annotated[contract.Engine | None, Meta(description="one of the engines in the image, or auto")] = None
     precision: Annotated[contract.Precision | None, Meta(description="fp32, bf16 or int8")] = None
@@ -56,6 +57,7 @@ REQUEST_KEYS = {
     "RESULT": "result_path",
     "PROFILE": "profile",
     "FMI": "fmi_enabled",
+    "BACKUP": "backup",
     "TOLERATE": "tolerated_failure_percentage",
     "ENGINE": "engine",
     "PRECISION": "precision",

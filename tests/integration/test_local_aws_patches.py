@@ -52,7 +52,7 @@ FAIL_IF_TOLD = {
 
 
 def manifest(num_ranks: int, **changes: Any) -> list[dict[str, Any]]:
-    common = {"run_id": "r", "bucket": "redshift-local", "qualifier": "$LATEST", **changes}
+    common = {"run_id": "r", "bucket": "redshift-local", "qualifier": "$LATEST", "deadline_s": 60, **changes}
     return [{"rank": rank, "failure_key": f"failures/{rank:05d}.json", **common} for rank in range(num_ranks)]
 
 

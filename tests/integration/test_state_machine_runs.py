@@ -7,14 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
+import msgspec
 import pytest
 
 from inference import contract
-from inference.contract import RankRecord, RunSummary
+from inference.contract import RankRecord, RankTask, RunSummary
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import Deployment, deploy
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
+from tests.integration.functions.faulty import SHORT_S
 
 
 class Cloud:
@@ -67,6 +69,9 @@ class Cloud:
 
     def run(self, name: str, **request: Any) -> dict[str, Any]:
         return self.wait(self.start(name, **request))
+
+    def tasks(self, name: str) -> list[RankTask]:
+        return contract.decode(self.get(f"runs/{name}/manifest.json"), list[RankTask])
 
     def summary(self, name: str) -> RunSummary:
         return contract.decode(self.get(f"runs/{name}/summary.json"), RunSummary)
@@ -164,6 +169,24 @@ def test_a_rank_that_is_killed_once_is_retried_and_says_so(faulty_cloud: Cloud) 
     assert execution["status"] == "SUCCEEDED"
     assert attempts == {rank: int(rank == 3) for rank in range(8)}
     assert faulty_cloud.summary("once-3-killed").num_retried_ranks == 1
+
+
+def test_a_rank_that_does_not_answer_is_invoked_again_by_its_deadline_and_a_resumed_run_is_whole(
+    faulty_cloud: Cloud,
+) -> None:
+    cloud, name = faulty_cloud, "slow-3-resumed"
+    assert cloud.run(name, data_prefix="d/")["error"] == "IncompleteRunError"
+    (task,) = (one for one in cloud.tasks(name) if one.rank == 3)
+    key = f"{task.run_prefix}pending/1.json"
+    cloud.put(key, contract.encode([msgspec.structs.replace(task, deadline_s=SHORT_S)]))
+    kept = [cloud.get(one.predictions_key) for one in cloud.tasks(name) if one.rank != 3]
+
+    execution = cloud.run(f"{name}-resume-1", pending_key=key)
+
+    summary = cloud.summary(name)
+    assert (execution["status"], summary.complete, summary.num_samples) == ("SUCCEEDED", True, 16)
+    assert (summary.run_id, summary.retries) == (name, {3: 2})
+    assert kept == [cloud.get(one.predictions_key) for one in cloud.tasks(name) if one.rank != 3]
 
 
 def test_a_first_and_a_last_stage_that_are_killed_once_cost_no_rank(faulty_cloud: Cloud) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.contract import NO_DEADLINE_S
 from inference.errors import DatasetNotFoundError, PlanError
 from inference.plan import Limits, deal, natural_order, plan_tasks, select_shards
 from tests.factories import RUN, make_request, make_shard
@@ -133,3 +134,23 @@ def test_the_same_request_gives_the_same_plan() -> None:
     plans = [plan_tasks(make_request(world_size=4), shards, LIMITS, run_id=RUN) for _ in range(2)]
 
     assert plans[0] == plans[1]
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "request_keys", "deadline_s"),
+    [
+        (10, {}, 60),
+        (5_000, {}, 20 + 4 * 50),
+        # The function itself ends at 900 s.
+        (30_000, {}, NO_DEADLINE_S),
+        (10, {"backup": False}, NO_DEADLINE_S),
+        # Ranks that meet are there once.
+        (10, {"fmi_enabled": True}, NO_DEADLINE_S),
+    ],
+)
+def test_a_rank_is_invoked_again_after_four_times_what_its_rows_should_take(
+    num_rows: int, request_keys: dict[str, bool], deadline_s: int
+) -> None:
+    (task,) = plan_tasks(make_request(**request_keys), [make_shard(num_rows=num_rows)], LIMITS, run_id=RUN)
+
+    assert task.deadline_s == deadline_s

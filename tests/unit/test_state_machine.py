@@ -10,13 +10,13 @@ import pytest
 
 import handlers
 from inference import errors
-from inference.contract import RankTask, RunPlan
+from inference.contract import NO_DEADLINE_S, RankTask, RunPlan
 
 TERRAFORM = Path(__file__).parents[2] / "terraform"
 DEFINITION = json.loads((TERRAFORM / "state_machine.asl.json").read_text())
 STAGES = json.loads((TERRAFORM / "stages.json").read_text())
 AWS_NAMES = {"Runtime.ExitError"}
-STAGE_STATES = ("Initialize", "Infer", "Summarize")
+STAGE_STATES = ("Initialize", "Infer", "InferAtLast", "Summarize")
 
 
 def find(key: str, document: Any) -> Iterator[Any]:
@@ -55,9 +55,9 @@ def test_only_errors_documented_as_retried_are_retried() -> None:
 def test_every_task_has_a_timeout_and_retries_with_full_jitter() -> None:
     tasks = {name: state for name, state in states().items() if state["Type"] == "Task"}
 
-    assert set(tasks) == {"Initialize", "Infer", "RecordFailure", "Summarize"}
-    for task in tasks.values():
-        assert task["TimeoutSeconds"] > 0
+    assert set(tasks) == {"Initialize", "Infer", "InferAtLast", "RecordFailure", "Summarize"}
+    for name, task in tasks.items():
+        assert task["TimeoutSecondsPath"] == "$.deadline_s" if name == "Infer" else task["TimeoutSeconds"] > 0
         assert all(retry["JitterStrategy"] == "FULL" for retry in task["Retry"])
 
 
@@ -90,7 +90,8 @@ def test_a_stage_that_is_killed_is_tried_once_more(state: str) -> None:
 
 @pytest.mark.parametrize("state", STAGE_STATES)
 def test_what_would_fail_again_in_the_same_way_is_not_paid_twice(state: str) -> None:
-    for error in ("Sandbox.Timedout", "States.Timeout", "Runtime.OutOfMemory", "States.ALL", "States.TaskFailed"):
+    assert not retrier(state, "States.Timeout") or state == "Infer"
+    for error in ("Sandbox.Timedout", "Runtime.OutOfMemory", "States.ALL", "States.TaskFailed"):
         assert not retrier(state, error)
 
 
@@ -125,7 +126,7 @@ def test_the_map_reads_what_the_plan_names_which_is_not_the_whole_manifest_of_a_
 
 def test_a_task_outlives_its_function() -> None:
     for name, state in states().items():
-        if name.lower() in STAGES:
+        if name.lower() in STAGES and name != "Infer":
             assert state["TimeoutSeconds"] > STAGES[name.lower()]["timeout_s"]
 
 
@@ -134,7 +135,27 @@ def test_the_map_never_fails_before_summarize() -> None:
 
     assert ranks["ToleratedFailurePercentage"] == 100.0
     assert [catch["Next"] for catch in ranks["Catch"]] == ["Summarize"]
-    assert states()["Infer"]["Catch"][0]["Next"] == "RecordFailure"
+    for name in ("Infer", "InferAtLast"):
+        assert states()[name]["Catch"][-1] == {
+            "ErrorEquals": ["States.ALL"],
+            "ResultPath": "$.failure",
+            "Next": "RecordFailure",
+        }
+
+
+def test_a_rank_that_is_slow_is_invoked_once_more_and_at_last_without_a_deadline() -> None:
+    infer, last = states()["Infer"], states()["InferAtLast"]
+
+    assert "deadline_s" in RankTask.__struct_fields__
+    assert retrier("Infer", "States.Timeout")["MaxAttempts"] == 1
+    assert infer["Catch"][0] == {"ErrorEquals": ["States.Timeout"], "ResultPath": None, "Next": "InferAtLast"}
+    assert last["TimeoutSeconds"] == NO_DEADLINE_S > STAGES["infer"]["timeout_s"]
+    # The same invocation, and the same patience with Lambda: only the deadline differs, and which attempt it is.
+    for key in ("Resource", "ResultSelector"):
+        assert last[key] == infer[key]
+    assert last["Retry"] == infer["Retry"][1:]
+    event = {**infer["Parameters"]["Payload"], "attempt.$": "States.MathAdd($$.State.RetryCount, 2)"}
+    assert last["Parameters"] == {**infer["Parameters"], "Payload": event}
 
 
 def test_a_run_chooses_the_version_of_infer_and_never_the_function() -> None:

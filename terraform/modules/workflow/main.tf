@@ -23,7 +23,7 @@ locals {
   )
   state_timeouts_s = {
     initialize = local.states.Initialize.TimeoutSeconds
-    infer      = local.states.InferRanks.ItemProcessor.States.Infer.TimeoutSeconds
+    infer      = local.states.InferRanks.ItemProcessor.States.InferAtLast.TimeoutSeconds
     summarize  = local.states.Summarize.TimeoutSeconds
   }
 }
