@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run sweep compare import cost logs explain catalog report browser-tools status stop resume doctor engines model bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate schema clean help
+.PHONY: run sweep compare import cost forecast logs explain catalog report browser-tools status stop resume doctor engines model bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate schema clean help
 # What is written behind `make` would be expanded and then read by a shell: a path is all that these can be.
 $(foreach v,VENV PYTHON,$(foreach c,$$ ` ; & | < > ( ) ' " * ?,$(if $(findstring $(c),$(value $(v))),$(error $(v) holds $(c): it is a path))))
 VENV := .venv
@@ -11,13 +11,12 @@ READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
-RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET FMI BACKUP
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD FORMAT
+RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET FMI BACKUP OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD FORMAT DEADLINE CHILD REGION
 # What was written behind `make`, for a command to refuse what it does not know; one of several targets may know it.
 GIVEN_VARIABLES := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v)))
 GIVEN_VARIABLES := $(filter-out $(if $(word 2,$(MAKECMDGOALS)),$(RUN_VARIABLES) $(OTHER_VARIABLES)),$(GIVEN_VARIABLES))
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,MODEL CARD RUN NAME N PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT FORMAT,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,MODEL CARD RUN NAME N PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT FORMAT DEADLINE CHILD REGION,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) GIVEN_VARIABLES PYTHON VENV
 
@@ -46,6 +45,9 @@ resume: $(READY) ## Go on with RUN=name: what is done is not done again
 
 cost: $(READY) ## What RUN=name cost; without RUN what WORLD=8 would
 	@$(PY) -m scripts.cost
+
+forecast: $(READY) ## How long, how much: WORLD=64; which setting: DEADLINE=60
+	@$(PY) -m scripts.forecast
 
 logs: $(READY) ## What the workers of RUN=name printed; RANK=17, FILE=csv
 	@$(PY) -m scripts.logs
@@ -209,6 +211,11 @@ help: ## Show this help
 #:   SWEEP=file.yaml    the lists as a file, in small letters: world: [1, 2]
 #:   NAME=mine          folder under sweeps/; the same command continues it
 #:   RETRY=1            run again what failed; YES=1 to be asked nothing
+#: Variables of make forecast: WORLD DATASET FILES ENGINE PRECISION, and
+#:   N=660000           so many galaxies, in place of a dataset
+#:   MEMORY=1769 ARCH=arm64 CHILD=EXPRESS CONCURRENCY=1000  of the deployment
+#:   DEADLINE=60        seconds; with BUDGET, or one of them: which setting
+#:   FILE=runs.csv      judged on published runs; TO=docs writes the page
 #: Variables of make dataset and clean-table
 #:   SOURCE=my.csv      table (also .parquet, .fits), published .pt or .npz, or a
 #:                      folder of FITS cutouts; FIELDS="u=MAG_U,z_spec=ZBEST"

@@ -24,6 +24,10 @@ SPREAD = 1.25
 """Earlier runs say what is likely, not what is possible: the range reaches this much beyond them."""
 
 
+SUMMARIZE_PER_RANK_S = 0.005
+"""Summarize's time for one record, rather more than measured."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experience:
     """How long things take with one vCPU."""
@@ -121,13 +125,20 @@ def _usage(job: Job, rates: Rates, experience: Experience, case: int) -> Usage:
     ranks_s = job.num_rows * row_s + job.world_size * other_s * other_time(memory_mb)
     # Measured: Initialize 0.5 s; Summarize 0.5 s and 5 ms per rank; both twice as long at most.
     edge_s = Range(0.5, 1.0, 2.0)[case]
+    return usage_before(
+        job, rates, ranks_s=ranks_s, initialize_s=edge_s, summarize_s=edge_s + job.world_size * SUMMARIZE_PER_RANK_S
+    )
+
+
+def usage_before(job: Job, rates: Rates, *, ranks_s: float, initialize_s: float, summarize_s: float) -> Usage:
+    """Count what a run will take whose times are known: billed time of all ranks together, and of both ends [s]."""
     num_invocations = job.world_size + 2
     is_express = rates.child_type == "EXPRESS"
     return Usage(
         billed_ms={
             "infer": math.ceil(ranks_s * 1000),
-            "initialize": math.ceil(edge_s * 1000),
-            "summarize": math.ceil((edge_s + job.world_size * 0.005) * 1000),
+            "initialize": math.ceil(initialize_s * 1000),
+            "summarize": math.ceil(summarize_s * 1000),
         },
         num_invocations=num_invocations,
         num_transitions=STATES_OF_A_RUN + (0 if is_express else job.world_size),

@@ -1,0 +1,401 @@
+"""How long a run will take and what it will cost: the simulation, the fit to published runs, the planner."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from scripts.command.errors import UsageError
+from scripts.forecast import ForecastVariables, main, setting_of
+from scripts.forecasts.constants import CONSTANTS_FILE, Constant, read_constants
+from scripts.forecasts.fit import Prediction, edge_median, fit, map_median, predict
+from scripts.forecasts.judge import cross_validated, linear_regression, mean_of_others, score
+from scripts.forecasts.planner import Wish, plan
+from scripts.forecasts.published import Runs, read_runs
+from scripts.forecasts.simulate import STEPS, Outcome, Pace, Room, simulate
+from scripts.forecasts.system import Habits, Setting, default_habits, forecast, learn
+from scripts.pricing.prices import read_prices
+from scripts.reports.forecast_page import HEADLINE, Judgement, single_run, write_page
+from tests.unit.test_cost_estimate import make_run
+
+PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "published_runs.csv"
+PRICES = read_prices().of("us-east-1")
+CONSTANTS = read_constants()
+
+
+def make_pace(num: int = 1, **changes: float) -> Pace:
+    values = {
+        "before_s": 1.0,
+        "dispatch_per_s": 100.0,
+        "cold_s": 3.0,
+        "rank_s": 10.0,
+        "tail_s": 0.0,
+        "retry_share": 0.0,
+        "weather": 1.0,
+        "after_s": 2.0,
+    }
+    return Pace(**{name: np.full(num, value) for name, value in (values | changes).items()})
+
+
+def run(pace: Pace, num_ranks: int, *, max_concurrency: int = 10_000, seed: int = 0, **room: float) -> Outcome:
+    limits = Room(max_concurrency=max_concurrency, **({"burst": 10_000.0} | room))
+    return simulate(pace, limits, num_ranks, np.random.default_rng(seed))
+
+
+def make_setting(**changes: Any) -> Setting:
+    return Setting(**({"num_rows": 100_000, "world_size": 50} | changes))
+
+
+def forecast_of(setting: Setting, **changes: Any) -> Any:
+    return forecast(setting, **({"prices": PRICES, "prices_of": "here", "num": 40} | changes))
+
+
+# ---------------------------------------------------------------------------------------- the simulation
+
+
+def test_without_a_tail_the_map_is_dispatch_start_and_work() -> None:
+    found = run(make_pace(), 201)
+
+    assert found.map_s[0] == pytest.approx(200 / 100 + 3 + 10)
+    assert found.end_to_end_s[0] == pytest.approx(1 + 15 + 2)
+    assert found.ranks_s[0] == pytest.approx(201 * 13)
+
+
+def test_what_the_last_rank_spent_its_time_on_adds_up_to_the_map() -> None:
+    found = run(make_pace(30, tail_s=2.0, retry_share=0.1, weather=1.1), 60, max_concurrency=7)
+
+    assert tuple(found.last) == STEPS
+    assert np.allclose(sum(found.last.values()), found.map_s)
+
+
+def test_a_map_of_many_short_ranks_takes_as_long_as_their_dispatch() -> None:
+    found = run(make_pace(rank_s=0.5), 5_000)
+
+    assert found.map_s[0] == pytest.approx(5_000 / 100, rel=0.02)
+
+
+def test_a_map_with_little_room_takes_as_long_as_its_waves() -> None:
+    found = run(make_pace(dispatch_per_s=1e6), 400, max_concurrency=20)
+
+    assert found.map_s[0] == pytest.approx(3 + 400 / 20 * 10, rel=1e-3)
+    assert found.num_cold[0] == 20
+
+
+def test_an_environment_that_is_free_is_used_again() -> None:
+    found = run(make_pace(rank_s=0.001, cold_s=0.001, dispatch_per_s=1.0), 50)
+
+    assert found.num_cold[0] == 1
+
+
+def test_environments_beyond_the_burst_come_at_the_ramp() -> None:
+    found = run(make_pace(dispatch_per_s=1e6, rank_s=100.0), 300, burst=100.0, ramp_per_s=10.0)
+
+    assert found.map_s[0] == pytest.approx(200 / 10 + 3 + 100, rel=1e-3)
+
+
+def test_more_concurrency_is_never_slower() -> None:
+    pace = make_pace(20, tail_s=4.0)
+    times = [run(pace, 300, max_concurrency=most).map_s for most in (5, 10, 50, 300)]
+
+    assert all((more <= less + 1e-9).all() for less, more in itertools.pairwise(times))
+
+
+def test_the_closed_form_is_the_median_of_the_simulation() -> None:
+    runs = single_run(25, 12.6, 517)
+    fitted = msgspec.structs.replace(CONSTANTS.fitted, log_covariance=tuple(map(tuple, 1e-12 * np.eye(11))))
+
+    closed = map_median(np.array(fitted.log_values), runs)
+
+    assert np.median(predict(fitted, runs).map_s) == pytest.approx(float(closed[0]), rel=0.02)
+
+
+def test_the_same_seed_is_the_same_forecast() -> None:
+    one, same, other = (forecast_of(make_setting(), seed=seed) for seed in (0, 0, 1))
+
+    assert one.seconds == same.seconds != other.seconds
+
+
+# ------------------------------------------------------------------------------------------ our system
+
+
+def test_twice_the_prices_are_twice_the_cost() -> None:
+    def doubled(value: Any) -> Any:
+        return {name: 2 * one for name, one in value.items()} if isinstance(value, dict) else 2 * value
+
+    fields = {field: doubled(getattr(PRICES, field)) for field in PRICES.__struct_fields__ if field != "standing"}
+
+    dear = forecast_of(make_setting(), prices=msgspec.structs.replace(PRICES, **fields))
+
+    assert dear.usd == pytest.approx([2 * usd for usd in forecast_of(make_setting()).usd])
+
+
+@pytest.mark.parametrize(
+    ("change", "is_faster"),
+    [
+        ({"memory_mb": 10_240}, True),
+        ({"memory_mb": 885}, False),
+        ({"precision": "int8"}, True),
+        ({"engine": "torch"}, False),
+        ({"num_rows": 50_000}, True),
+        ({"max_concurrency": 10}, False),
+    ],
+    ids=str,
+)
+def test_a_change_of_the_setting_moves_the_time_the_right_way(change: dict[str, Any], is_faster: bool) -> None:
+    before, after = (
+        forecast_of(setting).seconds["end_to_end"][2] for setting in (make_setting(), make_setting(**change))
+    )
+
+    assert (after < before) is is_faster
+
+
+def test_an_interval_holds_the_median_and_the_wide_one_the_narrow_one() -> None:
+    for found in (*forecast_of(make_setting()).seconds.values(), forecast_of(make_setting()).usd):
+        assert list(found) == sorted(found)
+
+
+def test_what_limits_a_run_is_named() -> None:
+    assert forecast_of(make_setting(world_size=5_000, num_rows=320_000)).limit == "dispatch"
+    assert forecast_of(make_setting(max_concurrency=2)).limit == "room"
+    assert forecast_of(make_setting(world_size=2)).limit == "work"
+
+
+def test_runs_replace_the_defaults_and_are_counted() -> None:
+    known = learn([make_run(rows_per_s=380.0), make_run(rows_per_s=380.0)], is_local=False)
+
+    assert known.constants["row_s"].value == pytest.approx(1 / 380)
+    assert known.source == "calibrated on 2 earlier runs"
+    assert learn([], is_local=False).source.startswith("defaults")
+
+
+def test_runs_that_agree_narrow_the_interval() -> None:
+    def width(habits: Habits) -> float:
+        p5, *_, p95 = forecast_of(make_setting(world_size=4), habits=habits, num=200).seconds["map"]
+        return p95 / p5
+
+    assert width(learn([make_run()] * 10, is_local=False)) < width(default_habits()) / 1.3
+
+
+def test_every_constant_has_a_source_and_a_spread() -> None:
+    tables: list[dict[str, Constant]] = [CONSTANTS.cloud, CONSTANTS.ours, CONSTANTS.here, CONSTANTS.published]
+
+    assert all(one.source and one.spread >= 0 for table in tables for one in table.values())
+
+
+# ----------------------------------------------------------------------------------------- the planner
+
+
+def plan_of(**changes: Any) -> Any:
+    wish = Wish(**({"num_rows": 600_000, "max_concurrency": 500, "architecture": "x86_64"} | changes))
+    return plan(wish, PRICES, prices_of="here", habits=default_habits())
+
+
+def test_a_plan_keeps_to_the_deadline_and_the_budget_and_no_setting_on_the_front_is_beaten() -> None:
+    found = plan_of(deadline_s=120.0, budget_usd=1.0)
+
+    front = [(one.seconds["end_to_end"][2], one.usd[2]) for one in found.front]
+    assert found.cheapest.seconds["end_to_end"][4] <= 120
+    assert found.fastest.usd[4] <= 1
+    assert found.cheapest.usd[2] <= found.fastest.usd[2]
+    assert [usd for _, usd in sorted(front)] == sorted((usd for _, usd in front), reverse=True)
+
+
+def test_what_cannot_be_had_is_refused_with_what_could() -> None:
+    with pytest.raises(UsageError, match=r"^DEADLINE=1 BUDGET=0.01 cannot be kept to .* fastest .* USD .* cheapest"):
+        plan_of(deadline_s=1.0, budget_usd=0.01, memory_mb=1769, child_type="STANDARD")
+
+
+def test_a_rank_that_lambda_would_end_is_no_plan() -> None:
+    with pytest.raises(UsageError, match="900 s"):
+        plan_of(num_rows=10_000_000, world_size=10)
+
+
+# ----------------------------------------------------------------------------------- the published runs
+
+
+TRUE = np.log([4.0, 0.006, 0.4, 1.5, 90.0, 2.0, 0.05, 4.0, 1e-3, 0.05, 0.05])
+
+
+def made_up_runs() -> Runs:
+    """Return runs of a system that is the model, with 5 % of noise."""
+    cells = [(mb, gb) for mb in (25.0, 50.0, 100.0) for gb in (1.0, 12.0)]
+    shard_mb, data_gb = np.repeat(np.array(cells), 2, axis=0).T
+    batch_size = np.where(np.arange(len(shard_mb)) % 2, 512.0, 128.0)
+    runs = Runs(shard_mb, data_gb, batch_size, np.ceil(1000 * data_gb / shard_mb), *np.empty((2, len(shard_mb))))
+    noise = np.exp(0.05 * np.random.default_rng(1).standard_normal((2, len(runs))))
+    map_s = map_median(TRUE, runs) * noise[0]
+    return replace(runs, map_s=map_s, end_to_end_s=map_s + edge_median(TRUE, runs) * noise[1])
+
+
+def test_a_fit_finds_the_system_that_the_runs_are_of() -> None:
+    runs = made_up_runs()
+
+    found = fit(runs)
+
+    off = np.array(found.log_values[:7]) - TRUE[:7]
+    assert (np.abs(off) < 3 * np.sqrt(np.diag(found.log_covariance))[:7]).all()
+    assert np.exp(found.log_values[1]) == pytest.approx(0.006, rel=0.15)
+
+
+@pytest.fixture(scope="module")
+def unseen() -> Prediction:
+    return cross_validated(made_up_runs(), num_replications=60)
+
+
+def test_cells_are_forecast_by_the_others_and_better_than_by_the_rivals(unseen: Prediction) -> None:
+    runs = made_up_runs()
+
+    error = score(unseen.end_to_end_s, runs.end_to_end_s).error
+    assert error < 0.08
+    assert all(error < score(rival(runs)[1], runs.end_to_end_s).error for rival in (mean_of_others, linear_regression))
+
+
+def test_a_cell_has_no_say_in_its_own_forecast(unseen: Prediction) -> None:
+    runs = made_up_runs()
+    cell = runs.in_cell(runs.cells[2])
+    changed = replace(
+        runs,
+        map_s=np.where(cell, 10 * runs.map_s, runs.map_s),
+        end_to_end_s=np.where(cell, 10 * runs.end_to_end_s, runs.end_to_end_s),
+    )
+
+    after = cross_validated(changed, num_replications=60)
+
+    assert (unseen.map_s[cell] == after.map_s[cell]).all()
+    assert (mean_of_others(runs)[0][cell] == mean_of_others(changed)[0][cell]).all()
+    assert linear_regression(runs)[1][cell] == pytest.approx(linear_regression(changed)[1][cell])
+
+
+def test_the_page_is_the_same_bytes_each_time_and_states_what_was_found(unseen: Prediction, tmp_path: Path) -> None:
+    runs = made_up_runs()
+    found = Judgement(
+        runs=runs, constants=CONSTANTS, fitted=fit(runs), unseen=cross_validated(runs, num_replications=20)
+    )
+    best = forecast_of(make_setting())
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+
+    first, second = (write_page(found, best, tmp_path / name) for name in ("a", "b"))
+
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert "12 runs of another system on AWS, 10 to 480 ranks" in first[0].read_text()
+
+
+@pytest.fixture(scope="module")
+def published() -> Iterator[Runs]:
+    if not PUBLISHED.exists():
+        pytest.skip(f"{PUBLISHED} is missing")
+    return read_runs(PUBLISHED)
+
+
+def test_the_constants_are_those_that_the_published_runs_say(published: Runs) -> None:
+    found = fit(published)
+
+    assert found.names == CONSTANTS.fitted.names
+    assert found.log_values == pytest.approx(CONSTANTS.fitted.log_values, abs=2e-3)
+
+
+def test_published_cells_that_the_fit_has_not_seen_are_forecast_well_enough(published: Runs) -> None:
+    unseen = cross_validated(published, num_replications=60)
+
+    whole, only_map = score(unseen.end_to_end_s, published.end_to_end_s), score(unseen.map_s, published.map_s)
+    assert whole.error < 0.12
+    assert only_map.error < 0.15
+    assert whole.inside_90 > 0.8
+    assert only_map.inside_90 > 0.8
+
+
+def test_the_ranking_of_shard_sizes_is_forecast_as_it_was_published() -> None:
+    def end_to_end_s(shard_mb: float, num_ranks: int) -> float:
+        return float(np.median(predict(CONSTANTS.fitted, single_run(shard_mb, 12.6, num_ranks)).end_to_end_s))
+
+    forecast_s = [end_to_end_s(shard_mb, num_ranks) for shard_mb, num_ranks, *_ in HEADLINE]
+
+    assert np.argsort(forecast_s).tolist() == np.argsort([published_s for *_, published_s in HEADLINE]).tolist()
+
+
+# ------------------------------------------------------------------------------------------- bad input
+
+
+HEADER = "partition_mb,data_gb,batch_size,ranks,end_to_end_s,map_s\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("", "holds no run"),
+        ("a,b\n1,2\n", "has no column partition_mb"),
+        (f"{HEADER}25,1,512,41,20,fast\n", "line 2: `map_s` is 'fast', not a number above 0"),
+        (f"{HEADER}25,1,512,41,20,15\n25,1,512,41,15,20\n", "line 3: the Map takes as long as the whole run"),
+    ],
+    ids=["empty", "other columns", "no number", "Map longer than the run"],
+)
+def test_a_table_of_runs_that_is_none_is_refused(text: str, answer: str, tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(text)
+
+    with pytest.raises(UsageError, match=answer):
+        read_runs(path)
+
+
+@pytest.mark.parametrize(
+    ("variables", "answer"),
+    [
+        ({"n": 10, "dataset": "sdss"}, "N=10 and DATASET=sdss contradict each other"),
+        ({"n": 10, "files": 2}, "FILES is about a dataset"),
+        ({"n": 10, "world": 11}, "WORLD=11 is more than the 10 galaxies"),
+        ({"n": 10, "target": "local", "arch": "arm64"}, "TARGET=local has this machine's processors"),
+    ],
+    ids=str,
+)
+def test_settings_that_contradict_each_other_are_refused(
+    variables: dict[str, Any], answer: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=answer):
+        setting_of(ForecastVariables(**variables), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variables", "answer"),
+    [
+        ({"n": 10, "region": "mars-1"}, "no prices of mars-1"),
+        ({"n": 10, "target": "local", "deadline": 5.0}, "TARGET=local has nothing to choose"),
+        ({"n": 10_000_000, "world": 2}, "may not end within Lambda's 900"),
+        ({"file": "missing.csv"}, "there is no such file"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_forecast_is_said_in_a_line(
+    variables: dict[str, Any], answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(UsageError, match=answer):
+        main(ForecastVariables(**variables))
+
+
+def test_constants_of_another_version_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "constants.toml"
+    path.write_text(CONSTANTS_FILE.read_text().replace("version = 1", "version = 2"))
+
+    with pytest.raises(UsageError, match="of version 2, and this program reads 1"):
+        read_constants(path)
+
+
+def test_a_forecast_is_printed_with_its_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    main(ForecastVariables(n=20_000, world=20))
+
+    printed = capsys.readouterr().out
+    assert "20,000 galaxies by 20 ranks" in printed
+    assert "end to end" in printed
+    assert "What limits it: " in printed
+    assert "nothing measured on AWS" in printed
