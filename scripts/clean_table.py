@@ -56,13 +56,14 @@ def clean_table(path: Path, folder: Path, *, fields: str = "", for_training: boo
         bar = progress.add_task("galaxies", total=None)
         source = open_source(path, fields=fields, scratch=Path(scratch), seed=0)
         folder.mkdir(parents=True, exist_ok=True)
-        with table_files(folder, source.origin.bands, has_split=source.origin.has_split) as add:
+        with table_files(folder, source.origin.bands, source.origin.text_columns) as add:
             for table, found in clean_rows(source, for_training=for_training):
                 add(table)
                 report += found
                 num_rows += len(table)
                 progress.advance(bar, found.outcomes.total())
     (folder / contract.CLEANING_KEY).write_bytes(report.to_json())
+    print(f"columns    {source.description}")
     print(f"extinction {source.origin.extinction_line}")
     return num_rows
 

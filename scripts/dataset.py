@@ -24,6 +24,8 @@ def main(variables: DatasetVariables) -> None:
         progress.remove_task(bar)
         bar = progress.add_task("galaxies", total=len(plan.galaxies))
         card = make(plan, processes=num_cores(), tick=lambda rows: progress.advance(bar, rows))
+    if plan.description:
+        print(f"columns    {plan.description}")
     print_report(plan.folder)
     print(f"extinction {plan.origin.extinction_line}")
     print(f"{plan.folder}: {in_words(card)}")

@@ -30,6 +30,9 @@ class ReadGalaxies(NamedTuple):
     report: "CleaningReport"
     """What cleaning found; ``rich.print(report.shown())`` shows it as `make dataset` does."""
 
+    source_id: NDArray[np.str_] | None
+    """Identifiers as the source has them, shape (N,), where they are not whole numbers and rows are numbered."""
+
 
 def read_galaxies(path: str | Path, fields: str = "", *, seed: int = 0) -> ReadGalaxies:
     """Read all galaxies of a source into memory, 20 kB each.
@@ -72,4 +75,5 @@ def read_galaxies(path: str | Path, fields: str = "", *, seed: int = 0) -> ReadG
         facts = source.galaxies.facts(0, len(block))
     found = inspect(block.images, block.magnitudes, block.redshifts, facts.quality, source.origin.bands)
     block = replace(block, redshifts=np.where(is_label(block.redshifts), block.redshifts, np.nan))
-    return ReadGalaxies(block, facts.ra_deg, facts.dec_deg, found.quality, source.report + found.report)
+    report = source.report + found.report
+    return ReadGalaxies(block, facts.ra_deg, facts.dec_deg, found.quality, report, facts.source_id)

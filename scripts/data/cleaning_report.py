@@ -37,6 +37,7 @@ RULES = {
     "a band without signal": "rejected",
     "no cutout": "rejected",
     "object_id repeated": "counted",
+    "no position on the sky": "left empty",
     "redshift not positive": "no label",
     "zWarning not 0": "no label",
     "class not GALAXY": "no label",

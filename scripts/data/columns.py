@@ -23,6 +23,8 @@ class BandNames:
     quantity: Quantity
     errors: tuple[tuple[str, ErrorKind], ...] = ()
     is_dereddened: bool = False
+    unit: str = ""
+    """What a survey measures them in, where its files need not say it."""
 
 
 # The first that a table has is read. Names are compared without regard to case.
@@ -43,6 +45,12 @@ LIGHT = (
         (("flux_err_{b}", "sigma"), ("fluxerr_{b}", "sigma"), ("flux_ivar_{b}", "inverse variance")),
     ),
     BandNames("{b}", "magnitude", (("err_{b}", "sigma"), ("{b}_err", "sigma"), ("{b}err", "sigma"))),
+    BandNames("{b}_cModelMag", "magnitude", (("{b}_cModelMagErr", "sigma"),)),
+    BandNames("{b}_cModelFlux", "flux", (("{b}_cModelFluxErr", "sigma"),), unit="nJy"),
+    BandNames("mag_{b}_lsst", "magnitude", (("mag_err_{b}_lsst", "sigma"),)),
+    BandNames("mag_auto_{b}", "magnitude", (("magerr_auto_{b}", "sigma"),)),
+    BandNames("{b}MeanKronMag", "magnitude", (("{b}MeanKronMagErr", "sigma"),)),
+    BandNames("{b}KronMag", "magnitude", (("{b}KronMagErr", "sigma"),)),
     BandNames("petroMag_{b}", "magnitude", (("petroMagErr_{b}", "sigma"),)),
     BandNames("petroFlux_{b}", "flux", (("petroFluxIvar_{b}", "inverse variance"),)),
     BandNames("psfMag_{b}", "magnitude", (("psfMagErr_{b}", "sigma"),)),
@@ -55,9 +63,15 @@ PETROSIAN = (
 EXTINCTION = ("ext_{b}", "extinction_{b}", "extinction", "A_{b}")
 
 SINGLE = {
-    "object_id": ("object_id", "objid", "objectid", "obj_id", "id", "source_id", "dr8objid", "specobjid"),
-    "ra": ("ra", "ra_deg", "raj2000", "plug_ra", "alpha_j2000"),
-    "dec": ("dec", "dec_deg", "dej2000", "decj2000", "plug_dec", "delta_j2000"),
+    "object_id": (
+        *("object_id", "objid", "objectid", "obj_id", "id", "source_id", "dr8objid", "specobjid", "coadd_object_id"),
+        *("nsaid", "ls_id"),
+    ),
+    "ra": ("ra", "ra_deg", "raj2000", "ra_icrs", "_raj2000", "plug_ra", "alpha_j2000", "rastack", "coord_ra"),
+    "dec": (
+        *("dec", "dec_deg", "dej2000", "de_icrs", "_dej2000", "decj2000", "plug_dec", "delta_j2000", "decstack"),
+        "coord_dec",
+    ),
     "z_spec": ("z_spec", "zspec", "specz", "spec_z", "redshift", "z_sp", "zsp", "z"),
     "z_warning": ("zwarning", "z_warning", "zwarn"),
     "class": ("class", "spectype"),
@@ -75,8 +89,19 @@ SINGLE = {
 """Names that columns with one value per galaxy go by; radii are in arcsec, `ra` and `dec` in degrees. A split, which
 says what training uses a galaxy for, is only read where the user names it."""
 
+MAX_ABSENT = 2
+"""So many of u, g, r, i, z can be estimated from the others."""
+OTHER_MODELS = "A model can be trained for the bands there are: `make train`, docs/models.md."
+
 FACTS = {"dereddened": "yes or no", "pixel_scale_arcsec": "the size of a pixel, such as 0.396"}
 """What can be said of all galaxies in the place of a column, and what it must be."""
+
+ABSENT = {
+    "object_id": "no identifiers: rows are numbered",
+    "ra": "no positions",
+    "z_spec": "no redshifts",
+}
+"""What is said of a table in which a field was not recognized."""
 
 GIVEN = {"{b}": "magnitude", "flux_{b}": "flux", "err_{b}": "error", "ext_{b}": "extinction", "petro_{b}": "Petrosian"}
 """What can be named for each band, with the band in the place of ``{b}``."""
@@ -105,6 +130,10 @@ class Columns:
     """Field to column."""
     units: Mapping[str, str]
     """Column to the unit that the user says it is in."""
+    usual_unit: str
+    """What light has where neither the user nor the file says a unit; empty for magnitudes and nanomaggies."""
+    elements: Mapping[str, tuple[str, int]]
+    """Columns that are one value of a column of several, such as ``NMGY[2]``, to that column and the position in it."""
     further: tuple[str, ...] = ()
     """Columns of further numbers that a model reads."""
     further_fields: tuple[str, ...] = ()
@@ -115,11 +144,13 @@ class Columns:
     @property
     def names(self) -> list[str]:
         """Every column to read, once."""
-        return list(
-            dict.fromkeys(
-                [*self.light, *self.errors, *self.extinction, *self.petrosian, *self.further, *self.single.values()]
-            )
-        )
+        found = [*self.light, *self.errors, *self.extinction, *self.petrosian, *self.further, *self.single.values()]
+        return list(dict.fromkeys(self.elements.get(name, (name,))[0] for name in found if name))
+
+    @property
+    def missing_bands(self) -> tuple[str, ...]:
+        """Bands that the table does not have, as the user says."""
+        return tuple(band for band, name in zip(self.bands, self.light, strict=False) if not name)
 
     @property
     def has_extinction(self) -> bool:
@@ -154,11 +185,14 @@ class Columns:
         unit = "mag" if self.quantity == "magnitude" else "nanomaggies"
         others = [f"{field} = {name}" for field, name in self.single.items()]
         others += [name for name in self.further if name not in self.single.values()]
+        others += [f"{', '.join(self.missing_bands)} estimated from the other bands"] if self.missing_bands else []
+        others += [what for field, what in ABSENT.items() if field not in self.single]
         return "; ".join([f"{self.quantity} = {in_short(self.light)} [{unit}], {state}", *others])
 
 
 def in_short(names: Sequence[str]) -> str:
     """Name the first and the last of some columns."""
+    names = [name for name in names if name]
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 
@@ -188,13 +222,14 @@ def recognize(
     UsageError
         If a name given is not there.
     """
-    given_columns, units = _parse(given, names, bands, further)
+    given_columns, units, elements = _parse(given, names, bands, further)
+    names = [*names, *elements]
     facts = {name: given_columns.pop(name) for name in FACTS if name in given_columns}
     said_dereddened, pixel_scale_arcsec = _yes_or_no(facts.get("dereddened")), _scale(facts.get("pixel_scale_arcsec"))
     chosen = _Chosen(names, given_columns, source, bands)
     light, errors, kind = chosen.light()
     petrosian = chosen.petrosian(light)
-    return Columns(
+    columns = Columns(
         bands=bands,
         light=chosen.columns(light.pattern),
         quantity=light.quantity,
@@ -207,10 +242,14 @@ def recognize(
         petrosian_quantity=petrosian.quantity if petrosian else light.quantity,
         single=dict(chosen.single(taken=chosen.columns(light.pattern))),
         units=units,
+        usual_unit=light.unit,
+        elements=elements,
         further=tuple(chosen.further(field) for field in further),
         further_fields=tuple(further),
         pixel_scale_arcsec=pixel_scale_arcsec,
     )
+    chosen.refuse_doubtful(columns)
+    return columns
 
 
 def _yes_or_no(text: str | None) -> bool | None:
@@ -237,9 +276,9 @@ def _scale(text: str | None) -> float | None:
 
 def _parse(
     given: str, names: Sequence[str], bands: tuple[str, ...], further: Sequence[str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Read FIELDS: field to column, and column to unit."""
-    fields, units = {}, {}
+) -> tuple[dict[str, str], dict[str, str], dict[str, tuple[str, int]]]:
+    """Read FIELDS: field to column, column to unit, and columns that are one value of several."""
+    fields, units, elements = {}, {}, {}
     allowed = {*SINGLE, *FACTS, *further, *(pattern.format(b=band) for pattern in GIVEN for band in bands)}
     for part in filter(str.strip, given.split(",")):
         name, is_pair, column = (piece.strip() for piece in part.partition("="))
@@ -250,10 +289,12 @@ def _parse(
                 f"{', '.join(pattern.format(b=bands[0]) for pattern in GIVEN)} (and so on for {', '.join(bands[1:])}), "
                 f"{', '.join(FACTS)}."
             )
-        if column not in names and (with_unit := re.fullmatch(r"(.*\S)\s*\[(.+)\]", column)):
+        if column not in names and (with_unit := re.fullmatch(r"(.*\S)\s*\[(.*\D.*)\]", column)):
             column, units[with_unit[1]] = with_unit.groups()
+        if column not in names and (element := re.fullmatch(r"(.*\S)\[(\d+)\]", column)):
+            elements[column] = (element[1], int(element[2]))
         fields[name] = column
-    return fields, units
+    return fields, units, elements
 
 
 _GIVEN_LIGHT = (BandNames("{b}", "magnitude"), BandNames("flux_{b}", "flux"))
@@ -265,11 +306,14 @@ class _Chosen:
         for field, column in given.items():
             if column and column not in self._names:
                 raise UsageError(f"{source} has no column {column}, which FIELDS names as {field}. {self._found()}")
+        # A band without a column, as in FIELDS="u=,i=", is one that the survey does not have.
+        self._absent = {band for band in bands if not all(given.get(field, "-") for field in (band, f"flux_{band}"))}
         self._given_bands = {
             pattern: self._all_given(pattern)
             for pattern in GIVEN
-            if any(pattern.format(b=band) in given for band in bands)
+            if any(given.get(pattern.format(b=band)) for band in bands)
         }
+        self._refuse_too_few_bands()
 
     def light(self) -> tuple[BandNames, tuple[str, ...], ErrorKind]:
         given = [names for names in _GIVEN_LIGHT if names.pattern in self._given_bands]
@@ -302,13 +346,16 @@ class _Chosen:
     def columns(self, pattern: str) -> tuple[str, ...]:
         if pattern in self._given_bands:
             return self._given_bands[pattern]
-        wanted = [pattern] if "{b}" not in pattern else [pattern.format(b=band) for band in self._bands]
+        if "{b}" not in pattern:
+            return tuple(found for found in [next(self._find(pattern), "")] if found)
+        there = [band for band in self._bands if band not in self._absent]
+        wanted = [pattern.format(b=band) for band in there]
         # A table may distinguish the band z from the redshift Z by the case of the letter alone.
-        for spell in (str, str.lower, str.upper):
-            if set(spelled := [spell(name) for name in wanted]) <= set(self._names):
-                return tuple(spelled)
-        found = [next(self._find(name), "") for name in wanted]
-        return tuple(found) if all(found) else ()
+        spellings = ([spell(name) for name in wanted] for spell in (str, str.lower, str.upper))
+        found = next((spelled for spelled in spellings if set(spelled) <= set(self._names)), None)
+        found = found or [next(self._find(name), "") for name in wanted]
+        of_band = dict(zip(there, found, strict=True))
+        return tuple(of_band.get(band, "") for band in self._bands) if found and all(found) else ()
 
     def petrosian(self, light: BandNames) -> BandNames | None:
         given = BandNames("petro_{b}", light.quantity)
@@ -334,17 +381,63 @@ class _Chosen:
 
     def _all_given(self, pattern: str) -> tuple[str, ...]:
         fields = [pattern.format(b=band) for band in self._bands]
-        missing = [field for field in fields if not self._given.get(field)]
+        missing = [
+            field
+            for field, band in zip(fields, self._bands, strict=True)
+            if not self._given.get(field) and band not in self._absent
+        ]
         if missing:
-            raise UsageError(f"FIELDS names only some bands of {fields[0]}: {', '.join(missing)} must be given too.")
-        return tuple(self._given[field] for field in fields)
+            none = ",".join(f"{field}=" for field in missing)
+            raise UsageError(
+                f"FIELDS names only some bands of {fields[0]}: {', '.join(missing)} must be given too, or said to be "
+                f'absent: "{none}".'
+            )
+        return tuple(self._given.get(field, "") for field in fields)
+
+    def _refuse_too_few_bands(self) -> None:
+        absent = [band for band in self._bands if band in self._absent]
+        if "r" in absent or len(absent) > MAX_ABSENT or (absent and self._bands != BANDS):
+            raise UsageError(
+                f"FIELDS says that {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} absent: of "
+                f"{', '.join(BANDS)} two can be estimated, but not r, and none of other bands. {OTHER_MODELS}"
+            )
+
+    def refuse_doubtful(self, columns: Columns) -> None:
+        """Ask where a name that is read could mean two columns, or one column would mean two things."""
+        given = set(self._given.values())
+        for name in columns.names:
+            if self._names.count(name) > 1:
+                raise SourceError(
+                    f"{self._source} has {self._names.count(name)} columns named {name}: rename all but the one that "
+                    "is meant."
+                )
+        read = set(columns.names)
+        for field, name in columns.single.items():
+            alike = [other for other in self._names if other.lower() == name.lower() and other not in read | {name}]
+            if alike and name not in given:
+                raise SourceError(
+                    f"{self._source} has the columns {name} and {alike[0]}: which is {field}? "
+                    f'FIELDS="{field}={name}" or "{field}={alike[0]}" says it.'
+                )
+        for light in (columns.light, columns.errors, columns.extinction, columns.petrosian):
+            twice = next((name for name in light if name and light.count(name) > 1), None)
+            if twice:
+                raise UsageError(f"FIELDS names {twice} for several bands of {self._source}; each has its own column.")
 
     def _nearest(self) -> str:
         for names in LIGHT:
             bands = [band for band in self._bands if any(self._find(names.pattern.format(b=band)))]
             if len(bands) >= 2 and "{b}" in names.pattern:
                 missing = [names.pattern.format(b=band) for band in self._bands if band not in bands]
-                return f"{', '.join(missing)} is missing next to {names.pattern.format(b=bands[0])}."
+                there = names.pattern.format(b=bands[0])
+                said = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing next to {there}."
+                if self._bands != BANDS or len(missing) > MAX_ABSENT or "r" not in bands:
+                    return f"{said} {OTHER_MODELS}"
+                absent = ",".join(f"{band}=" for band in self._bands if band not in bands)
+                return (
+                    f'{said} If the survey has none, FIELDS="{absent}" lets it be estimated, which every galaxy is '
+                    f"flagged for; better, {OTHER_MODELS[0].lower()}{OTHER_MODELS[1:]}"
+                )
         return f"no magnitudes or fluxes in {', '.join(self._bands)} were recognized."
 
     def _found(self) -> str:

@@ -20,7 +20,7 @@ from scripts.data.galaxies import Facts
 from scripts.data.split_column import names_of
 
 
-def schema(bands: tuple[str, ...] = SDSS.bands, *, has_split: bool = False) -> pa.Schema:
+def schema(bands: tuple[str, ...] = SDSS.bands, text_columns: tuple[str, ...] = ()) -> pa.Schema:
     """Return the columns of the table of galaxies in these bands, perhaps with the part that each belongs to."""
     magnitudes = [f"mag_{band}" for band in bands]
     units = {"ra_deg": "deg", "dec_deg": "deg", **dict.fromkeys(magnitudes, "mag")}
@@ -30,7 +30,7 @@ def schema(bands: tuple[str, ...] = SDSS.bands, *, has_split: bool = False) -> p
             *(pa.field(name, pa.float64(), metadata={"unit": unit}) for name, unit in units.items()),
             pa.field("quality", pa.uint8(), nullable=False),
             pa.field("z_spec", pa.float64()),
-            *([pa.field("split", pa.string())] if has_split else []),
+            *(pa.field(name, pa.string()) for name in text_columns),
         ],
         metadata={
             "rows": "one per galaxy, in the order of the shards; one row group per shard",
@@ -64,11 +64,13 @@ def make_table(
     bands : tuple of str
         Names of the bands.
     """
-    kind = schema(bands, has_split=facts.split is not None)
+    kind = schema(bands, facts.text_columns)
     light = np.where(missing_bands(magnitudes), np.nan, magnitudes).T
     columns: list[NDArray[Any]] = [object_id, facts.ra_deg, facts.dec_deg, *light, quality, redshifts]
     if facts.split is not None:
         columns.append(np.array(names_of(facts.split), dtype=object))
+    if facts.source_id is not None:
+        columns.append(np.array([name or None for name in facts.source_id.tolist()], dtype=object))
     arrays = [
         pa.array(column, type=field.type, from_pandas=field.nullable)
         for column, field in zip(columns, kind, strict=True)
@@ -78,13 +80,13 @@ def make_table(
 
 @contextmanager
 def table_files(
-    folder: Path, bands: tuple[str, ...] = SDSS.bands, *, has_split: bool = False
+    folder: Path, bands: tuple[str, ...] = SDSS.bands, text_columns: tuple[str, ...] = ()
 ) -> Iterator[Callable[[pa.Table], None]]:
     """Yield what appends the rows of a shard to both files of the table, as one row group.
 
     The files appear under their names when the block ends.
     """
-    kind = schema(bands, has_split=has_split)
+    kind = schema(bands, text_columns)
     options = pyarrow.csv.WriteOptions(quoting_style="needed")
     with (
         written_whole(folder / TABLE_KEY) as parquet_path,

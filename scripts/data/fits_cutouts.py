@@ -19,8 +19,8 @@ from inference.block import SDSS, centre_crop
 from inference.models import MAX_SCALE_ERROR
 from scripts.command.errors import SourceError
 from scripts.data.records import Records
+from scripts.data.table_file import TableFile, first_line
 from scripts.data.units import conversion
-from scripts.data.user_table import TableFile, first_line
 from scripts.simulation.conditions import PIXEL_ARCSEC
 
 ENDINGS = (".fits", ".fits.gz", ".fit")

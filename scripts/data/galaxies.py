@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from inference.block import SDSS, Block, Layout, join
 from inference.contract.dataset import ImageOrigin
 
+TEXT_COLUMNS = ("split", "source_id")
+"""Of a dataset's table, where the source says them: what training may use a galaxy for, identifiers that are text."""
+
 ROWS_PER_BATCH = 1_000
 """Rows made at a time: bounds the memory of the generator's intermediate arrays."""
 
@@ -30,17 +33,26 @@ class Facts:
     split: NDArray[np.uint8] | None = None
     """Number of the part in `split_column.PARTS`, shape (N,); None where the user names none."""
 
+    source_id: NDArray[np.str_] | None = None
+    """Identifiers of the source where they are not whole numbers, shape (N,); None where they are."""
+
     def __getitem__(self, rows: slice | NDArray[np.intp]) -> Self:
-        split = None if self.split is None else self.split[rows]
-        return type(self)(self.ra_deg[rows], self.dec_deg[rows], self.quality[rows], split)
+        return type(self)(**{name: values[rows] for name, values in self._arrays.items()})
+
+    @property
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {name: values for name, values in vars(self).items() if values is not None}
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Which of `TEXT_COLUMNS` are known."""
+        return tuple(name for name in TEXT_COLUMNS if getattr(self, name) is not None)
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """Put the facts of several stretches of the same galaxies one after the other."""
-        ra_deg, dec_deg = (np.concatenate([getattr(part, name) for part in parts]) for name in ("ra_deg", "dec_deg"))
-        splits = [part.split for part in parts if part.split is not None]
-        quality = np.concatenate([part.quality for part in parts])
-        return cls(ra_deg, dec_deg, quality, np.concatenate(splits) if splits else None)
+        # What one part knows all of them do.
+        return cls(**{name: np.concatenate([part._arrays[name] for part in parts]) for name in parts[0]._arrays})
 
     @classmethod
     def unknown(cls, num_rows: int) -> Self:
@@ -73,8 +85,8 @@ class Origin:
     columns: tuple[str, ...] = ()
     """Names of the further numbers."""
 
-    has_split: bool = False
-    """Whether the user says what training may use each galaxy for."""
+    text_columns: tuple[str, ...] = ()
+    """Which of `TEXT_COLUMNS` its table has."""
 
     @property
     def extinction_line(self) -> str:

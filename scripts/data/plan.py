@@ -126,6 +126,7 @@ def _plan_source(variables: DatasetVariables, root: Path, scratch: Path, tick: C
         provenance=f"Made from {_fingerprint(path)}: {what}. {IMAGES[source.origin.image_origin]} {which}",
         origin=source.origin,
         report=report,
+        description=source.description,
         is_sequential=source.is_sequential,
     )
 
@@ -137,10 +138,9 @@ def _inputs(variables: DatasetVariables, root: Path) -> Inputs | None:
     """
     if variables.model:
         return find_model(variables.model, root=root).card.inputs
-    from scripts.data.user_table import SUFFIXES
+    from scripts.data.user_table import is_table
 
-    is_table = variables.path.is_file() and variables.path.name.lower().endswith(SUFFIXES)
-    return without_images().card.inputs if is_table and not variables.training else None
+    return without_images().card.inputs if is_table(variables.path) and not variables.training else None
 
 
 IMAGES = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from inference.block import SDSS, centre_crop
 from scripts.command.errors import SourceError
 from scripts.data.fits_cutouts import order_of
-from scripts.data.user_table import ArrayTable, first_line
+from scripts.data.table_file import ArrayTable, first_line
 
 CUBES = ("cube", "images")
 _ARRAYS = (*CUBES, "magnitudes", "redshifts", "labels")
@@ -92,11 +92,11 @@ class CubeFile:
                 except ValueError as error:
                     raise SourceError(f"{self.path}: `{name}` is not a plain array: {error}") from error
         if "labels" in arrays and arrays["labels"].dtype.names:
-            table = ArrayTable(self.path, list(arrays["labels"].dtype.names), {}, arrays["labels"])
+            table = ArrayTable.of(self.path, arrays["labels"])
         else:
             table = _as_table(self.path, arrays, self._bands)
-        if len(table.array) != self._shape[0]:
-            raise SourceError(f"{self.path} has {self._shape[0]} cutouts and {len(table.array)} labels.")
+        if len(table) != self._shape[0]:
+            raise SourceError(f"{self.path} has {self._shape[0]} cutouts and {len(table)} labels.")
         return table
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
@@ -143,11 +143,7 @@ def _as_table(path: Path, arrays: Mapping[str, NDArray[Any]], bands: tuple[str, 
         for name, source in (("z_spec", "redshifts"), *((name, name) for name in arrays if name not in _ARRAYS))
         if source in arrays and arrays[source].size == len(magnitudes) and arrays[source].dtype.kind in "fiu"
     }
-    dtype = [(name, "i8" if name == "object_id" else "f8") for name in columns]
-    table = np.empty(len(magnitudes), dtype=dtype)
-    for name, values in columns.items():
-        table[name] = values
-    return ArrayTable(path, list(columns), {}, table)
+    return ArrayTable.of(path, columns)
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], bands: tuple[str, ...], side_px: int) -> None:

@@ -19,7 +19,7 @@ from inference.plan import is_shard, natural_order
 from inference.quality import Quality
 from inference.shard import count_rows, read_blocks
 from scripts.command.errors import SourceError
-from scripts.data.galaxies import UNKNOWN, Facts, Origin
+from scripts.data.galaxies import TEXT_COLUMNS, UNKNOWN, Facts, Origin
 from scripts.data.split_column import read_split
 
 
@@ -116,7 +116,7 @@ class ShardFolder:
             bands=layout.wanted,
             side_px=layout.side_px,
             columns=layout.columns,
-            has_split=self._has_split,
+            text_columns=self._text_columns,
         )
 
     @cached_property
@@ -147,20 +147,21 @@ class ShardFolder:
         path = self.folder / contract.TABLE_KEY
         if not path.exists():
             return Facts.unknown(stop - start)
-        names = ["ra_deg", "dec_deg", "quality", *(["split"] if self._has_split else [])]
+        names = ["ra_deg", "dec_deg", "quality", *self._text_columns]
         columns = read_table_rows(path, start, stop, names)
         known = Quality.LOW_SIGNAL | Quality.HIGH_EXTINCTION
-        split = None
-        if self._has_split:
-            split = read_split(np.array([name or "" for name in columns["split"]]), f"{path}: split")
-        return Facts(columns["ra_deg"], columns["dec_deg"], columns["quality"] & np.uint8(known.value), split)
+        texts = {name: np.array([text or "" for text in columns[name]]) for name in self._text_columns}
+        split = read_split(texts["split"], f"{path}: split") if "split" in texts else None
+        quality = columns["quality"] & np.uint8(known.value)
+        return Facts(columns["ra_deg"], columns["dec_deg"], quality, split, texts.get("source_id"))
 
     @cached_property
-    def _has_split(self) -> bool:
+    def _text_columns(self) -> tuple[str, ...]:
         import pyarrow.parquet
 
         path = self.folder / contract.TABLE_KEY
-        return path.exists() and "split" in pyarrow.parquet.read_schema(path).names
+        names = pyarrow.parquet.read_schema(path).names if path.exists() else []
+        return tuple(name for name in TEXT_COLUMNS if name in names)
 
     def _parts(self, start: int, stop: int) -> list[RowRange]:
         """Rows of each shard that are asked for."""

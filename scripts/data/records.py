@@ -1,7 +1,7 @@
 """Galaxies of a user's table in one form: units checked, corrected for extinction, identified, labels judged."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from inference import cleaning
 from inference.quality import Quality
-from scripts.command.errors import SourceError
+from scripts.command.errors import SourceError, UsageError
 from scripts.data.columns import BANDS, Columns, recognize
+from scripts.data.galaxies import TEXT_COLUMNS
 from scripts.data.light import fault_of_light
 from scripts.data.split_column import read_split
-from scripts.data.units import conversions, degrees_of, in_words
-from scripts.data.user_table import Batch, TableFile
+from scripts.data.table_file import Batch, NotWholeError, TableFile
+from scripts.data.units import Conversion, conversions, degrees_of, in_words
 from scripts.simulation.photometry import ASINH_SOFTENING, NANOMAGGY, asinh_magnitudes
 
 SFD_COEFFICIENTS = np.array([4.239, 3.303, 2.285, 1.698, 1.263])
@@ -28,7 +29,11 @@ LOGARITHMIC = 1e-14
 """Softening far below the light of any galaxy, magnitude 35 [maggy]: negative light becomes a magnitude above 30."""
 
 
-def row_type(num_bands: int = len(BANDS), num_further: int = 0) -> np.dtype[Any]:
+MAX_ID_BYTES = 64
+"""Of an identifier that is text."""
+
+
+def row_type(num_bands: int = len(BANDS), num_further: int = 0, *, has_source_id: bool = False) -> np.dtype[Any]:
     """Return the type of one galaxy.
 
     Magnitudes are dereddened where that could be done; codes of missing ones (-9999, 0, NaN) stay as they are. NaN is
@@ -53,6 +58,7 @@ def row_type(num_bands: int = len(BANDS), num_further: int = 0) -> np.dtype[Any]
             ("quality", "u1"),
             ("split", "u1"),
             ("further", "f8", (num_further,)),
+            *([("source_id", f"S{MAX_ID_BYTES}")] if has_source_id else []),
         ]
     )
 
@@ -74,9 +80,18 @@ class Records:
     notes: tuple[str, ...] = ()
     """What was converted, or read in an unusual way."""
 
+    has_source_id: bool = False
+    """Whether rows are numbered because their identifiers are not whole numbers, and these kept as text."""
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """What the table of a dataset has of them as text."""
+        is_there = {"split": "split" in self.columns.single, "source_id": self.has_source_id}
+        return tuple(name for name in TEXT_COLUMNS if is_there[name])
+
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Return the records from `start` to before `stop`."""
-        kind = row_type(len(self.columns.bands), len(self.columns.further))
+        kind = row_type(len(self.columns.bands), len(self.columns.further), has_source_id=self.has_source_id)
         return np.fromfile(self.path, dtype=kind, count=stop - start, offset=start * kind.itemsize)
 
 
@@ -112,31 +127,73 @@ def read_records(
     """
     columns = recognize(table.columns, fields, source=table.name, bands=bands, further=further)
     _refuse_ebv_without_coefficients(columns, table.name)
+    try:
+        return _read(table, columns, path, tick, _kinds(columns))
+    except NotWholeError as error:
+        name = columns.single["object_id"]
+        kinds = {**_kinds(columns), name: "text"}
+        note = f"{name} holds {error}, not whole numbers from 0 to 2^63: rows are numbered, {name} is kept as source_id"
+        return _read(table, columns, path, tick, kinds, note)
+
+
+def _read(
+    table: TableFile,
+    columns: Columns,
+    path: Path,
+    tick: Callable[[int], None],
+    kinds: dict[str, str],
+    note: str = "",
+) -> Records:
     converted = conversions(table, columns)
     num_rows, rules, notes = 0, Counter[str](), dict.fromkeys([*table.notes, *in_words(converted)])
+    table.odd_cells.clear()
     with path.open("wb") as file:
-        for stated in table.batches(_kinds(columns)):
-            batch = dict(stated)
-            for name, values in stated.items():
-                if name in (columns.single.get("class"), columns.single.get("split")):
-                    continue
-                if values.dtype.kind == "U":
-                    is_hours = name == columns.single.get("ra")
-                    batch[name] = degrees_of(values, is_hours=is_hours, source=f"{table.name}: {name}")
-                    notes[f"{name} read as {'hours' if is_hours else 'degrees'}, minutes and seconds"] = None
-                elif name in converted:
-                    batch[name] = converted[name](values)
-            rows = _records(batch, columns, table.name, first_row=num_rows)
+        for stated in table.batches(kinds):
+            batch = _in_units(stated, columns, converted, table.name, notes)
+            rows = _records(batch, columns, table.name, first_row=num_rows, has_source_id=bool(note))
             rules += _judge_labels(rows, batch, columns)
             rules["extinction missing"] += _num_without_extinction(batch, columns, table.name)
+            rules["no position on the sky"] += _num_without_position(rows, columns)
             rows.tofile(file)
             num_rows += len(rows)
             tick(len(rows))
     if not num_rows:
         raise SourceError(f"{table.path} has column names but no rows.")
-    records = Records(path, num_rows, columns, rules, tuple(notes))
+    notes |= dict.fromkeys([*([note] if note else []), *_odd_cells(table)])
+    records = Records(path, num_rows, columns, rules, tuple(notes), bool(note))
     rules["object_id repeated"] = int(repeated(records).sum())
     return records
+
+
+def _in_units(
+    stated: Batch, columns: Columns, converted: dict[str, Conversion], source: str, notes: dict[str, None]
+) -> dict[str, NDArray[Any]]:
+    """Return the columns in the units that are read, and those that are one value of several; notes what was done."""
+    batch = dict(stated)
+    for name, (column, position) in columns.elements.items():
+        values = batch[column]
+        if values.ndim != 2 or position >= values.shape[1]:
+            num = values.shape[1] if values.ndim == 2 else 1
+            raise UsageError(f"FIELDS: {name} asks for value {position}, counted from 0, of {num} in {source}.")
+        batch[name] = values[:, position]
+    is_text = {columns.single.get(field) for field in ("class", "split", "object_id")}
+    for name, values in list(batch.items()):
+        if name in converted:
+            batch[name] = converted[name](values)
+        elif values.dtype.kind == "U" and name not in is_text:
+            is_hours = name == columns.single.get("ra")
+            batch[name] = degrees_of(values, is_hours=is_hours, source=f"{source}: {name}")
+            notes[f"{name} read as {'hours' if is_hours else 'degrees'}, minutes and seconds"] = None
+    return batch
+
+
+def _odd_cells(table: TableFile) -> Iterator[str]:
+    for (name, example), num in table.odd_cells.items():
+        yield f"{name}: {num:,} {'cell holds' if num == 1 else 'cells hold'} no number, as {example!r}, read as missing"
+
+
+def _num_without_position(rows: NDArray[Any], columns: Columns) -> int:
+    return int(np.isnan(rows["ra_deg"]).sum()) if {"ra", "dec"} <= columns.single.keys() else 0
 
 
 def repeated(records: Records) -> NDArray[np.bool_]:
@@ -161,9 +218,12 @@ def _kinds(columns: Columns) -> dict[str, str]:
     return {name: special.get(name, "number") for name in columns.names if name != columns.single.get("file")}
 
 
-def _records(batch: Batch, columns: Columns, source: str, *, first_row: int) -> NDArray[Any]:
+def _records(
+    batch: Batch, columns: Columns, source: str, *, first_row: int, has_source_id: bool = False
+) -> NDArray[Any]:
     num = len(next(iter(batch.values())))
-    rows = np.zeros(num, dtype=row_type(len(columns.bands), len(columns.further)))
+    kind = row_type(len(columns.bands), len(columns.further), has_source_id=has_source_id)
+    rows = np.zeros(num, dtype=kind)
     single = columns.single
 
     def one(field: str) -> NDArray[np.float64]:
@@ -186,21 +246,30 @@ def _records(batch: Batch, columns: Columns, source: str, *, first_row: int) -> 
         rows[field] = np.where((one(field) > 0) & (one(field) <= 1), one(field), np.nan)
     fraction = one("bulge_fraction")
     rows["bulge_fraction"] = np.where((fraction >= 0) & (fraction <= 1), fraction, np.nan)
-    is_position = (one("ra") >= 0) & (one("ra") <= 360) & (np.abs(one("dec")) <= 90)
-    rows["ra_deg"], rows["dec_deg"] = (np.where(is_position, one(field), np.nan) for field in ("ra", "dec"))
+    ra = np.where((one("ra") < 0) & (one("ra") >= -180), one("ra") + 360, one("ra"))
+    is_position = (ra >= 0) & (ra <= 360) & (np.abs(one("dec")) <= 90)
+    rows["ra_deg"], rows["dec_deg"] = (np.where(is_position, values, np.nan) for values in (ra, one("dec")))
     rows["redshift"] = one("z_spec")
     for number, name in enumerate(columns.further):
         rows["further"][:, number] = batch[name]
     if "split" in single:
         rows["split"] = read_split(batch[single["split"]], f"{source}: {single['split']}")
-    rows["object_id"] = _identify(batch, columns, num, source, first_row)
+    rows["object_id"] = np.arange(first_row + 1, first_row + num + 1)
+    if has_source_id:
+        rows["source_id"] = _source_ids(batch[single["object_id"]], f"{source}: {single['object_id']}")
+    elif "object_id" in single:
+        rows["object_id"] = batch[single["object_id"]]
     rows["quality"] = _known_flags(rows, measured, columns)
     return rows
 
 
 def _bands(batch: Batch, names: tuple[str, ...], bands: tuple[str, ...], source: str) -> NDArray[np.float64]:
     """Stack the bands of N galaxies: shape (N, B)."""
-    stacked = batch[names[0]] if len(names) == 1 else np.stack([batch[name] for name in names], axis=1)
+    if len(names) == 1:
+        stacked = batch[names[0]]
+    else:
+        absent = np.full(len(next(iter(batch.values()))), np.nan)
+        stacked = np.stack([batch[name] if name else absent for name in names], axis=1)
     if stacked.ndim != 2 or stacked.shape[1] != len(bands):
         raise SourceError(
             f"{source}: {', '.join(names)} must hold one value for each of {', '.join(bands)} per galaxy."
@@ -311,18 +380,15 @@ def observed_flux(
     return flux
 
 
-def _identify(batch: Batch, columns: Columns, num: int, source: str, first_row: int) -> NDArray[np.int64]:
-    if "object_id" not in columns.single:
-        return np.arange(first_row + 1, first_row + num + 1, dtype=np.int64)
-    name = columns.single["object_id"]
-    identifiers: NDArray[np.int64] = batch[name]
-    if (identifiers < 0).any():
-        row = int(np.flatnonzero(identifiers < 0)[0])
+def _source_ids(texts: NDArray[np.str_], where: str) -> NDArray[np.bytes_]:
+    encoded = np.char.encode(texts, "utf-8")
+    if encoded.dtype.itemsize > MAX_ID_BYTES:
+        longest = max(texts.tolist(), key=len)
         raise SourceError(
-            f"{source}: {name} is {identifiers[row]} in row {first_row + row + 1}; identifiers are not negative. "
-            'FIELDS="object_id=" numbers the rows instead.'
+            f"{where} holds {longest[:40]!r}…, longer than {MAX_ID_BYTES} bytes: no identifier. "
+            'FIELDS="object_id=" leaves it out.'
         )
-    return identifiers
+    return encoded
 
 
 def _known_flags(rows: NDArray[Any], measured: NDArray[np.float64], columns: Columns) -> NDArray[np.uint8]:

@@ -16,13 +16,14 @@ from scripts.data.galaxies import UNKNOWN, Galaxies, Origin
 from scripts.data.published_file import CubeFile, TensorFile
 from scripts.data.reader import ShardFolder
 from scripts.data.records import Records, read_records
+from scripts.data.table_file import TableFile
 from scripts.data.table_galaxies import CutoutsWithTable, PlainTable, RenderedTable
-from scripts.data.user_table import SUFFIXES, TableFile, open_table
+from scripts.data.user_table import FORMATS, SUFFIXES, is_table, open_table
 from scripts.simulation.conditions import PIXEL_ARCSEC
 
 RECORDS = "records"
 KINDS = (
-    f"a table ({', '.join(SUFFIXES)}), a published .pt or .npz, a folder of shards, "
+    f"a table ({FORMATS}), a folder of Parquet files that are one table, a published .pt or .npz, a folder of shards, "
     "or a folder of FITS cutouts with a table"
 )
 
@@ -89,8 +90,9 @@ def open_source(
     if path.is_dir():
         if any(is_shard(child.name) for child in path.iterdir()):
             return _open_shards(path, fields, inputs)
-        return _open_cutouts(path, fields, scratch, tick, wanted)
-    if not path.exists():
+        if not is_table(path):
+            return _open_cutouts(path, fields, scratch, tick, wanted)
+    elif not path.exists():
         raise UsageError(f"SOURCE={path} does not exist. It may be {KINDS}.")
     if path.suffix in (".pt", ".npz"):
         file = TensorFile if path.suffix == ".pt" else CubeFile
@@ -147,7 +149,7 @@ def _with_table(
             columns.bands,
             side_px,
             columns.further_fields,
-            has_split="split" in columns.single,
+            text_columns=records.text_columns,
         ),
         records,
         is_rendered=image_origin != "measured",

@@ -35,7 +35,9 @@ class TableGalaxies:
         """Return positions and what is known of the measurements."""
         rows = self.records.rows(start, stop)
         known = {name: rows[name].copy() for name in ("ra_deg", "dec_deg", "quality")}
-        return Facts(**known, split=rows["split"].copy() if "split" in self.records.columns.single else None)
+        source_id = np.char.decode(rows["source_id"], "utf-8") if self.records.has_source_id else None
+        split = rows["split"].copy() if "split" in self.records.columns.single else None
+        return Facts(**known, split=split, source_id=source_id)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from scripts.command.errors import SourceError
 from scripts.data.columns import Columns, in_short
-from scripts.data.user_table import TableFile
+from scripts.data.table_file import TableFile
 
 AB = u.zero_point_flux(3631 * u.Jy)
 """Magnitude 0 is 1 maggy is 3631 Jy."""
@@ -115,7 +116,9 @@ def conversions(table: TableFile, columns: Columns) -> dict[str, Conversion]:
     SourceError
         If a column's unit is of another kind.
     """
-    stated = {**table.units, **columns.units}
+    of_elements = {name: table.units.get(column, "") for name, (column, _) in columns.elements.items()}
+    usual = {name: columns.usual_unit for name in columns.light if columns.usual_unit}
+    stated = {**usual, **table.units, **of_elements, **columns.units}
     found = {}
     for name, field, quantity in _quantities(columns):
         unit = stated.get(name, "")
@@ -136,28 +139,30 @@ def conversions(table: TableFile, columns: Columns) -> dict[str, Conversion]:
     return {name: one for name, one in found.items() if (one.factor, one.offset) != (1, 0)}
 
 
-SEXAGESIMAL = re.compile(r"([+-]?)(\d+)[:hd](\d+)[:m](\d+(?:\.\d*)?)s?")
+SEXAGESIMAL = re.compile(r"([+-]?)(\d+)[:hd°\s]\s*(\d+)[:m'\s]\s*(\d+(?:\.\d*)?)[s\"]?")
 
 
 def degrees_of(text: NDArray[np.str_], *, is_hours: bool, source: str) -> NDArray[np.float64]:
-    """Read angles such as 12:34:00.5, of hours or degrees; empty text is NaN [degree].
+    """Read angles such as 12:34:00.5, of hours or degrees, or degrees; what is none is NaN [degree].
 
     Raises
     ------
     SourceError
-        If a text is not an angle; `source` names the column.
+        If no text is an angle; `source` names the column.
     """
     # astropy's Angle takes a third of a millisecond for each.
     degrees = np.full(len(text), np.nan)
     for row, value in enumerate(text.tolist()):
-        if not value:
-            continue
-        found = SEXAGESIMAL.fullmatch(value)
-        if not found:
-            raise SourceError(f"{source} holds {value!r}, which is not an angle such as 12:34:00.5.")
-        sign, whole, minutes, seconds = found.groups()
-        size = (int(whole) + int(minutes) / 60 + float(seconds) / 3600) * (15 if is_hours else 1)
-        degrees[row] = -size if sign == "-" else size
+        if found := SEXAGESIMAL.fullmatch(value):
+            sign, whole, minutes, seconds = found.groups()
+            size = (int(whole) + int(minutes) / 60 + float(seconds) / 3600) * (15 if is_hours else 1)
+            degrees[row] = -size if sign == "-" else size
+        elif value:
+            with suppress(ValueError):
+                degrees[row] = float(value)
+    stated = [value for value in text.tolist() if value]
+    if stated and np.isnan(degrees).all():
+        raise SourceError(f"{source} holds {stated[0]!r}, which is not an angle such as 12:34:00.5.")
     return degrees
 
 

@@ -1,178 +1,158 @@
-"""A user's table, CSV, Parquet or FITS, as blocks of columns: memory does not grow with the file."""
+"""A user's table of any format, told by its first bytes: text, Parquet, Arrow, FITS, HDF5, VOTable, IPAC, MRT."""
 
-import codecs
-import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.feather
 import pyarrow.parquet
 from astropy.io import fits
-from astropy.table.meta import get_header_from_yaml
+from astropy.io.ascii import InconsistentTableError
+from astropy.table import Table
+from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
+from inference.plan import natural_order
 from scripts.command.errors import SourceError
+from scripts.data.compressed import compression_of, open_bytes, read_head
+from scripts.data.table_file import BATCH_ROWS, ArrayTable, Batch, NotWholeError, TableFile, astropy_units, first_line
+from scripts.data.text_table import TextTable
 
-BATCH_ROWS = 65_536
-CSV_BLOCK_BYTES = 2**20
-"""pyarrow decodes some 30 blocks ahead of its reader: larger ones take hundreds of megabytes."""
-SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet", ".fits", ".fits.gz", ".fit")
+FITS_ENDINGS = (".fits", ".fit", ".fts")
+ENDINGS = (
+    *(".csv", ".tsv", ".tab", ".txt", ".dat", ".cat", ".asc", ".ecsv", ".tbl", ".mrt"),
+    *(
+        ".parquet",
+        ".parq",
+        ".pq",
+        ".feather",
+        ".arrow",
+        *FITS_ENDINGS,
+        ".hdf5",
+        ".h5",
+        ".hdf",
+        ".vot",
+        ".votable",
+        ".xml",
+    ),
+)
+"""Of tables; in a folder of cutouts they tell which file is one."""
+COMPRESSED = ("", ".gz", ".bz2", ".xz", ".zst", ".zip")
+SUFFIXES = tuple(ending + compressed for ending in ENDINGS for compressed in COMPRESSED)
 
-Batch = Mapping[str, NDArray[Any]]
-"""Column name to values, shape (N,) or (N, 5)."""
-
-DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
-
-
-@dataclass(frozen=True)
-class TableFile(ABC):
-    """A table that is read block by block."""
-
-    path: Path
-    columns: Sequence[str]
-    """Names of all columns."""
-
-    units: Mapping[str, str]
-    """Units of the columns that state one."""
-
-    @property
-    def name(self) -> str:
-        """File name, for messages."""
-        return self.path.name
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is unusual about how it is read."""
-        return ()
-
-    @abstractmethod
-    def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
-        """Yield the columns named, block by block in order.
-
-        Parameters
-        ----------
-        kinds : mapping
-            Column to ``number``, ``whole``, ``text``, or ``angle``, which is text where it is not a number.
-        """
+FORMATS = (
+    "CSV or other text, Parquet, Feather, FITS, HDF5, VOTable, IPAC, MRT; compressed by gzip, bzip2, xz, zstd, zip"
+)
 
 
 def open_table(path: Path) -> TableFile:
-    """Open a table by the ending of its name.
+    """Open a table by what it holds; a folder, as the parts of one table in Parquet.
 
     Raises
     ------
     SourceError
         If it is not a table, empty, or of another kind.
     """
+    if path.is_dir():
+        return _opened(path, ParquetTable.open)
     if not path.is_file():
         raise SourceError(f"{path} does not exist.")
     if path.stat().st_size == 0:
         raise SourceError(f"{path} is empty: a table has a line of column names and rows.")
-    name = path.name.lower()
+    head = read_head(path)
+    start = head[:1024].lstrip(b"\xef\xbb\xbf \r\n\t")
+    for read, marks in READERS.items():
+        if start.startswith(marks):
+            return _opened(path, read)
+    if b"<VOTABLE" in head[:4096]:
+        return _opened(path, _open_votable)
+    if start[:14].lower().startswith((b"<!doctype html", b"<html")):
+        raise SourceError(f"{path} is a page of the web, not a table: the download answered with a message or a form.")
+    if start.startswith((b"{", b"[")):
+        raise SourceError(f"{path} is JSON, which is no table; it may be any of {FORMATS}.")
+    if b"\0" in head[:1024] and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise SourceError(f"{path} is no table that can be read: it is none of {FORMATS}.")
+    if path.name.lower().endswith((".parquet", ".hdf5", ".h5", *FITS_ENDINGS)):
+        raise SourceError(f"{path} cannot be read as its ending says: it begins as another kind of file.")
+    return _opened(path, TextTable.open)
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a path is read as a table without images: no published file, and no folder of other things."""
+    if path.is_dir():
+        return bool(parts_of(path)) and not any(child.name.lower().endswith(FITS_ENDINGS) for child in path.iterdir())
+    return path.is_file() and path.suffix not in (".pt", ".npz")
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """Return the files of a table in several of Parquet, as Spark and HATS leave them."""
+    parts = [path for path in folder.rglob("*.parquet") if not path.name.startswith(("_", "."))]
+    return sorted(parts, key=lambda path: natural_order(path.relative_to(folder).as_posix()))
+
+
+def _opened(path: Path, read: Callable[[Path], TableFile]) -> TableFile:
     try:
-        if name.endswith((".csv", ".csv.gz", ".tsv")):
-            return CsvTable.open(path)
-        if name.endswith(".parquet"):
-            return ParquetTable.open(path)
-        if name.endswith((".fits", ".fits.gz", ".fit")):
-            return FitsTable.open(path)
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: the names of its columns are not UTF-8 text. Save it as UTF-8.") from error
-    except (pa.ArrowException, OSError, TypeError) as error:
-        raise SourceError(f"{path} cannot be read as its ending says: {first_line(error)}") from error
-    raise SourceError(f"{path} is none of {', '.join(SUFFIXES)}.")
-
-
-@dataclass(frozen=True)
-class CsvTable(TableFile):
-    """Values between commas, semicolons or tabs below one line of names; lines before it may begin with #."""
-
-    delimiter: str
-    num_comments: int
-    first_row: Sequence[str]
-
-    @classmethod
-    def open(cls, path: Path) -> "CsvTable":
-        """Read the names and, in a file of astropy (ECSV), the units."""
-        with pa.input_stream(path, compression="detect") as stream:
-            lines = stream.read(2**20).removeprefix(codecs.BOM_UTF8).splitlines()
-        comments = list(takewhile(lambda line: line.startswith(b"#"), lines))
-        if len(comments) == len(lines):
-            raise SourceError(f"{path} holds no line of column names.")
-        head = lines[len(comments)].decode()
-        first_row = b"".join(lines[len(comments) + 1 :][:1]).decode(errors="replace")
-        delimiter = max(",;\t", key=head.count)
-        names = [name.strip().strip('"') for name in head.split(delimiter)]
-        if all(_is_number(name) for name in names):
-            raise SourceError(f"{path} begins with numbers, not with the names of its columns: {head[:60]}")
-        is_ecsv = bool(comments) and comments[0].startswith(b"# %ECSV")
-        units = _astropy_units([line.decode()[2:] for line in comments[1:]]) if is_ecsv else {}
-        return cls(path, names, units, delimiter, len(comments), first_row.split(delimiter))
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is unusual about how it is read."""
-        return ("numbers read with decimal commas",) if self._has_decimal_commas else ()
-
-    @property
-    def _has_decimal_commas(self) -> bool:
-        return self.delimiter != "," and any(DECIMAL_COMMA.fullmatch(field.strip()) for field in self.first_row)
-
-    def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
-        """Yield the columns named, block by block in order."""
-        types = {"number": pa.float64(), "whole": pa.int64(), "text": pa.string(), "angle": pa.float64()}
-        # Text is read as such only where it must be: numbers take a tenth of the time.
-        if any(":" in field for field in self.first_row):
-            types["angle"] = pa.string()
-        try:
-            with pyarrow.csv.open_csv(
-                pa.input_stream(self.path, compression="detect"),
-                read_options=pyarrow.csv.ReadOptions(
-                    skip_rows=self.num_comments + 1,
-                    column_names=list(self.columns),
-                    block_size=CSV_BLOCK_BYTES,
-                ),
-                parse_options=pyarrow.csv.ParseOptions(delimiter=self.delimiter),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    include_columns=list(kinds),
-                    column_types={name: types[kind] for name, kind in kinds.items()},
-                    null_values=["", "null", "NULL", "None", "NA", "N/A", "nan", "NaN", "NAN", "-", "--"],
-                    strings_can_be_null=True,
-                    decimal_point="," if self._has_decimal_commas else ".",
-                ),
-            ) as reader:
-                for batch in reader:
-                    yield _from_arrow(batch, kinds, self.name)
-        except pa.ArrowInvalid as error:
-            if "Empty CSV" in str(error):
-                return
-            hint = " Save it as UTF-8." if "UTF8" in str(error) else ""
-            raise SourceError(f"{self.path}: {first_line(error)}{hint}") from error
+        return read(path)
+    except (pa.ArrowException, OSError, TypeError, ValueError, KeyError, IndexError, InconsistentTableError) as error:
+        raise SourceError(f"{path} cannot be read: {first_line(error)}") from error
 
 
 @dataclass(frozen=True)
 class ParquetTable(TableFile):
-    """A Parquet file; a column's unit is its metadata entry `unit`, or in the table's description by astropy."""
+    """Files of Parquet; a column's unit is its metadata entry `unit`, or in the table's description by astropy."""
+
+    parts: tuple[Path, ...]
 
     @classmethod
     def open(cls, path: Path) -> "ParquetTable":
         """Read the schema."""
-        schema = pyarrow.parquet.read_schema(path)
-        units = _astropy_units((schema.metadata or {}).get(b"table_meta_yaml", b"").decode().splitlines())
+        parts = parts_of(path) if path.is_dir() else [path]
+        schema = pyarrow.parquet.read_schema(parts[0])
+        for part in parts[1:]:
+            if (other := pyarrow.parquet.read_schema(part)).names != schema.names:
+                differing = set(other.names) ^ set(schema.names)
+                raise SourceError(
+                    f"{part} has other columns than {parts[0].name}: {', '.join(sorted(differing)) or 'their order'}."
+                )
+        units = astropy_units((schema.metadata or {}).get(b"table_meta_yaml", b"").decode().splitlines())
         units |= {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in schema if field.metadata}
-        return cls(path, list(schema.names), {name: unit for name, unit in units.items() if unit})
+        return cls(path, list(schema.names), {name: unit for name, unit in units.items() if unit}, tuple(parts))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about how it is read."""
+        return (f"{len(self.parts)} files of {self.name}/ read as one table",) if self.path.is_dir() else ()
 
     def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
         """Yield the columns named, block by block in order."""
-        with pyarrow.parquet.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(kinds)):
-                yield _from_arrow(batch, kinds, self.name)
+        for part in self.parts:
+            with pyarrow.parquet.ParquetFile(part) as file:
+                for batch in file.iter_batches(BATCH_ROWS, columns=list(kinds)):
+                    yield self._from_arrow(batch, kinds)
+
+
+@dataclass(frozen=True)
+class FeatherTable(TableFile):
+    """A file of Arrow, also known as Feather."""
+
+    table: Any
+
+    @classmethod
+    def open(cls, path: Path) -> "FeatherTable":
+        """Map it into memory."""
+        table = pyarrow.feather.read_table(path, memory_map=not compression_of(path))
+        units = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in table.schema}
+        return cls(path, list(table.column_names), {name: unit for name, unit in units.items() if unit}, table)
+
+    def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
+        """Yield the columns named, block by block in order."""
+        for batch in self.table.select(list(kinds)).to_batches(max_chunksize=BATCH_ROWS):
+            yield self._from_arrow(batch, kinds)
 
 
 @dataclass(frozen=True)
@@ -186,11 +166,13 @@ class FitsTable(TableFile):
     @classmethod
     def open(cls, path: Path) -> "FitsTable":
         """Find the table and read its columns."""
-        with fits.open(path) as file:
+        with fits.open(_for_fits(path)) as file:
             tables = [index for index, part in enumerate(file) if isinstance(part, fits.BinTableHDU | fits.TableHDU)]
             if not tables:
                 raise SourceError(f"{path} holds no table; it has {len(file)} parts of other kinds.")
             index = next((index for index in tables if len(file[index].columns) > 1), tables[0])
+            if file[index].header.get("ZTABLE"):
+                raise SourceError(f"{path} holds a table compressed in tiles: `funpack` unpacks it.")
             columns = file[index].columns
             units = {column.name: column.unit for column in columns if column.unit}
             missing = {column.name: column.null + (column.bzero or 0) for column in columns if column.null is not None}
@@ -198,92 +180,124 @@ class FitsTable(TableFile):
 
     def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
         """Yield the columns named, block by block in order."""
-        with fits.open(self.path, memmap=not self.path.name.endswith(".gz")) as file:
+        with fits.open(_for_fits(self.path), memmap=not compression_of(self.path)) as file:
             data = file[self.index].data
             for start in range(0, len(data), BATCH_ROWS):
                 part = data[start : start + BATCH_ROWS]
                 yield {name: self._column(np.asarray(part[name]), kind, name) for name, kind in kinds.items()}
 
     def _column(self, values: NDArray[Any], kind: str, name: str) -> NDArray[Any]:
-        if name in self.missing:
-            is_missing = values == self.missing[name]
+        if name in self.missing and (is_missing := values == self.missing[name]).any():
             if kind == "whole":
-                _refuse_missing(int(is_missing.sum()), name, self.name)
-            values = np.where(is_missing, np.nan, values) if kind == "number" else values
-        return _as_kind(values, kind, name, self.name)
+                raise NotWholeError("an empty one")
+            values = np.where(is_missing, np.nan, values) if kind == "number" else values.astype(object)
+            if kind == "text":
+                values[is_missing] = None
+        return self._as_kind(values, kind, name)
 
 
-@dataclass(frozen=True)
-class ArrayTable(TableFile):
-    """A structured array, as the labels of the published ``.npz``."""
-
-    array: NDArray[Any]
-
-    def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
-        """Yield the columns named, block by block in order."""
-        for start in range(0, len(self.array), BATCH_ROWS):
-            part = self.array[start : start + BATCH_ROWS]
-            yield {name: _as_kind(part[name], kind, name, self.name) for name, kind in kinds.items()}
+def _for_fits(path: Path) -> Any:
+    """Return what astropy opens: the file, or what is in it."""
+    if compression_of(path) in ("", "gzip"):
+        return path
+    with open_bytes(path) as file:
+        return io.BytesIO(file.read())
 
 
-def _from_arrow(batch: Any, kinds: Mapping[str, str], source: str) -> Batch:
-    arrays = {}
-    for name, kind in kinds.items():
-        column = batch.column(name)
-        if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
-            values = column.flatten().to_numpy(zero_copy_only=False)
-            width = len(values) // max(len(column), 1)
-            if width * len(column) != len(values):
-                raise SourceError(f"{source}: the lists in {name} differ in length.")
-            arrays[name] = _as_kind(values.reshape(len(column), width), kind, name, source)
-        else:
-            if kind == "whole":
-                _refuse_missing(column.null_count, name, source)
-            arrays[name] = _as_kind(column.to_numpy(zero_copy_only=False), kind, name, source)
+def _open_astropy(format_name: str) -> Callable[[Path], TableFile]:
+    def read(path: Path) -> TableFile:
+        with warnings.catch_warnings(), open_bytes(path) as file:
+            warnings.simplefilter("ignore", AstropyWarning)
+            table = Table.read(file.read().decode(errors="replace"), format=format_name)
+        return _of_astropy(path, table)
+
+    return read
+
+
+def _open_votable(path: Path) -> TableFile:
+    from astropy.io import votable
+
+    with warnings.catch_warnings(), open_bytes(path) as file:
+        warnings.simplefilter("ignore", AstropyWarning)
+        document = votable.parse(io.BytesIO(file.read()))
+        found = next((table for table in document.iter_tables() if len(table.fields) > 1), None)
+        if found is None:
+            raise SourceError(f"{path} is a VOTable without a table, as services answer that found nothing or failed.")
+        return _of_astropy(path, found.to_table(use_names_over_ids=True))
+
+
+def _of_astropy(path: Path, table: Table) -> ArrayTable:
+    columns = {name: np.ma.asarray(table[name]) for name in table.colnames}
+    return ArrayTable.of(
+        path, columns, {name: str(table[name].unit) for name in table.colnames if table[name].unit is not None}
+    )
+
+
+def _open_hdf5(path: Path) -> TableFile:
+    """Open columns as data sets of one length in a group (RAIL), one compound data set, or a frame of pandas."""
+    import h5py
+
+    with h5py.File(path if not compression_of(path) else io.BytesIO(open_bytes(path).read()), "r") as file:
+        groups: list[Any] = [file]
+        file.visititems(lambda _, item: groups.append(item) if isinstance(item, h5py.Group) else None)
+        found: dict[str, tuple[Mapping[str, Any], dict[str, str]]] = {}
+        for group in groups:
+            found |= _hdf5_tables(group)
+        if len(found) != 1:
+            raise SourceError(
+                f"{path} holds {len(found)} tables{': ' if found else ''}{', '.join(found)}. One is read, of "
+                "columns of one length in a group or of one compound data set: save the one that is meant by itself."
+            )
+        arrays, units = next(iter(found.values()))
+        return ArrayTable.of(path, arrays, units)
+
+
+def _hdf5_tables(group: Any) -> dict[str, tuple[Mapping[str, Any], dict[str, str]]]:
+    """Return the tables that are directly in a group, by their names."""
+    import h5py
+
+    sets = {name: item for name, item in group.items() if isinstance(item, h5py.Dataset) and item.ndim}
+    if "block0_values" in sets:
+        return {group.name: (_pandas_blocks(sets), {})}
+    tables: dict[str, tuple[Mapping[str, Any], dict[str, str]]] = {}
+    for name, item in sets.items():
+        if not item.dtype.names:
+            continue
+        if any(column.startswith("values_block") for column in item.dtype.names):
+            raise SourceError(
+                f"{item.name} is a frame that only pandas can read: save it as Parquet, or format='fixed'."
+            )
+        meta = sets.get(f"{name}.__table_column_meta__")
+        lines = [line.decode() for line in meta[()].tolist()] if meta is not None else []
+        tables[item.name] = (item[()], astropy_units(lines))
+    columns = {
+        name: item for name, item in sets.items() if not item.dtype.names and "__table_column_meta__" not in name
+    }
+    lengths = [len(item) for item in columns.values()]
+    if len(columns) > 1 and len(set(lengths)) == 1:
+        units = {name: str(item.attrs.get("unit", item.attrs.get("units", ""))) for name, item in columns.items()}
+        values = {name: item[()] for name, item in columns.items()}
+        tables[group.name] = (values, {name: unit for name, unit in units.items() if unit})
+    return tables
+
+
+def _pandas_blocks(sets: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a frame that pandas wrote, but those of objects, which are pickled."""
+    arrays: dict[str, Any] = {}
+    for number in range(sum(name.endswith("_values") for name in sets)):
+        values = sets[f"block{number}_values"]
+        if values.ndim == 2:
+            names = [name.decode() for name in sets[f"block{number}_items"][()].tolist()]
+            arrays |= {name: values[:, column] for column, name in enumerate(names)}
     return arrays
 
 
-def _refuse_missing(num: int, name: str, source: str) -> None:
-    if num:
-        raise SourceError(
-            f"{source}: {name} has {num} rows without a value; identifiers need one. "
-            'FIELDS="object_id=" numbers the rows instead.'
-        )
-
-
-def _astropy_units(lines: list[str]) -> dict[str, str]:
-    """Read the units in astropy's description of a table, as in ECSV and its Parquet files."""
-    if not lines:
-        return {}
-    columns = get_header_from_yaml(lines)["datatype"]
-    return {column["name"]: str(column["unit"]) for column in columns if column.get("unit")}
-
-
-def _as_kind(values: NDArray[Any], kind: str, name: str, source: str) -> NDArray[Any]:
-    """Bring a column to float64, int64 or str in native byte order."""
-    if kind == "text" or (kind == "angle" and values.dtype.kind in "OSU"):
-        text = ["" if value is None else str(value).strip() for value in values.tolist()]
-        if kind == "text" or any(":" in value for value in text):
-            return np.array(text)
-    try:
-        if kind in ("number", "angle"):
-            return values.astype(np.float64)
-        if values.dtype.kind == "f" and not np.all((np.abs(values) < 2**53) & (values == np.round(values))):
-            raise ValueError("its values were rounded to floating point")
-        return values.astype(np.int64)
-    except (TypeError, ValueError, OverflowError) as error:
-        kinds = {"number": "numbers", "angle": "angles", "whole": "whole numbers"}
-        raise SourceError(f"{source}: {name} does not hold {kinds[kind]} ({first_line(error)}).") from error
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error says, or its name, on one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+READERS: dict[Callable[[Path], TableFile], tuple[bytes, ...]] = {
+    ParquetTable.open: (b"PAR1",),
+    FeatherTable.open: (b"ARROW1", b"FEA1"),
+    FitsTable.open: (b"SIMPLE  =",),
+    _open_hdf5: (b"\x89HDF\r\n\x1a\n",),
+    _open_astropy("ascii.ipac"): (b"\\", b"|"),
+    _open_astropy("ascii.mrt"): (b"Title:",),
+}
+"""What opens a table, by its first bytes; what is none of them is text."""

@@ -55,6 +55,8 @@ class DatasetPlan:
     """What holds for all of them."""
     report: CleaningReport = field(default_factory=CleaningReport)
     """What cleaning found while the source was read."""
+    description: str = ""
+    """What of a source was read as what."""
     is_sequential: bool = False
     """Whether the galaxies can only be had from the first to the last, by one process."""
 
@@ -149,7 +151,7 @@ def _make(plan: DatasetPlan, processes: int, tick: Callable[[int], None]) -> Dat
     for path in [path for pattern in stale for path in plan.folder.glob(pattern)]:
         path.unlink()
     entries, report = [], plan.report
-    tables = table_files(plan.folder, plan.origin.bands, has_split=plan.origin.has_split)
+    tables = table_files(plan.folder, plan.origin.bands, plan.origin.text_columns)
     with _mapper(plan, processes) as shards, tables as add:
         for shard in shards:
             entries.append(shard.entry)

@@ -280,9 +280,9 @@ def test_cutouts_that_no_row_names_are_no_dataset(tmp_path: Path) -> None:
     ("name", "content", "error", "message"),
     [
         ("none.csv", None, UsageError, "does not exist"),
-        ("notes.txt", b"hello", SourceError, r"is none of \.csv"),
+        ("notes.txt", b"hello", SourceError, "no magnitudes or fluxes in u, g, r, i, z were recognized"),
         ("broken.fits", b"SIMPLE", SourceError, "broken.fits cannot be read as its ending says"),
-        ("broken.parquet", b"PAR1", SourceError, "broken.parquet cannot be read as its ending says"),
+        ("broken.parquet", b"PAR1", SourceError, "broken.parquet cannot be read: "),
         ("broken.npz", b"PK", SourceError, "broken.npz is no .npz archive"),
         ("broken.pt", b"PK", SourceError, "broken.pt is not a TensorDataset"),
     ],

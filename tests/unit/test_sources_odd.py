@@ -11,7 +11,8 @@ from astropy.table import MaskedColumn, Table
 from torch.utils.data import TensorDataset
 
 from inference.cleaning import shipped_limits
-from scripts.command.errors import SourceError
+from inference.quality import Quality
+from scripts.command.errors import CommandError, SourceError
 from scripts.data import read_galaxies
 
 KNOWN = shipped_limits().photometry
@@ -37,8 +38,56 @@ def masked(folder: Path) -> Path:
 
 
 def test_a_masked_identifier_is_none(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r'objid has 1 rows without a value.*FIELDS="object_id=" numbers the rows'):
-        read_galaxies(masked(tmp_path))
+    found = read_galaxies(masked(tmp_path))
+
+    assert found.block.object_id.tolist() == [1, 2, 3]
+    assert found.source_id.tolist() == ["5", "", "7"]
+
+
+@pytest.mark.parametrize(
+    "identifiers",
+    [
+        ["SDSS J1000+2000", "SDSS J1000+2001"],
+        ["", "7"],
+        ["-9999", "7"],
+        ["9223372036854775808", "10000000000000000000000000"],
+    ],
+)
+def test_identifiers_that_are_no_whole_numbers_stay_with_their_galaxies(identifiers: list[str], tmp_path: Path) -> None:
+    found = read_galaxies(write(tmp_path, "id,u,g,r,i,z\n" + "".join(f"{one},{ROW}\n" for one in identifiers)))
+
+    assert found.block.object_id.tolist() == [1, 2]
+    assert found.source_id.tolist() == identifiers
+    assert "rows are numbered, id is kept as source_id" in found.report.notes[0]
+
+
+def test_a_cell_that_is_no_number_costs_that_cell(tmp_path: Path) -> None:
+    found = read_galaxies(write(tmp_path, f"u,g,r,i,z,zspec\n{ROW},0.1\n{ROW}, \n{ROW},bad\n{ROW},?\n"))
+
+    np.testing.assert_array_equal(found.block.redshifts, [0.1, np.nan, np.nan, np.nan])
+    assert found.report.notes == ("zspec: 2 cells hold no number, as 'bad', read as missing",)
+
+
+def test_bands_that_a_survey_does_not_have_are_estimated_and_flagged(tmp_path: Path) -> None:
+    path = write(tmp_path, "id,g,r,z\n1,18.5,17.6,17.3\n")
+
+    block, _, _, quality, *_ = read_galaxies(path, "u=,i=")
+
+    assert np.isnan(block.magnitudes[0, [0, 3]]).all()
+    assert quality.tolist() == [Quality.IMPUTED_BAND.value]
+    for fields, message in (("", 'FIELDS="u=,i="'), ("g=g,r=r,z=z", '"u=,i="'), ("r=,u=", "not r")):
+        with pytest.raises(CommandError, match=message):
+            read_galaxies(path, fields)
+
+
+def test_one_value_of_a_column_of_several_is_named_by_its_place(tmp_path: Path) -> None:
+    fluxes = 10 ** (-0.4 * (np.array([[1, 1, *MAGNITUDES]]) - 22.5))
+    Table({"NMGY": fluxes}).write(tmp_path / "nsa.fits")
+    fields = ",".join(f"flux_{band}=NMGY[{number}]" for number, band in enumerate("ugriz", start=2))
+
+    assert read_galaxies(tmp_path / "nsa.fits", fields).block.magnitudes[0] == pytest.approx(MAGNITUDES, abs=0.01)
+    with pytest.raises(CommandError, match=r"NMGY\[7\] asks for value 7, counted from 0, of 7"):
+        read_galaxies(tmp_path / "nsa.fits", fields.replace("[6]", "[7]"))
 
 
 def test_a_masked_flag_costs_no_label(tmp_path: Path) -> None:
@@ -77,10 +126,10 @@ def test_a_letter_may_cross_the_end_of_what_is_looked_at(tmp_path: Path) -> None
 def test_text_of_another_encoding_matters_only_where_it_is_read(tmp_path: Path) -> None:
     latin = f"name,u,g,r,i,z\nGalaxie déformée,{ROW}\n".encode("latin-1")
 
-    assert read_galaxies(write(tmp_path, latin)).block.magnitudes.tolist() == [MAGNITUDES]
-    for column in (b"class", "né".encode("latin-1")):
-        with pytest.raises(SourceError, match="Save it as UTF-8"):
-            read_galaxies(write(tmp_path, latin.replace(b"name", column, 1)))
+    for column in (b"name", b"class", "né".encode("latin-1")):
+        found = read_galaxies(write(tmp_path, latin.replace(b"name", column, 1)))
+        assert found.block.magnitudes.tolist() == [MAGNITUDES]
+        assert found.report.notes == ("text read as latin-1",)
 
 
 def test_sexagesimal_positions_are_read_and_reported(tmp_path: Path) -> None:
@@ -94,9 +143,13 @@ def test_sexagesimal_positions_are_read_and_reported(tmp_path: Path) -> None:
     )
 
 
-def test_a_position_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_position_that_is_none_is_counted_or_named(tmp_path: Path) -> None:
+    found = read_galaxies(write(tmp_path, f"ra,dec,u,g,r,i,z\n12 34 00,1:0:0,{ROW}\n12:x,1:0:0,{ROW}\n"))
+
+    assert found.ra_deg == pytest.approx([188.5, np.nan], nan_ok=True)
+    assert found.report.rules["no position on the sky"] == 1
     with pytest.raises(SourceError, match=r"my\.csv: ra holds '12:x', which is not an angle such as 12:34:00\.5"):
-        read_galaxies(write(tmp_path, f"ra,dec,u,g,r,i,z\n12:34:00,1:0:0,{ROW}\n12:x,1:0:0,{ROW}\n"))
+        read_galaxies(write(tmp_path, f"ra,dec,u,g,r,i,z\n12:x,1:0:0,{ROW}\n"))
 
 
 def test_the_catalogue_of_a_fits_ldac_is_its_second_table(tmp_path: Path) -> None:

@@ -285,11 +285,14 @@ def test_a_table_without_redshifts_is_a_dataset_without_labels(tmp_path: Path) -
         ("u,g,r,i,z\n", "has column names but no rows"),
         ("# only a comment\n", "holds no line of column names"),
         ("19,18,17,16,15\n19,18,17,16,15\n", "begins with numbers, not with the names of its columns"),
-        ("u,g,r,i,z\n19,18,seventeen,16,15\n", "conversion error to double"),
-        ("u,g,r,i,z\n19,18,17\n", "Expected 5 columns, got 3"),
-        ("objid,u,g,r,i,z\n-9999,19,18,17,16,15\n", "objid is -9999 in row 1; identifiers are not negative"),
-        ("objid,u,g,r,i,z\n1.5,19,18,17,16,15\n", "conversion error to int64"),
-        ("objid,u,g,r,i,z\n,19,18,17,16,15\n", "objid has 1 rows without a value"),
+        ("19,18,17,16,15,GALAXY\n", "begins with numbers, not with the names of its columns"),
+        ("u,g,r,i,z\n19,18,seventeen,16,15\n", "r does not hold numbers, the first is 'seventeen'"),
+        ("u,g,r,i,z\n\n19,18,17,16,15\n19,18,17\n", "line 4 has 3 cells, and there are 5 names: '19,18,17'"),
+        ("u g r i z\n19 18 17 16 15\n19  18 17\n", "line 3 has 3 cells, and there are 5 names"),
+        ("u,g,r,i,z,z\n19,18,17,16,15,0.1\n", "has 2 columns named z: rename all but the one that is meant"),
+        ("ra,RA,u,g,r,i,z\n1,2,19,18,17,16,15\n", 'columns ra and RA: which is ra? FIELDS="ra=ra" or "ra=RA"'),
+        ("<!DOCTYPE html><html></html>", "is a page of the web, not a table"),
+        ('{"u": [19]}', "is JSON"),
     ],
 )
 def test_a_table_that_is_none_is_refused_by_name(content: str, message: str, tmp_path: Path) -> None:
@@ -327,12 +330,12 @@ def test_only_radii_that_a_galaxy_can_have_are_taken(tmp_path: Path) -> None:
 def test_only_positions_on_the_sky_are_taken(tmp_path: Path) -> None:
     ra, dec = np.array([0.0, 360, -1, 361, 10, 10]), np.array([90.0, -90, 0, 0, 90.1, -9999])
 
-    rows = records.read_records(
-        open_table(write(tmp_path, galaxies(6, ra=ra, dec=dec))), "", tmp_path / "records"
-    ).rows(0, 6)
+    found = records.read_records(open_table(write(tmp_path, galaxies(6, ra=ra, dec=dec))), "", tmp_path / "records")
+    rows = found.rows(0, 6)
 
-    np.testing.assert_array_equal(rows["ra_deg"], [0, 360, *[np.nan] * 4])
-    np.testing.assert_array_equal(rows["dec_deg"], [90, -90, *[np.nan] * 4])
+    assert found.rules["no position on the sky"] == 3
+    np.testing.assert_array_equal(rows["ra_deg"], [0, 360, 359, *[np.nan] * 3])
+    np.testing.assert_array_equal(rows["dec_deg"], [90, -90, 0, *[np.nan] * 3])
 
 
 def test_comments_and_other_separators_of_csv_are_read(tmp_path: Path) -> None:

@@ -1,0 +1,240 @@
+"""A user's table as blocks of columns, whatever its format: what every reader shares."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from astropy.table.meta import get_header_from_yaml
+from numpy.typing import NDArray
+
+from scripts.command.errors import SourceError
+
+BATCH_ROWS = 65_536
+
+Batch = Mapping[str, NDArray[Any]]
+"""Column name to values, shape (N,) or (N, 5)."""
+
+MISSING = ("", "null", "NULL", "None", "NA", "N/A", "nan", "NaN", "NAN", "-", "--", "---", "\\N", "INDEF", "undef")
+"""Texts that stand for no value."""
+
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$|^[+-]?inf(inity)?$"
+
+
+class NotWholeError(Exception):
+    """A column of identifiers holds something else than whole numbers from 0 to 2^63; the message is an example."""
+
+
+@dataclass(frozen=True)
+class TableFile(ABC):
+    """A table that is read block by block."""
+
+    path: Path
+    columns: Sequence[str]
+    """Names of all columns."""
+
+    units: Mapping[str, str]
+    """Units of the columns that state one."""
+
+    odd_cells: Counter[tuple[str, str]] = field(default_factory=Counter, init=False, compare=False)
+    """Column, and a text in it that is no number, to how many such cells were read as missing."""
+
+    @property
+    def name(self) -> str:
+        """File name, for messages."""
+        return self.path.name
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about how it is read."""
+        return ()
+
+    @abstractmethod
+    def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
+        """Yield the columns named, block by block in order.
+
+        Parameters
+        ----------
+        kinds : mapping
+            Column to ``number``, ``whole``, ``text``, or ``angle``, which is text where it is not a number.
+
+        Raises
+        ------
+        NotWholeError
+            If a column that is read as ``whole`` is not.
+        SourceError
+            If the file cannot be read.
+        """
+
+    def _as_kind(self, values: NDArray[Any], kind: str, name: str) -> NDArray[Any]:
+        """Bring a column to float64, int64 or str in native byte order."""
+        if kind == "text":
+            return _as_text(values)
+        if kind == "whole":
+            return _as_whole(values, f"{self.name}: {name}")
+        if values.dtype.kind not in "OSU":
+            return values.astype(np.float64)
+        text = pa.array(_as_text(values).tolist(), pa.string())
+        if kind == "angle" and not pc.all(_is_number(text)).as_py():
+            return _as_text(values)
+        return self._read_numbers(text, name)
+
+    def _read_numbers(self, text: Any, name: str) -> NDArray[np.float64]:
+        """Read text; what is no number is missing and counted, unless all of it is none."""
+        is_missing = pc.is_in(text, pa.array(MISSING))
+        text = pc.if_else(is_missing, None, pc.utf8_lower(text))
+        is_number = pc.fill_null(_is_number(text), fill_value=False)
+        is_odd = np.asarray(pc.and_not(pc.is_valid(text), is_number))
+        if num_odd := int(is_odd.sum()):
+            example = text[int(is_odd.argmax())].as_py()[:40]
+            if not pc.any(is_number).as_py():
+                raise SourceError(f"{self.name}: {name} does not hold numbers, the first is {example!r}.")
+            known = next((key for key in self.odd_cells if key[0] == name), (name, example))
+            self.odd_cells[known] += num_odd
+        numbers = pc.if_else(is_number, text, None).cast(pa.float64())
+        return np.array(numbers.to_numpy(zero_copy_only=False), np.float64)
+
+    def _from_arrow(self, batch: Any, kinds: Mapping[str, str]) -> Batch:
+        """Bring the columns of a record batch to their kinds."""
+        arrays = {}
+        for name, kind in kinds.items():
+            column = batch.column(name)
+            if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
+                values = _as_matrix(column, f"{self.name}: {name}")
+            else:
+                if kind == "whole" and column.null_count:
+                    raise NotWholeError("an empty one")
+                # A null makes whole numbers floats, which round them.
+                as_text = kind == "text" and column.null_count and not pa.types.is_string(column.type)
+                values = (column.cast(pa.string()) if as_text else column).to_numpy(zero_copy_only=False)
+            arrays[name] = self._as_kind(values, kind, name)
+        return arrays
+
+
+@dataclass(frozen=True)
+class ArrayTable(TableFile):
+    """Columns in memory: labels of a published ``.npz``, and formats that are read whole."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    """Name to values, all of one length; masked where there is none."""
+
+    how: tuple[str, ...] = ()
+    """Notes."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values()), ()))
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        arrays: Mapping[str, Any] | NDArray[Any],
+        units: Mapping[str, str] | None = None,
+        how: tuple[str, ...] = (),
+    ) -> "ArrayTable":
+        """Make a table of columns, as a mapping or a structured array."""
+        names = getattr(getattr(arrays, "dtype", None), "names", None) or list(arrays)
+        return cls(path, list(names), units or {}, {name: arrays[name] for name in names}, how)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about how it is read."""
+        return self.how
+
+    def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
+        """Yield the columns named, block by block in order."""
+        for start in range(0, len(self), BATCH_ROWS):
+            rows = slice(start, start + BATCH_ROWS)
+            yield {
+                name: self._as_kind(filled(self.arrays[name][rows], kind), kind, name) for name, kind in kinds.items()
+            }
+
+
+def filled(values: Any, kind: str) -> NDArray[Any]:
+    """Return values without a mask: NaN, or no text, where they are masked.
+
+    Raises
+    ------
+    NotWholeError
+        If an identifier is masked.
+    """
+    is_missing = np.ma.getmaskarray(values)
+    values = np.ma.getdata(values)
+    if not is_missing.any():
+        return np.asarray(values)
+    if kind == "whole":
+        raise NotWholeError("an empty one")
+    if kind == "number" and values.dtype.kind in "iufb":
+        return np.where(is_missing, np.nan, values)
+    values = values.astype(object)
+    values[is_missing] = None
+    return np.asarray(values)
+
+
+def _is_number(text: Any) -> Any:
+    return pc.match_substring_regex(text, NUMBER)
+
+
+def _as_matrix(column: Any, where: str) -> NDArray[Any]:
+    """Return lists of one length as rows; a row without a list is NaN."""
+    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    widths = np.unique(lengths[np.isfinite(lengths)]) if len(lengths) else lengths
+    if len(widths) > 1:
+        raise SourceError(f"{where} holds lists of {int(widths[0])} and of {int(widths[-1])} values.")
+    values = np.full((len(column), int(widths[0]) if len(widths) else 0), np.nan)
+    is_there = np.asarray(column.is_valid())
+    values[is_there] = column.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(int(is_there.sum()), -1)
+    return values
+
+
+def _as_text(values: NDArray[Any]) -> NDArray[Any]:
+    """Return every value as text without spaces around it; nothing for none."""
+    if values.dtype.kind == "f":
+        is_whole = np.all((values == np.round(values)) | ~np.isfinite(values))
+        texts = [("" if v != v else f"{v:.0f}" if is_whole else repr(v)) for v in values.tolist()]
+    else:
+        texts = [
+            ""
+            if value is None or value != value
+            else (value.decode(errors="replace") if isinstance(value, bytes) else str(value)).strip()
+            for value in values.tolist()
+        ]
+    return np.array(texts, dtype=np.str_)
+
+
+def _as_whole(values: NDArray[Any], where: str) -> NDArray[np.int64]:
+    if values.dtype.kind == "f":
+        if np.isnan(values).any():
+            raise NotWholeError("an empty one")
+        if not np.all((np.abs(values) < 2**53) & (values == np.round(values))):
+            raise SourceError(
+                f"{where} does not hold whole numbers (its values were rounded to floating point). "
+                'FIELDS="object_id=" numbers the rows instead.'
+            )
+    try:
+        too_large = values.dtype.kind == "u" and bool(np.any(values > np.iinfo(np.int64).max))
+        whole = values.astype(np.int64)
+    except (TypeError, ValueError, OverflowError):
+        texts = _as_text(values).tolist()
+        raise NotWholeError(next((repr(text[:40]) for text in texts if not text.isdecimal()), texts[0])) from None
+    if too_large or (whole < 0).any():
+        raise NotWholeError(str(values[int((values > np.iinfo(np.int64).max if too_large else whole < 0).argmax())]))
+    return whole
+
+
+def astropy_units(lines: list[str]) -> dict[str, str]:
+    """Read the units in astropy's description of a table, as in ECSV and its Parquet files."""
+    if not lines:
+        return {}
+    columns = get_header_from_yaml(lines)["datatype"]
+    return {column["name"]: str(column["unit"]) for column in columns if column.get("unit")}
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, or its name, on one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

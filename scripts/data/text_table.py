@@ -1,0 +1,269 @@
+"""A table of text in constant memory: CSV of any delimiter, encoding and header, columns between white space."""
+
+import codecs
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from scripts.command.errors import SourceError
+from scripts.data.compressed import open_bytes, read_head
+from scripts.data.table_file import MISSING, Batch, NotWholeError, TableFile, astropy_units, first_line
+
+BLOCK_BYTES = 2**20
+"""pyarrow decodes some 30 blocks ahead of its reader: larger ones take hundreds of megabytes."""
+WHITE_SPACE = ""
+"""In the place of a delimiter."""
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+RULE = re.compile(r"[-=+|,;\s]*-{2}[-=+|,;\s]*")
+"""A line of dashes below the names, as VizieR and SQL print it."""
+SEXTRACTOR = re.compile(r"#\s*(\d+)\s+(\S+)\s*.*?(?:\[(.+)\])?\s*")
+"""A line of its header: number of the column, name, comment, unit."""
+
+
+@dataclass(frozen=True)
+class TextTable(TableFile):
+    """One galaxy per line, below one line of names; lines that begin with # are comments."""
+
+    delimiter: str
+    num_skipped: int
+    """Lines before the first row."""
+
+    first_row: Sequence[str]
+    encoding: str = "utf8"
+
+    @classmethod
+    def open(cls, path: Path) -> "TextTable":
+        """Read the names and, where the file states them, the units.
+
+        Raises
+        ------
+        SourceError
+            If it has no names.
+        """
+        text, encoding = _decoded(read_head(path))
+        lines = re.split(r"\r\n|\n|\r", text)
+        start, stated = 0, ""
+        while start < len(lines) and (not lines[start].strip() or lines[start].startswith(("#", "sep="))):
+            if lines[start].startswith("sep="):
+                stated = lines[start][4:5]
+            start += 1
+        if start == len(lines):
+            raise SourceError(f"{path} holds no line of column names.")
+        comments, below = lines[:start], lines[start + 1 :]
+        delimiter = stated or _delimiter(lines[start])
+        names = _cells(lines[start], delimiter)
+        is_header = sum(map(_is_number, names)) <= len(names) / 2
+        units = astropy_units([line[2:] for line in comments[1:]]) if text.startswith("# %ECSV") else {}
+        num_skipped = start + 1
+        if (
+            is_header
+            and (rule := next((i for i, line in enumerate(below[:2]) if RULE.fullmatch(line)), None)) is not None
+        ):
+            if rule:  # VizieR has units between the names and the dashes
+                units = dict(zip(names, _cells(below[0], delimiter), strict=False))
+            num_skipped += rule + 1
+        elif not is_header:
+            names, units = _names_in_comments(comments, delimiter, len(names))
+            num_skipped = start
+        if not names:
+            raise SourceError(
+                f"{path} begins with numbers, not with the names of its columns: {lines[start][:60]}. Write the names, "
+                "with the same delimiter, on a first line."
+            )
+        rows = (line for line in lines[num_skipped:] if line.strip() and not line.startswith("#"))
+        units = {name: unit for name, unit in units.items() if unit}
+        return cls(path, names, units, delimiter, num_skipped, _cells(next(rows, ""), delimiter), encoding)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about how it is read."""
+        is_odd = {
+            "numbers read with decimal commas": self._has_decimal_commas,
+            f"text read as {self.encoding}": self.encoding == "latin-1",
+        }
+        return tuple(note for note, is_so in is_odd.items() if is_so)
+
+    @property
+    def _has_decimal_commas(self) -> bool:
+        return self.delimiter != "," and any(DECIMAL_COMMA.fullmatch(cell) for cell in self.first_row)
+
+    def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
+        """Yield the columns named, block by block in order."""
+        types = {"number": pa.float64(), "whole": pa.int64(), "text": pa.string()}
+        kept = {name: types[self._kind_of(name, kind)] for name, kind in kinds.items()}
+        num_done = 0
+        try:
+            for batch in self._read(kept):
+                yield self._from_arrow(batch, kinds)
+                num_done += len(batch)
+            return
+        except pa.ArrowInvalid as error:
+            if "conversion error to int64" in str(error):
+                raise NotWholeError(str(error).rpartition("invalid value ")[2]) from None
+            if "conversion error to double" not in str(error):
+                raise self._explained(error) from error
+        # Some cell is no number: text takes ten times as long, and every cell of it is judged alone.
+        as_text = {name: pa.string() if kind == pa.float64() else kind for name, kind in kept.items()}
+        try:
+            for batch in self._read(as_text):
+                rows = batch.slice(max(num_done, 0))
+                num_done -= len(batch) - len(rows)
+                if len(rows):
+                    yield self._from_arrow(self._with_points(rows), kinds)
+        except pa.ArrowInvalid as error:
+            raise self._explained(error) from error
+
+    def _kind_of(self, name: str, kind: str) -> str:
+        """Return how a column is read; angles as numbers unless the first is none, for text takes longer."""
+        if kind != "angle":
+            return kind
+        position = self.columns.index(name)
+        cell = self.first_row[position] if position < len(self.first_row) else ""
+        return "number" if not cell or _is_number(cell.replace(",", ".")) else "text"
+
+    def _with_points(self, batch: Any) -> Any:
+        if not self._has_decimal_commas:
+            return batch
+        columns = [
+            pa.compute.replace_substring(column, ",", ".") if pa.types.is_string(column.type) else column
+            for column in batch.columns
+        ]
+        return pa.record_batch(columns, names=batch.schema.names)
+
+    def _read(self, kept: Mapping[str, Any]) -> Iterator[Any]:
+        try:
+            with pyarrow.csv.open_csv(
+                self._stream(),
+                read_options=pyarrow.csv.ReadOptions(
+                    skip_rows=0 if self.delimiter == WHITE_SPACE else self.num_skipped,
+                    # Two columns of one name, which nothing reads, would stop it.
+                    column_names=[
+                        name if self.columns.index(name) == i else f"{name}\0{i}" for i, name in enumerate(self.columns)
+                    ],
+                    block_size=BLOCK_BYTES,
+                    encoding=self.encoding if self.delimiter else "utf8",
+                ),
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter=self.delimiter or "\t",
+                    invalid_row_handler=lambda row: "skip" if row.text.startswith("#") else "error",
+                ),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    include_columns=list(kept),
+                    column_types=dict(kept),
+                    null_values=[*MISSING, " "],
+                    strings_can_be_null=True,
+                    decimal_point="," if self._has_decimal_commas else ".",
+                ),
+            ) as reader:
+                yield from reader
+        except pa.ArrowInvalid as error:
+            if "Empty CSV" not in str(error):
+                raise
+
+    def _stream(self) -> Any:
+        stream = open_bytes(self.path)
+        if self.delimiter != WHITE_SPACE:
+            return stream
+        if self.encoding != "utf8":
+            stream = pa.transcoding_input_stream(stream, self.encoding, "utf8")
+        return pa.TransformInputStream(stream, _Tabs(self.num_skipped))
+
+    def _explained(self, error: Exception) -> SourceError:
+        said = first_line(error)
+        if found := re.search(r"Expected (\d+) columns, got (\d+): (.*)", said):
+            where = self._line_of(found[3])
+            return SourceError(
+                f"{self.path}: line {where} has {found[2]} cells, and there are {found[1]} names: {found[3][:60]!r}. "
+                "Correct the line, or quote a text that holds the delimiter."
+            )
+        hint = " Save it as UTF-8." if "UTF8" in said else ""
+        return SourceError(f"{self.path}: {said}{hint}")
+
+    def _line_of(self, row: str) -> int:
+        """Return the number of the first line that holds a row, from 1, which pyarrow cuts after some 100 letters."""
+        wanted = self._spaced(row.removesuffix("..."))
+        with open_bytes(self.path) as stream:
+            for number, line in enumerate(codecs.getreader(self.encoding)(stream, "replace"), start=1):
+                found = self._spaced(line)
+                if found == wanted or (row.endswith("...") and found.startswith(wanted)):
+                    return number
+        return 0
+
+    def _spaced(self, line: str) -> str:
+        return re.sub(r"\s+", "\t", line.strip()) if self.delimiter == WHITE_SPACE else line.rstrip("\r\n")
+
+
+class _Tabs:
+    """Puts one tab in the place of white space, block by block, and leaves out comments and the lines before rows."""
+
+    def __init__(self, num_skipped: int) -> None:
+        self._num_skipped, self._rest = num_skipped, b""
+
+    def __call__(self, block: Any) -> bytes:
+        text = self._rest + bytes(block)
+        self._rest = b""
+        if len(block):
+            text, _, self._rest = text.rpartition(b"\n")
+        lines = text.splitlines()
+        skipped = min(self._num_skipped, len(lines))
+        self._num_skipped -= skipped
+        text = b"\n".join(line.strip() for line in lines[skipped:] if not line.startswith(b"#"))
+        # An empty answer would be taken for the end of the file, and another one than empty at its end for more of it.
+        text += b"\n" if len(block) or text else b""
+        if b'"' in text:
+            return re.sub(rb'("[^"\n]*")|[ \t]+', lambda found: found[1] or b"\t", text)
+        return re.sub(rb"[ \t]+", b"\t", text)
+
+
+def _decoded(head: bytes) -> tuple[str, str]:
+    """Return the beginning of a file as text, and its encoding."""
+    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
+        if head.startswith(mark):
+            return codecs.getincrementaldecoder(encoding)("replace").decode(head), encoding
+    try:
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(head), "utf8"
+    except UnicodeDecodeError:
+        return head.decode("latin-1"), "latin-1"
+
+
+def _delimiter(line: str) -> str:
+    found = max(",;\t|", key=line.count)
+    return found if line.count(found) else WHITE_SPACE
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """Return the cells of a line without spaces and quotation marks around them."""
+    if delimiter == WHITE_SPACE:
+        return [one.strip('"') for one in re.findall(r'"[^"]*"|\S+', line)]
+    return [cell.strip().strip('"') for cell in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def _names_in_comments(comments: Sequence[str], delimiter: str, num: int) -> tuple[list[str], dict[str, str]]:
+    """Find names of columns, and units, in the comments before the first row; none where there are none."""
+    described = [found for line in comments if (found := SEXTRACTOR.fullmatch(line))]
+    if described and described[0][1] == "1":
+        names = [""] * num
+        starts = [int(found[1]) for found in described]
+        for found, stop in zip(described, [*starts[1:], num + 1], strict=True):
+            for number in range(int(found[1]), min(stop, num + 1)):  # a column of several values is named once
+                names[number - 1] = found[2] + (f"_{number - int(found[1])}" if number > int(found[1]) else "")
+        return names, {found[2]: found[3] or "" for found in described}
+    for line in reversed(comments):
+        names = _cells(line.lstrip("# "), delimiter)
+        if len(names) == num and not any(map(_is_number, names)):
+            return names, {}
+    return [], {}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,123 @@
+"""Every format of docs/inputs.md gives the same galaxies, and odd files of real tools come out right."""
+
+import bz2
+import gzip
+import lzma
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+from astropy.table import Table
+
+from scripts.data import read_galaxies
+
+MAGNITUDES = np.round(np.array([19.6, 18.5, 17.6, 17.2, 17.0]) + np.arange(4)[:, None] / 10, 3)
+COLUMNS = {
+    "objid": np.arange(4) + 1_237_648_720_693_755_918,
+    "ra": np.array([10.0, 20.5, 30.0, 359.5]),
+    "dec": np.array([-1.0, 0.5, 30.0, 60.5]),
+    **{f"{band}mag": MAGNITUDES[:, number] for number, band in enumerate("ugriz")},
+    "zsp": np.array([0.1, 0.2, 0.3, np.nan]),
+}
+TABLE = Table(COLUMNS)
+CSV = "\n".join([",".join(COLUMNS), *(",".join(map(str, row)) for row in TABLE.iterrows())]) + "\n"
+
+Write = Callable[[Path], object]
+
+
+def text(content: str, encoding: str = "utf-8") -> Write:
+    return lambda path: path.write_bytes(content.encode(encoding))
+
+
+def by_astropy(format_name: str, **options: object) -> Write:
+    return lambda path: TABLE.write(path, format=format_name, **options)
+
+
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("galaxies.csv", CSV)
+        archive.writestr("__MACOSX/galaxies.csv", "x")
+
+
+def of_rail(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        for name, values in COLUMNS.items():
+            file[f"photometry/{name}"] = values
+
+
+def parts(path: Path) -> None:
+    for number in (0, 1):
+        folder = path / "dataset" / f"Norder=0/Dir=0/Npix={number}"
+        folder.mkdir(parents=True)
+        rows = slice(2 * number, 2 * number + 2)
+        pyarrow.parquet.write_table(pa.table({name: c[rows] for name, c in COLUMNS.items()}), folder / "0.parquet")
+    pyarrow.parquet.write_metadata(pa.schema([]), path / "dataset" / "_metadata")
+
+
+SPACED = CSV.replace(",", "   ")
+LINES = CSV.splitlines()
+SEXTRACTOR = "".join(
+    f"#  {i} {name}  a comment [{unit}]\n"
+    for i, (name, unit) in enumerate(zip(COLUMNS, ["", "deg", "deg", *["mag"] * 5, ""], strict=True), start=1)
+)
+
+FORMATS: dict[str, Write] = {
+    "csv": text(CSV),
+    "tsv": text(CSV.replace(",", "\t")),
+    "semicolons.csv": text(CSV.replace(",", ";")),
+    "pipes.txt": text(CSV.replace(",", "|")),
+    "decimal commas.csv": text(CSV.replace(",", ";").replace(".", ",")),
+    "sep.csv": text("sep=;\n" + CSV.replace(",", ";")),
+    "excel.txt": text(CSV.replace(",", "\t"), "utf-16"),
+    "latin.csv": text("\n".join([f"{LINES[0]},note", *(f"{line},é" for line in LINES[1:])]), "latin-1"),
+    "blank first.csv": text(f"\n\n{CSV}"),
+    "comments.csv": text("\n".join([f"# a\n{LINES[0]}", LINES[1], "# between", *LINES[2:], "#END#"])),
+    "names in a comment.csv": text(f"# of TOPCAT\n# {CSV}"),
+    "vizier.tsv": text(
+        "\n".join(
+            ["#Table", LINES[0], ",deg,deg,mag,mag,mag,mag,mag,", ",".join(["----"] * 9), *LINES[1:], ""]
+        ).replace(",", "\t")
+    ),
+    "spaces.dat": text(SPACED),
+    "spaces.cat": text(f"#{SPACED}"),
+    "sextractor.cat": text(SEXTRACTOR + "\n".join(SPACED.splitlines()[1:])),
+    "ecsv": by_astropy("ascii.ecsv"),
+    "comma.ecsv": by_astropy("ascii.ecsv", delimiter=","),
+    "ipac.tbl": by_astropy("ascii.ipac"),
+    "machine readable.txt": by_astropy("ascii.mrt"),
+    "votable.xml": by_astropy("votable"),
+    "binary.vot": by_astropy("votable", tabledata_format="binary2"),
+    "fits": by_astropy("fits"),
+    "upper.FITS": by_astropy("fits"),
+    "parquet": lambda path: pyarrow.parquet.write_table(pa.table(COLUMNS), path),
+    "folder of parts": parts,
+    "feather": lambda path: pyarrow.feather.write_feather(pa.table(COLUMNS), path),
+    "rail.hdf5": of_rail,
+    "astropy.h5": by_astropy("hdf5", path="data", serialize_meta=True),
+    "pandas.h5": lambda path: pd.DataFrame(COLUMNS).to_hdf(path, key="df", mode="w"),
+    "csv.gz": lambda path: path.write_bytes(gzip.compress(CSV.encode())),
+    "csv.bz2": lambda path: path.write_bytes(bz2.compress(CSV.encode())),
+    "csv.xz": lambda path: path.write_bytes(lzma.compress(CSV.encode())),
+    "csv.zst": lambda path: path.write_bytes(pa.compress(CSV.encode(), "zstd", asbytes=True)),
+    "csv.zip": zipped,
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_galaxies(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"my.{name}"
+    FORMATS[name](path)
+
+    found = read_galaxies(path)
+
+    assert found.block.object_id.tolist() == COLUMNS["objid"].tolist()
+    assert found.block.magnitudes == pytest.approx(MAGNITUDES, abs=1e-9)
+    np.testing.assert_array_equal(found.block.redshifts, COLUMNS["zsp"])
+    np.testing.assert_array_equal(found.ra_deg, COLUMNS["ra"])
