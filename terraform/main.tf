@@ -35,6 +35,14 @@ provider "aws" {
   }
 }
 
+# Read only where something is reserved, so that nobody else needs the permission; a rehearsal has no quotas.
+data "aws_servicequotas_service_quota" "concurrent_executions" {
+  count = var.infer_reserved_concurrency != null && var.local_endpoint == null ? 1 : 0
+
+  service_code = "lambda"
+  quota_code   = "L-B99A9384"
+}
+
 data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 data "aws_region" "current" {}

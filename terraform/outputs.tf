@@ -76,6 +76,15 @@ output "map_child_type" {
 output "max_concurrency" {
   description = "Ranks that run at the same time."
   value       = local.max_concurrency
+
+  # Lambda would say it in the middle of an apply: https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
+  precondition {
+    condition = alltrue([
+      for quota in data.aws_servicequotas_service_quota.concurrent_executions[*].value :
+      quota - var.infer_reserved_concurrency >= 100
+    ])
+    error_message = "Lambda keeps 100 of the account's concurrent executions (${join("", data.aws_servicequotas_service_quota.concurrent_executions[*].value)}) for functions without a reservation: infer_reserved_concurrency = ${coalesce(var.infer_reserved_concurrency, 0)} leaves fewer. Reserve less, or none (null), or have the quota raised."
+  }
 }
 
 output "log_groups" {

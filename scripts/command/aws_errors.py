@@ -107,7 +107,8 @@ def _explain_denial(error: ClientError, message: str) -> str:
     found = NEEDED.search(message)
     action = found[1] if found else error.operation_name
     where = f" on {found[2]}" if found and found[2] else ""
-    return f"The credentials lack a permission: {action}{where}. Ask for it, or use another AWS_PROFILE."
+    ask = "Ask for it (docs/operator-policy.json has all), or use another AWS_PROFILE."
+    return f"The credentials lack a permission: {action}{where}. {ask}"
 
 
 def _status(answer: dict[str, Any], error: ClientError) -> str:

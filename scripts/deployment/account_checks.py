@@ -9,6 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from scripts.command.aws_errors import explain
 from scripts.deployment.account import Account, check_owner, other_region
 from scripts.deployment.finding import Finding, looked
+from scripts.deployment.permissions import permissions
 from scripts.deployment.quota import RAISE_CONCURRENCY, USUAL_CONCURRENCY, concurrency
 from scripts.deployment.rendezvous_checks import rendezvous_findings
 from scripts.deployment.stack import Stack, StackError
@@ -48,6 +49,7 @@ def account_findings(stack: Stack | None, *, world_size: int | None) -> Iterator
         yield Finding("account", "skip", "nothing else can be asked without credentials")
         return
     yield Finding("credentials", "ok", f"{arn} of account {account_id}")
+    yield from looked("permissions", lambda: permissions(account, arn, stack), worst="warn")
     yield _region(account, stack)
     yield from looked("concurrency", lambda: _concurrency(account, world_size), worst="warn")
     yield _memory_cap(stack)

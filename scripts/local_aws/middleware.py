@@ -15,6 +15,7 @@ from moto.awslambda.models import lambda_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from werkzeug.wrappers import Request, Response
 
+from scripts.local_aws.calls import CallLog
 from scripts.local_aws.keeper import Keeper
 from scripts.local_aws.pool import Pool
 from scripts.local_aws.rudeness import RefusedError, Rude
@@ -40,12 +41,15 @@ class LambdaFront:
         Region of requests that do not name one.
     rude : Rude
         Refuses invocations as AWS may.
+    calls : CallLog
+        Records the invocations that come by no request.
     """
 
-    def __init__(self, moto: WSGIApp, pool: Pool, *, region: str, rude: Rude) -> None:
+    def __init__(self, moto: WSGIApp, pool: Pool, *, region: str, rude: Rude, calls: CallLog) -> None:
         self._moto = moto
         self._pool = pool
         self._rude = rude
+        self._calls = calls
         self._region = region
         self._keeper = Keeper()
 
@@ -87,6 +91,7 @@ class LambdaFront:
             As boto3 would.
         """
         name, qualifier = parameters["FunctionName"], parameters.get("Qualifier")
+        self._calls.invocation(name)
         try:
             settings = deployed_function(name, qualifier, region=region or self._region)
             with self._rude.invocation(settings.name):

@@ -4,6 +4,7 @@ Run as ``python -m scripts.local_aws.serve`` by `server.LocalAws`, which holds t
 """
 
 import importlib
+import io
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from scripts.local_aws.calls import CallLog
 from scripts.local_aws.rudeness import RefusedError, Rude, Rudeness
 from scripts.local_aws.server import REGION, client_environment, stop_signals
 
@@ -38,7 +40,8 @@ def main() -> None:
     os.environ["MOTO_PORT"] = str(port)
     endpoint = f"http://{HOST}:{port}"
     rudeness = msgspec.convert(settings["rudeness"], Rudeness)
-    server, pool = _build(listener, endpoint, Path(settings["log_dir"]), settings["workers"], rudeness)
+    calls = CallLog(Path(settings["call_log"]) if settings["call_log"] else None)
+    server, pool = _build(listener, endpoint, Path(settings["log_dir"]), settings["workers"], rudeness, calls)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps({"endpoint_url": endpoint, "pid": os.getpid()}), flush=True)
 
@@ -61,7 +64,9 @@ def _set_with_parents_end(stop: threading.Event) -> None:
     stop.set()
 
 
-def _build(listener: socket.socket, endpoint: str, log_dir: Path, workers: int, rudeness: Rudeness) -> tuple[Any, Any]:
+def _build(
+    listener: socket.socket, endpoint: str, log_dir: Path, workers: int, rudeness: Rudeness, calls: CallLog
+) -> tuple[Any, Any]:
     # Imported here because moto must see MOTO_PORT.
     _import_interpreter()
     from moto.core.config import default_user_config
@@ -93,6 +98,8 @@ def _build(listener: socket.socket, endpoint: str, log_dir: Path, workers: int, 
                 self.close_connection = True  # its body is not read
                 self._answer(403, {"Content-Type": refused.content_type, "Connection": "close"}, refused.body)
                 return
+            if calls:
+                self._record()
             if "/s3/aws4_request" in self.headers.get("authorization", ""):
                 try:
                     rude.answer_s3()
@@ -108,6 +115,14 @@ def _build(listener: socket.socket, endpoint: str, log_dir: Path, workers: int, 
                 super().run_wsgi()  # werkzeug closes the connection behind it
                 return
             self._answer(found.status, found.headers, found.body)
+
+        def _record(self) -> None:
+            """Record the request; its body is read for it where it can say what is asked."""
+            body = b""
+            if not self.headers.get("authorization", "").partition("/aws4_request")[0].endswith("/s3"):
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                self.rfile = io.BytesIO(body)
+            calls.request(self.command, self.path, self.headers, body)
 
         def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response(status)
@@ -132,7 +147,7 @@ def _build(listener: socket.socket, endpoint: str, log_dir: Path, workers: int, 
         log_dir=log_dir,
         workers_per_function=workers,
     )
-    app = LambdaFront(DomainDispatcherApplication(create_backend_app), pool, region=REGION, rude=rude)
+    app = LambdaFront(DomainDispatcherApplication(create_backend_app), pool, region=REGION, rude=rude, calls=calls)
     patches.invoke_lambda_directly(app.invoke_task)
     server = make_server(HOST, port, app, threaded=True, request_handler=Handler, fd=listener.fileno())
     return server, pool

@@ -17,6 +17,7 @@ from scripts.command.errors import CommandError
 from scripts.command.machine import num_cores
 from scripts.command.repository import REPOSITORY
 from scripts.local_aws.admission import KEY_HEADER, new_key
+from scripts.local_aws.calls import STATES
 from scripts.local_aws.rudeness import Rudeness
 
 REGION = "us-east-1"
@@ -40,6 +41,8 @@ class LocalAws:
         Port to listen on; 0 takes a free one.
     rudeness : Rudeness, optional
         What it refuses although it could do it, as AWS does; nothing when absent.
+    call_log : Path, optional
+        File that every request is recorded in, see `calls`; none when absent.
 
     Examples
     --------
@@ -54,6 +57,7 @@ class LocalAws:
         workers: int | None = None,
         port: int = 0,
         rudeness: Rudeness | None = None,
+        call_log: Path | None = None,
     ) -> None:
         self.workers = workers or num_cores()
         self.endpoint_url = ""
@@ -63,6 +67,7 @@ class LocalAws:
         self.log_dir = Path(self._temporary.name) if self._temporary else Path(log_dir or "")
         self._port = port
         self._rudeness = rudeness or Rudeness()
+        self._call_log = call_log
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -80,6 +85,7 @@ class LocalAws:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         settings: dict[str, Any] = {"port": self._port, "workers": self.workers, "log_dir": str(self.log_dir.resolve())}
         settings["rudeness"] = msgspec.to_builtins(self._rudeness)
+        settings["call_log"] = str(self._call_log.resolve()) if self._call_log else None
         with (self.log_dir / "server.log").open("ab") as log:
             # A session of its own: Ctrl-C reaches only us, and we end it in order. Its stdin ends with this process.
             self._process = subprocess.Popen(
@@ -185,4 +191,4 @@ def _server_environment(key: str) -> dict[str, str]:
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
     own = {name: value for name, value in client_environment("", REGION, key).items() if name != "AWS_ENDPOINT_URL"}
-    return inherited | own
+    return inherited | own | {"AWS_SESSION_TOKEN": STATES}

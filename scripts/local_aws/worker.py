@@ -176,6 +176,7 @@ class Worker:
                     ),
                     "AWS_REGION": settings.region,
                     "AWS_DEFAULT_REGION": settings.region,
+                    "AWS_SESSION_TOKEN": settings.name,  # who asks: see calls.py
                     "AWS_LAMBDA_RUNTIME_API": self._api.address,
                     "LAMBDA_TASK_ROOT": str(REPOSITORY),
                 },

@@ -174,3 +174,30 @@ run "an_unknown_stage_and_more_warm_workers_than_reserved_are_refused" {
 
   expect_failures = [var.stages, var.infer_provisioned_concurrency]
 }
+
+# Lambda keeps 100 executions free for functions without a reservation, and refuses in the middle of an apply what leaves less:
+# a new account, which has 10, can reserve none.
+run "more_than_a_new_account_can_reserve_is_refused_before_anything_is_made" {
+  command = plan
+
+  variables {
+    infer_reserved_concurrency = 5
+  }
+
+  override_data {
+    target = data.aws_servicequotas_service_quota.concurrent_executions
+    values = { value = 10 }
+  }
+
+  expect_failures = [output.max_concurrency]
+}
+
+run "more_than_an_old_account_can_reserve_is_refused_before_anything_is_made" {
+  command = plan
+
+  variables {
+    infer_reserved_concurrency = 901
+  }
+
+  expect_failures = [output.max_concurrency]
+}

@@ -15,11 +15,14 @@ import pytest
 from inference import contract
 from inference.contract import RunSummary
 from scripts import deploy
+from scripts.command.repository import REPOSITORY
 from scripts.deployment.terraform import FOLDER, IMAGE_FILE, DeployError, Terraform
+from scripts.local_aws.calls import STATES
 from scripts.local_aws.deploy import DEFINITION_PATH, render_definition
 from scripts.local_aws.server import LocalAws
 from tests.commands import run_command
 from tests.factories import make_arrays, make_shard_bytes
+from tests.iam import ACCOUNT, OPERATOR, REGION, Call, Statement, as_list, is_allowed, read_calls
 from tests.integration.test_terraform import copy_configuration
 from tests.terraform_provider import planned_changes, shared_provider
 
@@ -28,6 +31,7 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
+CALLS = "calls.jsonl"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference@sha256:" + "a" * 64
 
 
@@ -49,7 +53,8 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
-    with pytest.MonkeyPatch.context() as patch, LocalAws(log_dir=tmp_path_factory.mktemp("logs")) as aws:
+    logs = tmp_path_factory.mktemp("logs")
+    with pytest.MonkeyPatch.context() as patch, LocalAws(log_dir=logs, call_log=logs / CALLS) as aws:
         for name in [name for name in os.environ if name.startswith(("AWS_", "TF_"))]:
             patch.delenv(name)
         for name, value in {**aws.environment, "TF_VAR_local_endpoint": aws.endpoint_url}.items():
@@ -107,7 +112,7 @@ def test_make_run_goes_to_the_stack_that_was_applied_and_its_eight_ranks_complet
     assert eight_ranks.returncode == 0, eight_ranks.stderr
     assert eight_ranks.stderr.startswith("target     aws: this working copy is deployed; TARGET=local runs here\n")
     assert "upload     4 files of datasets/tiny/10MB" in eight_ranks.stderr
-    written = (only_run(deployed) / "summary.json").read_bytes()
+    written = (first_run(deployed) / "summary.json").read_bytes()
     summary = contract.decode(written, RunSummary)
     assert summary.complete
     assert (summary.num_records, summary.num_samples) == (8, 80)
@@ -121,7 +126,7 @@ def test_the_run_prints_its_result_with_what_it_cost(eight_ranks: subprocess.Com
 
 
 def test_the_run_is_known_afterwards(deployed: Deployed, eight_ranks: subprocess.CompletedProcess[str]) -> None:
-    done = command("status", deployed.terraform.folder.parent, RUN=only_run(deployed).name)
+    done = command("status", deployed.terraform.folder.parent, RUN=first_run(deployed).name)
 
     assert done.stdout == eight_ranks.stdout
 
@@ -137,40 +142,71 @@ def test_every_rank_logged_its_metrics_under_the_name_of_its_function(
     assert rows == [10] * 8
 
 
-def only_run(deployed: Deployed) -> Path:
-    (folder,) = (deployed.terraform.folder.parent / "runs").iterdir()
-    return folder
+@pytest.fixture(scope="module")
+def two_ranks_of_three(deployed: Deployed, eight_ranks: object) -> subprocess.CompletedProcess[str]:
+    """A run of which one rank fails, and what one asks about it afterwards."""
+    root = deployed.terraform.folder.parent
+    dataset = root / "datasets" / "cut" / "10MB"
+    dataset.mkdir(parents=True)
+    for number in range(3):
+        content = make_shard_bytes(20, **make_arrays(20, seed=number))
+        (dataset / f"{number}.safetensors").write_bytes(content if number else content[:-100])
+    done = command("run", root, DATASET="cut", WORLD="3")
+    for name in ("logs", "cost", "stop"):
+        command(name, root, RUN=runs(deployed)[-1].name)
+    command("doctor", root)
+    return done
+
+
+def test_a_rank_that_fails_is_noted_by_the_state_machine(
+    deployed: Deployed, two_ranks_of_three: subprocess.CompletedProcess[str]
+) -> None:
+    assert two_ranks_of_three.returncode == 1, two_ranks_of_three.stderr
+    assert "rank 0" in two_ranks_of_three.stdout
+
+
+def first_run(deployed: Deployed) -> Path:
+    return runs(deployed)[0]
+
+
+def runs(deployed: Deployed) -> list[Path]:
+    """Return the folders of the runs, the oldest first."""
+    return sorted((deployed.terraform.folder.parent / "runs").iterdir())
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a role may do, and who may take it."""
+
+    statements: list[Statement]
+    trust: list[Statement]
+
+
+@pytest.fixture(scope="module")
+def roles(deployed: Deployed) -> dict[str, Role]:
+    """Who asks → the role it has, as it was applied."""
+    iam = deployed.client("iam")
+    found = {}
+    for role in iam.list_roles()["Roles"]:
+        name = role["RoleName"].removesuffix(f"-{REGION}")
+        (policy,) = iam.list_role_policies(RoleName=role["RoleName"])["PolicyNames"]
+        document = iam.get_role_policy(RoleName=role["RoleName"], PolicyName=policy)["PolicyDocument"]
+        found[STATES if name.endswith("-states") else name] = Role(
+            document["Statement"], role["AssumeRolePolicyDocument"]["Statement"]
+        )
+    return found
 
 
 # --------------------------------------------------------------------------------------------------- what it is like
 
 
-def test_no_policy_has_a_wildcard_action_or_an_unexplained_wildcard_resource(deployed: Deployed) -> None:
-    iam = deployed.client("iam")
-    statements = [
-        statement
-        for role in iam.list_roles()["Roles"]
-        for name in iam.list_role_policies(RoleName=role["RoleName"])["PolicyNames"]
-        for statement in iam.get_role_policy(RoleName=role["RoleName"], PolicyName=name)["PolicyDocument"]["Statement"]
-    ]
+def test_no_policy_has_a_wildcard_action_or_an_unexplained_wildcard_resource(roles: dict[str, Role]) -> None:
+    statements = [statement for role in roles.values() for statement in role.statements]
 
     assert len(statements) > 20
     assert not [action for statement in statements for action in as_list(statement["Action"]) if "*" in action]
     anywhere = [statement["Sid"] for statement in statements if "*" in as_list(statement["Resource"])]
     assert set(anywhere) == {"Trace", "DeliverLogs"}
-
-
-def test_the_table_of_access_reaches_the_policies(deployed: Deployed) -> None:
-    iam = deployed.client("iam")
-    policy = iam.get_role_policy(RoleName="redshift-inference-infer-us-east-1", PolicyName="infer")["PolicyDocument"]
-
-    writes = [statement for statement in policy["Statement"] if statement["Action"] == "s3:PutObject"]
-
-    arn = f"arn:aws:s3:::{deployed.outputs['bucket']}"
-    assert {statement["Effect"]: as_list(statement["Resource"]) for statement in writes} == {
-        "Allow": [f"{arn}/*/ranks/*", f"{arn}/*/predictions/*", f"{arn}/*/fmi/*"],
-        "Deny": [f"{arn}/datasets/*"],
-    }
 
 
 def test_every_log_group_has_a_retention(deployed: Deployed) -> None:
@@ -277,5 +313,153 @@ def names(buckets: list[dict[str, Any]]) -> set[str]:
     return {bucket["Name"] for bucket in buckets}
 
 
-def as_list(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
+# ------------------------------------------------------------------------------ who may do what, now that all is done
+
+
+def test_every_call_of_a_whole_life_is_allowed_and_no_statement_is_idle(
+    local_aws: LocalAws, roles: dict[str, Role]
+) -> None:
+    recorded = read_calls(local_aws.log_dir / CALLS)
+
+    for name, role in roles.items():
+        calls = [call for call in [*recorded, *unseen()] if call.principal == name]
+        assert len(calls) > 5
+        assert [call for call in calls if not is_allowed(call, role.statements)] == []
+        assert [call for call in forbidden() if call.principal == name and is_allowed(call, role.statements)] == []
+        assert idle_statements(role.statements, calls, [call for call in forbidden() if call.principal == name]) == []
+
+
+def test_the_operators_policy_suffices_for_it_and_holds_nothing_that_is_not_needed(local_aws: LocalAws) -> None:
+    statements = json.loads((REPOSITORY / "docs" / "operator-policy.json").read_text())["Statement"]
+
+    calls = [call for call in read_calls(local_aws.log_dir / CALLS) if is_the_operators(call)] + unseen_operator()
+
+    assert len(calls) > 100
+    assert [call for call in calls if not is_allowed(call, statements)] == []
+    assert idle_statements(statements, calls, []) == []
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+    assert len("".join(json.dumps({"Version": "2012-10-17", "Statement": statements}).split())) <= 6144
+
+
+def test_only_this_state_machine_and_its_ranks_take_its_role(roles: dict[str, Role]) -> None:
+    def is_taken_by(source: str, account: str = ACCOUNT) -> bool:
+        context = (("aws:SourceAccount", account), ("aws:SourceArn", f"arn:aws:states:{REGION}:{ACCOUNT}:{source}"))
+        return is_allowed(Call("states.amazonaws.com", "sts:AssumeRole", "*", context), roles[STATES].trust)
+
+    assert is_taken_by("stateMachine:redshift-inference")
+    assert is_taken_by("stateMachine:redshift-inference/InferRanks")
+    assert is_taken_by("stateMachine:redshift-inference:1")
+    assert not is_taken_by("stateMachine:redshift-inference-2")
+    assert not is_taken_by("stateMachine:another")
+    assert not is_taken_by("stateMachine:redshift-inference", account="210987654321")
+
+
+def idle_statements(statements: list[Statement], calls: list[Call], refused: list[Call]) -> list[str]:
+    """Return the statements without which the same calls would be allowed and the same be denied."""
+
+    def answers(of: list[Statement]) -> list[bool]:
+        return [is_allowed(call, of) for call in [*calls, *refused]]
+
+    return [
+        str(statement["Sid"])
+        for statement in statements
+        if answers([other for other in statements if other is not statement]) == answers(statements)
+    ]
+
+
+def unseen() -> list[Call]:
+    """Return what AWS itself asks for in the name of a role, and what no run in this file needs."""
+    bucket = f"arn:aws:s3:::redshift-inference-{ACCOUNT}-{REGION}"
+    machine = f"arn:aws:states:{REGION}:{ACCOUNT}"
+    stages = [f"redshift-inference-{stage}" for stage in ("initialize", "infer", "summarize")]
+    stream = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/{{}}:log-stream:2026/01/31/[$LATEST]0"
+    result = f"{bucket}/runs/r/map/0f8e/SUCCEEDED_0.json"
+    return [
+        # https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html
+        *(Call(name, f"logs:{verb}", stream.format(name)) for name in stages for verb in LOG_CALLS),
+        *(Call(name, f"xray:{verb}", "*") for name in stages for verb in TRACE_CALLS),
+        # https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html
+        Call(STATES, "states:StartExecution", f"{machine}:stateMachine:redshift-inference"),
+        Call(STATES, "states:DescribeExecution", f"{machine}:execution:redshift-inference/InferRanks:0f8e"),
+        Call(STATES, "states:StopExecution", f"{machine}:execution:redshift-inference/InferRanks:0f8e"),
+        Call(STATES, "states:RedriveExecution", f"{machine}:execution:redshift-inference/InferRanks:0f8e"),
+        # https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html
+        *(Call(STATES, f"s3:{verb}", result) for verb in ("PutObject", "GetObject", "AbortMultipartUpload")),
+        Call(STATES, "s3:ListMultipartUploadParts", result),
+        # https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html, xray-iam.html
+        *(Call(STATES, f"logs:{verb}", "*") for verb in ("CreateLogDelivery", "DescribeLogGroups")),
+        *(Call(STATES, f"xray:{verb}", "*") for verb in TRACE_CALLS),
+        # Ranks that can connect neither directly nor by the server: tests/integration/test_fmi_networks.py.
+        *(Call(stages[1], f"s3:{verb}", f"{bucket}/runs/r/fmi/0-1/0") for verb in ("PutObject", "GetObject")),
+        Call(stages[1], "s3:ListBucket", bucket, (("s3:prefix", "runs/r/fmi/0-1/"),)),
+    ]
+
+
+LOG_CALLS = ("CreateLogStream", "PutLogEvents")
+TRACE_CALLS = ("PutTraceSegments", "PutTelemetryRecords")
+
+
+def forbidden() -> list[Call]:
+    """Return what a role that was taken over must not be able to do."""
+    bucket = f"arn:aws:s3:::redshift-inference-{ACCOUNT}-{REGION}"
+    initialize, infer, summarize = (f"redshift-inference-{stage}" for stage in ("initialize", "infer", "summarize"))
+    every = (initialize, infer, summarize, STATES)
+    return [
+        # A dataset named like a result, which only the Deny protects.
+        *(Call(role, "s3:PutObject", f"{bucket}/datasets/a/ranks/0.json") for role in every),
+        Call(initialize, "s3:PutObject", f"{bucket}/datasets/a/manifest.json"),
+        Call(summarize, "s3:PutObject", f"{bucket}/datasets/a/summary.json"),
+        Call(STATES, "s3:PutObject", f"{bucket}/datasets/a/failures/0.json"),
+        *(Call(role, "s3:DeleteObject", f"{bucket}/runs/r/summary.json") for role in every),
+        *(Call(role, "s3:ListBucket", bucket) for role in every),
+        *(Call(role, "s3:ListBucket", bucket, (("s3:prefix", ""),)) for role in every),
+        *(Call(role, "s3:GetObject", "arn:aws:s3:::another/datasets/a/0.safetensors") for role in every),
+        *(Call(role, "iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/admin") for role in every),
+        *(Call(role, "secretsmanager:GetSecretValue", "*") for role in every),
+        Call(initialize, "s3:PutObject", f"{bucket}/runs/r/summary.json"),
+        Call(infer, "s3:PutObject", f"{bucket}/runs/r/summary.json"),
+        Call(infer, "s3:PutObject", f"{bucket}/runs/r/manifest.json"),
+        Call(infer, "s3:GetObject", f"{bucket}/runs/r/predictions/00000.npz"),
+        Call(summarize, "s3:PutObject", f"{bucket}/runs/r/ranks/00000.json"),
+        Call(summarize, "s3:GetObject", f"{bucket}/runs/r/predictions/00000.npz"),
+        Call(summarize, "s3:GetObject", f"{bucket}/datasets/a/0.safetensors"),
+        *(Call(role, "lambda:InvokeFunction", function("infer")) for role in every[:3]),
+        Call(STATES, "lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:another"),
+        Call(STATES, "states:StartExecution", f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:another"),
+    ]
+
+
+def is_the_operators(call: Call) -> bool:
+    """Return whether it is asked of the deployment: who one is needs no permission, a remote state is one's own."""
+    # The provider asks for the user where it may not check credentials, as in a rehearsal.
+    here = call.action not in ("sts:GetCallerIdentity", "iam:GetUser") and "my-terraform-states" not in call.resource
+    return call.principal == OPERATOR and here
+
+
+def unseen_operator() -> list[Call]:
+    """Return what the local AWS is not asked for: a push, an alarm by mail, the end of a run under way."""
+    here = f"{REGION}:{ACCOUNT}"
+    repository = f"arn:aws:ecr:{here}:repository/redshift-inference"
+    # https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html
+    pushed = (
+        "BatchCheckLayerAvailability",
+        "InitiateLayerUpload",
+        "UploadLayerPart",
+        "CompleteLayerUpload",
+        "PutImage",
+    )
+    calls = [
+        ("ecr:GetAuthorizationToken", "*"),
+        *((f"ecr:{verb}", repository) for verb in pushed),
+        ("sns:CreateTopic", f"arn:aws:sns:{here}:redshift-inference-alarms"),
+        ("servicequotas:GetServiceQuota", "*"),
+        ("states:StopExecution", f"arn:aws:states:{here}:execution:redshift-inference:run"),
+        ("states:StopExecution", f"arn:aws:states:{here}:execution:redshift-inference/InferRanks:0f8e"),
+        ("states:ListExecutions", f"arn:aws:states:{here}:mapRun:redshift-inference/InferRanks:0f8e"),
+        ("lambda:InvokeFunction", function("summarize")),
+    ]
+    return [Call(OPERATOR, *call) for call in calls]
+
+
+def function(stage: str) -> str:
+    return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:redshift-inference-{stage}"

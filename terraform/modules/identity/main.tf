@@ -17,7 +17,7 @@ locals {
       write = ["results/predictions/*", "results/ranks/*", "results/fmi/*"]
     }
     summarize = {
-      list  = ["results/ranks/", "results/failures/"]
+      list  = ["results/ranks/", "results/predictions/", "results/failures/"]
       read  = ["results/manifest.json", "results/ranks/*", "results/failures/*"]
       write = ["results/combined_data.json", "results/summary.json", "results/fmi.json"]
     }
