@@ -21,7 +21,7 @@ $(foreach v,MODEL CARD RUN NAME N PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) GIVEN_VARIABLES PYTHON VENV
 
-$(READY): pyproject.toml scripts/setup.sh
+$(READY): pyproject.toml scripts/setup.sh $(wildcard inference/engines/native/source/*)
 	@scripts/setup.sh
 
 ## Predict
@@ -199,7 +199,7 @@ help: ## Show this help
 #:   BACKUP=0           a slow rank gets no second invocation, which is paid too
 #:   TOLERATE=20        percentage of ranks that may fail
 #:   MODEL=mine         the model that predicts; the shipped one when absent
-#:   ENGINE=torch       the library that computes; onnxruntime when absent
+#:   ENGINE=native      what computes, or torch, openvino; onnxruntime when absent
 #:   PRECISION=fp32     or int8, bf16, where they were found accurate enough
 #:   TARGET=local       where to run: local, or aws once it is deployed
 #:   BUDGET=2.00        USD; a run that may cost more at list prices is refused

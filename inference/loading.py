@@ -26,8 +26,8 @@ def load_model(
     model : path
         Folder of a model, such as ``models/mine``; the shipped one when absent.
     engine : str
-        Library that computes: ``auto`` is what a run takes, ``onnxruntime``; or ``openvino``, ``torch``. One that
-        cannot be used is replaced by torch, with a warning.
+        What computes: ``auto`` is what a run takes, ``onnxruntime``; or ``native``, ``openvino``, ``torch``. One that
+        cannot be used is replaced, with a warning: ``native`` by ``onnxruntime``, the others by ``torch``.
     precision : str
         ``fp32``, or ``int8`` or ``bf16`` where they were found accurate enough.
     num_threads : int, optional

@@ -122,7 +122,7 @@ def infer_rank(
         If a redshift is not finite.
     """
     # The published loop profiles the batch size the user asked for; ours never depends on it.
-    micro_batch = task.batch_size if task.profile else MICRO_BATCH
+    micro_batch = task.batch_size if task.profile else None
     parts: list[Predictions] = []
     layout = Layout.for_model(card.inputs, task.bands)
     with _profiler(task) as profile:
@@ -141,7 +141,7 @@ def predict_block(
     calibration: Calibration | None,
     card: ModelCard | None = None,
     *,
-    micro_batch: int = MICRO_BATCH,
+    micro_batch: int | None = None,
 ) -> Predictions:
     """Clean a block, predict its redshifts, with their uncertainties; a rejected galaxy keeps its row, without numbers.
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from inference.errors import EngineError
 
 MICRO_BATCH = 32
-"""Galaxies per pass through the network: fastest on one core, whose cache holds them, whatever batch size was asked."""
+"""Galaxies per pass through a graph: fastest on one core, whose cache holds them, whatever batch size was asked."""
 
 
 class Engine(Protocol):
@@ -29,6 +29,9 @@ class Engine(Protocol):
     precision: str
     """Precision of the products: ``fp32`` unless another was asked for."""
 
+    micro_batch: int
+    """Galaxies per call with which it is fastest."""
+
     note: str | None
     """Why this is not the engine that was asked for, if it is not."""
 
@@ -47,7 +50,7 @@ def predict_values(
     columns: NDArray[np.float64] | None = None,
     *,
     num_values: int = 1,
-    micro_batch: int = MICRO_BATCH,
+    micro_batch: int | None = None,
 ) -> NDArray[np.float32]:
     """Predict one photometric redshift per galaxy, or what else the network gives.
 
@@ -62,8 +65,8 @@ def predict_values(
         Further numbers, for a network that reads some.
     num_values : int
         Numbers per galaxy that the network gives.
-    micro_batch : int
-        Galaxies per pass: changes memory and speed.
+    micro_batch : int, optional
+        Galaxies per call, as the engine prefers when absent: changes memory and speed.
 
     Returns
     -------
@@ -81,8 +84,9 @@ def predict_values(
     """
     shape = (len(images),) if num_values == 1 else (len(images), num_values)
     values = np.empty(shape, dtype=np.float32)
-    for start in range(0, len(images), micro_batch):
-        part = slice(start, start + micro_batch)
+    step = micro_batch or engine.micro_batch
+    for start in range(0, len(images), step):
+        part = slice(start, start + step)
         further = () if columns is None else (columns[part],)
         found = engine.predict(images[part], magnitudes[part], *further)
         if found.shape[1:] != shape[1:]:

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Make the virtual environment hold what pyproject.toml asks for, and mark it ready. Called by make when pyproject.toml
-# is newer than the mark. Needs nothing but bash, so that it runs before anything is installed.
+# Make the virtual environment hold what pyproject.toml asks for, compile the native engine, and mark it ready. Called by
+# make when one of the sources below is newer than the mark. Needs nothing but bash, so that it runs before anything is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-}
 OFFICIAL_CPU_INDEX=https://download.pytorch.org/whl/cpu
+# What the mark is compared with.
+SOURCES=(pyproject.toml scripts/setup.sh inference/engines/native/source)
 # What pyproject.toml allows, in the order of preference: the image has the first.
 VERSIONS=(3.11 3.12 3.13)
 NAMES="3.11, 3.12 or 3.13"
@@ -28,7 +30,7 @@ main() {
     local base log torch
     base=$(find_python)
     wait_for_other_setup "$base"
-    if [ "$VENV/.ready" -nt pyproject.toml ] && [ "$VENV/.ready" -nt scripts/setup.sh ]; then return; fi
+    if [ -e "$VENV/.ready" ] && [ -z "$(find "${SOURCES[@]}" -type f -newer "$VENV/.ready")" ]; then return; fi
     say "Setting up $VENV with $("$base" --version) and PyTorch for CPU; the first time takes a minute or two."
     is_our_python "$VENV/bin/python" "$base" || clear_venv
     mkdir -p "$VENV"
@@ -42,6 +44,7 @@ main() {
         step "PyTorch from its official CPU index" "$log" install_official "$torch"
     fi
     step "packages" "$log" pip install --no-compile -e '.[tools,dev]' "$torch"
+    step "native engine" "$log" make_native
     step "first import" "$log" import_once
     touch "$VENV/.ready"
 }
@@ -161,6 +164,11 @@ install_official() {
         echo "ERROR: Put the wheel into a folder and try again: PIP_FIND_LINKS=/that/folder make …"
         return 1
     }
+}
+
+# Everything works without it, slower: a run says what computes in its place, and why.
+make_native() {
+    env -u PYTHONDONTWRITEBYTECODE "$VENV/bin/python" -m inference.engines.native || true
 }
 
 # Also proves that the packages can be imported. The environment may forbid byte code files; these are the venv's own.

@@ -5,6 +5,9 @@ import signal
 
 import pytest
 
+from inference.engines.native.prepare import can_prepare, prepare
+from inference.models import shipped
+
 # A shell without job control starts background programs with Ctrl-C ignored, and children inherit that: tests that
 # interrupt a program would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -21,6 +24,12 @@ LONGEST = (
     *("engine_answers", "sweep", "local_aws_processes", "model_runs", "local_aws_rude", "compare_runs", "handlers"),
     *("terraform", "accounting", "report_browser"),
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the native engine as the set-up does, once before several processes need it."""
+    if not hasattr(config, "workerinput") and can_prepare() and shipped().weights.exists():
+        prepare(shipped().weights)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

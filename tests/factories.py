@@ -21,6 +21,7 @@ from inference.models.card import ModelCard, encode_card
 from inference.pipeline import Outcome, Predictions
 from inference.plan import Shard
 from inference.posterior import NUM_NUMBERS, PosteriorModel
+from inference.predict import MICRO_BATCH
 from inference.record import bind, make_record
 from inference.summary import Proof, StoredObject, decode_records, prove
 from inference.uncertainty import NUM_FEATURES as NUM_ERROR_FEATURES
@@ -144,6 +145,7 @@ class FakeEngine:
     weights_sha256 = "0" * 64
     num_parameters = 15_902_889
     precision = "fp32"
+    micro_batch = MICRO_BATCH
     note: str | None = None
 
     def predict(self, images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from inference.contract.dataset import SAMPLE_PREFIX
 from inference.contract.payload import NonEmpty, Payload, Positive
 from inference.errors import InvalidRequestError
 
-Engine = Literal["auto", "openvino", "onnxruntime", "torch"]
+Engine = Literal["auto", "native", "onnxruntime", "openvino", "torch"]
 Precision = Literal["fp32", "bf16", "int8"]
 
 
@@ -41,7 +41,7 @@ class RunRequest(Payload, frozen=True, kw_only=True):
     """Run the inference loop under torch's profiler, as the published runs did."""
 
     engine: Engine = "auto"
-    """Library that computes the redshifts; ``auto`` takes onnxruntime. Torch replaces a missing one."""
+    """What computes the redshifts; ``auto`` takes onnxruntime. The run says so where another had to replace it."""
 
     precision: Precision = "fp32"
     """Precision of the products; another one is refused where it was not found accurate enough."""

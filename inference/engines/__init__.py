@@ -10,9 +10,12 @@ from inference.errors import EngineError, ModelError, WeightsError
 from inference.models import Model
 from inference.predict import Engine
 
-NAMES = ("onnxruntime", "openvino", "torch")
-"""Engines in order of preference for ``auto``: first the one that every installation and the image have, which starts
-fastest and needs the least memory. docs/performance.md has the measurement."""
+NAMES = ("native", "onnxruntime", "openvino", "torch")
+"""Every engine."""
+
+CANDIDATES = {"auto": ("onnxruntime",), "native": ("native", "onnxruntime")}
+"""Which engines are tried for a name, in this order, before torch. onnxruntime is in every installation and in the
+image."""
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +28,8 @@ def load(
     Parameters
     ----------
     name : str
-        ``auto`` or one of `NAMES`. One that is missing here is replaced by torch, and the engine's `note` says why.
+        ``auto`` or one of `NAMES`. One that is missing here is replaced, and the engine's `note` says why: ``native``
+        by ``onnxruntime``, which every installation has, and the others by ``torch``.
     checkpoint : Path
         Weights as safetensors; the exported graph is in the same folder.
     num_threads : int
@@ -51,14 +55,16 @@ def load(
         return _load_reduced(name, checkpoint, sha256, num_threads, precision)
     note = None
     if name != "torch" and not as_published:
-        reasons = []
-        for candidate in NAMES[:-1] if name == "auto" else (name,):
+        reasons: list[str] = []
+        for candidate in CANDIDATES.get(name, (name,)):
             try:
-                return _load_exported(candidate, checkpoint, sha256, num_threads)
+                engine = _load_compared(candidate, checkpoint, sha256, num_threads)
             except UnavailableError as error:
                 reasons.append(str(error))
-        note = f"engine {name} fell back to torch: {'; '.join(dict.fromkeys(reasons))}"
-        logger.warning("engine fell back to torch", extra={"engine": name, "reason": note})
+            else:
+                engine.note = _note(name, candidate, reasons)
+                return engine
+        note = _note(name, "torch", reasons)
     # Imported here: the other engines start in a third of the time because they never load torch.
     from inference.engines.torch import TorchEngine
 
@@ -107,6 +113,30 @@ def _load_reduced(name: str, checkpoint: Path, sha256: str, num_threads: int, pr
         return _load_exported(accuracy.engine, checkpoint, sha256, num_threads, precision)
     except UnavailableError as error:
         raise EngineError(f"precision {precision} cannot be used: {error}. Use fp32.") from error
+
+
+def _note(name: str, taken: str, reasons: list[str]) -> str | None:
+    """Say that another engine computes than was asked for, and why; None when none does."""
+    if not reasons:
+        return None
+    note = f"engine {name} fell back to {taken}: {'; '.join(dict.fromkeys(reasons))}"
+    logger.warning("engine fell back to %s", taken, extra={"engine": name, "reason": note})
+    return note
+
+
+def _load_compared(name: str, checkpoint: Path, sha256: str, num_threads: int) -> Engine:
+    """Load an engine that was compared with torch."""
+    if name != "native":
+        return _load_exported(name, checkpoint, sha256, num_threads)
+    from inference.engines.native.engine import NativeEngine
+
+    card = exported.read_card(checkpoint, sha256)
+    exported.check_compared(card, name)
+    engine = NativeEngine(checkpoint, sha256, num_threads=num_threads)
+    compared, is_now = (version.partition("-")[0] for version in (card.engines[name].version, engine.version))
+    if compared != is_now:
+        raise UnavailableError(f"native {is_now} was not compared with torch, but {compared}; `make engines` does")
+    return engine
 
 
 def _load_exported(name: str, checkpoint: Path, sha256: str, num_threads: int, precision: str = "fp32") -> Engine:

@@ -111,5 +111,16 @@ def check_usable(card: ExportCard, engine: str) -> None:
     """
     if find_spec(engine) is None:
         raise UnavailableError(f"{engine} is not installed")
+    check_compared(card, engine)
+
+
+def check_compared(card: ExportCard, engine: str) -> None:
+    """Refuse an engine that was not compared with torch.
+
+    Raises
+    ------
+    UnavailableError
+        Saying so.
+    """
     if engine not in card.engines:
         raise UnavailableError(f"{engine} was not compared with torch; `make engines` does")

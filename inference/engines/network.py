@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from inference.engines.onnxruntime import open_session
 from inference.errors import EngineError, WeightsError
 from inference.models.card import MAGNITUDES_OF_ONE, Inputs, ModelCard
+from inference.predict import MICRO_BATCH
 
 DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 """What a graph may ask for, as ONNX Runtime calls it."""
@@ -21,6 +22,7 @@ class NetworkEngine:
 
     note: str | None = None
     precision = "fp32"
+    micro_batch = MICRO_BATCH
 
     def __init__(self, graph: Path, card: ModelCard, sha256: str, *, num_threads: int) -> None:
         assert card.graph is not None, "the card of a network as ONNX says what its inputs are called"

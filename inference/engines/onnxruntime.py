@@ -8,6 +8,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from inference.engines.exported import ExportCard
+from inference.predict import MICRO_BATCH
 
 
 def open_session(graph: Path, *, num_threads: int) -> Any:
@@ -26,6 +27,7 @@ class OnnxRuntimeEngine:
     """The exported network in ONNX Runtime; see `inference.predict.Engine`."""
 
     note: str | None = None
+    micro_batch = MICRO_BATCH
 
     def __init__(self, graph: Path, card: ExportCard, *, num_threads: int, precision: str = "fp32") -> None:
         self._session = open_session(graph, num_threads=num_threads)

@@ -7,6 +7,7 @@ import openvino
 from numpy.typing import NDArray
 
 from inference.engines.exported import ExportCard, UnavailableError
+from inference.predict import MICRO_BATCH
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 """Our names of the precisions this engine computes in, and its own."""
@@ -16,6 +17,7 @@ class OpenVinoEngine:
     """The exported network in OpenVINO; see `inference.predict.Engine`."""
 
     note: str | None = None
+    micro_batch = MICRO_BATCH
 
     def __init__(self, graph: Path, card: ExportCard, *, num_threads: int, precision: str = "fp32") -> None:
         settings = {

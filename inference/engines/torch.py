@@ -24,6 +24,7 @@ class TorchEngine:
     """AstroMAE in torch, folded for prediction or layer by layer as published; see `inference.predict.Engine`."""
 
     precision = "fp32"
+    micro_batch = MICRO_BATCH
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ class NoEngine:
     weights_sha256 = "0" * 64
     num_parameters = NUM_PARAMETERS
     precision = "fp32"
+    micro_batch = 1
     note: str | None = None
 
     def predict(self, images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:

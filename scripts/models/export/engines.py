@@ -19,6 +19,9 @@ from safetensors.numpy import load_file
 from inference.checksum import file_sha256
 from inference.engines import NAMES, exported
 from inference.engines.exported import Accuracy, ExportCard, UnavailableError
+from inference.engines.native.engine import NativeEngine
+from inference.engines.native.pack import pack_path
+from inference.engines.native.prepare import can_prepare, prepare
 from inference.errors import WeightsError
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae
@@ -28,6 +31,9 @@ from scripts.command.whole_file import write_whole
 from scripts.models.export.graph import write_graph
 from scripts.models.export.judge import NUM_COMPARED, Arrays, compare, measure_accuracy
 from scripts.models.export.quantized import quantize
+
+GRAPH_ENGINES = ("onnxruntime", "openvino")
+"""Those that read the graph."""
 
 REDUCED = {"bf16": "openvino", "int8": "onnxruntime"}
 """Precision to the engine that computes in it."""
@@ -58,6 +64,7 @@ def export(checkpoint: Path, rows: Path) -> ExportCard:
     # Hidden, so that what a kill leaves behind is neither committed nor put into an image.
     draft = graph.with_name(f".{graph.name}.{os.getpid()}")
     int8_draft = draft.with_name(f"{draft.name}-int8")
+    packed = pack_path(checkpoint, sha256)
     try:
         model = load_astromae(checkpoint)
         write_graph(model, checkpoint, draft)
@@ -68,7 +75,10 @@ def export(checkpoint: Path, rows: Path) -> ExportCard:
             engines={},
             precisions={},
         )
-        engines = {name: _open(name, draft, blank) for name in _installed()}
+        engines: dict[str, Engine] = {name: _open(name, draft, blank) for name in _installed()}
+        if can_prepare():
+            prepare(checkpoint)
+            engines = {"native": NativeEngine(checkpoint, sha256, num_threads=1), **engines}
         compared = {name: array[:NUM_COMPARED] for name, array in galaxies.items()}
         reference = _predict_with_torch(model, compared)
         agreements = {name: compare(engine, compared, reference) for name, engine in engines.items()}
@@ -79,6 +89,9 @@ def export(checkpoint: Path, rows: Path) -> ExportCard:
         int8.unlink(missing_ok=True)
         if "int8" in precisions and not precisions["int8"].rejected:
             int8_draft.replace(int8)
+    except BaseException:
+        packed.unlink(missing_ok=True)
+        raise
     finally:
         draft.unlink(missing_ok=True)
         int8_draft.unlink(missing_ok=True)
@@ -88,7 +101,9 @@ def export(checkpoint: Path, rows: Path) -> ExportCard:
 
 
 def exported_already(checkpoint: Path) -> ExportCard | None:
-    """Return the card of a checkpoint whose graphs are there and were compared in every installed engine.
+    """Return the card of a checkpoint whose graphs are there and were compared in every engine of this machine.
+
+    What the native engine needs is made where it is missing: no other file changes by it.
 
     Raises
     ------
@@ -98,11 +113,13 @@ def exported_already(checkpoint: Path) -> ExportCard | None:
     if not checkpoint.exists():
         raise WeightsError(f"{checkpoint} does not exist. Make weights with `make train`.")
     try:
+        if can_prepare():
+            prepare(checkpoint)
         card = exported.read_card(checkpoint, file_sha256(checkpoint))
     except UnavailableError:
         return None
-    is_complete = set(_installed()) <= set(card.engines) and _has_int8(checkpoint, card)
-    return card if is_complete else None
+    wanted = {*_installed(), *(["native"] if can_prepare() else [])}
+    return card if wanted <= set(card.engines) and _has_int8(checkpoint, card) else None
 
 
 def read_rows(folder: Path) -> Arrays:
@@ -120,7 +137,7 @@ def read_rows(folder: Path) -> Arrays:
 
 
 def _installed() -> list[str]:
-    return [name for name in NAMES if name != "torch" and find_spec(name)]
+    return [name for name in GRAPH_ENGINES if find_spec(name)]
 
 
 def _has_int8(checkpoint: Path, card: ExportCard) -> bool:
@@ -176,5 +193,5 @@ def _open(name: str, graph: Path, card: ExportCard, precision: str = "fp32") -> 
 def remove_graphs_of_other_weights(checkpoint: Path, sha256: str) -> None:
     """Delete what belonged to earlier weights of this name: no engine would ever read it again."""
     for path in checkpoint.parent.glob(f"{checkpoint.stem}-*"):
-        if path.suffix in (".onnx", ".json") and not path.name.startswith(f"{checkpoint.stem}-{sha256}"):
+        if path.suffix in (".onnx", ".json", ".native") and not path.name.startswith(f"{checkpoint.stem}-{sha256}"):
             path.unlink()

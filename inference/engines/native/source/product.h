@@ -1,0 +1,84 @@
+// The product of rows with packed weights, and what follows it while the result is in registers.
+#pragma once
+
+#include "vector.h"
+
+// A tile of the result fills the registers: 6 rows of 16 columns are 12 of AVX2's 16, next to two of weights and one of
+// rows; 8 rows of 48 columns are 24 of AVX-512's 32; 6 of 16 are 24 of NEON's 32.
+#if defined(__AVX512F__)
+constexpr int TILE_ROWS = 8, TILE_PANELS = 3;
+#else
+constexpr int TILE_ROWS = 6, TILE_PANELS = 1;
+#endif
+
+// Inputs that are summed before the next rows are read: a panel of 384 by 16 weights is 24 kB, and stays in a first
+// cache of 32 kB while all rows pass by. The order of the sum is that without this limit.
+constexpr int DEPTH = 384;
+
+// The most rows of a product that has more inputs than that.
+constexpr int DEEP_ROWS = 136;
+
+// Sums `inputs` products for each number of a tile: (TILE_ROWS, inputs) times (inputs, PANELS * 16).
+// Weights are panels of 16 columns, (inputs, 16) each, `panel` numbers from one to the next.
+template <int PANELS>
+INLINE void add_products(const float *rows, long stride, const float *weights, long panel, int inputs,
+                         Floats (&tile)[TILE_ROWS][PANELS]) {
+    for (int k = 0; k < inputs; k++) {
+        Floats columns[PANELS];
+#pragma unroll
+        for (int p = 0; p < PANELS; p++) columns[p] = load(weights + p * panel + k * LANES);
+#pragma unroll
+        for (int r = 0; r < TILE_ROWS; r++) {
+            const Floats input = all(rows[r * stride + k]);
+#pragma unroll
+            for (int p = 0; p < PANELS; p++) tile[r][p] = multiply_add(input, columns[p], tile[r][p]);
+        }
+    }
+}
+
+// The columns of one to three panels for all rows.
+template <int PANELS, class Use>
+static void multiply_panels(const float *rows, long stride, int num_rows, const float *weights, const float *bias,
+                            int inputs, int column, Use use) {
+    const long panel = (long)inputs * LANES;
+    alignas(64) float unfinished[DEEP_ROWS + TILE_ROWS][PANELS][LANES];
+    for (int from = 0; from < inputs; from += DEPTH) {
+        const int depth = inputs - from < DEPTH ? inputs - from : DEPTH;
+        const bool is_first = from == 0, is_last = from + depth == inputs;
+        for (int row = 0; row < num_rows; row += TILE_ROWS) {
+            Floats tile[TILE_ROWS][PANELS];
+#pragma unroll
+            for (int r = 0; r < TILE_ROWS; r++)
+#pragma unroll
+                for (int p = 0; p < PANELS; p++)
+                    tile[r][p] = is_first ? load(bias + column + p * LANES) : load(unfinished[row + r][p]);
+            add_products<PANELS>(rows + row * stride + from, stride, weights + from * LANES, panel, depth, tile);
+            if (!is_last) {
+#pragma unroll
+                for (int r = 0; r < TILE_ROWS; r++)
+#pragma unroll
+                    for (int p = 0; p < PANELS; p++) store(unfinished[row + r][p], tile[r][p]);
+                continue;
+            }
+#pragma unroll
+            for (int r = 0; r < TILE_ROWS; r++)
+                if (row + r < num_rows)
+#pragma unroll
+                    for (int p = 0; p < PANELS; p++) use(row + r, column + p * LANES, tile[r][p]);
+        }
+    }
+}
+
+// rows (num_rows, inputs) times weights (inputs, outputs) plus bias (outputs), 16 columns of a row at a time to `use`.
+//
+// Weights are packed: (outputs / 16, inputs, 16). A row begins `stride` numbers behind the one before it. Up to
+// TILE_ROWS - 1 rows behind the last are read and their results dropped: the memory must be there.
+template <class Use>
+static void multiply(const float *rows, long stride, int num_rows, const float *weights, const float *bias, int inputs,
+                     int outputs, Use use) {
+    int column = 0;
+    for (; column + TILE_PANELS * LANES <= outputs; column += TILE_PANELS * LANES)
+        multiply_panels<TILE_PANELS>(rows, stride, num_rows, weights + (long)column * inputs, bias, inputs, column, use);
+    for (; column < outputs; column += LANES)
+        multiply_panels<1>(rows, stride, num_rows, weights + (long)column * inputs, bias, inputs, column, use);
+}

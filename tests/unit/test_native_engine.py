@@ -1,0 +1,279 @@
+"""The native engine: as torch at weights from chance, the same bits however it is called, and what it refuses."""
+
+import json
+import logging
+import mmap
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from inference import engines
+from inference.checksum import file_sha256
+from inference.engines import exported
+from inference.engines.exported import Agreement, ExportCard, UnavailableError
+from inference.engines.native import compiler, library, pack
+from inference.engines.native.engine import NativeEngine
+from inference.engines.native.library import INSTRUCTION_SETS, runnable
+from inference.engines.native.pack import PackCard, pack_path, read_pack, write_pack
+from inference.engines.native.packing import make_pack
+from inference.engines.native.prepare import can_prepare
+from inference.errors import WeightsError
+from inference.model.astromae import AstroMAE, Variant
+from inference.model.weights import load_astromae, save_weights
+from tests.factories import FakeEngine
+
+pytestmark = pytest.mark.skipif(not can_prepare(), reason="the native engine cannot be compiled for this machine")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights, statistics and scalings from chance, packed: nothing is one or zero that a fold could forget."""
+    torch.manual_seed(3)
+    model = AstroMAE()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+            nn.init.normal_(module.running_mean, std=0.2)  # type: ignore[arg-type]
+    with torch.no_grad():
+        model.image_softening.uniform_(0.5, 2)
+        model.image_center.normal_()
+        model.image_scale.uniform_(0.5, 2)
+        model.magnitude_center.uniform_(16, 18)
+        model.magnitude_scale.uniform_(1, 2)
+        model.redshift_center.fill_(0.1)
+        model.redshift_scale.fill_(100)  # layers from chance hardly change their outputs
+        model.encoder.cls_token.normal_()
+        model.encoder.position.normal_()
+        for block in model.encoder.blocks:
+            block.attention.query_bias.normal_()
+            block.attention.value_bias.normal_()
+    path = tmp_path_factory.mktemp("weights") / "astromae.safetensors"
+    save_weights(model, path)
+    make_pack(path, file_sha256(path), pack_path(path, file_sha256(path)))
+    return path
+
+
+def open_engine(checkpoint: Path, num_threads: int = 1, instructions: str | None = None) -> NativeEngine:
+    return NativeEngine(checkpoint, file_sha256(checkpoint), num_threads=num_threads, instructions=instructions)
+
+
+def galaxies(num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    images = rng.normal(0.5, 3, (num_rows, 5, 32, 32)).astype(np.float32)
+    return images, rng.uniform(14, 22, (num_rows, 5))
+
+
+@pytest.mark.parametrize("instructions", [one.name for one in runnable()])
+def test_the_network_is_that_of_torch(checkpoint: Path, instructions: str) -> None:
+    images, magnitudes = galaxies(11)
+    images[1], images[2], images[3], images[4, :, 10, 10] = 0, 1e6, -1e6, 1e5
+    magnitudes[5], magnitudes[6] = 0, 40
+
+    found = open_engine(checkpoint, instructions=instructions).predict(images, magnitudes)
+
+    with torch.inference_mode():
+        model = load_astromae(checkpoint).double()
+        wanted = model(torch.from_numpy(images).double(), torch.from_numpy(magnitudes)).numpy()
+    assert np.ptp(wanted) > 1, "weights from chance tell these galaxies apart"
+    assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+def test_neighbours_threads_and_repetitions_change_no_bit(checkpoint: Path) -> None:
+    images, magnitudes = galaxies(150)
+    one, two = open_engine(checkpoint), open_engine(checkpoint, num_threads=2)
+
+    together = one.predict(images, magnitudes)
+
+    assert (two.predict(images, magnitudes) == together).all()
+    assert (one.predict(images[140:], magnitudes[140:]) == together[140:]).all()
+    assert one.predict(images[137:138], magnitudes[137:138]) == together[137]
+    assert one.predict(images[:0], magnitudes[:0]).shape == (0,)
+
+
+def test_nothing_is_read_beyond_the_galaxies(checkpoint: Path) -> None:
+    images, magnitudes = galaxies(3)
+    wanted = open_engine(checkpoint).predict(images, magnitudes)
+    # Pages end with the last pixel: the next one belongs to nobody.
+    pages = mmap.mmap(-1, -(-images.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE)
+    at_the_end = np.frombuffer(pages, np.float32)[-images.size :].reshape(images.shape)
+    at_the_end[:] = images
+
+    assert (open_engine(checkpoint).predict(at_the_end, magnitudes) == wanted).all()
+
+
+def test_a_pack_needs_whole_panels_and_begins_on_lines(checkpoint: Path) -> None:
+    sha256 = file_sha256(checkpoint)
+
+    card, arrays = read_pack(pack_path(checkpoint, sha256), sha256)
+
+    assert card.num_parameters == 15_902_889
+    assert all(array.ctypes.data % pack.LINE_BYTES == 0 for array in arrays.values())
+
+
+def test_published_variants_are_not_packed(tmp_path: Path) -> None:
+    path = tmp_path / "astromae.safetensors"
+    save_weights(AstroMAE(Variant(pools_first=True)), path)
+
+    with pytest.raises(WeightsError, match="only torch can"):
+        make_pack(path, "0", tmp_path / "pack")
+
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+# ------------------------------------------------------------------------------------------------- bad packs
+
+
+def small_pack(folder: Path, **changes: object) -> Path:
+    card = msgspec.structs.replace(PackCard(weights_sha256="a" * 64, num_parameters=1), **changes)
+    path = folder / "small.native"
+    write_pack(path, card, {"weight": np.ones(32, np.float32), "bias": np.zeros(16, np.float32)})
+    return path
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-64])
+
+
+def cut_within_the_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:30])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"0" * 64)
+
+
+def other_file(path: Path) -> None:
+    path.write_bytes(b"\xff" * 300)
+
+
+@pytest.mark.parametrize("damage", [cut, cut_within_the_header, empty, lengthen, other_file, Path.unlink])
+def test_a_damaged_pack_is_refused_in_one_line(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    path = small_pack(tmp_path)
+    assert list(read_pack(path, "a" * 64)[1]) == ["weight", "bias"]
+    damage(path)
+
+    with pytest.raises(UnavailableError, match="`make engines` packs") as refused:
+        read_pack(path, "a" * 64)
+
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"), [({"weights_sha256": "b" * 64}, "of other weights"), ({"version": 0}, "of version 0, not 1")]
+)
+def test_another_pack_is_refused(tmp_path: Path, changes: dict[str, object], why: str) -> None:
+    with pytest.raises(UnavailableError, match=why):
+        read_pack(small_pack(tmp_path, **changes), "a" * 64)
+
+
+# ---------------------------------------------------------------------------------------- library and compiler
+
+
+def test_other_sources_never_meet_an_old_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = library.library_path(INSTRUCTION_SETS[0])
+    (tmp_path / "engine.cpp").write_text("// another")
+    monkeypatch.setattr(library, "SOURCE", tmp_path)
+
+    assert library.library_path(INSTRUCTION_SETS[0]) != before
+    with pytest.raises(UnavailableError, match="not compiled"):
+        library.open_library(runnable()[0])
+
+
+def test_a_damaged_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    library.library_path(runnable()[0]).write_bytes(b"not a library")
+
+    with pytest.raises(UnavailableError, match="cannot be loaded"):
+        library.open_library(runnable()[0])
+
+
+def test_without_a_compiler_nothing_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "find_spec", lambda _name: None)
+
+    with pytest.raises(UnavailableError, match="ziglang is not installed"):
+        compiler.compile_library(INSTRUCTION_SETS[0], tmp_path / "library.so")
+
+
+def test_what_the_compiler_refuses_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "wrong.cpp").write_text("int f() { return }")
+
+    with pytest.raises(UnavailableError, match=r"(?s)not compiled.*wrong\.cpp:1"):
+        compiler.compile_library(INSTRUCTION_SETS[0], tmp_path / "library.so", source=tmp_path / "wrong.cpp")
+
+    assert [one.name for one in tmp_path.iterdir()] == ["wrong.cpp"]
+
+
+def test_a_machine_without_these_instructions_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "runnable", list)
+
+    with pytest.raises(UnavailableError, match="this machine does not compute with AVX2 or NEON"):
+        open_engine(checkpoint)
+
+
+# ------------------------------------------------------------------------------------------------- which engine
+
+
+@pytest.mark.parametrize(
+    ("engines_compared", "is_packed", "why"),
+    [
+        ({"native": "1-avx2"}, False, "are not packed"),
+        ({}, True, "native was not compared"),
+        ({"native": "0"}, True, "0"),
+    ],
+)
+def test_another_engine_replaces_it_and_says_so(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    engines_compared: dict[str, str],
+    is_packed: bool,
+    why: str,
+) -> None:
+    class OnnxRuntime(FakeEngine):
+        def __init__(self, *_arguments: object, **_settings: object) -> None:
+            self.note = None
+
+    module = type("module", (), {"OnnxRuntimeEngine": OnnxRuntime})
+    monkeypatch.setitem(sys.modules, "inference.engines.onnxruntime", module)
+    copy, sha256 = tmp_path / checkpoint.name, file_sha256(checkpoint)
+    copy.symlink_to(checkpoint)
+    if is_packed:
+        pack_path(copy, sha256).symlink_to(pack_path(checkpoint, sha256))
+    compared = {**engines_compared, "onnxruntime": "1"}
+    card = ExportCard(
+        weights_sha256=sha256,
+        weights_name=copy.name,
+        num_parameters=15_902_889,
+        engines={name: Agreement(version=v, num_rows=1, max_abs=0, mean_abs=0) for name, v in compared.items()},
+        precisions={},
+    )
+    exported.card_path(copy, sha256).write_bytes(msgspec.json.encode(card))
+    exported.graph_path(copy, sha256).write_bytes(b"graph")
+
+    with caplog.at_level(logging.WARNING):
+        engine = engines.load("native", copy, num_threads=1)
+
+    assert engine.name == "fake 1"
+    assert "engine native fell back to onnxruntime: " in str(engine.note)
+    assert why in str(engine.note)
+    assert "engine fell back to onnxruntime" in caplog.text
+
+
+def test_the_shipped_weights_were_compared_in_this_version() -> None:
+    (path,) = (Path(engines.__file__).parents[1] / "models" / "astromae").glob("astromae-*.json")
+
+    assert json.loads(path.read_bytes())["engines"]["native"]["version"].startswith(f"{library.VERSION}-")
