@@ -11,13 +11,13 @@ READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
-RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET FMI BACKUP
+RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET FMI BACKUP FORECAST
 OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD FORMAT DEADLINE CHILD REGION
 # What was written behind `make`, for a command to refuse what it does not know; one of several targets may know it.
 GIVEN_VARIABLES := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v)))
 GIVEN_VARIABLES := $(filter-out $(if $(word 2,$(MAKECMDGOALS)),$(RUN_VARIABLES) $(OTHER_VARIABLES)),$(GIVEN_VARIABLES))
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,MODEL CARD RUN NAME N PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT FORMAT DEADLINE CHILD REGION,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,MODEL CARD RUN NAME N PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT FORMAT DEADLINE CHILD REGION FORECAST,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) GIVEN_VARIABLES PYTHON VENV
 
@@ -203,6 +203,7 @@ help: ## Show this help
 #:   PRECISION=fp32     or int8, bf16, where they were found accurate enough
 #:   TARGET=local       where to run: local, or aws once it is deployed
 #:   BUDGET=2.00        USD; a run that may cost more at list prices is refused
+#:   FORECAST=1         what it will take, before it; how right that was, after it
 #:   OUTPUTS=file.json  a stack deployed elsewhere: terraform output -json
 #: Variables of make sweep: WORLD BATCH FILES ENGINE PRECISION PROFILE, and
 #:   DATA=sdss,big      datasets

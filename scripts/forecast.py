@@ -19,7 +19,8 @@ from scripts.data.location import find_dataset
 from scripts.data.writer import ShardMb
 from scripts.forecasts.constants import read_constants
 from scripts.forecasts.fit import fit, predict
-from scripts.forecasts.judge import cross_validated, score
+from scripts.forecasts.judge import cross_validated, judge_own, score
+from scripts.forecasts.kept import PHASES
 from scripts.forecasts.planner import Choice, Wish, describe, fits, plan
 from scripts.forecasts.published import Runs, read_runs
 from scripts.forecasts.system import DEFAULT_CONCURRENCY, Forecast, Habits, Setting, forecast, learn
@@ -34,10 +35,11 @@ PARETO = "pareto.png"
 PUBLISHED_ROWS, PUBLISHED_RANKS = 659_857, 517
 """The published 12.6 GB in shards of 25 MB."""
 
+MIN_OWN = 4
+"""Earlier runs that are forecast by each other."""
+
 MIN_CELLS = 5
 """Cells that a fit to the others needs."""
-
-PHASES = {"initialize": "Initialize", "map": "Map", "summarize": "Summarize", "end_to_end": "end to end"}
 
 LIMITS = {
     "before": "starting the execution and planning",
@@ -83,11 +85,19 @@ def main(variables: ForecastVariables) -> None:
     prices = read_prices(Path(variables.prices).expanduser() if variables.prices else None)
     prices.of(variables.region)
     is_local = variables.target == "local"
-    habits = learn(earlier_runs(root, variables.target, _rates(variables), None), is_local=is_local)
+    earlier = earlier_runs(root, variables.target, _rates(variables), None)
+    habits = learn(earlier, is_local=is_local, num_cores=num_cores())
     if variables.deadline is not None or variables.budget is not None:
         make_plan(variables, habits, prices, console, root)
     else:
         one_run(variables, habits, prices, console, root)
+    if len(earlier) >= MIN_OWN:
+        own = judge_own(earlier, is_local=is_local, num_cores=num_cores())
+        console.print(
+            f"  The {len(earlier)} earlier runs, each forecast by the others: median error {own.error:.0%}, "
+            f"{own.inside_90:.0%} within the central 90 %",
+            soft_wrap=True,
+        )
 
 
 # -------------------------------------------------------------------------------------------- one run
@@ -133,6 +143,7 @@ def setting_of(variables: ForecastVariables, root: Path) -> Setting:
         engine=variables.engine,
         precision=variables.precision,
         is_local=is_local,
+        num_cores=num_cores(),
     )
 
 

@@ -18,8 +18,10 @@ from scripts.deployment.account import other_region
 from scripts.deployment.quota import waves_note
 from scripts.deployment.stack import read_stack
 from scripts.deployment.waking import wake, waking_note
+from scripts.forecasts.kept import keep, verdict
 from scripts.pricing.prices import price_note
 from scripts.runs.budget import before_start
+from scripts.runs.outlook import in_words, look_ahead
 from scripts.runs.perform import find_data, run_in
 from scripts.runs.present import files_in, print_result
 from scripts.runs.request import Draft, draft_request, make_run_id, meet_here, without_images
@@ -66,10 +68,14 @@ def run(variables: RunVariables, *, root: Path, console: Console) -> int:
         console.print(f"note       {note}", markup=False, soft_wrap=True)
     for line in before_start(variables.budget, draft.request, dataset, aws, root=root):
         console.print(f"estimate   at most {line}", markup=False, soft_wrap=True)
+    ahead = look_ahead(draft.request, dataset, aws, root=root) if variables.forecast else None
+    if ahead:
+        console.print(f"forecast   {in_words(ahead)}", markup=False, soft_wrap=True)
     num_talking = count_talking(_world_size(draft, dataset)) if draft.request.fmi_enabled and not aws else 0
     run_id = make_run_id(datetime.now(UTC))
     folder = root / "runs" / run_id
     folder.mkdir(parents=True)
+    kept = keep(ahead, folder) if ahead else None
     opening: AbstractContextManager[Target] = (
         nullcontext(aws) if aws else _serve(folder, draft.model, console, num_talking)
     )
@@ -85,6 +91,8 @@ def run(variables: RunVariables, *, root: Path, console: Console) -> int:
     summary = read_summary(folder)
     bill = aws.bill(summary) if aws and summary else None
     print_result(Console(highlight=False), run_id, summary, ending, folder, notes=notes, bill=bill)
+    if kept and summary:
+        console.print(f"forecast   {verdict(kept, summary.clock.end_to_end)}", markup=False, soft_wrap=True)
     return COMPLETE if ending.succeeded else FAILED
 
 

@@ -1,13 +1,16 @@
 """How good the model is: every cell predicted by the others, next to rivals that know less."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from inference.contract import RunSummary
 from scripts.forecasts.constants import Array
 from scripts.forecasts.fit import Prediction, fit, predict
 from scripts.forecasts.published import Runs
 from scripts.forecasts.simulate import QUANTILES
+from scripts.forecasts.system import Setting, learn, simulated
 
 
 def cross_validated(runs: Runs, *, num_replications: int = 400) -> Prediction:
@@ -66,4 +69,29 @@ def score(predicted: Array, measured: Array) -> Score:
         float(np.median(np.abs(p50 / measured - 1))),
         float(np.mean((p5 <= measured) & (measured <= p95))),
         float(np.mean((p25 <= measured) & (measured <= p75))),
+    )
+
+
+def judge_own(runs: Sequence[RunSummary], *, is_local: bool, num_cores: int, num: int = 200) -> Score:
+    """Forecast every run of one's own, end to end, by a calibration on the others."""
+    predicted = []
+    for i, run in enumerate(runs):
+        habits = learn([*runs[:i], *runs[i + 1 :]], is_local=is_local, num_cores=num_cores)
+        predicted.append(simulated(setting_of_run(run, is_local=is_local, num_cores=num_cores), habits, num=num))
+    return score(np.array(predicted), np.array([run.clock.end_to_end for run in runs]))
+
+
+def setting_of_run(run: RunSummary, *, is_local: bool, num_cores: int) -> Setting:
+    """Return what a run was, to be forecast after it."""
+    request = run.request
+    return Setting(
+        num_rows=run.num_samples,
+        world_size=run.world_size,
+        memory_mb=run.function_memory_mb,
+        max_concurrency=max(run.clock.num_concurrent_ranks, 1),
+        engine="onnxruntime" if request.engine == "auto" else request.engine,
+        precision=request.precision,
+        is_local=is_local,
+        num_cores=num_cores,
+        is_warm=run.num_cold_starts == 0,
     )

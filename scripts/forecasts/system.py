@@ -57,6 +57,12 @@ class Setting:
     is_local: bool = False
     """On this machine: `max_concurrency` workers, no cloud."""
 
+    num_cores: int = 1
+    """Of this machine; means nothing on AWS."""
+
+    is_warm: bool = False
+    """Whether environments are there already, as between the runs of a sweep."""
+
     @property
     def rows_per_rank(self) -> int:
         """Galaxies of the largest rank."""
@@ -117,7 +123,9 @@ def replace_value(constant: Constant, value: float, spread: float | None = None,
     return Constant(value, constant.spread if spread is None else spread, source or constant.source)
 
 
-def learn(summaries: Sequence[RunSummary], *, is_local: bool, constants: Constants | None = None) -> Habits:
+def learn(
+    summaries: Sequence[RunSummary], *, is_local: bool, num_cores: int = 1, constants: Constants | None = None
+) -> Habits:
     """Return the habits that complete runs show, those they do not show as by default.
 
     Parameters
@@ -126,13 +134,17 @@ def learn(summaries: Sequence[RunSummary], *, is_local: bool, constants: Constan
         Of runs in the same place; those without records or without a known memory count for nothing.
     is_local : bool
         Where they ran.
+    num_cores : int
+        Of this machine, which ranks share.
     """
     known = default_habits(is_local=is_local, constants=constants)
     runs = [run for run in summaries if run.num_records and run.function_memory_mb and run.num_samples]
     if not runs:
         return known
+    alone = _learn_alone(runs, known.constants["alone_speed"], num_cores) if is_local else None
+    busy = [share_of_speed(run.clock.num_concurrent_ranks, num_cores, alone.value) if alone else 1.0 for run in runs]
     shown = {
-        "row_s": [_row_s(run) for run in runs],
+        "row_s": [_row_s(run) * speed for run, speed in zip(runs, busy, strict=True)],
         "start_s": [_start_s(run) for run in runs if run.num_cold_starts],
         "rest_s": [_rest_s(run) for run in runs],
     }
@@ -141,10 +153,27 @@ def learn(summaries: Sequence[RunSummary], *, is_local: bool, constants: Constan
     learnt = {name: _learnt(known.constants[name], values) for name, values in shown.items() if values}
     # What differs between runs is in the spread of `row_s` from now on.
     learnt["weather"] = replace_value(known.constants["weather"], 1.0, 0.05 if is_local else None)
-    if is_local:
-        learnt["record_s"] = replace_value(known.constants["record_s"], known.constants["record_s"].value)
+    if alone:
+        learnt["alone_speed"] = alone
     words = f"calibrated on {len(runs)} earlier run{'s' if len(runs) > 1 else ''}"
     return Habits(constants={**known.constants, **learnt}, source=words, num_runs=len(runs))
+
+
+def _learn_alone(runs: Sequence[RunSummary], default: Constant, num_cores: int) -> Constant:
+    """Return how much faster a rank is alone than with all cores busy, where there are runs of both kinds."""
+    alone = [_row_s(run) for run in runs if run.clock.num_concurrent_ranks == 1]
+    together = [_row_s(run) for run in runs if run.clock.num_concurrent_ranks >= num_cores > 1]
+    if not (alone and together):
+        return default
+    ratio = float(np.median(together) / np.median(alone))
+    return Constant(max(ratio, 1.0), 0.05, f"{len(alone) + len(together)} earlier runs")
+
+
+def share_of_speed(num_busy: int, num_cores: int, alone_speed: float) -> float:
+    """Return the speed of a rank next to `num_busy` - 1 others, relative to one with all cores busy."""
+    if num_cores < 2 or num_busy < 1:
+        return 1.0
+    return 1 + (alone_speed - 1) * (num_cores - min(num_busy, num_cores)) / (num_cores - 1)
 
 
 def _learnt(default: Constant, values: Sequence[float]) -> Constant:
@@ -248,6 +277,13 @@ def forecast(
     )
 
 
+def simulated(setting: Setting, habits: Habits, *, num: int, seed: int = 0) -> Array:
+    """Return replications of the end-to-end time of a run whose price does not matter [s]."""
+    constants, generator = read_constants(), np.random.default_rng(seed)
+    pace = pace_of(setting, habits, constants, generator, num)
+    return simulate(pace, room_of(setting, constants), setting.world_size, generator).end_to_end_s
+
+
 def room_of(setting: Setting, constants: Constants) -> Room:
     """Return how many environments a setting may have."""
     if setting.is_local:
@@ -266,6 +302,10 @@ def pace_of(setting: Setting, habits: Habits, constants: Constants, generator: n
     ours = draw_all(habits.constants, generator, num)
     rows = setting.rows_per_rank
     speed = _speed(setting, ours)
+    if setting.is_local:
+        speed = speed * np.array(
+            [share_of_speed(_num_busy(setting), setting.num_cores, one) for one in ours["alone_speed"]]
+        )
     computing_s = rows * ours["row_s"] / speed * _inference_time(setting.memory_mb, np.minimum(ours["serial_share"], 1))
     # Rows are read one block ahead of the network: the slower of the two decides.
     reading_s = np.zeros(num) if setting.is_local else rows * BITS_PER_ROW / 8e6 / cloud["bandwidth_mb_per_s"]
@@ -275,13 +315,17 @@ def pace_of(setting: Setting, habits: Habits, constants: Constants, generator: n
     return Pace(
         before_s=edge_s,
         dispatch_per_s=1 / ours["record_s"] if setting.is_local else dispatch,
-        cold_s=ours["start_s"] * other,
+        cold_s=np.zeros(num) if setting.is_warm else ours["start_s"] * other,
         rank_s=np.maximum(computing_s, reading_s) + ours["rest_s"] * other,
         tail_s=ours["tail_s"],
         retry_share=np.zeros(num) if setting.is_local else cloud["retry_share"],
         weather=ours["weather"],
         after_s=edge_s + (0 if setting.is_local else 1) * setting.world_size * ours["record_s"],
     )
+
+
+def _num_busy(setting: Setting) -> int:
+    return min(setting.world_size, setting.max_concurrency)
 
 
 def _inference_time(memory_mb: int, serial_share: Array) -> Array:

@@ -13,6 +13,7 @@ from scripts.reports.sections import headline
 from scripts.reports.sections.accuracy import accuracy_section
 from scripts.reports.sections.clock import clock_section
 from scripts.reports.sections.cost import cost_section, find_receipt
+from scripts.reports.sections.forecast import forecast_sections
 from scripts.reports.sections.memory import memory_section
 from scripts.reports.sections.provenance import provenance_section, settings_section
 from scripts.reports.sections.talking import talking_sections
@@ -39,6 +40,7 @@ def run_report(run: RunEvidence, *, root: Path) -> Report:
         sections=(
             accuracy_section(run, _r_magnitude(run, root)),
             clock_section(run),
+            *forecast_sections(run, cost),
             throughput_section(run),
             cost_section(receipt),
             memory_section(run),

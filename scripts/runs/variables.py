@@ -71,6 +71,9 @@ class RunVariables(RequestVariables, frozen=True, kw_only=True):
     budget: Usd | None = None
     """A run that may cost more at list prices is refused [USD]."""
 
+    forecast: Flag = False
+    """Say what the run will take before it starts, and afterwards how right that was."""
+
 
 def choose_target(variables: StackVariables, *, terraform: Path) -> tuple[str, str]:
     """Return where to run and why.

@@ -90,7 +90,7 @@ def test_a_published_payload_runs_prints_its_result_and_leaves_its_folder(tmp_pa
     payload = {"bucket_name": "cosmicai-data", "world_size": "2", "dataset_path": "10MB", "data_size": "1GB"}
     (tmp_path / "payload.json").write_text(json.dumps(payload))
 
-    done = run(tmp_path, PAYLOAD="payload.json", BATCH="8", RESULT="experiments/$7 a")
+    done = run(tmp_path, PAYLOAD="payload.json", BATCH="8", RESULT="experiments/$7 a", FORECAST="1")
 
     folder = run_folder(tmp_path)
     assert done.returncode == 0, done.stderr
@@ -99,7 +99,17 @@ def test_a_published_payload_runs_prints_its_result_and_leaves_its_folder(tmp_pa
     assert "`bucket_name`" in done.stdout
     assert "`data_size` was ignored" in done.stdout
     ranks = {f"ranks/{rank:05d}.json" for rank in range(2)} | {f"predictions/{rank:05d}.npz" for rank in range(2)}
-    whole = {"request.json", "manifest.json", "combined_data.json", "summary.json", "logs/server.log", *ranks}
+    assert re.search(r"^forecast   [\d.]+ s end to end .*defaults", done.stderr, re.MULTILINE)
+    assert re.search(r"^forecast   [\d.]+ s forecast, [\d.]+ s measured", done.stderr, re.MULTILINE)
+    whole = {
+        "forecast.json",
+        "request.json",
+        "manifest.json",
+        "combined_data.json",
+        "summary.json",
+        "logs/server.log",
+        *ranks,
+    }
     assert whole <= files(folder)
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["world_size"], summary["request"]["result_path"]) == (2, "experiments/$7 a/")

@@ -14,13 +14,17 @@ from scripts.command.errors import UsageError
 from scripts.forecast import ForecastVariables, main, setting_of
 from scripts.forecasts.constants import CONSTANTS_FILE, Constant, read_constants
 from scripts.forecasts.fit import Prediction, edge_median, fit, map_median, predict
-from scripts.forecasts.judge import cross_validated, linear_regression, mean_of_others, score
+from scripts.forecasts.judge import cross_validated, judge_own, linear_regression, mean_of_others, score
+from scripts.forecasts.kept import FORECAST_FILE, keep, read_kept, verdict
 from scripts.forecasts.planner import Wish, plan
 from scripts.forecasts.published import Runs, read_runs
 from scripts.forecasts.simulate import STEPS, Outcome, Pace, Room, simulate
-from scripts.forecasts.system import Habits, Setting, default_habits, forecast, learn
+from scripts.forecasts.system import Habits, Setting, default_habits, forecast, learn, share_of_speed
 from scripts.pricing.prices import read_prices
+from scripts.reports.evidence import read_run
 from scripts.reports.forecast_page import HEADLINE, Judgement, single_run, write_page
+from scripts.reports.run_report import run_report
+from tests.run_folders import write_run
 from tests.unit.test_cost_estimate import make_run
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "published_runs.csv"
@@ -185,6 +189,76 @@ def test_every_constant_has_a_source_and_a_spread() -> None:
     tables: list[dict[str, Constant]] = [CONSTANTS.cloud, CONSTANTS.ours, CONSTANTS.here, CONSTANTS.published]
 
     assert all(one.source and one.spread >= 0 for table in tables for one in table.values())
+
+
+def test_a_rank_alone_is_faster_than_one_of_two_and_runs_say_by_how_much() -> None:
+    def run_of(num_ranks: int, rows_per_s: float) -> Any:
+        run = make_run(rows_per_s=rows_per_s)
+        return msgspec.structs.replace(run, clock=msgspec.structs.replace(run.clock, num_concurrent_ranks=num_ranks))
+
+    known = learn([run_of(1, 200.0), run_of(2, 100.0)], is_local=True, num_cores=2)
+
+    assert known.constants["alone_speed"].value == pytest.approx(2)
+    assert known.constants["row_s"].value == pytest.approx(0.01)
+    assert share_of_speed(1, 4, 1.6) == pytest.approx(1.6)
+    assert share_of_speed(4, 4, 1.6) == share_of_speed(1, 1, 1.6) == 1
+
+
+def test_own_runs_are_each_forecast_by_the_others() -> None:
+    def run_of(rows_per_s: float) -> Any:
+        run = make_run(rows_per_s=rows_per_s)
+        wall_s = (run.clock.ranks.total + 1.5) / 2
+        clock = msgspec.structs.replace(run.clock, end_to_end=wall_s + 0.1, map=wall_s, num_concurrent_ranks=2)
+        return msgspec.structs.replace(run, clock=clock, world_size=2)
+
+    alike, one_is_slow = [run_of(200.0)] * 4, [*[run_of(200.0)] * 3, run_of(20.0)]
+
+    assert judge_own(alike, is_local=True, num_cores=2).error < 0.15
+    assert judge_own(one_is_slow, is_local=True, num_cores=2).inside_90 < 1
+
+
+# --------------------------------------------------------------------------------- kept, and held to it
+
+
+def test_a_forecast_is_kept_and_judged(tmp_path: Path) -> None:
+    kept = keep(forecast_of(make_setting()), tmp_path)
+
+    again = read_kept(tmp_path)
+    assert again == kept
+    p5, _, p50, *_ = kept.seconds["end_to_end"]
+    assert verdict(kept, 1.2 * p50).endswith(
+        f"20% longer, within the central 90 % ({p5:.1f} to {kept.seconds['end_to_end'][4]:.1f} s)"
+    )
+    assert "outside" in verdict(kept, 0.5 * p5)
+
+
+def test_a_report_shows_the_forecast_next_to_the_fact(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    assert all(section.title != "Forecast" for section in run_report(read_run(tmp_path), root=tmp_path).sections)
+
+    keep(forecast_of(make_setting()), tmp_path)
+
+    (section,) = [one for one in run_report(read_run(tmp_path), root=tmp_path).sections if one.title == "Forecast"]
+    (table,) = section.blocks
+    assert [row[0] for row in table.rows] == ["Initialize [s]", "Map [s]", "Summarize [s]", "end to end [s]"]
+    assert {row[6] for row in table.rows} <= {"yes", "no"}
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        (lambda text: text.replace('"version": 1', '"version": 9'), "of version 9"),
+        (lambda text: text[:20], "is no forecast"),
+    ],
+    ids=["another version", "cut off"],
+)
+def test_a_kept_forecast_that_cannot_be_read_is_said_in_a_line(change: Any, answer: str, tmp_path: Path) -> None:
+    keep(forecast_of(make_setting()), tmp_path)
+    path = tmp_path / FORECAST_FILE
+    path.write_text(change(path.read_text()))
+
+    with pytest.raises(UsageError, match=answer):
+        read_kept(tmp_path)
 
 
 # ----------------------------------------------------------------------------------------- the planner
