@@ -8,10 +8,11 @@ from scripts.command.console import progress_bar
 from scripts.command.program import start
 from scripts.data.cleaning_report import CleaningReport, print_report
 from scripts.data.dataset_table import table_files
-from scripts.data.plan import SourceVariables, name_of
+from scripts.data.plan import SourceVariables
 from scripts.data.sample import SAMPLE
 from scripts.data.selection import clean_rows
 from scripts.data.source import open_source
+from scripts.data.taken import name_of
 from scripts.simulation.sdss import kcorrect_data
 
 FOLDER = "cleaned"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from inference.block import Block
+from scripts.data import taken
 from scripts.data.cleaning_report import CleaningReport
 from scripts.data.galaxies import Facts, Origin
 from scripts.data.sample import GENERATOR, SAMPLE
@@ -101,4 +102,5 @@ def synthetic_plan(root: Path, *, name: str, num_rows: int, shard_mb: int, seed:
             f"measurement errors, and rendered with sizes that follow from luminosity and distance. {GENERATOR}."
         ),
         origin=SYNTHETIC,
+        source=taken.SYNTHETIC,
     )

@@ -1,6 +1,5 @@
 """What `make dataset` is asked for, and the dataset that comes of it."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +11,10 @@ from inference.models import without_images
 from inference.models.card import Inputs
 from scripts.command.errors import UsageError
 from scripts.command.model import ModelName, find_model
-from scripts.command.variables import Flag, FolderName, Variables, read_value
+from scripts.command.variables import Flag, FolderName, Variables
 from scripts.data.generated import sample_plan, synthetic_plan
 from scripts.data.sample import SAMPLE
+from scripts.data.taken import SYNTHETIC, free_name, refuse_taken
 from scripts.data.writer import DEFAULT_SHARD_MB, DatasetPlan, ShardMb
 
 MAX_HASHED_BYTES = 2**30
@@ -28,6 +28,7 @@ class SourceVariables(Variables, frozen=True, kw_only=True):
         str, Meta(description="a table, a published .pt or .npz, or a folder of shards or of FITS cutouts")
     ] = ""
     name: FolderName = ""
+    yes: Flag = False
     fields: Annotated[str, Meta(description="columns of a table, as in u=MAG_U,z_spec=ZBEST")] = ""
     training: Flag = False
 
@@ -83,32 +84,24 @@ def plan_dataset(
         return sample_plan(root, shard_mb=variables.shard_mb, seed=variables.seed)
     if not n:
         raise UsageError(f"NAME={name} needs N, the number of synthetic galaxies, as in NAME={name} N=100000.")
+    if not variables.yes:
+        refuse_taken(name, SYNTHETIC, root=root, is_same=lambda text: text.startswith("Simulated"))
     return synthetic_plan(root, name=name, num_rows=n, shard_mb=variables.shard_mb, seed=variables.seed)
-
-
-def name_of(source: Path) -> str:
-    """Name a dataset after its source.
-
-    Raises
-    ------
-    UsageError
-        If nothing is left that can be the name of a folder and of keys.
-    """
-    stem = source.resolve().name.split(".", maxsplit=1)[0]
-    name: str = read_value("NAME", re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip(".-_")[:64], FolderName)
-    return name
 
 
 def _plan_source(variables: DatasetVariables, root: Path, scratch: Path, tick: Callable[[int], None]) -> DatasetPlan:
     # Reading tables needs half a second of imports, which the sample does without.
     from scripts.data.selection import select_for_training
-    from scripts.data.source import open_source
+    from scripts.data.source import missing, open_source
 
     if variables.n:
         raise UsageError(f"N={variables.n} is the number of synthetic galaxies; SOURCE={variables.source} has its own.")
     if variables.name == SAMPLE:
         raise UsageError(f"NAME={SAMPLE} is the sample of real galaxies: give SOURCE={variables.source} another NAME.")
     path = variables.path
+    if not path.exists():
+        raise UsageError(missing(path))
+    name = _settled_name(variables, root)
     inputs = _inputs(variables, root)
     source = open_source(path, fields=variables.fields, scratch=scratch, seed=variables.seed, tick=tick, inputs=inputs)
     galaxies, report = source.galaxies, source.report
@@ -120,15 +113,29 @@ def _plan_source(variables: DatasetVariables, root: Path, scratch: Path, tick: C
     return DatasetPlan(
         galaxies=galaxies,
         root=root,
-        name=variables.name or name_of(path),
+        name=name,
         shard_mb=variables.shard_mb,
         seed=variables.seed,
         provenance=f"Made from {_fingerprint(path)}: {what}. {IMAGES[source.origin.image_origin]} {which}",
         origin=source.origin,
         report=report,
         description=source.description,
+        source=str(path.resolve()),
         is_sequential=source.is_sequential,
     )
+
+
+def _settled_name(variables: DatasetVariables, root: Path) -> str:
+    path = variables.path
+
+    def is_same(provenance: str) -> bool:
+        return provenance.startswith(f"Made from {_fingerprint(path)}:")
+
+    if not variables.name:
+        return free_name(path, root=root, is_same=is_same, may_replace=variables.yes)
+    if not variables.yes:
+        refuse_taken(variables.name, str(path.resolve()), root=root, is_same=is_same)
+    return variables.name
 
 
 def _inputs(variables: DatasetVariables, root: Path) -> Inputs | None:

@@ -1,5 +1,6 @@
 """Any source of galaxies, by what is found at its path."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def open_source(
         if not is_table(path):
             return _open_cutouts(path, fields, scratch, tick, wanted)
     elif not path.exists():
-        raise UsageError(f"SOURCE={path} does not exist. It may be {KINDS}.")
+        raise UsageError(missing(path))
     if path.suffix in (".pt", ".npz"):
         file = TensorFile if path.suffix == ".pt" else CubeFile
         cutouts = file(path, wanted.bands, wanted.side_px)
@@ -108,6 +109,13 @@ def open_source(
     if not wanted.side_px:
         return _with_table(PlainTable(records), "none")
     return _with_table(RenderedTable(records, seed), "rendered", PIXEL_ARCSEC, side_px=wanted.side_px)
+
+
+def missing(path: Path) -> str:
+    """Say that a source is not there."""
+    if re.match(r"\w+:/", str(path)):
+        return f"SOURCE={path} is an address: download the file first, for example with curl, and name that."
+    return f"SOURCE={path} does not exist. It may be {KINDS}."
 
 
 def _read(table: TableFile, fields: str, scratch: Path, tick: Callable[[int], None], wanted: Inputs) -> Records:

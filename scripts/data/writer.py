@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from msgspec import Meta
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from inference import contract
@@ -19,10 +21,12 @@ from inference.checksum import file_crc32, file_sha256
 from inference.cleaning import is_label
 from inference.contract import DatasetCard, ShardEntry
 from scripts.command.alone import alone
+from scripts.command.errors import CommandError
 from scripts.command.whole_file import write_whole, written_whole
 from scripts.data.cleaning_report import CleaningReport, inspect
 from scripts.data.galaxies import UNKNOWN, Galaxies, Origin, read_block
 from scripts.data.location import UNFINISHED, read_card, whole_card
+from scripts.data.taken import SOURCE_NAME
 
 ShardMb = Annotated[int, Meta(ge=1, le=1024, description="a whole number from 1 to 1024 [MiB]")]
 """Largest size of a shard file."""
@@ -34,6 +38,9 @@ HEADER_BYTES = 512
 """At least what a safetensors header with the four arrays takes."""
 COLUMN_HEADER_BYTES = 160
 """At least what one more array takes there."""
+
+TABLE_ROW_BYTES = 200
+"""About what a galaxy takes in both tables."""
 
 MIN_ROWS_PER_PROCESS = 4_000
 """Fewer rows are made sooner than a process starts."""
@@ -57,6 +64,8 @@ class DatasetPlan:
     """What cleaning found while the source was read."""
     description: str = ""
     """What of a source was read as what."""
+    source: str = ""
+    """Path that they come from, or what makes them; empty where nothing is to be said of it."""
     is_sequential: bool = False
     """Whether the galaxies can only be had from the first to the last, by one process."""
 
@@ -91,10 +100,13 @@ class DatasetPlan:
 
 def rows_per_shard(shard_mb: int, layout: Layout = SDSS) -> int:
     """Galaxies that fit into a shard file of this many MiB."""
-    num_columns = len(layout.columns)
+    return (shard_mb * 2**20 - HEADER_BYTES - len(layout.columns) * COLUMN_HEADER_BYTES) // row_bytes(layout)
+
+
+def row_bytes(layout: Layout) -> int:
+    """Return what a galaxy takes in a shard [bytes]."""
     # A redshift, an identifier and the further numbers have 8 bytes each.
-    row_bytes = layout.row_bytes + 8 * (2 + num_columns)
-    return (shard_mb * 2**20 - HEADER_BYTES - num_columns * COLUMN_HEADER_BYTES) // row_bytes
+    return layout.row_bytes + 8 * (2 + len(layout.columns))
 
 
 def is_complete(plan: DatasetPlan) -> bool:
@@ -146,7 +158,10 @@ def _make(plan: DatasetPlan, processes: int, tick: Callable[[int], None]) -> Dat
     # pyarrow takes half a second to import, which a dataset that is there already need not cost.
     from scripts.data.dataset_table import table_files
 
+    _refuse_small_disk(plan)
     (plan.folder / UNFINISHED).touch()
+    if plan.source:
+        write_whole(plan.folder.parent / SOURCE_NAME, f"{plan.source}\n".encode())
     stale = [contract.DATASET_KEY, *contract.TABLE_KEYS, "*.safetensors*", "*.partial"]
     for path in [path for pattern in stale for path in plan.folder.glob(pattern)]:
         path.unlink()
@@ -163,6 +178,16 @@ def _make(plan: DatasetPlan, processes: int, tick: Callable[[int], None]) -> Dat
     write_whole(plan.folder / contract.DATASET_KEY, contract.encode(card))
     (plan.folder / UNFINISHED).unlink()
     return card
+
+
+def _refuse_small_disk(plan: DatasetPlan) -> None:
+    needed = len(plan.galaxies) * (row_bytes(plan.origin.layout) + TABLE_ROW_BYTES)
+    free = shutil.disk_usage(plan.folder).free
+    if needed > free:
+        raise CommandError(
+            f"{plan.folder} would take {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free there. Make fewer "
+            "galaxies, or clone the repository on a larger disk."
+        )
 
 
 class _Written(NamedTuple):
@@ -226,7 +251,10 @@ def _write_shard(plan: DatasetPlan, index: int) -> _Written:
     with written_whole(path) as partial:
         arrays = replace(rows, redshifts=labels).arrays(columns)
         # safetensors writes memory as it is, in whatever order the axes are there.
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial)
+        try:
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial)
+        except SafetensorError as error:  # of a disk that is full, or a folder that is gone
+            raise OSError(f"{path} cannot be written: {error}") from error
         partial.chmod(0o644)  # safetensors makes files that only their owner may read
     assert path.stat().st_size <= plan.shard_mb * 2**20, f"{path} is larger than {plan.shard_mb} MiB"
     entry = ShardEntry(

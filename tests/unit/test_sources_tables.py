@@ -16,14 +16,15 @@ from safetensors.numpy import load_file
 from inference.cleaning import shipped_limits
 from inference.quality import Quality
 from scripts.clean_table import clean_table
-from scripts.command.errors import SourceError
+from scripts.command.errors import CommandError, SourceError, UsageError
 from scripts.data import read_galaxies, records
 from scripts.data.columns import recognize
-from scripts.data.plan import DatasetVariables, name_of, plan_dataset
+from scripts.data.plan import DatasetVariables, plan_dataset
 from scripts.data.reader import ShardFolder
 from scripts.data.records import SFD_COEFFICIENTS
 from scripts.data.split_column import SELECTION, TEST, TRAIN
 from scripts.data.table_galaxies import measured_structure
+from scripts.data.taken import name_of
 from scripts.data.user_table import open_table
 from scripts.data.verification import find_problems
 from scripts.data.writer import is_complete, make
@@ -378,14 +379,44 @@ def test_repeated_identifiers_are_the_later_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "name"), [("my data (1).csv", "my-data-1-"), ("a/SDSS_dr17.fits.gz", "SDSS_dr17"), (".x.csv", "")]
+    ("path", "name"),
+    [
+        ("my data (1).csv", "my-data-1"),
+        ("a/SDSS_dr17.fits.gz", "SDSS_dr17"),
+        ("my.sample.v2.csv", "my.sample.v2"),
+        ("星系.csv", "galaxies"),
+        (".csv", "galaxies"),
+    ],
 )
 def test_a_dataset_is_named_after_its_source(path: str, name: str) -> None:
-    if name:
-        assert name_of(Path(path)) == name
-    else:
-        with pytest.raises(Exception, match="NAME= is not valid"):
-            name_of(Path(path))
+    assert name_of(Path(path)) == name
+
+
+def test_no_source_takes_the_dataset_of_another_one(tmp_path: Path) -> None:
+    first, second = tmp_path / "a" / "gals.csv", tmp_path / "b" / "gals.csv"
+    for number, path in enumerate((first, second)):
+        path.parent.mkdir()
+        pyarrow.csv.write_csv(pa.table(galaxies(ra=np.linspace(10, 20, 12) + number)), path)
+
+    def made(path: Path, **more: Any) -> str:
+        plan = plan_dataset(DatasetVariables(source=str(path), **more), root=tmp_path, scratch=tmp_path)
+        make(plan, processes=1)
+        return plan.name
+
+    assert [made(first), made(second), made(first), made(second)] == ["gals", "gals-2", "gals", "gals-2"]
+    for taken in ({"source": str(second), "name": "gals"}, {"name": "gals", "n": 10}):
+        with pytest.raises(UsageError, match=r"datasets/gals was made from .*a/gals\.csv.*NAME, or say YES=1"):
+            plan_dataset(DatasetVariables(**taken), root=tmp_path, scratch=tmp_path)
+    assert made(second, name="gals", yes=True) == "gals"
+    assert first.rename(tmp_path / "sdss.csv")
+    assert made(tmp_path / "sdss.csv", yes=True) == "sdss-2"
+
+
+def test_galaxies_that_no_disk_holds_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    plan = plan_dataset(DatasetVariables(name="big", n=10**9), root=tmp_path, scratch=tmp_path)
+
+    with pytest.raises(CommandError, match=r"would take 20,7\d\d\.\d GB, and .* GB are free"):
+        make(plan, processes=1)
 
 
 # ------------------------------------------------------------------------------------------ sizes and splits
