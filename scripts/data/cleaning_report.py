@@ -198,6 +198,7 @@ def _inspect_pixels(images: NDArray[np.float32]) -> tuple[Counter[str], int, NDA
         "pixels missing": dirty,
         "more than 5 % of the pixels missing": num_filled > cleaning.MAX_FILLED_SHARE * images[:1].size,
         "a central pixel missing": is_missing[:, :, centre, centre].any(axis=(1, 2, 3)),
+        "no cutout": is_missing.all(axis=(1, 2, 3)),
         "a band without signal": np.any(is_missing.all(axis=(2, 3)), axis=1),
     }
     return Counter({rule: int(found.sum()) for rule, found in rules.items()}), int(num_filled.sum()), quality

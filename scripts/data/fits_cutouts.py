@@ -1,10 +1,13 @@
-"""A folder of FITS cutouts, one file per galaxy with all bands, and the table that lists them."""
+"""A folder of FITS cutouts, a file per galaxy or one per band, and the table that lists them."""
 
 import re
+import sys
 import warnings
 from collections.abc import Collection
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +26,11 @@ from scripts.data.table_file import TableFile, first_line
 from scripts.data.units import conversion
 from scripts.simulation.conditions import PIXEL_ARCSEC
 
-ENDINGS = (".fits", ".fits.gz", ".fit")
-BAND_KEYWORDS = ("EXTNAME", "FILTER", "BAND")
+ENDINGS = (".fits", ".fits.gz", ".fit", ".fits.fz")
+"""In letters of any case."""
+BAND_KEYWORDS = ("FILTER", "BAND", "EXTNAME")
+OF_A_BAND = ("{id}_{b}", "{id}-{b}", "{id}.{b}", "{b}_{id}", "{b}-{id}")
+"""How the files of a galaxy are called where every band has one."""
 
 
 class Wanted(NamedTuple):
@@ -39,37 +45,83 @@ class Wanted(NamedTuple):
 SDSS_CUTOUT = Wanted()
 
 
+class DamagedCutoutError(SourceError):
+    """A file cannot be read, or holds too few pixels: its galaxy has no cutout, and the others have theirs."""
+
+
 @dataclass(frozen=True)
 class FitsCutouts:
     """Files in the order of the table's rows; one that is absent is a cutout without pixels."""
 
-    paths: list[Path]
+    paths: list[tuple[Path, ...]]
+    """One with all bands, or one for each band."""
     wanted: Wanted
+    named: set[tuple[Path, ...]] = field(default_factory=set, init=False, compare=False)
+    """Damaged files that a message named."""
 
     @cached_property
     def pixel_scale_arcsec(self) -> float | None:
         """Angular size of a pixel as the first file has it [arcsec]; None where its header has no coordinates."""
-        first = next(path for path in self.paths if path.is_file())
-        try:
-            with fits.open(first) as file:
+        for path in self._first_files:
+            with suppress(OSError), fits.open(path) as file:
                 images = [part for part in file if part.is_image and part.header.get("NAXIS", 0) >= 2]
                 found = (scales for part in images if (scales := _scales(part.header)) is not None)
                 return next((round(float(scales.mean()), 4) for scales in found), None)
-        except OSError as error:
-            raise SourceError(f"{first} is not a readable FITS cutout: {first_line(error)}") from error
+        return None
+
+    @property
+    def _first_files(self) -> list[Path]:
+        return list(islice((path for paths in self.paths for path in paths if path.is_file()), MAX_TRIED))
+
+    def refuse_damaged(self) -> None:
+        """Raise when none of the first files can be read.
+
+        Raises
+        ------
+        SourceError
+            Saying what is wrong with the first.
+        """
+        errors = []
+        for paths in islice((paths for paths in self.paths if any(path.is_file() for path in paths)), MAX_TRIED):
+            try:
+                self._read(paths)
+                return
+            except DamagedCutoutError as error:
+                errors.append(error)
+        raise SourceError(str(errors[0]))
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return the cutouts, cropped to their centre."""
+        """Return the cutouts, cropped to their centre; damaged files are named, and their pixels missing."""
         bands, side = self.wanted.bands, self.wanted.side_px
         images = np.full((stop - start, len(bands), side, side), np.nan, dtype=np.float32)
-        for image, path in zip(images, self.paths[start:stop], strict=True):
-            if path.is_file():
-                image[:] = read_cutout(path, self.wanted)
+        for image, paths in zip(images, self.paths[start:stop], strict=True):
+            try:
+                image[:] = self._read(paths)
+            except DamagedCutoutError as error:
+                if paths not in self.named:
+                    print(f"{error} Its galaxy has no cutout.", file=sys.stderr)
+                self.named.add(paths)
         return images
+
+    def _read(self, paths: tuple[Path, ...]) -> NDArray[np.float32]:
+        """Return one cutout, NaN where a file is absent."""
+        bands, side = self.wanted.bands, self.wanted.side_px
+        cutout = np.full((len(bands), side, side), np.nan, dtype=np.float32)
+        for number, path in enumerate(paths):
+            if path.is_file():
+                which = slice(None) if len(paths) == 1 else slice(number, number + 1)
+                cutout[which] = read_cutout(path, self.wanted._replace(bands=bands[which]))
+        return cutout
+
+
+MAX_TRIED = 20
+"""So many damaged files in a row are no accident."""
 
 
 def find_cutouts(folder: Path, table: TableFile, records: Records, wanted: Wanted) -> FitsCutouts:
-    """Name the file of each row: by its column ``file`` where there is one, otherwise ``<object_id>.fits``.
+    """Name the files of each row: by its column ``file`` where there is one, otherwise by its identifier.
+
+    That is ``<object_id>.fits``, or a file for each band such as ``<object_id>_u.fits``.
 
     Raises
     ------
@@ -78,16 +130,34 @@ def find_cutouts(folder: Path, table: TableFile, records: Records, wanted: Wante
     """
     if "file" in records.columns.single:
         name = records.columns.single["file"]
-        paths = [folder / str(file) for batch in table.batches({name: "text"}) for file in batch[name]]
+        paths: list[tuple[Path, ...]] = [
+            (folder / str(file),) for batch in table.batches({name: "text"}) for file in batch[name]
+        ]
     else:
-        identifiers = records.rows(0, records.num_rows)["object_id"].tolist()
-        candidates = ([folder / f"{number}{ending}" for ending in ENDINGS] for number in identifiers)
-        paths = [next((path for path in paths if path.is_file()), paths[0]) for paths in candidates]
-    if not any(path.is_file() for path in paths):
+        rows = records.rows(0, records.num_rows)
+        identifiers = np.char.decode(rows["source_id"]) if records.has_source_id else rows["object_id"]
+        files = {path.name.lower(): path for path in folder.iterdir()}
+        paths = [_files_of(str(identifier), folder, files, wanted.bands) for identifier in identifiers.tolist()]
+    if not any(path.is_file() for several in paths for path in several):
         raise SourceError(
-            f"{folder} holds none of the {len(paths)} cutouts of {table.name}, the first {paths[0].name}."
+            f"{folder} holds none of the {len(paths)} cutouts of {table.name}, the first {paths[0][0].name}. Name them "
+            "after their identifiers, or in a column called file; with a file for each band, 7_u.fits."
         )
-    return FitsCutouts(paths, wanted)
+    cutouts = FitsCutouts(paths, wanted)
+    cutouts.refuse_damaged()
+    return cutouts
+
+
+def _files_of(identifier: str, folder: Path, files: dict[str, Path], bands: tuple[str, ...]) -> tuple[Path, ...]:
+    for ending in ENDINGS:
+        if whole := files.get(f"{identifier}{ending}".lower()):
+            return (whole,)
+    for pattern in OF_A_BAND:
+        for ending in ENDINGS:
+            names = [f"{pattern.format(id=identifier, b=band)}{ending}".lower() for band in bands]
+            if any(name in files for name in names):
+                return tuple(files.get(name, folder / name) for name in names)
+    return (folder / f"{identifier}{ENDINGS[0]}",)
 
 
 def read_cutout(path: Path, wanted: Wanted = SDSS_CUTOUT) -> NDArray[np.float32]:
@@ -110,7 +180,7 @@ def read_cutout(path: Path, wanted: Wanted = SDSS_CUTOUT) -> NDArray[np.float32]
         with fits.open(path) as file:
             images = [part for part in file if part.is_image and part.header.get("NAXIS", 0) >= 2]
             cubes = [part for part in images if part.header["NAXIS"] == 3][:1]
-            planes = cubes or _in_order([part for part in images if part.header["NAXIS"] == 2], wanted.bands)
+            planes = cubes or _in_order(path, [part for part in images if part.header["NAXIS"] == 2], wanted.bands)
             for part in planes:
                 _check_scale(path, part.header, wanted.pixel_scale_arcsec)
             bands = [np.asarray(part.data, dtype=np.float32) * _nanomaggies(path, part.header) for part in planes]
@@ -119,10 +189,10 @@ def read_cutout(path: Path, wanted: Wanted = SDSS_CUTOUT) -> NDArray[np.float32]
             else:
                 cutout = np.stack(bands or [np.zeros((1, 1))])
     except (OSError, TypeError, ValueError) as error:
-        raise SourceError(f"{path} is not a readable FITS cutout: {first_line(error)}") from error
+        raise DamagedCutoutError(f"{path} is not a readable FITS cutout: {first_line(error)}.") from error
     num_bands = len(wanted.bands)
     if cutout.ndim != 3 or cutout.shape[0] != num_bands or min(cutout.shape[1:]) < wanted.side_px:
-        raise SourceError(
+        raise DamagedCutoutError(
             f"{path} holds images of shape {cutout.shape}; ({num_bands}, H, W) with at least {wanted.side_px} pixels "
             "are read."
         )
@@ -159,15 +229,26 @@ def order_of(bands: tuple[str, ...], sizes: Collection[int]) -> tuple[str, ...]:
     return SDSS.bands if is_sdss or sorted(bands) == sorted(SDSS.bands) else bands
 
 
-def _in_order(parts: list[Any], bands: tuple[str, ...]) -> list[Any]:
+def _in_order(path: Path, parts: list[Any], bands: tuple[str, ...]) -> list[Any]:
+    """Return the images of the bands, as their headers name them; in the order of the file where these name none."""
     for keyword in BAND_KEYWORDS:
-        by_band = {str(part.header.get(keyword, "")).strip(): part for part in parts}
-        for spell in (str, str.lower):
-            spelled = {spell(name): part for name, part in by_band.items()}
-            if set(bands) <= set(spelled):
-                return [spelled[band] for band in bands]
+        names = [str(part.header.get(keyword, "")).strip() for part in parts]
+        by_band = {band: part for name, part in zip(names, parts, strict=True) if (band := band_in(name, bands))}
+        if set(bands) <= set(by_band):
+            return [by_band[band] for band in bands]
+        if by_band or (keyword != "EXTNAME" and any(names) and len(parts) > 1):
+            raise SourceError(
+                f"{path} holds images of {', '.join(name or 'no band' for name in names)} ({keyword}); one of each of "
+                f"{', '.join(bands)} is needed."
+            )
     order = order_of(bands, {len(parts)})
     return [parts[order.index(band)] for band in bands] if len(parts) == len(order) else parts
+
+
+def band_in(name: str, bands: tuple[str, ...]) -> str:
+    """Return the band that a name such as r, SDSS_r or sdss.R means; nothing where it is none of them."""
+    last = re.split(r"[\s._:-]+", name)[-1]
+    return last if last in bands else next((band for band in bands if band.lower() == last.lower()), "")
 
 
 def _nanomaggies(path: Path, header: Any) -> np.float32:

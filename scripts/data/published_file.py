@@ -1,12 +1,13 @@
 """The two published files, TensorDataset ``.pt`` and ``.npz`` with a cube, whole, without loading them."""
 
+import io
 import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,14 @@ from scripts.data.fits_cutouts import order_of
 from scripts.data.table_file import ArrayTable, first_line
 
 CUBES = ("cube", "images")
+TENSORS = ("images", "magnitudes", "redshifts", "object_id")
+NAMES = {
+    **dict.fromkeys(("image", "cube", "cutouts"), "images"),
+    **dict.fromkeys(("magnitude", "mags", "mag"), "magnitudes"),
+    **dict.fromkeys(("redshift", "z", "z_spec", "labels"), "redshifts"),
+    **dict.fromkeys(("id", "ids", "objid"), "object_id"),
+}
+"""What people call them."""
 _ARRAYS = (*CUBES, "magnitudes", "redshifts", "labels")
 
 
@@ -40,20 +49,42 @@ class TensorFile:
         import torch
         from torch.utils.data import TensorDataset
 
+        if not self.path.stat().st_size:
+            raise SourceError(f"{self.path} is empty.")
         try:
+            # Files of torch before 1.6 are no archives, and cannot be mapped.
             with torch.serialization.safe_globals([TensorDataset]):
-                dataset = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
-        except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
+                mmap = zipfile.is_zipfile(self.path)
+                found = torch.load(self.path, map_location="cpu", weights_only=True, mmap=mmap)
+        except pickle.UnpicklingError as error:
+            raise SourceError(
+                f"{self.path} is not a TensorDataset that loads without running code: it is damaged, or holds more "
+                "than tensors. Save torch.utils.data.TensorDataset(images, magnitudes, redshifts)."
+            ) from error
+        except (RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
             raise SourceError(
                 f"{self.path} is not a TensorDataset that loads without running code: {first_line(error)}"
             ) from error
-        tensors = getattr(dataset, "tensors", ())
-        if not 2 <= len(tensors) <= 3:
-            raise SourceError(f"{self.path} holds a {type(dataset).__name__}, not images, magnitudes and redshifts.")
-        names = ("images", "magnitudes", "redshifts")
-        arrays = {name: tensor.detach().numpy() for name, tensor in zip(names, tensors, strict=False)}
+        arrays = {name: _as_array(tensor) for name, tensor in self._named(found).items()}
         _check_shape(self.path, arrays["images"].shape, self.bands, self.side_px)
         return arrays
+
+    def _named(self, found: Any) -> dict[str, Any]:
+        """Return tensors by name: as a dict names them, or images, magnitudes, redshifts and identifiers in order."""
+        import torch
+
+        tensors = getattr(found, "tensors", found)
+        if isinstance(tensors, tuple | list) and 2 <= len(tensors) <= len(TENSORS):
+            tensors = dict(zip(TENSORS, tensors, strict=False))
+        if isinstance(tensors, dict):
+            named = {NAMES.get(str(name).lower(), str(name)): tensor for name, tensor in tensors.items()}
+            if {"images", "magnitudes"} <= named.keys() and all(map(torch.is_tensor, named.values())):
+                return named
+        held = f" of {', '.join(map(str, list(found)[:10]))}" if isinstance(found, dict) else ""
+        raise SourceError(
+            f"{self.path} holds a {type(found).__name__}{held}, not images, magnitudes and, perhaps, redshifts and "
+            "object_id, as a TensorDataset in this order or a dict of these names."
+        )
 
     def table(self) -> ArrayTable:
         """Return magnitudes and redshifts as a table."""
@@ -108,17 +139,18 @@ class CubeFile:
         return _bands_first(self._take(stop - start), self._bands, self._side_px)
 
     def _rewind(self) -> None:
-        self._member = self._archive.open(f"{self._cube}.npy")
+        self._member: IO[bytes] = self._archive.open(f"{self._cube}.npy")
         version = np.lib.format.read_magic(self._member)
         is_old = version == (1, 0)
         read = np.lib.format.read_array_header_1_0 if is_old else np.lib.format.read_array_header_2_0
         self._shape, is_fortran, self._dtype = read(self._member)
-        if is_fortran or self._dtype.kind != "f":
-            order = "column" if is_fortran else "row"
-            raise SourceError(
-                f"{self.path}: `{self._cube}` is {self._dtype} in {order} order; numbers row by row are read."
-            )
+        if self._dtype.kind not in "fiu":
+            raise SourceError(f"{self.path}: `{self._cube}` is {self._dtype}; numbers are read.")
         self._next = 0
+        if is_fortran:  # galaxies are not one after the other in the file
+            with self._archive.open(f"{self._cube}.npy") as member:
+                cube = np.lib.format.read_array(member, allow_pickle=False)
+            self._member = io.BytesIO(np.ascontiguousarray(cube).tobytes())
 
     def _take(self, num: int) -> NDArray[Any]:
         num_bytes = num * int(np.prod(self._shape[1:])) * self._dtype.itemsize
@@ -135,15 +167,26 @@ def _as_table(path: Path, arrays: Mapping[str, NDArray[Any]], bands: tuple[str, 
     order = order_of(bands, magnitudes.shape[1:2] if magnitudes is not None else ())
     if magnitudes is None or magnitudes.ndim != 2 or magnitudes.shape[1] != len(order):
         raise SourceError(
-            f"{path} has no magnitudes of shape (N, {len(order)}); it holds {', '.join(arrays) or 'nothing'}."
+            f"{path} has no magnitudes of shape (N, {len(order)}), nor labels with named columns, next to its images; "
+            f"it holds {', '.join(arrays) or 'nothing else'}."
         )
     columns = {f"dered_{band}": magnitudes[:, number] for number, band in enumerate(order)}
     columns |= {
         name: arrays[source].reshape(len(magnitudes))
         for name, source in (("z_spec", "redshifts"), *((name, name) for name in arrays if name not in _ARRAYS))
-        if source in arrays and arrays[source].size == len(magnitudes) and arrays[source].dtype.kind in "fiu"
+        if source in arrays and arrays[source].size == len(magnitudes)
+        if arrays[source].dtype.kind in ("fiuUS" if name == "object_id" else "fiu")
     }
     return ArrayTable.of(path, columns)
+
+
+def _as_array(tensor: Any) -> NDArray[Any]:
+    """Return the numbers of any tensor; numpy knows neither sparse ones nor half precision of the other kind."""
+    import torch
+
+    dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
+    array: NDArray[Any] = (dense.float() if dense.dtype == torch.bfloat16 else dense).numpy()
+    return array
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], bands: tuple[str, ...], side_px: int) -> None:

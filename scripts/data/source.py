@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inference.block import SDSS
@@ -140,6 +140,9 @@ def _with_table(
     side_px: int = 0,
     is_sequential: bool = False,
 ) -> Source:
+    if isinstance(galaxies, CutoutsWithTable) and (fault := galaxies.fault_of_unit()):
+        records = replace(galaxies.records, notes=(*galaxies.records.notes, fault))
+        galaxies = replace(galaxies, records=records)
     records, columns = galaxies.records, galaxies.records.columns
     if columns.pixel_scale_arcsec and pixel_scale_arcsec:
         raise UsageError(
@@ -176,7 +179,7 @@ def _open_shards(folder: Path, fields: str, inputs: Inputs | None) -> Source:
 
 def _open_cutouts(folder: Path, fields: str, scratch: Path, tick: Callable[[int], None], inputs: Inputs) -> Source:
     tables = [path for path in sorted(folder.iterdir()) if _is_table(path)]
-    has_cutouts = any(path.name.endswith(ENDINGS) and path not in tables for path in folder.iterdir())
+    has_cutouts = any(path.name.lower().endswith(ENDINGS) and path not in tables for path in folder.iterdir())
     if not has_cutouts:
         raise SourceError(f"{folder} holds neither shards nor FITS cutouts. A source may be {KINDS}.")
     if len(tables) != 1:
@@ -187,12 +190,11 @@ def _open_cutouts(folder: Path, fields: str, scratch: Path, tick: Callable[[int]
     if not inputs.side_px:
         return _with_table(PlainTable(records), "none")
     cutouts = find_cutouts(folder, table, records, Wanted(inputs.bands, inputs.side_px, inputs.pixel_scale_arcsec))
-    records.rules["no cutout"] = sum(not path.is_file() for path in cutouts.paths)
     return _with_table(
         CutoutsWithTable(records, cutouts), "measured", cutouts.pixel_scale_arcsec, side_px=inputs.side_px
     )
 
 
 def _is_table(path: Path) -> bool:
-    is_fits = path.name.endswith(ENDINGS)
-    return path.is_file() and path.name.lower().endswith(SUFFIXES) and (not is_fits or path.name.startswith("table."))
+    name = path.name.lower()
+    return path.is_file() and name.endswith(SUFFIXES) and (not name.endswith(ENDINGS) or name.startswith("table."))

@@ -90,6 +90,13 @@ def in_all_bands(rows: NDArray[Any], kept: list[int]) -> NDArray[Any]:
     return known
 
 
+MAX_PIXEL = 1e8
+"""Magnitude 2.5 in one pixel is a code for a missing one, such as 1e20 [nanomaggy]."""
+NUM_COMPARED = 50
+MAX_LIGHT_RATIO = 50.0
+"""Cutouts show a third of a large galaxy, or a neighbour too; other units differ by more."""
+
+
 class Cutouts(Protocol):
     """Images of N galaxies."""
 
@@ -106,7 +113,31 @@ class CutoutsWithTable(TableGalaxies):
 
     def rows(self, start: int, stop: int) -> Block:
         """Read the galaxies from `start` to before `stop`."""
-        return _block(self.records.rows(start, stop), self.cutouts.read(start, stop))
+        images = self.cutouts.read(start, stop)
+        with np.errstate(invalid="ignore"):
+            is_code: NDArray[np.bool_] = np.abs(images) > MAX_PIXEL
+        if is_code.any():
+            images = np.where(is_code, np.float32(np.nan), images)
+        return _block(self.records.rows(start, stop), images)
+
+    def fault_of_unit(self) -> str:
+        """Say that the first galaxies have far more or less light in their pixels than the table says, if they do."""
+        stop = min(len(self), NUM_COMPARED)
+        block, bands = self.rows(0, stop), self.records.columns.bands
+        if "r" not in bands:
+            return ""
+        r = bands.index("r")
+        extinction = self.records.rows(0, stop)["extinction"][:, r]
+        magnitudes = block.magnitudes[:, r]
+        flux = 10 ** (-0.4 * (np.where((magnitudes > 0) & (magnitudes < 30), magnitudes, np.nan) + extinction - 22.5))
+        ratios = np.nansum(block.images[:, r], axis=(1, 2)) / flux
+        ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
+        if len(ratios) < stop / 2 or 1 / MAX_LIGHT_RATIO < np.median(ratios) < MAX_LIGHT_RATIO:
+            return ""
+        return (
+            f"the cutouts hold {np.median(ratios):.3g} times the light of the table in r: are their pixels in "
+            "nanomaggies? BUNIT says the unit of a FITS file"
+        )
 
 
 def photometry_of(rows: NDArray[Any]) -> Photometry:

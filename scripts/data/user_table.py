@@ -85,7 +85,8 @@ def open_table(path: Path) -> TableFile:
 def is_table(path: Path) -> bool:
     """Return whether a path is read as a table without images: no published file, and no folder of other things."""
     if path.is_dir():
-        return bool(parts_of(path)) and not any(child.name.lower().endswith(FITS_ENDINGS) for child in path.iterdir())
+        images = (*FITS_ENDINGS, ".fits.gz", ".fits.fz")
+        return bool(parts_of(path)) and not any(child.name.lower().endswith(images) for child in path.iterdir())
     return path.is_file() and path.suffix not in (".pt", ".npz")
 
 

@@ -121,3 +121,31 @@ def test_every_format_gives_the_same_galaxies(name: str, tmp_path: Path) -> None
     assert found.block.magnitudes == pytest.approx(MAGNITUDES, abs=1e-9)
     np.testing.assert_array_equal(found.block.redshifts, COLUMNS["zsp"])
     np.testing.assert_array_equal(found.ra_deg, COLUMNS["ra"])
+
+
+ODD = Path("../shared/data/odd_inputs")
+
+
+@pytest.mark.parametrize(
+    ("name", "num", "said"),
+    [
+        ("mask.fits", None, "is kept as source_id"),
+        ("Z.csv", 30, ""),
+        ("comma.csv", 30, "decimal commas"),
+        ("mib.csv", 12_984, ""),
+        ("latin.csv", 30, "latin-1"),
+        ("sexa.csv", 30, "hours, minutes and seconds"),
+        ("ldac.fits", 30, ""),
+        ("slices_of_larger_tensors.pt", 10, ""),
+        ("requires_grad.pt", 40, ""),
+    ],
+)
+def test_odd_files_are_read(name: str, num: int | None, said: str) -> None:
+    if not ODD.is_dir():
+        pytest.skip(f"{ODD} is not here")
+
+    found = read_galaxies(ODD / name)
+
+    assert num is None or len(found.block) == num
+    assert np.isfinite(found.block.magnitudes).all()
+    assert said in " ".join(found.report.notes)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
@@ -14,6 +15,7 @@ from torch.utils.data import TensorDataset
 from inference.cleaning import shipped_limits
 from inference.quality import Quality
 from scripts.command.errors import SourceError, UsageError
+from scripts.data import read_galaxies
 from scripts.data.fits_cutouts import read_cutout
 from scripts.data.plan import DatasetVariables, plan_dataset
 from scripts.data.published_file import CubeFile
@@ -234,6 +236,98 @@ def test_the_order_of_the_bands_is_that_of_the_header(tmp_path: Path) -> None:
     pixels = images(num=1)[0]
 
     assert np.array_equal(read_cutout(write_cutout(tmp_path, pixels, BANDS="zirgu")), pixels[::-1])
+
+
+def write_bands(folder: Path, names: list[str], keyword: str) -> Path:
+    pixels = images(num=1)[0]
+    parts = [fits.ImageHDU(pixels["ugriz".index(name[-1].lower())]) for name in names]
+    for part, name in zip(parts, names, strict=True):
+        part.header[keyword] = name
+    fits.HDUList([fits.PrimaryHDU(), *parts]).writeto(folder / "7.fits")
+    return folder / "7.fits"
+
+
+@pytest.mark.parametrize(
+    ("names", "keyword"),
+    [(["SDSS_r", "SDSS_i", "SDSS_u", "SDSS_z", "SDSS_g"], "EXTNAME"), (["sdss.R", "i", "G", "u", "x z"], "FILTER")],
+)
+def test_images_of_bands_are_in_the_order_of_their_names(names: list[str], keyword: str, tmp_path: Path) -> None:
+    assert np.array_equal(read_cutout(write_bands(tmp_path, names, keyword)), images(num=1)[0])
+
+
+@pytest.mark.parametrize(
+    ("names", "keyword"), [(["u", "g", "r", "i", "i"], "EXTNAME"), (["F1u", "F2g", "F3r", "F4i", "F5z"], "FILTER")]
+)
+def test_names_that_are_no_bands_are_not_passed_over(names: list[str], keyword: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=f"holds images of {names[0]}, .*{keyword}.*u, g, r, i, z is needed"):
+        read_cutout(write_bands(tmp_path, names, keyword))
+
+
+def test_damaged_files_and_codes_in_pixels_cost_their_galaxy_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.abs(images(num=4)) * 1000
+    (tmp_path / "list.csv").write_text("id,u,g,r,i,z\n" + "".join(f"{i},19.6,18.5,17.6,17.2,17\n" for i in range(4)))
+    pixels[0, 2, 0, 0] = 1e20
+    fits.writeto(tmp_path / "0.FITS", pixels[0])
+    (tmp_path / "1.fits").write_bytes(b"SIMPLE  = no")
+    fits.writeto(tmp_path / "2.fits", pixels[2, :, :20])
+    for band, image in zip("ugriz", pixels[3], strict=True):
+        fits.writeto(tmp_path / f"3_{band}.fits.gz", image)
+
+    found = read_galaxies(tmp_path)
+
+    assert np.isnan(found.block.images).sum(axis=(1, 2, 3)).tolist() == [1, 5 * 32 * 32, 5 * 32 * 32, 0]
+    assert np.array_equal(found.block.images[3], pixels[3])
+    assert found.report.rules["no cutout"] == 2
+    assert found.report.outcomes["rejected"] == 2
+    assert "1.fits is not a readable FITS cutout" in (said := capsys.readouterr().err)
+    assert "2.fits holds images of shape (5, 20, 32)" in said
+    assert "are their pixels in nanomaggies?" in found.report.notes[0]
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    return {
+        "images": torch.from_numpy(images(num=4)),
+        "magnitudes": torch.tensor([19.6, 18.5, 17.6, 17.2, 17.0]).repeat(4, 1).double(),
+        "redshifts": torch.tensor([0.1, 0.2, 0.3, 0.4]).double(),
+        "object_id": torch.arange(4) + 7,
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda found: TensorDataset(*found.values()),
+        lambda found: found,
+        lambda found: tuple(found.values()),
+        lambda found: dict(zip(("cube", "mags", "z", "id"), found.values(), strict=True)),
+        lambda found: TensorDataset(found["images"].to_sparse(), *list(found.values())[1:]),
+    ],
+)
+@pytest.mark.parametrize("is_old", [False, True])
+def test_tensors_are_read_in_every_form(content: Any, is_old: bool, tmp_path: Path) -> None:
+    found = tensors()
+    torch.save(content(found), tmp_path / "my.pt", _use_new_zipfile_serialization=not is_old)
+
+    block = read_galaxies(tmp_path / "my.pt").block
+
+    assert np.array_equal(block.images, found["images"].numpy())
+    assert block.object_id.tolist() == [7, 8, 9, 10]
+    assert block.redshifts.tolist() == found["redshifts"].tolist()
+
+
+def test_half_precision_columns_first_and_text_identifiers_are_read(tmp_path: Path) -> None:
+    found = tensors()
+    pixels = found["images"].bfloat16()
+    torch.save(TensorDataset(pixels, found["magnitudes"]), tmp_path / "half.pt")
+    arrays = {"images": np.asfortranarray(pixels.float().numpy()), "magnitudes": found["magnitudes"].numpy()}
+    np.savez(tmp_path / "columns.npz", object_id=np.array(["a", "b", "c", "d"]), **arrays)
+
+    assert np.array_equal(read_galaxies(tmp_path / "half.pt").block.images, pixels.float().numpy())
+    columns = read_galaxies(tmp_path / "columns.npz")
+    assert np.array_equal(columns.block.images, pixels.float().numpy())
+    assert columns.source_id.tolist() == ["a", "b", "c", "d"]
 
 
 def test_other_bands_are_named(tmp_path: Path) -> None:
