@@ -202,7 +202,7 @@ help: ## Show this help
 #:   BACKUP=0           a slow rank gets no second invocation, which is paid too
 #:   TOLERATE=20        percentage of ranks that may fail
 #:   MODEL=mine         the model that predicts; the shipped one when absent
-#:   ENGINE=native      what computes, or torch, openvino; onnxruntime when absent
+#:   ENGINE=torch       what computes; or onnxruntime, openvino; native when absent
 #:   PRECISION=fp32     or int8, bf16, where they were found accurate enough
 #:   TARGET=local       where to run: local, or aws once it is deployed
 #:   BUDGET=2.00        USD; a run that may cost more at list prices is refused

@@ -26,7 +26,7 @@ def load_model(
     model : path
         Folder of a model, such as ``models/mine``; the shipped one when absent.
     engine : str
-        What computes: ``auto`` is what a run takes, ``onnxruntime``; or ``native``, ``openvino``, ``torch``. One that
+        What computes: ``auto`` is what a run takes, ``native``; or ``onnxruntime``, ``openvino``, ``torch``. One that
         cannot be used is replaced, with a warning: ``native`` by ``onnxruntime``, the others by ``torch``.
     precision : str
         ``fp32``, or ``int8`` or ``bf16`` where they were found accurate enough.

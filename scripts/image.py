@@ -126,10 +126,12 @@ def lint(_: MachineVariables) -> int:
 
 
 def lock(_: MachineVariables) -> None:
-    """Write docker/requirements.txt again from pyproject.toml."""
+    """Write docker/requirements.txt and docker/compiler.txt again from pyproject.toml."""
+    locking.lock_compiler()
     for wheel in locking.lock():
         _say(f"No index offers {wheel} here: its checksum was kept.")
-    print(locking.REQUIREMENTS.relative_to(REPOSITORY))
+    for path in (locking.REQUIREMENTS, locking.COMPILER):
+        print(path.relative_to(REPOSITORY))
 
 
 def install(_: MachineVariables) -> None:

@@ -41,7 +41,7 @@ class RunRequest(Payload, frozen=True, kw_only=True):
     """Run the inference loop under torch's profiler, as the published runs did."""
 
     engine: Engine = "auto"
-    """What computes the redshifts; ``auto`` takes onnxruntime. The run says so where another had to replace it."""
+    """What computes the redshifts; ``auto`` takes the native engine. A run says so where another replaced it."""
 
     precision: Precision = "fp32"
     """Precision of the products; another one is refused where it was not found accurate enough."""

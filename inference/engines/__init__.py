@@ -13,9 +13,9 @@ from inference.predict import Engine
 NAMES = ("native", "onnxruntime", "openvino", "torch")
 """Every engine."""
 
-CANDIDATES = {"auto": ("onnxruntime",), "native": ("native", "onnxruntime")}
-"""Which engines are tried for a name, in this order, before torch. onnxruntime is in every installation and in the
-image."""
+CANDIDATES = dict.fromkeys(("auto", "native"), ("native", "onnxruntime"))
+"""Which engines are tried for a name, in this order, before torch: the fastest, which also starts fastest and needs the
+least memory (docs/performance.md has the measurement), then the one that every installation has."""
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ AVX2 = {
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     "ATEN_CPU_CAPABILITY": "avx2",
 }
-"""Limits torch and openvino to AVX2. onnxruntime's kernels choose by the CPU alone."""
+"""Limits torch to AVX2, and the native engine. The kernels of onnxruntime and openvino choose by the CPU alone."""
 
 
 def describe_machine(load_before: float) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.engines import NAMES
+from inference.engines.native.prepare import can_prepare
 from scripts.benchmarks.machine import AVX2, describe_machine
 from scripts.benchmarks.pairs import merge_rounds
 from scripts.command.repository import REPOSITORY
@@ -66,15 +67,20 @@ def measure_starts(*, quick: bool) -> Lines:
     """Part 1b: from the start of a process to an imported stage, or to a first prediction."""
     from scripts.benchmarks.start import LIBRARY, STAGES
 
-    engines = [name for name in NAMES if find_spec(name)]
-    programs = ("onnxruntime", LIBRARY) if quick else (*STAGES, *engines, LIBRARY)
+    engines = present_engines()
+    programs = (engines[0], LIBRARY) if quick else (*STAGES, *engines, LIBRARY)
     rounds = [[run_fresh("start", {"program": name}) for name in programs] for _ in range(2 if quick else 7)]
     return merge_rounds(rounds, reference="torch")
 
 
+def present_engines() -> list[str]:
+    """Return the engines of this machine, the one that `auto` takes first."""
+    return [name for name in NAMES if (can_prepare() if name == "native" else find_spec(name))]
+
+
 def measure_ranks(*, quick: bool) -> Lines:
     """Part 2: a whole rank in a fresh process, from the local AWS and back, compared with the reference procedure."""
-    engines = ["onnxruntime"] if quick else [name for name in reversed(NAMES) if find_spec(name)]
+    engines = present_engines()[:1] if quick else present_engines()[::-1]
     lines: Lines = []
     with tempfile.TemporaryDirectory() as folder, LocalAws(log_dir=Path(folder) / "logs", workers=1) as aws:
         for shard_mb in (5,) if quick else (25, 100):

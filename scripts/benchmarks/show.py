@@ -82,7 +82,7 @@ def _show_engines(lines: list[Line], console: Console) -> None:
             table.add_row(
                 str(line["num_threads"]),
                 str(line["batch_size"]),
-                _name(line) + ("*" if limited and _library(line) == "onnxruntime" else ""),
+                _name(line) + ("*" if limited and _library(line) in ("onnxruntime", "openvino") else ""),
                 f"{line['samples_per_cpu_s']:.0f}",
                 f"{ratio['median']:.2f}",
                 f"{ratio['min']:.2f}-{ratio['max']:.2f}",

@@ -7,6 +7,7 @@ import importlib
 import json
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,17 @@ def main(program: str, started_at_s: float) -> dict[str, Any]:
     }
 
 
-def installed_mb(distribution: str) -> float:
-    """Return the size of the files that a package installed [MB]."""
+def installed_mb(engine: str) -> float:
+    """Return the size of the files that the package of an engine installed [MB]; of native, libraries and weights."""
     from importlib import metadata
 
-    paths = (Path(file.locate()) for file in metadata.files(distribution) or [])
+    if engine == "native":
+        from inference.engines.native.library import FOLDER
+        from inference.models import SHIPPED
+
+        paths: Iterable[Path] = [*FOLDER.glob("*.so"), *SHIPPED.glob("*.native")]
+    else:
+        paths = (Path(file.locate()) for file in metadata.files(engine) or [])
     return sum(path.stat().st_size for path in paths if path.exists()) / 1e6
 
 

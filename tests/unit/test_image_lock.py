@@ -8,12 +8,22 @@ from scripts.deployment.image import lock
 from scripts.deployment.image.lock import MACHINES, Locked, LockError
 
 LOCKED = lock.parse(lock.REQUIREMENTS.read_text())
+COMPILER = lock.parse(lock.COMPILER.read_text())
 
 
 def test_every_dependency_is_locked_at_the_version_pyproject_pins() -> None:
     pins = dict(pin.split("==") for pin in lock.wanted())
 
     assert {name: LOCKED[name].version for name in pins} == pins
+
+
+def test_the_compiler_is_locked_for_every_architecture_and_is_no_package_of_the_image() -> None:
+    name, _, version = lock.wanted_compiler().partition("==")
+
+    assert COMPILER[name].version == version
+    assert all(any(machine in wheel for wheel in COMPILER[name].wheels) for machine in MACHINES.values())
+    assert name not in LOCKED
+    assert lock.render(COMPILER, lock.COMPILER_HEADER) == lock.COMPILER.read_text()
 
 
 def test_every_wheel_is_named_by_a_checksum_of_its_own() -> None:

@@ -147,7 +147,7 @@ def test_the_shipped_weights_start_without_torch_and_with_their_calibration() ->
 
     ended = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, cwd=ROOT)
 
-    assert (ended.stdout, ended.stderr) == ("onnxruntime True False 2\n", "")
+    assert (ended.stdout, ended.stderr) == ("native True False 2\n", "")
 
 
 def test_weights_without_a_calibration_predict_and_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from inference.engines.exported import UnavailableError
 from inference.engines.native import library
 from inference.engines.native.pack import LINE_BYTES, pack_path, read_pack
 
-SHARE_ROWS = 8
+SHARE_ROWS = 16
 """Galaxies that pass the transformer together: a thread's share is whole groups of them."""
 
 

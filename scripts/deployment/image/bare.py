@@ -14,7 +14,7 @@ from scripts.command.alone import alone
 from scripts.command.repository import REPOSITORY
 from scripts.deployment.image.build import machine_architecture
 from scripts.deployment.image.engine import CACHE, CONFIGURATION, Engine, EngineError, find_engine
-from scripts.deployment.image.lock import MACHINES, PLATFORMS, REQUIREMENTS
+from scripts.deployment.image.lock import COMPILER, MACHINES, PLATFORMS, REQUIREMENTS
 
 PACKAGES = {
     "podman": "podman",
@@ -88,7 +88,7 @@ def make_base(engine: Engine) -> str:
 
 
 def fetch_wheels(architecture: str) -> None:
-    """Put the wheels of the lock file where the build finds them; this machine's pip, as it is configured, brings them.
+    """Put the wheels of the lock files where the build finds them; pip brings them, as this machine has configured it.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def fetch_wheels(architecture: str) -> None:
         If pip cannot.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
-    kept = CACHE / f"wheels-{architecture}-{file_sha256(REQUIREMENTS)[:16]}"
+    kept = CACHE / f"wheels-{architecture}-{file_sha256(REQUIREMENTS)[:8]}{file_sha256(COMPILER)[:8]}"
     with alone(CACHE):
         if not kept.exists():
             with TemporaryDirectory(dir=CACHE) as folder:
@@ -112,7 +112,8 @@ def _download_wheels(architecture: str, folder: Path) -> None:
     command = [
         *(sys.executable, "-m", "pip", "download", "--quiet"),
         *("--require-hashes", "--no-deps", "--only-binary", ":all:"),
-        *("--python-version", "3.11", "--implementation", "cp", "--dest", str(folder), "-r", str(REQUIREMENTS)),
+        *("--python-version", "3.11", "--implementation", "cp", "--dest", str(folder)),
+        *("-r", str(REQUIREMENTS), "-r", str(COMPILER)),
         *(word for name in PLATFORMS for word in ("--platform", f"{name}_{MACHINES[architecture]}")),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -15,18 +15,22 @@ from scripts.command.errors import CommandError
 from scripts.command.repository import REPOSITORY
 
 REQUIREMENTS = REPOSITORY / "docker" / "requirements.txt"
+COMPILER = REPOSITORY / "docker" / "compiler.txt"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}
 """Architecture as Lambda names it, and as wheels do."""
 
 # What a machine with glibc 2.28 or newer accepts; the image has 2.36.
 PLATFORMS = (
-    *("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014", "manylinux_2_5"),
-    "manylinux1",
+    *("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014", "manylinux_2_12"),
+    *("manylinux2010", "manylinux_2_5", "manylinux1"),
 )
 HEADER = """\
 # What the image installs: pyproject.toml's dependencies and theirs, by checksum. Written by `make lock`.
 # torch has one wheel per architecture and comes from PyTorch's index for CPU builds; the Dockerfile names it to pip.
+"""
+COMPILER_HEADER = """\
+# What compiles the native engine while the image is built, by checksum, and is not in it. Written by `make lock`.
 """
 
 
@@ -48,6 +52,21 @@ def wanted() -> list[str]:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     pins = [pin.partition(";")[0] for pin in project["dependencies"]]  # the image is Linux: every marker holds
     return [f"{pin}+cpu" if pin.startswith("torch==") else pin for pin in pins]
+
+
+def wanted_compiler() -> str:
+    """Return the compiler of pyproject.toml's tools."""
+    tools = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]["tools"]
+    (pin,) = (pin for pin in tools if pin.startswith("ziglang=="))
+    return str(pin)
+
+
+def lock_compiler(path: Path = COMPILER) -> None:
+    """Write the lock file of the compiler."""
+    merged: dict[str, Locked] = {}
+    for architecture in MACHINES:
+        _merge(merged, _ask(architecture, [wanted_compiler()]))
+    path.write_text(render(merged, COMPILER_HEADER))
 
 
 def lock(path: Path = REQUIREMENTS) -> list[str]:
@@ -79,9 +98,9 @@ def parse(text: str) -> dict[str, Locked]:
     return packages
 
 
-def render(packages: Mapping[str, Locked]) -> str:
+def render(packages: Mapping[str, Locked], header: str = HEADER) -> str:
     """Return the text of a lock file; `parse` reads it back."""
-    blocks = [HEADER]
+    blocks = [header]
     for name in sorted(packages):
         wheels = sorted(packages[name].wheels.items())
         lines = [f"# {file}" for file, _ in wheels]
