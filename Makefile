@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run sweep compare import cost forecast reproduce logs explain catalog report browser-tools status stop resume doctor engines model bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate schema clean help
+.PHONY: run sweep compare import cost forecast reproduce logs explain catalog report browser-tools status stop resume doctor engines model bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate faults schema clean help
 # What is written behind `make` would be expanded and then read by a shell: a path is all that these can be.
 $(foreach v,VENV PYTHON,$(foreach c,$$ ` ; & | < > ( ) ' " * ?,$(if $(findstring $(c),$(value $(v))),$(error $(v) holds $(c): it is a path))))
 VENV := .venv
@@ -145,7 +145,7 @@ emulate-image: $(READY) ## Run the image as FUNCTION=infer on Lambda would
 ## Development
 
 test: $(READY) ## Run unit and integration tests (no AWS, no network)
-	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/unit tests/integration
+	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/unit tests/integration tests/faults
 
 check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
 	$(PY) -m ruff check .
@@ -158,6 +158,10 @@ check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
 
 mutate: $(READY) ## Break the code at random: do tests notice? PACKAGES=…
 	@$(PY) -m tests.mutate
+
+faults: $(READY) ## Try every fault of the table; write docs/faults.md
+	$(PY) -m pytest -q -p no:xdist tests/faults --deselect tests/faults/test_matrix.py::test_the_table_in_the_documentation_is_this_one
+	@$(PY) -m tests.faults.document
 
 checkov: $(READY) ## Scan Terraform with checkov, in an environment of its own
 	@[ -x .cache/checkov/bin/checkov ] || { $(PY) -m venv .cache/checkov && .cache/checkov/bin/pip install -q checkov==3.3.30; }

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from handlers import settings, telemetry
-from handlers.storage import NUM_CONNECTIONS, ObjectExistsError, ObjectInfo, ObjectStore
+from handlers.storage import NUM_CONNECTIONS, Folder, ObjectExistsError, ObjectInfo, ObjectStore
 from inference import contract
 from inference.contract import DatasetCard, InitializeEvent, RankTask, RunPlan, RunRequest, ShardEntry
 from inference.dataset import (
@@ -19,7 +19,14 @@ from inference.dataset import (
     note_unproved,
     refuse_differences,
 )
-from inference.errors import DatasetNotFoundError, ObjectMissingError, ResultPathTakenError
+from inference.errors import (
+    AccessDeniedError,
+    DatasetNotFoundError,
+    InvalidRequestError,
+    ObjectMissingError,
+    ResultPathTakenError,
+    StorageUnavailableError,
+)
 from inference.models import mismatches, refuse_dataset, settle_model
 from inference.models.card import ModelCard
 from inference.plan import MAX_CHILDREN, Demand, Shard, is_shard, meet_by_s, plan_tasks, select_shards
@@ -107,6 +114,8 @@ def _find_shards(
         folder = store.list_folder(prefix)
     except ObjectMissingError as error:
         raise DatasetNotFoundError(str(error)) from error
+    if folder == Folder([], []):
+        _refuse_impostor(store, prefix)
     listing = {info.key: info for info in folder.objects}
     keys = select_shards([*listing, *folder.subfolders], prefix, file_limit=request.file_limit)
     infos = [listing[key] for key in keys]
@@ -131,6 +140,19 @@ def _find_shards(
     doubts += mismatches(card, model, prefix)
     shards = [_shard(info, entries[info.key].num_rows, entries[info.key]) for info in infos]
     return shards, bands, [*doubts, *note_unproved(shards)]
+
+
+def _refuse_impostor(store: ObjectStore, prefix: str) -> None:
+    """Raise when an empty listing is no answer of S3: a login page, say, that answers whatever is asked."""
+    key = prefix + contract.DATASET_KEY
+    try:
+        store.read(key)
+    except (ObjectMissingError, AccessDeniedError, InvalidRequestError):
+        return
+    raise StorageUnavailableError(
+        f"s3://{store.bucket}/{prefix} is empty, and yet {key} is answered: something else than S3 answers, such as a "
+        "proxy or a login page. Check the network."
+    )
 
 
 def _shard(info: ObjectInfo, num_rows: int, entry: ShardEntry | None = None) -> Shard:

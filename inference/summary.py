@@ -291,7 +291,7 @@ def _decode(content: bytes) -> RankRecord | str:
         return "empty, or larger than a record can be"
     try:
         return msgspec.json.decode(content, type=RankRecord)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return str(error)
 
 

@@ -20,9 +20,17 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_PO
 # Files that take longest start first, so that no process is left with one of them at the end. The tests of a file stay
 # together and in order (`--dist loadfile`): those of test_terraform_deployment.py share what the last one destroys.
 LONGEST = (
-    *("image_worker", "terraform_deployment", "aws_target", "state_machine_runs", "terraform_rendezvous", "run"),
+    *(
+        "image_worker",
+        "terraform_deployment",
+        "aws_target",
+        "whole",
+        "state_machine_runs",
+        "terraform_rendezvous",
+        "run",
+    ),
     *("engine_answers", "sweep", "local_aws_processes", "model_runs", "local_aws_rude", "compare_runs", "handlers"),
-    *("terraform", "accounting", "report_browser"),
+    *("terraform", "accounting", "matrix", "report_browser"),
 )
 
 
@@ -39,6 +47,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
 
     def place(item: pytest.Item) -> tuple[bool, int]:
-        return item.path.parent.name != "integration", places.get(item.path.stem, len(places))
+        return item.path.parent.name == "unit", places.get(item.path.stem, len(places))
 
     items.sort(key=place)

@@ -21,13 +21,13 @@ from inference.models.card import ModelCard, encode_card
 from inference.pipeline import Outcome, Predictions
 from inference.plan import Shard
 from inference.posterior import NUM_NUMBERS, PosteriorModel
-from inference.predict import MICRO_BATCH
 from inference.record import bind, make_record
 from inference.summary import Proof, StoredObject, decode_records, prove
 from inference.uncertainty import NUM_FEATURES as NUM_ERROR_FEATURES
 from inference.uncertainty import ErrorModel, Layer
 from scripts.benchmarks.records import INVOCATION
 from scripts.sweeps.rows import RunRow
+from tests.fake_engine import FakeEngine
 
 RUN = "run-a"
 
@@ -135,22 +135,6 @@ def write_model(folder: Path, **changes: Any) -> Model:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "card.json").write_bytes(encode_card(make_card(**{"name": folder.name, **changes})))
     return read_model(folder)
-
-
-class FakeEngine:
-    """Predicts a tenth of the r magnitude: exact, instant, and different for every galaxy."""
-
-    name = "fake 1"
-    num_threads = 1
-    weights_sha256 = "0" * 64
-    num_parameters = 15_902_889
-    precision = "fp32"
-    micro_batch = MICRO_BATCH
-    note: str | None = None
-
-    def predict(self, images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
-        assert len(images) == len(magnitudes)
-        return (magnitudes[:, 2] / 100).astype(np.float32)
 
 
 def make_predictions(**arrays: np.ndarray) -> Predictions:

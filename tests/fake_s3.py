@@ -60,6 +60,7 @@ def serve(certificate: tuple[Path, Path] | None = None) -> Iterator[FakeS3]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def setup(self) -> None:
             super().setup()

@@ -47,6 +47,6 @@ def decode(source: bytes | str | dict[str, Any], kind: type[T], *, where: str = 
         if isinstance(source, dict):
             return msgspec.convert(source, kind)
         return msgspec.json.decode(source, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         name = getattr(kind, "__name__", str(kind))
         raise InvalidRequestError(f"{where} is not a {name}: {error}.") from error

@@ -114,5 +114,5 @@ def read(folder: Path) -> Entry | None:
     """Return the entry in a run's folder, or None where there is none that can be read."""
     try:
         return msgspec.json.decode((folder / FILE_NAME).read_bytes(), type=Entry)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None

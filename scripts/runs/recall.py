@@ -174,10 +174,10 @@ def model_of(folder: Path) -> str:
     """Return the name of the model that a run was asked to use, or used; the shipped one where nothing names any."""
     if (folder / IMPORT_KEY).exists():
         return "a network that the file does not name"
-    with suppress(OSError, msgspec.DecodeError):
+    with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
         summary = msgspec.json.decode((folder / SUMMARY_KEY).read_bytes(), type=_SummaryOfModel)
         return summary.request.model or shipped().card.name
-    with suppress(OSError, msgspec.DecodeError):
+    with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
         request = msgspec.json.decode((folder / "request.json").read_bytes(), type=_RequestOfModel)
         return request.model or shipped().card.name
     return shipped().card.name

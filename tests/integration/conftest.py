@@ -13,6 +13,9 @@ import pytest
 from scripts.local_aws.deploy import Deployment, deploy
 from scripts.local_aws.server import LocalAws
 
+MARK = "PYTHON_TEST_MARK"
+"""A variable that workers inherit, as those of Python."""
+
 ECHO = "tests.integration.functions.echo.handler"
 
 
@@ -76,6 +79,18 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+def marked_processes(mark: str) -> list[int]:
+    """Return the processes that inherited the mark in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,9 @@ import pytest
 
 from inference.run_folder import RunFolder
 from tests.factories import make_arrays, make_shard_bytes
-from tests.integration.conftest import wait_until
+from tests.integration.conftest import MARK, marked_processes, wait_until
 
 ROWS_PER_SHARD = 20
-MARK = "PYTHON_TEST_MARK"
-"""A variable that workers inherit, as those of Python."""
 
 
 def make_dataset(root: Path, *, bad_shard: int | None = None) -> None:
@@ -71,18 +69,6 @@ def run_folder(root: Path) -> Path:
 
 def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def marked_processes(mark: str) -> list[int]:
-    """Return the processes that inherited the mark in their environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{MARK}={mark}".encode() in (process / "environ").read_bytes():
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
 
 
 def test_a_published_payload_runs_prints_its_result_and_leaves_its_folder(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whole runs through the real state machine, handlers and Lambda runtime: at size, at once, and with faulty ranks."""
+"""Whole runs through the real state machine, handlers and Lambda runtime: at size, at once, and with a bad shard."""
 
 import json
 import time
@@ -7,16 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
-import msgspec
 import pytest
 
 from inference import contract
-from inference.contract import RankRecord, RankTask, RunSummary
-from scripts.deployment.stages import read_stages
+from inference.contract import RankRecord, RunSummary
 from scripts.local_aws.deploy import Deployment, deploy
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
-from tests.integration.functions.faulty import SHORT_S
 
 
 class Cloud:
@@ -70,9 +67,6 @@ class Cloud:
     def run(self, name: str, **request: Any) -> dict[str, Any]:
         return self.wait(self.start(name, **request))
 
-    def tasks(self, name: str) -> list[RankTask]:
-        return contract.decode(self.get(f"runs/{name}/manifest.json"), list[RankTask])
-
     def summary(self, name: str) -> RunSummary:
         return contract.decode(self.get(f"runs/{name}/summary.json"), RunSummary)
 
@@ -84,17 +78,6 @@ class Cloud:
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     with LocalAws(log_dir=tmp_path_factory.mktemp("logs")) as aws:
         yield Cloud(aws, deploy(aws))
-
-
-@pytest.fixture(scope="module")
-def faulty_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    stages = read_stages()
-    for stage, function in (("initialize", "initialize"), ("infer", "handler"), ("summarize", "summarize")):
-        stages[stage]["handler"] = f"tests.integration.functions.faulty.{function}"
-    with LocalAws(log_dir=tmp_path_factory.mktemp("logs")) as aws:
-        cloud = Cloud(aws, deploy(aws, stages=stages))
-        cloud.upload("d/", num_shards=8, num_rows=2)
-        yield cloud
 
 
 # A listing of S3 has 1,000 keys: these shards, and what these ranks leave, need a second one.
@@ -152,64 +135,3 @@ def test_one_bad_shard_among_eight_fails_the_run_and_keeps_the_other_seven(cloud
     assert [record.rank for record in cloud.records("bad")] == [0, 1, 2, 3, 4, 6, 7]
     for record in cloud.records("bad"):
         assert cloud.get(record.predictions_key)
-
-
-def test_a_faulty_rank_within_the_tolerance_leaves_an_incomplete_run_that_succeeds(faulty_cloud: Cloud) -> None:
-    execution = faulty_cloud.run("raise-3-tolerant", data_prefix="d/", tolerated_failure_percentage=20)
-
-    assert execution["status"] == "SUCCEEDED"
-    assert json.loads(execution["output"])["complete"] is False
-    assert [lost.rank for lost in faulty_cloud.summary("raise-3-tolerant").lost_ranks] == [3]
-
-
-def test_a_rank_that_is_killed_once_is_retried_and_says_so(faulty_cloud: Cloud) -> None:
-    execution = faulty_cloud.run("once-3-killed", data_prefix="d/")
-
-    attempts = {record.rank: record.attempt for record in faulty_cloud.records("once-3-killed")}
-    assert execution["status"] == "SUCCEEDED"
-    assert attempts == {rank: int(rank == 3) for rank in range(8)}
-    assert faulty_cloud.summary("once-3-killed").num_retried_ranks == 1
-
-
-def test_a_rank_that_does_not_answer_is_invoked_again_by_its_deadline_and_a_resumed_run_is_whole(
-    faulty_cloud: Cloud,
-) -> None:
-    cloud, name = faulty_cloud, "slow-3-resumed"
-    assert cloud.run(name, data_prefix="d/")["error"] == "IncompleteRunError"
-    (task,) = (one for one in cloud.tasks(name) if one.rank == 3)
-    key = f"{task.run_prefix}pending/1.json"
-    cloud.put(key, contract.encode([msgspec.structs.replace(task, deadline_s=SHORT_S)]))
-    kept = [cloud.get(one.predictions_key) for one in cloud.tasks(name) if one.rank != 3]
-
-    execution = cloud.run(f"{name}-resume-1", pending_key=key)
-
-    summary = cloud.summary(name)
-    assert (execution["status"], summary.complete, summary.num_samples) == ("SUCCEEDED", True, 16)
-    assert (summary.run_id, summary.retries) == (name, {3: 2})
-    assert kept == [cloud.get(one.predictions_key) for one in cloud.tasks(name) if one.rank != 3]
-
-
-def test_a_first_and_a_last_stage_that_are_killed_once_cost_no_rank(faulty_cloud: Cloud) -> None:
-    execution = faulty_cloud.run("stages-0-killed", data_prefix="d/")
-
-    history = faulty_cloud.step_functions.get_execution_history(executionArn=execution["executionArn"], maxResults=1000)
-    failed = [event for event in history["events"] if event["type"] == "TaskFailed"]
-    assert [event["taskFailedEventDetails"]["error"] for event in failed] == ["Runtime.ExitError"] * 2
-    assert (execution["status"], faulty_cloud.summary("stages-0-killed").complete) == ("SUCCEEDED", True)
-
-
-@pytest.mark.parametrize(
-    ("fault", "error"), [("raise", "ValueError"), ("die", "Runtime.ExitError"), ("hang", "Sandbox.Timedout")]
-)
-def test_a_faulty_rank_is_named_and_the_others_are_kept(faulty_cloud: Cloud, fault: str, error: str) -> None:
-    name = f"{fault}-3-strict"
-    if fault == "hang":
-        # Shorter than any plan accepts, so that the hanging rank is waited for seconds, not minutes.
-        faulty_cloud.functions.update_function_configuration(FunctionName="infer", Timeout=6)
-
-    execution = faulty_cloud.run(name, data_prefix="d/")
-
-    (lost,) = faulty_cloud.summary(name).lost_ranks
-    assert execution["error"] == "IncompleteRunError"
-    assert (lost.rank, lost.error) == (3, error)
-    assert [record.rank for record in faulty_cloud.records(name)] == [0, 1, 2, 4, 5, 6, 7]

@@ -74,7 +74,7 @@ def _collected(path: Path) -> Iterator[LogEvent]:
     for line in path.read_bytes().splitlines():
         try:
             event = msgspec.json.decode(line, type=CollectedEvent)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             yield LogEvent(path.name, line.decode(errors="replace"), stage=path.stem)
         else:
             yield LogEvent(event.stream, event.message.rstrip("\n"), event.timestamp / 1000, path.stem)

@@ -1,25 +1,29 @@
 """The handlers with a fault that the run's name chooses: ``raise-3-…``, ``hang-3-…``, ``die-3-…`` in Infer's rank 3.
 
-``slow-3-…`` loses the rank; when it is tried again with a short deadline, two invocations do not answer in time.
-In a run ``stages-0-…`` Initialize and Summarize are killed the first time.
+In a run ``stages-3-…`` Initialize and Summarize are killed the first time.
 """
 
+import json
 import os
 import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from handlers import infer
+from handlers import infer, model, settings
 from handlers import initialize as initialize_stage
 from handlers import summarize as summarize_stage
+from tests.fake_engine import FakeEngine
 
 SHORT_S = 1
-"""A deadline that a test gives to a rank [s]."""
+"""Deadline of the rank in a run ``deaf-3-…``, in which two invocations do not answer in time [s]."""
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    # Many workers die here, and each one started anew would load the network.
+    model.engine = lambda *_name, **_mode: FakeEngine()
     fault, rank, *_ = event["task"]["run_id"].split("-")
     if event["task"]["rank"] == int(rank):
         if fault == "raise":
@@ -28,19 +32,33 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             time.sleep(600)
         if fault == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        if fault == "slow" and event["task"]["deadline_s"] > SHORT_S:
-            raise ValueError("lost, to be resumed")
-        if fault == "slow" and event["attempt"] < 2:
+        if fault == "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if fault == "exit":
+            os._exit(0)
+        if fault == "quit":
+            sys.exit(3)
+        if fault == "deaf" and event["attempt"] < 2:
             time.sleep(3 * SHORT_S)
             raise ValueError("too late for anyone to hear")
         if fault == "once" and event["attempt"] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "after" and event["attempt"] == 0:
+            infer.handler(event, context)
             os.kill(os.getpid(), signal.SIGKILL)
     return infer.handler(event, context)
 
 
 def initialize(event: dict[str, Any], context: Any) -> dict[str, Any]:
     _die_once(event["execution_name"], "initialize")
-    return initialize_stage.handler(event, context)
+    plan = initialize_stage.handler(event, context)
+    fault, rank, *_ = plan["run_id"].split("-")
+    if fault == "deaf":
+        store = settings.object_store(plan["bucket"])
+        tasks = json.loads(store.read(plan["manifest_key"]))
+        tasks[int(rank)]["deadline_s"] = SHORT_S
+        store.write(plan["manifest_key"], json.dumps(tasks).encode())
+    return plan
 
 
 def summarize(event: dict[str, Any], context: Any) -> dict[str, Any]:

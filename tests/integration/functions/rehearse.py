@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from handlers import infer, model
-from tests.factories import FakeEngine
+from tests.fake_engine import FakeEngine
 
 SLOW_S = 4
 
