@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from inference.errors import RunError
+from inference.fmi.wire import ProtocolError
 from tests.fake_s3 import FakeS3
 from tests.faults import document
 from tests.faults.rows import Row, table
@@ -22,6 +23,7 @@ ELSEWHERE = {
     "InputError": "unit/test_library.py",
     "MessageMismatchError": "integration/test_fmi_failures.py",
     "PeerLost": "integration/test_fmi_failures.py",
+    ProtocolError.__name__: "unit/test_fmi_wire.py",
     "RunFolderError": "unit/test_run_folder.py",
     "WeightsError": "unit/test_model_weights.py",
 }
