@@ -284,6 +284,7 @@ def judge(variables: ForecastVariables, console: Console) -> None:
     if not variables.to:
         return
     from scripts.reports.forecast_page import Judgement, write_page
+    from scripts.reports.scale_page import write_scale_page
 
     prices = read_prices()
     # How fast arm64 is was not measured.
@@ -299,7 +300,7 @@ def judge(variables: ForecastVariables, console: Console) -> None:
     folder = Path(variables.to).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     judgement = Judgement(runs=runs, constants=constants, fitted=fit(runs), unseen=unseen)
-    for path in write_page(judgement, best, folder):
+    for path in (*write_page(judgement, best, folder), *write_scale_page(prices, folder)):
         console.print(f"  {path}", markup=False, soft_wrap=True)
 
 

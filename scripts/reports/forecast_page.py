@@ -125,13 +125,13 @@ def _text(found: Judgement, best: Forecast) -> str:
         num_cells=len(runs.cells),
         ranks=f"{runs.num_ranks.min():.0f} to {runs.num_ranks.max():,.0f}",
         data=f"{runs.data_gb.min():g} to {runs.data_gb.max():g}",
-        scores=_table(SCORE_COLUMNS, _scores(found)),
-        cells=_table(CELL_COLUMNS, _cells(found)),
+        scores=table(SCORE_COLUMNS, _scores(found)),
+        cells=table(CELL_COLUMNS, _cells(found)),
         remarks=_remarks(runs),
-        headline=_table(HEADLINE_COLUMNS, [_headline_row(one) for one in headline]),
+        headline=table(HEADLINE_COLUMNS, [_headline_row(one) for one in headline]),
         ranking_published=_ranking(headline, lambda one: one.end_to_end_s),
         ranking_forecast=_ranking(headline, lambda one: one.forecast[2]),
-        parameters=_table(PARAMETER_COLUMNS, _parameters(found.constants.published, found.fitted)),
+        parameters=table(PARAMETER_COLUMNS, _parameters(found.constants.published, found.fitted)),
         our_rows=f"{best.setting.num_rows:,}",
         our_setting=describe(best.setting),
         our_s=f"{end_to_end_s[2]:.0f}",
@@ -142,7 +142,7 @@ def _text(found: Judgement, best: Forecast) -> str:
         our_usd_90=f"{best.usd[0]:.3f} to {best.usd[4]:.3f}",
         prices_of=best.expected.prices_of,
         source=best.source,
-        last=_table(("the rank that ends last", "mean [s]"), [(WORDS[k], f"{s:.1f}") for k, s in best.last.items()]),
+        last=table(("the rank that ends last", "mean [s]"), [(WORDS[k], f"{s:.1f}") for k, s in best.last.items()]),
     )
 
 
@@ -245,7 +245,8 @@ def _parameters(prior: Mapping[str, Constant], fitted: Fitted) -> Iterator[Seque
         )
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as a table in Markdown."""
     return "\n".join([_row(columns), "|" + "---|" * len(columns), *map(_row, rows)])
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from scripts.command.errors import UsageError
 from scripts.forecast import ForecastVariables, main, setting_of
+from scripts.forecasts import scale
 from scripts.forecasts.constants import CONSTANTS_FILE, Constant, read_constants
 from scripts.forecasts.fit import Prediction, edge_median, fit, map_median, predict
 from scripts.forecasts.judge import cross_validated, judge_own, linear_regression, mean_of_others, score
@@ -225,10 +226,10 @@ def test_a_forecast_is_kept_and_judged(tmp_path: Path) -> None:
 
     again = read_kept(tmp_path)
     assert again == kept
-    p5, _, p50, *_ = kept.seconds["end_to_end"]
-    assert verdict(kept, 1.2 * p50).endswith(
-        f"20% longer, within the central 90 % ({p5:.1f} to {kept.seconds['end_to_end'][4]:.1f} s)"
-    )
+    p5, _, p50, _, p95 = kept.seconds["end_to_end"]
+    ends = f"({p5:.1f} to {p95:.1f} s)"
+    assert verdict(kept, 1.02 * p50).endswith(f"2% longer, within the central 90 % {ends}")
+    assert verdict(kept, 0.98 * p50).endswith(f"2% shorter, within the central 90 % {ends}")
     assert "outside" in verdict(kept, 0.5 * p5)
 
 
@@ -287,6 +288,44 @@ def test_what_cannot_be_had_is_refused_with_what_could() -> None:
 def test_a_rank_that_lambda_would_end_is_no_plan() -> None:
     with pytest.raises(UsageError, match="900 s"):
         plan_of(num_rows=10_000_000, world_size=10)
+
+
+# ------------------------------------------------------------------------------------------------ scale
+
+
+def test_ten_times_the_data_cost_ten_times_as_much_and_take_no_less_time() -> None:
+    small, large = (
+        {plan.num_vcpus: plan for plan in scale.on_fargate(PRICES, sizes_tb=[size_tb], num=50)}
+        for size_tb in (10.0, 100.0)
+    )
+
+    assert large[1_000].usd[2] == pytest.approx(10 * small[1_000].usd[2], rel=0.05)
+    assert large[1_000].seconds[2] > large[10_000].seconds[2] > small[10_000].seconds[2]
+
+
+def test_spot_is_the_better_engine_from_the_size_at_which_it_is_cheaper_and_hardly_slower() -> None:
+    def plan_of(engine: str, size_tb: float, time_s: float, usd: float) -> scale.Plan:
+        return scale.Plan(
+            engine=engine,
+            size_tb=size_tb,
+            num_rows=1,
+            num_vcpus=1_000,
+            num_ranks=1,
+            seconds=(time_s,) * 5,
+            usd=(usd,) * 5,
+            limit="",
+        )
+
+    on_lambda = [plan_of("Lambda", size_tb, 10.0 * size_tb, 5.0) for size_tb in (1.0, 10.0, 100.0)]
+
+    spot = [plan_of("spot", 1.0, 60.0, 1.0), plan_of("spot", 10.0, 149.0, 1.0), plan_of("spot", 100.0, 1000.0, 9.0)]
+
+    assert scale.cheaper_from_tb(on_lambda, spot) == 10
+    assert scale.cheaper_from_tb(on_lambda, spot[:1]) is None
+
+
+def test_a_terabyte_is_rows_of_a_galaxy_each() -> None:
+    assert scale.rows_of(1.0) == round(1e12 / 20_520)
 
 
 # ----------------------------------------------------------------------------------- the published runs

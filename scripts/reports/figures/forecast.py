@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullLocator
 
-from scripts.reports.figures.canvas import COLORS, HALF, WIDE, Array, add_legend, axes_of, styled
+from scripts.reports.figures.canvas import COLORS, HALF, WIDE, Array, add_legend, axes_of, styled, tick_label
 from scripts.reports.figures.settings import STYLES
 
 TICKS = (10, 20, 30, 50, 100, 200, 300)
@@ -66,7 +67,7 @@ class Line:
 
 
 @styled
-def draw_lines(lines: Sequence[Line], *, x_label: str, y_label: str, is_wide: bool = False) -> Figure:
+def draw_lines(lines: Sequence[Line], *, x_label: str, y_label: str) -> Figure:
     """Draw quantities along another one, both logarithmic, each with the central 90 % shaded."""
     x = np.concatenate([line.x for line in lines])
     y = np.concatenate([[*line.low, *line.high] for line in lines])
@@ -75,12 +76,15 @@ def draw_lines(lines: Sequence[Line], *, x_label: str, y_label: str, is_wide: bo
         y=(float(y.min()) / 1.3, float(y.max()) * 1.3),
         x_label=x_label,
         y_label=y_label,
-        size=(WIDE if is_wide else HALF, 330),
-        top=62,
+        size=(WIDE, 340),
+        top=48,
         left=62,
     )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value)))
+        axis.set_minor_locator(NullLocator())
     handles = []
     for i, line in enumerate(lines):
         color, dashes, marker = STYLES[i % len(STYLES)]
