@@ -65,7 +65,7 @@ class ForecastVariables(Variables, frozen=True, kw_only=True):
     arch: Literal["x86_64", "arm64"] | None = None
     child: Literal["STANDARD", "EXPRESS"] | None = None
     concurrency: Annotated[int, Meta(ge=1, description="a whole number of ranks at a time from 1")] | None = None
-    engine: Annotated[Engine, Meta(description="one of the engines in the image, or auto")] = "onnxruntime"
+    engine: Annotated[Engine, Meta(description="one of the engines in the image, or auto")] = "auto"
     precision: Annotated[Precision, Meta(description="fp32, bf16 or int8")] = "fp32"
     deadline: Annotated[float, Meta(gt=0, description="a number of seconds above 0")] | None = None
     budget: Usd | None = None

@@ -89,7 +89,7 @@ def setting_of_run(run: RunSummary, *, is_local: bool, num_cores: int) -> Settin
         world_size=run.world_size,
         memory_mb=run.function_memory_mb,
         max_concurrency=max(run.clock.num_concurrent_ranks, 1),
-        engine="onnxruntime" if request.engine == "auto" else request.engine,
+        engine=run.engines[0].partition(" ")[0] if run.engines else request.engine,
         precision=request.precision,
         is_local=is_local,
         num_cores=num_cores,

@@ -43,7 +43,7 @@ class Wish:
     memory_mb: int | None = None
     architecture: str | None = None
     child_type: Literal["STANDARD", "EXPRESS"] | None = None
-    engine: str = "onnxruntime"
+    engine: str = "auto"
     precision: str = "fp32"
     deadline_s: float | None = None
     budget_usd: float | None = None

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from inference.contract import BITS_PER_ROW
-from scripts.forecasts.constants import Array, read_constants
+from scripts.forecasts.constants import Array, draw_all, read_constants
 from scripts.forecasts.simulate import quantiles
-from scripts.forecasts.system import Setting, default_habits, forecast
+from scripts.forecasts.system import Setting, default_habits, engine_speed, forecast
 from scripts.pricing.cost import Prices
 
 SIZES_TB = (0.1, 1.0, 10.0, 100.0)
@@ -87,8 +87,9 @@ def on_fargate(
         raise ValueError("no prices of Fargate in this region")
     constants, habits = read_constants(), default_habits()
     generator = np.random.default_rng(seed)
-    cloud = {name: one.draw(generator, num) for name, one in sorted(constants.cloud.items())}
-    row_s = habits.constants["row_s"].draw(generator, num)
+    cloud = draw_all(constants.cloud, generator, num)
+    ours = draw_all(habits.constants, generator, num)
+    row_s = ours["row_s"] / engine_speed("auto", "fp32", ours)
     on_demand_h = (
         prices.standing.fargate_vcpu_h["x86_64"] + TASK_GB / TASK_VCPUS * prices.standing.fargate_gb_h["x86_64"]
     )

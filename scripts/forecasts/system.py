@@ -52,7 +52,7 @@ class Setting:
     max_concurrency: int = DEFAULT_CONCURRENCY
     """Ranks at work at the same time."""
 
-    engine: str = "onnxruntime"
+    engine: str = "auto"
     precision: str = "fp32"
     is_local: bool = False
     """On this machine: `max_concurrency` workers, no cloud."""
@@ -141,10 +141,10 @@ def learn(
     runs = [run for run in summaries if run.num_records and run.function_memory_mb and run.num_samples]
     if not runs:
         return known
-    alone = _learn_alone(runs, known.constants["alone_speed"], num_cores) if is_local else None
+    alone = _learn_alone(runs, known.constants, num_cores) if is_local else None
     busy = [share_of_speed(run.clock.num_concurrent_ranks, num_cores, alone.value) if alone else 1.0 for run in runs]
     shown = {
-        "row_s": [_row_s(run) * speed for run, speed in zip(runs, busy, strict=True)],
+        "row_s": [_row_s(run, known.constants) * speed for run, speed in zip(runs, busy, strict=True)],
         "start_s": [_start_s(run) for run in runs if run.num_cold_starts],
         "rest_s": [_rest_s(run) for run in runs],
     }
@@ -159,12 +159,12 @@ def learn(
     return Habits(constants={**known.constants, **learnt}, source=words, num_runs=len(runs))
 
 
-def _learn_alone(runs: Sequence[RunSummary], default: Constant, num_cores: int) -> Constant:
+def _learn_alone(runs: Sequence[RunSummary], constants: Mapping[str, Constant], num_cores: int) -> Constant:
     """Return how much faster a rank is alone than with all cores busy, where there are runs of both kinds."""
-    alone = [_row_s(run) for run in runs if run.clock.num_concurrent_ranks == 1]
-    together = [_row_s(run) for run in runs if run.clock.num_concurrent_ranks >= num_cores > 1]
+    alone = [_row_s(run, constants) for run in runs if run.clock.num_concurrent_ranks == 1]
+    together = [_row_s(run, constants) for run in runs if run.clock.num_concurrent_ranks >= num_cores > 1]
     if not (alone and together):
-        return default
+        return constants["alone_speed"]
     ratio = float(np.median(together) / np.median(alone))
     return Constant(max(ratio, 1.0), 0.05, f"{len(alone) + len(together)} earlier runs")
 
@@ -183,9 +183,13 @@ def _learnt(default: Constant, values: Sequence[float]) -> Constant:
     return Constant(float(np.exp(np.median(logs))), spread, f"{len(logs)} earlier runs")
 
 
-def _row_s(run: RunSummary) -> float:
+def _row_s(run: RunSummary, constants: Mapping[str, Constant]) -> float:
+    """Return the time of a galaxy as if onnxruntime had computed it on one vCPU [s]."""
     relative = inference_time(run.function_memory_mb, SERIAL_SHARE.expected)
-    return run.clock.ranks.inference / run.num_samples / relative
+    engine = run.engines[0].partition(" ")[0] if run.engines else run.request.engine
+    medians = {name: np.array(one.value) for name, one in constants.items()}
+    speed = float(engine_speed(engine, run.request.precision, medians))
+    return run.clock.ranks.inference / run.num_samples / relative * speed
 
 
 def _start_s(run: RunSummary) -> float:
@@ -334,12 +338,16 @@ def _inference_time(memory_mb: int, serial_share: Array) -> Array:
 
 def _speed(setting: Setting, ours: Mapping[str, Array]) -> Array:
     """Return the speed relative to onnxruntime in fp32 on x86_64."""
-    speed = np.ones_like(ours["row_s"])
-    if setting.precision == "int8":
-        speed = speed * ours["int8_speed"]
-    elif f"{setting.engine}_speed" in ours:
-        speed = speed * ours[f"{setting.engine}_speed"]
+    speed = engine_speed(setting.engine, setting.precision, ours) * np.ones_like(ours["row_s"])
     return speed * ours["arm64_speed"] if setting.architecture == "arm64" else speed
+
+
+def engine_speed(engine: str, precision: str, speeds: Mapping[str, Array]) -> Array | float:
+    """Return the speed of an engine relative to onnxruntime in fp32; `auto` is the native one in fp32."""
+    if precision == "int8":
+        return speeds["int8_speed"]
+    name = "native" if engine == "auto" else engine
+    return speeds.get(f"{name}_speed", 1.0)
 
 
 def _bill(

@@ -38,7 +38,7 @@ def look_ahead(
         architecture=rates.architecture,
         child_type=rates.child_type,
         max_concurrency=found.job.max_concurrency or min(cores, found.job.world_size),
-        engine="onnxruntime" if request.engine == "auto" else request.engine,
+        engine=request.engine,
         precision=request.precision,
         is_local=aws is None,
         num_cores=cores,

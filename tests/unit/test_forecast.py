@@ -56,6 +56,12 @@ def make_setting(**changes: Any) -> Setting:
     return Setting(**({"num_rows": 100_000, "world_size": 50} | changes))
 
 
+def run_of(rows_per_s: float, *, engine: str = "onnxruntime 1.31.1", **clock: Any) -> Any:
+    """A run of ours at this rate on one vCPU."""
+    run = make_run(rows_per_s=rows_per_s, engines=(engine,))
+    return msgspec.structs.replace(run, clock=msgspec.structs.replace(run.clock, **clock))
+
+
 def forecast_of(setting: Setting, **changes: Any) -> Any:
     return forecast(setting, **({"prices": PRICES, "prices_of": "here", "num": 40} | changes))
 
@@ -171,10 +177,12 @@ def test_what_limits_a_run_is_named() -> None:
 
 
 def test_runs_replace_the_defaults_and_are_counted() -> None:
-    known = learn([make_run(rows_per_s=380.0), make_run(rows_per_s=380.0)], is_local=False)
+    known = learn([run_of(380.0), run_of(380.0)], is_local=False)
 
     assert known.constants["row_s"].value == pytest.approx(1 / 380)
     assert known.source == "calibrated on 2 earlier runs"
+    torch = learn([run_of(380.0, engine="torch 2.13.0")], is_local=False)
+    assert torch.constants["row_s"].value == pytest.approx(CONSTANTS.ours["torch_speed"].value / 380)
     assert learn([], is_local=False).source.startswith("defaults")
 
 
@@ -193,11 +201,9 @@ def test_every_constant_has_a_source_and_a_spread() -> None:
 
 
 def test_a_rank_alone_is_faster_than_one_of_two_and_runs_say_by_how_much() -> None:
-    def run_of(num_ranks: int, rows_per_s: float) -> Any:
-        run = make_run(rows_per_s=rows_per_s)
-        return msgspec.structs.replace(run, clock=msgspec.structs.replace(run.clock, num_concurrent_ranks=num_ranks))
+    runs = [run_of(200.0, num_concurrent_ranks=1), run_of(100.0, num_concurrent_ranks=2)]
 
-    known = learn([run_of(1, 200.0), run_of(2, 100.0)], is_local=True, num_cores=2)
+    known = learn(runs, is_local=True, num_cores=2)
 
     assert known.constants["alone_speed"].value == pytest.approx(2)
     assert known.constants["row_s"].value == pytest.approx(0.01)
@@ -206,13 +212,12 @@ def test_a_rank_alone_is_faster_than_one_of_two_and_runs_say_by_how_much() -> No
 
 
 def test_own_runs_are_each_forecast_by_the_others() -> None:
-    def run_of(rows_per_s: float) -> Any:
-        run = make_run(rows_per_s=rows_per_s)
-        wall_s = (run.clock.ranks.total + 1.5) / 2
-        clock = msgspec.structs.replace(run.clock, end_to_end=wall_s + 0.1, map=wall_s, num_concurrent_ranks=2)
-        return msgspec.structs.replace(run, clock=clock, world_size=2)
+    def two_ranks(rows_per_s: float) -> Any:
+        wall_s = (run_of(rows_per_s).clock.ranks.total + 1.5) / 2
+        run = run_of(rows_per_s, end_to_end=wall_s + 0.1, map=wall_s, num_concurrent_ranks=2)
+        return msgspec.structs.replace(run, world_size=2)
 
-    alike, one_is_slow = [run_of(200.0)] * 4, [*[run_of(200.0)] * 3, run_of(20.0)]
+    alike, one_is_slow = [two_ranks(200.0)] * 4, [*[two_ranks(200.0)] * 3, two_ranks(20.0)]
 
     assert judge_own(alike, is_local=True, num_cores=2).error < 0.15
     assert judge_own(one_is_slow, is_local=True, num_cores=2).inside_90 < 1
