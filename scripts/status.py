@@ -14,8 +14,9 @@ from scripts.pricing.prices import bill_if_known
 from scripts.runs import execution
 from scripts.runs.execution import Ending
 from scripts.runs.follow import live_line
+from scripts.runs.listing import as_table, listed
 from scripts.runs.present import print_result
-from scripts.runs.recall import FoundRun, entry_of, find_run, name_runs, runs_here, runs_there, stack_target
+from scripts.runs.recall import NUM_LISTED, FoundRun, entry_of, find_run, name_runs, runs_here, runs_there, stack_target
 from scripts.runs.run_folder import bring_home
 from scripts.runs.target import AwsTarget, Target
 from scripts.runs.variables import RunName, StackVariables
@@ -46,11 +47,15 @@ def main(variables: StatusVariables) -> None:
 
 
 def _list(where: StackVariables) -> None:
-    print(f"here  {name_runs(runs_here(Path()))}")
+    newest = runs_here(Path())[-NUM_LISTED:]
+    if newest:
+        Console(highlight=False).print(as_table(list(listed(Path(), newest))))
+    else:
+        print("here  none")
     target = stack_target(where, root=Path())
     if target:
         print(f"{target.name}   {name_runs(runs_there(target))}")
-    print("RUN=name says more.")
+    print("RUN=name, or a part of it that no other has, says more.")
 
 
 def _print_progress(found: FoundRun, target: Target, console: Console) -> None:

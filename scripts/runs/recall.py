@@ -30,6 +30,8 @@ NUM_LISTED = 10
 """Runs that are named when none is."""
 
 NUM_SIMILAR = 3
+LAST = "last"
+"""In the place of a name: the run that began last."""
 RESUMED = re.compile(r"-resume-[0-9]+$")
 """How the name of an execution ends that goes on with a run."""
 
@@ -91,7 +93,8 @@ def find_run(name: str, where: StackVariables, *, root: Path, results_suffice: b
     Parameters
     ----------
     name : str
-        The run's name, its folder, or the ARN of its execution; the run here that began last when empty.
+        The run's name, a part of it that no other run here has, its folder, or the ARN of its execution; the run here
+        that began last when empty or ``last``.
     where : StackVariables
         The stack to ask about a run that left nothing here.
     root : Path
@@ -105,7 +108,7 @@ def find_run(name: str, where: StackVariables, *, root: Path, results_suffice: b
     UsageError
         If there is no such run; the message names similar ones.
     """
-    name = name.strip() or _newest(root, runs_here(root))
+    name = _whole_name(name.strip(), root)
     run_id = run_of(name.strip("/").rsplit("/", maxsplit=1)[-1].rsplit(":", maxsplit=1)[-1])
     folder = root / "runs" / run_id
     if not _is_run(folder) and _is_run(Path(name)):
@@ -149,6 +152,26 @@ def _last_execution(found: FoundRun, target: Target) -> FoundRun:
 def run_of(execution_name: str) -> str:
     """Return the run that an execution began, or went on with."""
     return RESUMED.sub("", execution_name)
+
+
+def _whole_name(name: str, root: Path) -> str:
+    """Return the name of the run here that a part of it means, or what was given.
+
+    Raises
+    ------
+    UsageError
+        If several runs have that part.
+    """
+    here = runs_here(root)
+    if name in ("", LAST):
+        return _newest(root, here)
+    found = [run for run in here if name in run]
+    if name in here or not found or _is_run(Path(name)):
+        return name
+    if len(found) > 1:
+        raise UsageError(f"RUN={name} is a part of {len(found)} runs: {name_runs(found)}. More of it says which.")
+    print(f"RUN={found[0]}", file=sys.stderr)
+    return found[0]
 
 
 def runs_here(root: Path) -> list[str]:

@@ -13,7 +13,9 @@ from scripts.deployment.stack import HOW_TO_DEPLOY, has_applied
 
 TargetName = Literal["local", "aws"]
 Usd = Annotated[float, Meta(ge=0, le=1e9, description="an amount in USD, such as 2.00")]
-RunName = Annotated[str, Meta(description="the name of a run, its folder, or the ARN of its execution")]
+RunName = Annotated[
+    str, Meta(description="the name of a run or a part of it, last, its folder, or the ARN of its execution")
+]
 
 
 class StackVariables(Variables, frozen=True, kw_only=True):

@@ -234,3 +234,19 @@ def test_the_key_of_a_local_aws_is_the_users_alone_and_goes_with_the_run(tmp_pat
     assert (entry.key, path.stat().st_mode & 0o077) == ("secret", 0)
     journal.write(folder, journal.ended(entry, Ending("SUCCEEDED", "", "")))
     assert "secret" not in path.read_text()
+
+
+# ------------------------------------------------------------------------------------------ names
+
+
+def test_a_part_of_a_name_is_enough_where_one_run_has_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, began_s in ((RUN, 5.0), ("run-20260131T120000Z-ffff", 9.0)):
+        write_results(write_entry(tmp_path, name, status="SUCCEEDED", started_at_s=began_s))
+
+    assert opened(tmp_path, "abcd").run_id == RUN
+    assert f"RUN={RUN}\n" in capsys.readouterr().err
+    assert opened(tmp_path, "last").run_id == opened(tmp_path, "").run_id == "run-20260131T120000Z-ffff"
+    with pytest.raises(UsageError, match=r"RUN=20260131 is a part of 2 runs: run-20260131T120000Z-ffff, run-.*abcd"):
+        opened(tmp_path, "20260131")
+    with pytest.raises(UsageError, match="there is no such run"):
+        opened(tmp_path, "xyz")

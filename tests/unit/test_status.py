@@ -23,13 +23,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def make_folder(root: Path, **noted: Any) -> Path:
+def make_folder(root: Path, name: str = RUN, **noted: Any) -> Path:
     """The folder of a local run whose terminal is gone."""
-    folder = root / "runs" / RUN
+    folder = root / "runs" / name
     (folder / "ranks").mkdir(parents=True)
     fields = {"pid": 2**22 + 1, "target": "local", "execution_arn": "arn", "bucket": "b", "run_prefix": f"runs/{RUN}/"}
     # No process has this number.
-    journal.write(folder, Entry(run_id=RUN, started_at_s=time.time(), **{**fields, **noted}))
+    journal.write(folder, Entry(**{"run_id": name, "started_at_s": time.time(), **fields, **noted}))
     return folder
 
 
@@ -101,13 +101,23 @@ def test_what_is_no_run_is_not_taken_for_one(name: str, here: Path, capsys: pyte
     assert "there is no such run" in capsys.readouterr().err
 
 
-def test_without_a_name_the_runs_are_listed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_folder(here)
-
-    assert exit_status(status, RUN="") == 0
-    assert f"here  {RUN}\n" in capsys.readouterr().out
-
-
 def test_stop_without_a_name_stops_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_status(stop, RUN="") == 2
     assert "RUN=name says which run to stop" in capsys.readouterr().err
+
+
+def test_without_a_name_every_run_is_listed_with_how_it_ended(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_folder(here, status="SUCCEEDED", started_at_s=0.0)
+    summary = make_summary()
+    (folder / "summary.json").write_bytes(contract.encode(summary))
+    dead = make_folder(here, name="run-20260131T120000Z-dead")
+    (dead / "request.json").write_text('{"data_prefix": "datasets/mine/10MB/"}')
+
+    assert exit_status(status, RUN="") == 0
+    first, second = capsys.readouterr().out.splitlines()[1:3]
+    assert summary.accuracy is not None
+    assert first.split()[:2] == [RUN, "complete"]
+    assert "1970-01-01" in first
+    assert first.split()[-2:] == [f"{summary.num_samples:,}", f"{summary.accuracy.nmad:.4f}"]
+    assert "cut off" in second
+    assert "mine/10MB" in second

@@ -1,0 +1,85 @@
+"""The runs that left a folder here, one line each: how they ended, of what, when, and how good."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from rich.table import Table
+
+from inference.run_folder import SUMMARY_KEY
+from scripts.runs import journal
+
+
+class Listed(NamedTuple):
+    """One run; empty where something is not known."""
+
+    name: str
+    state: str
+    dataset: str
+    began: str
+    num_galaxies: int | None
+    nmad: float | None
+
+
+class _Accuracy(msgspec.Struct):
+    nmad: float
+
+
+class _Request(msgspec.Struct):
+    data_prefix: str = ""
+
+
+class _Summary(msgspec.Struct):
+    """As much of a summary as a line needs."""
+
+    complete: bool
+    num_samples: int
+    request: _Request
+    accuracy: _Accuracy | None = None
+
+
+def listed(root: Path, names: list[str]) -> Iterator[Listed]:
+    """Yield what the folders of some runs say."""
+    for name in names:
+        folder = root / "runs" / name
+        entry = journal.read(folder)
+        summary, request = None, _Request()
+        with suppress(OSError, msgspec.MsgspecError):
+            request = msgspec.json.decode((folder / "request.json").read_bytes(), type=_Request)
+        with suppress(OSError, msgspec.MsgspecError):
+            summary = msgspec.json.decode((folder / SUMMARY_KEY).read_bytes(), type=_Summary)
+            request = summary.request
+        began = datetime.fromtimestamp(entry.started_at_s, UTC).strftime("%Y-%m-%d") if entry else ""
+        yield Listed(
+            name,
+            _state(entry, summary),
+            request.data_prefix.strip("/").removeprefix("datasets/"),
+            began,
+            summary.num_samples if summary else None,
+            summary.accuracy.nmad if summary and summary.accuracy else None,
+        )
+
+
+def as_table(runs: list[Listed]) -> Table:
+    """Show runs, one line each."""
+    table = Table(box=None, pad_edge=False, header_style="")
+    for title in ("run", "state", "dataset", "began"):
+        table.add_column(title, overflow="fold", no_wrap=title != "dataset")
+    for title in ("galaxies", "NMAD"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for run in runs:
+        counted = f"{run.num_galaxies:,}" if run.num_galaxies is not None else ""
+        accuracy = f"{run.nmad:.4f}" if run.nmad is not None else ""
+        table.add_row(run.name, run.state, run.dataset, run.began, counted, accuracy)
+    return table
+
+
+def _state(entry: journal.Entry | None, summary: _Summary | None) -> str:
+    if entry and not entry.is_over and summary is None:
+        return "on AWS" if entry.stack else "running" if entry.is_served else "cut off"
+    if summary is not None:
+        return "complete" if summary.complete else "incomplete"
+    return entry.status.lower() if entry else "unknown"
