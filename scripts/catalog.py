@@ -3,17 +3,22 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
+import pyarrow.parquet as pq
 from msgspec import Meta
+from numpy.typing import NDArray
 
 from inference.contract import RunRequest
 from inference.run_folder import Inventory, name_lost
 from scripts.catalogs.columns import LOST
 from scripts.catalogs.fits_file import FitsWriter
+from scripts.catalogs.joined import NAMES as JOINED
+from scripts.catalogs.joined import write_joined
 from scripts.catalogs.merge import merged_blocks
 from scripts.catalogs.parquet_file import ParquetWriter
-from scripts.catalogs.positions import TABLE_NAME, DatasetTable
+from scripts.catalogs.positions import SOURCE_ID, TABLE_NAME, WHAT_NEXT, DatasetTable, is_of_dataset
 from scripts.catalogs.provenance import Card, cards
 from scripts.catalogs.qp_file import QpWriter
 from scripts.catalogs.tally import Tally
@@ -23,6 +28,7 @@ from scripts.command.model import ModelName
 from scripts.command.program import start
 from scripts.command.variables import Flag
 from scripts.command.whole_file import written_whole
+from scripts.data.location import read_card
 from scripts.runs.run_folder import Run, open_run
 from scripts.runs.variables import RunName, StackVariables
 
@@ -35,7 +41,9 @@ class CatalogVariables(StackVariables, frozen=True, kw_only=True):
     """The variables of `make catalog`."""
 
     run: RunName = ""
-    table: Annotated[str, Meta(description="the dataset's table.parquet, or none")] = ""
+    table: Annotated[
+        str, Meta(description="the dataset's table.parquet, a table of one's own to be joined, or none")
+    ] = ""
     partial: Flag = False
     format: Annotated[
         Literal["", "qp"], Meta(description="qp, the distributions as RAIL reads them; FITS and Parquet when absent")
@@ -51,9 +59,18 @@ def main(variables: CatalogVariables) -> None:
     found = files.inventory(summary.lost_ranks if summary else ())
     request = summary.request if summary else None
     _refuse_incomplete(files.run_id, found, request, partial=variables.partial)
-    table = _open_table(variables.table, request, found)
+    own = _own_table(variables)
+    table = _open_table("" if own else variables.table, request, found)
     positions = str(table.path) if table else ""
-    provenance = cards(files.run_id, request, found, started_at=_started_at(files, found), positions=positions)
+    card = read_card(table.path.parent) if table else None
+    provenance = cards(
+        files.run_id,
+        request,
+        found,
+        started_at=_started_at(files, found),
+        positions=positions,
+        images=(card.image_origin if card else None) or "",
+    )
     write, names = (_write_qp, [QP_NAME]) if variables.format == "qp" else (_write, [FITS_NAME, PARQUET_NAME])
     tally = write(files, found, table, provenance)
     print(f"{files.run_id}: {tally.in_words()}")
@@ -65,6 +82,9 @@ def main(variables: CatalogVariables) -> None:
         print(f"A qp ensemble of the {tally.num_pz:,} galaxies with p(z); ancil has the columns of the catalog.")
     else:
         print(f"Read back: the same {found.num_rows:,} rows in both, in dataset order; valid FITS.")
+    if own:
+        said = write_joined(folder / FITS_NAME, own, folder, source_id=_source_ids(table, found))
+        print(f"{' and '.join(str(folder / name) for name in JOINED)}: {said}")
     print(f"Positions and mag_r: {positions or NO_POSITIONS}")
     if found.lost:
         print(f"Lost: {name_lost(tuple(found.lost.values()))}. Their rows have no redshift and flag {LOST}.")
@@ -83,6 +103,33 @@ def _refuse_incomplete(run_id: str, found: Inventory, request: RunRequest | None
     )
 
 
+def _own_table(variables: CatalogVariables) -> Path | None:
+    """Return the user's own table, which is any but the one of a dataset."""
+    path = Path(variables.table).expanduser()
+    if variables.table in ("", NO_TABLE) or not path.is_file() or is_of_dataset(path):
+        return None
+    if variables.format:
+        raise UsageError(f"TABLE={variables.table} is joined to FITS and Parquet: leave out FORMAT={variables.format}.")
+    return path
+
+
+def _source_ids(table: DatasetTable | None, found: Inventory) -> NDArray[Any] | None:
+    if table is None or SOURCE_ID not in (file := pq.ParquetFile(table.path)).schema_arrow.names:
+        return None
+    column = file.read(columns=[SOURCE_ID]).column(SOURCE_ID).slice(0, found.num_rows)
+    return np.array([text or "" for text in column.to_pylist()])
+
+
+def _refuse_changed(path: Path, found: Inventory) -> None:
+    """Raise when the dataset next to a table has other shards than the run read."""
+    card = read_card(path.parent)
+    read = {Path(rows.key).name: rows.sha256 for task in found.tasks for rows in task.rows if rows.sha256}
+    if card and any(shard.sha256 != read.get(shard.name, shard.sha256) for shard in card.shards):
+        raise CommandError(
+            f"{path.parent} has changed since the run: its positions may be those of other galaxies. {WHAT_NEXT}"
+        )
+
+
 def _open_table(asked: str, request: RunRequest | None, found: Inventory) -> DatasetTable | None:
     if asked == NO_TABLE:
         return None
@@ -93,6 +140,7 @@ def _open_table(asked: str, request: RunRequest | None, found: Inventory) -> Dat
         path = Path(found.tasks[0].rows[0].key).parent / TABLE_NAME
         if not path.is_file():
             return None
+        _refuse_changed(path, found)
     return DatasetTable(path, num_rows=found.num_rows, is_part=bool(request and request.file_limit))
 
 

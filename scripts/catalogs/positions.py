@@ -19,6 +19,19 @@ BATCH_ROWS = 65_536
 WHAT_NEXT = "TABLE=file.parquet names the right one, TABLE=none leaves positions out."
 
 
+SOURCE_ID = "source_id"
+"""Column of identifiers that are text, where the source has such."""
+
+
+def is_of_dataset(path: Path) -> bool:
+    """Return whether a file is a table that `make dataset` wrote."""
+    try:
+        names = pq.read_schema(path).names
+    except (pa.ArrowInvalid, OSError):
+        return path.suffix == ".parquet"
+    return {"object_id", "quality"} <= set(names)
+
+
 class DatasetTable:
     """A dataset's table as a stream of rows."""
 

@@ -12,6 +12,7 @@ import qp
 from astropy.io import fits
 from astropy.io.votable.ucd import check_ucd
 from astropy.table import Table
+from msgspec.structs import replace as replace_struct
 from scipy.stats import norm
 
 from inference import contract
@@ -510,3 +511,67 @@ def test_files_that_differ_are_not_left_behind(
     assert exit_status() == 1
     assert "differ in rows 0 to 10" in capsys.readouterr().err
     assert not list(folder_of(here).glob("*catalog*"))
+
+
+# ------------------------------------------------------------------------------------- one's own table
+
+
+def write_own(here: Path, names: str, rows: list[str]) -> Path:
+    (here / "my.csv").write_text("\n".join([names, *rows]) + "\n")
+    return here / "my.csv"
+
+
+@pytest.mark.parametrize(
+    ("names", "identify"),
+    [("objid,mass,kind", lambda row: FIRST_ID + row), ("ra,dec,mass,kind", lambda row: f"{row + 0.0001},0.0")],
+)
+def test_columns_of_one_s_own_table_are_joined_by_identifier_or_position(
+    names: str, identify: Any, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(here / "d" / "table.parquet", dec_deg=pa.array(np.zeros(NUM_ROWS)))
+    write_own(here, names, [f"{identify(row)},{row}.5,E{row}" for row in (7, 2, 99)])
+
+    assert exit_status(TABLE="my.csv") == 0
+
+    assert "2 of 10 galaxies found in my.csv by " in capsys.readouterr().out
+    for kind in ("fits", "parquet"):
+        joined = Table.read(folder_of(here) / f"joined.{kind}")
+        assert joined["mass"][[2, 7]].tolist() == [2.5, 7.5]
+        assert [str(value) for value in joined["kind"][[2, 7]]] == ["E2", "E7"]
+        assert np.isnan(np.ma.filled(joined["mass"], np.nan)[[0, 1, 3, 9]]).all()
+        assert len(joined) == NUM_ROWS
+
+
+def test_a_table_of_other_galaxies_is_not_joined(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_own(here, "objid,mass", ["1,2.5"])
+
+    assert exit_status(TABLE="my.csv") == 2
+    assert "TABLE=my.csv: none of its rows is a galaxy of this run, by objid" in capsys.readouterr().err
+
+
+def test_a_catalog_says_which_shards_and_which_commit(here: Path) -> None:
+    exit_status()
+
+    meta = read_fits(here).meta
+    assert meta["DATAHASH"] == "unknown"
+    assert len(meta["COMMIT"].rstrip("+")) == 40
+
+
+@pytest.mark.parametrize(("sha256", "status"), [("a" * 64, 0), ("b" * 64, 1)])
+def test_positions_of_a_dataset_that_has_changed_are_not_taken(
+    sha256: str, status: int, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = [replace_struct(task, rows=(replace_struct(task.rows[0], sha256="a" * 64),)) for task in make_tasks()]
+    (folder_of(here) / "manifest.json").write_bytes(contract.encode(read))
+    for task in read:
+        write_predictions(here, task, make_predictions(task))
+    write_table(here / "d" / "table.parquet")
+    shard = contract.ShardEntry(name="0.safetensors", num_rows=NUM_ROWS, size_bytes=1, sha256=sha256)
+    facts = {"name": "d", "partition": "10MB", "num_rows": NUM_ROWS, "arrays": {}, "seed": 0, "provenance": ""}
+    (here / "d" / "dataset.json").write_bytes(contract.encode(contract.DatasetCard(shards=(shard,), **facts)))
+
+    assert exit_status() == status
+    said = capsys.readouterr().err
+    assert ("d has changed since the run: its positions may be those of other galaxies. TABLE=" in said) == bool(status)
+    assert exit_status(TABLE="none") == 0
+    assert read_fits(here).meta["DATAHASH"].startswith("sha256:")
