@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run sweep compare import cost forecast reproduce logs explain catalog report browser-tools status stop resume doctor engines model bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate faults schema clean help
+.PHONY: run sweep compare import cost forecast reproduce logs explain catalog report browser-tools status stop resume doctor engines model bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate faults fuzz schema clean help
 # What is written behind `make` would be expanded and then read by a shell: a path is all that these can be.
 $(foreach v,VENV PYTHON,$(foreach c,$$ ` ; & | < > ( ) ' " * ?,$(if $(findstring $(c),$(value $(v))),$(error $(v) holds $(c): it is a path))))
 VENV := .venv
@@ -12,12 +12,12 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET FMI BACKUP FORECAST
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD FORMAT DEADLINE CHILD REGION
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD FORMAT DEADLINE CHILD REGION MINUTES
 # What was written behind `make`, for a command to refuse what it does not know; one of several targets may know it.
 GIVEN_VARIABLES := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v)))
 GIVEN_VARIABLES := $(filter-out $(if $(word 2,$(MAKECMDGOALS)),$(RUN_VARIABLES) $(OTHER_VARIABLES)),$(GIVEN_VARIABLES))
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,MODEL CARD RUN NAME N PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT FORMAT DEADLINE CHILD REGION FORECAST,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,MODEL CARD RUN NAME N PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT FORMAT DEADLINE CHILD REGION FORECAST MINUTES,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) GIVEN_VARIABLES PYTHON VENV
 
@@ -162,6 +162,9 @@ mutate: $(READY) ## Break the code at random: do tests notice? PACKAGES=…
 faults: $(READY) ## Try every fault of the table; write docs/faults.md
 	$(PY) -m pytest -q -p no:xdist tests/faults --deselect tests/faults/test_matrix.py::test_the_table_in_the_documentation_is_this_one
 	@$(PY) -m tests.faults.document
+
+fuzz: $(READY) ## Damage what is read from outside, for MINUTES=60
+	@$(PY) -m tests.fuzz
 
 checkov: $(READY) ## Scan Terraform with checkov, in an environment of its own
 	@[ -x .cache/checkov/bin/checkov ] || { $(PY) -m venv .cache/checkov && .cache/checkov/bin/pip install -q checkov==3.3.30; }

@@ -1,10 +1,15 @@
 """Reads the two published shard formats, TensorDataset ``.pt`` and ``.npz`` with a cube, without running their code."""
 
 import io
+import lzma
 import pickle
 import re
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +22,40 @@ from inference.errors import ShardFormatError
 _FIX = "Convert it with `make dataset` or cut it again."
 ARRAYS = ("images", "magnitudes", "redshifts", "object_id")
 _MAGNITUDE_FIELDS = tuple(f"modelMag_{band}" for band in "ugriz")
+
+
+DAMAGED = (
+    *(
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        EOFError,
+        OSError,
+        RuntimeError,
+        SyntaxError,
+    ),
+    *(MemoryError, pickle.UnpicklingError, struct.error, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
+"""What zipfile, numpy and torch raise for files that were cut off or damaged; `tests/fuzz.py` looks for more."""
+
+
+@contextmanager
+def _refusing(key: str, kind: str) -> Iterator[None]:
+    """Turn what the libraries raise into one error that names the shard.
+
+    Raises
+    ------
+    ShardFormatError
+        If anything in the block does.
+    """
+    try:
+        yield
+    except DAMAGED as error:
+        reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+        raise ShardFormatError(f"{key} is not {kind}, or damaged ({reason}). {_FIX}") from error
 
 
 def read_blocks(content: bytes, rows: RowRange, layout: Layout, block_rows: int) -> Iterator[Block]:
@@ -48,7 +87,8 @@ def read_blocks(content: bytes, rows: RowRange, layout: Layout, block_rows: int)
 
 def count_rows(reader: RangeReader, key: str, size_bytes: int, layout: Layout, *, etag: str) -> int:
     """Return the number of galaxies from the file's table of contents; nothing is unpickled."""
-    with _open_zip(io.BufferedReader(_RemoteFile(reader, key, size_bytes, etag)), key) as archive:
+    file = io.BufferedReader(_RemoteFile(reader, key, size_bytes, etag))
+    with _refusing(key, "a zip archive, as .pt and .npz shards are"), zipfile.ZipFile(file) as archive:
         return _count_tensor_rows(archive, key, layout) if key.endswith(".pt") else _count_npz_rows(archive, key)
 
 
@@ -62,21 +102,19 @@ def _read_tensor_dataset(content: bytes, key: str) -> dict[str, NDArray[Any]]:
 
     if not zipfile.is_zipfile(io.BytesIO(content)):
         raise ShardFormatError(f"{key} is not a zip archive, as torch.save writes. {_FIX}")
-    try:
-        with torch.serialization.safe_globals([TensorDataset]):
-            dataset = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ShardFormatError(
-            f"{key} is not a TensorDataset that loads without running code ({reason}). {_FIX}"
-        ) from error
+    with (
+        _refusing(key, "a TensorDataset that loads without running code"),
+        torch.serialization.safe_globals([TensorDataset]),
+    ):
+        dataset = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     tensors = getattr(dataset, "tensors", None)
     if not isinstance(tensors, tuple) or not 2 <= len(tensors) <= 3:
         raise ShardFormatError(
             f"{key} holds a {type(dataset).__name__}, not a TensorDataset of two or three tensors. {_FIX}"
         )
-    arrays = dict(zip(("images", "magnitudes", "redshifts"), (tensor.numpy() for tensor in tensors), strict=False))
-    return _widen(arrays)
+    with _refusing(key, "a TensorDataset of plain tensors"):
+        plain = [tensor.detach().numpy() for tensor in tensors]
+    return _widen(dict(zip(("images", "magnitudes", "redshifts"), plain, strict=False)))
 
 
 def _count_tensor_rows(archive: zipfile.ZipFile, key: str, layout: Layout) -> int:
@@ -97,11 +135,8 @@ def _count_tensor_rows(archive: zipfile.ZipFile, key: str, layout: Layout) -> in
 
 def _read_npz(content: bytes, key: str, layout: Layout) -> dict[str, NDArray[Any]]:
     """Load ``cube`` (N, H, W, B) or (N, B, H, W) and labels, or arrays named as in our own shards."""
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, pickle.UnpicklingError) as error:
-        raise ShardFormatError(f"{key} is not an .npz of plain arrays ({error}). {_FIX}") from error
+    with _refusing(key, "an .npz of plain arrays"), np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
     if "cube" in arrays:
         cube = arrays.pop("cube")
         arrays["images"] = np.moveaxis(cube, -1, 1) if cube.ndim == 4 and cube.shape[-1] == len(layout.bands) else cube
@@ -129,8 +164,10 @@ def _count_npz_rows(archive: zipfile.ZipFile, key: str) -> int:
                 read_header = (
                     np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 )
-                shape = read_header(member)[0]
-                return int(shape[0])
+                num_rows = int(read_header(member)[0][0])
+                if num_rows < 0:
+                    raise ShardFormatError(f"{key} says that it holds {num_rows} galaxies. {_FIX}")
+                return num_rows
     raise ShardFormatError(f"{key} has neither `cube` nor `images`; it holds {', '.join(archive.namelist())}. {_FIX}")
 
 
@@ -145,13 +182,6 @@ def _widen(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     if "redshifts" in arrays and arrays["redshifts"].ndim == 2 and arrays["redshifts"].shape[1] == 1:
         arrays["redshifts"] = arrays["redshifts"][:, 0]
     return arrays
-
-
-def _open_zip(file: io.BufferedReader, key: str) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(file)
-    except zipfile.BadZipFile as error:
-        raise ShardFormatError(f"{key} is not a zip archive, as .pt and .npz shards are ({error}). {_FIX}") from error
 
 
 class _RemoteFile(io.RawIOBase):

@@ -311,7 +311,7 @@ class RunFolder:
             return msgspec.json.decode(printable_json(path.read_bytes()), type=kind)
         except FileNotFoundError as error:
             raise self._missing(path) from error
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _unreadable(path, error) from error
 
     def _missing(self, path: Path) -> RunFolderError:
