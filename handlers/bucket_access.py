@@ -3,19 +3,27 @@
 AWS's own variables are read here, as every client of AWS reads them: Lambda sets region and credentials.
 """
 
+import json
 import os
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from obstore.store import S3Store
 
 from handlers.regions import dns_suffix
 from inference.errors import AccessDeniedError, ObjectMissingError
 
+if TYPE_CHECKING:
+    from obstore.store import S3Credential
+
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 60
 REQUEST_TIMEOUT = timedelta(minutes=15)
 """A whole answer may take as long as a function runs; a pause in it may not."""
+
+CONTAINER_CREDENTIALS = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+"""Variable with the address where Lambda gives keys to functions with SnapStart."""
 
 MAX_RETRIES = 7
 FIRST_WAIT_S = 0.1
@@ -38,8 +46,11 @@ def connect(bucket: str, region: str) -> S3Store:
         If no bucket can have this name.
     """
     url = _bucket_url(bucket, region)
+    own_keys = None
+    if os.environ.get(CONTAINER_CREDENTIALS):
+        own_keys = _container_credentials
     missing = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not os.environ.get(name)]
-    if missing:
+    if missing and own_keys is None:
         # obstore would ask for some at EC2's metadata address, which Lambda has not.
         raise AccessDeniedError(f"The environment has no {' and no '.join(missing)}; Lambda sets them from the role.")
     return S3Store(
@@ -48,6 +59,7 @@ def connect(bucket: str, region: str) -> S3Store:
         # Beats the variables of the environment, which lack the bucket.
         aws_endpoint_url_s3=url,
         virtual_hosted_style_request=True,
+        credential_provider=own_keys,
         client_options={
             "allow_http": url.startswith("http://"),
             "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
@@ -64,6 +76,25 @@ def connect(bucket: str, region: str) -> S3Store:
             "retry_timeout": timedelta(minutes=3),
         },
     )
+
+
+def _container_credentials() -> "S3Credential":
+    """Ask Lambda for the role's keys: a process restored from a snapshot has none in its environment, or old ones.
+
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
+    """
+    from urllib.request import Request, urlopen
+
+    headers = {"Authorization": os.environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")}
+    request = Request(os.environ[CONTAINER_CREDENTIALS], headers=headers)  # noqa: S310 -- Lambda's own address
+    with urlopen(request, timeout=CONNECT_TIMEOUT_S) as answer:  # noqa: S310
+        keys = json.load(answer)
+    return {
+        "access_key_id": keys["AccessKeyId"],
+        "secret_access_key": keys["SecretAccessKey"],
+        "token": keys["Token"],
+        "expires_at": datetime.fromisoformat(keys["Expiration"]),
+    }
 
 
 def find_region(bucket: str, region: str) -> str | None:

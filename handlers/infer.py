@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import structs
 
-from handlers import invocation, model, settings, telemetry
+from handlers import invocation, model, settings, snapshot, telemetry
 from handlers.storage import ObjectStore
 from inference import contract
 from inference.clock import PhaseClock
@@ -16,6 +16,8 @@ from inference.pipeline import infer_rank
 from inference.record import Invocation, bind, make_record
 
 logger = logging.getLogger(__name__)
+
+snapshot.prepare()
 
 RESERVE_S = 5.0
 """What is left of the function's time when a rank stops to wait for the others [s]."""

@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 
 _READY_AT_S = time.time()
 _num_invocations = 0
+_is_restored = False
 
 
 def count() -> int:
@@ -21,8 +22,19 @@ def count() -> int:
     return _num_invocations - 1
 
 
+def restored() -> None:
+    """Note that this process comes from a snapshot."""
+    global _is_restored
+    _is_restored = True
+
+
 def init_s() -> float:
-    """Return the time from the start of the process to the import of this module [s]; 0 where it cannot be known."""
+    """Return the time from the start of the process to the import of this module [s]; 0 where it cannot be known.
+
+    A process that was restored from a snapshot started when that was taken; Lambda logs how long restoring took.
+    """
+    if _is_restored:
+        return 0.0
     try:
         fields = Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()
         uptime_s = float(Path("/proc/uptime").read_text().split()[0])

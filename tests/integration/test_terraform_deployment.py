@@ -152,7 +152,7 @@ def two_ranks_of_three(deployed: Deployed, eight_ranks: object) -> subprocess.Co
         content = make_shard_bytes(20, **make_arrays(20, seed=number))
         (dataset / f"{number}.safetensors").write_bytes(content if number else content[:-100])
     done = command("run", root, DATASET="cut", WORLD="3")
-    for name in ("logs", "cost", "stop"):
+    for name in ("resume", "logs", "cost", "stop"):
         command(name, root, RUN=runs(deployed)[-1].name)
     command("doctor", root)
     return done
