@@ -1,7 +1,7 @@
 """What a snapshot of Infer holds, and what every process that Lambda restores from it makes anew (SnapStart).
 
-A function with SnapStart starts once, when its version is published, and no rank pays for loading the engine. But what is
-unique, or gets old, would be the same in all ranks.
+A function with SnapStart starts once, when its version is published, and no rank pays for loading the engine. But what
+is unique, or gets old, would be the same in all ranks.
 
 References
 ----------

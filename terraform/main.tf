@@ -124,6 +124,7 @@ module "functions" {
   architecture            = var.architecture
   reserved_concurrency    = var.infer_reserved_concurrency
   provisioned_concurrency = var.infer_provisioned_concurrency
+  snap_start              = var.infer_snap_start
   log_retention_days      = var.log_retention_days
   max_concurrency         = local.max_concurrency
   starts_per_s            = local.starts_per_s

@@ -163,6 +163,24 @@ variable "infer_provisioned_concurrency" {
   }
 }
 
+variable "infer_snap_start" {
+  description = "Whether workers of Infer start from a snapshot with the engine loaded, which Lambda takes of a published version."
+  type        = bool
+  default     = false
+  nullable    = false
+
+  # https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
+  validation {
+    condition     = !var.infer_snap_start || var.infer_provisioned_concurrency == 0
+    error_message = "Lambda keeps no workers warm that start from a snapshot: infer_snap_start or infer_provisioned_concurrency."
+  }
+
+  validation {
+    condition     = !var.infer_snap_start || try(coalesce(var.stages.infer.ephemeral_mb, 512), 512) <= 512
+    error_message = "Lambda takes no snapshot of a function with more than 512 MB of ephemeral storage: stages.infer.ephemeral_mb = 512."
+  }
+}
+
 # ---------------------------------------------------------------------------------------------------- state machine
 
 variable "max_concurrency" {

@@ -1,7 +1,7 @@
 """A function with SnapStart: AWS's runtime client, forked where Lambda would take a snapshot of it.
 
-Each child is a process restored from the same snapshot; one after the other, since AWS's client keeps the address of the
-Runtime API.
+Each child is a process restored from the same snapshot; one after the other, since AWS's client keeps the address of
+the Runtime API.
 """
 
 import os

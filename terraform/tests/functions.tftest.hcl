@@ -140,3 +140,35 @@ run "a_table_of_stages_beyond_lambda_is_refused" {
 
   expect_failures = [var.stages]
 }
+
+run "a_snapshot_is_taken_of_a_published_version_which_the_alias_names" {
+  command = plan
+
+  module {
+    source = "./modules/functions"
+  }
+
+  variables {
+    snap_start = true
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["infer"].snap_start[0].apply_on == "PublishedVersions" && aws_lambda_function.this["infer"].publish
+    error_message = "Lambda takes snapshots of published versions."
+  }
+
+  assert {
+    condition     = length(aws_lambda_function.this["initialize"].snap_start) == 0 && length(aws_lambda_function.this["summarize"].snap_start) == 0
+    error_message = "The other stages load no engine."
+  }
+
+  assert {
+    condition     = aws_lambda_alias.live[0].name == "live" && aws_lambda_function.this["initialize"].environment[0].variables.INFER_QUALIFIER == "live"
+    error_message = "The version with the snapshot is what ranks run."
+  }
+
+  assert {
+    condition     = length(aws_lambda_provisioned_concurrency_config.this) == 0
+    error_message = "Lambda keeps no workers warm that start from a snapshot."
+  }
+}

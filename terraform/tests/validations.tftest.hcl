@@ -175,6 +175,18 @@ run "an_unknown_stage_and_more_warm_workers_than_reserved_are_refused" {
   expect_failures = [var.stages, var.infer_provisioned_concurrency]
 }
 
+run "a_snapshot_excludes_warm_workers_and_large_disks" {
+  command = plan
+
+  variables {
+    infer_snap_start              = true
+    infer_provisioned_concurrency = 1
+    stages                        = { infer = { ephemeral_mb = 1024 } }
+  }
+
+  expect_failures = [var.infer_snap_start]
+}
+
 # Lambda keeps 100 executions free for functions without a reservation, and refuses in the middle of an apply what leaves less:
 # a new account, which has 10, can reserve none.
 run "more_than_a_new_account_can_reserve_is_refused_before_anything_is_made" {

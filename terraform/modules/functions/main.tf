@@ -6,7 +6,7 @@ locals {
     # Initialize refuses a plan whose ranks would not fit Infer.
     initialize = {
       INFER_MEMORY_MB = tostring(var.stages.infer.memory_mb)
-      INFER_QUALIFIER = local.is_provisioned ? "live" : "$LATEST"
+      INFER_QUALIFIER = local.is_published ? "live" : "$LATEST"
       INFER_TIMEOUT_S = tostring(var.stages.infer.timeout_s)
       # Ranks that talk must be alive at the same time, and wait for each other as long as it takes to start them.
       INFER_MAX_CONCURRENCY = tostring(var.max_concurrency)
@@ -25,8 +25,9 @@ locals {
     RENDEZVOUS_SECRET_ARN = var.rendezvous.secret_arn
   }
 
-  # Workers can be kept warm only for a published version, which an alias names.
+  # Workers can be kept warm, or start from a snapshot, only for a published version, which an alias names.
   is_provisioned = var.provisioned_concurrency > 0
+  is_published   = local.is_provisioned || var.snap_start
 }
 
 resource "aws_cloudwatch_log_group" "this" {
@@ -54,7 +55,7 @@ resource "aws_lambda_function" "this" {
   architectures                  = [var.architecture]
   memory_size                    = each.value.memory_mb
   timeout                        = each.value.timeout_s
-  publish                        = each.key == "infer" && local.is_provisioned
+  publish                        = each.key == "infer" && local.is_published
   reserved_concurrent_executions = each.key == "infer" ? coalesce(var.reserved_concurrency, -1) : -1
 
   image_config {
@@ -63,6 +64,13 @@ resource "aws_lambda_function" "this" {
 
   ephemeral_storage {
     size = each.value.ephemeral_mb
+  }
+
+  dynamic "snap_start" {
+    for_each = each.key == "infer" && var.snap_start ? [1] : []
+    content {
+      apply_on = "PublishedVersions"
+    }
   }
 
   dynamic "environment" {
@@ -86,10 +94,10 @@ resource "aws_lambda_function" "this" {
 }
 
 resource "aws_lambda_alias" "live" {
-  count = local.is_provisioned ? 1 : 0
+  count = local.is_published ? 1 : 0
 
   name             = "live"
-  description      = "The version that is kept warm."
+  description      = local.is_provisioned ? "The version that is kept warm." : "The version that has a snapshot."
   function_name    = aws_lambda_function.this["infer"].function_name
   function_version = aws_lambda_function.this["infer"].version
 }

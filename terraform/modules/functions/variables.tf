@@ -74,6 +74,12 @@ variable "provisioned_concurrency" {
   default     = 0
 }
 
+variable "snap_start" {
+  description = "Whether workers of Infer start from a snapshot."
+  type        = bool
+  default     = false
+}
+
 variable "log_retention_days" {
   description = "Days for which logs are kept."
   type        = number
