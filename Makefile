@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run sweep compare import cost forecast reproduce logs explain catalog report browser-tools status stop resume doctor engines model bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate faults fuzz schema clean help
+.PHONY: run sweep compare import cost forecast reproduce logs explain catalog report browser-tools status stop resume doctor engines model bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate faults fuzz schema clean clean-runs help
 # What is written behind `make` would be expanded and then read by a shell: a path is all that these can be.
 $(foreach v,VENV PYTHON,$(foreach c,$$ ` ; & | < > ( ) ' " * ?,$(if $(findstring $(c),$(value $(v))),$(error $(v) holds $(c): it is a path))))
 VENV := .venv
@@ -12,12 +12,12 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET FMI BACKUP FORECAST
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD FORMAT DEADLINE CHILD REGION MINUTES
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD FORMAT WHERE DEADLINE CHILD REGION MINUTES
 # What was written behind `make`, for a command to refuse what it does not know; one of several targets may know it.
 GIVEN_VARIABLES := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v)))
 GIVEN_VARIABLES := $(filter-out $(if $(word 2,$(MAKECMDGOALS)),$(RUN_VARIABLES) $(OTHER_VARIABLES)),$(GIVEN_VARIABLES))
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,MODEL CARD RUN NAME N PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT FORMAT DEADLINE CHILD REGION FORECAST MINUTES,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,MODEL CARD PROFILE FILES TARGET SOURCE FIELDS WHERE RUN NAME N PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT FORMAT DEADLINE CHILD REGION FORECAST MINUTES,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) GIVEN_VARIABLES PYTHON VENV
 
@@ -37,6 +37,9 @@ report: $(READY) ## Write RUN=name or SWEEP=name as one page, and Markdown
 
 status: $(READY) ## How a run is: RUN=name; without it, which there are
 	@$(PY) -m scripts.status
+
+clean-runs: $(READY) ## Delete runs that have ended, after saying which; RUN=name
+	@$(PY) -m scripts.clean_runs
 
 stop: $(READY) ## End a run and its ranks: RUN=name
 	@$(PY) -m scripts.stop
@@ -201,6 +204,7 @@ help: ## Show this help
 #:   WORLD=8            ranks, each one invocation; one per shard when absent
 #:   BATCH=256          galaxies per batch
 #:   DATASET=sdss/10MB  a dataset under datasets/, or a folder with shards
+#:   SOURCE=my.csv      dataset, run and catalog in one, FIELDS= as below
 #:   FILES=2            only the first n shards
 #:   RESULT=my/run      folder of the results; runs/<run id>/ when absent
 #:   PROFILE=1          measure with torch's profiler, as the published runs did
@@ -229,9 +233,12 @@ help: ## Show this help
 #:   DEADLINE=60        seconds; with BUDGET, or one of them: which setting
 #:   FILE=runs.csv      judged on published runs; TO=docs writes the page
 #: Variables of make dataset and clean-table
-#:   SOURCE=my.csv      table (also .parquet, .fits), published .pt or .npz, or a
-#:                      folder of FITS cutouts; FIELDS="u=MAG_U,z_spec=ZBEST"
-#:                      names columns that are not recognized
+#:   SOURCE=my.csv      table of any format, published .pt or .npz, or a folder of
+#:                      FITS cutouts; FIELDS="u=MAG_U,z_spec=ZBEST" names columns
+#:                      that are not recognized; see docs/inputs.md
+#:   ROWS=626           the first rows; or small, medium, large: 250, 626, 1253
+#:   WHERE="r < 17.8"   some galaxies: u g r i z, z_spec, ra, dec, object_id
+#:   YES=1              replace the dataset of another source
 #:   MODEL=theirs       what that model reads: bands, cutouts; a table without
 #:                      images has magnitudes alone, MODEL=astromae renders
 #:   NAME=big N=100000  so many synthetic galaxies instead

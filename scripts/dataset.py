@@ -13,6 +13,11 @@ from scripts.data.writer import in_words, is_complete, make
 
 def main(variables: DatasetVariables) -> None:
     """Make datasets/NAME/SHARD_MBMB/. Exit status: 0 made or already there, 1 failed, 2 wrong usage."""
+    make_dataset(variables)
+
+
+def make_dataset(variables: DatasetVariables) -> Path:
+    """Make a dataset, print what became of it, and return its folder."""
     root = Path()
     (root / "datasets").mkdir(exist_ok=True)
     with TemporaryDirectory(prefix=".records-", dir=root / "datasets") as scratch, progress_bar() as progress:
@@ -20,7 +25,7 @@ def main(variables: DatasetVariables) -> None:
         plan = plan_dataset(variables, root=root, scratch=Path(scratch), tick=lambda rows: progress.advance(bar, rows))
         if is_complete(plan):
             print(f"{plan.folder}: {len(plan.galaxies):,} galaxies, already there")
-            return
+            return plan.folder
         progress.remove_task(bar)
         bar = progress.add_task("galaxies", total=len(plan.galaxies))
         card = make(plan, processes=num_cores(), tick=lambda rows: progress.advance(bar, rows))
@@ -29,6 +34,7 @@ def main(variables: DatasetVariables) -> None:
     print_report(plan.folder)
     print(f"extinction {plan.origin.extinction_line}")
     print(f"{plan.folder}: {in_words(card)}")
+    return plan.folder
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec.structs import replace
 from rich.console import Console
 
 from inference import contract
@@ -31,16 +32,53 @@ from scripts.runs.variables import RunVariables, choose_target
 
 def main(variables: RunVariables) -> int:
     """Run the main job. Exit status: 0 complete, 1 failed or incomplete, 2 wrong usage, 130 interrupted."""
+    console = Console(stderr=True, highlight=False)
     try:
-        return run(variables, root=Path(), console=Console(stderr=True, highlight=False))
+        if variables.source:
+            return _from_source(variables, console)
+        if variables.fields:
+            raise UsageError(f"FIELDS={variables.fields} names columns of a SOURCE, as in SOURCE=my.csv.")
+        return run(variables, root=Path(), console=console)
     except UsageError:
         raise
     except (CommandError, OSError) as error:
         raise CommandError(f"The run stopped: {error}") from error
 
 
+def _from_source(variables: RunVariables, console: Console) -> int:
+    """Make a dataset, run it and write the catalog, as three commands would."""
+    from scripts import catalog, dataset
+    from scripts.data.plan import DatasetVariables
+
+    if variables.dataset or variables.payload:
+        given = f"DATASET={variables.dataset}" if variables.dataset else f"PAYLOAD={variables.payload}"
+        raise UsageError(f"SOURCE={variables.source} is what the run reads: leave out {given}.")
+    console.print("1 of 3     make dataset", markup=False)
+    asked = DatasetVariables(source=variables.source, fields=variables.fields, model=variables.model, yes=variables.yes)
+    folder = dataset.make_dataset(asked)
+    name = f"{folder.parent.name}/{folder.name}"
+    console.print(f"2 of 3     make run DATASET={name}", markup=False)
+    status, run_id = run_named(replace(variables, source="", fields="", dataset=name), root=Path(), console=console)
+    if status == COMPLETE:
+        console.print(f"3 of 3     make catalog RUN={run_id}", markup=False)
+        catalog.main(catalog.CatalogVariables(run=run_id))
+    return status
+
+
 def run(variables: RunVariables, *, root: Path, console: Console) -> int:
-    """Run the main job as the variables ask, with ``datasets/`` and ``runs/`` in `root`; return the exit status.
+    """Run the main job; see `run_named`."""
+    return run_named(variables, root=root, console=console)[0]
+
+
+def run_named(variables: RunVariables, *, root: Path, console: Console) -> tuple[int, str]:
+    """Run the main job as the variables ask, with ``datasets/`` and ``runs/`` in `root`.
+
+    Returns
+    -------
+    status : int
+        Exit status.
+    run_id : str
+        Name of the run.
 
     Raises
     ------
@@ -87,13 +125,13 @@ def run(variables: RunVariables, *, root: Path, console: Console) -> int:
     except KeyboardInterrupt:
         console.print(f"Interrupted. Its files are in {folder}/:", markup=False, soft_wrap=True)
         console.print(files_in(folder), markup=False)
-        return INTERRUPTED
+        return INTERRUPTED, run_id
     summary = read_summary(folder)
     bill = aws.bill(summary) if aws and summary else None
     print_result(Console(highlight=False), run_id, summary, ending, folder, notes=notes, bill=bill)
     if kept and summary:
         console.print(f"forecast   {verdict(kept, summary.clock.end_to_end)}", markup=False, soft_wrap=True)
-    return COMPLETE if ending.succeeded else FAILED
+    return COMPLETE if ending.succeeded else FAILED, run_id
 
 
 # -------------------------------------------------------------------------------------- before the run

@@ -1,21 +1,28 @@
 """What `make dataset` is asked for, and the dataset that comes of it."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
 from inference.checksum import file_sha256
 from inference.models import without_images
 from inference.models.card import Inputs
-from scripts.command.errors import UsageError
+from scripts.command.errors import SourceError, UsageError
 from scripts.command.model import ModelName, find_model
 from scripts.command.variables import Flag, FolderName, Variables
+from scripts.data.cleaning_report import CleaningReport
+from scripts.data.galaxies import Galaxies
 from scripts.data.generated import sample_plan, synthetic_plan
 from scripts.data.sample import SAMPLE
 from scripts.data.taken import SYNTHETIC, free_name, refuse_taken
 from scripts.data.writer import DEFAULT_SHARD_MB, DatasetPlan, ShardMb
+
+if TYPE_CHECKING:
+    from scripts.data.selection import Kept
+    from scripts.data.source import Source
 
 MAX_HASHED_BYTES = 2**30
 """Larger files are identified by size and time: reading them twice would take minutes."""
@@ -41,6 +48,16 @@ class SourceVariables(Variables, frozen=True, kw_only=True):
 class DatasetVariables(SourceVariables, frozen=True, kw_only=True):
     """The variables of `make dataset`."""
 
+    rows: (
+        Annotated[
+            Literal["small", "medium", "large"] | Annotated[int, Meta(ge=1)],
+            Meta(description="a whole number of rows from 1, or small, medium, large: 250, 626, 1253"),
+        ]
+        | None
+    ) = None
+    """Only the first of them."""
+    where: Annotated[str, Meta(description='a condition, as in "r < 17.8 and z_spec > 0.1"')] = ""
+    """Only those for which it holds."""
     n: Annotated[int, Meta(ge=1, le=10**9, description="a whole number from 1 to 1000000000")] | None = None
     model: ModelName = ""
     shard_mb: ShardMb = DEFAULT_SHARD_MB
@@ -72,7 +89,13 @@ def plan_dataset(
     name, n = variables.name, variables.n
     if variables.source:
         return _plan_source(variables, root, scratch, tick)
-    given = (("FIELDS", variables.fields), ("TRAINING", int(variables.training)), ("MODEL", variables.model))
+    given = (
+        ("FIELDS", variables.fields),
+        ("TRAINING", int(variables.training)),
+        ("MODEL", variables.model),
+        ("ROWS", variables.rows),
+        ("WHERE", variables.where),
+    )
     for variable, value in given:
         if value:
             raise UsageError(f"{variable}={value} needs a SOURCE, as in SOURCE=my.csv.")
@@ -109,6 +132,11 @@ def _plan_source(variables: DatasetVariables, root: Path, scratch: Path, tick: C
     if variables.training:
         galaxies, report = select_for_training(source, tick)
         which = "Only clean rows with a label, each identifier once."
+    if variables.where or variables.rows:
+        whole = len(galaxies)
+        galaxies, said = _part(variables, source, galaxies, tick)
+        which = f"{which} {said}"
+        report += CleaningReport(+Counter({"dropped": whole - len(galaxies)}), notes=(said,))
     what = ". ".join((source.description, *source.report.notes))
     return DatasetPlan(
         galaxies=galaxies,
@@ -123,6 +151,29 @@ def _plan_source(variables: DatasetVariables, root: Path, scratch: Path, tick: C
         source=str(path.resolve()),
         is_sequential=source.is_sequential,
     )
+
+
+def _part(
+    variables: DatasetVariables, source: "Source", galaxies: Galaxies, tick: Callable[[int], None]
+) -> tuple["Kept", str]:
+    """Return the galaxies that WHERE and ROWS leave, and what these say."""
+    import numpy as np
+
+    from scripts.data.selection import Kept
+    from scripts.data.subset import SIZES, rows_where
+
+    rows = galaxies.kept if isinstance(galaxies, Kept) else np.arange(len(galaxies))
+    said = []
+    if variables.where:
+        rows = np.intersect1d(rows, rows_where(source, variables.where, tick), assume_unique=True)
+        said.append(f"Only galaxies with {variables.where}: {len(rows):,}.")
+    if not len(rows):
+        raise SourceError(f"WHERE={variables.where}: none of the galaxies for training is left.")
+    if variables.rows:
+        num = SIZES.get(str(variables.rows)) or int(variables.rows)
+        rows = rows[:num]
+        said.append(f"Only the first {len(rows):,} of them." if said else f"Only the first {len(rows):,} rows.")
+    return Kept(source.galaxies, rows), " ".join(said)
 
 
 def _settled_name(variables: DatasetVariables, root: Path) -> str:

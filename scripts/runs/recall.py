@@ -108,7 +108,7 @@ def find_run(name: str, where: StackVariables, *, root: Path, results_suffice: b
     UsageError
         If there is no such run; the message names similar ones.
     """
-    name = _whole_name(name.strip(), root)
+    name = whole_name(name.strip(), root)
     run_id = run_of(name.strip("/").rsplit("/", maxsplit=1)[-1].rsplit(":", maxsplit=1)[-1])
     folder = root / "runs" / run_id
     if not _is_run(folder) and _is_run(Path(name)):
@@ -154,7 +154,7 @@ def run_of(execution_name: str) -> str:
     return RESUMED.sub("", execution_name)
 
 
-def _whole_name(name: str, root: Path) -> str:
+def whole_name(name: str, root: Path) -> str:
     """Return the name of the run here that a part of it means, or what was given.
 
     Raises

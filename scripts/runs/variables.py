@@ -70,6 +70,14 @@ REQUEST_KEYS = {
 class RunVariables(RequestVariables, frozen=True, kw_only=True):
     """The variables of `make run`."""
 
+    source: Annotated[str, Meta(description="what make dataset takes: a table, a published .pt or .npz, a folder")] = ""
+    """What the dataset is made from first, and the catalog written of."""
+
+    fields: Annotated[str, Meta(description="columns of a table, as in u=MAG_U,z_spec=ZBEST")] = ""
+
+    yes: Flag = False
+    """Whether the dataset of another source may be replaced."""
+
     budget: Usd | None = None
     """A run that may cost more at list prices is refused [USD]."""
 

@@ -144,7 +144,7 @@ def test_a_name_that_the_system_gives_to_every_program_is_none_of_ours(tmp_path:
         (["run", "WORLD=abc"], "WORLD=abc is not valid"),
         (["build", "ARCH=vax"], "ARCH=vax is not valid"),
         (["sweep", "YES=7"], "YES=7 is not valid: YES is 1 or 0."),
-        (["run", "SORCE=x"], "SORCE is no variable of this command. It takes"),
+        (["run", "SORCE=x"], "SORCE is no variable of this command. Did you mean SOURCE? It takes"),
         (["dataset", "SORCE=x"], "SORCE is no variable of this command. Did you mean SOURCE? It takes"),
         (["verify", "MODEL=mine"], "MODEL is no variable of this command. It takes"),
         (["verify", "stop", "DATASIT=x"], "DATASIT is no variable of this command. Did you mean DATASET?"),

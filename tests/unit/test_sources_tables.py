@@ -3,6 +3,7 @@
 import json
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from inference.cleaning import shipped_limits
 from inference.quality import Quality
 from scripts.clean_table import clean_table
 from scripts.command.errors import CommandError, SourceError, UsageError
-from scripts.data import read_galaxies, records
+from scripts.data import read_galaxies, records, writer
 from scripts.data.columns import recognize
 from scripts.data.plan import DatasetVariables, plan_dataset
 from scripts.data.reader import ShardFolder
@@ -412,11 +413,17 @@ def test_no_source_takes_the_dataset_of_another_one(tmp_path: Path) -> None:
     assert made(tmp_path / "sdss.csv", yes=True) == "sdss-2"
 
 
-def test_galaxies_that_no_disk_holds_are_refused_before_they_are_made(tmp_path: Path) -> None:
-    plan = plan_dataset(DatasetVariables(name="big", n=10**9), root=tmp_path, scratch=tmp_path)
+def test_galaxies_that_a_disk_does_not_hold_are_refused_before_they_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_dataset(
+        DatasetVariables(source=str(write(tmp_path, galaxies())), name="mine"), root=tmp_path, scratch=tmp_path
+    )
+    monkeypatch.setattr(writer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000))
 
-    with pytest.raises(CommandError, match=r"would take 20,7\d\d\.\d GB, and .* GB are free"):
+    with pytest.raises(CommandError, match=r"mine/10MB would take 0\.0 GB, and 0\.0 GB are free there"):
         make(plan, processes=1)
+    assert not list(plan.folder.glob("*"))
 
 
 # ------------------------------------------------------------------------------------------ sizes and splits
@@ -466,3 +473,51 @@ def test_a_part_of_no_split_is_refused_by_name(tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match=r"my\.csv: PART holds 'holdout'; a split is train, selection, test, or"):
         make_dataset(tmp_path, path, fields="split=PART")
+
+
+# ------------------------------------------------------------------------------------------ some of the galaxies
+
+
+def kept(tmp_path: Path, source: Path, **asked: Any) -> Any:
+    plan = plan_dataset(DatasetVariables(source=str(source), name="part", **asked), root=tmp_path, scratch=tmp_path)
+    make(plan, processes=1)
+    return load_file(plan.folder / "0.safetensors")["object_id"] - 1_237_648_720_693_755_918
+
+
+@pytest.mark.parametrize(
+    ("asked", "rows"),
+    [
+        ({"rows": 3}, [0, 1, 2]),
+        ({"rows": "small"}, range(12)),
+        ({"where": "z_spec > 0.1 and not ra >= 19"}, [4, 5, 6, 7, 8, 9]),
+        ({"where": "(dec < -4 or dec > 4.1) and 0 < u - g", "rows": 2}, [0, 1]),
+        ({"where": "z_spec * 2 <= .1 + ra / 1e9"}, [0]),
+        ({"where": "z_spec > 0.1", "training": True, "rows": 2}, [4, 5]),
+    ],
+)
+def test_rows_and_where_leave_some_galaxies(asked: dict[str, Any], rows: Any, tmp_path: Path) -> None:
+    assert kept(tmp_path, write(tmp_path, galaxies()), **asked).tolist() == list(rows)
+
+
+def test_a_subset_of_a_dataset_is_one(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, write(tmp_path, galaxies()))
+
+    assert kept(tmp_path, folder, where="object_id == 1237648720693755920 or ra > 19.5", rows=2).tolist() == [2, 11]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("q < 3", "q is none of u, g, r, i, z, z_spec, ra, dec, object_id"),
+        ("r < 3", "none of the 12 galaxies is left"),
+        ("r", "is not valid: it compares values"),
+        ("r <", "is not valid: it compares values"),
+        ("r < '3'", "is not valid"),
+        ("r in (3, 4)", "is not valid"),
+        ("__import__('os').system('true') < 3", "is not valid"),
+        ("r.__class__ < 3", "is not valid"),
+    ],
+)
+def test_a_condition_that_is_none_is_refused(where: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=message):
+        kept(tmp_path, write(tmp_path, galaxies()), where=where)

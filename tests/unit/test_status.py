@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from inference import contract
-from scripts import status, stop
+from scripts import clean_runs, status, stop
 from scripts.command import program
 from scripts.runs import journal
 from scripts.runs.journal import Entry
@@ -121,3 +121,20 @@ def test_without_a_name_every_run_is_listed_with_how_it_ended(here: Path, capsys
     assert first.split()[-2:] == [f"{summary.num_samples:,}", f"{summary.accuracy.nmad:.4f}"]
     assert "cut off" in second
     assert "mine/10MB" in second
+
+
+def test_runs_that_have_ended_are_deleted_when_the_answer_is_yes(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, running = make_folder(here, status="SUCCEEDED"), make_folder(here, "run-b", pid=os.getpid())
+
+    assert program.exit_status(clean_runs.main, {}) == 1
+    said = capsys.readouterr()
+    assert RUN in said.out
+    assert "This run is deleted here, 0.0 MB" in said.out
+    assert "1 of 2 have not ended" in said.out
+    assert "Nothing is deleted: there is no terminal" in said.err
+    assert ended.exists()
+    assert program.exit_status(clean_runs.main, {"RUN": "run-b", "YES": "1"}) == 0
+    assert program.exit_status(clean_runs.main, {"YES": "1"}) == 0
+    assert (ended.exists(), running.exists()) == (False, True)
