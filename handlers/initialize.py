@@ -120,7 +120,10 @@ def _find_shards(
     keys = select_shards([*listing, *folder.subfolders], prefix, file_limit=request.file_limit)
     infos = [listing[key] for key in keys]
     contents = [(key[len(prefix) :], (listing[key].etag, listing[key].size_bytes)) for key in keys]
-    doubts = [*note_ignored(key[len(prefix) :] for key in listing), *judge_copies(prefix, contents)]
+    doubts = [
+        *note_ignored(key[len(prefix) :] for key in listing),
+        *judge_copies(prefix, contents, are_allowed=request.allow_copies),
+    ]
     card_key = prefix + contract.DATASET_KEY
     if card_key not in listing:
         shards = [_shard(info, num_rows) for info, num_rows in _count(store, infos, model, None)]

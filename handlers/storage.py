@@ -18,6 +18,7 @@ from inference.errors import (
     InvalidRequestError,
     ObjectMissingError,
     ShardChangedError,
+    ShardFormatError,
     StorageUnavailableError,
 )
 
@@ -65,6 +66,10 @@ class Folder(NamedTuple):
 
 class ObjectExistsError(Exception):
     """`write_new` found an object under its key."""
+
+
+class _RangeError(Exception):
+    """S3 answered 416: the object is there, and ends before the range begins."""
 
 
 class _PreconditionError(Exception):
@@ -166,6 +171,10 @@ class ObjectStore:
             return self._request(get, key)
         except _PreconditionError as error:
             raise ShardChangedError(f"{key} was replaced after the run was planned. Start the run again.") from error
+        except _RangeError as error:
+            if etag:
+                raise ShardFormatError(f"{key} ends before the data that its header names. Upload it again.") from error
+            raise ObjectMissingError(str(error)) from error
         except ObjectMissingError as error:
             if etag:
                 raise ShardChangedError(f"{key} was deleted after the run was planned. Upload it again.") from error
@@ -253,7 +262,7 @@ class ObjectStore:
         if status == 412:
             return _PreconditionError(where)
         if status == 416:
-            return ObjectMissingError(f"{where} is shorter than the range that was asked for. Upload it again.")
+            return _RangeError(f"{where} is shorter than the range that was asked for. Upload it again.")
         if status in (401, 403):
             # To a role that may not list the bucket S3 also answers 403 for what does not exist.
             return AccessDeniedError(

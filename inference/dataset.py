@@ -67,7 +67,9 @@ def refuse_differences(where: str, differences: Sequence[str]) -> None:
         )
 
 
-def judge_copies(where: str, contents: Iterable[tuple[str, tuple[str, int]]]) -> Iterator[str]:
+def judge_copies(
+    where: str, contents: Iterable[tuple[str, tuple[str, int]]], *, are_allowed: bool = False
+) -> Iterator[str]:
     """Yield a note on shards with the content of another one, whose galaxies count twice.
 
     Parameters
@@ -76,6 +78,8 @@ def judge_copies(where: str, contents: Iterable[tuple[str, tuple[str, int]]]) ->
         The folder.
     contents : iterable
         Name of every shard, with its entity tag and size [bytes].
+    are_allowed : bool
+        True where copies are wanted, whatever they are called.
 
     Raises
     ------
@@ -86,9 +90,10 @@ def judge_copies(where: str, contents: Iterable[tuple[str, tuple[str, int]]]) ->
     found = [(name, first.setdefault(content, name)) for name, content in contents]
     copies = {name: original for name, original in found if name != original}
     for name, original in copies.items():
-        if COPY.search(name) or COPY.search(original):
+        if not are_allowed and (COPY.search(name) or COPY.search(original)):
             raise DatasetError(
-                f"{where} holds {name}, a copy of {original}: its galaxies would count twice. Remove one of them."
+                f"{where} holds {name}, a copy of {original}: its galaxies would count twice. Remove one of them, or "
+                "set `allow_copies` in the request."
             )
     if copies:
         name, original = next(iter(copies.items()))

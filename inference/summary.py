@@ -33,6 +33,9 @@ LONGEST_PHASE_S = 86_400.0
 LONGEST_MESSAGE = 2_000
 """Characters of an error that are kept for every lost rank."""
 
+KILLED = " (a function that is killed was killed most often because its memory was used up: give it more)"
+"""What Lambda does not say: it ends a process that takes more than its memory as the system does."""
+
 MAX_NAMED = 5
 """Objects that belong to no rank, by name; more are counted."""
 
@@ -378,7 +381,7 @@ def message_of(cause: str) -> str:
     except (json.JSONDecodeError, RecursionError):
         document = None
     text = str(document.get("errorMessage", cause)) if isinstance(document, dict) else cause
-    return printable(text)
+    return printable(text) + (KILLED if "signal: killed" in text else "")
 
 
 def _resumption_notes(plan: RunPlan, records: Sequence[RankRecord]) -> Iterable[str]:

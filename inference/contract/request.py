@@ -60,6 +60,9 @@ class RunRequest(Payload, frozen=True, kw_only=True):
     rendezvous_endpoint: str | None = None
     """Where they meet, ``host:port``; the deployment's own server when absent."""
 
+    allow_copies: bool = False
+    """Read shards that are copies of others by their names too, so that their galaxies count twice."""
+
     backup: bool = True
     """Invoke a rank again, next to the first invocation, when it has not answered by four times what it should take."""
 

@@ -42,6 +42,12 @@ class Account:
             self._clients[service] = self._session.client(service, config=CONFIG)
         return self._clients[service]
 
+    def credentials(self) -> Any:
+        """Return what gives obstore the same credentials, fresh ones when these expire."""
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        return Boto3CredentialProvider(self._session)
+
     def identity(self) -> tuple[str, str]:
         """Return the account and the ARN of who is asking."""
         answer = self.client("sts").get_caller_identity()

@@ -1,14 +1,16 @@
 """The bucket of a run, from outside: list, read, upload what is missing, copy the run's folder to this machine."""
 
 import hashlib
+import re
 import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
@@ -17,7 +19,13 @@ from botocore.exceptions import ClientError
 from inference.run_folder import SUMMARY_KEY
 from scripts.command.whole_file import leaves, write_whole
 
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
 NUM_CONNECTIONS = 8
+PLAIN_KEY = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*")
+"""Keys that every client spells in the same way."""
+
 SHA256_KEY = "sha256"
 """Metadata of an uploaded object: the checksum of the whole file. S3's own ETag and composite checksums depend on how
 the upload was cut into parts."""
@@ -45,11 +53,22 @@ class _UploadStoppedError(Exception):
 
 
 class Bucket:
-    """One bucket, through one boto3 client."""
+    """One bucket, through one boto3 client.
 
-    def __init__(self, s3: Any, name: str) -> None:
+    Parameters
+    ----------
+    s3 : client
+        Of boto3.
+    name : str
+        Name of the bucket.
+    store : callable, optional
+        Makes obstore's client of it, which reads many small objects in a tenth of the time.
+    """
+
+    def __init__(self, s3: Any, name: str, *, store: "Callable[[], S3Store] | None" = None) -> None:
         self._s3 = s3
         self.name = name
+        self._make_store = store
 
     def list_keys(self, prefix: str) -> list[str]:
         """Return every key under `prefix`."""
@@ -177,8 +196,9 @@ class Bucket:
         last = [key for key in missing if key == prefix + SUMMARY_KEY]
         pool = ThreadPoolExecutor(NUM_CONNECTIONS)
         try:
+            fetch = self._fetcher() if missing else self.read
             for keys in ([key for key in missing if key not in last], last):
-                for key, content in zip(keys, pool.map(self.read, keys), strict=True):
+                for key, content in zip(keys, pool.map(fetch, keys), strict=True):
                     if content is not None:
                         write_whole(targets[key], content)
         finally:
@@ -186,11 +206,46 @@ class Bucket:
             pool.shutdown(cancel_futures=True)
         return len(found)
 
+    def _fetcher(self) -> Callable[[str], bytes | None]:
+        """Return what reads as `read` does, by obstore where it can; whatever goes wrong is for boto3 to say."""
+        if self._make_store is None:
+            return self.read
+        # Imported here: only what comes home needs it.
+        import obstore
+        from obstore.exceptions import BaseError
+
+        store = self._make_store()
+
+        def fetch(key: str) -> bytes | None:
+            # obstore knows some odd keys under other names.
+            if PLAIN_KEY.fullmatch(key):
+                with suppress(BaseError, OSError, ValueError):
+                    return bytes(obstore.get(store, key).bytes())
+            return self.read(key)
+
+        return fetch
+
     def _list(self, prefix: str) -> dict[str, tuple[int, str]]:
         """Return key to size [bytes] and entity tag of every file under `prefix`."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         entries = [entry for page in pages for entry in page.get("Contents", []) if not entry["Key"].endswith("/")]
         return {entry["Key"]: (entry["Size"], entry["ETag"].strip('"')) for entry in entries}
+
+
+def quick_store(s3: Any, name: str, **credentials: Any) -> "S3Store":
+    """Return obstore's client of a bucket, at the address and with the region of boto3's."""
+    from obstore.store import S3Store
+
+    address = s3.meta.endpoint_url.rstrip("/")
+    return S3Store(
+        name,
+        region=s3.meta.region_name,
+        # Beats the variables of the environment, which lack the bucket.
+        aws_endpoint_url_s3=f"{address}/{name}",
+        virtual_hosted_style_request=True,
+        client_options={"allow_http": address.startswith("http://")},
+        **credentials,
+    )
 
 
 def _is_copy(path: Path, size_bytes: int, etag: str) -> bool:

@@ -26,7 +26,7 @@ from scripts.local_aws.rendezvous import serve_rendezvous
 from scripts.local_aws.server import LocalAws, client_arguments, keep_results
 from scripts.pricing.cost import Bill
 from scripts.pricing.prices import bill_if_known
-from scripts.runs.bucket import NUM_CONNECTIONS, Bucket
+from scripts.runs.bucket import NUM_CONNECTIONS, Bucket, quick_store
 from scripts.runs.journal import Entry
 from scripts.runs.map_run import MapRunObserver
 from scripts.runs.observe import Observer, Watcher, local_invocations
@@ -137,7 +137,7 @@ class AwsTarget:
     bucket: Bucket = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bucket", Bucket(self.account.client("s3"), self.stack.bucket))
+        object.__setattr__(self, "bucket", self.bucket_named(self.stack.bucket))
 
     @property
     def states(self) -> Any:
@@ -168,7 +168,8 @@ class AwsTarget:
 
     def bucket_named(self, name: str) -> Bucket:
         """Return another bucket, which the user may read."""
-        return Bucket(self.account.client("s3"), name)
+        s3 = self.account.client("s3")
+        return Bucket(s3, name, store=lambda: quick_store(s3, name, credential_provider=self.account.credentials()))
 
     def facts(self) -> str:
         """Say which stack of which account it is."""
@@ -209,6 +210,11 @@ def count_talking(world_size: int | None) -> int:
     return world_size
 
 
+def _bucket(s3: Any, name: str, key: str) -> Bucket:
+    """Return a bucket of a local AWS, which wants its own key."""
+    return Bucket(s3, name, store=lambda: quick_store(s3, name, access_key_id=key, secret_access_key=key))
+
+
 @contextmanager
 def start_local(log_dir: Path, model: Path | None = None, *, num_talking: int = 0) -> Iterator[Target]:
     """Serve a local AWS with the state machine and a model deployed in it; it ends with the block.
@@ -230,7 +236,12 @@ def start_local(log_dir: Path, model: Path | None = None, *, num_talking: int = 
         deployment = deploy(aws, model=model, rendezvous=rendezvous)
         s3, states = (boto3.client(name, config=LOCAL_CONFIG, **aws.credentials) for name in ("s3", "stepfunctions"))
         yield LocalTarget(
-            aws.endpoint_url, aws.key, Bucket(s3, deployment.bucket), states, deployment.state_machine_arn, aws.workers
+            aws.endpoint_url,
+            aws.key,
+            _bucket(s3, deployment.bucket, aws.key),
+            states,
+            deployment.state_machine_arn,
+            aws.workers,
         )
 
 
@@ -273,4 +284,4 @@ def rejoin(entry: Entry) -> Target | None:
     forget_aws_settings()
     arguments = client_arguments(entry.endpoint_url, entry.key)
     s3, states = (boto3.client(name, config=LOCAL_CONFIG, **arguments) for name in ("s3", "stepfunctions"))
-    return LocalTarget(entry.endpoint_url, entry.key, Bucket(s3, entry.bucket), states)
+    return LocalTarget(entry.endpoint_url, entry.key, _bucket(s3, entry.bucket, entry.key), states)

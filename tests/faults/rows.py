@@ -162,7 +162,7 @@ def answers() -> Iterator[Row]:
         ("another entity tag", other_tag, 10**9, changed, "d/1.safetensors"),
         ("412", refuse(412, "PreconditionFailed"), 10**9, changed, "d/1.safetensors"),
         ("404", refuse(404, "NoSuchKey"), 10**9, changed, "d/1.safetensors"),
-        ("416", refuse(416, "InvalidRange"), 10**9, changed, "d/1.safetensors"),
+        ("416", refuse(416, "InvalidRange"), 10**9, lost("ShardFormatError"), "d/1.safetensors"),
         ("a web page", page, 10**9, unavailable, "d/1.safetensors"),
     ):
         yield Row("Infer", f"reading a shard: {words}", end, names, _faulty(shard_read, reply, times))
@@ -258,7 +258,7 @@ def invocations() -> Iterator[Row]:
         "Infer",
         "every rank killed always",
         "lost: " + ", ".join(f"{rank} Runtime.ExitError" for rank in range(4)),
-        "signal: killed",
+        "most often because its memory was used up",
         _trouble("Infer", dies),
     )
     for times, words in ((1, "a slow rank"), (2, "a slow rank and a slow backup")):

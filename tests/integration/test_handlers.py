@@ -242,6 +242,7 @@ def test_a_copy_of_a_shard_is_refused_by_name(s3: Any, name: str) -> None:
         DatasetError, match=r"holds .*1.*\.safetensors, a copy of .*1.*: its galaxies would count twice"
     ):
         plan()
+    assert "their galaxies count twice" in " ".join(plan(allow_copies=True)["notes"])
 
 
 def test_equal_shards_and_hidden_files_are_noted(s3: Any) -> None:

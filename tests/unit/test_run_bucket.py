@@ -182,3 +182,17 @@ def test_a_download_that_was_interrupted_goes_on_and_ends_with_the_summary(tmp_p
     # Nothing is sent twice but what is another file here, or was under way when the other one failed.
     assert set(there.read) & sent <= {"runs/r/ranks/0.json"} | {key for key in sent if key > keys[12]}
     assert len(there.read) < 31
+
+
+def test_what_comes_home_is_read_by_the_quick_client_and_by_boto3_where_that_one_cannot(tmp_path: Path) -> None:
+    from obstore.store import MemoryStore
+
+    keys = ["runs/r/ranks/0.json", "runs/r/ranks/1.json", "runs/r/a b/ü.json"]
+    there, store = Listing(*keys), MemoryStore()
+    store.put(keys[0], keys[0].encode())
+
+    assert Bucket(there, "b", store=lambda: store).download("runs/r/", tmp_path) == 3
+
+    # The second one the quick client does not find, the third has a name that clients spell in different ways.
+    assert sorted(there.read) == sorted(keys[1:])
+    assert (tmp_path / "ranks/0.json").read_text() == keys[0]
