@@ -10,7 +10,13 @@ from scripts.command.aws_errors import explain
 from scripts.deployment.account import Account, check_owner, other_region
 from scripts.deployment.finding import Finding, looked
 from scripts.deployment.permissions import permissions
-from scripts.deployment.quota import RAISE_CONCURRENCY, USUAL_CONCURRENCY, concurrency
+from scripts.deployment.quota import (
+    RAISE_CONCURRENCY,
+    RAISE_RESERVATION,
+    USUAL_CONCURRENCY,
+    concurrency,
+    reservation,
+)
 from scripts.deployment.rendezvous_checks import rendezvous_findings
 from scripts.deployment.stack import Stack, StackError
 from scripts.deployment.waking import INACTIVE, call
@@ -51,7 +57,7 @@ def account_findings(stack: Stack | None, *, world_size: int | None) -> Iterator
     yield Finding("credentials", "ok", f"{arn} of account {account_id}")
     yield from looked("permissions", lambda: permissions(account, arn, stack), worst="warn")
     yield _region(account, stack)
-    yield from looked("concurrency", lambda: _concurrency(account, world_size), worst="warn")
+    yield from looked("concurrency", lambda: _concurrency(account, stack, world_size), worst="warn")
     yield _memory_cap(stack)
     if stack:
         yield from _stack_findings(account, stack, account_id)
@@ -65,7 +71,13 @@ def _region(account: Account, stack: Stack | None) -> Finding:
     return Finding("region", "ok", stack.region)
 
 
-def _concurrency(account: Account, world_size: int | None) -> Finding:
+def _concurrency(account: Account, stack: Stack | None, world_size: int | None) -> Finding:
+    reserved = reservation(account, stack.function_names["infer"]) if stack else None
+    if reserved is not None:
+        text = f"{reserved:,} invocations at the same time, reserved for ranks"
+        if world_size is not None and world_size > reserved:
+            return Finding("concurrency", "warn", f"{text}: {world_size:,} ranks wait in turns", RAISE_RESERVATION)
+        return Finding("concurrency", "ok", text)
     limit = concurrency(account)
     text = f"{limit:,} invocations at the same time"
     if world_size is not None and world_size > limit:

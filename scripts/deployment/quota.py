@@ -6,6 +6,7 @@ from scripts.deployment.account import Account
 
 USUAL_CONCURRENCY = 1000
 RAISE_CONCURRENCY = "Service Quotas, AWS Lambda, Concurrent executions raises it."
+RAISE_RESERVATION = "infer_reserved_concurrency and `make apply` change it."
 
 
 def concurrency(account: Account) -> int:
@@ -20,6 +21,19 @@ def concurrency(account: Account) -> int:
     return limit
 
 
+def reservation(account: Account, function_name: str) -> int | None:
+    """Return how many invocations are reserved for a function; None where it shares those of the account.
+
+    Raises
+    ------
+    ClientError
+        If the credentials may not ask.
+    """
+    found = account.client("lambda").get_function_concurrency(FunctionName=function_name)
+    reserved: int | None = found.get("ReservedConcurrentExecutions")
+    return reserved
+
+
 def room(account: Account, function_name: str) -> int | None:
     """Return how many invocations of a function run at the same time; None if the credentials may not ask.
 
@@ -27,8 +41,7 @@ def room(account: Account, function_name: str) -> int | None:
     them, it does not queue: https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html
     """
     try:
-        found = account.client("lambda").get_function_concurrency(FunctionName=function_name)
-        reserved: int | None = found.get("ReservedConcurrentExecutions")
+        reserved = reservation(account, function_name)
         return concurrency(account) if reserved is None else reserved
     except (BotoCoreError, ClientError):
         # Not knowing is no reason to stop a run.

@@ -19,6 +19,7 @@ from moto import backends
 from moto.awslambda.models import ImageConfig, LambdaFunction, LambdaStorage
 from moto.core.responses import ActionResult
 from moto.iam.access_control import PermissionResult
+from moto.iam.responses import IamResponse
 from moto.s3.models import FakeBucket
 from moto.stepfunctions.models import StateMachine
 from moto.stepfunctions.parser.api import HistoryEventType
@@ -354,7 +355,7 @@ def publish_version(publish: Any, self: LambdaStorage, name_or_arn: str, *args: 
     return version
 
 
-# Two calls of Terraform's provider that moto lacks and the provider retries for minutes.
+# Calls that moto lacks: two of Terraform's provider, which retries them for minutes, and one of `make doctor`.
 
 
 @_adds(StepFunctionResponse)
@@ -375,6 +376,13 @@ def list_state_machine_versions(self: Any) -> ActionResult:
     newest_first = reversed(list(state_machine.versions.values()))
     versions = [{"stateMachineVersionArn": v.arn, "creationDate": v.creation_date} for v in newest_first]
     return ActionResult({"stateMachineVersions": versions})
+
+
+@_adds(IamResponse)
+def simulate_principal_policy(self: Any) -> ActionResult:
+    """Answer SimulatePrincipalPolicy: whoever holds the key of this server may do everything here."""
+    allowed = [{"EvalActionName": name, "EvalDecision": "allowed"} for name in self._get_param("ActionNames", [])]
+    return ActionResult({"EvaluationResults": allowed, "IsTruncated": False})
 
 
 # ------------------------------------------------------------------------------------ slow, with the same answers

@@ -90,6 +90,7 @@ def test_a_stack_that_is_whole_is_found_so(
     found = verdicts(done.stdout)
     whole = (
         "credentials",
+        "permissions",
         "region",
         "bucket",
         "state machine",

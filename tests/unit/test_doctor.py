@@ -90,17 +90,27 @@ def test_a_reduced_quota_is_told_with_what_raises_it(
 ) -> None:
     there = StubbedAccount().answers("lambda", "get_account_settings", concurrency(limit))
 
-    found = finding("concurrency", lambda: account._concurrency(there, world_size))
+    found = finding("concurrency", lambda: account._concurrency(there, None, world_size))
 
     assert found.verdict == verdict
     assert text in found.text
     assert ("Service Quotas" in found.fix) == (verdict == "warn")
 
 
+@pytest.mark.parametrize(("world_size", "verdict"), [(50, "ok"), (51, "warn")])
+def test_what_is_reserved_for_ranks_is_all_that_they_have(world_size: int, verdict: str) -> None:
+    there = StubbedAccount().answers("lambda", "get_function_concurrency", {"ReservedConcurrentExecutions": 50})
+
+    found = finding("concurrency", lambda: account._concurrency(there, make_stack(), world_size))
+
+    assert (found.verdict, found.text.startswith("50 invocations at the same time, reserved")) == (verdict, True)
+    assert ("infer_reserved_concurrency" in found.fix) == (verdict == "warn")
+
+
 def test_a_permission_that_only_the_doctor_needs_is_no_failure() -> None:
     there = StubbedAccount().refuses("lambda", "get_account_settings", "AccessDeniedException", 403)
 
-    found = finding("concurrency", lambda: account._concurrency(there, 8))
+    found = finding("concurrency", lambda: account._concurrency(there, None, 8))
 
     assert found.verdict == "warn"
     assert "lack a permission: GetAccountSettings" in found.text
@@ -109,7 +119,7 @@ def test_a_permission_that_only_the_doctor_needs_is_no_failure() -> None:
 def test_a_quota_that_cannot_be_read_is_no_failure() -> None:
     there = StubbedAccount().refuses("lambda", "get_account_settings", "404", 404)
 
-    (found,) = looked("concurrency", lambda: account._concurrency(there, 8), worst="warn")
+    (found,) = looked("concurrency", lambda: account._concurrency(there, None, 8), worst="warn")
 
     assert found.verdict == "warn"
 
