@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from handlers.storage import ObjectInfo, ObjectStore
@@ -20,6 +21,29 @@ FAILURE_LIMIT_BYTES = 2**19
 
 
 @dataclass(frozen=True)
+class Listing:
+    """What is under the folders of a run: key to size and entity tag, each listed while others are read."""
+
+    _folders: Mapping[str, Future[dict[str, ObjectInfo]]]
+
+    def under(self, folder: str) -> dict[str, ObjectInfo]:
+        """Return what is in one of `FOLDERS`, once it is listed."""
+        return self._folders[folder].result()
+
+    def strangers(self, tasks: Sequence[RankTask]) -> set[str]:
+        """Return the keys that no rank of the manifest writes."""
+        ours = {key for task in tasks for key in (task.record_key, task.failure_key, task.predictions_key)}
+        return {key for folder in FOLDERS for key in self.under(folder)} - ours
+
+
+@contextmanager
+def listed(store: ObjectStore, run_prefix: str) -> Iterator[Listing]:
+    """List the folders of a run, all at the same time."""
+    with ThreadPoolExecutor(len(FOLDERS)) as pool:
+        yield Listing({name: pool.submit(_list, store, run_prefix + name) for name in FOLDERS})
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What `inference.summary.prove` judges."""
 
@@ -32,31 +56,27 @@ class Evidence:
     predictions: dict[str, StoredObject]
     """Key to what is known of the predictions."""
 
-    strangers: tuple[str, ...]
-    """Keys that no rank writes, and notes that cannot be read."""
+    unread: tuple[str, ...]
+    """Keys of notes that cannot be read."""
 
 
-def gather(store: ObjectStore, tasks: list[RankTask]) -> Evidence:
-    """Read the records and notes of a run and list its predictions; what a listing lacks is asked for by name."""
-    with ThreadPoolExecutor(len(FOLDERS)) as pool:
-        # The listing of predictions goes on while the records are read.
-        listings = [pool.submit(_list, store, tasks[0].run_prefix + name) for name in FOLDERS]
-        ranks, failures = listings[0].result(), listings[1].result()
-        limits = {task.record_key: summary.record_limit_bytes(task) for task in tasks}
-        notes = dict.fromkeys((task.failure_key for task in tasks), FAILURE_LIMIT_BYTES)
-        noted, unread = _decode_failures(_read(store, notes, failures))
-        found = _read(store, limits, ranks)
-        unlisted = [one.record_key for one in tasks if one.record_key not in ranks and one.failure_key not in failures]
-        found |= _ask(store, {key: limits[key] for key in unlisted})
-        records = summary.decode_records(found)
-        predictions = listings[2].result()
-    listed = {task.predictions_key: predictions.get(task.predictions_key) for task in tasks}
-    stored = {key: StoredObject(info.size_bytes, info.etag) for key, info in listed.items() if info}
+def gather(store: ObjectStore, tasks: Sequence[RankTask], listing: Listing) -> Evidence:
+    """Read records and notes of some ranks, judge their predictions; what the listing lacks is asked for by name."""
+    ranks, failures = listing.under("ranks/"), listing.under("failures/")
+    limits = {task.record_key: summary.record_limit_bytes(task) for task in tasks}
+    notes = dict.fromkeys((task.failure_key for task in tasks), FAILURE_LIMIT_BYTES)
+    noted, unread = _decode_failures(_read(store, notes, failures))
+    found = _read(store, limits, ranks)
+    unlisted = [one.record_key for one in tasks if one.record_key not in ranks and one.failure_key not in failures]
+    found |= _ask(store, {key: limits[key] for key in unlisted})
+    records = summary.decode_records(found)
+    predictions = listing.under("predictions/")
+    there = {task.predictions_key: predictions.get(task.predictions_key) for task in tasks}
+    stored = {key: StoredObject(info.size_bytes, info.etag) for key, info in there.items() if info}
     doubtful = summary.doubtful_predictions(tasks, records, stored)
     for key, content in _ask(store, doubtful).items():
         stored[key] = StoredObject(len(content), sha256=hashlib.sha256(content).hexdigest())
-    strangers = [*(ranks.keys() - limits), *(predictions.keys() - listed), *(failures.keys() - notes), *unread]
-    return Evidence(records, noted, stored, tuple(sorted(strangers)))
+    return Evidence(records, noted, stored, tuple(unread))
 
 
 def _list(store: ObjectStore, prefix: str) -> dict[str, ObjectInfo]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import structs
 
-from handlers import evidence, settings, telemetry
+from handlers import merging, settings, telemetry
 from inference import comm, contract, summary
 from inference.contract import RankTask, RunPlan, RunResult
 
@@ -20,21 +20,20 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     store = settings.object_store(plan.bucket)
     tasks = contract.decode(store.read(plan.manifest_key), list[RankTask], where=plan.manifest_key)
     summary.check_manifest(plan, tasks)
-    found = evidence.gather(store, tasks)
-    proof = summary.prove(tasks, found.records, found.failures, found.predictions, strangers=found.strangers)
+    merged = merging.merge(store, tasks)
     times = summary.RunTimes(
         started_at_s=plan.started_at_s,
         planned_at_s=plan.planned_at_s,
         mapped_at_s=mapped_at_s,
         summarized_at_s=time.time(),
     )
-    result = summary.summarize(plan, tasks, proof, times)
+    result = summary.conclude(plan, merged.whole, times, notes=merged.notes)
     if any(task.comm for task in tasks):
-        met = comm.merge(plan.run_id, len(tasks), proof.records)
+        met = comm.merge(plan.run_id, len(tasks), merged.talking)
         result = structs.replace(result, comm=met.summary)
         store.write(plan.run_prefix + contract.FMI_KEY, contract.encode(met))
     keys = {name: plan.run_prefix + name for name in ("combined_data.json", "summary.json")}
-    store.write(keys["combined_data.json"], summary.combine(proof.records))
+    store.write(keys["combined_data.json"], merged.combined)
     store.write(keys["summary.json"], contract.encode(result))
     metrics = telemetry.embed(settings.function_name(), ranks_lost=len(result.lost_ranks))
     logger.info("run summarized", extra={"run_id": plan.run_id, "num_records": result.num_records} | metrics)

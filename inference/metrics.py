@@ -5,7 +5,8 @@ photometry was rejected has z_phot = NaN; neither counts anywhere.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -51,17 +52,17 @@ def bias(dz: Array) -> float:
     return float(np.mean(dz))
 
 
-def bias_median(dz: Array) -> float:
+def bias_median(dz: "Array | Residuals") -> float:
     """Return the median of dz: the bias without its outliers.
 
     References
     ----------
     Schmidt et al. 2020, MNRAS 499, 1587, appendix B.
     """
-    return float(np.median(dz))
+    return Residuals.all_of(dz).quantile(0.5)
 
 
-def nmad(dz: Array) -> float:
+def nmad(dz: "Array | Residuals") -> float:
     """Return the normalised median absolute deviation, 1.48 · median(abs(dz - median(dz))).
 
     References
@@ -71,7 +72,7 @@ def nmad(dz: Array) -> float:
     return 1.48 * _median_deviation(dz)
 
 
-def sigma_mad(dz: Array) -> float:
+def sigma_mad(dz: "Array | Residuals") -> float:
     """Return 1.4826 · median(abs(dz - median(dz))): the NMAD with the unrounded factor of a Gaussian.
 
     References
@@ -81,15 +82,15 @@ def sigma_mad(dz: Array) -> float:
     return 1.4826 * _median_deviation(dz)
 
 
-def sigma_iqr(dz: Array) -> float:
+def sigma_iqr(dz: "Array | Residuals") -> float:
     """Return the interquartile range over 1.349, the width of a Gaussian with the same quartiles.
 
     References
     ----------
     Schmidt et al. 2020, MNRAS 499, 1587, appendix B.
     """
-    low, high = np.quantile(dz, [0.25, 0.75])
-    return float(high - low) / 1.349
+    found = Residuals.all_of(dz)
+    return (found.quantile(0.75) - found.quantile(0.25)) / 1.349
 
 
 def outlier_fraction(dz: Array, limit: float) -> float:
@@ -102,8 +103,8 @@ def outlier_fraction(dz: Array, limit: float) -> float:
     return float(np.mean(np.abs(dz) > limit))
 
 
-def _median_deviation(dz: Array) -> float:
-    return float(np.median(np.abs(dz - np.median(dz))))
+def _median_deviation(dz: "Array | Residuals") -> float:
+    return Residuals.all_of(dz).deviations().quantile(0.5)
 
 
 # ------------------------------------------------------------------------------------------------------ merging
@@ -116,6 +117,83 @@ RESIDUAL_BYTES = 4
 def pack_residuals(dz: Array) -> bytes:
     """Return residuals as little-endian float32, whose rounding (6e-8 of dz) is far below any error of a redshift."""
     return dz.astype("<f4").tobytes()
+
+
+BIN = 1e-5
+"""Width to which residuals are rounded where there are too many to keep: a thousandth of a typical NMAD."""
+
+RESIDUAL_LIMIT = 1e4
+"""Larger ones are counted as this: no redshift is so wrong."""
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Residuals of any number of galaxies: each by itself, or how many there are of each, rounded to `BIN`."""
+
+    dz: Array
+    """In ascending order where they are counted, in any order else."""
+
+    counts: NDArray[np.int64] | None = None
+    """Galaxies of each; None where each is one."""
+
+    def __len__(self) -> int:
+        return len(self.dz) if self.counts is None else int(self.counts.sum())
+
+    @classmethod
+    def all_of(cls, dz: "Array | Residuals") -> "Residuals":
+        """Return residuals as they are, those of an array each by itself."""
+        return dz if isinstance(dz, Residuals) else cls(dz)
+
+    @classmethod
+    def of(cls, parts: Iterable[bytes]) -> "Residuals":
+        """Return what `pack_residuals` packed, one part after the other."""
+        return cls(unpack_residuals(parts))
+
+    @classmethod
+    def join(cls, parts: Sequence["Residuals"]) -> "Residuals":
+        """Return the residuals of disjoint sets of galaxies together."""
+        if all(one.counts is None for one in parts):
+            return cls(np.concatenate([one.dz for one in parts]))
+        counted = [one.counted() for one in parts]
+        return cls._added(np.concatenate([one.dz for one in counted]), np.concatenate([one._counts for one in counted]))
+
+    def within(self, most: int) -> "Residuals":
+        """Return them as they are, or counted where there are more than `most`."""
+        return self if self.counts is not None or len(self) <= most else self.counted()
+
+    def counted(self) -> "Residuals":
+        """Return them counted: memory no longer grows with the galaxies."""
+        if self.counts is not None:
+            return self
+        dz = np.nan_to_num(np.clip(self.dz, -RESIDUAL_LIMIT, RESIDUAL_LIMIT))
+        bins, counts = np.unique(np.rint(dz / BIN).astype(np.int64), return_counts=True)
+        return Residuals(_centres(bins), counts.astype(np.int64))
+
+    def quantile(self, share: float) -> float:
+        """Return a quantile; of counted ones the residual at that place, not between two."""
+        if self.counts is None:
+            return float(np.median(self.dz) if share == 0.5 else np.quantile(self.dz, share))
+        place = int(share * (len(self) - 1) + 0.5)
+        return float(self.dz[np.searchsorted(np.cumsum(self.counts), place, side="right")])
+
+    def deviations(self) -> "Residuals":
+        """Return how far each is from their median."""
+        distance = np.abs(self.dz - self.quantile(0.5))
+        return Residuals(distance) if self.counts is None else self._added(distance, self.counts)
+
+    @property
+    def _counts(self) -> NDArray[np.int64]:
+        assert self.counts is not None, "of counted ones"
+        return self.counts
+
+    @classmethod
+    def _added(cls, dz: Array, counts: NDArray[np.int64]) -> "Residuals":
+        bins, inverse = np.unique(np.rint(dz / BIN).astype(np.int64), return_inverse=True)
+        return cls(_centres(bins), np.bincount(inverse, weights=counts).astype(np.int64))
+
+
+def _centres(bins: NDArray[np.int64]) -> Array:
+    return np.asarray(bins * BIN, dtype=np.float64)
 
 
 def unpack_residuals(parts: Iterable[bytes]) -> Array:
@@ -175,14 +253,14 @@ def _total(name: str, values: list[Any]) -> float | None:
     return sum(values) if name.startswith("num_") else math.fsum(values)
 
 
-def accuracy(sums: AccuracySums, dz: Array) -> Accuracy | None:
+def accuracy(sums: AccuracySums, dz: Array | Residuals) -> Accuracy | None:
     """Turn merged sums into the numbers people compare.
 
     Parameters
     ----------
     sums : AccuracySums
         Over all labelled galaxies.
-    dz : array, shape (M,), float64
+    dz : Residuals, or array, shape (M,), float64
         Residuals of the same galaxies in any order; the NMAD is a median and cannot be merged from sums.
 
     Returns

@@ -5,20 +5,39 @@ from typing import Any
 
 import numpy as np
 
-from inference.contract import PhaseSpread, RankClock, RankRecord, RunClock, SlowRank
+from inference.contract import Payload, PhaseSpread, RankClock, RankRecord, RunClock, SlowRank
 
 NUM_SLOWEST = 5
 PHASES = RankClock.__struct_fields__
 
 
+class RankTimes(Payload, frozen=True, kw_only=True):
+    """What of a record the clock is made from: all that is left of it where ranks are many."""
+
+    rank: int
+    num_samples: int
+    attempt: int
+    cold_start: bool
+    started_at_s: float
+    clock: RankClock
+
+    @classmethod
+    def of(cls, record: RankRecord) -> "RankTimes":
+        """Take it from a record."""
+        return cls(**{name: getattr(record, name) for name in cls.__struct_fields__})
+
+
+Timed = RankRecord | RankTimes
+
+
 def run_clock(
-    records: Sequence[RankRecord], *, initialize_s: float, map_s: float, summarize_s: float, end_to_end_s: float
+    records: Sequence[Timed], *, initialize_s: float, map_s: float, summarize_s: float, end_to_end_s: float
 ) -> RunClock:
     """Describe where the time of a run went.
 
     Parameters
     ----------
-    records : sequence of RankRecord
+    records : sequence of RankRecord or RankTimes
         The valid ones.
     initialize_s, map_s, summarize_s, end_to_end_s : float
         Wall time of the stages and of the run [s].
@@ -42,7 +61,7 @@ def run_clock(
     )
 
 
-def spread(records: Sequence[RankRecord]) -> dict[str, PhaseSpread]:
+def spread(records: Sequence[Timed]) -> dict[str, PhaseSpread]:
     """Return sum, median, 95th percentile and maximum of every phase; nothing where there is no rank."""
     if not records:
         return {}
@@ -54,7 +73,7 @@ def spread(records: Sequence[RankRecord]) -> dict[str, PhaseSpread]:
     }
 
 
-def slowest(records: Sequence[RankRecord]) -> tuple[SlowRank, ...]:
+def slowest(records: Sequence[Timed]) -> tuple[SlowRank, ...]:
     """Return the ranks that took longest, init included, the longest first; of equal ones the lower rank first."""
     ordered = sorted(records, key=lambda record: (-record.clock.init - record.clock.total, record.rank))
     return tuple(
@@ -69,7 +88,7 @@ def slowest(records: Sequence[RankRecord]) -> tuple[SlowRank, ...]:
     )
 
 
-def num_concurrent_ranks(records: Sequence[RankRecord]) -> int:
+def num_concurrent_ranks(records: Sequence[Timed]) -> int:
     """Return the largest number of ranks at work at once; one that starts as another ends does not overlap it."""
     starts = np.array([record.started_at_s for record in records])
     ends = np.sort(starts + [record.clock.total for record in records])
@@ -78,5 +97,5 @@ def num_concurrent_ranks(records: Sequence[RankRecord]) -> int:
     return int(at_work.max(initial=0))
 
 
-def _seconds(record: RankRecord) -> list[Any]:
+def _seconds(record: Timed) -> list[Any]:
     return [getattr(record.clock, name) for name in PHASES]

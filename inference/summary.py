@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from inference import contract, metrics
+from inference.branch import Branch, branch_of
 from inference.checksum import without_crc32
 from inference.contract import (
     LostRank,
@@ -143,6 +144,7 @@ def prove(
     *,
     strangers: Sequence[str] = (),
     needs_binding: bool = True,
+    claims: Mapping[int, int] | None = None,
 ) -> Proof:
     """Compare the records of a run, and the predictions they are bound to, with its manifest.
 
@@ -160,6 +162,8 @@ def prove(
         Keys of objects that no rank of the manifest writes; they are named in the notes.
     needs_binding : bool
         False for runs of older versions, whose records do not say which predictions are theirs.
+    claims : mapping of int to int, optional
+        Rank to the records of other parts of the run that claim it, where these tasks are a part.
 
     Returns
     -------
@@ -169,7 +173,7 @@ def prove(
         or not the ones it wrote.
     """
     run_id = tasks[0].run_id
-    claims = Counter(one.rank for one in records.values() if isinstance(one, RankRecord) and one.run_id == run_id)
+    claims = Counter(claims) + _claims(records, run_id)
     causes = {failure.rank: failure for failure in failures if failure.run_id == run_id}
     proved: list[RankRecord] = []
     lost: list[LostRank] = []
@@ -186,7 +190,17 @@ def prove(
             error, message = reason
             shards = tuple(rows.key for rows in task.rows)
             lost.append(LostRank(rank=task.rank, error=error, message=message[:LONGEST_MESSAGE], shards=shards))
-    return Proof(tuple(proved), tuple(lost), tuple(_name_strangers(strangers)))
+    return Proof(tuple(proved), tuple(lost), tuple(name_strangers(strangers)))
+
+
+def claims_beyond(tasks: Sequence[RankTask], records: Mapping[str, RankRecord | str]) -> Counter[int]:
+    """Return how many records of a part of the run claim each rank of another part."""
+    own = {task.rank for task in tasks}
+    return Counter({rank: num for rank, num in _claims(records, tasks[0].run_id).items() if rank not in own})
+
+
+def _claims(records: Mapping[str, RankRecord | str], run_id: str) -> Counter[int]:
+    return Counter(one.rank for one in records.values() if isinstance(one, RankRecord) and one.run_id == run_id)
 
 
 def summarize(
@@ -204,14 +218,30 @@ def summarize(
     times : RunTimes
         Moments of the run.
     """
-    records = proof.records
-    num_samples = sum(record.num_samples for record in records)
+    return conclude(plan, branch_of(tasks, proof.records, proof.lost), times, notes=proof.notes)
+
+
+def conclude(plan: RunPlan, whole: Branch, times: RunTimes, *, notes: Sequence[str] = ()) -> RunSummary:
+    """Turn the branch that covers a run into its summary.
+
+    Parameters
+    ----------
+    plan : RunPlan
+        What was planned.
+    whole : Branch
+        Of all ranks.
+    times : RunTimes
+        Moments of the run.
+    notes : sequence of str
+        Of the proof.
+    """
+    ranks = whole.ranks
     # Wall times are those of the last execution, and so must be what they are compared with.
-    num_new = sum(one.num_samples for one in records if not plan.resumptions or one.started_at_s >= plan.started_at_s)
+    num_new = sum(one.num_samples for one in ranks if not plan.resumptions or one.started_at_s >= plan.started_at_s)
     map_s = max(times.mapped_at_s - times.planned_at_s, 0.0)
     end_to_end_s = max(times.summarized_at_s - times.started_at_s, 0.0)
     clock = run_clock(
-        records,
+        ranks,
         initialize_s=times.planned_at_s - times.started_at_s,
         map_s=map_s,
         summarize_s=times.summarized_at_s - times.mapped_at_s,
@@ -221,45 +251,42 @@ def summarize(
         clock = msgspec.structs.replace(clock, parallel_efficiency=None)
     return RunSummary(
         run_id=plan.run_id,
-        complete=proof.is_complete,
-        world_size=len(tasks),
-        num_records=len(records),
-        num_samples=num_samples,
+        complete=not whole.lost,
+        world_size=whole.stop_rank,
+        num_records=len(ranks),
+        num_samples=sum(one.num_samples for one in ranks),
         num_samples_planned=plan.num_samples,
-        lost_ranks=proof.lost,
+        lost_ranks=whole.lost,
         request=plan.request,
         notes=(
             *plan.notes,
-            *proof.notes,
-            *_resumption_notes(plan, records),
+            *notes,
+            *_resumption_notes(plan, whole),
             *_clock_notes(times),
-            *_distinct(record.sigma_note for record in records if record.sigma_note),
+            *_named(whole, "sigma_note"),
         ),
-        accuracy=metrics.accuracy(
-            metrics.add_sums(record.accuracy for record in records),
-            metrics.unpack_residuals(record.residuals for record in records),
-        ),
-        num_flagged=_add_up(record.num_flagged for record in records),
-        ratio_95=_only(record.ratio_95 for record in records),
+        accuracy=metrics.accuracy(whole.sums, whole.residuals),
+        num_flagged=dict(whole.num_flagged),
+        ratio_95=next(iter(whole.ratios_95)) if len(whole.ratios_95) == 1 else None,
         throughput=Throughput(
-            sum_of_rank_rates=sum(record.sample_persec for record in records),
+            sum_of_rank_rates=whole.sum_of_rank_rates,
             map_wall=num_new / map_s if map_s else 0.0,
             end_to_end=num_new / end_to_end_s if end_to_end_s else 0.0,
-            bits_per_row=max((record.bits_per_row for record in records), default=contract.BITS_PER_ROW),
+            bits_per_row=whole.bits_per_row or contract.BITS_PER_ROW,
         ),
         clock=clock,
-        num_cold_starts=sum(record.cold_start for record in records),
-        num_retried_ranks=sum(record.attempt > 0 for record in records),
-        retries={record.rank: record.attempt for record in records if record.attempt > 0},
-        num_s3_requests=sum(record.s3_num_requests for record in records),
-        peak_memory_bytes=max((record.peak_memory_bytes for record in records), default=0),
-        function_memory_mb=max((record.function_memory_mb for record in records), default=0),
+        num_cold_starts=sum(one.cold_start for one in ranks),
+        num_retried_ranks=sum(one.attempt > 0 for one in ranks),
+        retries={one.rank: one.attempt for one in ranks if one.attempt > 0},
+        num_s3_requests=whole.num_s3_requests,
+        peak_memory_bytes=whole.peak_memory_bytes,
+        function_memory_mb=whole.function_memory_mb,
         rank_seconds=clock.ranks.total + clock.ranks.init,
-        engines=_distinct(record.engine for record in records),
-        models=_distinct(record.model for record in records if record.model),
-        weights_sha256=_distinct(record.weights_sha256 for record in records),
-        image_digests=_distinct(record.image_digest for record in records),
-        code_versions=_distinct(record.code_version for record in records),
+        engines=tuple(sorted(whole.texts["engine"])),
+        models=_named(whole, "model"),
+        weights_sha256=tuple(sorted(whole.texts["weights_sha256"])),
+        image_digests=tuple(sorted(whole.texts["image_digest"])),
+        code_versions=tuple(sorted(whole.texts["code_version"])),
         resumptions=plan.resumptions,
     )
 
@@ -367,7 +394,8 @@ def is_bound(bound: StoredPredictions, there: StoredObject) -> bool:
     return there.size_bytes == bound.size_bytes and is_same
 
 
-def _name_strangers(keys: Sequence[str]) -> Iterable[str]:
+def name_strangers(keys: Sequence[str]) -> Iterable[str]:
+    """Yield a sentence for objects that belong to no rank of a run."""
     for key in keys[:MAX_NAMED]:
         yield f"{key} belongs to no rank of this run and was left out."
     if len(keys) > MAX_NAMED:
@@ -384,7 +412,7 @@ def message_of(cause: str) -> str:
     return printable(text) + (KILLED if "signal: killed" in text else "")
 
 
-def _resumption_notes(plan: RunPlan, records: Sequence[RankRecord]) -> Iterable[str]:
+def _resumption_notes(plan: RunPlan, whole: Branch) -> Iterable[str]:
     """Say what a resumed run is made of."""
     for one in plan.resumptions:
         yield (
@@ -393,7 +421,7 @@ def _resumption_notes(plan: RunPlan, records: Sequence[RankRecord]) -> Iterable[
         )
     if plan.resumptions:
         for what in ("code_version", "image_digest"):
-            if len(found := _distinct(getattr(record, what) for record in records)) > 1:
+            if len(found := sorted(whole.texts[what])) > 1:
                 yield f"The ranks were computed with {len(found)} values of {what}: {', '.join(found)}."
 
 
@@ -407,21 +435,9 @@ def _clock_notes(times: RunTimes) -> Iterable[str]:
         )
 
 
-def _add_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for count in counts:
-        total.update(count)
-    return dict(total)
-
-
-def _only(values: Iterable[float | None]) -> float | None:
-    """Return the value that all ranks share, None where a deployment changed under the run."""
-    distinct = set(values)
-    return distinct.pop() if len(distinct) == 1 else None
-
-
-def _distinct(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(set(values)))
+def _named(whole: Branch, name: str) -> tuple[str, ...]:
+    """Return the distinct values of a field that may be empty."""
+    return tuple(sorted(whole.texts[name] - {""}))
 
 
 def _first(shards: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from inference.branch import EXACT, WAVE_RANKS
 from inference.contract import BITS_PER_ROW
 from scripts.command.whole_file import write_whole
 from scripts.forecasts import scale
@@ -40,6 +41,8 @@ def write_scale_page(prices: PriceList, folder: Path) -> list[Path]:
         spot_table=table(COLUMNS[:-1], (_row(plan)[:-1] for plan in on_spot)),
         prices_of=prices.label(LOCAL_REGION),
         task_vcpus=scale.TASK_VCPUS,
+        wave_ranks=f"{WAVE_RANKS:,}",
+        exact=f"{EXACT:,}",
         verdict=_verdict(on_lambda, on_spot),
         **{
             f"{name}_usd": f"{usd:.3f}" for name, usd in zip(ENGINES, scale.vcpu_hour_usd(region).values(), strict=True)
