@@ -1,4 +1,4 @@
-"""`make catalog RUN=…`: the redshifts of a run as FITS and Parquet, in dataset order; FORMAT=qp: p(z) for RAIL."""
+"""`make catalog RUN=…`: the redshifts of a run as FITS and Parquet, in dataset order; FORMAT=qp or votable."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from scripts.catalogs.provenance import Card, cards
 from scripts.catalogs.qp_file import QpWriter
 from scripts.catalogs.tally import Tally
 from scripts.catalogs.verify import prove_equal
+from scripts.catalogs.votable_file import VotableWriter
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.model import ModelName
 from scripts.command.program import start
@@ -33,6 +34,7 @@ from scripts.runs.run_folder import Run, open_run
 from scripts.runs.variables import RunName, StackVariables
 
 FITS_NAME, PARQUET_NAME, QP_NAME = "catalog.fits", "catalog.parquet", "catalog.hdf5"
+VOTABLE_NAME = "catalog.vot"
 NO_TABLE = "none"
 NO_POSITIONS = "unknown; TABLE=file.parquet names the table of the dataset."
 
@@ -46,7 +48,8 @@ class CatalogVariables(StackVariables, frozen=True, kw_only=True):
     ] = ""
     partial: Flag = False
     format: Annotated[
-        Literal["", "qp"], Meta(description="qp, the distributions as RAIL reads them; FITS and Parquet when absent")
+        Literal["", "qp", "votable"],
+        Meta(description="qp, the distributions as RAIL reads them, or votable; FITS and Parquet when absent"),
     ] = ""
     model: ModelName = ""
 
@@ -71,7 +74,7 @@ def main(variables: CatalogVariables) -> None:
         positions=positions,
         images=(card.image_origin if card else None) or "",
     )
-    write, names = (_write_qp, [QP_NAME]) if variables.format == "qp" else (_write, [FITS_NAME, PARQUET_NAME])
+    write, names = WRITERS[variables.format]
     tally = write(files, found, table, provenance)
     print(f"{files.run_id}: {tally.in_words()}")
     if flagged := tally.flags_in_words():
@@ -80,7 +83,7 @@ def main(variables: CatalogVariables) -> None:
         print(f"{folder / name}  {(folder / name).stat().st_size / 1e6:,.1f} MB")
     if variables.format == "qp":
         print(f"A qp ensemble of the {tally.num_pz:,} galaxies with p(z); ancil has the columns of the catalog.")
-    else:
+    elif not variables.format:
         print(f"Read back: the same {found.num_rows:,} rows in both, in dataset order; valid FITS.")
     if own:
         said = write_joined(folder / FITS_NAME, own, folder, source_id=_source_ids(table, found))
@@ -176,6 +179,21 @@ def _write_qp(run: Run, found: Inventory, table: DatasetTable | None, provenance
             tally.count(galaxies.rows)
     return tally
 
+
+def _write_votable(run: Run, found: Inventory, table: DatasetTable | None, provenance: Mapping[str, Card]) -> Tally:
+    tally = Tally()
+    with written_whole(run.path / VOTABLE_NAME) as path, VotableWriter(path, provenance) as votable:
+        for rows, _ in merged_blocks(run, found, table):
+            votable.write(rows)
+            tally.count(rows)
+    return tally
+
+
+WRITERS = {
+    "": (_write, [FITS_NAME, PARQUET_NAME]),
+    "qp": (_write_qp, [QP_NAME]),
+    "votable": (_write_votable, [VOTABLE_NAME]),
+}
 
 if __name__ == "__main__":
     start(main)

@@ -2,12 +2,14 @@
 
 import io
 from collections.abc import Mapping
+from typing import Any
 from xml.etree import ElementTree
 
 from astropy.io.votable import from_table
-from astropy.io.votable.tree import Info
+from astropy.io.votable.tree import Info, VOTableFile
 from astropy.table import Column, Table
 from astropy.table.meta import get_yaml_from_table
+from numpy.typing import NDArray
 
 from scripts.catalogs.columns import COLUMNS, NO_ID
 from scripts.catalogs.provenance import Card, as_text
@@ -15,10 +17,11 @@ from scripts.catalogs.provenance import Card, as_text
 VOTABLE = "{http://www.ivoa.net/xml/VOTable/v1.3}"
 
 
-def empty_table(provenance: Mapping[str, Card]) -> Table:
-    """Return a table without rows whose columns know their unit, meaning and UCD."""
+def empty_table(provenance: Mapping[str, Card], rows: NDArray[Any] | None = None) -> Table:
+    """Return a table, without rows where none are given, whose columns know their unit, meaning and UCD."""
     columns = [
         Column(
+            data=None if rows is None else rows[column.name],
             name=column.name,
             dtype=column.dtype,
             unit=column.unit,
@@ -35,15 +38,9 @@ def astropy_yaml(provenance: Mapping[str, Card]) -> str:
     return "\n".join(get_yaml_from_table(empty_table(provenance)))
 
 
-def votable_xml(provenance: Mapping[str, Card]) -> bytes:
-    """Return the metadata as VOParquet holds them: a VOTable whose data are elsewhere.
-
-    References
-    ----------
-    IVOA Note "Parquet in the VO" 1.0 (2025): key ``IVOA.VOTable-Parquet.content``.
-    """
-    table = empty_table({})
-    document = from_table(table)
+def votable_of(provenance: Mapping[str, Card], rows: NDArray[Any] | None = None) -> VOTableFile:
+    """Return the catalog as a VOTable: rows of shape (N,), dtype `columns.ROW`, or none."""
+    document = from_table(empty_table({}, rows))
     (inner,) = document.iter_tables()
     for field, column in zip(inner.fields, COLUMNS, strict=True):
         field.ucd = column.ucd
@@ -51,6 +48,17 @@ def votable_xml(provenance: Mapping[str, Card]) -> bytes:
             field.values.null = NO_ID
     for name, text in as_text(provenance).items():
         inner.infos.append(Info(name=name, value=text))
+    return document
+
+
+def votable_xml(provenance: Mapping[str, Card]) -> bytes:
+    """Return the metadata as VOParquet holds them: a VOTable whose data are elsewhere.
+
+    References
+    ----------
+    IVOA Note "Parquet in the VO" 1.0 (2025): key ``IVOA.VOTable-Parquet.content``.
+    """
+    document = votable_of(provenance)
     buffer = io.BytesIO()
     document.to_xml(buffer)
     root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 (written one line above)

@@ -575,3 +575,14 @@ def test_positions_of_a_dataset_that_has_changed_are_not_taken(
     assert ("d has changed since the run: its positions may be those of other galaxies. TABLE=" in said) == bool(status)
     assert exit_status(TABLE="none") == 0
     assert read_fits(here).meta["DATAHASH"].startswith("sha256:")
+
+
+def test_a_votable_has_the_same_rows_with_units_and_meanings(here: Path) -> None:
+    assert exit_status(FORMAT="votable") == 0
+    assert exit_status() == 0
+
+    found = Table.read(folder_of(here) / "catalog.vot", format="votable")
+    for name in ROW.names or ():
+        np.testing.assert_array_equal(np.ma.getdata(found[name]), parquet_rows(here)[name])
+    assert (str(found["ra_deg"].unit), found["ra_deg"].description) == ("deg", "Right ascension, ICRS")
+    assert found["z_phot"].meta["ucd"] == "src.redshift.phot"
