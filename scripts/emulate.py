@@ -1,8 +1,13 @@
 """`make emulate`: the local AWS in the foreground, for the AWS CLI, boto3 or Terraform."""
 
+import socket
 import sys
 from pathlib import Path
+from typing import Annotated
 
+from msgspec import Meta
+
+from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.command.variables import Variables, Whole
 from scripts.local_aws.rudeness import Rudeness
@@ -12,7 +17,7 @@ from scripts.local_aws.server import LocalAws, stop_signals
 class EmulateVariables(Variables, frozen=True, kw_only=True):
     """What `make emulate` reads."""
 
-    port: Whole = 0
+    port: Annotated[int, Meta(ge=0, le=65535, description="a port from 0 to 65535")] = 0
     """Port to listen on; 0 takes a free one."""
 
     workers: Whole = 0
@@ -33,6 +38,7 @@ class EmulateVariables(Variables, frozen=True, kw_only=True):
 
 def main(variables: EmulateVariables) -> None:
     """Serve AWS on 127.0.0.1 until Ctrl-C."""
+    _refuse_taken(variables.port)
     stop = stop_signals()
     rudeness = Rudeness(
         concurrency=variables.concurrency,
@@ -46,6 +52,16 @@ def main(variables: EmulateVariables) -> None:
         print(f"Local AWS at {aws.endpoint_url}, logs in {variables.log_dir}. Ctrl-C ends it.", file=sys.stderr)
         sys.stdout.flush()
         aws.wait(stop)
+
+
+def _refuse_taken(port: int) -> None:
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            return
+    except OSError as error:
+        raise UsageError(
+            f"PORT={port}: {error.strerror or error}. Another program may listen there; PORT=0 takes a free one."
+        ) from error
 
 
 if __name__ == "__main__":

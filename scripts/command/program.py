@@ -81,6 +81,8 @@ def _kind_of(main: Main[V]) -> type[V]:
 def _settle_terminal() -> None:
     """Let SIGTERM end a command in order, as Ctrl-C does, and no terminal be too old for what it prints."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was while the command was imported
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
 

@@ -2,6 +2,9 @@
 
 import os
 import re
+import socket
+import subprocess
+import sys
 from typing import Annotated, Literal
 
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from inference.errors import ShardFormatError
+from scripts import emulate
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.program import exit_status, start, usage
 from scripts.command.variables import Flag, Variables, read_variables
@@ -191,3 +195,25 @@ def test_a_program_reads_its_own_environment(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(os.environ, "BATCH", "5")
     with pytest.raises(SystemExit, match="5"):
         start(main)
+
+
+@pytest.mark.parametrize(("module", "said"), [("scripts.run", "0"), ("scripts.local_aws.serve", "<built-in")])
+def test_ctrl_c_while_a_command_is_imported_leaves_no_traceback(module: str, said: str) -> None:
+    program = f"import sys; sys.argv, sys.orig_argv = ['-m'], ['python', '-m', {module!r}]; import scripts, signal; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}print(format(signal.getsignal(signal.SIGINT)))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.startswith(said)
+
+
+def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        assert exit_status(emulate.main, {"PORT": str(port)}) == 2
+
+    assert f"PORT={port}: Address already in use" in capsys.readouterr().err
