@@ -24,6 +24,7 @@ from scripts.catalogs.qp_file import QpWriter
 from scripts.catalogs.tally import Tally
 from scripts.catalogs.verify import prove_equal
 from scripts.catalogs.votable_file import VotableWriter
+from scripts.command.console import megabytes
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.model import ModelName
 from scripts.command.program import start
@@ -80,7 +81,7 @@ def main(variables: CatalogVariables) -> None:
     if flagged := tally.flags_in_words():
         print(f"Flags: {flagged}")
     for name in names:
-        print(f"{folder / name}  {(folder / name).stat().st_size / 1e6:,.1f} MB")
+        print(f"{folder / name}  {megabytes((folder / name).stat().st_size)}")
     if variables.format == "qp":
         print(f"A qp ensemble of the {tally.num_pz:,} galaxies with p(z); ancil has the columns of the catalog.")
     elif not variables.format:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from scripts.command.console import megabytes
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.program import start
 from scripts.command.variables import Flag, Variables
@@ -37,9 +38,9 @@ def main(variables: CleanRunsVariables) -> None:
         print("There is no run to delete.")
         return
     Console(highlight=False).print(as_table(list(listed(root, ended))))
-    size_mb = sum(path.stat().st_size for name in ended for path in (root / "runs" / name).rglob("*")) / 1e6
+    size = megabytes(sum(path.stat().st_size for name in ended for path in (root / "runs" / name).rglob("*")))
     which = "This run is" if len(ended) == 1 else f"These {len(ended)} runs are"
-    print(f"{which} deleted here, {size_mb:,.1f} MB; what is in a bucket stays.", flush=True)
+    print(f"{which} deleted here, {size}; what is in a bucket stays.", flush=True)
     if not variables.yes:
         _ask()
     for name in ended:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from scripts.command.console import progress_bar
+from scripts.command.console import counted, progress_bar
 from scripts.command.machine import num_cores
 from scripts.command.program import start
 from scripts.data.cleaning_report import print_report
@@ -24,7 +24,7 @@ def make_dataset(variables: DatasetVariables) -> Path:
         bar = progress.add_task("reading", total=None)
         plan = plan_dataset(variables, root=root, scratch=Path(scratch), tick=lambda rows: progress.advance(bar, rows))
         if is_complete(plan):
-            print(f"{plan.folder}: {len(plan.galaxies):,} galaxies, already there")
+            print(f"{plan.folder}: {counted(len(plan.galaxies), 'galaxy')}, already there")
             return plan.folder
         progress.remove_task(bar)
         bar = progress.add_task("galaxies", total=len(plan.galaxies))

@@ -37,6 +37,17 @@ class MovingLine:
             self._live.stop()
 
 
+def counted(num: int, noun: str) -> str:
+    """Return a number of things: ``1 shard``, ``3,033 galaxies``."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{num:,} {noun if num == 1 else plural}"
+
+
+def megabytes(num_bytes: float) -> str:
+    """Return a size in MB, or in kB where it is small."""
+    return f"{num_bytes / 1e6:,.0f} MB" if num_bytes >= 1e7 else f"{max(num_bytes, 1e3) / 1e3:,.0f} kB"
+
+
 def clock(seconds: float) -> str:
     """Return a duration as one reads it: ``2:05`` minutes, ``1:02:05`` hours, or ``?``."""
     if seconds != seconds:

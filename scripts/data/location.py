@@ -11,6 +11,7 @@ from inference.contract import DatasetCard, ShardEntry
 from inference.dataset import find_differences, refuse_differences
 from inference.errors import DatasetError, InvalidRequestError
 from inference.plan import SHARD_SUFFIXES, is_shard, natural_order
+from scripts.command.console import counted
 from scripts.command.errors import UsageError
 
 HOW_TO_MAKE = "`make dataset` makes the sample, `make dataset NAME=name N=10000` another one."
@@ -86,8 +87,8 @@ class LocalDataset:
         """Return where it is and how large."""
         num_shards = len(_shards(self.folder))
         if card := self.card:
-            return f"{self.folder}: {card.num_rows:,} galaxies in {num_shards} shards"
-        return f"{self.folder}: {num_shards} shards"
+            return f"{self.folder}: {counted(card.num_rows, 'galaxy')} in {counted(num_shards, 'shard')}"
+        return f"{self.folder}: {counted(num_shards, 'shard')}"
 
 
 @dataclass(frozen=True)

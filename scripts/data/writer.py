@@ -21,6 +21,7 @@ from inference.checksum import file_crc32, file_sha256
 from inference.cleaning import is_label
 from inference.contract import DatasetCard, ShardEntry
 from scripts.command.alone import alone
+from scripts.command.console import counted, megabytes
 from scripts.command.errors import CommandError
 from scripts.command.whole_file import write_whole, written_whole
 from scripts.data.cleaning_report import CleaningReport, inspect
@@ -124,8 +125,8 @@ def _card_on_disk(plan: DatasetPlan) -> DatasetCard | None:
 
 def in_words(card: DatasetCard) -> str:
     """Say how large a dataset is."""
-    size_mb = sum(shard.size_bytes for shard in card.shards) / 1e6
-    return f"{card.num_rows:,} galaxies in {len(card.shards)} shards, {size_mb:,.0f} MB"
+    size = megabytes(sum(shard.size_bytes for shard in card.shards))
+    return f"{counted(card.num_rows, 'galaxy')} in {counted(len(card.shards), 'shard')}, {size}"
 
 
 def make(plan: DatasetPlan, *, processes: int, tick: Callable[[int], None] = lambda _: None) -> DatasetCard:
@@ -185,7 +186,7 @@ def _refuse_small_disk(plan: DatasetPlan) -> None:
     free = shutil.disk_usage(plan.folder).free
     if needed > free:
         raise CommandError(
-            f"{plan.folder} would take {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free there. Make fewer "
+            f"{plan.folder} would take {megabytes(needed)}, and {megabytes(free)} are free there. Make fewer "
             "galaxies, or clone the repository on a larger disk."
         )
 

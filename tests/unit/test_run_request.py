@@ -424,4 +424,4 @@ def test_a_dataset_is_described_whatever_its_card_says(card: str | None, tmp_pat
     if card is not None:
         (folder / "dataset.json").write_text(card)
 
-    assert find_dataset("tiny", asked="DATASET", root=tmp_path).describe().endswith("tiny/1MB: 1 shards")
+    assert find_dataset("tiny", asked="DATASET", root=tmp_path).describe().endswith("tiny/1MB: 1 shard")
