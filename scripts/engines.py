@@ -31,9 +31,17 @@ def main(variables: EnginesVariables) -> None:
         card = export(weights, variables.rows or ensure_sample())
     for name, agreement in card.engines.items():
         print(f"{name} {agreement.version}: max {agreement.max_abs:.1e}, mean {agreement.mean_abs:.1e} from torch")
-    for precision, accuracy in card.precisions.items():
+    accuracies = list(card.precisions.items())
+    if card.native_int8:
+        accuracies.append(("int8", card.native_int8.accuracy))
+    for precision, accuracy in accuracies:
         verdict = accuracy.rejected or "accepted"
         print(f"{precision} with {accuracy.engine}: NMAD {accuracy.nmad:.5f}, bias {accuracy.bias:+.5f}, {verdict}")
+        for galaxies, found in accuracy.differences.items():
+            print(
+                f"  {found.num_rows:,} {galaxies} galaxies: differs from fp32 by {found.rms:.4f} sigma (rms), "
+                f"{found.p999:.3f} (99.9 %), {found.largest:.3f} (most)"
+            )
 
 
 if __name__ == "__main__":

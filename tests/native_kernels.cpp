@@ -27,9 +27,23 @@ void test_transpose(const float *square, float *out) {
     for (int i = 0; i < LANES; i++) store(out + i * LANES, rows[i]);
 }
 
-void test_normalise(const float *row, float *out) { normalise(row, out); }
+void test_normalise(const float *row, float *out) {
+    normalise(row, [=](int column, Floats x) { store(out + column, x); });
+}
 
-void test_attend(const float *qkv, float *mixed) { attend<TOKENS>(qkv, mixed); }
+void test_attend(const float *qkv, float *mixed) {
+    attend<TOKENS>(qkv, [=](int token, int column, Floats x) { store(mixed + token * WIDTH + column, x); });
+}
+
+void test_codes(const float *x, int n, float inverse_step, int zero, uint8_t *out) {
+    for (int i = 0; i < n; i += LANES) store_codes(out + i, load(x + i), {inverse_step, zero});
+}
+
+void test_multiply_codes(const uint8_t *rows, int stride, int num_rows, const int8_t *weights, const float *scale,
+                         const float *bias, int inputs, int outputs, float *out) {
+    multiply_codes(rows, stride, num_rows, weights, scale, bias, inputs, outputs,
+                   [=](int row, int column, Floats x) { store(out + row * outputs + column, x); });
+}
 
 void test_groups(float *patches, const float *expand, const float *expand_bias, const float *reduce,
                  const float *reduce_bias) {

@@ -103,6 +103,15 @@ def load_model(
 def _load_reduced(name: str, checkpoint: Path, sha256: str, num_threads: int, precision: str) -> Engine:
     try:
         card = exported.read_card(checkpoint, sha256)
+        note = None
+        if precision == "int8" and card.native_int8 and name in CANDIDATES:
+            if rejected := card.native_int8.accuracy.rejected:
+                raise UnavailableError(rejected)
+            try:
+                return _load_native(card, checkpoint, sha256, num_threads, precision)
+            except UnavailableError as error:
+                note = _note(name, "onnxruntime", [str(error)])
+                name = "onnxruntime"
         accuracy = card.precisions.get(precision)
         if accuracy is None:
             raise UnavailableError("its accuracy was not checked where the graph was made")
@@ -110,7 +119,9 @@ def _load_reduced(name: str, checkpoint: Path, sha256: str, num_threads: int, pr
             raise UnavailableError(accuracy.rejected)
         if name not in ("auto", accuracy.engine):
             raise UnavailableError(f"it was checked with {accuracy.engine}, not with {name}")
-        return _load_exported(accuracy.engine, checkpoint, sha256, num_threads, precision)
+        engine = _load_exported(accuracy.engine, checkpoint, sha256, num_threads, precision)
+        engine.note = note
+        return engine
     except UnavailableError as error:
         raise EngineError(f"precision {precision} cannot be used: {error}. Use fp32.") from error
 
@@ -128,12 +139,15 @@ def _load_compared(name: str, checkpoint: Path, sha256: str, num_threads: int) -
     """Load an engine that was compared with torch."""
     if name != "native":
         return _load_exported(name, checkpoint, sha256, num_threads)
+    return _load_native(exported.read_card(checkpoint, sha256), checkpoint, sha256, num_threads)
+
+
+def _load_native(card: ExportCard, checkpoint: Path, sha256: str, num_threads: int, precision: str = "fp32") -> Engine:
     from inference.engines.native.engine import NativeEngine
 
-    card = exported.read_card(checkpoint, sha256)
-    exported.check_compared(card, name)
-    engine = NativeEngine(checkpoint, sha256, num_threads=num_threads)
-    compared, is_now = (version.partition("-")[0] for version in (card.engines[name].version, engine.version))
+    exported.check_compared(card, "native")
+    engine = NativeEngine(checkpoint, sha256, num_threads=num_threads, precision=precision)
+    compared, is_now = (version.partition("-")[0] for version in (card.engines["native"].version, engine.version))
     if compared != is_now:
         raise UnavailableError(f"native {is_now} was not compared with torch, but {compared}; `make engines` does")
     return engine

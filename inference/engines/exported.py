@@ -28,6 +28,37 @@ class Agreement(Payload, frozen=True, kw_only=True):
     """Mean absolute difference in redshift."""
 
 
+class Difference(Payload, frozen=True, kw_only=True):
+    """How a precision differs from fp32 on the same galaxies; intervals are of 90 %, by paired bootstrap."""
+
+    num_rows: int
+    """Galaxies compared."""
+
+    rms: float
+    """Root mean square of the difference in redshift over sigma."""
+
+    mean: float
+    """Mean of the same."""
+
+    p999: float
+    """99.9 % are smaller in size."""
+
+    largest: float
+    """Largest in size."""
+
+    nmad: tuple[float, float]
+    """Change of NMAD, as a fraction of it."""
+
+    bias: tuple[float, float]
+    """Change of the bias, as a fraction of NMAD."""
+
+    outlier_005: tuple[float, float]
+    """Change of the fraction with abs(dz) > 0.05."""
+
+    coverage: float
+    """Change of the fraction within sigma."""
+
+
 class Accuracy(Payload, frozen=True, kw_only=True):
     """The accuracy of one precision on galaxies that training never saw."""
 
@@ -46,6 +77,25 @@ class Accuracy(Payload, frozen=True, kw_only=True):
     rejected: str = ""
     """Why the precision may not be used; empty when it may."""
 
+    differences: dict[str, Difference] = {}  # noqa: RUF012 - copied for every struct
+    """Name of a set of galaxies, ``real`` or ``simulated``, to how the precision differs from fp32 there."""
+
+
+class Rounding(Payload, frozen=True, kw_only=True):
+    """How the native engine rounds the dense layers of the transformer to 8 bits."""
+
+    num_rows: int
+    """Galaxies, of the training side, on which it was measured."""
+
+    ranges: dict[str, tuple[tuple[float, float], ...]]
+    """Name of a layer to the smallest and largest number that enters it, for each of the blocks."""
+
+    shift: float
+    """What rounding adds to a redshift on average; it is taken off the last bias."""
+
+    accuracy: Accuracy
+    """In this precision."""
+
 
 class ExportCard(Payload, frozen=True, kw_only=True):
     """``astromae-SHA256.json``: written last, so that its presence means that the graph was checked."""
@@ -63,7 +113,10 @@ class ExportCard(Payload, frozen=True, kw_only=True):
     """Engine name to what was checked."""
 
     precisions: dict[str, Accuracy]
-    """Precision to its accuracy, ``fp32`` included for comparison."""
+    """Precision to its accuracy, ``fp32`` included for comparison; ``int8`` that of the graph."""
+
+    native_int8: Rounding | None = None
+    """int8 in the native engine, where it was measured."""
 
 
 def graph_path(checkpoint: Path, sha256: str, precision: str = "fp32") -> Path:

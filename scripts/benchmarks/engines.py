@@ -69,13 +69,15 @@ def load_engines(num_threads: int) -> dict[str, Engine]:
         limited = NativeEngine(weights, file_sha256(weights), num_threads=num_threads, instructions="avx2")
         present = {limited.name if name.startswith("native") else name: one for name, one in present.items()}
         present[limited.name] = limited
-    try:
-        int8 = engines.load("auto", shipped().weights, num_threads=num_threads, precision="int8")
-    except EngineError as error:
-        print(error, file=sys.stderr)
-        return present
-    library, version = int8.name.split()
-    return {**present, f"{library} int8 {version}": int8}
+    for name in ("native", "onnxruntime"):
+        try:
+            int8 = engines.load(name, weights, num_threads=num_threads, precision="int8")
+        except EngineError as error:
+            print(error, file=sys.stderr)
+            continue
+        library, version = int8.name.split()
+        present[f"{library} int8 {version}"] = int8
+    return present
 
 
 def _gemm() -> None:

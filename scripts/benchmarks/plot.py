@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 BAR_COLORS = {
+    "native int8": "#c6a8d8",
     "native": "#8a4fb0",
     "reference loop": "0.55",
     "torch": "#c2773f",

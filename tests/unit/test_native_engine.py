@@ -6,6 +6,7 @@ import mmap
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ from torch import nn
 from inference import engines
 from inference.checksum import file_sha256
 from inference.engines import exported
-from inference.engines.exported import Agreement, ExportCard, UnavailableError
+from inference.engines.exported import Accuracy, Agreement, ExportCard, Rounding, UnavailableError
 from inference.engines.native import compiler, library, pack
 from inference.engines.native.engine import NativeEngine
 from inference.engines.native.library import INSTRUCTION_SETS, runnable
@@ -26,6 +27,7 @@ from inference.engines.native.prepare import can_prepare
 from inference.errors import WeightsError
 from inference.model.astromae import AstroMAE, Variant
 from inference.model.weights import load_astromae, save_weights
+from scripts.models.export.rounding import measure_ranges
 from tests.factories import FakeEngine
 
 pytestmark = pytest.mark.skipif(not can_prepare(), reason="the native engine cannot be compiled for this machine")
@@ -62,8 +64,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def open_engine(checkpoint: Path, num_threads: int = 1, instructions: str | None = None) -> NativeEngine:
-    return NativeEngine(checkpoint, file_sha256(checkpoint), num_threads=num_threads, instructions=instructions)
+def open_engine(checkpoint: Path, num_threads: int = 1, **settings: Any) -> NativeEngine:
+    return NativeEngine(checkpoint, file_sha256(checkpoint), num_threads=num_threads, **settings)
 
 
 def galaxies(num_rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -97,6 +99,48 @@ def test_neighbours_threads_and_repetitions_change_no_bit(checkpoint: Path) -> N
     assert (one.predict(images[140:], magnitudes[140:]) == together[140:]).all()
     assert one.predict(images[137:138], magnitudes[137:138]) == together[137]
     assert one.predict(images[:0], magnitudes[:0]).shape == (0,)
+
+
+@pytest.fixture(scope="module")
+def rounding(checkpoint: Path) -> Rounding:
+    """How the weights from chance are rounded; they are packed so."""
+    images, magnitudes = galaxies(32)
+    accuracy = Accuracy(engine="native", nmad=0.01, bias=0, outlier_005=0)
+    ranges = measure_ranges(load_astromae(checkpoint), images, magnitudes.astype(np.float32))
+    rounding = Rounding(num_rows=32, ranges=ranges, shift=0.0, accuracy=accuracy)
+    sha256 = file_sha256(checkpoint)
+    make_pack(checkpoint, sha256, pack_path(checkpoint, sha256, "int8"), rounding)
+    return rounding
+
+
+def test_in_8_bits_it_is_near_fp32_and_not_it(checkpoint: Path, rounding: Rounding) -> None:
+    images, magnitudes = galaxies(40)
+
+    full, reduced = (open_engine(checkpoint, precision=one).predict(images, magnitudes) for one in ("fp32", "int8"))
+
+    # 8 bits resolve 1/255 of a range; a few layers lose a few of them.
+    assert 0 < np.abs(full - reduced).max() < 0.03 * np.ptp(full)
+
+
+def test_in_8_bits_neighbours_and_threads_change_no_bit(checkpoint: Path, rounding: Rounding) -> None:
+    images, magnitudes = galaxies(40)
+
+    together = open_engine(checkpoint, precision="int8").predict(images, magnitudes)
+
+    assert (open_engine(checkpoint, 2, precision="int8").predict(images, magnitudes) == together).all()
+    assert (open_engine(checkpoint, precision="int8").predict(images[7:9], magnitudes[7:9]) == together[7:9]).all()
+
+
+def test_the_shift_of_the_mean_is_taken_off(checkpoint: Path, rounding: Rounding) -> None:
+    images, magnitudes = galaxies(3)
+    before = open_engine(checkpoint, precision="int8").predict(images, magnitudes)
+    sha256 = file_sha256(checkpoint)
+    shifted = msgspec.structs.replace(rounding, shift=0.25)
+
+    make_pack(checkpoint, sha256, pack_path(checkpoint, sha256, "int8"), shifted)
+
+    after = open_engine(checkpoint, precision="int8").predict(images, magnitudes)
+    np.testing.assert_allclose(before - after, 0.25, atol=1e-5)
 
 
 def test_nothing_is_read_beyond_the_galaxies(checkpoint: Path) -> None:
@@ -172,7 +216,8 @@ def test_a_damaged_pack_is_refused_in_one_line(tmp_path: Path, damage: Callable[
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"), [({"weights_sha256": "b" * 64}, "of other weights"), ({"version": 0}, "of version 0, not 1")]
+    ("changes", "why"),
+    [({"weights_sha256": "b" * 64}, "of other weights"), ({"version": 0}, f"of version 0, not {pack.VERSION}")],
 )
 def test_another_pack_is_refused(tmp_path: Path, changes: dict[str, object], why: str) -> None:
     with pytest.raises(UnavailableError, match=why):
@@ -229,7 +274,7 @@ def test_a_machine_without_these_instructions_is_refused(checkpoint: Path, monke
 @pytest.mark.parametrize(
     ("engines_compared", "is_packed", "why"),
     [
-        ({"native": "1-avx2"}, False, "are not packed"),
+        ({"native": f"{library.VERSION}-avx2"}, False, "are not packed"),
         ({}, True, "native was not compared"),
         ({"native": "0"}, True, "0"),
     ],

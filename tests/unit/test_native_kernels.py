@@ -72,6 +72,40 @@ def test_neighbours_do_not_change_a_row_of_a_product(kernel: Call) -> None:
     assert (together[11] == alone[0]).all()
 
 
+@pytest.mark.parametrize(("num_rows", "inputs", "outputs"), [(1, 4, 16), (7, 192, 48), (6, 768, 32), (20, 36, 64)])
+def test_a_product_in_8_bits_is_exact(kernel: Call, num_rows: int, inputs: int, outputs: int) -> None:
+    stride = inputs + 4
+    rows = rng.integers(0, 256, (num_rows + 7, stride)).astype(np.uint8)
+    weights = rng.integers(-63, 64, (inputs, outputs)).astype(np.int8)
+    rows[0], weights[:, 0], weights[:, 1] = 255, 63, -63  # the largest sums: nothing saturates
+    panels = np.ascontiguousarray(weights.reshape(inputs // 4, 4, outputs // 16, 16).transpose(2, 0, 3, 1))
+    ones, zeros = np.ones(outputs, np.float32), np.zeros(outputs, np.float32)
+    out = np.full((num_rows + 1, outputs), np.nan, dtype=np.float32)
+
+    kernel("multiply_codes", rows, stride, num_rows, panels, ones, zeros, inputs, outputs, out)
+
+    assert (out[:num_rows] == rows[:num_rows, :inputs].astype(np.int64) @ weights).all()
+    assert np.isnan(out[num_rows]).all(), "rows beyond the last are not written"
+
+
+def test_a_sum_of_codes_is_scaled_and_gets_its_bias(kernel: Call) -> None:
+    rows, panels = np.full((8, 4), 2, np.uint8), np.ones((1, 1, 16, 4), np.int8)
+    scale, bias, out = normal(16), normal(16), np.empty((1, 16), np.float32)
+
+    kernel("multiply_codes", rows, 4, 1, panels, scale, bias, 4, 16, out)
+
+    np.testing.assert_allclose(out[0], 8 * scale.astype(np.float64) + bias, rtol=1e-6, atol=1e-6)
+
+
+def test_numbers_become_the_nearest_code_and_stop_at_the_last(kernel: Call) -> None:
+    x = np.array([-1e6, -2.0, -0.26, -0.24, 0, 0.24, 0.26, 1, 50, 1e6] * 8, np.float32)
+    out = np.empty(80, np.uint8)
+
+    kernel("codes", x, 80, ctypes.c_float(2.0), 4, out)
+
+    assert out[:10].tolist() == [0, 0, 3, 4, 4, 4, 5, 6, 104, 255]
+
+
 @pytest.mark.parametrize(
     ("which", "function", "low", "high"),
     [

@@ -28,6 +28,8 @@ class NativeEngine:
     sha256 : str
         Checksum of the checkpoint.
     num_threads : int
+    precision : str
+        ``fp32``, or ``int8``: the dense layers of the transformer in 8 bits.
     instructions : str, optional
         Name of an instruction set; the fastest that this CPU has when absent.
 
@@ -38,15 +40,28 @@ class NativeEngine:
     """
 
     note: str | None = None
-    precision = "fp32"
 
-    def __init__(self, checkpoint: Path, sha256: str, *, num_threads: int, instructions: str | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        sha256: str,
+        *,
+        num_threads: int,
+        precision: str = "fp32",
+        instructions: str | None = None,
+    ) -> None:
         chosen = next((one for one in library.runnable() if instructions in (None, one.name)), None)
         if chosen is None:
             raise UnavailableError(f"this machine does not compute with {instructions or 'AVX2 or NEON under Linux'}")
         self._library = library.open_library(chosen)
         card, self._arrays = read_pack(pack_path(checkpoint, sha256), sha256)
-        self._weights = (ctypes.c_void_p * len(self._arrays))(*(array.ctypes.data for array in self._arrays.values()))
+        if precision != "fp32":
+            # In place of what they round, and behind it; in fp32 those pointers are null.
+            self._arrays |= read_pack(pack_path(checkpoint, sha256, precision), sha256, precision)[1]
+        self._weights = (ctypes.c_void_p * self._library.num_weights())(
+            *(array.ctypes.data for array in self._arrays.values())
+        )
+        self.precision = precision
         self._workspaces = [_aligned_zeros(self._library.workspace_bytes()) for _ in range(num_threads)]
         self._map: Callable[[Callable[[int], None], Iterable[int]], Iterable[None]] = map
         if num_threads > 1:

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parent / "source"
 FOLDER = Path(__file__).parent / "build"
 """Where the libraries are; not in the repository."""
 
-VERSION = 1
+VERSION = 2
 """Raised with every change of the source that changes a redshift."""
 
 
@@ -79,7 +79,7 @@ def open_library(instructions: InstructionSet) -> ctypes.CDLL:
     except OSError as error:
         raise UnavailableError(f"{path.name} cannot be loaded ({error}); delete it and `make engines`") from error
     library.workspace_bytes.restype = ctypes.c_long
-    library.most_galaxies.restype = ctypes.c_int
+    library.most_galaxies.restype = library.num_weights.restype = ctypes.c_int
     pointer = ctypes.c_void_p
     library.predict.argtypes = (pointer, pointer, pointer, ctypes.c_int, pointer, pointer)
     library.predict.restype = None

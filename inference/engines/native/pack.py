@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,7 +17,10 @@ LANES = 16
 """Numbers of a vector and outputs of a panel, whatever the instruction set: one pack serves every CPU."""
 
 LINE_BYTES = 64
-VERSION = 1
+DTYPES: dict[np.dtype[Any], str] = {np.dtype(np.float32): "F32", np.dtype(np.int8): "I8"}
+"""Names of safetensors."""
+
+VERSION = 2
 """Of names, order and shapes of the arrays; another one is packed again."""
 
 
@@ -29,15 +33,22 @@ class PackCard(Payload, frozen=True, kw_only=True):
     num_parameters: int
     """Parameters of the network before folding."""
 
+    precision: str = "fp32"
+    """``int8`` where the dense layers of the transformer are."""
+
     version: int = VERSION
 
 
-def pack_path(checkpoint: Path, sha256: str) -> Path:
+Array = NDArray[Any]
+"""float32 or int8."""
+
+
+def pack_path(checkpoint: Path, sha256: str, precision: str = "fp32") -> Path:
     """Return the path of a checkpoint's packed weights."""
-    return checkpoint.with_name(f"{checkpoint.stem}-{sha256}.native")
+    return checkpoint.with_name(f"{checkpoint.stem}-{sha256}{'' if precision == 'fp32' else f'.{precision}'}.native")
 
 
-def write_pack(target: Path, card: PackCard, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+def write_pack(target: Path, card: PackCard, arrays: Mapping[str, Array]) -> None:
     """Write a pack; it appears whole.
 
     Not by safetensors' own writer: that one sorts the arrays, and begins them at any multiple of 8 bytes.
@@ -46,7 +57,11 @@ def write_pack(target: Path, card: PackCard, arrays: Mapping[str, NDArray[np.flo
     end = 0
     for name, array in arrays.items():
         assert array.nbytes % LINE_BYTES == 0, f"{name} is whole vectors"
-        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [end, end := end + array.nbytes]}
+        header[name] = {
+            "dtype": DTYPES[array.dtype],
+            "shape": array.shape,
+            "data_offsets": [end, end := end + array.nbytes],
+        }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % LINE_BYTES)
     with tempfile.TemporaryDirectory(prefix=".pack-", dir=target.parent) as folder:
@@ -58,14 +73,14 @@ def write_pack(target: Path, card: PackCard, arrays: Mapping[str, NDArray[np.flo
         draft.replace(target)
 
 
-def read_pack(path: Path, sha256: str) -> tuple[PackCard, dict[str, NDArray[np.float32]]]:
+def read_pack(path: Path, sha256: str, precision: str = "fp32") -> tuple[PackCard, dict[str, Array]]:
     """Map a pack into memory.
 
     Returns
     -------
     card : PackCard
     arrays : dict
-        By name, in the order of the file, float32, read-only.
+        By name, in the order of the file, read-only.
 
     Raises
     ------
@@ -85,7 +100,7 @@ def read_pack(path: Path, sha256: str) -> tuple[PackCard, dict[str, NDArray[np.f
         raise UnavailableError(
             f"{path.name} is no pack of weights or was cut; `make engines` packs them again"
         ) from None
-    if card.version != VERSION or card.weights_sha256 != sha256:
+    if (card.version, card.weights_sha256, card.precision) != (VERSION, sha256, precision):
         what = "of other weights" if card.weights_sha256 != sha256 else f"of version {card.version}, not {VERSION}"
         raise UnavailableError(f"{path.name} is {what}; `make engines` packs them again")
     if not ends or len(content) != begin + ends[-1]:
@@ -93,6 +108,7 @@ def read_pack(path: Path, sha256: str) -> tuple[PackCard, dict[str, NDArray[np.f
     return card, arrays
 
 
-def _array(content: NDArray[np.uint8], entry: dict[str, list[int]]) -> NDArray[np.float32]:
+def _array(content: NDArray[np.uint8], entry: dict[str, Any]) -> Array:
     start, stop = entry["data_offsets"]
-    return content[start:stop].view(np.float32).reshape(entry["shape"])
+    (dtype,) = (dtype for dtype, name in DTYPES.items() if name == entry["dtype"])
+    return content[start:stop].view(dtype).reshape(entry["shape"])

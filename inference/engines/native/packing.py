@@ -10,9 +10,9 @@ from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from inference.engines.exported import Rounding
 from inference.engines.folded import (
     Affine,
     Conv,
@@ -23,15 +23,18 @@ from inference.engines.folded import (
     fold_batch_norm,
     weights_of,
 )
-from inference.engines.native.pack import LANES, PackCard, write_pack
+from inference.engines.native.pack import LANES, Array, PackCard, write_pack
 from inference.errors import WeightsError
-from inference.model.astromae import CONV_GROUPS, IMAGE_FEATURES, MAGNITUDE_FEATURES, AstroMAE, Block, Variant
+from inference.model.astromae import CONV_GROUPS, DEPTH, IMAGE_FEATURES, MAGNITUDE_FEATURES, AstroMAE, Block, Variant
 from inference.model.weights import load_astromae
 
-Array = NDArray[np.float32]
+LARGEST_WEIGHT = 63
+"""7 bits; see `source/product.h`."""
+
+LAST_INPUT = 255
 
 
-def make_pack(checkpoint: Path, sha256: str, target: Path) -> None:
+def make_pack(checkpoint: Path, sha256: str, target: Path, rounding: Rounding | None = None) -> None:
     """Write the packed weights of a checkpoint.
 
     Parameters
@@ -42,6 +45,8 @@ def make_pack(checkpoint: Path, sha256: str, target: Path) -> None:
         Its checksum.
     target : Path
         File to write; it appears whole.
+    rounding : Rounding, optional
+        Pack the transformer's dense layers in 8 bits, and nothing else: the others are read in the pack of fp32.
 
     Raises
     ------
@@ -50,11 +55,12 @@ def make_pack(checkpoint: Path, sha256: str, target: Path) -> None:
     """
     model = load_astromae(checkpoint)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    write_pack(target, PackCard(weights_sha256=sha256, num_parameters=num_parameters), dict(packed_arrays(model)))
+    card = PackCard(weights_sha256=sha256, num_parameters=num_parameters, precision="int8" if rounding else "fp32")
+    write_pack(target, card, dict(rounded_arrays(model, rounding) if rounding else packed_arrays(model)))
 
 
 def packed_arrays(model: AstroMAE) -> Iterator[tuple[str, Array]]:
-    """Yield the arrays of a network by name, float32, whole vectors of 16 numbers each.
+    """Yield the arrays of a network by name, whole vectors of 16 numbers each.
 
     Raises
     ------
@@ -91,11 +97,9 @@ def _encoder(folded: FoldedAstroMAE, model: AstroMAE) -> Iterator[tuple[str, Arr
     yield from _dense("patch_embed", [encoder.patch_embed])
     yield "position", _whole(encoder.position)
     yield "class_token", _whole(encoder.cls_token)
-    blocks = [cast("FoldedBlock", block) for block in (*encoder.blocks, encoder.last)]
-    attentions = [block.attention for block in blocks]
-    merged = [_merged([each.query, each.key, each.value]) for each in attentions]
-    yield from _dense("qkv", merged)
-    yield from _dense("projection", [each.projection for each in attentions])
+    layers = transformer_layers(folded)
+    yield from _dense("qkv", layers["qkv"])
+    yield from _dense("projection", layers["projection"])
     branches = [cast("Block", block).convolution for block in model.encoder.blocks]
     expand = [fold_batch_norm(branch.expand, branch.norm) for branch in branches]
     reduce = [weights_of(branch.reduce) for branch in branches]
@@ -105,8 +109,54 @@ def _encoder(folded: FoldedAstroMAE, model: AstroMAE) -> Iterator[tuple[str, Arr
     turned = torch.stack([layer.weight.view(CONV_GROUPS, 4, 16).transpose(1, 2) for layer in reduce])
     yield "group_reduce.weight", _whole(turned)
     yield "group_reduce.bias", _whole(torch.stack([layer.bias for layer in reduce]))
-    yield from _dense("expand", [block.expand for block in blocks])
-    yield from _dense("reduce", [block.reduce for block in blocks])
+    yield from _dense("expand", layers["expand"])
+    yield from _dense("reduce", layers["reduce"])
+    yield from _dense("pooled_reduce", [encoder.last.reduce])
+
+
+def transformer_layers(folded: FoldedAstroMAE) -> dict[str, list[Affine]]:
+    """Return the dense layers of the blocks by name, in the order of the ranges; the last block's reduce is pooled."""
+    *others, _ = blocks = [cast("FoldedBlock", one) for one in (*folded.encoder.blocks, folded.encoder.last)]
+    parts = [(block.attention.query, block.attention.key, block.attention.value) for block in blocks]
+    layers: dict[str, Sequence[Dense | Affine]] = {
+        "qkv": [_merged(part) for part in parts],
+        "projection": [block.attention.projection for block in blocks],
+        "expand": [block.expand for block in blocks],
+        "reduce": [block.reduce for block in others],
+    }
+    return {name: [Affine(layer.weight, layer.bias) for layer in found] for name, found in layers.items()}
+
+
+def rounded_arrays(model: AstroMAE, rounding: Rounding) -> dict[str, Array]:
+    """Return the transformer's dense layers in 8 bits: codes and biases, then scales and ranges; and the last bias."""
+    folded = FoldedAstroMAE(model)
+    arrays: dict[str, Array] = {}
+    found = np.zeros((DEPTH, LANES), dtype=np.float32)
+    scales = {}
+    for place, (name, layers) in enumerate(transformer_layers(folded).items()):
+        parts = []
+        for block, (layer, (low, high)) in enumerate(zip(layers, rounding.ranges[name], strict=True)):
+            step = (high - low) / LAST_INPUT
+            zero = round(-low / step)
+            found[block, place], found[block, 4 + place] = 1 / step, zero
+            parts.append(_codes(layer, step, zero))
+        weights, biases, scales[f"{name}.scale"] = (np.stack(part) for part in zip(*parts, strict=True))
+        arrays |= {f"{name}.weight": weights, f"{name}.bias": biases}
+    last = _layers(folded.final)[-1]
+    return {**arrays, "final.1.bias": _whole(last.bias - rounding.shift), **scales, "ranges": found}
+
+
+def _codes(layer: Affine, step: float, zero: int) -> tuple[Array, Array, Array]:
+    """Return codes (outputs / 16, inputs / 4, 16, 4), and bias and scale of the outputs."""
+    weight = layer.weight.double().numpy()
+    size = np.abs(weight).max(axis=1) / LARGEST_WEIGHT
+    codes = np.rint(weight / size[:, None])
+    scale = size * step
+    # An input of zero has the code `zero`: what it adds is known before.
+    bias = layer.bias.double().numpy() - zero * codes.sum(axis=1) * scale
+    outputs, inputs = codes.shape
+    packed = codes.reshape(outputs // LANES, LANES, inputs // 4, 4).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(packed, dtype=np.int8), bias.astype(np.float32), scale.astype(np.float32)
 
 
 def _inception(folded: FoldedAstroMAE) -> Iterator[tuple[str, Array]]:

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from inference.checksum import file_sha256
-from inference.engines.exported import UnavailableError
+from inference.engines.exported import Rounding, UnavailableError, read_card
 from inference.engines.native.compiler import compile_all
 from inference.engines.native.library import runnable
 from inference.engines.native.pack import pack_path, read_pack
@@ -28,11 +28,22 @@ def prepare(checkpoint: Path) -> None:
     """
     compile_all(platform.machine())
     sha256 = file_sha256(checkpoint)
-    target = pack_path(checkpoint, sha256)
+    _pack(checkpoint, sha256)
     try:
-        read_pack(target, sha256)
+        rounding = read_card(checkpoint, sha256).native_int8
+    except UnavailableError:
+        return
+    if rounding and not rounding.accuracy.rejected:
+        _pack(checkpoint, sha256, rounding)
+
+
+def _pack(checkpoint: Path, sha256: str, rounding: Rounding | None = None) -> None:
+    precision = "int8" if rounding else "fp32"
+    target = pack_path(checkpoint, sha256, precision)
+    try:
+        read_pack(target, sha256, precision)
     except UnavailableError:
         # Imported here: it takes torch a second.
         from inference.engines.native.packing import make_pack
 
-        make_pack(checkpoint, sha256, target)
+        make_pack(checkpoint, sha256, target, rounding)

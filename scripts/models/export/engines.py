@@ -2,11 +2,11 @@
 
 The graph appears next to the checkpoint, whose weights it reads, under their checksum, and only after every installed
 engine agreed with torch on real galaxies; the card next to it says how closely. A reduced precision is accepted only
-where its accuracy on galaxies that training never saw stays within 1 % of fp32.
+where it is equivalent to fp32 on galaxies that training never saw (`scripts.models.export.equivalence`).
 """
 
 import os
-from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from inference.calibration import Calibration, find_calibration
 from inference.checksum import file_sha256
 from inference.engines import NAMES, exported
-from inference.engines.exported import Accuracy, ExportCard, UnavailableError
+from inference.engines.exported import Accuracy, ExportCard, Rounding, UnavailableError
 from inference.engines.native.engine import NativeEngine
 from inference.engines.native.pack import pack_path
 from inference.engines.native.prepare import can_prepare, prepare
@@ -27,16 +28,23 @@ from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae
 from inference.predict import MICRO_BATCH, Engine
 from scripts.command.errors import UsageError
+from scripts.command.machine import num_cores
 from scripts.command.whole_file import write_whole
+from scripts.models.export.equivalence import why_not_equivalent
 from scripts.models.export.graph import write_graph
-from scripts.models.export.judge import NUM_COMPARED, Arrays, compare, measure_accuracy
+from scripts.models.export.judge import NUM_COMPARED, Arrays, Sigma, compare, judge
 from scripts.models.export.quantized import quantize
+from scripts.models.export.rounding import measure_rounding, simulated_blocks
 
 GRAPH_ENGINES = ("onnxruntime", "openvino")
 """Those that read the graph."""
 
 REDUCED = {"bf16": "openvino", "int8": "onnxruntime"}
-"""Precision to the engine that computes in it."""
+"""Precision to the engine that computes in it from a graph."""
+
+NATIVE_INT8 = "int8 native"
+USUAL_SIGMA = 0.013
+"""Of the shipped model's dz."""
 
 
 def export(checkpoint: Path, rows: Path) -> ExportCard:
@@ -64,7 +72,7 @@ def export(checkpoint: Path, rows: Path) -> ExportCard:
     # Hidden, so that what a kill leaves behind is neither committed nor put into an image.
     draft = graph.with_name(f".{graph.name}.{os.getpid()}")
     int8_draft = draft.with_name(f"{draft.name}-int8")
-    packed = pack_path(checkpoint, sha256)
+    packed = [pack_path(checkpoint, sha256, precision) for precision in ("fp32", "int8")]
     try:
         model = load_astromae(checkpoint)
         write_graph(model, checkpoint, draft)
@@ -82,15 +90,22 @@ def export(checkpoint: Path, rows: Path) -> ExportCard:
         compared = {name: array[:NUM_COMPARED] for name, array in galaxies.items()}
         reference = _predict_with_torch(model, compared)
         agreements = {name: compare(engine, compared, reference) for name, engine in engines.items()}
-        precisions = dict(_judge_precisions(engines, draft, int8_draft, checkpoint, blank, galaxies))
-        card = msgspec.structs.replace(blank, engines=agreements, precisions=precisions)
+        reduced, rounding = _open_reduced(engines, model, draft, int8_draft, checkpoint, blank, galaxies)
+        found = _judge_precisions(engines, reduced, checkpoint, sha256, galaxies)
+        if rounding:
+            rounding = msgspec.structs.replace(rounding, accuracy=found.pop(NATIVE_INT8))
+        card = msgspec.structs.replace(blank, engines=agreements, precisions=found, native_int8=rounding)
+        precisions = found
+        if rounding is None or rounding.accuracy.rejected:
+            packed[1].unlink(missing_ok=True)
         draft.replace(graph)
         int8 = exported.graph_path(checkpoint, sha256, "int8")
         int8.unlink(missing_ok=True)
         if "int8" in precisions and not precisions["int8"].rejected:
             int8_draft.replace(int8)
     except BaseException:
-        packed.unlink(missing_ok=True)
+        for path in packed:
+            path.unlink(missing_ok=True)
         raise
     finally:
         draft.unlink(missing_ok=True)
@@ -157,27 +172,71 @@ def _predict_with_torch(model: AstroMAE, galaxies: Arrays) -> NDArray[np.float32
     return redshifts
 
 
-def _judge_precisions(
-    engines: dict[str, Engine], graph: Path, int8_graph: Path, checkpoint: Path, card: ExportCard, galaxies: Arrays
-) -> Iterator[tuple[str, Accuracy]]:
-    """Yield the accuracy of fp32 and of every reduced precision, on the galaxies after the first `NUM_COMPARED`."""
-    unseen = {name: array[NUM_COMPARED:] for name, array in galaxies.items()}
-    if not len(unseen.get("redshifts", ())) or not engines:
-        return
-    engine = next(name for name in NAMES if name in engines)
-    full = measure_accuracy(engine, engines[engine], unseen)
-    yield "fp32", full
+def _open_reduced(
+    engines: dict[str, Engine],
+    model: AstroMAE,
+    graph: Path,
+    int8_graph: Path,
+    checkpoint: Path,
+    card: ExportCard,
+    galaxies: Arrays,
+) -> tuple[dict[str, Engine], Rounding | None]:
+    """Open every reduced precision that is to be judged, by its name; and how the native engine rounds."""
+    reduced: dict[str, Engine] = {}
+    rounding = None
+    if not len(galaxies.get("redshifts", ())[NUM_COMPARED:]):
+        return reduced, rounding
     for precision, name in REDUCED.items():
         if name not in engines:
             continue
         if precision == "int8":
             images, magnitudes = (galaxies[key][:NUM_COMPARED].astype(np.float32) for key in ("images", "magnitudes"))
             quantize(graph, checkpoint, int8_graph, images, magnitudes)
-        try:
-            reduced = _open(name, int8_graph if precision == "int8" else graph, card, precision=precision)
-        except UnavailableError:
-            continue
-        yield precision, measure_accuracy(name, reduced, unseen, full)
+        with suppress(UnavailableError):
+            reduced[precision] = _open(name, int8_graph if precision == "int8" else graph, card, precision=precision)
+    if "native" in engines:
+        rounding = measure_rounding(model, checkpoint, card.weights_sha256, engines["native"])
+        reduced[NATIVE_INT8] = _open_native(checkpoint, card.weights_sha256, "int8")
+    return reduced, rounding
+
+
+def _open_native(checkpoint: Path, sha256: str, precision: str = "fp32") -> NativeEngine:
+    return NativeEngine(checkpoint, sha256, num_threads=1, precision=precision)
+
+
+def _judge_precisions(
+    engines: dict[str, Engine], reduced: dict[str, Engine], checkpoint: Path, sha256: str, galaxies: Arrays
+) -> dict[str, Accuracy]:
+    """Return the accuracy of fp32 and of every reduced precision, and why it is rejected.
+
+    On the real galaxies after the first `NUM_COMPARED`; what is not refused there also on simulated ones.
+    """
+    unseen = {name: array[NUM_COMPARED:] for name, array in galaxies.items()}
+    if not reduced:
+        return {}
+    calibration, _ = find_calibration(checkpoint, sha256)
+    full = engines[next(name for name in NAMES if name in engines)]
+    accuracy, judged = judge(full, reduced, [unseen], _sigma(calibration), num_cores())
+    differences = {name: {"real": difference} for name, (_, difference) in judged.items()}
+    left = {name: reduced[name] for name in reduced if not why_not_equivalent(differences[name])}
+    if left:
+        _, again = judge(full, left, simulated_blocks(), _sigma(calibration), num_cores())
+        for name, (_, difference) in again.items():
+            differences[name]["simulated"] = difference
+    found = {
+        name: msgspec.structs.replace(
+            one, differences=differences[name], rejected=why_not_equivalent(differences[name])
+        )
+        for name, (one, _) in judged.items()
+    }
+    return {"fp32": accuracy, **found}
+
+
+def _sigma(calibration: Calibration | None) -> Sigma:
+    """Return the errors of redshifts; for weights without a calibration, what is usual for such galaxies."""
+    if calibration:
+        return calibration.errors.sigma
+    return lambda _magnitudes, z_phot: np.float32(USUAL_SIGMA) * (1 + z_phot)
 
 
 def _open(name: str, graph: Path, card: ExportCard, precision: str = "fp32") -> Engine:

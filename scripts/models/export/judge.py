@@ -1,24 +1,27 @@
 """Whether an engine may replace torch, and a reduced precision fp32."""
 
-import msgspec
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
 from inference import metrics
-from inference.engines.exported import Accuracy, Agreement
+from inference.engines.exported import Accuracy, Agreement, Difference
 from inference.predict import Engine, predict_values
 from scripts.command.errors import CommandError
+from scripts.models.export.equivalence import measure_difference
 
 NUM_COMPARED = 512
 """Real galaxies on which every engine is compared with torch. They give int8 its ranges, so they judge no precision."""
 
 MAX_ABS = 1e-4
 MEAN_ABS = 1e-6
-RELATIVE_TOLERANCE = 0.01
-"""By how much a reduced precision may change NMAD, bias and outlier fraction."""
-
 Arrays = dict[str, NDArray[np.generic]]
 """The arrays of shards by name: images, magnitudes, and redshifts where they are known."""
+
+Predicted = NDArray[np.float32] | NDArray[np.float64]
+Sigma = Callable[[NDArray[np.float64], NDArray[np.float32]], NDArray[np.float32]]
 
 
 def predict(engine: Engine, galaxies: Arrays) -> NDArray[np.float32]:
@@ -59,33 +62,54 @@ def compare(engine: Engine, galaxies: Arrays, reference: NDArray[np.float32]) ->
     return agreement
 
 
-def measure_accuracy(name: str, engine: Engine, galaxies: Arrays, full: Accuracy | None = None) -> Accuracy:
-    """Return the accuracy of an engine on labelled galaxies, and why it is rejected compared with fp32.
+def accuracy_of(name: str, z_phot: Predicted, z_spec: Predicted) -> Accuracy:
+    """Return the accuracy of redshifts that an engine of some name gave."""
+    found = metrics.redshift_accuracy(z_phot, z_spec)
+    assert found is not None, "the galaxies are labelled"
+    return Accuracy(engine=name, nmad=found.nmad, bias=found.bias, outlier_005=found.outlier_005)
+
+
+def judge(
+    full: Engine, reduced: Mapping[str, Engine], galaxies: Iterable[Arrays], sigma: Sigma, num_threads: int = 1
+) -> tuple[Accuracy, dict[str, tuple[Accuracy, Difference]]]:
+    """Compare engines of reduced precision with one of fp32 on the same labelled galaxies.
 
     Parameters
     ----------
-    name : str
-        Of the library that computes.
-    engine : Engine
-        In the precision to be judged.
-    galaxies : dict
-        With their redshifts.
-    full : Accuracy, optional
-        That of fp32; None for fp32 itself.
+    full : Engine
+        In fp32.
+    reduced : mapping
+        Any name to the engine to judge.
+    galaxies : iterable
+        Blocks of them: so many that their images would not fit into memory.
+    sigma : callable
+        Gives the errors of redshifts from their magnitudes.
+    num_threads : int
+        Engines that compute at the same time.
+
+    Returns
+    -------
+    tuple
+        Accuracy of fp32; and for each name its accuracy and its difference from fp32.
     """
-    found = metrics.redshift_accuracy(predict(engine, galaxies), galaxies["redshifts"].astype(np.float64))
-    assert found is not None, "the galaxies are labelled"
-    accuracy = Accuracy(engine=name, nmad=found.nmad, bias=found.bias, outlier_005=found.outlier_005)
-    return accuracy if full is None else msgspec.structs.replace(accuracy, rejected=why_rejected(full, accuracy))
-
-
-def why_rejected(full: Accuracy, reduced: Accuracy) -> str:
-    """Say which figure moved by more than `RELATIVE_TOLERANCE`; empty when none did."""
-    moved = []
-    for name in ("nmad", "bias", "outlier_005"):
-        before, after = getattr(full, name), getattr(reduced, name)
-        if abs(after - before) > RELATIVE_TOLERANCE * abs(before):
-            moved.append(f"{name} {after:.6f} instead of {before:.6f}")
-    if not moved:
-        return ""
-    return f"on galaxies that training never saw it changes {', '.join(moved)}, more than {RELATIVE_TOLERANCE:.0%}"
+    engines = {"": full, **reduced}
+    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in engines}
+    magnitudes, z_spec = [], []
+    with ThreadPoolExecutor(num_threads) as pool:
+        for block in galaxies:
+            predicted = pool.map(lambda name, block=block: predict(engines[name], block), engines)
+            for name, values in zip(engines, predicted, strict=True):
+                found[name].append(values)
+            magnitudes.append(block["magnitudes"].astype(np.float64))
+            z_spec.append(block["redshifts"].astype(np.float64))
+    redshifts = {name: np.concatenate(parts) for name, parts in found.items()}
+    truth = np.concatenate(z_spec)
+    errors = sigma(np.concatenate(magnitudes), redshifts[""]).astype(np.float64)
+    before = redshifts[""].astype(np.float64)
+    return accuracy_of(full.name.partition(" ")[0], redshifts[""], truth), {
+        name: (
+            accuracy_of(engine.name.partition(" ")[0], redshifts[name], truth),
+            measure_difference(before, redshifts[name].astype(np.float64), errors, truth),
+        )
+        for name, engine in reduced.items()
+    }

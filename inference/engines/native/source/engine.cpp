@@ -57,6 +57,8 @@ long workspace_bytes() { return sizeof(Workspace); }
 
 int most_galaxies() { return MOST_GALAXIES; }
 
+int num_weights() { return sizeof(Weights) / sizeof(const float *); }
+
 // images (n, 5, 32, 32), magnitudes (n, 5) and redshifts (n), n at most `most_galaxies()`; `space` on a line of 64 B.
 void predict(const Weights *weights, const float *images, const float *magnitudes, int n, float *redshifts,
              Workspace *space) {
@@ -69,7 +71,9 @@ void predict(const Weights *weights, const float *images, const float *magnitude
                           count - image < IMAGES_TOGETHER ? count - image : IMAGES_TOGETHER,
                           space->from_inception + (first + image) * WIDTH);
     }
-    run_encoder(*weights, *space, n);
+    // Only weights in 8 bits have ranges.
+    if (weights->ranges) run_encoder<Int8>(*weights, *space, n);
+    else run_encoder<Fp32>(*weights, *space, n);
     run_heads(*weights, *space, magnitudes, n, redshifts);
 }
 }

@@ -41,7 +41,8 @@ struct Weights {
     const float *group_reduce;   // (12, 48, 16, 4)
     const float *group_reduce_bias;  // (12, 192)
     Dense expand;                // 192 -> 768
-    Dense reduce;                // 768 -> 192
+    Dense reduce;                // 768 -> 192, of the first eleven
+    Dense pooled_reduce;         // 768 -> 192, of the last block, behind the average
     const float *first;          // (5, 32), a 1x1 convolution
     const float *first_bias;     // (32)
     Dense shared[5];             // the 1x1 convolutions of a block, merged
@@ -53,6 +54,36 @@ struct Weights {
     Dense join;                  // 3232 -> 1024
     const float *last;           // (1024)
     const float *last_bias;      // (16), the first counts
+    // In 8 bits only, where the weights of qkv, projection, expand and reduce are codes: per block, what an output's sum
+    // is worth, and the ranges of the four layers' inputs as (12, 16): four inverse steps, four zeros, nothing.
+    const float *qkv_scale, *projection_scale, *expand_scale, *reduce_scale, *ranges;
+};
+
+// How the dense layers of the transformer compute: what their inputs are stored as, and the product.
+struct Layer {
+    const void *weights;
+    const float *bias, *scale;
+    Range range;
+};
+
+struct Fp32 {
+    typedef float Input;
+    static INLINE_MEMBER void put(Input *to, Floats x, const Layer &) { store(to, x); }
+    template <class Use>
+    static INLINE_MEMBER void apply(const Input *rows, int n, const Layer &layer, int inputs, int outputs, Use use) {
+        multiply(rows, inputs, n, (const float *)layer.weights, layer.bias, inputs, outputs, use);
+    }
+    static const void *weights_at(const float *weights, long numbers) { return weights + numbers; }
+};
+
+struct Int8 {
+    typedef uint8_t Input;
+    static INLINE_MEMBER void put(Input *to, Floats x, const Layer &layer) { store_codes(to, x, layer.range); }
+    template <class Use>
+    static INLINE_MEMBER void apply(const Input *rows, int n, const Layer &layer, int inputs, int outputs, Use use) {
+        multiply_codes(rows, inputs, n, (const int8_t *)layer.weights, layer.scale, layer.bias, inputs, outputs, use);
+    }
+    static const void *weights_at(const float *weights, long numbers) { return (const int8_t *)weights + numbers; }
 };
 
 // What one thread computes in. Rows beyond the counted ones are read by products (see `multiply`) and never used.

@@ -3,6 +3,10 @@
 
 #include "vector.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 // A tile of the result fills the registers: 6 rows of 16 columns are 12 of AVX2's 16, next to two of weights and one of
 // rows; 8 rows of 48 columns are 24 of AVX-512's 32; 6 of 16 are 24 of NEON's 32.
 #if defined(__AVX512F__)
@@ -82,4 +86,89 @@ static void multiply(const float *rows, long stride, int num_rows, const float *
         multiply_panels<TILE_PANELS>(rows, stride, num_rows, weights + (long)column * inputs, bias, inputs, column, use);
     for (; column < outputs; column += LANES)
         multiply_panels<1>(rows, stride, num_rows, weights + (long)column * inputs, bias, inputs, column, use);
+}
+
+// ------------------------------------------------------------------------------------------------------- in 8 bits
+
+typedef uint8_t Bytes __attribute__((ext_vector_type(16)));
+
+// Inputs are 0 ... 255 and weights -63 ... 63, 7 bits: AVX2 adds two products in 16 bits, and 2 * 255 * 63 just fits. So
+// every instruction set finds the same whole numbers.
+struct Range {
+    float inverse_step;  // of the inputs: x is near (code - zero) / inverse_step
+    int zero;
+};
+
+INLINE void store_codes(uint8_t *to, Floats x, Range range) {
+    const Floats rounded = multiply_add(x, all(range.inverse_step), all(12582912.0f));  // see `exponential`
+    Ints code = (Ints)rounded - 0x4b400000 + range.zero;
+    code = code < 0 ? (Ints)0 : code;
+    code = code > 255 ? (Ints)255 : code;
+    const Bytes bytes = __builtin_convertvector(code, Bytes);
+    __builtin_memcpy(to, &bytes, sizeof bytes);
+}
+
+// Adds to each of 16 sums four inputs times its four weights, which are (16, 4).
+INLINE Ints add_four_products(Ints sums, int32_t inputs, const int8_t *weights) {
+#if defined(__AVX512VNNI__)
+    return (Ints)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(inputs), _mm512_loadu_si512(weights));
+#elif defined(__AVX2__)
+    typedef int32_t Half __attribute__((ext_vector_type(8)));
+    const __m256i four = _mm256_set1_epi32(inputs), one = _mm256_set1_epi16(1);
+    const __m256i low = _mm256_loadu_si256((const __m256i_u *)weights);
+    const __m256i high = _mm256_loadu_si256((const __m256i_u *)(weights + 32));
+    sums.lo += (Half)_mm256_madd_epi16(_mm256_maddubs_epi16(four, low), one);
+    sums.hi += (Half)_mm256_madd_epi16(_mm256_maddubs_epi16(four, high), one);
+    return sums;
+#else
+    for (int column = 0; column < LANES; column++)
+        for (int k = 0; k < 4; k++) sums[column] += (int32_t)(inputs >> 8 * k & 255) * weights[4 * column + k];
+    return sums;
+#endif
+}
+
+// As `multiply`, of codes with weights packed as (outputs / 16, inputs / 4, 16, 4); a sum times `scale` plus `bias`, both
+// (outputs), is the result. Inputs are whole fours, and few enough for a panel to stay in the first cache.
+template <int PANELS, class Use>
+static void multiply_code_panels(const uint8_t *rows, long stride, int num_rows, const int8_t *weights,
+                                 const float *scale, const float *bias, int inputs, int column, Use use) {
+    const long panel = (long)inputs * LANES;
+    for (int row = 0; row < num_rows; row += TILE_ROWS) {
+        Ints tile[TILE_ROWS][PANELS];
+#pragma unroll
+        for (int r = 0; r < TILE_ROWS; r++)
+#pragma unroll
+            for (int p = 0; p < PANELS; p++) tile[r][p] = (Ints)0;
+        for (int k = 0; k < inputs; k += 4) {
+#pragma unroll
+            for (int r = 0; r < TILE_ROWS; r++) {
+                int32_t four;
+                __builtin_memcpy(&four, rows + (row + r) * stride + k, sizeof four);
+#pragma unroll
+                for (int p = 0; p < PANELS; p++)
+                    tile[r][p] = add_four_products(tile[r][p], four, weights + p * panel + k * LANES);
+            }
+        }
+#pragma unroll
+        for (int r = 0; r < TILE_ROWS; r++)
+            if (row + r < num_rows)
+#pragma unroll
+                for (int p = 0; p < PANELS; p++) {
+                    const int from = column + p * LANES;
+                    use(row + r, from,
+                        multiply_add(__builtin_convertvector(tile[r][p], Floats), load(scale + from), load(bias + from)));
+                }
+    }
+}
+
+template <class Use>
+static void multiply_codes(const uint8_t *rows, long stride, int num_rows, const int8_t *weights, const float *scale,
+                           const float *bias, int inputs, int outputs, Use use) {
+    int column = 0;
+    for (; column + TILE_PANELS * LANES <= outputs; column += TILE_PANELS * LANES)
+        multiply_code_panels<TILE_PANELS>(rows, stride, num_rows, weights + (long)column * inputs, scale, bias, inputs,
+                                          column, use);
+    for (; column < outputs; column += LANES)
+        multiply_code_panels<1>(rows, stride, num_rows, weights + (long)column * inputs, scale, bias, inputs, column,
+                                use);
 }

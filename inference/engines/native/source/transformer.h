@@ -3,8 +3,9 @@
 
 #include "network.h"
 
-// One row of 192 less its mean, over its standard deviation.
-INLINE void normalise(const float *row, float *out) {
+// One row of 192 less its mean, over its standard deviation, 16 numbers at a time to `use`.
+template <class Use>
+INLINE void normalise(const float *row, Use use) {
     constexpr int PARTS = WIDTH / LANES;
     Floats x[PARTS], total = all(0);
     for (int i = 0; i < PARTS; i++) total += x[i] = load(row + i * LANES);
@@ -15,7 +16,7 @@ INLINE void normalise(const float *row, float *out) {
         squares = multiply_add(x[i], x[i], squares);
     }
     const Floats scale = all(1.0f / __builtin_sqrtf(sum(squares) / WIDTH + NORM_EPSILON));
-    for (int i = 0; i < PARTS; i++) store(out + i * LANES, x[i] * scale);
+    for (int i = 0; i < PARTS; i++) use(i * LANES, x[i] * scale);
 }
 
 // The scores of 16 patches' queries for token J and the following: sums over 32 of queries (32, 16) times keys.
@@ -37,8 +38,8 @@ INLINE void score_keys(const float *queries, const float *keys, Floats (&scores)
 
 // The means of 17 values for tokens I and the following, 16 columns: shares (17 tokens, `SHARES`) times values.
 constexpr int SHARES = 32;  // 17 queries, to a whole line
-template <int I, int LAST>
-INLINE void mix_values(const float *shares, const float *values, float *out) {
+template <int I, int LAST, class Use>
+INLINE void mix_values(const float *shares, const float *values, Use use) {
     constexpr int AT_ONCE = TILE_PANELS > 1 ? TOKENS : TILE_ROWS;
     constexpr int COUNT = LAST - I < AT_ONCE ? LAST - I : AT_ONCE;
     Floats found[COUNT];
@@ -50,14 +51,15 @@ INLINE void mix_values(const float *shares, const float *values, float *out) {
         for (int i = 0; i < COUNT; i++) found[i] = multiply_add(all(shares[j * SHARES + I + i]), value, found[i]);
     }
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) store(out + (I + i) * WIDTH, found[i]);
-    if constexpr (I + COUNT < LAST) mix_values<I + COUNT, LAST>(shares, values, out);
+    for (int i = 0; i < COUNT; i++) use(I + i, found[i]);
+    if constexpr (I + COUNT < LAST) mix_values<I + COUNT, LAST>(shares, values, use);
 }
 
-// Attention within one galaxy: qkv (17, 3 * 192) to mixed (ASKING, 192), where ASKING is 16 without the class token.
+// Attention within one galaxy: qkv (17, 3 * 192) to (ASKING, 192), where ASKING is 16 without the class token; 16 columns
+// of a token at a time to `use`.
 // The queries of 16 patches are the lanes of a vector, so that the softmax over keys needs no sum over lanes.
-template <int ASKING>
-static void attend(const float *qkv, float *mixed) {
+template <int ASKING, class Use>
+static void attend(const float *qkv, Use use) {
     for (int head = 0; head < HEADS; head++) {
         const float *queries = qkv + head * HEAD_WIDTH, *keys = queries + WIDTH, *values = keys + WIDTH;
         alignas(64) float turned[HEAD_WIDTH][LANES], shares[TOKENS][SHARES];
@@ -95,7 +97,8 @@ static void attend(const float *qkv, float *mixed) {
             shares[LANES][PATCHES] = last * part;
         }
         for (int half = 0; half < HEAD_WIDTH; half += LANES)
-            mix_values<0, ASKING>(shares[0], values + half, mixed + head * HEAD_WIDTH + half);
+            mix_values<0, ASKING>(shares[0], values + half,
+                                  [=](int token, Floats x) { use(token, head * HEAD_WIDTH + half, x); });
     }
 }
 
@@ -151,27 +154,52 @@ static void embed_patches(const Weights &weights, Workspace &space, int n, float
         __builtin_memcpy(tokens + (galaxy * TOKENS + PATCHES) * WIDTH, weights.class_token, WIDTH * sizeof(float));
 }
 
-INLINE Dense block_of(Dense all_blocks, int block, int inputs, int outputs) {
-    return {all_blocks.weights + (long)block * inputs * outputs, all_blocks.bias + block * outputs};
+enum { QKV, PROJECTION, EXPAND, REDUCE };
+
+template <class Precision>
+INLINE Layer layer_of(const Weights &weights, const Dense &dense, const float *scale, int block, int which, int inputs,
+                      int outputs) {
+    Layer layer = {Precision::weights_at(dense.weights, (long)block * inputs * outputs), dense.bias + block * outputs,
+                   nullptr, {}};
+    if constexpr (sizeof(typename Precision::Input) == 1) {
+        layer.scale = scale + block * outputs;
+        const float *ranges = weights.ranges + block * LANES;
+        layer.range = {ranges[which], (int)ranges[4 + which]};
+    }
+    return layer;
 }
 
 // One block for n galaxies' tokens, in place: x += attention(norm(x)) + convolution(x), x += perceptron(norm(x)).
 // IS_LAST: what is averaged next is all that counts. Patches (n, 16, 192) move together, and the perceptron ends with
 // the average of its hidden layer, (n, 768) in `pooled_hidden`.
-template <bool IS_LAST>
+template <class Precision, bool IS_LAST>
 static void run_block(const Weights &weights, Workspace &space, int block, int n, float *tokens, float *pooled_hidden) {
+    typedef typename Precision::Input Input;
     constexpr int ASKING = IS_LAST ? PATCHES : TOKENS;
-    for (int row = 0; row < n * TOKENS; row++) normalise(tokens + row * WIDTH, space.normed + row * WIDTH);
-    const Dense qkv = block_of(weights.qkv, block, WIDTH, 3 * WIDTH);
+    const Layer qkv = layer_of<Precision>(weights, weights.qkv, weights.qkv_scale, block, QKV, WIDTH, 3 * WIDTH);
+    const Layer projection =
+        layer_of<Precision>(weights, weights.projection, weights.projection_scale, block, PROJECTION, WIDTH, WIDTH);
+    const Layer expand =
+        layer_of<Precision>(weights, weights.expand, weights.expand_scale, block, EXPAND, WIDTH, HIDDEN);
+    Input *normed = (Input *)space.normed, *mixed = (Input *)space.mixed;
+    auto normalise_for = [=](const Layer &layer, int rows) {
+        for (int row = 0; row < rows; row++)
+            normalise(tokens + row * WIDTH,
+                      [&](int column, Floats x) { Precision::put(normed + row * WIDTH + column, x, layer); });
+    };
+    normalise_for(qkv, n * TOKENS);
     float *asked = space.qkv;
-    multiply(space.normed, WIDTH, n * TOKENS, qkv.weights, qkv.bias, WIDTH, 3 * WIDTH,
-             [=](int row, int column, Floats x) { store(asked + row * 3 * WIDTH + column, x); });
+    Precision::apply(normed, n * TOKENS, qkv, WIDTH, 3 * WIDTH,
+                     [=](int row, int column, Floats x) { store(asked + row * 3 * WIDTH + column, x); });
     if constexpr (IS_LAST)
         for (int galaxy = 1; galaxy < n; galaxy++)
             __builtin_memmove(tokens + galaxy * PATCHES * WIDTH, tokens + galaxy * TOKENS * WIDTH,
                               PATCHES * WIDTH * sizeof(float));
     for (int galaxy = 0; galaxy < n; galaxy++) {
-        attend<ASKING>(space.qkv + galaxy * TOKENS * 3 * WIDTH, space.mixed + galaxy * ASKING * WIDTH);
+        Input *to = mixed + galaxy * ASKING * WIDTH;
+        attend<ASKING>(asked + galaxy * TOKENS * 3 * WIDTH, [&](int token, int column, Floats x) {
+            Precision::put(to + token * WIDTH + column, x, projection);
+        });
         add_convolution(tokens + galaxy * ASKING * WIDTH, weights.group_expand + block * HIDDEN * GROUP_INPUTS,
                         weights.group_expand_bias + block * HIDDEN,
                         weights.group_reduce + block * HIDDEN * GROUP_INPUTS,
@@ -181,17 +209,20 @@ static void run_block(const Weights &weights, Workspace &space, int block, int n
         float *token = tokens + row * WIDTH + column;
         store(token, load(token) + x);
     };
-    const Dense projection = block_of(weights.projection, block, WIDTH, WIDTH);
-    multiply(space.mixed, WIDTH, n * ASKING, projection.weights, projection.bias, WIDTH, WIDTH, add);
-    for (int row = 0; row < n * ASKING; row++) normalise(tokens + row * WIDTH, space.normed + row * WIDTH);
-    const Dense expand = block_of(weights.expand, block, WIDTH, HIDDEN);
-    float *hidden = space.hidden;
-    multiply(space.normed, WIDTH, n * ASKING, expand.weights, expand.bias, WIDTH, HIDDEN,
-             [=](int row, int column, Floats x) { store(hidden + row * HIDDEN + column, gelu(x)); });
+    Precision::apply(mixed, n * ASKING, projection, WIDTH, WIDTH, add);
+    normalise_for(expand, n * ASKING);
     if constexpr (!IS_LAST) {
-        const Dense reduce = block_of(weights.reduce, block, HIDDEN, WIDTH);
-        multiply(hidden, HIDDEN, n * ASKING, reduce.weights, reduce.bias, HIDDEN, WIDTH, add);
+        const Layer reduce =
+            layer_of<Precision>(weights, weights.reduce, weights.reduce_scale, block, REDUCE, HIDDEN, WIDTH);
+        Input *hidden = (Input *)space.hidden;
+        Precision::apply(normed, n * ASKING, expand, WIDTH, HIDDEN, [&](int row, int column, Floats x) {
+            Precision::put(hidden + row * HIDDEN + column, gelu(x), reduce);
+        });
+        Precision::apply(hidden, n * ASKING, reduce, HIDDEN, WIDTH, add);
     } else {
+        float *hidden = space.hidden;
+        Precision::apply(normed, n * ASKING, expand, WIDTH, HIDDEN,
+                         [=](int row, int column, Floats x) { store(hidden + row * HIDDEN + column, gelu(x)); });
         for (int galaxy = 0; galaxy < n; galaxy++)
             for (int column = 0; column < HIDDEN; column += LANES) {
                 Floats total = all(0);
@@ -203,16 +234,17 @@ static void run_block(const Weights &weights, Workspace &space, int block, int n
 }
 
 // Tokens (n, 17, 192) to `from_encoder` (n, 192), n at most MOST_GALAXIES.
+template <class Precision>
 static void run_encoder(const Weights &weights, Workspace &space, int n) {
     for (int block = 0; block < DEPTH_OF_ENCODER; block++)
         for (int first = 0; first < n; first += TOGETHER) {
             const int count = n - first < TOGETHER ? n - first : TOGETHER;
             float *tokens = space.tokens + first * TOKENS * WIDTH, *pooled = space.pooled_hidden + first * HIDDEN;
             if (block < DEPTH_OF_ENCODER - 1) {
-                run_block<false>(weights, space, block, count, tokens, pooled);
+                run_block<Precision, false>(weights, space, block, count, tokens, pooled);
                 continue;
             }
-            run_block<true>(weights, space, block, count, tokens, pooled);
+            run_block<Precision, true>(weights, space, block, count, tokens, pooled);
             for (int galaxy = 0; galaxy < count; galaxy++)
                 for (int column = 0; column < WIDTH; column += LANES) {
                     Floats total = all(0);
@@ -221,12 +253,15 @@ static void run_encoder(const Weights &weights, Workspace &space, int n) {
                     store(space.from_encoder + (first + galaxy) * WIDTH + column, total * all(1.0f / PATCHES));
                 }
         }
-    const Dense reduce = block_of(weights.reduce, DEPTH_OF_ENCODER - 1, HIDDEN, WIDTH);
+    const Dense reduce = weights.pooled_reduce;
     float *pooled = space.from_encoder;
     multiply(space.pooled_hidden, HIDDEN, n, reduce.weights, reduce.bias, HIDDEN, WIDTH,
              [=](int row, int column, Floats x) {
                  float *to = pooled + row * WIDTH + column;
                  store(to, load(to) + x);
              });
-    for (int galaxy = 0; galaxy < n; galaxy++) normalise(pooled + galaxy * WIDTH, pooled + galaxy * WIDTH);
+    for (int galaxy = 0; galaxy < n; galaxy++) {
+        float *row = pooled + galaxy * WIDTH;
+        normalise(row, [=](int column, Floats x) { store(row + column, x); });
+    }
 }

@@ -6,7 +6,8 @@
 
 #include <stdint.h>
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE_MEMBER inline __attribute__((always_inline))
+#define INLINE static INLINE_MEMBER
 
 constexpr int LANES = 16;
 
