@@ -11,8 +11,8 @@ from inference.contract import BITS_PER_ROW, RunSummary
 from scripts.forecasts.constants import Array, Constant, Constants, draw_all, read_constants
 from scripts.forecasts.simulate import Outcome, Pace, Room, quantiles, simulate
 from scripts.pricing.cost import Bill, Prices, Rates, bill
-from scripts.pricing.estimate import Job, usage_before
-from scripts.pricing.what_if import SERIAL_SHARE, inference_time, other_time
+from scripts.pricing.estimate import Job, rest_s, row_s, usage_before
+from scripts.pricing.what_if import inference_time, other_time
 
 DEFAULT_CONCURRENCY = 1000
 """Concurrent executions of an account that never asked for more."""
@@ -146,7 +146,7 @@ def learn(
     shown = {
         "row_s": [_row_s(run, known.constants) * speed for run, speed in zip(runs, busy, strict=True)],
         "start_s": [_start_s(run) for run in runs if run.num_cold_starts],
-        "rest_s": [_rest_s(run) for run in runs],
+        "rest_s": [rest_s(run) for run in runs],
     }
     if is_local:
         shown["edge_s"] = [_edge_s(run) for run in runs]
@@ -185,11 +185,10 @@ def _learnt(default: Constant, values: Sequence[float]) -> Constant:
 
 def _row_s(run: RunSummary, constants: Mapping[str, Constant]) -> float:
     """Return the time of a galaxy as if onnxruntime had computed it on one vCPU [s]."""
-    relative = inference_time(run.function_memory_mb, SERIAL_SHARE.expected)
     engine = run.engines[0].partition(" ")[0] if run.engines else run.request.engine
     medians = {name: np.array(one.value) for name, one in constants.items()}
     speed = float(engine_speed(engine, run.request.precision, medians))
-    return run.clock.ranks.inference / run.num_samples / relative * speed
+    return row_s(run) * speed
 
 
 def _start_s(run: RunSummary) -> float:
@@ -201,12 +200,6 @@ def _start_s(run: RunSummary) -> float:
 def _cold_queue_s(run: RunSummary) -> float:
     spread = run.clock.cold.get("queue")
     return spread.sum if spread else 0.0
-
-
-def _rest_s(run: RunSummary) -> float:
-    clock = run.clock.ranks
-    rest_s = max(clock.total - clock.model_load - clock.inference, 0.0)
-    return rest_s / run.num_records / other_time(run.function_memory_mb)
 
 
 def _edge_s(run: RunSummary) -> float:

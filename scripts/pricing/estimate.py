@@ -102,9 +102,9 @@ def learn(summaries: Sequence[RunSummary]) -> Experience | None:
         return None
     starts = [_start_s(run) for run in runs if run.num_cold_starts]
     return Experience(
-        row_s=_range([_row_s(run) for run in runs]),
+        row_s=_range([row_s(run) for run in runs]),
         start_s=_range(starts) if starts else DEFAULTS.start_s,
-        rest_s=_range([_rest_s(run) for run in runs]),
+        rest_s=_range([rest_s(run) for run in runs]),
         source=f"{len(runs)} earlier run{'s' if len(runs) > 1 else ''}",
     )
 
@@ -152,7 +152,8 @@ def usage_before(job: Job, rates: Rates, *, ranks_s: float, initialize_s: float,
     )
 
 
-def _row_s(run: RunSummary) -> float:
+def row_s(run: RunSummary) -> float:
+    """Return the time of a galaxy in a run, taken back to one vCPU [s]."""
     relative = inference_time(run.function_memory_mb, SERIAL_SHARE.expected)
     return run.clock.ranks.inference / run.num_samples / relative
 
@@ -162,7 +163,8 @@ def _start_s(run: RunSummary) -> float:
     return start_s / run.num_cold_starts / other_time(run.function_memory_mb)
 
 
-def _rest_s(run: RunSummary) -> float:
+def rest_s(run: RunSummary) -> float:
+    """Return what a rank took besides loading and computing, taken back to one vCPU [s]."""
     clock = run.clock.ranks
     rest_s = clock.total - clock.model_load - clock.inference
     return max(rest_s, 0.0) / run.num_records / other_time(run.function_memory_mb)

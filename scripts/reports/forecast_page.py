@@ -1,5 +1,6 @@
 """``docs/forecast.md``: the model of a run, judged on published runs, as a page with a plot."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,8 @@ def _text(found: Judgement, best: Forecast) -> str:
         num_cells=len(runs.cells),
         ranks=f"{runs.num_ranks.min():.0f} to {runs.num_ranks.max():,.0f}",
         data=f"{runs.data_gb.min():g} to {runs.data_gb.max():g}",
+        num_inside=round(score(found.unseen.end_to_end_s, runs.end_to_end_s).inside_90 * len(runs)),
+        num_needed=math.ceil(0.85 * len(runs)),
         scores=table(SCORE_COLUMNS, _scores(found)),
         cells=table(CELL_COLUMNS, _cells(found)),
         remarks=_remarks(runs),

@@ -43,6 +43,7 @@ def write_scale_page(prices: PriceList, folder: Path) -> list[Path]:
         task_vcpus=scale.TASK_VCPUS,
         wave_ranks=f"{WAVE_RANKS:,}",
         exact=f"{EXACT:,}",
+        s3_gets_per_s=f"{read_constants().cloud['s3_gets_per_s'].value:,.0f}",
         verdict=_verdict(on_lambda, on_spot),
         **{
             f"{name}_usd": f"{usd:.3f}" for name, usd in zip(ENGINES, scale.vcpu_hour_usd(region).values(), strict=True)

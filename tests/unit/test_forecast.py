@@ -1,6 +1,7 @@
 """How long a run will take and what it will cost: the simulation, the fit to published runs, the planner."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from scripts.command.errors import UsageError
+from scripts.command.repository import REPOSITORY
 from scripts.forecast import ForecastVariables, main, setting_of
 from scripts.forecasts import scale
 from scripts.forecasts.constants import CONSTANTS_FILE, Constant, read_constants
@@ -435,6 +437,14 @@ def test_the_ranking_of_shard_sizes_is_forecast_as_it_was_published() -> None:
     forecast_s = [end_to_end_s(shard_mb, num_ranks) for shard_mb, num_ranks, *_ in HEADLINE]
 
     assert np.argsort(forecast_s).tolist() == np.argsort([published_s for *_, published_s in HEADLINE]).tolist()
+
+
+def test_the_readme_states_the_forecast_of_the_page() -> None:
+    page, readme = ((REPOSITORY / name).read_text(encoding="utf-8") for name in ("docs/forecast.md", "README.md"))
+    time_s, ends = re.findall(r"\*\*(\d+) s\*\* end to end \(50 %: [^,]+, 90 %: (\d+ to \d+ s)\)", page)[0]
+    usd = float(re.findall(r"\*\*([\d.]+) USD\*\*", page)[0])
+
+    assert f"in {time_s} s (90 %: {ends}) for\n{usd:.2f} USD" in readme
 
 
 # ------------------------------------------------------------------------------------------- bad input
