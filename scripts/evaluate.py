@@ -28,6 +28,8 @@ def main(variables: EvaluateVariables) -> None:
     """Print a table, write plots and numbers. Exit status: 0 done, 1 nothing to evaluate, 2 there is no such run."""
     if variables.run:
         found = open_run(variables.run, variables, root=Path(), model=variables.model)
+        if lost := found.incomplete_in_words:
+            print(f"{found.run_id} is incomplete, {lost}: these are the others.\n")
         write([of_run(found, Path())], found.path / FOLDER)
     else:
         print("predicting the test set: about a minute", file=sys.stderr)

@@ -22,6 +22,12 @@ WHITE_SPACE = ""
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 RULE = re.compile(r"[-=+|,;\s]*-{2}[-=+|,;\s]*")
 """A line of dashes below the names, as VizieR and SQL print it."""
+NO_ROW = re.compile(r"#|\(\d+ rows?\)$")
+"""A line between or below the rows: a comment, or how many psql printed."""
+WITH_UNIT = re.compile(
+    r"(\S+)\s+[(\[]((?:AB )?mag|deg(?:rees?)?|arcsec|[munµ]?Jy|n?mgy|(?:nano)?magg(?:y|ies))[)\]]", re.IGNORECASE
+)
+"""A name with its unit behind it, as in ``u (mag)``."""
 SEXTRACTOR = re.compile(r"#\s*(\d+)\s+(\S+)\s*.*?(?:\[(.+)\])?\s*")
 """A line of its header: number of the column, name, comment, unit."""
 
@@ -77,7 +83,7 @@ class TextTable(TableFile):
                 "with the same delimiter, on a first line."
             )
         rows = (line for line in lines[num_skipped:] if line.strip() and not line.startswith("#"))
-        units = {name: unit for name, unit in units.items() if unit}
+        names, units = _without_units(names, {name: unit for name, unit in units.items() if unit})
         return cls(path, names, units, delimiter, num_skipped, _cells(next(rows, ""), delimiter), encoding)
 
     @property
@@ -151,7 +157,7 @@ class TextTable(TableFile):
                 ),
                 parse_options=pyarrow.csv.ParseOptions(
                     delimiter=self.delimiter or "\t",
-                    invalid_row_handler=lambda row: "skip" if row.text.startswith("#") else "error",
+                    invalid_row_handler=lambda row: "skip" if NO_ROW.match(row.text) else "error",
                 ),
                 convert_options=pyarrow.csv.ConvertOptions(
                     include_columns=list(kept),
@@ -242,6 +248,15 @@ def _cells(line: str, delimiter: str) -> list[str]:
     if delimiter == WHITE_SPACE:
         return [one.strip('"') for one in re.findall(r'"[^"]*"|\S+', line)]
     return [cell.strip().strip('"') for cell in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def _without_units(names: Sequence[str], units: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Return names without the units behind them, and those units too."""
+    found = {name: with_unit for name in names if (with_unit := WITH_UNIT.fullmatch(name))}
+    plain = [found[name][1] if name in found else name for name in names]
+    if not found or len(set(plain)) < len(plain):
+        return list(names), units
+    return plain, {**units, **{one[1]: one[2] for one in found.values()}}
 
 
 def _names_in_comments(comments: Sequence[str], delimiter: str, num: int) -> tuple[list[str], dict[str, str]]:

@@ -65,7 +65,11 @@ def open_table(path: Path) -> TableFile:
     if path.stat().st_size == 0:
         raise SourceError(f"{path} is empty: a table has a line of column names and rows.")
     head = read_head(path)
+    if not head:
+        raise SourceError(f"{path} is cut off or damaged: nothing of it can be unpacked.")
     start = head[:1024].lstrip(b"\xef\xbb\xbf \r\n\t")
+    if compression_of(path) and start.startswith((b"PAR1", b"ARROW1", b"FEA1")):
+        raise SourceError(f"{path} is compressed as a whole: unpack it first.")
     for read, marks in READERS.items():
         if start.startswith(marks):
             return _opened(path, read)
@@ -73,6 +77,8 @@ def open_table(path: Path) -> TableFile:
         return _opened(path, _open_votable)
     if start[:14].lower().startswith((b"<!doctype html", b"<html")):
         raise SourceError(f"{path} is a page of the web, not a table: the download answered with a message or a form.")
+    if start.startswith(b"<"):
+        raise SourceError(f"{path} is XML, but no VOTable.")
     if start.startswith((b"{", b"[")):
         raise SourceError(f"{path} is JSON, which is no table; it may be any of {FORMATS}.")
     if b"\0" in head[:1024] and not head.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -50,6 +50,14 @@ class Run(RunFolder):
         return {one.rank: one for one in self.summary.lost_ranks} if self.has_summary else {}
 
     @property
+    def incomplete_in_words(self) -> str:
+        """What is missing of the run; empty where nothing is."""
+        if not self.has_summary:
+            return "it has no summary"
+        summary = self.summary
+        return "" if summary.complete else f"{len(summary.lost_ranks)} of {summary.world_size} ranks are lost"
+
+    @property
     def rank_of(self) -> dict[str, int]:
         """Request id to rank, of the records and of the failures that name one."""
         ranks = {record.request_id: record.rank for record in self.records}

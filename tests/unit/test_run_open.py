@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from inference import contract
+from inference.contract import LostRank
 from scripts.command.errors import CommandError, UsageError
 from scripts.deployment.stack import Stack
 from scripts.runs import journal, recall
@@ -250,3 +251,16 @@ def test_a_part_of_a_name_is_enough_where_one_run_has_it(tmp_path: Path, capsys:
         opened(tmp_path, "20260131")
     with pytest.raises(UsageError, match="there is no such run"):
         opened(tmp_path, "xyz")
+
+
+def test_what_an_incomplete_run_lacks_is_said(tmp_path: Path) -> None:
+    folder = write_entry(tmp_path, status="SUCCEEDED")
+    write_results(folder)
+    assert opened(tmp_path).incomplete_in_words == ""
+
+    lost = LostRank(rank=1, error="Timeout", message="", shards=())
+    (folder / "summary.json").write_bytes(contract.encode(make_summary(complete=False, lost_ranks=(lost,))))
+    assert opened(tmp_path).incomplete_in_words == f"1 of {make_summary().world_size} ranks are lost"
+
+    (folder / "summary.json").unlink()
+    assert Run(folder, RUN).incomplete_in_words == "it has no summary"

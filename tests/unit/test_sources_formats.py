@@ -87,6 +87,10 @@ FORMATS: dict[str, Write] = {
             ["#Table", LINES[0], ",deg,deg,mag,mag,mag,mag,mag,", ",".join(["----"] * 9), *LINES[1:], ""]
         ).replace(",", "\t")
     ),
+    "units in names.csv": text(CSV.replace("ra,dec,umag", "ra (deg),dec [deg],umag (mag)")),
+    "psql.txt": text("\n".join([LINES[0], "----,---", *LINES[1:], "(4 rows)"]).replace(",", " | ")),
+        "\n".join([LINES[0], "----,---", *LINES[1:], "(4 rows)"]).replace(",", " | ").replace(", ", "-+-")
+    ),
     "spaces.dat": text(SPACED),
     "spaces.cat": text(f"#{SPACED}"),
     "sextractor.cat": text(SEXTRACTOR + "\n".join(SPACED.splitlines()[1:])),

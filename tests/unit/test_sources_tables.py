@@ -295,6 +295,7 @@ def test_a_table_without_redshifts_is_a_dataset_without_labels(tmp_path: Path) -
         ("ra,RA,u,g,r,i,z\n1,2,19,18,17,16,15\n", 'columns ra and RA: which is ra? FIELDS="ra=ra" or "ra=RA"'),
         ("<!DOCTYPE html><html></html>", "is a page of the web, not a table"),
         ('{"u": [19]}', "is JSON"),
+        ("<?xml version='1.0'?><gpx/>", "is XML, but no VOTable"),
     ],
 )
 def test_a_table_that_is_none_is_refused_by_name(content: str, message: str, tmp_path: Path) -> None:
