@@ -89,8 +89,6 @@ FORMATS: dict[str, Write] = {
     ),
     "units in names.csv": text(CSV.replace("ra,dec,umag", "ra (deg),dec [deg],umag (mag)")),
     "psql.txt": text("\n".join([LINES[0], "----,---", *LINES[1:], "(4 rows)"]).replace(",", " | ")),
-        "\n".join([LINES[0], "----,---", *LINES[1:], "(4 rows)"]).replace(",", " | ").replace(", ", "-+-")
-    ),
     "spaces.dat": text(SPACED),
     "spaces.cat": text(f"#{SPACED}"),
     "sextractor.cat": text(SEXTRACTOR + "\n".join(SPACED.splitlines()[1:])),
