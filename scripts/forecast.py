@@ -193,7 +193,8 @@ def print_forecast(console: Console, found: Forecast) -> None:
     console.print(
         "  The rank that ends last: " + ", ".join(f"{step} {_s(s)} s" for step, s in _chain(found)), soft_wrap=True
     )
-    console.print(f"  What limits it: {LIMITS[found.limit]}", soft_wrap=True)
+    limit = "this machine's cores" if setting.is_local and found.limit == "room" else LIMITS[found.limit]
+    console.print(f"  What limits it: {limit}", soft_wrap=True)
     if not setting.is_local:
         console.print(
             f"  List prices of {found.expected.prices_of}; a forecast, nothing measured on AWS", soft_wrap=True

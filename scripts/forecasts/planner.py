@@ -176,7 +176,7 @@ def _why_not(wish: Wish, found: Sequence[Forecast]) -> str:
     fastest = min(found, key=lambda one: one.seconds["end_to_end"][4])
     cheapest = min(found, key=lambda one: one.usd[4])
     more = ""
-    if wish.deadline_s is not None and fastest.setting.world_size >= wish.max_concurrency < MAX_CHILDREN:
+    if wish.deadline_s is not None and 2 * fastest.setting.world_size >= wish.max_concurrency < MAX_CHILDREN:
         more = f" CONCURRENCY={wish.max_concurrency} binds: a higher quota is faster."
     return (
         f"{' '.join(asked)} cannot be kept to in 95 of 100 runs. The fastest setting takes up to {_upper(fastest)}, "

@@ -291,6 +291,9 @@ def test_what_cannot_be_had_is_refused_with_what_could() -> None:
     with pytest.raises(UsageError, match=r"^DEADLINE=1 BUDGET=0.01 cannot be kept to .* fastest .* USD .* cheapest"):
         plan_of(deadline_s=1.0, budget_usd=0.01, memory_mb=1769, child_type="STANDARD")
 
+    with pytest.raises(UsageError, match=r"CONCURRENCY=50 binds: a higher quota is faster\.$"):
+        plan_of(deadline_s=1.0, max_concurrency=50, memory_mb=1769, child_type="STANDARD")
+
 
 def test_a_rank_that_lambda_would_end_is_no_plan() -> None:
     with pytest.raises(UsageError, match="900 s"):
@@ -513,6 +516,18 @@ def test_constants_of_another_version_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="of version 2, and this program reads 1"):
         read_constants(path)
+
+
+def test_a_local_forecast_names_the_cores_and_no_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    main(ForecastVariables(n=20_000, world=20, concurrency=2, target="local"))
+
+    printed = capsys.readouterr().out
+    assert "What limits it: this machine's cores" in printed
+    assert "USD" not in printed
 
 
 def test_a_forecast_is_printed_with_its_intervals(
