@@ -24,6 +24,9 @@ from scripts.local_aws.worker import FunctionSettings, WorkerStartError
 INVOKE = re.compile(r"^/2015-03-31/functions/(?P<function>.+)/invocations$")
 CREDENTIAL_REGION = re.compile(r"Credential=[^/]+/\d+/(?P<region>[a-z0-9-]+)/lambda/")
 MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
+MAX_CAUSE = 32_768
+"""Characters that Step Functions keeps of why a task failed:
+https://docs.aws.amazon.com/step-functions/latest/apireference/API_TaskFailedEventDetails.html"""
 
 WSGIApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -103,7 +106,10 @@ class LambdaFront:
         except WorkerStartError as error:
             raise _client_error(500, "ServiceException", str(error)) from error
         failed = {"FunctionError": "Unhandled"} if outcome.is_error else {}
-        answer = {"ExecutedVersion": settings.version, "Payload": json.loads(outcome.payload), "StatusCode": 200}
+        payload = json.loads(outcome.payload)
+        if outcome.is_error and len(outcome.payload) > MAX_CAUSE:
+            payload |= {"errorMessage": str(payload.get("errorMessage"))[: MAX_CAUSE // 2], "stackTrace": []}
+        answer = {"ExecutedVersion": settings.version, "Payload": payload, "StatusCode": 200}
         return answer | failed
 
     def _invoke(self, name: str, request: Request) -> Response:

@@ -35,6 +35,7 @@ WHOLE = (
         "lost: 2 ValueError (tolerated)",
         request={"tolerated_failure_percentage": 25},
     ),
+    Whole("shout", "an exception with 1 MB of text", "lost: 2 ValueError", "aaaa"),
     Whole("die", "SIGKILL, always", "lost: 2 Runtime.ExitError", "signal: killed"),
     Whole("once", "SIGKILL, once", "complete"),
     Whole("after", "SIGKILL when all is done, once", "complete"),

@@ -28,6 +28,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     if event["task"]["rank"] == int(rank):
         if fault == "raise":
             raise ValueError("a bug that was not expected")
+        if fault == "shout":
+            raise ValueError("a" * 2**20)
         if fault == "hang":
             time.sleep(600)
         if fault == "die":
