@@ -312,7 +312,7 @@ def refuse_incomplete(summary: RunSummary) -> None:
     more = f"; and {len(lost) - 5} more" if len(lost) > 5 else ""
     raise IncompleteRunError(
         f"{len(lost)} of {summary.world_size} ranks are lost and {tolerated:g} % are tolerated: {named}{more}. "
-        "What the other ranks computed is in the run's folder."
+        "What the other ranks computed is in the run's folder; `make resume` computes these again."
     )
 
 

@@ -109,6 +109,12 @@ def run_in(
         where = f" The run may still be running: `make status RUN={run_id}` shows it, `make stop RUN={run_id}` ends it."
         what_next = where if entry and target.name == "aws" else ""
         raise CommandError(target.why(error) + what_next + _what_is_left(folder)) from error
+    except ConnectionError as error:
+        # Of what is asked without boto3: the local AWS itself.
+        raise CommandError(
+            f"The local AWS ended while it was asked: {error}. logs/server.log may say why; memory and processes may "
+            f"be limited (`ulimit -v`, `ulimit -u`).{_what_is_left(folder)}"
+        ) from error
 
 
 def see_through(target: Target, entry: Entry, folder: Path, console: Console, *, line: LineMaker = LiveLine) -> Ending:

@@ -23,7 +23,7 @@ from scripts.deployment.quota import room
 from scripts.deployment.stack import Stack, StackError
 from scripts.local_aws.deploy import deploy
 from scripts.local_aws.rendezvous import serve_rendezvous
-from scripts.local_aws.server import LocalAws, client_arguments, keep_results
+from scripts.local_aws.server import LocalAws, LocalAwsError, client_arguments, keep_results
 from scripts.pricing.cost import Bill
 from scripts.pricing.prices import bill_if_known
 from scripts.runs.bucket import NUM_CONNECTIONS, Bucket, quick_store
@@ -233,7 +233,13 @@ def start_local(log_dir: Path, model: Path | None = None, *, num_talking: int = 
     with ExitStack() as stack:
         rendezvous = stack.enter_context(serve_rendezvous()) if num_talking else ""
         aws = stack.enter_context(LocalAws(log_dir=log_dir, workers=max(num_talking, num_cores())))
-        deployment = deploy(aws, model=model, rendezvous=rendezvous)
+        try:
+            deployment = deploy(aws, model=model, rendezvous=rendezvous)
+        except BotoCoreError as error:
+            raise LocalAwsError(
+                f"The local AWS cannot be reached: {error}. This machine lets no program talk to itself over 127.0.0.1 "
+                f"or {log_dir}/server.log says why it ended."
+            ) from error
         s3, states = (boto3.client(name, config=LOCAL_CONFIG, **aws.credentials) for name in ("s3", "stepfunctions"))
         yield LocalTarget(
             aws.endpoint_url,

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from rich.console import Console
 
 from inference import contract
@@ -18,6 +19,8 @@ from inference.errors import DatasetError
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.variables import read_variables
 from scripts.data.location import RemoteDataset, find_dataset, find_remote, is_sample
+from scripts.local_aws.server import LocalAwsError
+from scripts.runs import target
 from scripts.runs.perform import find_data, run_in
 from scripts.runs.request import draft_request, make_run_id
 from scripts.runs.variables import RunVariables, choose_target
@@ -290,7 +293,7 @@ def test_a_run_names_the_bucket_of_its_dataset_where_it_is_another_one(tmp_path:
     def refuse(**_: Any) -> None:
         raise ClientError({"Error": {"Code": "AccessDenied"}}, "StartExecution")
 
-    target: Any = SimpleNamespace(
+    there: Any = SimpleNamespace(
         name="aws",
         max_concurrency=7,
         bucket=SimpleNamespace(name="results"),
@@ -302,10 +305,35 @@ def test_a_run_names_the_bucket_of_its_dataset_where_it_is_another_one(tmp_path:
     draft = draft_request(asked(DATASET="s3://survey/dr17"))
 
     with pytest.raises(CommandError, match=r"^Refused\. Its files are in "):
-        run_in(target, "run-a", draft, RemoteDataset("survey", "dr17/"), tmp_path, Console(quiet=True))
+        run_in(there, "run-a", draft, RemoteDataset("survey", "dr17/"), tmp_path, Console(quiet=True))
 
     sent = json.loads((tmp_path / "request.json").read_text())
     assert sent == {"bucket": "results", "data_prefix": "dr17/", "data_bucket": "survey", "max_concurrency": 7}
+
+
+def test_a_local_aws_that_ends_while_a_run_begins_is_named_with_where_to_look(tmp_path: Path) -> None:
+    def end(*_: Any) -> None:
+        raise ConnectionResetError("Remote end closed connection without response")
+
+    there: Any = SimpleNamespace(name="local", max_concurrency=None, bucket=SimpleNamespace(name="results"), keep=end)
+
+    with pytest.raises(CommandError, match=r"The local AWS ended while it was asked: Remote end .*ulimit -v"):
+        run_in(there, "run-a", draft_request(asked()), RemoteDataset("survey", "d/"), tmp_path, Console(quiet=True))
+
+
+def test_a_local_aws_that_cannot_be_reached_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+
+    monkeypatch.setattr(target, "deploy", refuse)
+    monkeypatch.setattr(target, "LocalAws", lambda **_: nullcontext())
+    monkeypatch.setattr(target, "forget_aws_settings", lambda: None)
+
+    with (
+        pytest.raises(LocalAwsError, match=r"cannot be reached: .*127\.0\.0\.1:1.*server\.log says why"),
+        target.start_local(tmp_path),
+    ):
+        pass
 
 
 def make_tiny(root: Path, *sizes: int, **changes: Any) -> Path:
