@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from scripts.command.errors import UsageError
 from scripts.command.program import start
-from scripts.command.variables import Variables, Whole
+from scripts.command.variables import Flag, Variables, Whole
 from scripts.local_aws.rudeness import Rudeness
 from scripts.local_aws.server import LocalAws, stop_signals
 
@@ -35,6 +35,12 @@ class EmulateVariables(Variables, frozen=True, kw_only=True):
     s3_failure_every: Whole = 0
     """Every which request S3 answers with 503; 0 none."""
 
+    starts_per_s: Whole = 0
+    """Ranks that a Map starts in a second; 0 takes any number."""
+
+    all_cold: Flag = False
+    """Whether every invocation starts a process of its own."""
+
 
 def main(variables: EmulateVariables) -> None:
     """Serve AWS on 127.0.0.1 until Ctrl-C."""
@@ -44,6 +50,8 @@ def main(variables: EmulateVariables) -> None:
         concurrency=variables.concurrency,
         inactive_s=variables.inactive_s,
         s3_failure_every=variables.s3_failure_every,
+        starts_per_s=variables.starts_per_s,
+        all_cold=variables.all_cold,
     )
     log_dir, workers = Path(variables.log_dir), variables.workers or None
     with LocalAws(log_dir=log_dir, workers=workers, port=variables.port, rudeness=rudeness) as aws:

@@ -86,6 +86,11 @@ def _explain_answer(error: ClientError) -> str:
         return "AWS refuses requests signed at the wrong time: set this machine's clock."
     if code in EXPIRED:
         return "The AWS credentials have expired: `aws sso login`, or a new session token, renews them."
+    if code == "400" and error.operation_name.startswith("Head"):
+        # An answer to HEAD has no body that could say so.
+        return (
+            "S3 refuses the credentials (400): most likely they have expired; `aws sso login`, or a new token, renews."
+        )
     if code in UNKNOWN_KEY:
         return f"AWS does not know these credentials ({code}): {LOG_IN}."
     if code in DENIED:

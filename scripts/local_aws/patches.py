@@ -233,6 +233,7 @@ def _eval_pool(_original: Any, self: Any, job: Job | None, worker_frame: Environ
     Each iteration calls the next one, so that the thousandth of a thread meets Python's recursion limit.
     """
     while job is not None:
+        _wait_for_turn()
         frame = worker_frame.open_inner_frame()
         self._eval_job(env=frame, job=job)
         worker_frame.delete_frame(frame)
@@ -391,6 +392,16 @@ def simulate_principal_policy(self: Any) -> ActionResult:
 def invoke_lambda_directly(invoke: Callable[..., dict[str, Any]]) -> None:
     """Run the Lambda tasks of a state machine by a call; boto3 and HTTP to ourselves cost more than the invocation."""
     _put(lambda_eval_utils, "_invoke_lambda_function", invoke)
+
+
+def _wait_for_turn() -> None:
+    """Start the next iteration of a Map at once; see `start_ranks_in_turn`."""
+
+
+def start_ranks_in_turn(wait: Callable[[], None]) -> None:
+    """Let every iteration of a Map begin when `wait` returns."""
+    global _wait_for_turn
+    _wait_for_turn = wait
 
 
 class _ClientCache:

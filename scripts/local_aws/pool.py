@@ -29,9 +29,14 @@ class Pool:
         Folder of the worker logs, ``FUNCTION-SLOT.log``.
     workers_per_function : int
         How many invocations of one function, or of one version or alias of it, run at the same time.
+    all_cold : bool
+        Whether every invocation has a worker of its own.
     """
 
-    def __init__(self, *, environment: dict[str, str], log_dir: Path, workers_per_function: int) -> None:
+    def __init__(
+        self, *, environment: dict[str, str], log_dir: Path, workers_per_function: int, all_cold: bool = False
+    ) -> None:
+        self._all_cold = all_cold
         self._environment = environment
         self._log_dir = log_dir
         self._workers_per_function = workers_per_function
@@ -95,7 +100,10 @@ class Pool:
         with self._lock:
             self._counts[worker.settings.name][result] += 1
             self._busy.remove(worker)
-            self._idle.append(worker)
+            if self._all_cold:
+                worker.stop()
+            else:
+                self._idle.append(worker)
             self._dispatch()
 
     def _dispatch(self) -> None:

@@ -100,16 +100,17 @@ def _build(
                 return
             if calls:
                 self._record()
-            if "/s3/aws4_request" in self.headers.get("authorization", ""):
-                try:
+            is_s3 = "/s3/aws4_request" in self.headers.get("authorization", "")
+            try:
+                if self.headers.get("x-amz-security-token") == key:
+                    rude.answer_session()
+                if is_s3:
                     rude.answer_s3()
-                except RefusedError as error:
-                    self.rfile.read(int(self.headers.get("content-length", 0)))
-                    body = f"<Error><Code>{error.code}</Code><Message>{error.message}</Message></Error>".encode()
-                    self._answer(
-                        error.status, {"Content-Type": "application/xml", "Content-Length": str(len(body))}, body
-                    )
-                    return
+            except RefusedError as error:
+                self.rfile.read(int(self.headers.get("content-length", 0)))
+                kind, body = error.as_xml() if is_s3 else error.as_json()
+                self._answer(error.status, {"Content-Type": kind, "Content-Length": str(len(body))}, body)
+                return
             found = plain_get(self.path, self.headers) if self.command == "GET" else None
             if found is None:
                 super().run_wsgi()  # werkzeug closes the connection behind it
@@ -146,9 +147,11 @@ def _build(
         environment=worker_environment(client_environment(endpoint, REGION, key)),
         log_dir=log_dir,
         workers_per_function=workers,
+        all_cold=rudeness.all_cold,
     )
     app = LambdaFront(DomainDispatcherApplication(create_backend_app), pool, region=REGION, rude=rude, calls=calls)
     patches.invoke_lambda_directly(app.invoke_task)
+    patches.start_ranks_in_turn(rude.start_rank)
     server = make_server(HOST, port, app, threaded=True, request_handler=Handler, fd=listener.fileno())
     return server, pool
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ import pytest
 
 from inference import contract
 from inference.contract import RunSummary
+from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import DEFINITION_PATH, deploy
 from scripts.local_aws.rudeness import RefusedError, Rude, Rudeness
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
-from tests.integration.conftest import wait_until
+from tests.integration.conftest import ECHO, LocalCloud, stage, wait_until
+from tests.integration.test_aws_target import Rehearsal, command, make_dataset
 
 AT_ONCE = '"MaxConcurrencyPath": "$.max_concurrency"'
 
@@ -36,7 +38,7 @@ def sooner(definition: str) -> str:
 
 
 def test_runs_at_once_lose_no_rank_where_there_is_little_room_and_all_is_slow_to_wake(tmp_path: Path) -> None:
-    rudeness = Rudeness(concurrency=2, inactive_s=2, s3_failure_every=20)
+    rudeness = Rudeness(concurrency=2, inactive_s=2, s3_failure_every=20, starts_per_s=50, environments_per_10_s=1)
     definition = sooner(DEFINITION_PATH.read_text())
     assert AT_ONCE in definition
     with LocalAws(log_dir=tmp_path, workers=2, rudeness=rudeness) as aws:
@@ -67,6 +69,28 @@ def test_runs_at_once_lose_no_rank_where_there_is_little_room_and_all_is_slow_to
 
     refused = {event["taskFailedEventDetails"]["error"] for event in history if event["type"] == "TaskFailed"}
     assert "Lambda.CodeArtifactUserPendingException" in refused
+
+
+@pytest.mark.parametrize(
+    ("num_requests", "left"), [(8, ""), (24, "The run may still be running: `make status RUN=")], ids=["upload", "end"]
+)
+def test_a_session_that_expires_under_way_is_named_with_what_renews_it(
+    num_requests: int, left: str, tmp_path: Path
+) -> None:
+    stages = read_stages()
+    stages["infer"]["handler"] = "tests.integration.functions.rehearse.handler"
+    rudeness = Rudeness(session_requests=num_requests)
+    with LocalAws(log_dir=tmp_path / "logs", workers=2, rudeness=rudeness) as aws:
+        account = Rehearsal(aws, deploy(aws, stages=stages))
+        make_dataset(tmp_path, "tiny")
+
+        done = command("run", account, tmp_path, DATASET="tiny", WORLD="4")
+
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert "have expired" in said
+    assert "`aws sso login`" in said
+    assert left in said
 
 
 def test_no_more_run_at_the_same_time_than_there_is_room_for() -> None:
@@ -105,6 +129,48 @@ def test_every_fifth_request_to_s3_fails() -> None:
     answers = [refused(rude.answer_s3) for _ in range(11)]
 
     assert answers == [(503, "SlowDown") if number in (5, 10) else None for number in range(1, 12)]
+
+
+def test_ranks_start_one_after_another_at_the_rate_of_the_map() -> None:
+    waited: list[float] = []
+    rude = Rude(Rudeness(starts_per_s=100), now=lambda: 5.0, sleep=waited.append)
+
+    for _ in range(4):
+        rude.start_rank()
+
+    assert waited == pytest.approx([0.01, 0.02, 0.03])
+
+
+def test_a_function_gets_so_many_environments_more_every_ten_seconds_and_keeps_them() -> None:
+    times_s = iter((0, 0, 0, 9, 10, 10, 10, 10))
+    rude = Rude(Rudeness(environments_per_10_s=2), now=lambda: next(times_s))
+    no_room = (429, "TooManyRequestsException")
+    with ExitStack() as running:
+
+        def begin() -> tuple[int, str] | None:
+            return refused(lambda: running.enter_context(rude.invocation("a")))
+
+        assert [begin() for _ in range(4)] == [None, None, no_room, no_room]
+        assert [begin() for _ in range(3)] == [None, None, no_room]
+    assert refused(partial(rude.invocation, "a")) is None
+
+
+def test_a_session_ends_after_so_many_requests() -> None:
+    rude = Rude(Rudeness(session_requests=2))
+
+    answers = [refused(rude.answer_session) for _ in range(4)]
+
+    assert answers == [None, None, (400, "ExpiredToken"), (400, "ExpiredToken")]
+
+
+def test_every_invocation_is_cold_where_it_is_asked_for(tmp_path: Path) -> None:
+    stages = {"infer": stage(ECHO)}
+    with LocalAws(log_dir=tmp_path, workers=1, rudeness=Rudeness(all_cold=True)) as aws:
+        cloud = LocalCloud(aws, deploy(aws, stages=read_stages() | stages))
+
+        pids = [cloud.invoke()[1]["pid"] for _ in range(2)]
+
+    assert pids[0] != pids[1]
 
 
 def test_nothing_is_refused_unless_it_is_asked_for() -> None:
