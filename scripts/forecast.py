@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ from scripts.command.program import start
 from scripts.command.variables import Variables
 from scripts.data.location import find_dataset
 from scripts.data.writer import ShardMb
+from scripts.deployment.stack import has_applied, read_stack
 from scripts.forecasts.constants import read_constants
 from scripts.forecasts.fit import fit, predict
 from scripts.forecasts.judge import cross_validated, judge_own, score
@@ -70,10 +72,20 @@ class ForecastVariables(Variables, frozen=True, kw_only=True):
     deadline: Annotated[float, Meta(gt=0, description="a number of seconds above 0")] | None = None
     budget: Usd | None = None
     target: TargetName = "aws"
-    region: Annotated[str, Meta(description="a region of the price file")] = LOCAL_REGION
+    region: Annotated[str, Meta(description="a region of the price file")] = ""
+    outputs: Annotated[str, Meta(description="a file with what `terraform output -json` printed")] = ""
     prices: Annotated[str, Meta(description="another price file, as TOML")] = ""
     file: Annotated[str, Meta(description="a CSV of published runs")] = ""
     to: Annotated[str, Meta(description="a folder")] = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run would be, as deployed or as by default, changed by what was asked for."""
+
+    region: str
+    rates: Rates
+    max_concurrency: int
 
 
 def main(variables: ForecastVariables) -> None:
@@ -83,14 +95,15 @@ def main(variables: ForecastVariables) -> None:
         judge(variables, console)
         return
     prices = read_prices(Path(variables.prices).expanduser() if variables.prices else None)
-    prices.of(variables.region)
+    place = place_of(variables, root)
+    prices.of(place.region)
     is_local = variables.target == "local"
-    earlier = earlier_runs(root, variables.target, _rates(variables), None)
+    earlier = earlier_runs(root, variables.target, place.rates, None)
     habits = learn(earlier, is_local=is_local, num_cores=num_cores())
     if variables.deadline is not None or variables.budget is not None:
-        make_plan(variables, habits, prices, console, root)
+        make_plan(variables, place, habits, prices, console, root)
     else:
-        one_run(variables, habits, prices, console, root)
+        one_run(variables, place, habits, prices, console, root)
     if len(earlier) >= MIN_OWN:
         own = judge_own(earlier, is_local=is_local, num_cores=num_cores())
         console.print(
@@ -100,14 +113,46 @@ def main(variables: ForecastVariables) -> None:
         )
 
 
+def place_of(variables: ForecastVariables, root: Path) -> Place:
+    """Return where the run would be: in the stack of this working copy or of OUTPUTS, or in one as by default.
+
+    Raises
+    ------
+    UsageError
+        If OUTPUTS contradicts TARGET.
+    StackError
+        If there is a stack, and it cannot be read.
+    """
+    is_local = variables.target == "local"
+    if is_local and variables.outputs:
+        raise UsageError(f"OUTPUTS={variables.outputs} is about a stack, and TARGET=local about this machine.")
+    terraform = root / "terraform"
+    is_deployed = not is_local and (variables.outputs or has_applied(terraform))
+    stack = read_stack(terraform, outputs=variables.outputs) if is_deployed else None
+    rates = stack.rates if stack else local_rates()
+    own = num_cores() if is_local else DEFAULT_CONCURRENCY
+    return Place(
+        variables.region or (stack.region if stack else LOCAL_REGION),
+        replace(
+            rates,
+            memory_mb={**rates.memory_mb, "infer": variables.memory or rates.memory_mb["infer"]},
+            architecture=variables.arch or rates.architecture,
+            child_type=variables.child or rates.child_type,
+        ),
+        variables.concurrency or (stack.max_concurrency if stack else own),
+    )
+
+
 # -------------------------------------------------------------------------------------------- one run
 
 
-def one_run(variables: ForecastVariables, habits: Habits, prices: PriceList, console: Console, root: Path) -> None:
+def one_run(
+    variables: ForecastVariables, place: Place, habits: Habits, prices: PriceList, console: Console, root: Path
+) -> None:
     """Print what a run with these variables will take and cost."""
-    setting = setting_of(variables, root)
-    label = prices.label(variables.region)
-    found = forecast(setting, prices.of(variables.region), prices_of=label, habits=habits)
+    setting = setting_of(variables, place, root)
+    label = prices.label(place.region)
+    found = forecast(setting, prices.of(place.region), prices_of=label, habits=habits, rates=place.rates)
     if not setting.is_local and not fits(found):
         raise UsageError(
             f"WORLD={setting.world_size}: a rank of {setting.rows_per_rank:,} galaxies may not end within Lambda's 900 "
@@ -116,7 +161,7 @@ def one_run(variables: ForecastVariables, habits: Habits, prices: PriceList, con
     print_forecast(console, found)
 
 
-def setting_of(variables: ForecastVariables, root: Path) -> Setting:
+def setting_of(variables: ForecastVariables, place: Place, root: Path) -> Setting:
     """Return the run that the variables ask for.
 
     Raises
@@ -131,15 +176,14 @@ def setting_of(variables: ForecastVariables, root: Path) -> Setting:
     world_size = variables.world or num_shards
     if world_size > num_rows:
         raise UsageError(f"WORLD={world_size:,} is more than the {num_rows:,} galaxies: a rank needs one at least.")
-    default = min(num_cores(), world_size) if is_local else DEFAULT_CONCURRENCY
     return Setting(
         num_rows=num_rows,
         world_size=world_size,
         num_shards=num_shards,
-        memory_mb=variables.memory or _rates(variables).memory_mb["infer"],
-        architecture=variables.arch or "x86_64",
-        child_type=variables.child or "STANDARD",
-        max_concurrency=variables.concurrency or default,
+        memory_mb=place.rates.memory_mb["infer"],
+        architecture=place.rates.architecture,
+        child_type=place.rates.child_type,
+        max_concurrency=min(place.max_concurrency, world_size) if is_local else place.max_concurrency,
         engine=variables.engine,
         precision=variables.precision,
         is_local=is_local,
@@ -165,11 +209,6 @@ def _size(variables: ForecastVariables, root: Path) -> tuple[int, int]:
     if variables.shard_mb:
         return num_rows, math.ceil(num_rows * BITS_PER_ROW / 8 / 2**20 / variables.shard_mb)
     return num_rows, len(card.shards[: variables.files])
-
-
-def _rates(variables: ForecastVariables) -> Rates:
-    there = local_rates()
-    return Rates(memory_mb=there.memory_mb, architecture=variables.arch or there.architecture)
 
 
 def print_forecast(console: Console, found: Forecast) -> None:
@@ -217,14 +256,16 @@ def _s(value: float) -> str:
 # ------------------------------------------------------------------------------------------- the planner
 
 
-def make_plan(variables: ForecastVariables, habits: Habits, prices: PriceList, console: Console, root: Path) -> None:
+def make_plan(
+    variables: ForecastVariables, place: Place, habits: Habits, prices: PriceList, console: Console, root: Path
+) -> None:
     """Print which settings are worth taking, and draw them."""
     if variables.target == "local":
         raise UsageError("TARGET=local has nothing to choose and costs nothing: leave out DEADLINE and BUDGET.")
     num_rows, _ = _size(variables, root)
     wish = Wish(
         num_rows=num_rows,
-        max_concurrency=variables.concurrency or DEFAULT_CONCURRENCY,
+        max_concurrency=place.max_concurrency,
         world_size=variables.world or (_size(variables, root)[1] if variables.shard_mb else None),
         memory_mb=variables.memory,
         architecture=variables.arch,
@@ -234,8 +275,7 @@ def make_plan(variables: ForecastVariables, habits: Habits, prices: PriceList, c
         deadline_s=variables.deadline,
         budget_usd=variables.budget,
     )
-    region = variables.region
-    found = plan(wish, prices.of(region), prices_of=prices.label(region), habits=habits)
+    found = plan(wish, prices.of(place.region), prices_of=prices.label(place.region), habits=habits)
     print_plan(console, found)
     folder = Path(variables.to or FOLDER)
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import pytest
 
 from scripts.command.errors import UsageError
 from scripts.command.repository import REPOSITORY
-from scripts.forecast import ForecastVariables, main, setting_of
+from scripts.forecast import ForecastVariables, main, place_of, setting_of
 from scripts.forecasts import scale
 from scripts.forecasts.constants import CONSTANTS_FILE, Constant, read_constants
 from scripts.forecasts.fit import Prediction, edge_median, fit, map_median, predict
@@ -29,6 +29,7 @@ from scripts.reports.forecast_page import HEADLINE, Judgement, single_run, write
 from scripts.reports.run_report import run_report
 from tests.run_folders import write_run
 from tests.unit.test_cost_estimate import make_run
+from tests.unit.test_run_stack import write_outputs
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "published_runs.csv"
 PRICES = read_prices().of("us-east-1")
@@ -487,8 +488,10 @@ def test_a_table_of_runs_that_is_none_is_refused(text: str, answer: str, tmp_pat
 def test_settings_that_contradict_each_other_are_refused(
     variables: dict[str, Any], answer: str, tmp_path: Path
 ) -> None:
+    asked = ForecastVariables(**variables)
+
     with pytest.raises(UsageError, match=answer):
-        setting_of(ForecastVariables(**variables), tmp_path)
+        setting_of(asked, place_of(asked, tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -516,6 +519,26 @@ def test_constants_of_another_version_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="of version 2, and this program reads 1"):
         read_constants(path)
+
+
+def test_a_stack_that_is_deployed_is_what_is_forecast_and_variables_win(tmp_path: Path) -> None:
+    outputs = write_outputs(tmp_path, region="us-west-2", architecture="arm64", max_concurrency=77)
+
+    as_deployed = place_of(ForecastVariables(outputs=outputs), tmp_path)
+    changed = place_of(ForecastVariables(outputs=outputs, memory=3008, arch="x86_64", concurrency=5), tmp_path)
+
+    assert (as_deployed.region, as_deployed.rates.architecture, as_deployed.max_concurrency) == (
+        "us-west-2",
+        "arm64",
+        77,
+    )
+    assert (changed.rates.memory_mb["infer"], changed.rates.architecture, changed.max_concurrency) == (
+        3008,
+        "x86_64",
+        5,
+    )
+    with pytest.raises(UsageError, match=r"OUTPUTS=.* is about a stack"):
+        place_of(ForecastVariables(outputs=outputs, target="local"), tmp_path)
 
 
 def test_a_local_forecast_names_the_cores_and_no_price(
