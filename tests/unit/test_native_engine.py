@@ -268,6 +268,14 @@ def test_a_machine_without_these_instructions_is_refused(checkpoint: Path, monke
         open_engine(checkpoint)
 
 
+def test_int8_is_refused_where_it_would_be_slower(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (neon,) = (one for one in INSTRUCTION_SETS if one.name == "neon")
+    monkeypatch.setattr(library, "runnable", lambda: [neon])
+
+    with pytest.raises(UnavailableError, match="in fp32 with neon, not in int8"):
+        open_engine(checkpoint, precision="int8")
+
+
 # ------------------------------------------------------------------------------------------------- which engine
 
 

@@ -53,6 +53,8 @@ class NativeEngine:
         chosen = next((one for one in library.runnable() if instructions in (None, one.name)), None)
         if chosen is None:
             raise UnavailableError(f"this machine does not compute with {instructions or 'AVX2 or NEON under Linux'}")
+        if precision != "fp32" and not chosen.has_int8:
+            raise UnavailableError(f"the native engine computes in fp32 with {chosen.name}, not in {precision}")
         self._library = library.open_library(chosen)
         card, self._arrays = read_pack(pack_path(checkpoint, sha256), sha256)
         if precision != "fp32":

@@ -30,17 +30,19 @@ class InstructionSet:
     flags: frozenset[str]
     """What ``/proc/cpuinfo`` lists where it can run."""
 
+    has_int8: bool = True
+    """Whether products in 8 bits are faster than in fp32: NEON's are plain C."""
+
 
 AVX2_FLAGS = frozenset({"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"})
+AVX512_FLAGS = AVX2_FLAGS | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 INSTRUCTION_SETS = (
     InstructionSet(
-        name="avx512",
-        machine="x86_64",
-        cpu="x86_64_v4",
-        flags=AVX2_FLAGS | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+        name="avx512vnni", machine="x86_64", cpu="x86_64_v4+avx512vnni", flags=AVX512_FLAGS | {"avx512_vnni"}
     ),
+    InstructionSet(name="avx512", machine="x86_64", cpu="x86_64_v4", flags=AVX512_FLAGS),
     InstructionSet(name="avx2", machine="x86_64", cpu="x86_64_v3", flags=AVX2_FLAGS),
-    InstructionSet(name="neon", machine="aarch64", cpu="generic", flags=frozenset({"asimd"})),
+    InstructionSet(name="neon", machine="aarch64", cpu="generic", flags=frozenset({"asimd"}), has_int8=False),
 )
 """The fastest first."""
 
