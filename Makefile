@@ -8,6 +8,8 @@ VENV := .venv
 # The Python 3.11, 3.12 or 3.13 to make .venv with; found by itself when empty.
 PYTHON :=
 READY := $(VENV)/.ready
+# A second opinion of the state machine, next to the interpreter's of the local AWS.
+ASL_VALIDATOR := asl-validator@4.0.0
 PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
@@ -156,6 +158,8 @@ check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
 	$(PY) -m mypy
 	@if command -v terraform >/dev/null; then set -x; terraform fmt -check -recursive terraform; \
 	else echo "skipped: terraform fmt (terraform is not installed)"; fi
+	@if npx --yes $(ASL_VALIDATOR) --version >/dev/null 2>&1; then set -x; npx --yes $(ASL_VALIDATOR) --json-path terraform/state_machine.asl.json; \
+	else echo "skipped: $(ASL_VALIDATOR) (npx is not installed, or finds no registry)"; fi
 	$(PY) -m scripts.schema check
 	$(PY) -m scripts.image lint
 
