@@ -145,6 +145,7 @@ def _predict_one(fitted: Fitted, run: Runs, num: int, seed: int) -> tuple[Array,
         rank_s=rank_s,
         tail_s=values["tail_s"],
         retry_share=np.zeros(num),  # in the tail, as it was measured
+        backup_after_s=np.full(num, np.inf),
         weather=np.exp(values["map_noise"] * generator.standard_t(FREEDOM, num)),
         after_s=edge_s * np.exp(values["edge_noise"] * generator.standard_t(FREEDOM, num)),
     )

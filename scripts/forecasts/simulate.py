@@ -42,6 +42,9 @@ class Pace:
     retry_share: Array
     """Share of the ranks that fail once and are tried again."""
 
+    backup_after_s: Array
+    """A rank that takes longer gets a second invocation next to the first; infinite where there is none."""
+
     weather: Array
     """Factor of the whole Map: the same setting on another day."""
 
@@ -124,6 +127,13 @@ def _one(pace: Pace, room: Room, num_ranks: int, generator: np.random.Generator,
         extra_s[tried_again] += pace.rank_s[r] + RETRY_WAIT_S * generator.random(int(tried_again.sum()))
     length_s = pace.rank_s[r] + extra_s
     cold_s = float(pace.cold_s[r])
+    paid_s = float(length_s.sum())
+    late_s = float(pace.backup_after_s[r])
+    if (is_late := length_s > late_s).any():
+        # The second invocation begins in a fresh environment, lingers as any, and both are paid to their ends.
+        second_s = cold_s + pace.rank_s[r] + generator.exponential(size=int(is_late.sum())) * pace.tail_s[r]
+        length_s[is_late] = np.minimum(length_s[is_late], late_s + second_s)
+        paid_s += float(second_s.sum())
     first_end_s = float((dispatch_s + cold_s + length_s).min())
     has_room = num_ranks <= min(room.max_concurrency, room.burst)
     if has_room and (first_end_s >= dispatch_s[-1] or not cold_s):
@@ -134,13 +144,13 @@ def _one(pace: Pace, room: Room, num_ranks: int, generator: np.random.Generator,
     last = int(end_s.argmax())
     return (
         float(end_s[last]),
-        float(length_s.sum() + cold_s * is_cold.sum()),
+        paid_s + cold_s * float(is_cold.sum()),
         float(is_cold.sum()),
         float(dispatch_s[last]),
         float(start_s[last] - dispatch_s[last]),
         float(is_cold[last] * cold_s),
         float(pace.rank_s[r]),
-        float(extra_s[last]),
+        float(length_s[last] - pace.rank_s[r]),
     )
 
 

@@ -8,6 +8,13 @@ from typing import Literal
 import numpy as np
 
 from inference.contract import BITS_PER_ROW, RunSummary
+from inference.plan import (
+    DEADLINE_FACTOR,
+    MB_PER_VCPU,
+    SAMPLES_PER_S_PER_VCPU,
+    SHORTEST_DEADLINE_S,
+    START_S,
+)
 from scripts.forecasts.constants import Array, Constant, Constants, draw_all, read_constants
 from scripts.forecasts.simulate import Outcome, Pace, Room, quantiles, simulate
 from scripts.pricing.cost import Bill, Prices, Rates, bill
@@ -316,9 +323,17 @@ def pace_of(setting: Setting, habits: Habits, constants: Constants, generator: n
         rank_s=np.maximum(computing_s, reading_s) + ours["rest_s"] * other,
         tail_s=ours["tail_s"],
         retry_share=np.zeros(num) if setting.is_local else cloud["retry_share"],
+        backup_after_s=np.full(num, math.inf if setting.is_local else _backup_after_s(setting)),
         weather=ours["weather"],
         after_s=edge_s + (0 if setting.is_local else 1) * setting.world_size * ours["record_s"],
     )
+
+
+def _backup_after_s(setting: Setting) -> float:
+    """Return after how long a rank gets a second invocation, as the plan sets it [s]; infinite where it gets none."""
+    work_s = setting.rows_per_rank * MB_PER_VCPU / (SAMPLES_PER_S_PER_VCPU * setting.memory_mb)
+    after_s = max(START_S + DEADLINE_FACTOR * work_s, SHORTEST_DEADLINE_S)
+    return after_s if after_s < MAX_LAMBDA_S else math.inf
 
 
 def _num_busy(setting: Setting) -> int:

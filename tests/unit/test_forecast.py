@@ -44,6 +44,7 @@ def make_pace(num: int = 1, **changes: float) -> Pace:
         "rank_s": 10.0,
         "tail_s": 0.0,
         "retry_share": 0.0,
+        "backup_after_s": np.inf,
         "weather": 1.0,
         "after_s": 2.0,
     }
@@ -110,6 +111,14 @@ def test_environments_beyond_the_burst_come_at_the_ramp() -> None:
     found = run(make_pace(dispatch_per_s=1e6, rank_s=100.0), 300, burst=100.0, ramp_per_s=10.0)
 
     assert found.map_s[0] == pytest.approx(200 / 10 + 3 + 100, rel=1e-3)
+
+
+def test_a_second_invocation_ends_a_rank_that_lingers_and_both_are_paid() -> None:
+    alone, helped = (run(make_pace(20, tail_s=60.0, backup_after_s=after_s), 50) for after_s in (np.inf, 20.0))
+
+    assert np.median(helped.map_s) < 0.8 * np.median(alone.map_s)
+    assert np.median(helped.ranks_s) > np.median(alone.ranks_s)
+    assert (run(make_pace(backup_after_s=10.5), 50).map_s == run(make_pace(), 50).map_s).all()
 
 
 def test_more_concurrency_is_never_slower() -> None:
