@@ -103,6 +103,9 @@ ABSENT = {
 }
 """What is said of a table in which a field was not recognized."""
 
+NOT_TOTAL = {"psf": "those of points, which miss light of galaxies", "petro": "Petrosian, and models read total ones"}
+"""What is said of light whose name begins so: redshifts were learned from model magnitudes."""
+
 GIVEN = {"{b}": "magnitude", "flux_{b}": "flux", "err_{b}": "error", "ext_{b}": "extinction", "petro_{b}": "Petrosian"}
 """What can be named for each band, with the band in the place of ``{b}``."""
 
@@ -178,6 +181,9 @@ class Columns:
             return f"{light} were corrected by E(B-V) = {self.single['ebv']}, {COEFFICIENTS_SOURCE}"
         return f"{light} are not corrected, as FIELDS says" if self.said_dereddened is False else ""
 
+    def _is_called(self, start: str) -> bool:
+        return next(filter(None, self.light)).lower().startswith(start)
+
     def describe(self) -> str:
         """Say in one line what is read as what."""
         is_observed = self.has_extinction or self.said_dereddened is False
@@ -186,6 +192,7 @@ class Columns:
         others = [f"{field} = {name}" for field, name in self.single.items()]
         others += [name for name in self.further if name not in self.single.values()]
         others += [f"{', '.join(self.missing_bands)} estimated from the other bands"] if self.missing_bands else []
+        others += [f"{in_short(self.light)} are {what}" for start, what in NOT_TOTAL.items() if self._is_called(start)]
         others += [what for field, what in ABSENT.items() if field not in self.single]
         return "; ".join([f"{self.quantity} = {in_short(self.light)} [{unit}], {state}", *others])
 

@@ -1,12 +1,14 @@
 """Columns of surveys are recognized by their usual names; what cannot be is named with what was found."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scripts.command.errors import SourceError, UsageError
-from scripts.data.columns import BANDS, Columns, recognize
+from scripts.data.columns import BANDS, FACTS, SINGLE, Columns, recognize
 from scripts.data.galaxies import Origin
 from scripts.data.light import fault_of_light
 
@@ -217,3 +219,15 @@ def test_codes_of_missing_values_are_no_unit() -> None:
     values[9:15, 0] = 0
 
     assert fault_of_light(values, columns(*BANDS)) == ""
+
+
+def test_every_field_is_in_the_documents() -> None:
+    page = Path("docs/inputs.md").read_text()
+
+    assert [field for field in (*SINGLE, *FACTS) if not re.search(rf"`{field}[=`]", page)] == []
+
+
+@pytest.mark.parametrize(("name", "said"), [("psfMag", "which miss light of galaxies"), ("petroMag", "Petrosian")])
+def test_light_that_is_not_all_of_a_galaxy_is_said(name: str, said: str) -> None:
+    assert said in columns(*bands(f"{name}_{{b}}")).describe()
+    assert "; psfMag" not in columns(*bands("modelMag_{b}"), *bands("psfMag_{b}")).describe()
