@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from scripts.command.console import progress_bar
+from scripts.command.console import counted, progress_bar
 from scripts.command.errors import COMPLETE, FAILED, UsageError
 from scripts.command.program import start
 from scripts.command.variables import Variables
@@ -38,7 +38,7 @@ def main(variables: VerifyVariables) -> int:
         return FAILED
     card = ShardFolder(folder).card
     assert card is not None, "a missing card is a problem"
-    what = f"{card.num_rows:,} galaxies in {len(card.shards)} shards"
+    what = f"{counted(card.num_rows, 'galaxy')} in {counted(len(card.shards), 'shard')}"
     print(f"{folder}: {what} are what dataset.json and the table say")
     return COMPLETE
 
