@@ -346,16 +346,18 @@ def _inference_time(memory_mb: int, serial_share: Array) -> Array:
 
 def _speed(setting: Setting, ours: Mapping[str, Array]) -> Array:
     """Return the speed relative to onnxruntime in fp32 on x86_64."""
-    speed = engine_speed(setting.engine, setting.precision, ours) * np.ones_like(ours["row_s"])
-    return speed * ours["arm64_speed"] if setting.architecture == "arm64" else speed
+    is_arm = setting.architecture == "arm64"
+    # On arm64 onnxruntime computes int8, whichever engine is asked for.
+    engine = "onnxruntime" if is_arm and setting.precision == "int8" else setting.engine
+    speed = engine_speed(engine, setting.precision, ours) * np.ones_like(ours["row_s"])
+    return speed * ours["arm64_speed"] if is_arm else speed
 
 
 def engine_speed(engine: str, precision: str, speeds: Mapping[str, Array]) -> Array | float:
-    """Return the speed of an engine relative to onnxruntime in fp32; `auto` is the native one in fp32."""
-    if precision == "int8":
-        return speeds["int8_speed"]
+    """Return the speed of an engine relative to onnxruntime in fp32; `auto` is the native one."""
     name = "native" if engine == "auto" else engine
-    return speeds.get(f"{name}_speed", 1.0)
+    kind = f"{name}_int8" if precision == "int8" else name
+    return speeds.get(f"{kind}_speed", 1.0)
 
 
 def _bill(
