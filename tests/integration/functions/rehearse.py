@@ -6,7 +6,8 @@ from typing import Any
 from handlers import infer, model
 from tests.fake_engine import FakeEngine
 
-SLOW_S = 4
+SLOW_S = 8
+"""Long enough for a command to be started meanwhile on a busy machine [s]."""
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
