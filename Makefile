@@ -196,6 +196,7 @@ clean: ## Remove .venv and caches; runs/, datasets/, sweeps/ stay
 	@if [ -e $(VENV) ] && [ ! -e $(READY) ] && [ ! -e $(VENV)/setup.log ]; then echo "$(VENV) was not made by make: it stays"; \
 	else rm -rf $(VENV); fi
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info docker/wheels/*.whl
+	rm -rf inference/engines/native/build inference/models/astromae/*.native
 	find handlers inference scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	@for kept in runs datasets sweeps training evaluation; do [ ! -d $$kept ] || echo "$$kept/ stays"; done
 	@shared="$${XDG_CACHE_HOME:-$$HOME/.cache}/serverless-redshift-inference"; [ ! -d "$$shared" ] || echo "$$shared/ stays, for every clone"

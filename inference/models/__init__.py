@@ -8,6 +8,7 @@
 | `calibration.safetensors` | sigma and the out-of-domain flag, where they were measured (`inference.calibration`) |
 | `posterior.safetensors` | p(z) of a network that gives a redshift alone (`inference.posterior`) |
 | graphs and their card | what `make engines` exported of the weights (`inference.engines.exported`) |
+| packs, ``.native`` | the weights as the native engine reads them (`inference.engines.native`); never committed |
 """
 
 from dataclasses import dataclass
