@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from inference import contract
 from inference.plan import MAX_CHILDREN
-from scripts.command.console import step
+from scripts.command.console import counted, megabytes, step
 from scripts.command.errors import CommandError, SourceError
 from scripts.data.location import LocalDataset, RemoteDataset, find_dataset, find_remote, is_sample
 from scripts.data.sample import ensure_sample
@@ -134,7 +134,7 @@ def upload(target: Target, dataset: LocalDataset, file_limit: int | None, consol
         paths = dataset.files(file_limit)
         done = target.bucket.upload_missing(dataset.checksums(paths), dataset.prefix, begin=begin, tick=tick)
         present = f", {done.num_present} already there" if done.num_present else ""
-        facts.append(f"{done.num_files} files of {dataset.folder}, {done.num_bytes / 1e6:,.0f} MB{present}")
+        facts.append(f"{counted(done.num_files, 'file')} of {dataset.folder}, {megabytes(done.num_bytes)}{present}")
 
 
 def _start(

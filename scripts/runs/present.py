@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.contract import Accuracy, CommSummary, LostRank, RunSummary
+from scripts.command.console import counted
 from scripts.pricing.cost import Bill
 from scripts.runs.execution import Ending
 
@@ -186,7 +187,7 @@ def _efficiency(summary: RunSummary) -> list[Row]:
     if share is None:
         return []
     workers = summary.clock.num_concurrent_ranks
-    return [("efficiency", f"{100 * share:.0f} %", f"inference; {workers:,} ranks at a time")]
+    return [("efficiency", f"{100 * share:.0f} %", f"inference; {counted(workers, 'rank')} at a time")]
 
 
 def _comm(comm: CommSummary, world_size: int) -> Iterator[Row]:
