@@ -61,6 +61,7 @@ def main(variables: ResumeVariables) -> int:
     except KeyboardInterrupt:
         console.print(f"Interrupted. Its files are in {found.folder}/:", markup=False, soft_wrap=True)
         console.print(files_in(found.folder), markup=False)
+        console.print("The same command goes on with it.")
         return INTERRUPTED
     summary = read_summary(found.folder)
     bill = aws.bill(summary) if aws and summary else None

@@ -125,6 +125,8 @@ def run_named(variables: RunVariables, *, root: Path, console: Console) -> tuple
     except KeyboardInterrupt:
         console.print(f"Interrupted. Its files are in {folder}/:", markup=False, soft_wrap=True)
         console.print(files_in(folder), markup=False)
+        if (folder / "plan.json").exists():
+            console.print(f"`make resume RUN={run_id}` goes on with it.", markup=False, soft_wrap=True)
         return INTERRUPTED, run_id
     summary = read_summary(folder)
     bill = aws.bill(summary) if aws and summary else None

@@ -135,7 +135,9 @@ def test_an_interrupted_run_leaves_its_files_and_no_process(
     _, said = process.communicate(timeout=60)
 
     assert process.returncode == 130
-    assert f"Its files are in runs/{run_folder(tmp_path).name}/" in said
+    folder = run_folder(tmp_path)
+    assert f"Its files are in runs/{folder.name}/" in said
+    assert (f"`make resume RUN={folder.name}` goes on" in said) == (folder / "plan.json").exists()
     assert "Traceback" not in said
     wait_until(lambda: not marked_processes(mark), timeout_s=10)
 
