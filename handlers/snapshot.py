@@ -13,9 +13,10 @@ import os
 import random
 
 from handlers import invocation, model, settings
+from inference.contract import RunRequest
 
-USUAL_ENGINE, USUAL_PRECISION = "auto", "fp32"
-"""What a request asks for that names neither."""
+USUAL = RunRequest(bucket="")
+"""A request that names neither engine nor precision."""
 
 
 def prepare() -> None:
@@ -25,7 +26,7 @@ def prepare() -> None:
     # Imported here: AWS's runtime client brings it, and no other process needs it.
     from snapshot_restore_py import register_after_restore
 
-    engine = model.engine(USUAL_ENGINE, USUAL_PRECISION, as_published=False)
+    engine = model.engine(USUAL.engine, USUAL.precision, as_published=USUAL.profile)
     model.calibration(engine.weights_sha256)
     register_after_restore(_make_anew)
 

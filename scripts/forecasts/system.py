@@ -15,6 +15,7 @@ from inference.plan import (
     SHORTEST_DEADLINE_S,
     START_S,
 )
+from scripts.command.console import counted
 from scripts.forecasts.constants import Array, Constant, Constants, draw_all, read_constants
 from scripts.forecasts.simulate import Outcome, Pace, Room, quantiles, simulate
 from scripts.pricing.cost import Bill, Prices, Rates, bill
@@ -162,7 +163,7 @@ def learn(
     learnt["weather"] = replace_value(known.constants["weather"], 1.0, 0.05 if is_local else None)
     if alone:
         learnt["alone_speed"] = alone
-    words = f"calibrated on {len(runs)} earlier run{'s' if len(runs) > 1 else ''}"
+    words = f"calibrated on {counted(len(runs), 'earlier run')}"
     return Habits(constants={**known.constants, **learnt}, source=words, num_runs=len(runs))
 
 

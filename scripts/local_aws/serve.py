@@ -98,9 +98,9 @@ def _build(
                 self.close_connection = True  # its body is not read
                 self._answer(403, {"Content-Type": refused.content_type, "Connection": "close"}, refused.body)
                 return
-            if calls:
-                self._record()
             is_s3 = "/s3/aws4_request" in self.headers.get("authorization", "")
+            if calls:
+                self._record(is_s3=is_s3)
             try:
                 if self.headers.get("x-amz-security-token") == key:
                     rude.answer_session()
@@ -117,10 +117,10 @@ def _build(
                 return
             self._answer(found.status, found.headers, found.body)
 
-        def _record(self) -> None:
+        def _record(self, *, is_s3: bool) -> None:
             """Record the request; its body is read for it where it can say what is asked."""
             body = b""
-            if not self.headers.get("authorization", "").partition("/aws4_request")[0].endswith("/s3"):
+            if not is_s3:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 self.rfile = io.BytesIO(body)
             calls.request(self.command, self.path, self.headers, body)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference.contract import RunSummary
+from scripts.command.console import counted
 from scripts.pricing.cost import (
     LOG_BYTES_PER_INVOCATION,
     RECORD_BYTES,
@@ -105,7 +106,7 @@ def learn(summaries: Sequence[RunSummary]) -> Experience | None:
         row_s=_range([row_s(run) for run in runs]),
         start_s=_range(starts) if starts else DEFAULTS.start_s,
         rest_s=_range([rest_s(run) for run in runs]),
-        source=f"{len(runs)} earlier run{'s' if len(runs) > 1 else ''}",
+        source=f"{counted(len(runs), 'earlier run')}",
     )
 
 

@@ -61,8 +61,3 @@ def bits_per_s(value: float | None) -> str:
         if abs(value) >= size:
             return f"{number(value / size)} {unit}"
     return f"{number(value)} bit/s"
-
-
-def plural(num: int, noun: str) -> str:
-    """Return ``1 rank`` or ``8 ranks``."""
-    return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"

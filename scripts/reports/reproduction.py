@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure as Drawing
 
 from inference.contract import BITS_PER_ROW
+from scripts.command.console import counted
 from scripts.command.whole_file import write_whole
 from scripts.pricing.cost import usd_as_published
 from scripts.reports.figures.output import as_png
@@ -115,7 +116,7 @@ def _doubts(run: PublishedRun, found: Result) -> Iterator[str]:
     elif found.loop_max_s and found.loop_max_s > found.map_s:
         num = sum(float(record.get(TIME_KEY) or 0) > found.map_s for record in run.records)
         yield (
-            f"The loop of {num:,} {'rank' if num == 1 else 'ranks'}, up to {found.loop_max_s:.1f} s, is longer than "
+            f"The loop of {counted(num, 'rank')}, up to {found.loop_max_s:.1f} s, is longer than "
             f"the whole Map, {found.map_s:.1f} s: the profiler's sum counts twice."
         )
     if found.published_usd and found.configured_usd:

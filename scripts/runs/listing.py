@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from rich.table import Table
 
 from inference.run_folder import SUMMARY_KEY
 from scripts.runs import journal
+
+T = TypeVar("T")
 
 
 class Listed(NamedTuple):
@@ -46,12 +48,8 @@ def listed(root: Path, names: list[str]) -> Iterator[Listed]:
     for name in names:
         folder = root / "runs" / name
         entry = journal.read(folder)
-        summary, request = None, _Request()
-        with suppress(OSError, msgspec.MsgspecError):
-            request = msgspec.json.decode((folder / "request.json").read_bytes(), type=_Request)
-        with suppress(OSError, msgspec.MsgspecError):
-            summary = msgspec.json.decode((folder / SUMMARY_KEY).read_bytes(), type=_Summary)
-            request = summary.request
+        summary = _read(folder / SUMMARY_KEY, _Summary)
+        request = summary.request if summary else _read(folder / "request.json", _Request) or _Request()
         began = datetime.fromtimestamp(entry.started_at_s, UTC).strftime("%Y-%m-%d") if entry else ""
         yield Listed(
             name,
@@ -75,6 +73,12 @@ def as_table(runs: list[Listed]) -> Table:
         accuracy = f"{run.nmad:.4f}" if run.nmad is not None else ""
         table.add_row(run.name, run.state, run.dataset, run.began, counted, accuracy)
     return table
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    with suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    return None
 
 
 def _state(entry: journal.Entry | None, summary: _Summary | None) -> str:

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch, Rectangle, StepPatch
 
 from inference.metrics import nmad, normalised_residuals
+from scripts.command.console import counted
 from scripts.reports.evidence import read_run
 from scripts.reports.figures import ranks, redshifts, settings
 from scripts.reports.figures.canvas import (
@@ -31,7 +32,7 @@ from scripts.reports.figures.canvas import (
 from scripts.reports.figures.output import as_svg
 from scripts.reports.figures.ranks import MAX_ROWS, Timeline, ranks_at_work, waterfall_rows
 from scripts.reports.figures.settings import Offer, Point, Series, front_steps, ticks_apart
-from scripts.reports.quantities import bits_per_s, megabytes, number, percent, plural, seconds, usd
+from scripts.reports.quantities import bits_per_s, megabytes, number, percent, seconds, usd
 from scripts.reports.sections.clock import make_timeline
 from tests.run_folders import write_run
 
@@ -620,4 +621,4 @@ def test_numbers_have_their_units_and_three_digits() -> None:
     assert [seconds(v) for v in (0.0123, 12.35, 900)] == ["12.3 ms", "12.3 s", "15.0 min"]
     assert (percent(0.0138, 2), megabytes(2**29), usd(0.00147)) == ("1.38 %", "512 MB", "0.00147 USD")
     assert [bits_per_s(v) for v in (18.04e9, 2.05e6)] == ["18.0 Gbit/s", "2.05 Mbit/s"]
-    assert (plural(1, "rank"), plural(2000, "rank")) == ("1 rank", "2,000 ranks")
+    assert (counted(1, "rank"), counted(2000, "rank")) == ("1 rank", "2,000 ranks")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from scripts.command.console import counted
 from scripts.reports.document import Block, Figure, Note, Row, Section, Table
 from scripts.reports.evidence import RunEvidence
 from scripts.reports.figures.ranks import (
@@ -14,7 +15,7 @@ from scripts.reports.figures.ranks import (
     draw_waterfall,
     waterfall_rows,
 )
-from scripts.reports.quantities import UNKNOWN, count, decimals, number, percent, plural, seconds
+from scripts.reports.quantities import UNKNOWN, count, decimals, number, percent, seconds
 from scripts.reports.ranks import PHASES, Array, Ranks
 from scripts.reports.sections.rank_tables import MAX_ROWS, NUM_SLOWEST, all_ranks, slowest_ranks
 
@@ -76,7 +77,7 @@ def _lead(run: RunEvidence) -> str:
     if efficiency is not None:
         parts.append(
             f"Parallel efficiency {percent(efficiency, 0)}: seconds of inference over "
-            f"{plural(clock['num_concurrent_ranks'], 'concurrent rank')} times the Map's wall time."
+            f"{counted(clock['num_concurrent_ranks'], 'concurrent rank')} times the Map's wall time."
         )
     return " ".join(parts)
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from scripts.command.console import counted
 from scripts.reports.document import Fact
 from scripts.reports.evidence import PUBLISHED_PAGE, RunEvidence
-from scripts.reports.quantities import count, megabytes, number, percent, plural, seconds
+from scripts.reports.quantities import count, megabytes, number, percent, seconds
 from scripts.reports.ranks import PHASES
 
 STRAGGLER = 2.0
@@ -27,12 +28,12 @@ def sentence(run: RunEvidence, cost_usd: float | None) -> str:
     num_ranks = len(run.ranks)
     galaxies = float(np.nansum(run.ranks["num_samples"])) or float(run.get("num_samples") or 0)
     if not run.summary:
-        records = f"{plural(num_ranks, 'record')} of ranks without a summary: {count(galaxies)} galaxies."
+        records = f"{counted(num_ranks, 'record')} of ranks without a summary: {count(galaxies)} galaxies."
         return f"{records} {_loop_rate(run)}".strip()
     clock, rates, accuracy = run.get("clock") or {}, run.get("throughput") or {}, run.get("accuracy")
     world = run.get("world_size") or num_ranks
     parts = [
-        f"{count(run.get('num_samples'))} galaxies in {seconds(clock.get('end_to_end'))} on {plural(world, 'rank')}"
+        f"{count(run.get('num_samples'))} galaxies in {seconds(clock.get('end_to_end'))} on {counted(world, 'rank')}"
     ]
     if rates.get("end_to_end"):
         parts.append(f"{number(rates['end_to_end'])} galaxies/s end to end")
@@ -41,7 +42,7 @@ def sentence(run: RunEvidence, cost_usd: float | None) -> str:
     outcome = ", ".join(parts) + (f"; {number(cost_usd, 2)} USD {_paid(run)}." if cost_usd else ".")
     if run.get("complete"):
         return outcome
-    return f"Incomplete: {plural(len(run.get('lost_ranks') or ()), 'rank')} of {world:,} lost. {outcome}"
+    return f"Incomplete: {counted(len(run.get('lost_ranks') or ()), 'rank')} of {world:,} lost. {outcome}"
 
 
 def facts(run: RunEvidence, cost_usd: float | None) -> Iterator[Fact]:
@@ -79,7 +80,7 @@ def _incomplete(run: RunEvidence) -> Iterator[str]:
         named = "; ".join(f"rank {one['rank']}: {one['error']}: {one['message']}" for one in lost[:MAX_LOST_NAMED])
         more = f"; and {len(lost) - MAX_LOST_NAMED:,} more" if len(lost) > MAX_LOST_NAMED else ""
         yield (
-            f"Incomplete: {plural(len(lost), 'rank')} of {run.get('world_size'):,} gave no valid record. {named}{more}"
+            f"Incomplete: {counted(len(lost), 'rank')} of {run.get('world_size'):,} gave no valid record. {named}{more}"
         )
     if run.imported:
         yield "Imported: whether every rank reported was not checked, and wall times are unknown."
@@ -101,7 +102,7 @@ def _not_as_planned(run: RunEvidence) -> Iterator[str]:
     retried = int(np.nansum(attempts > 0))
     if retried:
         yield (
-            f"{plural(retried, 'rank')} needed more than one attempt, up to {count(float(np.nanmax(attempts)) + 1)}: "
+            f"{counted(retried, 'rank')} needed more than one attempt, up to {count(float(np.nanmax(attempts)) + 1)}: "
             "throttled, or failed at first. The time of failed attempts is in no number of a rank."
         )
     for note in run.ranks.texts("engine_note"):
@@ -109,7 +110,7 @@ def _not_as_planned(run: RunEvidence) -> Iterator[str]:
     given = np.nan_to_num(run.ranks["function_memory_mb"])
     full = int(np.nansum(run.ranks["memory_bytes"] / 2**20 > MEMORY_SHARE * given) if given.any() else 0)
     if full:
-        yield f"{plural(full, 'rank')} used more than {percent(MEMORY_SHARE, 0)} of the configured memory."
+        yield f"{counted(full, 'rank')} used more than {percent(MEMORY_SHARE, 0)} of the configured memory."
 
 
 def _uneven(run: RunEvidence) -> Iterator[str]:
@@ -122,7 +123,7 @@ def _uneven(run: RunEvidence) -> Iterator[str]:
             above = int((times > STRAGGLER * np.nanmedian(times)).sum())
             yield (
                 f"Stragglers: rank {ranks['rank'][slowest]:.0f} took {seconds(float(times[slowest]))}, "
-                f"{number(ratio, 2)} times the median; {plural(above, 'rank')} took more than twice the median."
+                f"{number(ratio, 2)} times the median; {counted(above, 'rank')} took more than twice the median."
             )
     if ranks.has("seconds"):
         starts = float(np.nansum(ranks["init"]) + np.nansum(ranks["model_load"]))
@@ -135,7 +136,7 @@ def _uneven(run: RunEvidence) -> Iterator[str]:
         parts = sum(np.nan_to_num(ranks[phase]) for phase in PHASES if phase not in ("queue", "init"))
         off = int((np.abs(parts - ranks["total"]) > PHASE_ERROR * ranks["total"]).sum())
         if off:
-            yield f"The phases of {plural(off, 'rank')} do not add up to the duration within 2 %."
+            yield f"The phases of {counted(off, 'rank')} do not add up to the duration within 2 %."
 
 
 def _mixed(run: RunEvidence) -> Iterator[str]:

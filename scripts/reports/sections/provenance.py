@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 
 from inference.contract import RunRequest
+from scripts.command.console import counted
 from scripts.reports.document import Block, Note, Row, Section, Table
 from scripts.reports.evidence import RunEvidence
-from scripts.reports.quantities import UNKNOWN, count, number, plural
+from scripts.reports.quantities import UNKNOWN, count, number
 
 MAX_SHARDS = 12
 DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(RunRequest)}
@@ -102,7 +103,7 @@ def provenance_rows(run: RunEvidence) -> Iterator[Row]:
     if run.entry and run.entry.machine:
         yield "machine", run.entry.machine, "shared by all workers"
     shards = _shards(run)
-    yield "dataset", _prefix(run), plural(len(shards), "shard") if shards else ""
+    yield "dataset", _prefix(run), counted(len(shards), "shard") if shards else ""
     yield "dataset sha256", dataset_sha256(shards), "SHA-256 over the checksums of its shards, in order"
 
 

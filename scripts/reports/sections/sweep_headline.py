@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from scripts.command.console import counted
 from scripts.reports.document import Block, Fact, Note, Section, Table
-from scripts.reports.quantities import count, number, plural, seconds, usd
+from scripts.reports.quantities import count, number, seconds, usd
 from scripts.reports.sweep_axes import varying
 from scripts.reports.sweep_evidence import SweepEvidence, median
 
@@ -15,7 +16,7 @@ def sentence(sweep: SweepEvidence) -> str:
     """Return what to take for which goal, in one sentence."""
     parts = [f"{' and '.join(named)}: {_in_words(sweep, setting)}" for setting, named in sweep.goals.items()]
     first = "; ".join(parts)
-    return f"{first[:1].upper()}{first[1:]}." if parts else f"{plural(len(sweep.runs), 'run')}, no recommendation."
+    return f"{first[:1].upper()}{first[1:]}." if parts else f"{counted(len(sweep.runs), 'run')}, no recommendation."
 
 
 def facts(sweep: SweepEvidence) -> Iterator[Fact]:

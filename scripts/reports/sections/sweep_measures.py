@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from scripts.command.console import counted
 from scripts.reports.document import Figure, Section
 from scripts.reports.figures.canvas import Array
 from scripts.reports.figures.settings import Offer, draw_front, draw_series
-from scripts.reports.quantities import plural, seconds, usd
+from scripts.reports.quantities import seconds, usd
 from scripts.reports.sweep_axes import Axis, series_along, varying
 from scripts.reports.sweep_evidence import SweepEvidence
 
@@ -76,7 +77,7 @@ def scaling_sections(sweep: SweepEvidence) -> Iterator[Section]:
         )
     )
     lead = (
-        f"Speedup compares with the same setting on {plural(round(smallest), 'rank')}; efficiency is the speedup over "
+        f"Speedup compares with the same setting on {counted(round(smallest), 'rank')}; efficiency is the speedup over "
         " the factor in ranks. Dashed: perfect scaling."
     )
     yield Section("Speedup and efficiency", lead, [figure for figure in figures if figure])
@@ -100,7 +101,7 @@ def price_section(sweep: SweepEvidence) -> Section:
         return Section("Cost", f"{lead} No run has a price.")
     num = sum(offer.is_pareto for offer in offers)
     caption = (
-        f"Filled: {plural(num, 'setting')} on the Pareto front; no other that predicted as many galaxies is both "
+        f"Filled: {counted(num, 'setting')} on the Pareto front; no other that predicted as many galaxies is both "
         "faster and cheaper. Hollow: the others."
     )
     return Section("Cost", lead, [Figure("Time against cost", draw_front(offers), caption, is_wide=True)])

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from scripts.command.console import counted
 from scripts.reports.document import Row, Section, Table
-from scripts.reports.quantities import UNKNOWN, count, decimals, number, percent, plural
+from scripts.reports.quantities import UNKNOWN, count, decimals, number, percent
 from scripts.reports.sections.provenance import provenance_rows
 from scripts.reports.sweep_evidence import SweepEvidence, median
 from scripts.sweeps.statistics import SettingStatistics
@@ -38,7 +39,7 @@ def settings_section(sweep: SweepEvidence) -> Section:
         is_sortable=True,
         filter_hint="a word (batch=32, yes), or a bound (end to end < 20)",
     )
-    return Section("Settings", f"{plural(len(rows), 'setting')}, in the order of the lists as typed.", [table])
+    return Section("Settings", f"{counted(len(rows), 'setting')}, in the order of the lists as typed.", [table])
 
 
 def _setting_row(one: SettingStatistics) -> Row:

@@ -3,9 +3,10 @@
 import msgspec
 
 from inference.contract import FMI_KEY, RunComm
+from scripts.command.console import counted
 from scripts.reports.document import Block, Row, Section, Table
 from scripts.reports.evidence import RunEvidence
-from scripts.reports.quantities import count, plural, seconds
+from scripts.reports.quantities import count, seconds
 
 MAX_ROWS = 64
 """Ranks that are listed: those that came last."""
@@ -32,9 +33,9 @@ def _lead(met: RunComm) -> str:
     if found.status == "failed":
         return f"The meeting failed, which cost the run nothing else: {found.why} Connections: {paths}."
     return (
-        f"All {plural(found.num_met, 'rank')} met. Connections: {paths}; the slowest took {seconds(found.meet_s)} once "
-        f"both ranks were there. All waited for rank {found.last_rank}, {seconds(found.skew_s)} after the first. "
-        f"{plural(found.num_messages, 'message')} of {count(found.num_bytes)} bytes in all."
+        f"All {counted(found.num_met, 'rank')} met. Connections: {paths}; the slowest took {seconds(found.meet_s)} "
+        f"once both ranks were there. All waited for rank {found.last_rank}, {seconds(found.skew_s)} after the first. "
+        f"{counted(found.num_messages, 'message')} of {count(found.num_bytes)} bytes in all."
     )
 
 
