@@ -29,7 +29,7 @@ from inference.errors import (
 )
 from inference.models import mismatches, refuse_dataset, settle_model
 from inference.models.card import ModelCard
-from inference.plan import MAX_CHILDREN, Demand, Shard, is_shard, meet_by_s, plan_tasks, select_shards
+from inference.plan import MAX_CHILDREN, Demand, Shard, first_rows, is_shard, meet_by_s, plan_tasks, select_shards
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     model = settings.model().card
     request = settle_model(request, model)
     shards, bands, doubts = _find_shards(settings.object_store(request.data_bucket or request.bucket), request, model)
+    shards = first_rows(shards, request.row_limit)
     request = contract.with_defaults(request, run_id=call.execution_name, num_shards=len(shards))
     limits = settings.infer_limits(request.memory_mb, request.max_concurrency)
     demand = Demand.of(model)

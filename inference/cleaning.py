@@ -27,6 +27,10 @@ PLACEHOLDER = 20.0
 """Stands in a rejected galaxy's magnitudes where no mean is known [mag]."""
 
 
+MAX_PIXEL = np.float32(1e8)
+"""Higher pixels are codes too, such as 1e20: nothing of magnitude 2.5 is in one pixel of a galaxy [nanomaggy]."""
+
+
 class Photometry(NamedTuple):
     """The photometry of the galaxies that a model was trained on.
 
@@ -179,8 +183,8 @@ def fill_pixels(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.uint8]]:
     """Replace missing pixels with sky; reject a galaxy that misses more than 5 % of them, or one of the central ones.
 
-    Missing are pixels that are not finite or below the limit, and all those of a band in which every pixel is the
-    same.
+    Missing are pixels that are not finite, below the limit or above 1e8, and all those of a band in which every pixel
+    is the same.
 
     Parameters
     ----------
@@ -203,7 +207,7 @@ def fill_pixels(
     min_pixel = (limits or shipped_limits()).min_pixel
     # Two passes see everything: extremes propagate NaN, show codes and infinities, and agree in a dead band.
     low, high = images.min(axis=(2, 3)), images.max(axis=(2, 3))
-    dirty = np.flatnonzero(~((low >= min_pixel) & (high < np.inf) & (low < high)).all(axis=1))
+    dirty = np.flatnonzero(~((low >= min_pixel) & (high < MAX_PIXEL) & (low < high)).all(axis=1))
     if not len(dirty):
         return images, num_filled, quality
     is_missing = missing_pixels(images[dirty], limits)
@@ -226,7 +230,7 @@ def central(side_px: int, width_px: int) -> slice:
 
 def missing_pixels(images: NDArray[np.float32], limits: Limits | None = None) -> NDArray[np.bool_]:
     """Return which pixels of shape (N, B, H, W) are no measurement, a whole band where it is dead."""
-    is_missing: NDArray[np.bool_] = ~((images >= (limits or shipped_limits()).min_pixel) & (images < np.inf))
+    is_missing: NDArray[np.bool_] = ~((images >= (limits or shipped_limits()).min_pixel) & (images < MAX_PIXEL))
     low = np.where(is_missing, np.inf, images).min(axis=(2, 3), keepdims=True)
     high = np.where(is_missing, -np.inf, images).max(axis=(2, 3), keepdims=True)
     is_missing |= low >= high

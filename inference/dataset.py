@@ -97,7 +97,8 @@ def judge_copies(
             )
     if copies:
         name, original = next(iter(copies.items()))
-        yield f"{len(copies)} shards have the content of another, as {name} of {original}: their galaxies count twice."
+        which = "1 shard has" if len(copies) == 1 else f"{len(copies)} shards have"
+        yield f"{which} the content of another, as {name} of {original}: their galaxies count twice."
 
 
 def note_ignored(names: Iterable[str]) -> Iterator[str]:
@@ -111,7 +112,8 @@ def note_ignored(names: Iterable[str]) -> Iterator[str]:
 def note_unproved(shards: Sequence[Shard]) -> Iterator[str]:
     """Yield a note on shards whose bytes no rank can prove."""
     if num := sum(not shard.crc32 for shard in shards):
-        yield f"No {DATASET_KEY} states checksums for the parts of {num} shards: their bytes are not checked when read."
+        which = "1 shard" if num == 1 else f"{num} shards"
+        yield f"No {DATASET_KEY} states checksums for the parts of {which}: their bytes are not checked when read."
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from inference import contract
 from inference.contract import Payload, RankTask, RowRange, RunRequest
 from inference.errors import DatasetNotFoundError, PlanError
@@ -156,6 +158,18 @@ def select_shards(keys: Iterable[str], prefix: str, *, file_limit: int | None) -
             f"in {', '.join(SHARD_SUFFIXES)}. Point data_prefix at the folder that holds them."
         )
     return [prefix + name for name in shards[:file_limit]]
+
+
+def first_rows(shards: Sequence[Shard], row_limit: int | None) -> list[Shard]:
+    """Return the shards that hold the first rows, the last of them with those rows alone; all without a limit."""
+    if row_limit is None:
+        return list(shards)
+    starts = itertools.accumulate((shard.num_rows for shard in shards), initial=0)
+    return [
+        msgspec.structs.replace(shard, num_rows=min(shard.num_rows, row_limit - start))
+        for shard, start in zip(shards, starts, strict=False)
+        if start < row_limit
+    ]
 
 
 def plan_tasks(

@@ -145,7 +145,9 @@ def _open_table(asked: str, request: RunRequest | None, found: Inventory) -> Dat
         if not path.is_file():
             return None
         _refuse_changed(path, found)
-    return DatasetTable(path, num_rows=found.num_rows, is_part=bool(request and request.file_limit))
+    return DatasetTable(
+        path, num_rows=found.num_rows, is_part=bool(request and (request.file_limit or request.row_limit))
+    )
 
 
 def _started_at(run: Run, found: Inventory) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from inference import contract
-from scripts.command.console import progress_bar
+from scripts.command.console import counted, progress_bar
 from scripts.command.program import start
 from scripts.data.cleaning_report import CleaningReport, print_report
 from scripts.data.dataset_table import table_files
@@ -29,7 +29,7 @@ def main(variables: SourceVariables) -> None:
     folder = Path("datasets", name, FOLDER)
     num_rows = clean_table(path, folder, fields=variables.fields, for_training=variables.training)
     print_report(folder)
-    print(f"{folder}: {num_rows:,} galaxies in {contract.TABLE_KEY} and {contract.TABLE_CSV_KEY}")
+    print(f"{folder}: {counted(num_rows, 'galaxy')} in {contract.TABLE_KEY} and {contract.TABLE_CSV_KEY}")
 
 
 def clean_table(path: Path, folder: Path, *, fields: str = "", for_training: bool = False) -> int:

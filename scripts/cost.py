@@ -7,6 +7,7 @@ from msgspec import Meta
 from rich.console import Console
 from rich.text import Text
 
+from scripts.command.console import counted
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.data.location import find_dataset, find_remote
@@ -84,7 +85,8 @@ def _print_outlook(console: Console, found: Forecast, root: Path) -> None:
     estimate, job = found.estimate, found.job
     where = "" if found.is_paid else " on AWS, nothing here"
     console.print(Text(f"{estimate.usd.low:.4f} to {estimate.usd.high:.4f} USD{where}", "bold"))
-    console.print(f"  {job.num_rows:,} galaxies in {job.num_shards:,} shards by {job.world_size:,} ranks; not started")
+    size = f"{counted(job.num_rows, 'galaxy')} in {counted(job.num_shards, 'shard')}"
+    console.print(f"  {size} by {counted(job.world_size, 'rank')}; not started")
     console.print(f"  List prices of {estimate.expected.prices_of}", soft_wrap=True)
     console.print()
     console.print(Text(f"  {'':<17}{'low':>12}{'expected':>12}{'high':>12}   expected", "dim"))

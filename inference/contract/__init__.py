@@ -38,6 +38,7 @@ from inference.contract.record import (
 )
 from inference.contract.request import (
     PUBLISHED_ALIASES,
+    PUBLISHED_ROWS,
     PUBLISHED_WITHOUT_MEANING,
     Engine,
     Precision,
@@ -89,6 +90,7 @@ __all__ = [
     "PLAN_KEY",
     "PUBLISHED_ALIASES",
     "PUBLISHED_RECORD_KEYS",
+    "PUBLISHED_ROWS",
     "PUBLISHED_WITHOUT_MEANING",
     "RENDEZVOUS_PORT",
     "SAMPLE_PREFIX",

@@ -31,6 +31,9 @@ class RunRequest(Payload, frozen=True, kw_only=True):
     file_limit: Positive | None = None
     """Use only the first n shards in natural order (2 before 10); all when absent."""
 
+    row_limit: Positive | None = None
+    """Use only the first n galaxies of those shards; all when absent."""
+
     batch_size: Annotated[int, Meta(ge=1, le=65536)] = 256
     """Galaxies per batch as reported in the metrics; never changes a prediction."""
 
@@ -94,6 +97,9 @@ PUBLISHED_WITHOUT_MEANING = {
 }
 """Keys of published payloads that are accepted, ignored and named in the run's notes, with the reason."""
 
+PUBLISHED_ROWS = {"small": 250, "medium": 626, "large": 1_253}
+"""Published values of ``data_size`` that are a number of galaxies."""
+
 
 def parse_request(raw: object) -> tuple[RunRequest, tuple[str, ...]]:
     """Read a RunRequest, or a payload as the class reports published it.
@@ -119,7 +125,10 @@ def parse_request(raw: object) -> tuple[RunRequest, tuple[str, ...]]:
     known: dict[str, Any] = {}
     notes: list[str] = []
     for key, value in raw.items():
-        if key in PUBLISHED_WITHOUT_MEANING:
+        if key == "data_size" and "row_limit" not in raw and str(value).strip().lower() in PUBLISHED_ROWS:
+            known["row_limit"] = PUBLISHED_ROWS[str(value).strip().lower()]
+            notes.append(f"`data_size` {value} was read as `row_limit` {known['row_limit']}.")
+        elif key in PUBLISHED_WITHOUT_MEANING:
             notes.append(f"`{key}` was ignored: {PUBLISHED_WITHOUT_MEANING[key]}.")
         elif key in PUBLISHED_ALIASES and PUBLISHED_ALIASES[key] in raw:
             notes.append(f"`{key}` was ignored: `{PUBLISHED_ALIASES[key]}` is given too.")

@@ -65,6 +65,8 @@ def cards(
     }
     if request and request.file_limit:
         provenance["FILES"] = Card(request.file_limit, "shards asked for; the dataset may have more")
+    if request and request.row_limit:
+        provenance["ROWS"] = Card(request.row_limit, "galaxies asked for; the dataset may have more")
     if lost:
         provenance["NLOST"] = Card(len(lost), "ranks without predictions: flag 128")
         provenance["LOST"] = Card(name_lost(lost), "which, and why")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scripts.catalogs.columns import flags_in_words
+from scripts.command.console import counted
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Tally:
     def in_words(self) -> str:
         """Say how many rows know what, in one line."""
         known = f"{self.num_redshifts:,} with a redshift, {self.num_errors:,} with its error, {self.num_pz:,} with p(z)"
-        return f"{self.num_rows:,} galaxies, {known}, {self.num_clean:,} clean"
+        return f"{counted(self.num_rows, 'galaxy')}, {known}, {self.num_clean:,} clean"
 
     def flags_in_words(self) -> str:
         """Say how many rows have which flag; empty when none has one."""

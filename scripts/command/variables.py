@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from inference.contract import PUBLISHED_ROWS
 from inference.models.card import NAME
 from scripts.command.errors import UsageError
 
@@ -27,9 +28,22 @@ OF_PROGRAMS = re.compile(
 Flag = Annotated[bool, Meta(description="1 or 0")]
 Whole = Annotated[int, Meta(ge=0, description="a whole number from 0")]
 
+NumRows = (
+    Literal["small", "medium", "large"]
+    | Annotated[
+        int, Meta(ge=1), Meta(description="a whole number of rows from 1, or small, medium, large: 250, 626, 1253")
+    ]
+)
+"""See `rows_asked`."""
+
 FolderName = Annotated[
     str, Meta(pattern=NAME, description="letters, digits, dots, dashes and underscores, the name of a folder")
 ]
+
+
+def rows_asked(rows: int | str) -> int:
+    """Return a number of rows, of which some have the names of published sizes."""
+    return PUBLISHED_ROWS[rows] if isinstance(rows, str) else rows
 
 
 def _variable(field: str) -> str:

@@ -17,6 +17,7 @@ from inference import cleaning
 from inference.block import SDSS
 from inference.contract import CLEANING_KEY
 from inference.quality import Quality
+from scripts.command.console import counted
 
 RULES = {
     "magnitude is NaN or infinite": "missing",
@@ -96,7 +97,7 @@ class CleaningReport:
     def shown(self) -> Group:
         """Show how the galaxies came out, and the rules that applied."""
         counts = [f"{self.outcomes[name]:,} {name}" for name in OUTCOMES if self.outcomes[name]]
-        total = Text(f"cleaning   {self.outcomes.total():,} galaxies: {', '.join(counts)}")
+        total = Text(f"cleaning   {counted(self.outcomes.total(), 'galaxy')}: {', '.join(counts)}")
         table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
         for justify in ("right", "left", "left"):
             table.add_column(justify=justify)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from scripts.command.console import counted
 from scripts.command.errors import UsageError
 from scripts.data.reader import ShardFolder
 from scripts.data.writer import DatasetPlan
@@ -33,7 +34,7 @@ def plan_partition(folder: Path, shard_mb: int, *, root: Path) -> DatasetPlan:
         name=real.parent.relative_to(datasets).as_posix() if inside else real.name,
         shard_mb=shard_mb,
         seed=card.seed if card else 0,
-        provenance=card.provenance if card else f"{len(galaxies.names)} shards of the folder {real.name}.",
+        provenance=card.provenance if card else f"{counted(len(galaxies.names), 'shard')} of the folder {real.name}.",
         origin=galaxies.origin,
         is_sequential=True,
     )

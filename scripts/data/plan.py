@@ -3,16 +3,17 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
 from inference.checksum import file_sha256
 from inference.models import without_images
 from inference.models.card import Inputs
+from scripts.command.console import counted
 from scripts.command.errors import SourceError, UsageError
 from scripts.command.model import ModelName, find_model
-from scripts.command.variables import Flag, FolderName, Variables
+from scripts.command.variables import Flag, FolderName, NumRows, Variables, rows_asked
 from scripts.data.cleaning_report import CleaningReport
 from scripts.data.galaxies import Galaxies
 from scripts.data.generated import sample_plan, synthetic_plan
@@ -48,13 +49,7 @@ class SourceVariables(Variables, frozen=True, kw_only=True):
 class DatasetVariables(SourceVariables, frozen=True, kw_only=True):
     """The variables of `make dataset`."""
 
-    rows: (
-        Annotated[
-            Literal["small", "medium", "large"] | Annotated[int, Meta(ge=1)],
-            Meta(description="a whole number of rows from 1, or small, medium, large: 250, 626, 1253"),
-        ]
-        | None
-    ) = None
+    rows: NumRows | None = None
     """Only the first of them."""
     where: Annotated[str, Meta(description='a condition, as in "r < 17.8 and z_spec > 0.1"')] = ""
     """Only those for which it holds."""
@@ -160,7 +155,7 @@ def _part(
     import numpy as np
 
     from scripts.data.selection import Kept
-    from scripts.data.subset import SIZES, rows_where
+    from scripts.data.subset import rows_where
 
     rows = galaxies.kept if isinstance(galaxies, Kept) else np.arange(len(galaxies))
     said = []
@@ -170,9 +165,10 @@ def _part(
     if not len(rows):
         raise SourceError(f"WHERE={variables.where}: none of the galaxies for training is left.")
     if variables.rows:
-        num = SIZES.get(str(variables.rows)) or int(variables.rows)
-        rows = rows[:num]
-        said.append(f"Only the first {len(rows):,} of them." if said else f"Only the first {len(rows):,} rows.")
+        rows = rows[: rows_asked(variables.rows)]
+        said.append(
+            f"Only the first {len(rows):,} of them." if said else f"Only the first {counted(len(rows), 'row')}."
+        )
     return Kept(source.galaxies, rows), " ".join(said)
 
 

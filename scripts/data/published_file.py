@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.block import SDSS, centre_crop
+from scripts.command.console import counted
 from scripts.command.errors import SourceError
 from scripts.data.fits_cutouts import order_of
 from scripts.data.table_file import ArrayTable, first_line
@@ -127,7 +128,9 @@ class CubeFile:
         else:
             table = _as_table(self.path, arrays, self._bands)
         if len(table) != self._shape[0]:
-            raise SourceError(f"{self.path} has {self._shape[0]} cutouts and {len(table)} labels.")
+            raise SourceError(
+                f"{self.path} has {counted(self._shape[0], 'cutout')} and {counted(len(table), 'label')}."
+            )
         return table
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:

@@ -13,9 +13,6 @@ from scripts.command.errors import SourceError, UsageError
 from scripts.data.selection import BLOCK_ROWS, TABLE_BLOCK_ROWS
 from scripts.data.source import Source
 
-SIZES = {"small": 250, "medium": 626, "large": 1_253}
-"""Rows of the published data sizes."""
-
 _COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,

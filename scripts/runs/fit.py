@@ -7,7 +7,17 @@ from pathlib import Path
 from inference import contract, shard
 from inference.contract import DatasetCard, RankTask
 from inference.errors import RunError
-from inference.plan import MAX_CHILDREN, MAX_TASK_BYTES, SAMPLES_PER_S_PER_VCPU, START_S, Limits, Shard, plan_tasks
+from inference.plan import (
+    MAX_CHILDREN,
+    MAX_TASK_BYTES,
+    SAMPLES_PER_S_PER_VCPU,
+    START_S,
+    Limits,
+    Shard,
+    first_rows,
+    plan_tasks,
+)
+from scripts.command.console import counted
 from scripts.command.errors import CommandError, UsageError
 from scripts.data.location import LocalDataset, find_dataset, is_sample
 from scripts.data.reader import FolderReader
@@ -56,7 +66,7 @@ def fit_findings(variables: RequestVariables, ceiling: Ceiling, *, root: Path) -
         yield Finding("dataset", "fail", str(error), "`make dataset` makes it again.")
     else:
         rows = sum(task.num_samples for task in tasks)
-        yield Finding("dataset", "ok", f"{folder}: {rows:,} galaxies for {len(tasks):,} ranks")
+        yield Finding("dataset", "ok", f"{folder}: {counted(rows, 'galaxy')} for {counted(len(tasks), 'rank')}")
         yield Finding("rank memory", "ok", f"a rank fits the {ceiling.limits.memory_mb:,} MB of the function")
         yield _time(tasks, ceiling.limits)
         yield _payload(tasks)
@@ -74,7 +84,7 @@ def _plan(variables: RequestVariables, limits: Limits, root: Path) -> tuple[list
         if is_sample(draft.dataset):
             raise UnknownFitError("The sample is not made yet: `make dataset` or the first run makes it.") from None
         raise
-    shards = list(_shards(dataset, draft.request.file_limit))
+    shards = first_rows(list(_shards(dataset, draft.request.file_limit)), draft.request.row_limit)
     request = contract.with_defaults(draft.request, run_id="doctor", num_shards=len(shards))
     return plan_tasks(request, shards, limits, run_id=PLACEHOLDER_BUCKET), dataset.folder
 

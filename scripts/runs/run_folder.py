@@ -9,6 +9,7 @@ from pathlib import Path
 from inference import contract
 from inference.contract import LostRank
 from inference.run_folder import COMBINED_KEY, SUMMARY_KEY, RunFolder
+from scripts.command.console import counted
 from scripts.command.errors import CommandError, UsageError
 from scripts.deployment.stack import Stack
 from scripts.deployment.stages import read_stages
@@ -130,7 +131,7 @@ def bring_home(found: FoundRun) -> Entry | None:
     if not (found.folder / SUMMARY_KEY).exists():
         found.folder.mkdir(parents=True, exist_ok=True)
         count = target.bucket.download(found.run_prefix, found.folder)
-        print(f"download   {count} files to {found.folder}", file=sys.stderr)
+        print(f"download   {counted(count, 'file')} to {found.folder}", file=sys.stderr)
     if found.description is not None:
         entry = journal.ended(entry, execution.ending(found.description))
         journal.write(found.folder, entry)

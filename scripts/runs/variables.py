@@ -8,7 +8,7 @@ from msgspec import Meta
 from inference import contract
 from scripts.command.errors import UsageError
 from scripts.command.model import ModelName
-from scripts.command.variables import Flag, Variables
+from scripts.command.variables import Flag, NumRows, Variables, rows_asked
 from scripts.deployment.stack import HOW_TO_DEPLOY, has_applied
 
 TargetName = Literal["local", "aws"]
@@ -49,13 +49,15 @@ class RequestVariables(StackVariables, frozen=True, kw_only=True):
     def request_keys(self) -> dict[str, Any]:
         """Key of the RunRequest to value, of the variables that are given."""
         given = self.given
-        return {key: given[name] for name, key in REQUEST_KEYS.items() if name in given}
+        keys = {key: given[name] for name, key in REQUEST_KEYS.items() if name in given}
+        return keys | ({"row_limit": rows_asked(keys["row_limit"])} if "row_limit" in keys else {})
 
 
 REQUEST_KEYS = {
     "WORLD": "world_size",
     "BATCH": "batch_size",
     "FILES": "file_limit",
+    "ROWS": "row_limit",
     "RESULT": "result_path",
     "PROFILE": "profile",
     "FMI": "fmi_enabled",
@@ -74,6 +76,9 @@ class RunVariables(RequestVariables, frozen=True, kw_only=True):
     """What the dataset is made from first, and the catalog written of."""
 
     fields: Annotated[str, Meta(description="columns of a table, as in u=MAG_U,z_spec=ZBEST")] = ""
+
+    rows: NumRows | None = None
+    """Only the first galaxies."""
 
     yes: Flag = False
     """Whether the dataset of another source may be replaced."""

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from inference import contract
 from inference.plan import SHARD_SUFFIXES
-from scripts.command.console import step
+from scripts.command.console import counted, step
 from scripts.command.errors import UsageError
 from scripts.data.location import UNFINISHED, LocalDataset, RemoteDataset
 from scripts.data.partition import plan_partition
@@ -57,7 +57,9 @@ def cut_missing(datasets: Mapping[Key, Dataset], root: Path, console: Console) -
         assert isinstance(source, LocalDataset), "found here before"
         with step(console, "cut") as facts:
             card = make(plan_partition(source.folder, shard_mb, root=root), processes=1)
-            facts.append(f"{dataset.folder}: {card.num_rows:,} galaxies in {len(card.shards)} shards")
+            facts.append(
+                f"{dataset.folder}: {counted(card.num_rows, 'galaxy')} in {counted(len(card.shards), 'shard')}"
+            )
 
 
 def _one_partition(name: str | None, root: Path) -> str | None:

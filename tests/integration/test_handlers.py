@@ -255,7 +255,7 @@ def test_equal_shards_and_hidden_files_are_noted(s3: Any) -> None:
     assert planned["num_samples"] == 20
     assert list(planned["notes"])[:2] == [
         "._1.safetensors was ignored: a hidden file is no shard.",
-        "1 shards have the content of another, as 7.safetensors of 1.safetensors: their galaxies count twice.",
+        "1 shard has the content of another, as 7.safetensors of 1.safetensors: their galaxies count twice.",
     ]
 
 
@@ -266,6 +266,16 @@ def test_with_a_file_limit_only_the_first_shards_are_compared(s3: Any) -> None:
     assert plan(file_limit=2)["num_samples"] == 10
     with pytest.raises(DatasetError, match=r"2\.safetensors is missing; 3.*; and 5 more"):
         plan()
+
+
+def test_a_published_data_size_reads_the_first_galaxies(s3: Any) -> None:
+    upload(s3, num_shards=60)
+
+    planned = plan(data_size="small")
+
+    assert planned["num_samples"] == 250
+    assert planned["request"]["world_size"] == 50
+    assert "`data_size` small was read as `row_limit` 250." in planned["notes"]
 
 
 def put_proved_card(s3: Any, *, num_shards: int, folder: Path) -> None:

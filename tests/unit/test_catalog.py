@@ -356,14 +356,17 @@ def test_another_dataset_s_table_is_refused(
     assert not list(folder_of(here).glob("*catalog*"))
 
 
-def test_a_run_over_the_first_shards_takes_the_first_rows_of_the_table(here: Path) -> None:
-    summary = make_summary(num_samples_planned=NUM_ROWS, request=make_request(file_limit=1))
+@pytest.mark.parametrize(("limit", "card"), [({"file_limit": 1}, ("FILES", 1)), ({"row_limit": 7}, ("ROWS", 7))])
+def test_a_run_over_the_first_galaxies_takes_the_first_rows_of_the_table(
+    limit: dict[str, int], card: tuple[str, int], here: Path
+) -> None:
+    summary = make_summary(num_samples_planned=NUM_ROWS, request=make_request(**limit))
     (folder_of(here) / "summary.json").write_bytes(contract.encode(summary))
     write_table(here / "d" / "table.parquet", NUM_ROWS + 4)
 
     assert exit_status() == 0
     assert len(fits_rows(here)) == NUM_ROWS
-    assert read_fits(here).meta["FILES"] == 1
+    assert read_fits(here).meta[card[0]] == card[1]
 
 
 def test_a_table_may_lie_elsewhere_or_be_left_out(here: Path) -> None:

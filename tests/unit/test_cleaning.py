@@ -120,7 +120,7 @@ def test_galaxies_that_miss_different_bands_do_not_mix() -> None:
 # --------------------------------------------------------------------------------------------- pixels
 
 
-@pytest.mark.parametrize("code", [NAN, INF, -INF, -9999.0])
+@pytest.mark.parametrize("code", [NAN, INF, -INF, -9999.0, 1e20, 3.4e38])
 def test_a_missing_pixel_becomes_sky_and_is_counted(code: float) -> None:
     images = cutouts()
     images[0, 1, 2, 3:5] = code

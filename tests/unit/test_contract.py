@@ -48,6 +48,23 @@ def test_numbers_and_booleans_may_be_strings() -> None:
     assert (request.world_size, request.file_limit, request.profile) == (8, 11, True)
 
 
+@pytest.mark.parametrize(
+    ("given", "row_limit"),
+    [
+        ({"data_size": "small"}, 250),
+        ({"data_size": "Medium"}, 626),
+        ({"data_size": "large"}, 1253),
+        ({"data_size": "large", "row_limit": "9"}, 9),
+        ({"data_size": "1GB"}, None),
+    ],
+)
+def test_a_published_data_size_is_a_number_of_galaxies(given: dict[str, object], row_limit: int | None) -> None:
+    request, notes = contract.parse_request({"bucket": "b", **given})
+
+    assert request.row_limit == row_limit
+    assert ("was ignored" in notes[0]) == (row_limit in (9, None))
+
+
 @pytest.mark.parametrize("path", sorted(EVENTS.glob("published_*.json")), ids=lambda path: path.stem)
 def test_published_payloads_are_accepted_and_every_key_without_meaning_is_named(path: Path) -> None:
     payload = json.loads(path.read_text())

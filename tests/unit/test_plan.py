@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from inference.contract import NO_DEADLINE_S
 from inference.errors import DatasetNotFoundError, PlanError
-from inference.plan import Limits, deal, natural_order, plan_tasks, select_shards
+from inference.plan import Limits, deal, first_rows, natural_order, plan_tasks, select_shards
 from tests.factories import RUN, make_request, make_shard
 
 LIMITS = Limits(memory_mb=1769, timeout_s=900)
@@ -67,6 +67,13 @@ def test_the_file_limit_takes_the_first_shards_in_natural_order() -> None:
     keys = [f"10MB/{n}.pt" for n in (1, 10, 2, 3)]
 
     assert select_shards(keys, "10MB/", file_limit=2) == ["10MB/1.pt", "10MB/2.pt"]
+
+
+@pytest.mark.parametrize(("row_limit", "rows"), [(None, [3, 0, 4]), (2, [2]), (3, [3]), (5, [3, 0, 2]), (9, [3, 0, 4])])
+def test_a_row_limit_takes_the_first_rows(row_limit: int | None, rows: list[int]) -> None:
+    shards = [make_shard(f"{n}.pt", num_rows=size) for n, size in enumerate([3, 0, 4])]
+
+    assert [shard.num_rows for shard in first_rows(shards, row_limit)] == rows
 
 
 def test_only_shards_directly_in_the_folder_count() -> None:

@@ -57,9 +57,9 @@ def test_an_empty_variable_counts_as_not_given() -> None:
 def test_the_variables_become_keys_of_the_request() -> None:
     variables = {"WORLD": "8", "BATCH": "64", "FILES": "2", "RESULT": "a b/$c", "PROFILE": "1", "TOLERATE": "20"}
 
-    request = draft_request(asked(**variables)).request
+    request = draft_request(asked(**variables, ROWS="medium")).request
 
-    assert (request.world_size, request.batch_size, request.file_limit) == (8, 64, 2)
+    assert (request.world_size, request.batch_size, request.file_limit, request.row_limit) == (8, 64, 2, 626)
     assert (request.result_path, request.profile, request.tolerated_failure_percentage) == ("a b/$c", True, 20.0)
 
 

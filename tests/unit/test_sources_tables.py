@@ -24,7 +24,7 @@ from scripts.data.plan import DatasetVariables, plan_dataset
 from scripts.data.reader import ShardFolder
 from scripts.data.records import SFD_COEFFICIENTS
 from scripts.data.split_column import SELECTION, TEST, TRAIN
-from scripts.data.table_galaxies import measured_structure
+from scripts.data.table_galaxies import RenderedTable, measured_structure
 from scripts.data.taken import name_of
 from scripts.data.user_table import open_table
 from scripts.data.verification import find_problems
@@ -147,6 +147,21 @@ def test_another_process_renders_the_same_galaxies(tmp_path: Path) -> None:
 
     assert np.array_equal(elsewhere.galaxies.rows(2, 9).images, plan.galaxies.rows(2, 9).images)
     assert elsewhere.ranges == plan.ranges
+
+
+def test_a_galaxy_is_rendered_alike_whatever_its_name_its_place_and_its_neighbours(tmp_path: Path) -> None:
+    columns = galaxies()
+    (tmp_path / "other").mkdir()
+    other = {name: values[:4:-1] for name, values in {**columns, "objID": np.arange(12) + 5}.items()}
+
+    first, second = (
+        RenderedTable(records.read_records(open_table(write(folder, table)), "", folder / "records"), seed=1)
+        for folder, table in ((tmp_path, columns), (tmp_path / "other", other))
+    )
+
+    images, others = first.rows(0, 12).images, second.rows(0, 7).images
+    assert np.array_equal(images[5:][::-1], others)
+    assert not np.array_equal(images[0], images[1])
 
 
 def test_a_table_longer_than_a_block_keeps_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
