@@ -413,26 +413,9 @@ def tuple_of(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def test_a_content_is_pushed_once_and_pulled_back_by_its_digest(built: Built, local_registry: str) -> None:
-    repository = f"{local_registry}/redshift"
-
-    first = registry.push(built.engine, built.image, repository)
-    second = registry.push(built.engine, built.image, repository)
-    plain = ["--tls-verify=false"] if built.engine.program == "podman" else []
-    built.engine.run("pull", *plain, first.uri)
-    pulled = build.inspect(built.engine, first.uri)
-    forget(built.engine, first.uri)
-
-    assert (first.was_there, second.was_there) == (False, True)
-    assert second.uri == first.uri
-    assert pulled.id == built.image.id
-    assert compressed_bytes(repository, first.uri) < LARGEST_DOWNLOAD_BYTES
-    assert built.image.size_bytes < LARGEST_IMAGE_BYTES
-
-
-def compressed_bytes(repository: str, uri: str) -> int:
+def compressed_bytes(repository: str, digest: str) -> int:
     host, _, name = repository.partition("/")
-    request = urllib.request.Request(f"http://{host}/v2/{name}/manifests/{uri.partition('@')[2]}")
+    request = urllib.request.Request(f"http://{host}/v2/{name}/manifests/{digest}")
     request.add_header("Accept", ", ".join(registry.MANIFEST_TYPES))
     with urllib.request.urlopen(request, timeout=30) as answer:
         return sum(layer["size"] for layer in json.load(answer)["layers"])
@@ -522,7 +505,7 @@ def test_make_emulate_image_serves_a_function_until_it_is_interrupted(clone: Pat
 
 
 @pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
-def test_make_push_makes_the_registry_sends_the_image_and_records_it_once(
+def test_make_push_makes_the_registry_sends_the_image_once_and_it_comes_back_by_its_digest(
     clone: Path, built: Built, aws: LocalAws, local_registry: str
 ) -> None:
     rehearsal = aws.environment | {"TF_VAR_local_endpoint": aws.endpoint_url}
@@ -538,6 +521,18 @@ def test_make_push_makes_the_registry_sends_the_image_and_records_it_once(
     assert second.stdout == first.stdout
     recorded = json.loads((clone / "terraform" / "image.auto.tfvars.json").read_text())
     assert recorded == {"image_uri": first.stdout.strip(), "code_version": built.image.revision}
-    repository, _, digest = recorded["image_uri"].partition("@")
-    assert repository == "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference"
-    assert registry.find_digest(f"{local_registry}/redshift-inference", built.image.tag) == digest
+    name, _, digest = recorded["image_uri"].partition("@")
+    assert name == "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference"
+    repository = f"{local_registry}/redshift-inference"
+    assert registry.find_digest(repository, built.image.tag) == digest
+    assert compressed_bytes(repository, digest) < LARGEST_DOWNLOAD_BYTES
+    assert built.image.size_bytes < LARGEST_IMAGE_BYTES
+    assert pulled(built.engine, f"{repository}@{digest}").id == built.image.id
+
+
+def pulled(engine: Engine, uri: str) -> Image:
+    plain = ["--tls-verify=false"] if engine.program == "podman" else []
+    engine.run("pull", *plain, uri)
+    found = build.inspect(engine, uri)
+    forget(engine, uri)
+    return found
