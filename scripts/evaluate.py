@@ -6,7 +6,6 @@ from pathlib import Path
 from scripts.command.errors import CommandError
 from scripts.command.model import ModelName, astromae
 from scripts.command.program import start
-from scripts.models.evaluation import predict_test_set
 from scripts.reports.evaluated import Evaluated, of_run
 from scripts.reports.numbers import evaluate, table, to_json
 from scripts.reports.plots import write_plots
@@ -33,6 +32,9 @@ def main(variables: EvaluateVariables) -> None:
         write([of_run(found, Path())], found.path / FOLDER)
     else:
         print("predicting the test set: about a minute", file=sys.stderr)
+        # Imported here: it takes torch three seconds, and a run has its predictions.
+        from scripts.models.evaluation import predict_test_set
+
         write(predict_test_set(astromae(variables.model, root=Path())), Path(FOLDER) / variables.model)
 
 

@@ -4,7 +4,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from inference.cleaning import SKY
 from scripts.simulation import conditions
@@ -170,6 +169,9 @@ def gaussian_mixture(sersic_index: float) -> tuple[NDArray[np.float64], NDArray[
     ----------
     Hogg & Lang 2013, PASP 125, 719 (the idea; the numbers are fitted here).
     """
+    # Imported here: half a second that whoever reads a table of their own need not wait for.
+    from scipy.optimize import nnls
+
     b = 2 * sersic_index - 1 / 3 + 4 / (405 * sersic_index)  # Ciotti & Bertin 1999
     radius = np.geomspace(0.01, 8.0, 400)
     profile = np.exp(-b * radius ** (1 / sersic_index))

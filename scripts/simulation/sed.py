@@ -5,7 +5,6 @@ from functools import cache
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from scripts.simulation.photometry import NANOMAGGY
 from scripts.simulation.sdss import kcorrect_data
@@ -38,6 +37,9 @@ def fit(z: NDArray[np.float64], flux: NDArray[np.float64], flux_error: NDArray[n
     ----------
     Blanton & Roweis 2007, AJ 133, 734 (kcorrect).
     """
+    # Imported here: half a second that whoever reads a table of their own need not wait for.
+    from scipy.optimize import nnls
+
     models = _template_fluxes_at(z) / flux_error[:, :, None]
     # The solver stalls on columns of very different size; it gets columns of unit length.
     lengths = np.linalg.norm(models, axis=1)

@@ -1,4 +1,4 @@
-"""What a stage loads at its start, and which way imports point."""
+"""What a stage or a command loads at its start, and which way imports point."""
 
 import ast
 import re
@@ -20,9 +20,11 @@ ROOT = Path(__file__).parents[2]
         ("handlers.summarize", ("torch", "boto3", "scipy", "safetensors", "urllib.request", "xml")),
         ("handlers.infer", ("torch", "boto3", "scipy", "onnxruntime", "openvino")),
         ("handlers.rendezvous.service", ("numpy", "msgspec", "obstore", "torch", "boto3")),
+        ("scripts.dataset", ("torch", "scipy", "matplotlib", "sklearn")),
+        ("scripts.evaluate", ("torch", "scipy", "sklearn")),
     ],
 )
-def test_no_stage_loads_at_import_what_it_may_not_need(module: str, heavy: tuple[str, ...]) -> None:
+def test_no_program_loads_at_import_what_it_may_not_need(module: str, heavy: tuple[str, ...]) -> None:
     program = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
 
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
