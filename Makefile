@@ -23,7 +23,7 @@ $(foreach v,MODEL CARD PROFILE FILES TARGET SOURCE FIELDS WHERE RUN NAME N PORT 
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) GIVEN_VARIABLES PYTHON VENV
 
-$(READY): pyproject.toml scripts/setup.sh $(wildcard inference/engines/native/source/*)
+$(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard inference/engines/native/source/*)
 	@scripts/setup.sh
 
 ## Predict
@@ -180,7 +180,7 @@ checkov: $(READY) ## Scan Terraform with checkov, in an environment of its own
 sbom: $(READY) ## Write what the image contains, SPDX JSON
 	@$(PY) -m scripts.image sbom
 
-lock: $(READY) ## Pin the image's packages by checksum
+lock: $(READY) ## Pin every package by checksum: .venv, the images
 	@$(PY) -m scripts.image lock
 
 container-tools: $(READY) ## Install Podman where no engine answers (Debian, root)

@@ -11,6 +11,7 @@ from scripts.command.model import ModelName, find_model
 from scripts.command.program import start_one_of
 from scripts.command.repository import REPOSITORY
 from scripts.command.variables import Flag, Variables
+from scripts.deployment import packages
 from scripts.deployment.image import bare, registry, tools
 from scripts.deployment.image import build as building
 from scripts.deployment.image import lock as locking
@@ -126,11 +127,11 @@ def lint(_: MachineVariables) -> int:
 
 
 def lock(_: MachineVariables) -> None:
-    """Write docker/requirements.txt and docker/compiler.txt again from pyproject.toml."""
+    """Write requirements.txt, docker/requirements.txt and docker/compiler.txt again from pyproject.toml."""
     locking.lock_compiler()
-    for wheel in locking.lock():
+    for wheel in [*locking.lock(), *packages.lock()]:
         _say(f"No index offers {wheel} here: its checksum was kept.")
-    for path in (locking.REQUIREMENTS, locking.COMPILER):
+    for path in (packages.REQUIREMENTS, locking.REQUIREMENTS, locking.COMPILER):
         print(path.relative_to(REPOSITORY))
 
 

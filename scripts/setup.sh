@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the virtual environment hold what pyproject.toml asks for, compile the native engine, and mark it ready. Called by
+# Make the virtual environment hold what requirements.txt locks, compile the native engine, and mark it ready. Called by
 # make when one of the sources below is newer than the mark. Needs nothing but bash, so that it runs before anything is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,14 +8,14 @@ VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-}
 OFFICIAL_CPU_INDEX=https://download.pytorch.org/whl/cpu
 # What the mark is compared with.
-SOURCES=(pyproject.toml scripts/setup.sh inference/engines/native/source)
+SOURCES=(pyproject.toml requirements.txt scripts/setup.sh inference/engines/native/source)
 # What pyproject.toml allows, in the order of preference: the image has the first.
 VERSIONS=(3.11 3.12 3.13)
 NAMES="3.11, 3.12 or 3.13"
 # Where a Python may be that is not on the path.
 read -r -a FOLDERS <<<"${PYTHON_FOLDERS-/opt/homebrew/bin /usr/local/bin /usr/bin}"
-# Newer than what comes with Python 3.11: resolves in half the time.
-PIP_VERSION=25.3
+# How pip begins to say that a file has another checksum.
+CHANGED="DO NOT MATCH THE HASHES"
 # What `make run` and its workers import. Only this is compiled now: compiling all packages takes a minute.
 FIRST_IMPORTS=(
     "onnxruntime, safetensors.numpy"
@@ -38,12 +38,13 @@ main() {
     : >"$log"
     is_our_python "$VENV/bin/python" "$base" || step "virtual environment" "$log" "$base" -m venv "$VENV"
     # An old pip does the same, slower: never a reason to stop.
-    has_distribution pip "$PIP_VERSION" || pip install --retries 0 --timeout 15 "pip==$PIP_VERSION" >>"$log" 2>&1 || true
+    has_distribution pip "$(locked pip | sed -n 's/.*==\([0-9.]*\).*/\1/p')" ||
+        install_locked --retries 0 --timeout 15 -r <(locked pip) >>"$log" 2>&1 || true
     torch=$(torch_requirement)
     if ! has_distribution torch "${torch#torch==}" && ! pip_offers "$torch" "$log"; then
         step "PyTorch from its official CPU index" "$log" install_official "$torch"
     fi
-    step "packages" "$log" pip install --no-compile -e '.[tools,dev]' "$torch"
+    step "packages" "$log" install_packages
     step "native engine" "$log" make_native
     step "first import" "$log" import_once
     touch "$VENV/.ready"
@@ -158,8 +159,19 @@ pip_offers() {
     pip install --dry-run --ignore-installed --no-deps --retries 0 --timeout 15 "$1" >>"$2" 2>&1
 }
 
+# Files whose checksum requirements.txt names, and no others: wherever they come from. It is complete, nothing is resolved.
+install_locked() { pip install --no-compile --no-deps --require-hashes "$@"; }
+
+# The entries of one package.
+locked() { awk -v name="$1==" 'index($0, name) == 1 { on = 1 } on { print; on = /\\$/ }' requirements.txt; }
+
+install_packages() {
+    install_locked -r requirements.txt && pip install --no-compile --no-deps --no-build-isolation -e .
+}
+
 install_official() {
-    pip install --no-compile --no-deps --index-url "$OFFICIAL_CPU_INDEX" "$1" || {
+    install_locked --index-url "$OFFICIAL_CPU_INDEX" -r <(locked torch) || {
+        ! grep -q "$CHANGED" "$VENV/setup.log" || return 1
         echo "ERROR: $1 is neither in what pip is configured with nor at $OFFICIAL_CPU_INDEX."
         echo "ERROR: Put the wheel into a folder and try again: PIP_FIND_LINKS=/that/folder make …"
         return 1
@@ -195,6 +207,10 @@ step() {
         return
     fi
     printf 'failed\n' >&2
+    if grep -q "$CHANGED" "$log"; then
+        fail "$(sed -n "/$CHANGED/,\$ s/^    \([^ ].* from [^ ]*\).*/\1/p" "$log" | head -n 1) is not the file that" \
+            "requirements.txt names: its checksum differs. It was changed on its way or where it is from, and is not installed."
+    fi
     grep -E -i 'error|no matching|not found|refused' "$log" | tail -n 12 >&2 || tail -n 12 "$log" >&2
     fail "The set-up stopped; the whole story is in $log."
 }

@@ -6,9 +6,10 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from scripts.command.errors import CommandError
@@ -32,6 +33,9 @@ HEADER = """\
 COMPILER_HEADER = """\
 # What compiles the native engine while the image is built, by checksum, and is not in it. Written by `make lock`.
 """
+
+Report = Mapping[str, list[dict[str, dict[str, Any]]]]
+"""What ``pip install --report`` writes: of every package, ``metadata`` and ``download_info``."""
 
 
 class LockError(CommandError):
@@ -83,15 +87,15 @@ def lock(path: Path = REQUIREMENTS) -> list[str]:
 
 
 def parse(text: str) -> dict[str, Locked]:
-    """Read a lock file: package name to version and wheels."""
+    """Read a lock file: package name, with its marker where it has one, to version and wheels."""
     packages: dict[str, Locked] = {}
     files: list[str] = []
     name = ""
     for line in text.splitlines():
         if wheel := re.match(r"# (\S+\.whl)$", line):
             files.append(wheel[1])
-        elif pin := re.match(r"([a-z0-9-]+)==(\S+) \\$", line):
-            name = pin[1]
+        elif pin := re.match(r"([a-z0-9-]+)==(\S+)( ; .+)? \\$", line):
+            name = pin[1] + (pin[3] or "")
             packages[name] = Locked(pin[2])
         elif digest := re.match(r"    --hash=sha256:([0-9a-f]{64})", line):
             packages[name].wheels[files.pop(0)] = digest[1]
@@ -104,7 +108,8 @@ def render(packages: Mapping[str, Locked], header: str = HEADER) -> str:
     for name in sorted(packages):
         wheels = sorted(packages[name].wheels.items())
         lines = [f"# {file}" for file, _ in wheels]
-        lines.append(f"{name}=={packages[name].version} \\")
+        bare, semicolon, marker = name.partition(" ; ")
+        lines.append(f"{bare}=={packages[name].version}{semicolon}{marker} \\")
         lines.append(" \\\n".join(f"    --hash=sha256:{digest}" for _, digest in wheels))
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
@@ -133,24 +138,36 @@ def _resolve(
 
 
 def _ask(architecture: str, pins: list[str]) -> dict[str, Locked]:
-    """Let pip choose the wheels it would install, without installing them."""
+    return read_report(ask_pip(architecture, pins))
+
+
+def ask_pip(architecture: str, pins: Sequence[str], *options: str, python: str = "3.11") -> Report:
+    """Let pip choose the wheels it would install on Linux, without installing them; return its report.
+
+    Raises
+    ------
+    LockError
+        If no index that pip knows, nor PyTorch's, has them all.
+    """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [
             *(sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"),
             *("--retries", "0", "--timeout", "20", "--report", str(report), "--target", f"{folder}/none"),
-            *("--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp"),
+            *("--only-binary", ":all:", "--python-version", python, "--implementation", "cp"),
             *(word for name in PLATFORMS for word in ("--platform", f"{name}_{MACHINES[architecture]}")),
-            *("--extra-index-url", TORCH_INDEX, *pins),
+            *("--extra-index-url", TORCH_INDEX, *options, *pins),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             raise LockError(f"pip finds no complete set of wheels for {architecture}:\n" + "\n".join(errors))
-        return _read(json.loads(report.read_text()))
+        answer: Report = json.loads(report.read_text())
+        return answer
 
 
-def _read(report: Mapping[str, list[dict[str, dict[str, object]]]]) -> dict[str, Locked]:
+def read_report(report: Report) -> dict[str, Locked]:
+    """Return the packages that a report of pip names."""
     packages: dict[str, Locked] = {}
     for item in report["install"]:
         download = item["download_info"]
