@@ -16,7 +16,7 @@ from scripts.pricing.cost import StandingPrices
 from scripts.pricing.prices import PriceList, read_prices
 from scripts.pricing.standing import HOURS_PER_MONTH, rendezvous_items
 from scripts.pricing.what_if import SERIAL_SHARE, Range, WhatIf
-from scripts.runs.budget import Forecast, forecast
+from scripts.runs.budget import Price, forecast
 from scripts.runs.recall import name_runs, runs_here
 from scripts.runs.receipt import COST_FILE, Receipt, receipt_of, write_receipt
 from scripts.runs.request import draft_request, without_images
@@ -81,22 +81,22 @@ def outlook(variables: RequestVariables, prices: PriceList, *, root: Path) -> No
         _print_standing(console, prices.of(aws.stack.region).standing, aws.stack.architecture)
 
 
-def _print_outlook(console: Console, found: Forecast, root: Path) -> None:
-    estimate, job = found.estimate, found.job
+def _print_outlook(console: Console, found: Price, root: Path) -> None:
+    ahead, setting = found.forecast, found.forecast.setting
+    low, _, median, _, high = ahead.bills
     where = "" if found.is_paid else " on AWS, nothing here"
-    console.print(Text(f"{estimate.usd.low:.4f} to {estimate.usd.high:.4f} USD{where}", "bold"))
-    size = f"{counted(job.num_rows, 'galaxy')} in {counted(job.num_shards, 'shard')}"
-    console.print(f"  {size} by {counted(job.world_size, 'rank')}; not started")
-    console.print(f"  List prices of {estimate.expected.prices_of}", soft_wrap=True)
+    console.print(Text(f"{low.usd:.4f} to {high.usd:.4f} USD{where}", "bold"))
+    size = f"{counted(setting.num_rows, 'galaxy')} in {counted(setting.num_shards, 'shard')}"
+    console.print(f"  {size} by {counted(setting.world_size, 'rank')}; not started", soft_wrap=True)
+    console.print(f"  List prices of {median.prices_of}", soft_wrap=True)
     console.print()
-    console.print(Text(f"  {'':<17}{'low':>12}{'expected':>12}{'high':>12}   expected", "dim"))
-    cases = (estimate.low.items, estimate.expected.items, estimate.high.items)
-    for low, expected, high in zip(*cases, strict=True):
-        numbers = "".join(f"{item.usd:>12.6f}" for item in (low, expected, high))
-        console.print(Text(f"  {expected.name:<17}{numbers}").append(f"   {expected.quantity}", "dim"), soft_wrap=True)
-    console.print(f"  {'together':<17}" + "".join(f"{usd:>12.6f}" for usd in estimate.usd))
+    console.print(Text(f"  {'':<17}{'5 %':>12}{'median':>12}{'95 %':>12}   median", "dim"))
+    for items in zip(low.items, median.items, high.items, strict=True):
+        numbers = "".join(f"{item.usd:>12.6f}" for item in items)
+        console.print(Text(f"  {items[1].name:<17}{numbers}").append(f"   {items[1].quantity}", "dim"), soft_wrap=True)
+    console.print(f"  {'together':<17}" + "".join(f"{bill.usd:>12.6f}" for bill in (low, median, high)))
     console.print()
-    console.print(f"  Times by {estimate.source}", soft_wrap=True)
+    console.print(f"  A forecast, as `make forecast` has it: {ahead.source}", soft_wrap=True)
     console.print(f"  RUN=name gives a receipt; the newest run: {name_runs(runs_here(root)[-1:])}", soft_wrap=True)
 
 

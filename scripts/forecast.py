@@ -187,7 +187,7 @@ def setting_of(variables: ForecastVariables, place: Place, root: Path) -> Settin
         engine=variables.engine,
         precision=variables.precision,
         is_local=is_local,
-        num_cores=num_cores(),
+        num_cores=num_cores() if is_local else 1,
     )
 
 
@@ -236,7 +236,7 @@ def print_forecast(console: Console, found: Forecast) -> None:
     console.print(f"  What limits it: {limit}", soft_wrap=True)
     if not setting.is_local:
         console.print(
-            f"  List prices of {found.expected.prices_of}; a forecast, nothing measured on AWS", soft_wrap=True
+            f"  List prices of {found.bills[0].prices_of}; a forecast, nothing measured on AWS", soft_wrap=True
         )
 
 

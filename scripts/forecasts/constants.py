@@ -43,8 +43,6 @@ class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Natural logarithms, in the order of `names`."""
 
     log_covariance: tuple[tuple[float, ...], ...]
-    stretch: tuple[float, ...]
-    """What the logarithms of intervals are multiplied by, of the Map and end to end."""
 
 
 class Constants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

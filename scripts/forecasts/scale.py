@@ -8,7 +8,7 @@ import numpy as np
 from inference.contract import BITS_PER_ROW
 from scripts.forecasts.constants import Array, draw_all, read_constants
 from scripts.forecasts.simulate import quantiles
-from scripts.forecasts.system import Setting, default_habits, engine_speed, forecast
+from scripts.forecasts.system import Setting, default_habits, forecast
 from scripts.pricing.cost import Prices
 
 SIZES_TB = (0.1, 1.0, 10.0, 100.0)
@@ -89,7 +89,6 @@ def on_fargate(
     generator = np.random.default_rng(seed)
     cloud = draw_all(constants.cloud, generator, num)
     ours = draw_all(habits.constants, generator, num)
-    row_s = ours["row_s"] / engine_speed("auto", "fp32", ours)
     on_demand_h = (
         prices.standing.fargate_vcpu_h["x86_64"] + TASK_GB / TASK_VCPUS * prices.standing.fargate_gb_h["x86_64"]
     )
@@ -97,7 +96,7 @@ def on_fargate(
         for num_vcpus in CONCURRENCIES:
             num_rows = rows_of(size_tb)
             launch_s = num_vcpus / TASK_VCPUS / cloud["fargate_tasks_per_s"]
-            computing_s = num_rows * row_s * (1 + cloud["spot_lost_share"]) / num_vcpus
+            computing_s = num_rows * ours["row_s"] * (1 + cloud["spot_lost_share"]) / num_vcpus
             whole_s = cloud["fargate_start_s"] + launch_s + computing_s
             # A task is paid from its start on: on average half of the launching is not.
             vcpu_h = num_vcpus * (whole_s - launch_s / 2) / HOUR_S

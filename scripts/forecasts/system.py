@@ -18,9 +18,8 @@ from inference.plan import (
 from scripts.command.console import counted
 from scripts.forecasts.constants import Array, Constant, Constants, draw_all, read_constants
 from scripts.forecasts.simulate import Outcome, Pace, Room, quantiles, simulate
-from scripts.pricing.cost import Bill, Prices, Rates, bill
-from scripts.pricing.estimate import Job, rest_s, row_s, usage_before
-from scripts.pricing.what_if import inference_time, other_time
+from scripts.pricing.cost import Bill, Prices, Rates, bill, usage_before
+from scripts.pricing.what_if import SERIAL_SHARE, inference_time, other_time
 
 DEFAULT_CONCURRENCY = 1000
 """Concurrent executions of an account that never asked for more."""
@@ -100,16 +99,18 @@ class Forecast:
     seconds: Mapping[str, tuple[float, ...]]
     """Phase to quantiles [s]; see `simulate.QUANTILES`."""
 
-    usd: tuple[float, ...]
-    """Quantiles of the list price."""
-
-    expected: Bill
-    """Item by item, at the median."""
+    bills: tuple[Bill, ...]
+    """What it costs, item by item, at the same quantiles of the ranks' time."""
 
     last: Mapping[str, float]
     """Step to the mean time that the rank which ends last spends on it [s], with `before` and `after`."""
 
     outcome: Outcome = field(repr=False)
+
+    @property
+    def usd(self) -> tuple[float, ...]:
+        """Quantiles of the list price."""
+        return tuple(one.usd for one in self.bills)
 
     @property
     def limit(self) -> str:
@@ -120,10 +121,11 @@ class Forecast:
 def default_habits(*, is_local: bool = False, constants: Constants | None = None) -> Habits:
     """Return what is assumed where no run is known."""
     constants = constants or read_constants()
+    rate = f"defaults, {1 / constants.ours['row_s'].value:.0f} galaxies/s per vCPU"
     if not is_local:
-        return Habits(constants=constants.ours, source="defaults; no run is known yet")
+        return Habits(constants=constants.ours, source=f"{rate}; no run is known yet")
     quiet = {"tail_s": replace_value(constants.ours["tail_s"], 0.0), "weather": constants.ours["weather"]}
-    return Habits(constants={**constants.ours, **constants.here, **quiet}, source="defaults; no run here is known yet")
+    return Habits(constants={**constants.ours, **constants.here, **quiet}, source=f"{rate}; no run here is known yet")
 
 
 def replace_value(constant: Constant, value: float, spread: float | None = None, source: str | None = None) -> Constant:
@@ -154,7 +156,7 @@ def learn(
     shown = {
         "row_s": [_row_s(run, known.constants) * speed for run, speed in zip(runs, busy, strict=True)],
         "start_s": [_start_s(run) for run in runs if run.num_cold_starts],
-        "rest_s": [rest_s(run) for run in runs],
+        "rest_s": [_rest_s(run) for run in runs],
     }
     if is_local:
         shown["edge_s"] = [_edge_s(run) for run in runs]
@@ -192,17 +194,25 @@ def _learnt(default: Constant, values: Sequence[float]) -> Constant:
 
 
 def _row_s(run: RunSummary, constants: Mapping[str, Constant]) -> float:
-    """Return the time of a galaxy as if onnxruntime had computed it on one vCPU [s]."""
+    """Return the time of a galaxy as if the native engine had computed it on one vCPU [s]."""
     engine = run.engines[0].partition(" ")[0] if run.engines else run.request.engine
     medians = {name: np.array(one.value) for name, one in constants.items()}
     speed = float(engine_speed(engine, run.request.precision, medians))
-    return row_s(run) * speed
+    relative = inference_time(run.function_memory_mb, SERIAL_SHARE.expected)
+    return run.clock.ranks.inference / run.num_samples / relative * speed
 
 
 def _start_s(run: RunSummary) -> float:
     # A queue includes the init of the process it waited for, and on AWS the making of its environment.
     start_s = max(run.clock.ranks.init, _cold_queue_s(run)) + run.clock.ranks.model_load
     return start_s / run.num_cold_starts / other_time(run.function_memory_mb)
+
+
+def _rest_s(run: RunSummary) -> float:
+    """Return what a rank took besides loading and computing, taken back to one vCPU [s]."""
+    clock = run.clock.ranks
+    rest_s = clock.total - clock.model_load - clock.inference
+    return max(rest_s, 0.0) / run.num_records / other_time(run.function_memory_mb)
 
 
 def _cold_queue_s(run: RunSummary) -> float:
@@ -259,10 +269,10 @@ def forecast(
     outcome = simulate(pace, room_of(setting, constants), setting.world_size, generator)
     ranks_s = quantiles(outcome.ranks_s)
     after_s = quantiles(outcome.after_s)
-    bills = [
+    bills = tuple(
         _bill(setting, prices, prices_of, rates, ranks_s=one, after_s=after)
         for one, after in zip(ranks_s, after_s, strict=True)
-    ]
+    )
     last = {"before": float(outcome.before_s.mean())}
     last |= {step: float(values.mean()) for step, values in outcome.last.items()}
     last["after"] = float(outcome.after_s.mean())
@@ -275,8 +285,7 @@ def forecast(
             "summarize": quantiles(outcome.after_s),
             "end_to_end": quantiles(outcome.end_to_end_s),
         },
-        usd=tuple(one.usd for one in bills),
-        expected=bills[len(bills) // 2],
+        bills=bills,
         last=last,
         outcome=outcome,
     )
@@ -346,7 +355,7 @@ def _inference_time(memory_mb: int, serial_share: Array) -> Array:
 
 
 def _speed(setting: Setting, ours: Mapping[str, Array]) -> Array:
-    """Return the speed relative to onnxruntime in fp32 on x86_64."""
+    """Return the speed relative to the native engine in fp32 on x86_64."""
     is_arm = setting.architecture == "arm64"
     # On arm64 onnxruntime computes int8, whichever engine is asked for.
     engine = "onnxruntime" if is_arm and setting.precision == "int8" else setting.engine
@@ -355,21 +364,15 @@ def _speed(setting: Setting, ours: Mapping[str, Array]) -> Array:
 
 
 def engine_speed(engine: str, precision: str, speeds: Mapping[str, Array]) -> Array | float:
-    """Return the speed of an engine relative to onnxruntime in fp32; `auto` is the native one."""
+    """Return the speed of an engine relative to the native one in fp32, which `auto` is."""
     name = "native" if engine == "auto" else engine
-    kind = f"{name}_int8" if precision == "int8" else name
-    return speeds.get(f"{kind}_speed", 1.0)
+    fp32 = speeds.get(f"{name}_speed", 1.0)
+    return speeds.get(f"{name}_int8_speed", fp32) if precision == "int8" else fp32
 
 
 def _bill(
     setting: Setting, prices: Prices, prices_of: str, rates: Rates | None, *, ranks_s: float, after_s: float
 ) -> Bill:
-    job = Job(
-        num_rows=setting.num_rows,
-        num_shards=setting.num_shards or setting.world_size,
-        world_size=setting.world_size,
-        max_concurrency=setting.max_concurrency,
-    )
     memory_mb = {**(rates.memory_mb if rates else STAGES_MB), "infer": setting.memory_mb}
     there = Rates(
         memory_mb=memory_mb,
@@ -377,5 +380,13 @@ def _bill(
         child_type=setting.child_type,
         ephemeral_mb=rates.ephemeral_mb if rates else {},
     )
-    usage = usage_before(job, there, ranks_s=ranks_s, initialize_s=1.0, summarize_s=after_s)
+    usage = usage_before(
+        there,
+        num_rows=setting.num_rows,
+        num_shards=setting.num_shards or setting.world_size,
+        world_size=setting.world_size,
+        ranks_s=ranks_s,
+        initialize_s=1.0,
+        summarize_s=after_s,
+    )
     return bill(usage, there, prices, prices_of=prices_of)

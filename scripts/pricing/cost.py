@@ -238,6 +238,37 @@ def usage_of(
     )
 
 
+def usage_before(
+    rates: Rates,
+    *,
+    num_rows: int,
+    num_shards: int,
+    world_size: int,
+    ranks_s: float,
+    initialize_s: float,
+    summarize_s: float,
+) -> Usage:
+    """Count what a run will take whose times are known: billed time of all ranks together, and of both ends [s]."""
+    num_invocations = world_size + 2
+    is_express = rates.child_type == "EXPRESS"
+    return Usage(
+        billed_ms={
+            "infer": math.ceil(ranks_s * 1000),
+            "initialize": math.ceil(initialize_s * 1000),
+            "summarize": math.ceil(summarize_s * 1000),
+        },
+        num_invocations=num_invocations,
+        num_transitions=STATES_OF_A_RUN + (0 if is_express else world_size),
+        num_express=world_size if is_express else 0,
+        express_s=ranks_s if is_express else 0.0,
+        num_s3_puts=2 * world_size + 5 + list_pages(world_size),
+        # Per part of a shard its head and its images; a rank takes one part, and one more where two shards meet.
+        num_s3_gets=2 * (world_size + num_shards) + world_size + 3,
+        stored_bytes=world_size * RECORD_BYTES + num_rows * RESULT_BYTES_PER_ROW,
+        log_bytes=num_invocations * LOG_BYTES_PER_INVOCATION,
+    )
+
+
 def s3_requests(summary: RunSummary) -> tuple[int, int]:
     """Count a run's requests to S3: PUT and LIST, then GET.
 

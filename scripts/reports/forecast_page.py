@@ -1,6 +1,5 @@
 """``docs/forecast.md``: the model of a run, judged on published runs, as a page with a plot."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +126,8 @@ def _text(found: Judgement, best: Forecast) -> str:
         ranks=f"{runs.num_ranks.min():.0f} to {runs.num_ranks.max():,.0f}",
         data=f"{runs.data_gb.min():g} to {runs.data_gb.max():g}",
         num_inside=round(score(found.unseen.end_to_end_s, runs.end_to_end_s).inside_90 * len(runs)),
-        num_needed=math.ceil(0.85 * len(runs)),
+        num_map=round(score(found.unseen.map_s, runs.map_s).inside_90 * len(runs)),
+        freedom=f"{np.exp(found.fitted.log_values[-1]):.1f}",
         scores=table(SCORE_COLUMNS, _scores(found)),
         cells=table(CELL_COLUMNS, _cells(found)),
         remarks=_remarks(runs),
@@ -143,7 +143,7 @@ def _text(found: Judgement, best: Forecast) -> str:
         our_map=_interval(best.seconds["map"]),
         our_usd=f"{best.usd[2]:.3f}",
         our_usd_90=f"{best.usd[0]:.3f} to {best.usd[4]:.3f}",
-        prices_of=best.expected.prices_of,
+        prices_of=best.bills[0].prices_of,
         source=best.source,
         last=table(("the rank that ends last", "mean [s]"), [(WORDS[k], f"{s:.1f}") for k, s in best.last.items()]),
     )

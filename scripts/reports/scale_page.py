@@ -119,5 +119,4 @@ def _needs(on_lambda: Sequence[Plan]) -> dict[str, str]:
             f"residuals_{size_tb:g}": f"{plan.num_rows * RESIDUAL_BYTES / 1e9:,.0f}",
             f"dispatch_{size_tb:g}": f"{plan.num_ranks / constants.cloud['standard_dispatch_per_s'].value:,.0f}",
         }
-    row_s = constants.ours["row_s"].value / constants.ours["native_speed"].value
-    return found | {"rank_s": f"{scale.ROWS_PER_RANK * row_s:.0f}"}
+    return found | {"rank_s": f"{scale.ROWS_PER_RANK * constants.ours['row_s'].value:.0f}"}

@@ -1,6 +1,6 @@
 """What a run may cost before it starts, and BUDGET, which refuses one that may cost more."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from botocore.exceptions import ClientError
@@ -13,36 +13,34 @@ from inference.plan import ROW_BYTES
 from inference.run_folder import read_summary
 from scripts.command.errors import UsageError
 from scripts.data.location import LocalDataset, RemoteDataset
+from scripts.forecasts.system import DEFAULT_CONCURRENCY, Forecast, Setting, learn
+from scripts.forecasts.system import forecast as simulate
 from scripts.pricing.cost import Rates
-from scripts.pricing.estimate import DEFAULTS, Estimate, Experience, Job, estimate, learn
 from scripts.pricing.prices import LOCAL_REGION, PriceError, PriceList, read_prices
 from scripts.runs import journal
 from scripts.runs.run_folder import local_rates
 from scripts.runs.target import AwsTarget
 
 NUM_EARLIER = 20
-"""Newest runs that an estimate learns from."""
+"""Newest runs that a forecast learns from."""
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Price:
     """What a run may cost, and whether anybody pays it."""
 
-    job: Job
-    """What it is to do."""
-
-    estimate: Estimate
-    """The range."""
+    forecast: Forecast
+    """Of the run on AWS, as `make forecast` has it."""
 
     is_paid: bool
     """False on this machine."""
 
     @property
     def words(self) -> str:
-        """The range, whose prices, and where the times come from, in one line."""
-        low, expected, high = self.estimate.usd
+        """The upper end, the median, and where the times come from, in one line."""
+        _, _, median, _, high = self.forecast.usd
         where = "" if self.is_paid else " on AWS"
-        return f"{high:.4f} USD{where} (low {low:.4f}, expected {expected:.4f}), by {self.estimate.source}"
+        return f"{high:.4f} USD{where} in 95 of 100 runs (median {median:.4f}), {self.forecast.source}"
 
 
 def before_start(
@@ -79,45 +77,52 @@ def forecast(
     *,
     root: Path,
     prices: PriceList | None = None,
-) -> Forecast | None:
-    """Return what a run may cost, or None when the number of galaxies is not known before Initialize.
+) -> Price | None:
+    """Return what a run costs on AWS, or None when the number of galaxies is not known before Initialize.
 
     Raises
     ------
     PriceError
         If the price file does not know the region.
     """
+    setting = setting_of(request, dataset, aws)
+    if setting is None:
+        return None
+    region, rates = (aws.stack.region, aws.stack.rates) if aws else (LOCAL_REGION, local_rates())
+    # Runs here say nothing of a processor there.
+    habits = learn(earlier_runs(root, "aws", rates, request.model), is_local=False)
+    prices = prices or read_prices()
+    found = simulate(setting, prices.of(region), prices_of=prices.label(region), habits=habits, rates=rates)
+    return Price(found, aws is not None)
+
+
+def setting_of(request: RunRequest, dataset: LocalDataset | RemoteDataset, aws: AwsTarget | None) -> Setting | None:
+    """Return a request as a setting on AWS; None when the number of galaxies is not known before Initialize."""
     size = _size(dataset, request.file_limit, aws)
     if size is None:
         return None
     num_rows, num_shards = size
-    job = Job(
+    rates = aws.stack.rates if aws else local_rates()
+    return Setting(
         num_rows=num_rows,
-        num_shards=num_shards,
         world_size=request.world_size or num_shards,
-        max_concurrency=aws.stack.max_concurrency if aws else None,
+        num_shards=num_shards,
+        memory_mb=request.memory_mb or rates.memory_mb["infer"],
+        architecture=rates.architecture,
+        child_type=rates.child_type,
+        max_concurrency=aws.stack.max_concurrency if aws else DEFAULT_CONCURRENCY,
+        engine="torch" if request.profile else request.engine,
+        precision=request.precision,
     )
-    region, rates = (aws.stack.region, aws.stack.rates) if aws else (LOCAL_REGION, local_rates())
-    prices = prices or read_prices()
-    experience = _experience(root, rates, request.model, is_aws=aws is not None)
-    found = estimate(job, rates, prices.of(region), experience, prices_of=prices.label(region))
-    return Forecast(job, found, aws is not None)
 
 
-def _experience(root: Path, rates: Rates, model: str | None, *, is_aws: bool) -> Experience:
-    learnt = learn(earlier_runs(root, "aws" if is_aws else "local", rates, model))
-    if learnt is None:
-        return DEFAULTS
-    return learnt if is_aws else replace(learnt, source=f"{learnt.source} on this machine")
-
-
-def refuse_above(budget: float | None, found: Forecast | None) -> None:
-    """Raise when a run may cost more than the budget: the upper end of the estimate counts.
+def refuse_above(budget: float | None, found: Price | None) -> None:
+    """Raise when a run may cost more than the budget: the upper end of the central 90 % counts.
 
     Raises
     ------
     UsageError
-        With the estimate; nothing has been started.
+        With the forecast; nothing has been started.
     """
     if budget is None:
         return
@@ -126,7 +131,7 @@ def refuse_above(budget: float | None, found: Forecast | None) -> None:
             f"BUDGET={budget:g}: what the run costs cannot be estimated, its dataset has no readable dataset.json. "
             "Nothing was started."
         )
-    if found.estimate.usd.high > budget:
+    if found.forecast.usd[-1] > budget:
         free = "" if found.is_paid else " Here nothing is paid: without BUDGET it runs."
         raise UsageError(
             f"BUDGET={budget:g}: the run may cost {found.words}. Nothing was started; a higher BUDGET or fewer FILES "

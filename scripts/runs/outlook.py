@@ -1,12 +1,13 @@
 """FORECAST=1: what a run will take, before it starts; see `scripts.forecasts`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from inference.contract import RunRequest
 from scripts.command.errors import UsageError
 from scripts.command.machine import num_cores
 from scripts.data.location import LocalDataset, RemoteDataset
-from scripts.forecasts.system import Forecast, Setting, forecast, learn
+from scripts.forecasts.system import Forecast, forecast, learn
 from scripts.pricing.prices import LOCAL_REGION, read_prices
 from scripts.runs import budget
 from scripts.runs.run_folder import local_rates
@@ -23,27 +24,17 @@ def look_ahead(
     UsageError
         If the number of galaxies is not known, or the prices are not.
     """
-    found = budget.forecast(request, dataset, aws, root=root)
-    if found is None:
+    setting = budget.setting_of(request, dataset, aws)
+    if setting is None:
         raise UsageError("FORECAST=1 needs the number of galaxies, and the dataset has no readable dataset.json.")
-    region, rates = (aws.stack.region, aws.stack.rates) if aws else (LOCAL_REGION, local_rates())
-    place, cores = "aws" if aws else "local", num_cores()
-    habits = learn(budget.earlier_runs(root, place, rates, request.model), is_local=aws is None, num_cores=cores)
-    prices = read_prices()
-    setting = Setting(
-        num_rows=found.job.num_rows,
-        world_size=found.job.world_size,
-        num_shards=found.job.num_shards,
-        memory_mb=rates.memory_mb["infer"],
-        architecture=rates.architecture,
-        child_type=rates.child_type,
-        max_concurrency=found.job.max_concurrency or min(cores, found.job.world_size),
-        engine=request.engine,
-        precision=request.precision,
-        is_local=aws is None,
-        num_cores=cores,
-    )
-    return forecast(setting, prices.of(region), prices_of=prices.label(region), habits=habits, rates=rates)
+    if aws:
+        found = budget.forecast(request, dataset, aws, root=root)
+        assert found is not None, "its galaxies are known"
+        return found.forecast
+    rates, cores, prices = local_rates(), num_cores(), read_prices()
+    habits = learn(budget.earlier_runs(root, "local", rates, request.model), is_local=True, num_cores=cores)
+    here = replace(setting, max_concurrency=min(cores, setting.world_size), is_local=True, num_cores=cores)
+    return forecast(here, prices.of(LOCAL_REGION), prices_of=prices.label(LOCAL_REGION), habits=habits, rates=rates)
 
 
 def in_words(found: Forecast) -> str:

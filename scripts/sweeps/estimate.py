@@ -1,5 +1,6 @@
 """What a sweep may cost, before it starts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 from inference.contract import DatasetCard
 from scripts.command.errors import UsageError
 from scripts.data.location import LocalDataset, read_card
-from scripts.pricing.estimate import DEFAULTS, Job, estimate, learn
+from scripts.forecasts import system
+from scripts.forecasts.system import DEFAULT_CONCURRENCY, forecast, learn
 from scripts.pricing.prices import read_prices
 from scripts.pricing.what_if import Range
 from scripts.runs.budget import earlier_runs
@@ -21,7 +23,7 @@ class SweepForecast:
     """What the runs that are left may cost together."""
 
     usd: Range
-    """At list prices [USD]."""
+    """At list prices [USD]: the sums of the medians and of the ends of the central 90 %."""
 
     is_paid: bool
     """False on this machine."""
@@ -32,9 +34,9 @@ class SweepForecast:
     @property
     def words(self) -> str:
         """The range in one line."""
-        amount = f"{self.usd.expected:.4f} USD ({self.usd.low:.4f} to {self.usd.high:.4f})"
+        amount = f"{self.usd.expected:.4f} USD (90 %: {self.usd.low:.4f} to {self.usd.high:.4f})"
         where = f"about {amount}" if self.is_paid else f"nothing here; on AWS about {amount}"
-        return f"{where}, by {self.source}"
+        return f"{where}, {self.source}"
 
 
 def forecast_sweep(
@@ -54,7 +56,7 @@ def forecast_sweep(
     backend, datasets
         Where they go and what they read.
     root : Path
-        Folder of ``runs/``: earlier runs on the same backend say how long things take.
+        Folder of ``runs/``: earlier runs on AWS say how long things take there.
     model : str, optional
         Name of the model of all runs.
 
@@ -63,19 +65,19 @@ def forecast_sweep(
     PriceError
         If the price file does not know the region.
     """
-    jobs = [_job(run.setting, datasets[key_of(run.setting)], backend) for run in left]
-    known = [job for job in jobs if job is not None]
-    if len(known) < len(jobs):
+    settings = [_on_aws(run.setting, datasets[key_of(run.setting)], backend) for run in left]
+    known = [setting for setting in settings if setting is not None]
+    if len(known) < len(settings):
         return None
-    experience = learn(earlier_runs(root, backend.name, backend.rates(None), model)) or DEFAULTS
+    habits = learn(earlier_runs(root, "aws", backend.rates(None), model), is_local=False)
     prices = read_prices()
-    label = prices.label(backend.region)
-    each = [
-        estimate(job, backend.rates(run.setting.memory), prices.of(backend.region), experience, prices_of=label).usd
-        for job, run in zip(known, left, strict=True)
-    ]
-    total = Range(*map(sum, zip(*each, strict=True))) if each else Range(0.0, 0.0, 0.0)
-    return SweepForecast(total, backend.name == "aws", f"{experience.source}; {label}")
+    region, label = prices.of(backend.region), prices.label(backend.region)
+    each = {
+        setting: forecast(setting, region, prices_of=label, habits=habits, rates=backend.rates(setting.memory_mb)).usd
+        for setting in set(known)
+    }
+    low, median, high = (math.fsum(each[setting][i] for setting in known) for i in (0, 2, 4))
+    return SweepForecast(Range(low, median, high), backend.name == "aws", f"{habits.source}; {label}")
 
 
 def refuse_above(budget: float | None, found: SweepForecast | None) -> None:
@@ -93,16 +95,22 @@ def refuse_above(budget: float | None, found: SweepForecast | None) -> None:
     raise UsageError(f"BUDGET={budget:g}: the sweep may cost {found.usd.high:.4f} USD at list prices: nothing started.")
 
 
-def _job(setting: Setting, dataset: Dataset, backend: Backend) -> Job | None:
+def _on_aws(setting: Setting, dataset: Dataset, backend: Backend) -> system.Setting | None:
+    """Return a run as it would be on AWS; None when its dataset does not say how many galaxies it has."""
     card = _card(dataset) if isinstance(dataset, LocalDataset) else None
     if card is None:
         return None
-    shards = card.shards[: setting.files]
-    return Job(
+    shards, rates = card.shards[: setting.files], backend.rates(setting.memory)
+    return system.Setting(
         num_rows=sum(shard.num_rows for shard in shards),
         num_shards=len(shards),
         world_size=setting.world or len(shards),
-        max_concurrency=backend.max_concurrency,
+        memory_mb=rates.memory_mb["infer"],
+        architecture=rates.architecture,
+        child_type=rates.child_type,
+        max_concurrency=backend.max_concurrency if backend.name == "aws" else DEFAULT_CONCURRENCY,
+        engine="torch" if setting.profile else setting.engine or "auto",
+        precision=setting.precision or "fp32",
     )
 
 

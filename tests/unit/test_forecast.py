@@ -16,7 +16,7 @@ from scripts.command.repository import REPOSITORY
 from scripts.forecast import ForecastVariables, main, place_of, setting_of
 from scripts.forecasts import scale
 from scripts.forecasts.constants import CONSTANTS_FILE, Constant, read_constants
-from scripts.forecasts.fit import Prediction, edge_median, fit, map_median, predict
+from scripts.forecasts.fit import NAMES, Prediction, edge_median, fit, map_median, predict
 from scripts.forecasts.judge import cross_validated, judge_own, linear_regression, mean_of_others, score
 from scripts.forecasts.kept import FORECAST_FILE, keep, read_kept, verdict
 from scripts.forecasts.planner import Wish, plan
@@ -24,6 +24,7 @@ from scripts.forecasts.published import Runs, read_runs
 from scripts.forecasts.simulate import STEPS, Outcome, Pace, Room, simulate
 from scripts.forecasts.system import Habits, Setting, default_habits, forecast, learn, share_of_speed
 from scripts.pricing.prices import read_prices
+from scripts.pricing.what_if import SERIAL_SHARE
 from scripts.reports.evidence import read_run
 from scripts.reports.forecast_page import HEADLINE, Judgement, single_run, write_page
 from scripts.reports.run_report import run_report
@@ -60,7 +61,7 @@ def make_setting(**changes: Any) -> Setting:
     return Setting(**({"num_rows": 100_000, "world_size": 50} | changes))
 
 
-def run_of(rows_per_s: float, *, engine: str = "onnxruntime 1.31.1", **clock: Any) -> Any:
+def run_of(rows_per_s: float, *, engine: str = "native avx2", **clock: Any) -> Any:
     """A run of ours at this rate on one vCPU."""
     run = make_run(rows_per_s=rows_per_s, engines=(engine,))
     return msgspec.structs.replace(run, clock=msgspec.structs.replace(run.clock, **clock))
@@ -130,7 +131,7 @@ def test_more_concurrency_is_never_slower() -> None:
 
 def test_the_closed_form_is_the_median_of_the_simulation() -> None:
     runs = single_run(25, 12.6, 517)
-    fitted = msgspec.structs.replace(CONSTANTS.fitted, log_covariance=tuple(map(tuple, 1e-12 * np.eye(11))))
+    fitted = msgspec.structs.replace(CONSTANTS.fitted, log_covariance=tuple(map(tuple, 1e-12 * np.eye(len(NAMES)))))
 
     closed = map_median(np.array(fitted.log_values), runs)
 
@@ -210,6 +211,8 @@ def test_every_constant_has_a_source_and_a_spread() -> None:
     tables: list[dict[str, Constant]] = [CONSTANTS.cloud, CONSTANTS.ours, CONSTANTS.here, CONSTANTS.published]
 
     assert all(one.source and one.spread >= 0 for table in tables for one in table.values())
+    # The receipt's table of memory sizes and the forecast mean the same law.
+    assert CONSTANTS.ours["serial_share"].value == SERIAL_SHARE.expected
 
 
 def test_a_rank_alone_is_faster_than_one_of_two_and_runs_say_by_how_much() -> None:
@@ -351,7 +354,7 @@ def test_a_terabyte_is_rows_of_a_galaxy_each() -> None:
 # ----------------------------------------------------------------------------------- the published runs
 
 
-TRUE = np.log([4.0, 0.006, 0.4, 1.5, 90.0, 2.0, 0.05, 4.0, 1e-3, 0.05, 0.05])
+TRUE = np.log([4.0, 0.006, 0.4, 1.5, 90.0, 2.0, 0.05, 4.0, 1e-3, 0.05, 0.05, 5.0])
 
 
 def made_up_runs() -> Runs:
@@ -375,19 +378,21 @@ def test_a_fit_finds_the_system_that_the_runs_are_of() -> None:
     assert np.exp(found.log_values[1]) == pytest.approx(0.006, rel=0.15)
 
 
-def test_cells_that_the_others_do_not_foresee_stretch_the_intervals_around_the_same_median() -> None:
+def test_a_cell_that_the_others_do_not_foresee_makes_tails_heavier_and_not_all_of_it_wider() -> None:
     runs = made_up_runs()
-    odd = np.where(runs.in_cell(runs.cells[2]), 1.6, 1.0)
+    odd = np.where(runs.in_cell(runs.cells[2]), 3.0, 1.0)
     edge_s = runs.end_to_end_s - runs.map_s
 
-    as_made, less_sure = fit(runs), fit(replace(runs, map_s=odd * runs.map_s, end_to_end_s=odd * runs.map_s + edge_s))
-    narrow, wide = (
-        np.log(predict(msgspec.structs.replace(as_made, stretch=(by, by)), runs).map_s[0]) for by in (1.0, 2.0)
+    as_made, surprised = (
+        fit(replace(runs, map_s=by * runs.map_s, end_to_end_s=by * runs.map_s + edge_s)) for by in (1.0, odd)
     )
 
-    assert less_sure.stretch[0] > 1.2 * as_made.stretch[0]
-    assert np.median(wide) == pytest.approx(np.median(narrow))
-    assert np.std(wide) == pytest.approx(2 * np.std(narrow))
+    map_noise, freedom = NAMES.index("map_noise"), NAMES.index("freedom")
+    assert surprised.log_values[freedom] < as_made.log_values[freedom] - 0.2
+    # By least squares it would be eight times as much.
+    assert surprised.log_values[map_noise] < as_made.log_values[map_noise] + np.log(2)
+    widths = [np.ptp(np.quantile(np.log(predict(one, runs).map_s[0]), (0.05, 0.95))) for one in (as_made, surprised)]
+    assert widths[1] > 1.3 * widths[0]
 
 
 @pytest.fixture(scope="module")
@@ -444,7 +449,6 @@ def test_the_constants_are_those_that_the_published_runs_say(published: Runs) ->
 
     assert found.names == CONSTANTS.fitted.names
     assert found.log_values == pytest.approx(CONSTANTS.fitted.log_values, abs=2e-3)
-    assert found.stretch == pytest.approx(CONSTANTS.fitted.stretch, abs=0.02)
 
 
 def test_published_cells_that_the_fit_has_not_seen_are_forecast_well_enough(published: Runs) -> None:

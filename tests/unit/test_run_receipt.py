@@ -19,6 +19,8 @@ from scripts.cost import outlook
 from scripts.data.location import LocalDataset
 from scripts.deployment.account import Account
 from scripts.deployment.stages import read_stages
+from scripts.forecast import ForecastVariables, Place, setting_of
+from scripts.forecasts.system import DEFAULT_CONCURRENCY
 from scripts.pricing.cost import billed_ms
 from scripts.pricing.prices import PriceError, read_prices
 from scripts.runs import budget, journal
@@ -191,11 +193,11 @@ def test_a_budget_is_an_amount_or_nothing() -> None:
 def test_a_run_that_may_cost_more_than_the_budget_is_refused(make_dataset: Any, tmp_path: Path) -> None:
     found = forecast(make_request(world_size=8), make_dataset(3000), None, root=tmp_path)
     assert found is not None
-    high = found.estimate.usd.high
+    high = found.forecast.usd[-1]
 
     refuse_above(high, found)
     refuse_above(None, found)
-    with pytest.raises(UsageError, match=r"the run may cost 0\.\d+ USD on AWS .*Nothing was started"):
+    with pytest.raises(UsageError, match=r"the run may cost 0\.\d+ USD on AWS in 95 of 100 runs .*Nothing was started"):
         refuse_above(high * 0.99, found)
 
 
@@ -222,7 +224,7 @@ def test_without_a_run_its_cost_is_told_item_by_item_and_nothing_starts(
     outlook(RequestVariables(dataset="d3000", world=8), read_prices(), root=tmp_path)
 
     shown = capsys.readouterr().out
-    assert re.match(r"0\.\d{4} to 0\.\d{4} USD on AWS, nothing here\n  3,000 galaxies in 1 shards by 8 ranks", shown)
+    assert re.match(r"0\.\d{4} to 0\.\d{4} USD on AWS, nothing here\n  3,000 galaxies in 1 shard by 8 ranks", shown)
     together = [float(value) for value in re.findall(r"together +([\d.]+) +([\d.]+) +([\d.]+)", shown)[0]]
     columns = re.findall(r"^  \w.{16} +(\d\.\d+) +(\d\.\d+) +(\d\.\d+)   ", shown, re.MULTILINE)
     assert [sum(float(row[case]) for row in columns) for case in range(3)] == pytest.approx(together, abs=4e-6)
@@ -253,18 +255,37 @@ def test_only_the_shards_that_are_read_count(make_dataset: Any, tmp_path: Path) 
 
     assert few is not None
     assert many is not None
-    assert many.estimate.usd.expected > 10 * few.estimate.usd.expected
+    assert many.forecast.usd[2] > 10 * few.forecast.usd[2]
 
 
-def test_earlier_runs_of_the_same_target_are_learnt_from(make_dataset: Any, tmp_path: Path) -> None:
-    write_run(tmp_path, seconds=900.0)
+def test_a_price_is_learnt_from_runs_on_aws_and_from_none_here(make_dataset: Any, tmp_path: Path) -> None:
+    made = write_run(tmp_path, seconds=900.0)
+    assert made.entry is not None
+    here = forecast(make_request(world_size=3), make_dataset(9), None, root=tmp_path)
+    journal.write(made.path, msgspec.structs.replace(made.entry, target="aws", stack=make_stack(tmp_path)))
 
-    found = forecast(make_request(world_size=3), make_dataset(9), None, root=tmp_path)
+    there = forecast(make_request(world_size=3), make_dataset(90), None, root=tmp_path)
+
+    assert here is not None
+    assert there is not None
+    assert here.forecast.source.startswith("defaults")
+    assert there.forecast.source == "calibrated on 1 earlier run"
+    assert there.forecast.usd[2] > 100 * here.forecast.usd[2]
+
+
+def test_a_request_costs_the_same_whoever_is_asked(make_dataset: Any, tmp_path: Path) -> None:
+    dataset = make_dataset(3000)
+    rates = local_rates()
+    asked = ForecastVariables(n=3000, shard_mb=100, world=8)
+
+    found = forecast(make_request(world_size=8), dataset, None, root=tmp_path)
+    ahead = setting_of(asked, Place("us-east-1", rates, DEFAULT_CONCURRENCY), tmp_path)
 
     assert found is not None
-    assert found.estimate.source == "1 earlier run on this machine"
-    # Three ranks of 900 s with 1,769 MB.
-    assert found.estimate.usd.expected == pytest.approx(2700 * 1769 / 1024 * 0.0000166667, rel=0.05)
+    assert found.forecast.setting == ahead
+    dear = forecast(make_request(world_size=8, profile=True), dataset, None, root=tmp_path)
+    assert dear is not None
+    assert dear.forecast.usd[2] > found.forecast.usd[2]
 
 
 def test_runs_of_another_target_and_damaged_ones_teach_nothing(tmp_path: Path) -> None:
@@ -290,8 +311,8 @@ def test_ranks_that_wait_for_others_start_warm_in_the_forecast(make_dataset: Any
 
     assert narrow is not None
     assert wide is not None
-    assert narrow.job.max_concurrency == 10
-    assert narrow.estimate.usd.expected < 0.7 * wide.estimate.usd.expected
+    assert narrow.forecast.setting.max_concurrency == 10
+    assert narrow.forecast.usd[2] < 0.7 * wide.forecast.usd[2]
 
 
 def test_runs_of_another_processor_teach_nothing(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_the_cost_of_a_sweep_is_that_of_its_runs(tmp_path: Path) -> None:
 
     assert 0 < one.usd.low < one.usd.expected < one.usd.high
     assert three.usd == pytest.approx(tuple(3 * value for value in one.usd))
-    assert one.words.startswith(f"nothing here; on AWS about {one.usd.expected:.4f} USD ({one.usd.low:.4f} to ")
+    assert one.words.startswith(f"nothing here; on AWS about {one.usd.expected:.4f} USD (90 %: {one.usd.low:.4f} to ")
     assert SweepForecast(one.usd, True, "x").words.startswith("about ")
 
 
