@@ -33,6 +33,9 @@ LIGHT = (
     BandNames("modelMag_{b}", "magnitude", (("modelMagErr_{b}", "sigma"), ("err_{b}", "sigma"))),
     BandNames("modelFlux_{b}", "flux", (("modelFluxIvar_{b}", "inverse variance"),)),
     BandNames("modelFlux", "flux", (("modelFlux_ivar", "inverse variance"),)),
+    BandNames("dered_mag_{b}", "magnitude", is_dereddened=True),
+    BandNames("dered_flux_{b}", "flux", is_dereddened=True),
+    BandNames("MAG_AUTO_{b}_DERED", "magnitude", (("MAGERR_AUTO_{b}", "sigma"),), is_dereddened=True),
     BandNames("cModelMag_{b}", "magnitude", (("cModelMagErr_{b}", "sigma"),)),
     BandNames("cModelFlux_{b}", "flux", (("cModelFluxIvar_{b}", "inverse variance"),)),
     BandNames("cModelFlux", "flux", (("cModelFlux_ivar", "inverse variance"),)),
@@ -47,6 +50,13 @@ LIGHT = (
     BandNames("{b}", "magnitude", (("err_{b}", "sigma"), ("{b}_err", "sigma"), ("{b}err", "sigma"))),
     BandNames("{b}_cModelMag", "magnitude", (("{b}_cModelMagErr", "sigma"),)),
     BandNames("{b}_cModelFlux", "flux", (("{b}_cModelFluxErr", "sigma"),), unit="nJy"),
+    BandNames("{b}_free_cModelFlux", "flux", (("{b}_free_cModelFluxErr", "sigma"),), unit="nJy"),
+    BandNames("{b}_cmodel_mag", "magnitude", (("{b}_cmodel_magerr", "sigma"), ("{b}_cmodel_magsigma", "sigma"))),
+    BandNames(
+        "{b}_cmodel_flux", "flux", (("{b}_cmodel_fluxerr", "sigma"), ("{b}_cmodel_fluxsigma", "sigma")), unit="nJy"
+    ),
+    BandNames("mag_{b}_cModel", "magnitude", (("magerr_{b}_cModel", "sigma"),)),
+    BandNames("MAG_GAAP_{b}", "magnitude", (("MAGERR_GAAP_{b}", "sigma"),)),
     BandNames("mag_{b}_lsst", "magnitude", (("mag_err_{b}_lsst", "sigma"),)),
     BandNames("mag_auto_{b}", "magnitude", (("magerr_auto_{b}", "sigma"),)),
     BandNames("{b}MeanKronMag", "magnitude", (("{b}MeanKronMagErr", "sigma"),)),
@@ -67,10 +77,10 @@ SINGLE = {
         *("object_id", "objid", "objectid", "obj_id", "id", "source_id", "dr8objid", "specobjid", "coadd_object_id"),
         *("nsaid", "ls_id"),
     ),
-    "ra": ("ra", "ra_deg", "raj2000", "ra_icrs", "_raj2000", "plug_ra", "alpha_j2000", "rastack", "coord_ra"),
+    "ra": ("ra", "ra_deg", "radeg", "raj2000", "ra_icrs", "_raj2000", "plug_ra", "alpha_j2000", "rastack", "coord_ra"),
     "dec": (
-        *("dec", "dec_deg", "dej2000", "de_icrs", "_dej2000", "decj2000", "plug_dec", "delta_j2000", "decstack"),
-        "coord_dec",
+        *("dec", "dec_deg", "dedeg", "dej2000", "de_icrs", "_dej2000", "decj2000", "plug_dec", "delta_j2000"),
+        *("decstack", "coord_dec"),
     ),
     "z_spec": ("z_spec", "zspec", "specz", "spec_z", "redshift", "z_sp", "zsp", "z"),
     "z_warning": ("zwarning", "z_warning", "zwarn"),
@@ -396,8 +406,8 @@ class _Chosen:
         if missing:
             none = ",".join(f"{field}=" for field in missing)
             raise UsageError(
-                f"FIELDS names only some bands of {fields[0]}: {', '.join(missing)} must be given too, or said to be "
-                f'absent: "{none}".'
+                f"FIELDS names only some of {', '.join(fields)}: give {', '.join(missing)} too, or say that the survey "
+                f'has none, "{none}".'
             )
         return tuple(self._given.get(field, "") for field in fields)
 

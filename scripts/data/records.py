@@ -1,5 +1,6 @@
 """Galaxies of a user's table in one form: units checked, corrected for extinction, identified, labels judged."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -133,6 +134,8 @@ def read_records(
         name = columns.single["object_id"]
         kinds = {**_kinds(columns), name: "text"}
         note = f"{name} holds {error}, not whole numbers from 0 to 2^63: rows are numbered, {name} is kept as source_id"
+        if re.search(r"\d[eE]\+?\d\d", str(error)):
+            note += "; a spreadsheet has rounded them, and they no longer distinguish galaxies"
         return _read(table, columns, path, tick, kinds, note)
 
 

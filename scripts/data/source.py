@@ -19,7 +19,7 @@ from scripts.data.reader import ShardFolder
 from scripts.data.records import Records, read_records
 from scripts.data.table_file import TableFile
 from scripts.data.table_galaxies import CutoutsWithTable, PlainTable, RenderedTable
-from scripts.data.user_table import FORMATS, SUFFIXES, is_table, open_table
+from scripts.data.user_table import FORMATS, README, SUFFIXES, described_by, is_table, open_table
 from scripts.simulation.conditions import PIXEL_ARCSEC
 
 RECORDS = "records"
@@ -91,7 +91,9 @@ def open_source(
     if path.is_dir():
         if any(is_shard(child.name) for child in path.iterdir()):
             return _open_shards(path, fields, inputs)
-        if not is_table(path):
+        if tables := described_by(path / README):
+            path = _the_one(tables, path)
+        elif not is_table(path):
             return _open_cutouts(path, fields, scratch, tick, wanted)
     elif not path.exists():
         raise UsageError(missing(path))
@@ -109,6 +111,13 @@ def open_source(
     if not wanted.side_px:
         return _with_table(PlainTable(records), "none")
     return _with_table(RenderedTable(records, seed), "rendered", PIXEL_ARCSEC, side_px=wanted.side_px)
+
+
+def _the_one(tables: list[Path], folder: Path) -> Path:
+    if len(tables) > 1:
+        names = ", ".join(table.name for table in tables)
+        raise SourceError(f"{folder / README} describes several tables, {names}: name one, SOURCE={tables[0]}.")
+    return tables[0]
 
 
 def missing(path: Path) -> str:

@@ -1,5 +1,7 @@
 """A user's table as blocks of columns, whatever its format: what every reader shares."""
 
+import lzma
+import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +25,8 @@ Batch = Mapping[str, NDArray[Any]]
 MISSING = ("", "null", "NULL", "None", "NA", "N/A", "nan", "NaN", "NAN", "-", "--", "---", "\\N", "INDEF", "undef")
 """Texts that stand for no value."""
 
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$|^[+-]?inf(inity)?$"
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([ed][+-]?\d+)?$|^[+-]?inf(inity)?$"
+"""In small letters; Fortran writes d in the place of e."""
 
 
 class NotWholeError(Exception):
@@ -54,7 +57,6 @@ class TableFile(ABC):
         """What is unusual about how it is read."""
         return ()
 
-    @abstractmethod
     def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
         """Yield the columns named, block by block in order.
 
@@ -70,6 +72,15 @@ class TableFile(ABC):
         SourceError
             If the file cannot be read.
         """
+        try:
+            yield from self._batches(kinds)
+        except (pa.ArrowException, OSError, EOFError, TypeError, ValueError, lzma.LZMAError, zlib.error) as error:
+            raise SourceError(
+                f"{self.path} cannot be read to its end, it may be cut off or damaged: {first_line(error)}."
+            ) from error
+
+    @abstractmethod
+    def _batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]: ...
 
     def _as_kind(self, values: NDArray[Any], kind: str, name: str) -> NDArray[Any]:
         """Bring a column to float64, int64 or str in native byte order."""
@@ -88,15 +99,20 @@ class TableFile(ABC):
         """Read text; what is no number is missing and counted, unless all of it is none."""
         is_missing = pc.is_in(text, pa.array(MISSING))
         text = pc.if_else(is_missing, None, pc.utf8_lower(text))
+        for word, number in (("^true$", "1"), ("^false$", "0")):
+            text = pc.replace_substring_regex(text, word, number)
         is_number = pc.fill_null(_is_number(text), fill_value=False)
         is_odd = np.asarray(pc.and_not(pc.is_valid(text), is_number))
         if num_odd := int(is_odd.sum()):
             example = text[int(is_odd.argmax())].as_py()[:40]
             if not pc.any(is_number).as_py():
-                raise SourceError(f"{self.name}: {name} does not hold numbers, the first is {example!r}.")
+                raise SourceError(
+                    f"{self.name}: {name} does not hold numbers, the first is {example!r}. FIELDS names another "
+                    'column; with none, as in "z_spec=", it is left out.'
+                )
             known = next((key for key in self.odd_cells if key[0] == name), (name, example))
             self.odd_cells[known] += num_odd
-        numbers = pc.if_else(is_number, text, None).cast(pa.float64())
+        numbers = pc.replace_substring(pc.if_else(is_number, text, None), "d", "e").cast(pa.float64())
         return np.array(numbers.to_numpy(zero_copy_only=False), np.float64)
 
     def _from_arrow(self, batch: Any, kinds: Mapping[str, str]) -> Batch:
@@ -105,7 +121,7 @@ class TableFile(ABC):
         for name, kind in kinds.items():
             column = batch.column(name)
             if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
-                values = _as_matrix(column, f"{self.name}: {name}")
+                values = self._as_matrix(column, name)
             else:
                 if kind == "whole" and column.null_count:
                     raise NotWholeError("an empty one")
@@ -114,6 +130,18 @@ class TableFile(ABC):
                 values = (column.cast(pa.string()) if as_text else column).to_numpy(zero_copy_only=False)
             arrays[name] = self._as_kind(values, kind, name)
         return arrays
+
+    def _as_matrix(self, column: Any, name: str) -> NDArray[Any]:
+        """Return lists as rows; one without a list, or with another number of values than most, is NaN."""
+        lengths = np.nan_to_num(pc.list_value_length(column).to_numpy(zero_copy_only=False).astype(float), nan=-1)
+        widths, counts = np.unique(lengths[lengths >= 0].astype(int), return_counts=True)
+        width = int(widths[counts.argmax()]) if len(widths) else 0
+        is_there = lengths == width
+        for other in widths[widths != width].tolist():
+            self.odd_cells[name, f"a list of {other}"] += int(np.sum(lengths == other))
+        values = np.full((len(column), width), np.nan)
+        values[is_there] = column.filter(pa.array(is_there)).flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+        return values
 
 
 @dataclass(frozen=True)
@@ -146,8 +174,7 @@ class ArrayTable(TableFile):
         """What is unusual about how it is read."""
         return self.how
 
-    def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
-        """Yield the columns named, block by block in order."""
+    def _batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
         for start in range(0, len(self), BATCH_ROWS):
             rows = slice(start, start + BATCH_ROWS)
             yield {
@@ -178,18 +205,6 @@ def filled(values: Any, kind: str) -> NDArray[Any]:
 
 def _is_number(text: Any) -> Any:
     return pc.match_substring_regex(text, NUMBER)
-
-
-def _as_matrix(column: Any, where: str) -> NDArray[Any]:
-    """Return lists of one length as rows; a row without a list is NaN."""
-    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
-    widths = np.unique(lengths[np.isfinite(lengths)]) if len(lengths) else lengths
-    if len(widths) > 1:
-        raise SourceError(f"{where} holds lists of {int(widths[0])} and of {int(widths[-1])} values.")
-    values = np.full((len(column), int(widths[0]) if len(widths) else 0), np.nan)
-    is_there = np.asarray(column.is_valid())
-    values[is_there] = column.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(int(is_there.sum()), -1)
-    return values
 
 
 def _as_text(values: NDArray[Any]) -> NDArray[Any]:

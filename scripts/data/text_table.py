@@ -3,18 +3,24 @@
 import codecs
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
 from scripts.command.errors import SourceError
-from scripts.data.compressed import open_bytes, read_head
+from scripts.data.compressed import HEAD_BYTES, open_bytes, read_head
 from scripts.data.table_file import MISSING, Batch, NotWholeError, TableFile, astropy_units, first_line
 
+MARKS = {
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
+"""What text in an encoding begins with; in this order, for one mark begins as another."""
 BLOCK_BYTES = 2**20
 """pyarrow decodes some 30 blocks ahead of its reader: larger ones take hundreds of megabytes."""
 WHITE_SPACE = ""
@@ -42,6 +48,8 @@ class TextTable(TableFile):
 
     first_row: Sequence[str]
     encoding: str = "utf8"
+    places: Sequence[tuple[int, int]] = ()
+    """First and last-plus-one letter of every column, where blanks stand for no value between white space."""
 
     @classmethod
     def open(cls, path: Path) -> "TextTable":
@@ -52,8 +60,11 @@ class TextTable(TableFile):
         SourceError
             If it has no names.
         """
-        text, encoding = _decoded(read_head(path))
+        head = read_head(path)
+        text, encoding = _decoded(head)
         lines = re.split(r"\r\n|\n|\r", text)
+        if len(head) == HEAD_BYTES:
+            del lines[-1:]  # a part of one
         start, stated = 0, ""
         while start < len(lines) and (not lines[start].strip() or lines[start].startswith(("#", "sep="))):
             if lines[start].startswith("sep="):
@@ -82,9 +93,15 @@ class TextTable(TableFile):
                 f"{path} begins with numbers, not with the names of its columns: {lines[start][:60]}. Write the names, "
                 "with the same delimiter, on a first line."
             )
-        rows = (line for line in lines[num_skipped:] if line.strip() and not line.startswith("#"))
+        rows = [line for line in lines[num_skipped:] if line.strip() and not line.startswith("#")]
+        places: list[tuple[int, int]] = []
+        if delimiter == WHITE_SPACE and any(len(_cells(line, delimiter)) != len(names) for line in rows):
+            places = _places([lines[start], *rows], len(names)) or _places(rows, len(names))
+        first_row = _cells(next(iter(rows), ""), delimiter)
+        if places:
+            first_row = [rows[0][first:last].strip() for first, last in places]
         names, units = _without_units(names, {name: unit for name, unit in units.items() if unit})
-        return cls(path, names, units, delimiter, num_skipped, _cells(next(rows, ""), delimiter), encoding)
+        return cls(path, names, units, delimiter, num_skipped, first_row, encoding, places)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -92,6 +109,7 @@ class TextTable(TableFile):
         is_odd = {
             "numbers read with decimal commas": self._has_decimal_commas,
             f"text read as {self.encoding}": self.encoding == "latin-1",
+            "columns read at fixed places, blank where there is no value": bool(self.places),
         }
         return tuple(note for note, is_so in is_odd.items() if is_so)
 
@@ -99,8 +117,7 @@ class TextTable(TableFile):
     def _has_decimal_commas(self) -> bool:
         return self.delimiter != "," and any(DECIMAL_COMMA.fullmatch(cell) for cell in self.first_row)
 
-    def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
-        """Yield the columns named, block by block in order."""
+    def _batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
         types = {"number": pa.float64(), "whole": pa.int64(), "text": pa.string()}
         kept = {name: types[self._kind_of(name, kind)] for name, kind in kinds.items()}
         num_done = 0
@@ -178,7 +195,8 @@ class TextTable(TableFile):
             return stream
         if self.encoding != "utf8":
             stream = pa.transcoding_input_stream(stream, self.encoding, "utf8")
-        return pa.TransformInputStream(stream, _Tabs(self.num_skipped))
+        rewritten = _Rewritten(self.num_skipped, _Cut(self.path, self.places) if self.places else _with_tabs)
+        return pa.TransformInputStream(stream, rewritten)
 
     def _explained(self, error: Exception) -> SourceError:
         said = first_line(error)
@@ -205,32 +223,81 @@ class TextTable(TableFile):
         return re.sub(r"\s+", "\t", line.strip()) if self.delimiter == WHITE_SPACE else line.rstrip("\r\n")
 
 
-class _Tabs:
-    """Puts one tab in the place of white space, block by block, and leaves out comments and the lines before rows."""
+class _Rewritten:
+    """Puts one tab between cells, block by block, behind the lines before the rows."""
 
-    def __init__(self, num_skipped: int) -> None:
-        self._num_skipped, self._rest = num_skipped, b""
+    def __init__(self, num_skipped: int, rewrite: Callable[[bytes], bytes]) -> None:
+        self._num_skipped, self._rewrite, self._rest = num_skipped, rewrite, b""
 
     def __call__(self, block: Any) -> bytes:
         text = self._rest + bytes(block)
         self._rest = b""
         if len(block):
             text, _, self._rest = text.rpartition(b"\n")
-        lines = text.splitlines()
-        skipped = min(self._num_skipped, len(lines))
-        self._num_skipped -= skipped
-        text = b"\n".join(line.strip() for line in lines[skipped:] if not line.startswith(b"#"))
+        if self._num_skipped:
+            lines = text.splitlines()
+            skipped = min(self._num_skipped, len(lines))
+            self._num_skipped -= skipped
+            text = b"\n".join(lines[skipped:])
+        text = self._rewrite(text)
         # An empty answer would be taken for the end of the file, and another one than empty at its end for more of it.
-        text += b"\n" if len(block) or text else b""
-        if b'"' in text:
-            return re.sub(rb'("[^"\n]*")|[ \t]+', lambda found: found[1] or b"\t", text)
-        return re.sub(rb"[ \t]+", b"\t", text)
+        return text + b"\n" if len(block) or text else b""
+
+
+_IRREGULAR = (b"  ", b"\t", b'"', b"\n ", b" \n", b" \r", b"\n#")
+
+
+def _with_tabs(text: bytes) -> bytes:
+    """Put one tab in the place of white space, but in quotation marks, and leave out comments."""
+    if not text.startswith((b" ", b"#")) and not any(mark in text for mark in _IRREGULAR):
+        return text.replace(b" ", b"\t")
+    return b"\n".join(
+        [
+            re.sub(rb'("[^"]*")|[ \t]+', lambda found: found[1] or b"\t", line.strip())
+            if b'"' in line
+            else b"\t".join(line.split())
+            for line in text.splitlines()
+            if not line.startswith(b"#")
+        ]
+    )
+
+
+class _Cut:
+    """Cuts lines at fixed places and leaves out comments."""
+
+    def __init__(self, path: Path, places: Sequence[tuple[int, int]]) -> None:
+        ends = [0, *(end for place in places for end in place)]
+        self._path, self._places = path, [slice(first, last) for first, last in places]
+        self._gaps = [slice(first, last) for first, last in zip(ends[::2], [*ends[1::2], None], strict=True)]
+
+    def __call__(self, text: bytes) -> bytes:
+        lines = (line for line in text.decode().splitlines() if line.strip() and not line.startswith("#"))
+        return "\n".join(map(self._cut, lines)).encode()
+
+    def _cut(self, line: str) -> str:
+        if any(line[gap].strip() for gap in self._gaps):
+            raise SourceError(
+                f"{self._path} has a value between its columns, which are at the places of the rows above: "
+                f"{line[:80]!r}. Save it with commas."
+            )
+        return "\t".join([line[place].strip() for place in self._places])
+
+
+def _places(lines: Sequence[str], num: int) -> list[tuple[int, int]]:
+    """Find the places of so many columns, between which all lines are blank; none where there are others."""
+    if any("\t" in line for line in lines):
+        return []
+    is_used = np.zeros(max(map(len, lines), default=0) + 1, dtype=bool)
+    for line in lines:
+        is_used[: len(line)] |= np.frombuffer(line.encode("utf-32-le"), "<u4") != ord(" ")
+    edges = np.flatnonzero(np.diff(is_used, prepend=False)).reshape(-1, 2).tolist()
+    return [(first, last) for first, last in edges] if len(edges) == num else []
 
 
 def _decoded(head: bytes) -> tuple[str, str]:
     """Return the beginning of a file as text, and its encoding."""
-    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
-        if head.startswith(mark):
+    for encoding, marks in MARKS.items():
+        if head.startswith(marks):
             return codecs.getincrementaldecoder(encoding)("replace").decode(head), encoding
     try:
         return codecs.getincrementaldecoder("utf-8-sig")().decode(head), "utf8"

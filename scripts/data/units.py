@@ -159,7 +159,7 @@ def degrees_of(text: NDArray[np.str_], *, is_hours: bool, source: str) -> NDArra
             degrees[row] = -size if sign == "-" else size
         elif value:
             with suppress(ValueError):
-                degrees[row] = float(value)
+                degrees[row] = float(value.replace("D", "e"))  # as Fortran writes exponents
     stated = [value for value in text.tolist() if value]
     if stated and np.isnan(degrees).all():
         raise SourceError(f"{source} holds {stated[0]!r}, which is not an angle such as 12:34:00.5.")

@@ -1,9 +1,11 @@
 """A user's table of any format, told by its first bytes: text, Parquet, Arrow, FITS, HDF5, VOTable, IPAC, MRT."""
 
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from inference.plan import natural_order
 from scripts.command.errors import SourceError
 from scripts.data.compressed import compression_of, open_bytes, read_head
 from scripts.data.table_file import BATCH_ROWS, ArrayTable, Batch, NotWholeError, TableFile, astropy_units, first_line
-from scripts.data.text_table import TextTable
+from scripts.data.text_table import MARKS, TextTable
 
 FITS_ENDINGS = (".fits", ".fit", ".fts")
 ENDINGS = (
@@ -81,11 +83,34 @@ def open_table(path: Path) -> TableFile:
         raise SourceError(f"{path} is XML, but no VOTable.")
     if start.startswith((b"{", b"[")):
         raise SourceError(f"{path} is JSON, which is no table; it may be any of {FORMATS}.")
-    if b"\0" in head[:1024] and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if b"\0" in head[:1024] and not head.startswith(tuple(mark for marks in MARKS.values() for mark in marks)):
         raise SourceError(f"{path} is no table that can be read: it is none of {FORMATS}.")
     if path.name.lower().endswith((".parquet", ".hdf5", ".h5", *FITS_ENDINGS)):
         raise SourceError(f"{path} cannot be read as its ending says: it begins as another kind of file.")
+    if path.name == README and (tables := described_by(path)):
+        raise SourceError(f"{path} describes tables: name one of them, as in SOURCE={tables[0]}.")
+    if readme := readme_of(path):
+        return _opened(path, _open_cds(readme))
     return _opened(path, TextTable.open)
+
+
+README = "ReadMe"
+"""What the CDS calls the file that describes the columns of the others in a folder."""
+_DESCRIBED = re.compile(r"^Byte-by-byte Description of file(?: ?\([^)]*\))?:(.*)$", re.MULTILINE)
+
+
+def readme_of(path: Path) -> Path | None:
+    """Return the description of a table's columns next to it, as the CDS writes it; None where there is none."""
+    readme = path.parent / README
+    return readme if path in described_by(readme) else None
+
+
+def described_by(readme: Path) -> list[Path]:
+    """Return the files that a description of the CDS is about, those that are there."""
+    if not readme.is_file():
+        return []
+    names = re.split(r"[\s,]+", " ".join(_DESCRIBED.findall(readme.read_text("utf-8", errors="replace"))))
+    return [path for name in dict.fromkeys(names) if name and (path := readme.parent / name).is_file()]
 
 
 def is_table(path: Path) -> bool:
@@ -135,8 +160,7 @@ class ParquetTable(TableFile):
         """What is unusual about how it is read."""
         return (f"{len(self.parts)} files of {self.name}/ read as one table",) if self.path.is_dir() else ()
 
-    def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
-        """Yield the columns named, block by block in order."""
+    def _batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
         for part in self.parts:
             with pyarrow.parquet.ParquetFile(part) as file:
                 for batch in file.iter_batches(BATCH_ROWS, columns=list(kinds)):
@@ -156,38 +180,44 @@ class FeatherTable(TableFile):
         units = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in table.schema}
         return cls(path, list(table.column_names), {name: unit for name, unit in units.items() if unit}, table)
 
-    def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
-        """Yield the columns named, block by block in order."""
+    def _batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
         for batch in self.table.select(list(kinds)).to_batches(max_chunksize=BATCH_ROWS):
             yield self._from_arrow(batch, kinds)
 
 
 @dataclass(frozen=True)
 class FitsTable(TableFile):
-    """The first table of a FITS file with more than one column: FITS_LDAC begins with one that holds a header."""
+    """The table of a FITS file with the most columns: others hold headers, as in FITS_LDAC, or log what was done."""
 
     index: int
     missing: Mapping[str, int]
     """Column of whole numbers to the number that stands for none (TNULL)."""
+    which: str = ""
+    """Which of several tables it is."""
 
     @classmethod
     def open(cls, path: Path) -> "FitsTable":
         """Find the table and read its columns."""
-        with fits.open(_for_fits(path)) as file:
+        with _open_fits(path) as file:
             tables = [index for index, part in enumerate(file) if isinstance(part, fits.BinTableHDU | fits.TableHDU)]
             if not tables:
                 raise SourceError(f"{path} holds no table; it has {len(file)} parts of other kinds.")
-            index = next((index for index in tables if len(file[index].columns) > 1), tables[0])
+            index = max(tables, key=lambda index: len(file[index].columns))
+            which = f"table {tables.index(index) + 1} of {len(tables)}, {file[index].name or 'without a name'}"
             if file[index].header.get("ZTABLE"):
                 raise SourceError(f"{path} holds a table compressed in tiles: `funpack` unpacks it.")
             columns = file[index].columns
             units = {column.name: column.unit for column in columns if column.unit}
             missing = {column.name: column.null + (column.bzero or 0) for column in columns if column.null is not None}
-            return cls(path, list(columns.names), units, index, missing)
+            return cls(path, list(columns.names), units, index, missing, which if len(tables) > 1 else "")
 
-    def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
-        """Yield the columns named, block by block in order."""
-        with fits.open(_for_fits(self.path), memmap=not compression_of(self.path)) as file:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about how it is read."""
+        return (self.which,) if self.which else ()
+
+    def _batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
+        with _open_fits(self.path) as file:
             data = file[self.index].data
             for start in range(0, len(data), BATCH_ROWS):
                 part = data[start : start + BATCH_ROWS]
@@ -203,12 +233,17 @@ class FitsTable(TableFile):
         return self._as_kind(values, kind, name)
 
 
-def _for_fits(path: Path) -> Any:
-    """Return what astropy opens: the file, or what is in it."""
-    if compression_of(path) in ("", "gzip"):
-        return path
-    with open_bytes(path) as file:
-        return io.BytesIO(file.read())
+@contextmanager
+def _open_fits(path: Path) -> Iterator[Any]:
+    """Open a file, or what is in it; what astropy warns of is an error where it matters."""
+    content: Any = path
+    if compression_of(path) not in ("", "gzip"):
+        with open_bytes(path) as file:
+            content = io.BytesIO(file.read())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        with fits.open(content, memmap=not compression_of(path)) as found:
+            yield found
 
 
 def _open_astropy(format_name: str) -> Callable[[Path], TableFile]:
@@ -217,6 +252,24 @@ def _open_astropy(format_name: str) -> Callable[[Path], TableFile]:
             warnings.simplefilter("ignore", AstropyWarning)
             table = Table.read(file.read().decode(errors="replace"), format=format_name)
         return _of_astropy(path, table)
+
+    return read
+
+
+def _open_bars(path: Path) -> TableFile:
+    """Open columns between bars: of IPAC, or with a bar at the beginning of every line."""
+    try:
+        return _open_astropy("ascii.ipac")(path)
+    except (InconsistentTableError, ValueError):
+        return _open_astropy("ascii.fixed_width")(path)
+
+
+def _open_cds(readme: Path) -> Callable[[Path], TableFile]:
+    def read(path: Path) -> TableFile:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            table = Table.read(str(path), format="ascii.cds", readme=str(readme))
+        return replace(_of_astropy(path, table), how=(f"columns as {readme.name} describes them",))
 
     return read
 
@@ -249,7 +302,7 @@ def _open_hdf5(path: Path) -> TableFile:
         file.visititems(lambda _, item: groups.append(item) if isinstance(item, h5py.Group) else None)
         found: dict[str, tuple[Mapping[str, Any], dict[str, str]]] = {}
         for group in groups:
-            found |= _hdf5_tables(group)
+            found |= _hdf5_tables(group, path)
         if len(found) != 1:
             raise SourceError(
                 f"{path} holds {len(found)} tables{': ' if found else ''}{', '.join(found)}. One is read, of "
@@ -259,7 +312,7 @@ def _open_hdf5(path: Path) -> TableFile:
         return ArrayTable.of(path, arrays, units)
 
 
-def _hdf5_tables(group: Any) -> dict[str, tuple[Mapping[str, Any], dict[str, str]]]:
+def _hdf5_tables(group: Any, path: Path) -> dict[str, tuple[Mapping[str, Any], dict[str, str]]]:
     """Return the tables that are directly in a group, by their names."""
     import h5py
 
@@ -272,7 +325,8 @@ def _hdf5_tables(group: Any) -> dict[str, tuple[Mapping[str, Any], dict[str, str
             continue
         if any(column.startswith("values_block") for column in item.dtype.names):
             raise SourceError(
-                f"{item.name} is a frame that only pandas can read: save it as Parquet, or format='fixed'."
+                f"{path} holds a frame of pandas whose names are pickled, which may run code and is not read. Save it "
+                f"again: pd.read_hdf({path.name!r}).to_parquet('{path.stem}.parquet')."
             )
         meta = sets.get(f"{name}.__table_column_meta__")
         lines = [line.decode() for line in meta[()].tolist()] if meta is not None else []
@@ -296,6 +350,12 @@ def _pandas_blocks(sets: Mapping[str, Any]) -> dict[str, Any]:
         if values.ndim == 2:
             names = [name.decode() for name in sets[f"block{number}_items"][()].tolist()]
             arrays |= {name: values[:, column] for column, name in enumerate(names)}
+    index = sets.get("axis1")
+    if index is not None and isinstance(name := index.attrs.get("name"), str | bytes):
+        name = name.decode() if isinstance(name, bytes) else name
+        # What is no text is pickled.
+        if name.isidentifier() and arrays and len(index) == len(next(iter(arrays.values()))):
+            arrays[name] = index[()]
     return arrays
 
 
@@ -304,7 +364,10 @@ READERS: dict[Callable[[Path], TableFile], tuple[bytes, ...]] = {
     FeatherTable.open: (b"ARROW1", b"FEA1"),
     FitsTable.open: (b"SIMPLE  =",),
     _open_hdf5: (b"\x89HDF\r\n\x1a\n",),
-    _open_astropy("ascii.ipac"): (b"\\", b"|"),
+    _open_astropy("ascii.aastex"): (b"\\begin{deluxetable",),
+    _open_astropy("ascii.latex"): (b"\\begin{",),
+    _open_bars: (b"\\", b"|"),
     _open_astropy("ascii.mrt"): (b"Title:",),
+    _open_astropy("ascii.rst"): (b"====",),
 }
 """What opens a table, by its first bytes; what is none of them is text."""

@@ -156,7 +156,7 @@ def test_extinction_that_is_not_known_is_asked_for_in_one_line() -> None:
         ("u=NOPE", "my.csv has no column NOPE, which FIELDS names as u. Columns found: a, b"),
         ("colour=a", "'colour=a' is not field=column with one of the fields object_id"),
         ("u", "'u' is not field=column"),
-        ("u=a,g=b", "FIELDS names only some bands of u: r, i, z must be given too"),
+        ("u=a,g=b", "FIELDS names only some of u, g, r, i, z: give r, i, z too"),
     ],
 )
 def test_a_wrong_mapping_is_named(given: str, message: str) -> None:

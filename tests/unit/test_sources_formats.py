@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
 from inference.models import without_images
@@ -63,6 +64,35 @@ def parts(path: Path) -> None:
     pyarrow.parquet.write_metadata(pa.schema([]), path / "dataset" / "_metadata")
 
 
+README = """J/A+A/1/1  Galaxies
+Byte-by-byte Description of file: table1.dat
+--------------------------------------------------------------------------------
+   Bytes Format Units  Label Explanations
+--------------------------------------------------------------------------------
+   1- 20 I20    ---    objid Identifier
+  21- 30 F10.4  deg    RAdeg Right ascension
+  31- 40 F10.4  deg    DEdeg Declination
+{magnitudes}
+  91-100 F10.4  ---    zsp   ? Redshift
+--------------------------------------------------------------------------------
+"""
+
+
+def described(path: Path) -> None:
+    path.mkdir()
+    magnitudes = [
+        f"  {41 + 10 * n}-{50 + 10 * n:3} F10.4  mag    {band}mag  Magnitude" for n, band in enumerate("ugriz")
+    ]
+    (path / "ReadMe").write_text(README.format(magnitudes="\n".join(magnitudes)))
+    rows = ("".join(f"{value:{20 if n == 0 else 10}}" for n, value in enumerate(row)) for row in TABLE.iterrows())
+    (path / "table1.dat").write_text("\n".join(row.replace("nan", "   ") for row in rows) + "\n")
+
+
+def second(path: Path) -> None:
+    parts = [fits.BinTableHDU(Table({"night": [1], "airmass": [1.2]})), fits.BinTableHDU(TABLE, name="GALAXIES")]
+    fits.HDUList([fits.PrimaryHDU(), *parts]).writeto(path)
+
+
 SPACED = CSV.replace(",", "   ")
 LINES = CSV.splitlines()
 SEXTRACTOR = "".join(
@@ -96,6 +126,14 @@ FORMATS: dict[str, Write] = {
     "comma.ecsv": by_astropy("ascii.ecsv", delimiter=","),
     "ipac.tbl": by_astropy("ascii.ipac"),
     "machine readable.txt": by_astropy("ascii.mrt"),
+    "bars.txt": by_astropy("ascii.fixed_width"),
+    "restructured.rst": by_astropy("ascii.rst"),
+    "table.tex": by_astropy("ascii.latex"),
+    "deluxetable.tex": by_astropy("ascii.aastex"),
+    "of cds": described,
+    "wide.txt": text(CSV, "utf-32"),
+    "second table.fits": second,
+    "indexed.h5": lambda path: pd.DataFrame(COLUMNS).set_index("objid").to_hdf(path, key="df", mode="w"),
     "votable.xml": by_astropy("votable"),
     "binary.vot": by_astropy("votable", tabledata_format="binary2"),
     "fits": by_astropy("fits"),

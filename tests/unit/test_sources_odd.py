@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 from astropy.io import fits
@@ -66,6 +68,68 @@ def test_a_cell_that_is_no_number_costs_that_cell(tmp_path: Path) -> None:
 
     np.testing.assert_array_equal(found.block.redshifts, [0.1, np.nan, np.nan, np.nan])
     assert found.report.notes == ("zspec: 2 cells hold no number, as 'bad', read as missing",)
+
+
+def test_words_and_exponents_of_other_programs_are_numbers(tmp_path: Path) -> None:
+    found = read_galaxies(
+        write(tmp_path, f"u,g,r,i,z,zspec,clean\n{ROW},1.2D-01,True\n{ROW},0.1,False\n{ROW},0.1,true\n")
+    )
+
+    np.testing.assert_array_equal(found.block.redshifts, [0.12, np.nan, 0.1])
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_blanks_between_white_space_are_no_values_where_columns_have_places(is_first: bool, tmp_path: Path) -> None:
+    cells = [f"{value:6.2f}" for value in MAGNITUDES]
+    lines = [
+        "     u     g     r     i     z  zspec",
+        "".join([*cells, "   0.1 "]),
+        "".join([cells[0], " " * 6, *cells[2:], "   0.2 "]),
+        "".join([*cells, "       "]),
+    ]
+    ids = ["id", " 0", " 1", " 2"]
+    rows = [f"{one} {line}" if is_first else f"{line} {one}" for one, line in zip(ids, lines, strict=True)]
+
+    found = read_galaxies(write(tmp_path, "\n".join([rows[0], "# a comment", *rows[1:], ""])))
+
+    np.testing.assert_array_equal(found.block.object_id, [0, 1, 2])
+    np.testing.assert_array_equal(np.isnan(found.block.magnitudes[:, 1]), [False, True, False])
+    np.testing.assert_array_equal(found.block.redshifts, [0.1, 0.2, np.nan])
+    assert found.report.notes == ("columns read at fixed places, blank where there is no value",)
+
+
+def test_a_value_that_leaves_its_place_is_an_error(tmp_path: Path) -> None:
+    row = "  ".join(f"{value:5.2f}" for value in MAGNITUDES)
+    lines = ["    u      g      r      i      z", " " * 5 + row[5:], *[row] * 31_000, f"{row[:5]}1{row[6:]}", ""]
+
+    with pytest.raises(SourceError, match="has a value between its columns"):
+        read_galaxies(write(tmp_path, "\n".join(lines)))
+
+
+def test_a_list_of_another_length_costs_its_row(tmp_path: Path) -> None:
+    fluxes = [[5.0, 20.0, 40.0, 60.0, 70.0]] * 3 + [[5.0], None]
+    pyarrow.parquet.write_table(pa.table({"modelFlux": fluxes}), tmp_path / "my.parquet")
+
+    found = read_galaxies(tmp_path / "my.parquet")
+
+    is_missing = np.isnan(found.block.magnitudes).all(axis=1)
+    np.testing.assert_array_equal(is_missing, [False] * 3 + [True] * 2)
+    assert found.report.notes == ("modelFlux: 1 cell holds no number, as 'a list of 1', read as missing",)
+
+
+def test_a_file_that_ends_early_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "my.fits"
+    Table({band: np.full(300, MAGNITUDES[number]) for number, band in enumerate("ugriz")}).write(path)
+    path.write_bytes(path.read_bytes()[:-2880])
+
+    with pytest.raises(SourceError, match=r"my\.fits cannot be read to its end, it may be cut off or damaged"):
+        read_galaxies(path)
+
+
+def test_identifiers_that_a_spreadsheet_rounded_are_named(tmp_path: Path) -> None:
+    found = read_galaxies(write(tmp_path, f"objid,u,g,r,i,z\n1.23765E+18,{ROW}\n1.23765E+18,{ROW}\n"))
+
+    assert "a spreadsheet has rounded them" in found.report.notes[0]
 
 
 def test_bands_that_a_survey_does_not_have_are_estimated_and_flagged(tmp_path: Path) -> None:
