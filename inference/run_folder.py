@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from inference.checksum import file_sha256
 from inference.contract import (
+    COMBINED_KEY,
     MANIFEST_KEY,
     PUBLISHED_RECORD_KEYS,
+    SUMMARY_KEY,
     LostRank,
     RankFailure,
     RankRecord,
@@ -29,7 +31,7 @@ from inference.pipeline import Predictions
 from inference.summary import StoredObject, decode_records, prove
 from inference.text import printable_json
 
-SUMMARY_KEY, COMBINED_KEY, IMPORT_KEY = "summary.json", "combined_data.json", "import.json"
+IMPORT_KEY = "import.json"
 BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 """What numpy and zipfile raise for a file that is not an npz file."""
 

@@ -11,8 +11,8 @@ from scripts.command.errors import CommandError, UsageError
 from scripts.command.program import start
 from scripts.command.variables import Flag, Variables
 from scripts.runs import journal
-from scripts.runs.listing import as_table, listed
-from scripts.runs.recall import runs_here, whole_name
+from scripts.runs.listing import as_table, listed, runs_here
+from scripts.runs.recall import whole_name
 from scripts.runs.variables import RunName
 
 

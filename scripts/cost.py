@@ -17,7 +17,7 @@ from scripts.pricing.prices import PriceList, read_prices
 from scripts.pricing.standing import HOURS_PER_MONTH, rendezvous_items
 from scripts.pricing.what_if import SERIAL_SHARE, Range, WhatIf
 from scripts.runs.budget import Price, forecast
-from scripts.runs.recall import name_runs, runs_here
+from scripts.runs.listing import name_runs, runs_here
 from scripts.runs.receipt import COST_FILE, Receipt, receipt_of, write_receipt
 from scripts.runs.request import draft_request, without_images
 from scripts.runs.run_folder import open_run

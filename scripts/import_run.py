@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.checksum import file_sha256
-from inference.run_folder import COMBINED_KEY, IMPORT_KEY
+from inference.contract import COMBINED_KEY
+from inference.run_folder import IMPORT_KEY
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.command.variables import FolderName, Variables

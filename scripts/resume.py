@@ -20,6 +20,7 @@ from scripts.command.model import find_model
 from scripts.command.program import start
 from scripts.data.location import LocalDataset, find_dataset
 from scripts.runs import execution
+from scripts.runs.ending import Ending
 from scripts.runs.journal import Entry
 from scripts.runs.perform import see_through, upload
 from scripts.runs.present import files_in, print_result
@@ -107,7 +108,7 @@ def _dataset(entry: Entry, plan: RunPlan) -> LocalDataset:
     return find_dataset(prefix, asked=f"the dataset of {plan.run_id}", root=Path())
 
 
-def _go_on(target: Target, entry: Entry, rest: Rest, console: Console) -> execution.Ending:
+def _go_on(target: Target, entry: Entry, rest: Rest, console: Console) -> Ending:
     """Start the execution that goes on with a run, and see it through."""
     request = rest.plan.request
     is_elsewhere = isinstance(target, AwsTarget) and request.data_bucket not in (None, target.bucket.name)

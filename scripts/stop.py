@@ -5,7 +5,8 @@ from pathlib import Path
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.runs import execution
-from scripts.runs.recall import find_run, name_runs, runs_there, stack_target
+from scripts.runs.listing import name_runs
+from scripts.runs.recall import find_run, runs_there, stack_target
 from scripts.runs.variables import RunName, StackVariables
 
 

@@ -50,10 +50,12 @@ from inference.contract.request import (
     with_defaults,
 )
 from inference.contract.run import (
+    COMBINED_KEY,
     MANIFEST_KEY,
     NO_DEADLINE_S,
     PENDING_FOLDER,
     PLAN_KEY,
+    SUMMARY_KEY,
     InferEvent,
     InitializeEvent,
     RankTask,
@@ -82,6 +84,7 @@ SCHEMAS: tuple[type[Payload], ...] = (DatasetCard, RunRequest, RankTask, RankRec
 __all__ = [
     "BITS_PER_ROW",
     "CLEANING_KEY",
+    "COMBINED_KEY",
     "DATASET_KEY",
     "FMI_KEY",
     "MANIFEST_KEY",
@@ -95,6 +98,7 @@ __all__ = [
     "RENDEZVOUS_PORT",
     "SAMPLE_PREFIX",
     "SCHEMAS",
+    "SUMMARY_KEY",
     "TABLE_CSV_KEY",
     "TABLE_KEY",
     "TABLE_KEYS",

@@ -9,6 +9,7 @@ from inference.contract.payload import Count, NonEmpty, Payload, Positive
 from inference.contract.request import Engine, Precision, RunRequest
 
 MANIFEST_KEY = "manifest.json"
+SUMMARY_KEY, COMBINED_KEY = "summary.json", "combined_data.json"
 PLAN_KEY = "plan.json"
 PENDING_FOLDER = "pending/"
 NO_DEADLINE_S = 930

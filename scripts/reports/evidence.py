@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inference.run_folder import IMPORT_KEY, SUMMARY_KEY, RunFolder, RunPredictions
+from inference.contract import SUMMARY_KEY
+from inference.run_folder import IMPORT_KEY, RunFolder, RunPredictions
 from scripts.command.errors import CommandError
 from scripts.reports.ranks import Ranks, as_columns
 from scripts.runs import journal

@@ -16,7 +16,7 @@ from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
-from inference.run_folder import SUMMARY_KEY
+from inference.contract import SUMMARY_KEY
 from scripts.command.whole_file import leaves, write_whole
 
 if TYPE_CHECKING:

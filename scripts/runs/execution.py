@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from inference.text import printable
 from scripts.command.aws_errors import is_throttled
 from scripts.command.errors import CommandError
+from scripts.runs.ending import Ending
 from scripts.runs.observe import Progress, Watcher
 from scripts.runs.patience import longest_quiet_s
 
@@ -29,25 +30,6 @@ class Line(Protocol):
 
     def show(self, progress: Progress) -> None:
         """Show the newest look at it."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How an execution ended."""
-
-    status: str
-    """``SUCCEEDED``, ``FAILED``, ``TIMED_OUT`` or ``ABORTED``."""
-
-    error: str = ""
-    """Class name of the error, empty when it succeeded."""
-
-    message: str = ""
-    """What the error said."""
-
-    @property
-    def succeeded(self) -> bool:
-        """True when the state machine reached its end: complete, or within tolerance."""
-        return self.status == "SUCCEEDED"
 
 
 def execution_arn(state_machine_arn: str, run_id: str) -> str:

@@ -8,7 +8,7 @@ import msgspec
 from inference import contract
 from scripts.command.whole_file import write_whole
 from scripts.deployment.stack import Stack
-from scripts.runs.execution import Ending
+from scripts.runs.ending import Ending
 
 FILE_NAME = "execution.json"
 

@@ -1,18 +1,23 @@
 """The runs that left a folder here, one line each: how they ended, of what, when, and how good."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import msgspec
 from rich.table import Table
 
-from inference.run_folder import SUMMARY_KEY
+from inference.contract import COMBINED_KEY, MANIFEST_KEY, SUMMARY_KEY
 from scripts.runs import journal
 
 T = TypeVar("T")
+FILES_OF_A_RUN = (journal.FILE_NAME, "request.json", MANIFEST_KEY, SUMMARY_KEY, COMBINED_KEY, "ranks")
+NUM_LISTED = 10
+"""Runs that are named when none is."""
 
 
 class Listed(NamedTuple):
@@ -41,6 +46,27 @@ class _Summary(msgspec.Struct):
     num_samples: int
     request: _Request
     accuracy: _Accuracy | None = None
+
+
+def runs_here(root: Path) -> list[str]:
+    """Return the names of the runs that left a folder, the newest last."""
+    return list(_newest_first(root))[::-1]
+
+
+def newest_here(root: Path) -> list[str]:
+    """Return the newest of them, the newest last; what is older is not looked at."""
+    return list(islice(_newest_first(root), NUM_LISTED))[::-1]
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is one that a run left."""
+    return any((folder / name).exists() for name in FILES_OF_A_RUN)
+
+
+def name_runs(names: list[str]) -> str:
+    """Return the newest names in words."""
+    newest = sorted(set(names), reverse=True)[:NUM_LISTED]
+    return ", ".join(newest) or "none"
 
 
 def listed(root: Path, names: list[str]) -> Iterator[Listed]:
@@ -73,6 +99,13 @@ def as_table(runs: list[Listed]) -> Table:
         accuracy = f"{run.nmad:.4f}" if run.nmad is not None else ""
         table.add_row(run.name, run.state, run.dataset, run.began, counted, accuracy)
     return table
+
+
+def _newest_first(root: Path) -> Iterator[str]:
+    """Yield the names of the runs here; they begin with their time."""
+    runs = root / "runs"
+    names = os.listdir(runs) if runs.is_dir() else []
+    return (name for name in sorted(names, reverse=True) if is_run(runs / name))
 
 
 def _read(path: Path, kind: type[T]) -> T | None:

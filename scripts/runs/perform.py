@@ -19,7 +19,8 @@ from scripts.command.errors import CommandError, SourceError
 from scripts.data.location import LocalDataset, RemoteDataset, find_dataset, find_remote, is_sample
 from scripts.data.sample import ensure_sample
 from scripts.runs import execution, journal
-from scripts.runs.execution import Ending, Line
+from scripts.runs.ending import Ending
+from scripts.runs.execution import Line
 from scripts.runs.follow import LiveLine
 from scripts.runs.journal import Entry
 from scripts.runs.request import Draft

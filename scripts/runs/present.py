@@ -10,7 +10,7 @@ from rich.text import Text
 from inference.contract import Accuracy, CommSummary, LostRank, RunSummary
 from scripts.command.console import counted
 from scripts.pricing.cost import Bill
-from scripts.runs.execution import Ending
+from scripts.runs.ending import Ending
 
 MAX_LOST_RANKS = 10
 """Lost ranks that are listed; the others are counted."""

@@ -14,20 +14,18 @@ import msgspec
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from inference import contract
-from inference.contract import ResumeRequest, RunPlan
+from inference.contract import SUMMARY_KEY, ResumeRequest, RunPlan
 from inference.errors import InvalidRequestError
 from inference.models import shipped
-from inference.run_folder import COMBINED_KEY, IMPORT_KEY, SUMMARY_KEY
+from inference.run_folder import IMPORT_KEY
 from scripts.command.errors import UsageError
 from scripts.deployment.stack import has_applied, read_stack
 from scripts.runs import journal
 from scripts.runs.execution import execution_arn
 from scripts.runs.journal import Entry
+from scripts.runs.listing import is_run, name_runs, runs_here
 from scripts.runs.target import Target, connect_aws, rejoin
 from scripts.runs.variables import StackVariables
-
-NUM_LISTED = 10
-"""Runs that are named when none is."""
 
 NUM_SIMILAR = 3
 LAST = "last"
@@ -35,7 +33,6 @@ LAST = "last"
 RESUMED = re.compile(r"-resume-[0-9]+$")
 """How the name of an execution ends that goes on with a run."""
 
-FILES_OF_A_RUN = (journal.FILE_NAME, "request.json", contract.MANIFEST_KEY, SUMMARY_KEY, COMBINED_KEY, "ranks")
 NO_EXECUTION = {"ExecutionDoesNotExist", "InvalidArn", "InvalidName", "ValidationException"}
 
 
@@ -111,13 +108,13 @@ def find_run(name: str, where: StackVariables, *, root: Path, results_suffice: b
     name = whole_name(name.strip(), root)
     run_id = run_of(name.strip("/").rsplit("/", maxsplit=1)[-1].rsplit(":", maxsplit=1)[-1])
     folder = root / "runs" / run_id
-    if not _is_run(folder) and _is_run(Path(name)):
+    if not is_run(folder) and is_run(Path(name)):
         folder = Path(name)
     entry = journal.read(folder)
     has_results = (folder / SUMMARY_KEY).exists() and (results_suffice or entry is None or entry.is_over)
     target = None if has_results else _target(entry, folder, where, root)
     if target is None:
-        if _is_run(folder):
+        if is_run(folder):
             return FoundRun(run_id, folder, entry)
         raise _unknown(run_id, runs_here(root))
     arn = entry.execution_arn if entry else execution_arn(target.state_machine_arn, run_id)
@@ -166,17 +163,12 @@ def whole_name(name: str, root: Path) -> str:
     if name in ("", LAST):
         return _newest(root, here)
     found = [run for run in here if name in run]
-    if name in here or not found or _is_run(Path(name)):
+    if name in here or not found or is_run(Path(name)):
         return name
     if len(found) > 1:
         raise UsageError(f"RUN={name} is a part of {len(found)} runs: {name_runs(found)}. More of it says which.")
     print(f"RUN={found[0]}", file=sys.stderr)
     return found[0]
-
-
-def runs_here(root: Path) -> list[str]:
-    """Return the names of the runs that left a folder, the newest last."""
-    return sorted(folder.name for folder in (root / "runs").glob("*") if _is_run(folder))
 
 
 def newest_of_model(model: str, root: Path) -> str:
@@ -260,20 +252,10 @@ def entry_of(found: FoundRun, target: Target) -> Entry:
     )
 
 
-def name_runs(names: list[str]) -> str:
-    """Return the newest names in words."""
-    newest = sorted(set(names), reverse=True)[:NUM_LISTED]
-    return ", ".join(newest) or "none"
-
-
 def _target(entry: Entry | None, folder: Path, where: StackVariables, root: Path) -> Target | None:
     if entry is not None:
         return rejoin(entry)
-    return None if _is_run(folder) else stack_target(where, root=root)
-
-
-def _is_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in FILES_OF_A_RUN)
+    return None if is_run(folder) else stack_target(where, root=root)
 
 
 def _unknown(run_id: str, known: list[str]) -> UsageError:

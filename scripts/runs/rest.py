@@ -9,9 +9,9 @@ from botocore.exceptions import ClientError
 from msgspec import structs
 
 from inference import contract
-from inference.contract import RankTask, RunPlan
+from inference.contract import COMBINED_KEY, SUMMARY_KEY, RankTask, RunPlan
 from inference.errors import InvalidRequestError
-from inference.run_folder import COMBINED_KEY, SUMMARY_KEY, RunFolder
+from inference.run_folder import RunFolder
 from scripts.command.aws_errors import is_denied
 from scripts.command.errors import CommandError
 from scripts.runs.bucket import Bucket

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference import contract
-from inference.contract import LostRank
-from inference.run_folder import COMBINED_KEY, SUMMARY_KEY, RunFolder
+from inference.contract import COMBINED_KEY, SUMMARY_KEY, LostRank
+from inference.run_folder import RunFolder
 from scripts.command.console import counted
 from scripts.command.errors import CommandError, UsageError
 from scripts.deployment.stack import Stack

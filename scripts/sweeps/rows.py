@@ -13,7 +13,7 @@ from inference.contract import RankClock, RankRecord, RunClock, RunSummary, Thro
 from inference.run_folder import RunFolder, read_summary
 from scripts.pricing.cost import Rates
 from scripts.pricing.prices import bill_of
-from scripts.runs.execution import Ending
+from scripts.runs.ending import Ending
 
 UNITS: dict[type, str] = {RunClock: "_s", RankClock: "_s", Throughput: "_per_s"}
 """What the columns of these structs end in: their fields' names leave the unit out."""

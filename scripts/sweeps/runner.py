@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
 from scripts.command.errors import CommandError
-from scripts.runs.execution import Ending
+from scripts.runs.ending import Ending
 from scripts.runs.perform import run_in
 from scripts.runs.request import Draft, draft_request, make_run_id
 from scripts.runs.variables import RequestVariables

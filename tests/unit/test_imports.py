@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
         ("handlers.rendezvous.service", ("numpy", "msgspec", "obstore", "torch", "boto3")),
         ("scripts.dataset", ("torch", "scipy", "matplotlib", "sklearn")),
         ("scripts.evaluate", ("torch", "scipy", "sklearn")),
+        ("scripts.status", ("numpy", "boto3", "asyncio")),
     ],
 )
 def test_no_program_loads_at_import_what_it_may_not_need(module: str, heavy: tuple[str, ...]) -> None:

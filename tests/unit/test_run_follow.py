@@ -12,7 +12,7 @@ from inference import contract
 from scripts.command.errors import CommandError
 from scripts.local_aws.deploy import DEFINITION_PATH
 from scripts.runs import execution
-from scripts.runs.execution import Ending
+from scripts.runs.ending import Ending
 from scripts.runs.follow import LiveLine, live_line
 from scripts.runs.map_run import MapRunObserver
 from scripts.runs.observe import Invocations, Observer, Progress

@@ -15,7 +15,7 @@ from inference.contract import LostRank
 from scripts.command.errors import CommandError, UsageError
 from scripts.deployment.stack import Stack
 from scripts.runs import journal, recall
-from scripts.runs.execution import Ending
+from scripts.runs.ending import Ending
 from scripts.runs.journal import Entry
 from scripts.runs.run_folder import Run, open_run
 from scripts.runs.variables import StackVariables

@@ -9,7 +9,7 @@ from rich.console import Console
 from inference.contract import Accuracy, LostRank, RankClock, RunClock, RunSummary, SlowRank, Throughput
 from inference.quality import Quality
 from scripts.pricing.cost import Bill, CostItem
-from scripts.runs.execution import Ending
+from scripts.runs.ending import Ending
 from scripts.runs.present import FLAGS, print_result
 from tests.factories import make_request
 

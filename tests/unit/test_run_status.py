@@ -11,7 +11,7 @@ from rich.console import Console
 from scripts import run
 from scripts.command.program import exit_status
 from scripts.local_aws.server import LocalAwsError
-from scripts.runs.execution import Ending
+from scripts.runs.ending import Ending
 from scripts.runs.target import LocalTarget
 from tests.factories import make_shard_bytes
 

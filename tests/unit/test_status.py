@@ -8,7 +8,7 @@ import pytest
 from inference import contract
 from scripts import clean_runs, status, stop
 from scripts.command import program
-from scripts.runs import journal
+from scripts.runs import journal, listing
 from scripts.runs.journal import Entry
 from tests.factories import make_task
 from tests.unit.test_run_present import make_summary
@@ -138,3 +138,16 @@ def test_runs_that_have_ended_are_deleted_when_the_answer_is_yes(
     assert program.exit_status(clean_runs.main, {"RUN": "run-b", "YES": "1"}) == 0
     assert program.exit_status(clean_runs.main, {"YES": "1"}) == 0
     assert (ended.exists(), running.exists()) == (False, True)
+
+
+def test_of_many_runs_only_the_newest_are_looked_at(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(30):
+        (here / "runs" / f"run-{number:02d}" / "ranks").mkdir(parents=True)
+    (here / "runs" / "run-99-is-none").mkdir()
+    looked_at: list[str] = []
+    is_run = listing.is_run
+    monkeypatch.setattr(listing, "is_run", lambda folder: looked_at.append(folder.name) or is_run(folder))
+
+    assert listing.newest_here(here) == [f"run-{number:02d}" for number in range(20, 30)]
+    assert len(looked_at) == 11
+    assert len(listing.runs_here(here)) == 30

@@ -14,7 +14,7 @@ from rich.console import Console
 from inference.contract import as_prefix
 from scripts.command.errors import CommandError
 from scripts.data.location import LocalDataset
-from scripts.runs.execution import Ending
+from scripts.runs.ending import Ending
 from scripts.sweeps import runner
 from scripts.sweeps.backend import rates_of
 from scripts.sweeps.journal import NOTE_KEY, held, read_journal

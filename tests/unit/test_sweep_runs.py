@@ -12,7 +12,7 @@ from inference import contract, summary
 from inference.summary import RunTimes
 from scripts.deployment.stack import Stack
 from scripts.runs import journal
-from scripts.runs.execution import Ending
+from scripts.runs.ending import Ending
 from scripts.sweeps import journal as sweep_journal
 from scripts.sweeps.backend import rates_of
 from scripts.sweeps.rows import RankRow, RunRow, columns_of, measure

@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from inference.contract import COMBINED_KEY
 from inference.models import Model
-from inference.run_folder import COMBINED_KEY, RunFolder
+from inference.run_folder import RunFolder
 from scripts.benchmarks.comparison.agreement import Redshifts
 from scripts.benchmarks.comparison.baseline import BaselineResult, BaselineTask
 from scripts.benchmarks.comparison.method import Method

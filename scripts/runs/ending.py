@@ -1,0 +1,22 @@
+"""How an execution ended."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an execution ended."""
+
+    status: str
+    """``SUCCEEDED``, ``FAILED``, ``TIMED_OUT`` or ``ABORTED``."""
+
+    error: str = ""
+    """Class name of the error, empty when it succeeded."""
+
+    message: str = ""
+    """What the error said."""
+
+    @property
+    def succeeded(self) -> bool:
+        """True when the state machine reached its end: complete, or within tolerance."""
+        return self.status == "SUCCEEDED"
