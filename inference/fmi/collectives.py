@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from inference.fmi import tree
-from inference.fmi.frame import COLLECTIVE, Array, Message
+from inference.fmi.frame import COLLECTIVE, Array, Message, header
 from inference.fmi.mesh import Mesh, Want, collective_tag
 from inference.fmi.reduction import Operation
 
@@ -44,6 +44,8 @@ class Collective:
         self._mesh = mesh
         self._rank, self._size = mesh.rank, mesh.size
         self._tag = collective_tag(call, number)
+        self._head_of: tuple[np.dtype[Any], tuple[int, ...]] | None = None
+        self._known_head = b""
 
     def barrier(self) -> None:
         """Return when all ranks have called."""
@@ -55,8 +57,8 @@ class Collective:
             return self._bcast_chain(array, root)
         place = self._place(root)
         if place.parent is not None:
-            array = self._receive(place.parent, array)
-        self._send(dict.fromkeys(place.children, array))
+            (array,) = self._receive([place.parent], array)
+        self._send(place.children, array)
         return array
 
     def reduce(self, array: Array, operation: Operation, root: int) -> Array | None:
@@ -69,17 +71,17 @@ class Collective:
         place = self._place()
         total = self._combine(place, array, operation)[-1]
         if place.parent is not None:
-            self._send({place.parent: total})
+            self._send([place.parent], total)
         # From 0 down to the root: so that the order, and the bits, are the same for every root.
         way = tree.path(root)
         if self._rank not in way or self._size == 1:
             return total if self._size == 1 else None
         position = way.index(self._rank)
         if position > 0:
-            total = self._receive(way[position - 1], array)
+            (total,) = self._receive([way[position - 1]], array)
         if self._rank == root:
             return total
-        self._send({way[position + 1]: total})
+        self._send([way[position + 1]], total)
         return None
 
     def allreduce(self, array: Array, operation: Operation, out: Array | None = None) -> Array:
@@ -103,7 +105,7 @@ class Collective:
         stacked = np.stack([rows[rank] for rank in sorted(rows)])
         if place.parent is None:
             return stacked
-        self._send({place.parent: stacked})
+        self._send([place.parent], stacked)
         return None
 
     def scatter(self, stacked: Array | None, like: Array, root: int) -> Array:
@@ -113,14 +115,15 @@ class Collective:
         if place.parent is not None:
             others = set(tree.under(self._rank, place.parent, self._size))
             mine = [rank for rank in mine if rank not in others]
-            stacked = self._receive(place.parent, _stack_like(like, len(mine)))
+            (stacked,) = self._receive([place.parent], _stack_like(like, len(mine)))
         assert stacked is not None, "the root has it"
         index = {rank: position for position, rank in enumerate(mine)}
-        self._send(
+        self._exchange(
             {
                 child: stacked[[index[rank] for rank in tree.under(self._rank, child, self._size)]]
                 for child in place.children
-            }
+            },
+            {},
         )
         return np.array(stacked[index[self._rank]])
 
@@ -133,8 +136,8 @@ class Collective:
             stacked = _stack_like(array, self._size)
         place = self._place()
         if place.parent is not None:
-            stacked = self._receive(place.parent, stacked)
-        self._send(dict.fromkeys(place.children, stacked))
+            (stacked,) = self._receive([place.parent], stacked)
+        self._send(place.children, stacked)
         return stacked
 
     def scan(self, array: Array, operation: Operation) -> Array:
@@ -146,9 +149,10 @@ class Collective:
         place = self._place()
         totals = self._combine(place, array, operation)
         if place.parent is not None:
-            (before,) = self._exchange({place.parent: totals[-1]}, {place.parent: array})
+            self._send([place.parent], totals[-1])
+            (before,) = self._receive([place.parent], array)
             totals = [operation(before, total) for total in totals]
-        self._send(dict(zip(place.children, totals, strict=False)))
+        self._exchange(dict(zip(place.children, totals, strict=False)), {})
         return totals[0]
 
     # ------------------------------------------------------------------------------------------------- steps
@@ -162,7 +166,7 @@ class Collective:
     def _combine(self, place: tree.Place, array: Array, operation: Operation) -> list[Array]:
         """Combine this rank's array with its children's totals, one by one; return it, and all totals on the way."""
         totals = [array]
-        for total in self._exchange({}, dict.fromkeys(place.children, array)):
+        for total in self._receive(place.children, array):
             totals.append(operation(totals[-1], total))
         return totals
 
@@ -170,8 +174,9 @@ class Collective:
         place = self._place()
         total = self._combine(place, array, operation)[-1]
         if place.parent is not None:
-            (total,) = self._exchange({place.parent: total}, {place.parent: array})
-        self._send(dict.fromkeys(place.children, total))
+            self._send([place.parent], total)
+            (total,) = self._receive([place.parent], array)
+        self._send(place.children[::-1], total)  # first to the one with most ranks below it
         return total
 
     def _bcast_chain(self, array: Array, root: int) -> Array:
@@ -200,9 +205,15 @@ class Collective:
     def _allreduce_pair(self, array: Array, operation: Operation, out: Array | None) -> Array:
         """Exchange once, instead of a way there and a way back; the order is that of the tree."""
         other = 1 - self._rank
-        (theirs,) = self._mesh.exchange(
-            [(other, self._message(array))], [Want(other, COLLECTIVE, self._tag, array, into=out)]
-        )
+        if array.nbytes < self._mesh.small_bytes:
+            mesh, head = self._mesh, header(self._message(array))
+            mesh.connect([other])
+            mesh.tell([other], head, array)
+            (theirs,) = mesh.hear([other], head, self._tag, array)
+        else:
+            (theirs,) = self._mesh.exchange(
+                [(other, self._message(array))], [Want(other, COLLECTIVE, self._tag, array, into=out)]
+            )
         first, second = (array, theirs) if self._rank == 0 else (theirs, array)
         if out is None:
             return operation(first, second)
@@ -279,13 +290,23 @@ class Collective:
     def _is_large(self, array: Array) -> bool:
         return self._size > 1 and array.nbytes >= max(LARGE_BYTES, LARGE_BYTES_PER_RANK * self._size)
 
-    def _receive(self, peer: int, like: Array) -> Array:
-        (came,) = self._exchange({}, {peer: like})
-        return came
+    def _send(self, peers: Sequence[int], array: Array) -> None:
+        if array.nbytes < self._mesh.small_bytes:
+            self._mesh.tell(peers, self._head(array), array)
+        else:
+            self._mesh.exchange([(peer, self._message(array)) for peer in peers], [])
 
-    def _send(self, arrays: Mapping[int, Array]) -> None:
-        if arrays:
-            self._exchange(arrays, {})
+    def _receive(self, peers: Sequence[int], like: Array) -> list[Array]:
+        if like.nbytes < self._mesh.small_bytes:
+            return self._mesh.hear(peers, self._head(like), self._tag, like)
+        return self._mesh.exchange([], [Want(peer, COLLECTIVE, self._tag, like) for peer in peers])
+
+    def _head(self, array: Array) -> bytes:
+        """Return the header of a step; nearly always that of the step before."""
+        kind = array.dtype, array.shape
+        if kind != self._head_of:
+            self._head_of, self._known_head = kind, header(self._message(array))
+        return self._known_head
 
     def _exchange(self, sends: Mapping[int, Array], wants: Mapping[int, Array]) -> list[Array]:
         if not sends and not wants:

@@ -374,4 +374,4 @@ def _fill(recvbuf: Array | None, result: Array) -> None:
         raise MessageMismatchError(
             f"The receive buffer is {has}; the result is {result.dtype} of shape {result.shape}."
         )
-    recvbuf[...] = result.reshape(recvbuf.shape)
+    recvbuf[...] = result if result.shape == recvbuf.shape else result.reshape(recvbuf.shape)

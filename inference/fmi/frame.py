@@ -28,6 +28,7 @@ LARGE_PAYLOAD_BYTES = 2**14
 
 _MAGIC = b"FMI2"
 _HEAD = struct.Struct("!4sBB6sIQ")
+_TAG = slice(12, 16)
 _SHAPES = tuple(struct.Struct(f"!{ndim}Q") for ndim in range(MAX_DIMENSIONS + 1))
 _KINDS_OF_NUMBERS = "biufc"
 
@@ -71,16 +72,26 @@ def header(message: Message) -> bytes:
     Raises
     ------
     MessageMismatchError
-        If the array holds something else than numbers, or has more than eight dimensions.
+        If the array holds something else than numbers, or has more than eight dimensions; if the tag has no place.
     """
-    array = message.array
-    if array.dtype.kind not in _KINDS_OF_NUMBERS or array.ndim > MAX_DIMENSIONS:
+    kind, tag, array = message
+    before, after = _around_the_tag(kind, array.dtype, array.shape)
+    try:
+        return before + tag.to_bytes(4, "big") + after
+    except OverflowError as error:
+        raise MessageMismatchError(f"{tag} is no tag of a message: tags count from 0 to {2**32 - 1}.") from error
+
+
+@lru_cache(256)
+def _around_the_tag(kind: Kind, dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[bytes, bytes]:
+    """Return what stands in front of the tag and behind it: made once for all messages that differ in nothing else."""
+    if dtype.kind not in _KINDS_OF_NUMBERS or len(shape) > MAX_DIMENSIONS:
         raise MessageMismatchError(
-            f"An array of dtype {array.dtype} with {array.ndim} dimensions cannot be sent: send numbers or booleans in "
-            f"at most {MAX_DIMENSIONS} dimensions."
+            f"An array of dtype {dtype} with {len(shape)} dimensions cannot be sent: send numbers or booleans in at "
+            f"most {MAX_DIMENSIONS} dimensions."
         )
-    head = _HEAD.pack(_MAGIC, message.kind, array.ndim, _spelled(array.dtype), message.tag, array.nbytes)
-    return head + _SHAPES[array.ndim].pack(*array.shape)
+    head = _HEAD.pack(_MAGIC, kind, len(shape), dtype.str.encode(), 0, dtype.itemsize * prod(shape))
+    return head[: _TAG.start], head[_TAG.stop :] + _SHAPES[len(shape)].pack(*shape)
 
 
 class FrameReader:
@@ -191,11 +202,6 @@ def _header_bytes(head: bytearray | memoryview) -> int:
             f"What came is no message of this protocol ({bytes(head[:6])!r}): the peer runs another version."
         )
     return _HEAD.size + 8 * head[5]
-
-
-@lru_cache(64)
-def _spelled(dtype: np.dtype[Any]) -> bytes:
-    return dtype.str.encode()
 
 
 @lru_cache(64)

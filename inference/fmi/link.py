@@ -1,11 +1,13 @@
-"""One pair's channel of messages, over a socket or through the object store; neither ever blocks for the other end."""
+"""One pair's channel of messages, over a socket or through the object store; neither waits long for the other end."""
 
 import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
+from os import sched_yield
 
 import numpy as np
 
@@ -17,6 +19,12 @@ READ_BYTES = 2**16
 MAX_PARTS = 16
 """Of what is to be sent, in one call of the kernel."""
 
+SPINS = 20
+"""Looks for a message before a rank sleeps, some 50 µs: a core that slept takes as long to wake up."""
+
+_AT_ONCE = socket.MSG_DONTWAIT
+_MOMENT = struct.pack("ll", 0, 10_000)
+"""A struct timeval: 10 ms."""
 _POLL_S = (0.02, 1.0)
 _LAST_WORDS = (ABORT, BYE)
 
@@ -75,9 +83,12 @@ class SocketLink(Link):
         super().__init__(connection, max_message_bytes)
         assert connection.sock is not None, "this path has a socket"
         self._socket: socket.socket = connection.sock
-        self._socket.setblocking(False)
+        # It blocks in `catch` alone, and for a moment.
+        self._socket.setblocking(True)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _MOMENT)
         self._out: deque[memoryview] = deque()
-        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._bytes = bytearray(READ_BYTES)
+        self._buffer = memoryview(self._bytes)
         self.watched_for = 0
         """Events that the mesh polls for."""
 
@@ -96,12 +107,28 @@ class SocketLink(Link):
         self._count_sent(message)
         self.flush()
 
+    def post(self, frame: bytes) -> bool:
+        """Send a message of the program, its header in front; True if the kernel took it at once."""
+        self.num_sent += 1
+        self.num_bytes_sent += len(frame)
+        if not self._out:
+            try:
+                num_bytes = self._socket.send(frame, _AT_ONCE)
+                if num_bytes == len(frame):
+                    return True
+                frame = frame[num_bytes:]
+            except OSError:  # `flush` finds out why
+                pass
+        self._out.append(memoryview(frame))
+        self.flush()
+        return False
+
     def flush(self) -> None:
         """Send more of what is pending, as far as it goes without waiting."""
         out = self._out
         try:
             while out:
-                num_bytes = self._socket.sendmsg(islice(out, MAX_PARTS))
+                num_bytes = self._socket.sendmsg(islice(out, MAX_PARTS), (), _AT_ONCE)
                 while out and num_bytes >= len(out[0]):
                     num_bytes -= len(out.popleft())
                 if num_bytes:
@@ -113,6 +140,48 @@ class SocketLink(Link):
             out.clear()
             self.is_broken = True
         self.num_pending = len(out)
+
+    def catch(self, head: bytes, like: Array) -> Array | None:
+        """Return the numbers of a small step of a collective if it comes within a moment, and comes alone.
+
+        Its header is compared as a whole, not taken apart. Whatever else comes is taken in as `pump` does it.
+
+        Parameters
+        ----------
+        head : bytes
+            The header that it must have.
+        like : array
+            One of its dtype and shape.
+
+        Raises
+        ------
+        MessageMismatchError
+            If what comes is no message, or one that is too large.
+        """
+        if self.collective or self.point or self.control or self.is_ended or not self.reader.is_between_messages:
+            return None
+        recv_into, spins = self._socket.recv_into, SPINS
+        while True:
+            try:
+                num_bytes = recv_into(self._bytes, 0, _AT_ONCE if spins else 0)
+                break
+            except BlockingIOError:
+                if not spins:
+                    return None
+                spins -= 1
+                sched_yield()
+            except OSError:
+                num_bytes = 0
+                break
+        start = len(head)
+        if num_bytes == start + like.nbytes and self._bytes.startswith(head):
+            self.num_received += 1
+            self.num_bytes_received += num_bytes
+            return np.ndarray(like.shape, like.dtype, self._bytes[start:num_bytes]) if num_bytes > start else like
+        self.is_ended = not num_bytes
+        self.reader.feed(self._buffer[:num_bytes])
+        self._sort()
+        return None
 
     def pump(self) -> None:
         """Take in what has come, without waiting for more.
@@ -127,7 +196,7 @@ class SocketLink(Link):
             while not reader.messages:
                 # A payload goes straight to where it stays.
                 place = reader.rest or (self._buffer[: reader.num_bytes_wanted] if reader.targets else self._buffer)
-                num_bytes = self._socket.recv_into(place)
+                num_bytes = self._socket.recv_into(place, 0, _AT_ONCE)
                 if not num_bytes:
                     self.is_ended = True
                 elif reader.rest:
@@ -170,6 +239,17 @@ class StoreLink(Link):
         self._store.write(f"{self._to}{self._num_written:08d}", header(message) + message.array.tobytes())
         self._num_written += 1
         self._count_sent(message)
+
+    def post(self, frame: bytes) -> bool:
+        """Write a message that is whole in one piece."""
+        self._store.write(f"{self._to}{self._num_written:08d}", frame)
+        self._num_written += 1
+        self.num_sent += 1
+        self.num_bytes_sent += len(frame)
+        return True
+
+    def catch(self, head: bytes, like: Array) -> None:
+        """Find nothing within a moment."""
 
     def flush(self) -> None:
         """Do nothing."""

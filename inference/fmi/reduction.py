@@ -28,7 +28,8 @@ class Operation:
 
     def __call__(self, first: Array, second: Array) -> Array:
         """Return the combined array in the dtype of the first: no reduction widens it."""
-        return np.asarray(self.function(first, second), dtype=first.dtype)
+        result = self.function(first, second)
+        return result if type(result) is np.ndarray and result.dtype is first.dtype else np.asarray(result, first.dtype)
 
     def into(self, first: Array, second: Array, out: Array) -> None:
         """Write the combined array to `out`, which may be one of the two."""
