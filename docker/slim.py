@@ -1,7 +1,8 @@
 """Make installed libraries small and quick to start: prune, strip, compile what the worker loads.
 
 Runs inside the build as ``slim.py LAYER PACKAGES``: LAYER is a folder that becomes one layer of the image, PACKAGES the
-folder of the libraries in the image. Needs nothing but the standard library and ``strip``.
+folder of the libraries in the image. Needs nothing but the standard library and ``strip``. ``slim.py LAYER PACKAGES
+native`` goes on with that layer, and takes out what the native engine computes without.
 """
 
 import json
@@ -10,6 +11,7 @@ import py_compile
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.util import cache_from_source
 from pathlib import Path
 
@@ -23,6 +25,8 @@ UNUSED_FOLDERS = (
     # What only ONNX Runtime's own converters import.
     *("protobuf", "google", "flatbuffers", "packaging", "numpy/f2py"),
 )
+# With these the other engines compute. The native one needs none of them.
+OTHER_ENGINES = ("torch", "torchgen", "functorch", "onnxruntime")
 # libonnxruntime is for programs in C: Python's module holds all of it once more.
 UNUSED_PATTERNS = (
     *("tests/", "*.a", "*.c", "*.h", "*.hpp", "*.pxd", "*.pyi", "*.pyx", "distutils-precedence.pth"),
@@ -53,24 +57,28 @@ print(json.dumps(sorted(file for file in files if file and file.startswith("/") 
 """
 
 
+NATIVE_WORK = "import awslambdaric.__main__, msgspec, numpy.typing, obstore.store, safetensors.numpy"
+
+
 def main() -> None:
     """Work on the layer in place."""
     layer, packages = Path(sys.argv[1]), Path(sys.argv[2])
     root = layer / packages.relative_to("/")
-    prune(root)
-    for name in ("torch", "obstore"):
-        strip(root / name)
-    compile_loaded(layer, root)
+    if sys.argv[3:] == ["native"]:
+        remove(root, OTHER_ENGINES)
+        run(NATIVE_WORK, root)
+    else:
+        prune(root)
+        for name in ("torch", "obstore"):
+            strip(root / name)
+        compile_loaded(layer, root)
     normalise(layer)
 
 
 def prune(root: Path) -> None:
     """Remove what no worker reads: headers, stubs, test suites, programs."""
     kept = (root / KEPT).read_bytes()
-    for name in UNUSED_FOLDERS:
-        # With a whole library goes its entry in the list of what is installed.
-        for path in (root / name, *root.glob(f"{name}-*.dist-info")):
-            shutil.rmtree(path, ignore_errors=True)
+    remove(root, UNUSED_FOLDERS)
     for pattern in UNUSED_PATTERNS:
         for path in list(root.rglob(pattern.rstrip("/"))):
             if pattern.endswith("/"):
@@ -79,6 +87,13 @@ def prune(root: Path) -> None:
                 path.unlink()
     (root / KEPT).parent.mkdir()
     (root / KEPT).write_bytes(kept)
+
+
+def remove(root: Path, names: Iterable[str]) -> None:
+    """Remove folders; with a whole library goes its entry in the list of what is installed."""
+    for name in names:
+        for path in (root / name, *root.glob(f"{name}-*.dist-info")):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def strip(root: Path) -> None:
@@ -92,10 +107,7 @@ def compile_loaded(layer: Path, root: Path) -> None:
 
     The image's file system is read-only where it runs: what is not compiled now is compiled at every cold start.
     """
-    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-c", WORK]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)  # noqa: S603
-    for name in json.loads(done.stdout):
+    for name in json.loads(run(WORK, root)):
         source = Path(name)
         inside = source if source.is_relative_to(layer) else layer / source.relative_to("/")
         target = Path(cache_from_source(str(inside)))
@@ -110,9 +122,18 @@ def compile_loaded(layer: Path, root: Path) -> None:
         )
 
 
+def run(program: str, root: Path) -> bytes:
+    """Run a program with the libraries in a folder and return what it prints; whatever it lacks ends the build."""
+    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout  # noqa: S603
+
+
 def normalise(layer: Path) -> None:
     """Give every file the mode and time that no machine's habits change."""
-    (layer / "opt/packages" / KEPT).chmod(0o755)
+    program = layer / "opt/packages" / KEPT
+    if program.exists():
+        program.chmod(0o755)
     for path in [layer, *layer.rglob("*")]:
         if not path.is_symlink():
             is_executable = path.is_dir() or path.stat().st_mode & 0o100

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from typing import Any
 
 from handlers import settings, telemetry
@@ -22,6 +23,7 @@ from inference.dataset import (
 from inference.errors import (
     AccessDeniedError,
     DatasetNotFoundError,
+    EngineError,
     InvalidRequestError,
     ObjectMissingError,
     ResultPathTakenError,
@@ -53,6 +55,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     # Before anything is listed: nothing of another model's run would count.
     model = settings.model().card
     request = settle_model(request, model)
+    _refuse_engine(request)
     shards, bands, doubts = _find_shards(settings.object_store(request.data_bucket or request.bucket), request, model)
     shards = first_rows(shards, request.row_limit)
     request = contract.with_defaults(request, run_id=call.execution_name, num_shards=len(shards))
@@ -87,6 +90,22 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     # Only now: a plan that is there says that its manifest is.
     results.write(run_prefix + contract.PLAN_KEY, contract.encode(plan))
     return contract.to_builtins(plan)
+
+
+def _refuse_engine(request: RunRequest) -> None:
+    """Raise where every rank would fail for want of a library that the image was built without.
+
+    Raises
+    ------
+    EngineError
+        If only torch or ONNX Runtime computes what is asked for.
+    """
+    if (request.profile or request.engine not in ("auto", "native")) and find_spec("torch") is None:
+        asked = "profile" if request.profile else f"engine={request.engine}"
+        raise EngineError(
+            f"{asked} cannot be had: the deployed image was built with SLIM=1 and holds the native engine alone. "
+            "Leave it out, or build, push and apply without SLIM."
+        )
 
 
 def _find_shards(

@@ -40,6 +40,8 @@ class BuildVariables(MachineVariables, frozen=True, kw_only=True):
     """Base from Debian's packages, wheels from this machine's pip."""
 
     model: ModelName = ""
+    slim: Flag = False
+    """Without torch and ONNX Runtime: the native engine alone."""
 
 
 class PushVariables(MachineVariables, frozen=True, kw_only=True):
@@ -57,11 +59,15 @@ class EmulateVariables(MachineVariables, frozen=True, kw_only=True):
 def build(variables: BuildVariables) -> None:
     """Build the images and say how large they are."""
     model = find_model(variables.model, root=REPOSITORY)
+    if variables.slim and model.card.kind != "astromae":
+        raise UsageError(f"SLIM=1 leaves out ONNX Runtime, which computes {model.card.name}. Build without it.")
     architecture = _architecture(variables)
     program = _find(variables)
     arguments = {"BASE_IMAGE": variables.base_image} if variables.base_image else {}
     if variables.no_registry:
         arguments = offline_arguments(program, architecture)
+    if variables.slim:
+        arguments |= {"SLIM": "1"}
     for recipe, its_model in ((WORKER, model), (RENDEZVOUS, None)):
         image = building.build(program, recipe, architecture=architecture, model=its_model, arguments=arguments)
         _describe(program, image)

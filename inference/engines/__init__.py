@@ -1,6 +1,7 @@
 """What computes the redshifts: one small interface (`inference.predict.Engine`), one module per library."""
 
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 
 from inference.checksum import file_sha256
@@ -44,7 +45,7 @@ def load(
     WeightsError
         If the weights are missing or do not fit the network.
     EngineError
-        If the precision is not available or not accurate enough.
+        If the precision is not available or not accurate enough, or only torch could compute and is not there.
     """
     if not checkpoint.exists():
         raise WeightsError(f"{checkpoint} does not exist. Make weights with `make train`.")
@@ -65,6 +66,8 @@ def load(
                 engine.note = _note(name, candidate, reasons)
                 return engine
         note = _note(name, "torch", reasons)
+    if find_spec("torch") is None:
+        raise EngineError(f"torch is not in this image{f', and {note}' if note else ''}.")
     # Imported here: the other engines start in a third of the time because they never load torch.
     from inference.engines.torch import TorchEngine
 

@@ -21,6 +21,7 @@ from inference.contract import DatasetCard, RankRecord, RankTask, RunSummary, Sh
 from inference.errors import (
     DatasetError,
     DatasetNotFoundError,
+    EngineError,
     IncompleteRunError,
     InvalidRequestError,
     ManifestError,
@@ -161,6 +162,18 @@ def test_another_memory_is_another_version_of_the_same_function_and_plans_for_it
     assert {task.qualifier for task in tasks[3008]} == {"memory-3008"}
     with pytest.raises(PlanError, match="memory"):
         plan("run-small", memory_mb=128)
+
+
+@pytest.mark.parametrize("request_fields", [{"engine": "torch"}, {"engine": "onnxruntime"}, {"profile": True}])
+def test_an_image_without_torch_refuses_what_needs_it_before_a_rank_starts(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, request_fields: dict[str, Any]
+) -> None:
+    upload(s3)
+    monkeypatch.setattr(initialize, "find_spec", lambda name: None)
+
+    with pytest.raises(EngineError, match="built with SLIM=1 and holds the native engine alone"):
+        plan(**request_fields)
+    assert plan(engine="native")["num_samples"] > 0
 
 
 @pytest.mark.parametrize("memory_mb", ["live", "infer:1", 127, 10_241])

@@ -79,6 +79,15 @@ def test_torch_replaces_an_engine_that_is_not_installed(checkpoint: Path, monkey
     assert "openvino is not installed" in str(engines.load("openvino", checkpoint, num_threads=1).note)
 
 
+def test_an_image_without_torch_says_what_it_lacks(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+
+    with pytest.raises(EngineError, match=r"torch is not in this image, and engine native fell back to torch: "):
+        engines.load("native", checkpoint, num_threads=1)
+    with pytest.raises(EngineError, match=r"torch is not in this image\.$"):
+        engines.load("torch", checkpoint, num_threads=1)
+
+
 @pytest.mark.parametrize("content", [b"{}", b"not JSON"])
 def test_torch_replaces_a_graph_whose_card_is_unreadable(checkpoint: Path, content: bytes) -> None:
     sha256 = put_card(checkpoint)

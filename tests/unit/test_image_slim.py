@@ -45,6 +45,15 @@ def test_a_library_left_out_is_not_listed_as_installed(tmp_path: Path) -> None:
     assert {path.parts[0] for path in map(Path, files(tmp_path))} == {"torch", "torch-2.dist-info"}
 
 
+def test_the_native_engine_keeps_what_it_needs(tmp_path: Path) -> None:
+    names = ("torch/a.py", "torchgen/b.py", "torch-2.dist-info/METADATA", "onnxruntime/c.so", "numpy/d.py", "e.py")
+    make_packages(tmp_path, *names)
+
+    SLIM.remove(tmp_path, SLIM.OTHER_ENGINES)
+
+    assert files(tmp_path) == {"numpy/d.py", "e.py"}
+
+
 def test_modes_and_times_do_not_depend_on_the_machine(tmp_path: Path) -> None:
     packages = tmp_path / "opt" / "packages"
     make_packages(packages, "a.py", "b.so")
