@@ -1,7 +1,7 @@
 """One pair's channel of messages, over a socket or through the object store; neither waits long for the other end."""
 
+import select
 import socket
-import struct
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ READ_BYTES = 2**16
 MAX_PARTS = 16
 """Of what is to be sent, in one call of the kernel."""
 
-SPINS = 20
+SPINS = 40
 """Looks for a message before a rank sleeps, some 50 µs: a core that slept takes as long to wake up."""
 
-_AT_ONCE = socket.MSG_DONTWAIT
-_MOMENT = struct.pack("ll", 0, 10_000)
-"""A struct timeval: 10 ms."""
+MOMENT_MS = 10
+"""How long a rank then sleeps until it looks after its other connections too."""
+
 _POLL_S = (0.02, 1.0)
 _LAST_WORDS = (ABORT, BYE)
 
@@ -83,9 +83,9 @@ class SocketLink(Link):
         super().__init__(connection, max_message_bytes)
         assert connection.sock is not None, "this path has a socket"
         self._socket: socket.socket = connection.sock
-        # It blocks in `catch` alone, and for a moment.
-        self._socket.setblocking(True)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _MOMENT)
+        self._socket.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
         self._out: deque[memoryview] = deque()
         self._bytes = bytearray(READ_BYTES)
         self._buffer = memoryview(self._bytes)
@@ -113,7 +113,7 @@ class SocketLink(Link):
         self.num_bytes_sent += len(frame)
         if not self._out:
             try:
-                num_bytes = self._socket.send(frame, _AT_ONCE)
+                num_bytes = self._socket.send(frame)
                 if num_bytes == len(frame):
                     return True
                 frame = frame[num_bytes:]
@@ -128,7 +128,7 @@ class SocketLink(Link):
         out = self._out
         try:
             while out:
-                num_bytes = self._socket.sendmsg(islice(out, MAX_PARTS), (), _AT_ONCE)
+                num_bytes = self._socket.sendmsg(islice(out, MAX_PARTS))
                 while out and num_bytes >= len(out[0]):
                     num_bytes -= len(out.popleft())
                 if num_bytes:
@@ -160,19 +160,18 @@ class SocketLink(Link):
         """
         if self.collective or self.point or self.control or self.is_ended or not self.reader.is_between_messages:
             return None
-        recv_into, spins = self._socket.recv_into, SPINS
-        while True:
-            try:
-                num_bytes = recv_into(self._bytes, 0, _AT_ONCE if spins else 0)
-                break
-            except BlockingIOError:
-                if not spins:
-                    return None
-                spins -= 1
-                sched_yield()
-            except OSError:
-                num_bytes = 0
-                break
+        poll, spins = self._poll.poll, SPINS
+        while not poll(0 if spins else MOMENT_MS):
+            if not spins:
+                return None
+            spins -= 1
+            sched_yield()
+        try:
+            num_bytes = self._socket.recv_into(self._bytes)
+        except BlockingIOError:
+            return None
+        except OSError:
+            num_bytes = 0
         start = len(head)
         if num_bytes == start + like.nbytes and self._bytes.startswith(head):
             self.num_received += 1
@@ -196,7 +195,7 @@ class SocketLink(Link):
             while not reader.messages:
                 # A payload goes straight to where it stays.
                 place = reader.rest or (self._buffer[: reader.num_bytes_wanted] if reader.targets else self._buffer)
-                num_bytes = self._socket.recv_into(place, 0, _AT_ONCE)
+                num_bytes = self._socket.recv_into(place)
                 if not num_bytes:
                     self.is_ended = True
                 elif reader.rest:

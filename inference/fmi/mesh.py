@@ -177,12 +177,12 @@ class Mesh:
                 array = link.catch(head, like)
                 if array is None:
                     self._heed(link)
-                    break
+                    rest = peers[len(found) :]
+                    return found + self.exchange((), [Want(other, COLLECTIVE, tag, like) for other in rest])
                 found.append(array)
         except (RunError, OSError) as error:
             self._fail(error)
-        rest = [Want(peer, COLLECTIVE, tag, like) for peer in peers[len(found) :]]
-        return found + self.exchange((), rest) if rest else found
+        return found
 
     def close(self) -> None:
         """Say goodbye to all ranks and close the connections; safe to repeat."""
