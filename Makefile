@@ -1,7 +1,7 @@
 # The index of what one can do: `make` prints it. The first target that needs it sets up .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: run sweep compare import cost forecast reproduce logs explain catalog report browser-tools status stop resume doctor engines model bench build push plan apply output destroy sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate faults fuzz schema clean clean-runs help
+.PHONY: run sweep compare import cost forecast reproduce logs explain catalog report browser-tools status stop resume doctor engines model bench build push plan apply output destroy smoke sbom lock container-tools checkov test check emulate rendezvous emulate-image invoke dataset clean-table repartition verify train convert calibrate evaluate mutate faults fuzz schema clean clean-runs help
 # What is written behind `make` would be expanded and then read by a shell: a path is all that these can be.
 $(foreach v,VENV PYTHON,$(foreach c,$$ ` ; & | < > ( ) ' " * ?,$(if $(findstring $(c),$(value $(v))),$(error $(v) holds $(c): it is a path))))
 VENV := .venv
@@ -14,12 +14,12 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET FMI BACKUP FORECAST
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY STARTS_PER_S ALL_COLD LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY SLIM IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD FORMAT WHERE DEADLINE CHILD REGION MINUTES
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY STARTS_PER_S ALL_COLD LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY SLIM IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD FORMAT WHERE DEADLINE CHILD REGION MINUTES SNAP_START
 # What was written behind `make`, for a command to refuse what it does not know; one of several targets may know it.
 GIVEN_VARIABLES := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v)))
 GIVEN_VARIABLES := $(filter-out $(if $(word 2,$(MAKECMDGOALS)),$(RUN_VARIABLES) $(OTHER_VARIABLES)),$(GIVEN_VARIABLES))
 # Some systems set these for every program; only what is written behind `make` counts.
-$(foreach v,MODEL CARD PROFILE FILES TARGET SOURCE FIELDS WHERE RUN NAME N PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY STARTS_PER_S ALL_COLD LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT FORMAT DEADLINE CHILD REGION FORECAST MINUTES,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
+$(foreach v,MODEL CARD PROFILE FILES TARGET SOURCE FIELDS WHERE RUN NAME N PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY STARTS_PER_S ALL_COLD LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT FORMAT DEADLINE CHILD REGION FORECAST MINUTES SNAP_START,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) GIVEN_VARIABLES PYTHON VENV
 
@@ -97,6 +97,9 @@ output: $(READY) ## Print what is deployed, as JSON
 
 destroy: $(READY) ## Say which data goes, ask (not with YES=1), delete all
 	@$(PY) -m scripts.deploy destroy
+
+smoke: $(READY) ## Ask a real account: 3 ranks below 0.02 USD; destroys all
+	@$(PY) -m scripts.smoke
 
 ## Data and model
 
@@ -198,7 +201,7 @@ clean: ## Remove .venv and caches; runs/, datasets/, sweeps/ stay
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info docker/wheels/*.whl
 	rm -rf inference/engines/native/build inference/models/astromae/*.native
 	find handlers inference scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
-	@for kept in runs datasets sweeps training evaluation; do [ ! -d $$kept ] || echo "$$kept/ stays"; done
+	@for kept in runs datasets sweeps training evaluation smoke; do [ ! -d $$kept ] || echo "$$kept/ stays"; done
 	@shared="$${XDG_CACHE_HOME:-$$HOME/.cache}/serverless-redshift-inference"; [ ! -d "$$shared" ] || echo "$$shared/ stays, for every clone"
 
 help: ## Show this help

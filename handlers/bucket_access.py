@@ -35,8 +35,8 @@ def own_region() -> str:
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
-def connect(bucket: str, region: str) -> S3Store:
-    """Return obstore's client of a bucket.
+def connect(bucket: str, region: str, *, requester_pays: bool = False) -> S3Store:
+    """Return obstore's client of a bucket, in whose requests this account may agree to pay for them.
 
     Raises
     ------
@@ -59,6 +59,8 @@ def connect(bucket: str, region: str) -> S3Store:
         # Beats the variables of the environment, which lack the bucket.
         aws_endpoint_url_s3=url,
         virtual_hosted_style_request=True,
+        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
+        request_payer=requester_pays,
         credential_provider=own_keys,
         client_options={
             "allow_http": url.startswith("http://"),

@@ -86,4 +86,4 @@ def function_name() -> str:
 @cache
 def object_store(bucket: str) -> ObjectStore:
     """Return the store of a bucket, one per process."""
-    return ObjectStore(bucket)
+    return ObjectStore(bucket, requester_pays=bucket == os.environ.get("REQUESTER_PAYS_BUCKET"))

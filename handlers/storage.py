@@ -16,6 +16,7 @@ from handlers import bucket_access
 from inference.errors import (
     AccessDeniedError,
     InvalidRequestError,
+    ObjectArchivedError,
     ObjectMissingError,
     ShardChangedError,
     ShardFormatError,
@@ -31,8 +32,20 @@ logger = logging.getLogger(__name__)
 NUM_CONNECTIONS = 32
 """Requests in flight when many objects are read."""
 
-ELSEWHERE = ("redirect without LOCATION", "AuthorizationHeaderMalformed")
-"""How S3 answers for a bucket of another region: 301 without an address, or 400."""
+ELSEWHERE = (
+    "redirect without LOCATION",
+    "AuthorizationHeaderMalformed",
+    "<Code>IllegalLocationConstraintException</Code>",
+    "<Code>InvalidToken</Code>",
+)
+"""How S3 answers for a bucket of another region: 301 without an address, or 400; the last two where it is one that an
+account enables first. https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
+
+REFUSED_KEYS = {
+    "ExpiredToken": "are no longer valid",
+    "InvalidToken": "are not valid there: the account has not enabled the bucket's region",
+}
+"""What is wrong with this function's keys where S3 answers 400 for them; asking again would not help."""
 
 ANSWER = re.compile(r"status code: (?P<status>\d{3})(?:.*?<Code>(?P<code>\w+)</Code>)?", re.DOTALL)
 """What S3 answered, in the text of an error."""
@@ -77,10 +90,19 @@ class _PreconditionError(Exception):
 
 
 class ObjectStore:
-    """The objects of one bucket; any number of threads may use it."""
+    """The objects of one bucket; any number of threads may use it.
 
-    def __init__(self, bucket: str) -> None:
+    Parameters
+    ----------
+    bucket : str
+        Its name.
+    requester_pays : bool
+        Whether this account agrees to pay for what it reads of another account's bucket.
+    """
+
+    def __init__(self, bucket: str, *, requester_pays: bool = False) -> None:
         self.bucket = bucket
+        self._requester_pays = requester_pays
         self.request_times_s: list[float] = []
         """Duration of every request since the last `start_counting` [s]."""
         self._region = bucket_access.own_region()
@@ -154,7 +176,7 @@ class ObjectStore:
 
     @cached_property
     def _client(self) -> "S3Store":
-        return bucket_access.connect(self.bucket, self._region)
+        return bucket_access.connect(self.bucket, self._region, requester_pays=self._requester_pays)
 
     def _get(self, key: str, etag: str | None, options: "GetOptions") -> "Bytes":
         if etag:
@@ -243,7 +265,7 @@ class ObjectStore:
                 extra={"bucket": self.bucket, "bucket_region": found, "function_region": self._region},
             )
             self._region = found
-            self._client = bucket_access.connect(self.bucket, found)
+            self._client = bucket_access.connect(self.bucket, found, requester_pays=self._requester_pays)
 
     def _translate(self, error: Exception, key: str) -> Exception:
         text, _, source = str(error).partition("\n\nDebug source")
@@ -255,6 +277,13 @@ class ObjectStore:
                 f"S3 did not answer for {where}: {text} ({causes[-1] if causes else error!r})."
             )
         status, code = int(answer["status"]), answer["code"] or ""
+        if code in REFUSED_KEYS:
+            return AccessDeniedError(f"{where} cannot be asked for: this stage's keys {REFUSED_KEYS[code]} ({code}).")
+        if code == "InvalidObjectState":
+            return ObjectArchivedError(
+                f"{where} is archived in a Glacier storage class. Restore it first: `aws s3api restore-object`, or the "
+                "console of S3."
+            )
         if code == "NoSuchBucket":
             return ObjectMissingError(bucket_access.no_such_bucket(self.bucket))
         if status == 404:

@@ -65,6 +65,10 @@ class ObjectMissingError(RunError):
     """An object that an earlier stage wrote is gone: manifest, record or predictions. Not retried."""
 
 
+class ObjectArchivedError(RunError):
+    """An object is in a storage class from which it must be restored before it can be read. Not retried."""
+
+
 class AccessDeniedError(RunError):
     """The role of this stage may not do what it tried. Not retried."""
 

@@ -14,6 +14,7 @@ from inference import contract
 from scripts.command.errors import CommandError
 from scripts.command.program import start_one_of
 from scripts.command.variables import Variables
+from scripts.runs import smoke_report
 
 SCHEMA_DIR = Path(__file__).parents[1] / "docs" / "schema"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -46,7 +47,8 @@ def check(_: SchemaVariables) -> None:
 
 def schemas() -> dict[str, str]:
     """Return name of the file to its content, of every published payload."""
-    return {f"{kind.__name__}.json": schema_text(kind) for kind in contract.SCHEMAS}
+    kinds: tuple[type[msgspec.Struct], ...] = (*contract.SCHEMAS, smoke_report.SmokeReport)
+    return {f"{kind.__name__}.json": schema_text(kind) for kind in kinds}
 
 
 def outdated(wanted: dict[str, str], folder: Path) -> list[str]:
@@ -55,18 +57,18 @@ def outdated(wanted: dict[str, str], folder: Path) -> list[str]:
     return sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
 
 
-def schema_text(kind: type[contract.Payload]) -> str:
+def schema_text(kind: type[msgspec.Struct]) -> str:
     """Return the JSON Schema of `kind`, with the docstring below each field as its description."""
     schema: dict[str, Any] = {"$schema": DIALECT, **msgspec.json.schema(kind)}
     for name, definition in schema["$defs"].items():
-        struct = getattr(contract, name)
+        struct = getattr(contract, name, None) or getattr(smoke_report, name)
         spelling = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))
         for field, description in _documented_fields(struct):
             definition["properties"][spelling[field]]["description"] = description
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
-def _documented_fields(struct: type[contract.Payload]) -> Iterator[tuple[str, str]]:
+def _documented_fields(struct: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
     """Yield each field and the docstring below it; Python itself drops those."""
     definition = ast.parse(inspect.getsource(struct)).body[0]
     assert isinstance(definition, ast.ClassDef), "the source of a class is one"

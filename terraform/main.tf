@@ -126,6 +126,7 @@ module "functions" {
   provisioned_concurrency = var.infer_provisioned_concurrency
   snap_start              = var.infer_snap_start
   log_retention_days      = var.log_retention_days
+  requester_pays_bucket   = var.data_bucket_requester_pays ? var.data_bucket : null
   max_concurrency         = local.max_concurrency
   starts_per_s            = local.starts_per_s
   rendezvous              = one([for server in module.rendezvous : { endpoint = "${server.host}:${server.port}", secret_arn = server.secret_arn }])

@@ -23,6 +23,11 @@ output "data_bucket" {
   value       = var.data_bucket
 }
 
+output "data_bucket_requester_pays" {
+  description = "Whether this account pays for what is read of data_bucket."
+  value       = var.data_bucket_requester_pays
+}
+
 output "dataset_prefixes" {
   description = "Prefixes of datasets in the bucket."
   value       = var.dataset_prefixes

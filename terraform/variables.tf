@@ -248,6 +248,18 @@ variable "data_bucket_kms_key_arn" {
   }
 }
 
+variable "data_bucket_requester_pays" {
+  description = "Whether this account pays for what is read of data_bucket, as a requester-pays bucket demands."
+  type        = bool
+  default     = false
+  nullable    = false
+
+  validation {
+    condition     = !var.data_bucket_requester_pays || var.data_bucket != null
+    error_message = "data_bucket_requester_pays is about data_bucket, which is not set."
+  }
+}
+
 variable "data_bucket_prefixes" {
   description = "Where in data_bucket the functions may read; each ends in /. An empty list stands for all of it."
   type        = list(string)

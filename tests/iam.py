@@ -10,6 +10,7 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-l
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote
@@ -46,7 +47,22 @@ class Call(NamedTuple):
 
 def is_allowed(call: Call, statements: Iterable[Statement]) -> bool:
     """Return whether a statement allows it and none denies it."""
-    effects = {str(statement["Effect"]) for statement in statements if matches(statement, call)}
+    return _decides(statement for statement in statements if matches(statement, call))
+
+
+def idle_statements(statements: Sequence[Statement], calls: Iterable[Call]) -> list[str]:
+    """Return the statements without which every call would have the same answer."""
+    # About which statement is asked once for every call: this is most of the work.
+    about = [[statement for statement in statements if matches(statement, call)] for call in calls]
+    return [
+        str(one["Sid"])
+        for one in statements
+        if all(_decides(found) == _decides(other for other in found if other is not one) for found in about)
+    ]
+
+
+def _decides(about: Iterable[Statement]) -> bool:
+    effects = {str(statement["Effect"]) for statement in about}
     assert effects <= {"Allow", "Deny"}, effects
     return effects == {"Allow"}
 
@@ -78,8 +94,14 @@ def _holds(operator: str, wanted: Sequence[str], given: str | None) -> bool:
 
 
 def _glob(pattern: str, text: str) -> bool:
-    expression = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern)
-    return re.fullmatch(expression, text, re.DOTALL) is not None
+    return _expression(pattern).fullmatch(text) is not None
+
+
+@lru_cache(maxsize=4096)
+def _expression(pattern: str) -> re.Pattern[str]:
+    return re.compile(
+        "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern), flags=re.DOTALL
+    )
 
 
 def as_list(value: str | Sequence[str]) -> list[str]:
@@ -116,6 +138,8 @@ _LAMBDA_OPERATIONS = (
     ("PUT", r"/functions/([^/]+)/configuration", "UpdateFunctionConfiguration"),
     ("PUT", r"/functions/([^/]+)/code", "UpdateFunctionCode"),
     ("GET", r"/functions/([^/]+)/versions", "ListVersionsByFunction"),
+    ("POST", r"/functions/([^/]+)/versions", "PublishVersion"),
+    ("POST", r"/functions/([^/]+)/aliases", "CreateAlias"),
     ("GET", r"/functions/([^/]+)/concurrency", "GetFunctionConcurrency"),
     ("POST", r"/functions/([^/]+)/invocations", "InvokeFunction"),
     ("GET", r"/account-settings", "GetAccountSettings"),

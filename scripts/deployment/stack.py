@@ -92,6 +92,9 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     data_bucket: str | None = None
     """Another bucket the functions may read from."""
 
+    data_bucket_requester_pays: bool = False
+    """Whether this account pays for what is read there."""
+
     log_groups: dict[str, str] = {}
     """Stage to its log group."""
 

@@ -52,7 +52,14 @@ class Terraform:
         plain = [] if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ["-no-color"]
         command = self._command(arguments[0], *plain, *arguments[1:])
         # Standard output belongs to results such as `output`; what Terraform prints on its way is progress.
-        if subprocess.run(command, env=self._environment, stdout=sys.stderr, check=False).returncode:
+        process = subprocess.Popen(command, env=self._environment, stdout=sys.stderr)
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            # Terraform heard Ctrl-C too, and ends what it has begun: killed, it would forget what it made.
+            process.wait()
+            raise
+        if status:
             raise DeployError(f"terraform {arguments[0]} failed; what it said stands above.")
 
     def read(self, *arguments: str, expression: str | None = None) -> str:

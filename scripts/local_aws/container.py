@@ -1,6 +1,7 @@
 """The built image as Lambda would run it: under the Runtime Interface Emulator, within the limits of its stage."""
 
 import contextlib
+import secrets
 import uuid
 from collections.abc import Mapping
 from typing import Any, Self
@@ -33,9 +34,9 @@ class Container:
 
     Notes
     -----
-    The file system is read-only but for /tmp, the user is nobody without any capability, and the memory, CPU and /tmp
-    are those that Lambda gives the stage. The network is the machine's, so that a local AWS at 127.0.0.1 is reached;
-    the emulator listens on 127.0.0.1 only.
+    The file system is read-only but for /tmp, the user has a random number and no capability, and the memory, CPU and
+    /tmp are those that Lambda gives the stage. The network is the machine's, so that a local AWS at 127.0.0.1 is
+    reached; the emulator listens on 127.0.0.1 only.
     """
 
     def __init__(
@@ -101,12 +102,15 @@ class Container:
         return self._engine.run("inspect", "--format", "{{.State.Running}}", self.name) == "true"
 
     def _limits(self) -> list[str]:
-        # Podman would add writable places of its own to a read-only file system.
-        strict = ["--read-only-tmpfs=false"] if self._engine.program == "podman" else []
+        # Podman would add writable places of its own to a read-only file system. Lambda shows nothing below /sys.
+        no_sys = ["--tmpfs", "/sys:ro", "--tmpfs", "/sys/fs/cgroup:ro"]
+        strict = ["--read-only-tmpfs=false", *no_sys] if self._engine.program == "podman" else []
+        # Lambda's user is in no list of users, and whichever it is may change.
+        user = 1000 + secrets.randbelow(59_000)
         return [
             *("--network", "host", "--read-only", *strict),
             *("--tmpfs", f"/tmp:rw,nosuid,nodev,size={self._stage['ephemeral_mb']}m,mode=1777"),  # noqa: S108
-            *("--user", "65534:65534", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+            *("--user", f"{user}:{user}", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
             # Equal, so that no swap lengthens the memory.
             *("--memory", f"{self.memory_mb}m", "--memory-swap", f"{self.memory_mb}m"),
             *("--cpus", f"{self.memory_mb / MB_PER_VCPU:.3f}", "--pids-limit", "1024"),

@@ -21,6 +21,7 @@ from moto.core.responses import ActionResult
 from moto.iam.access_control import PermissionResult
 from moto.iam.responses import IamResponse
 from moto.s3.models import FakeBucket
+from moto.stepfunctions.exceptions import InvalidExecutionInput
 from moto.stepfunctions.models import StateMachine
 from moto.stepfunctions.parser.api import HistoryEventType
 from moto.stepfunctions.parser.asl.component.common.error_name.error_equals_decl import ErrorEqualsDecl
@@ -35,11 +36,13 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.item
     DistributedItemProcessorWorker,
 )
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.job import Job, JobPool
+from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.result_writer_decl import ResultWriter
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.state_map import StateMap
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (
     StateTaskServiceAwsSdk,
 )
+from moto.stepfunctions.parser.asl.component.state.state import CommonStateField
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser, ASLParserException
 from moto.stepfunctions.parser.asl.utils import boto_client, json_path
@@ -71,15 +74,15 @@ def _put(owner: Any, name: str, replacement: object) -> None:
     setattr(owner, name, replacement)
 
 
-def _replaces(owner: Any) -> Callable[[Correction], Correction]:
-    """Register what replaces the owner's function of the same name, and is given that one as its first argument."""
+def _replaces(owner: Any, name: str = "") -> Callable[[Correction], Correction]:
+    """Register what replaces the owner's function of the same or another name, and is given that one first."""
 
     def register(correction: Correction) -> Correction:
-        name = correction.__name__
+        replaced = name or correction.__name__
 
         def correct() -> None:
-            original = getattr(owner, name, None)
-            _put(owner, name, lambda *args, **kwargs: correction(original, *args, **kwargs))
+            original = getattr(owner, replaced, None)
+            _put(owner, replaced, lambda *args, **kwargs: correction(original, *args, **kwargs))
 
         _corrections.append(correct)
         return correction
@@ -111,10 +114,13 @@ _one_start = threading.Lock()
 def start_execution(
     start: Any, self: Any, state_machine_arn: str, name: str | None = None, *args: Any, **kwargs: Any
 ) -> Any:
-    """Let two clients start a state machine at once, without names.
+    """Let two clients start a state machine at once, without names, and none with more input than a state may have.
 
     Without a name, every execution is called None and the second is taken for the first.
     """
+    if len(kwargs.get("execution_input") or (args[0] if args else "") or "") > MAX_STATE_BYTES:
+        # https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html
+        raise InvalidExecutionInput(f"Input exceeds the maximum of {MAX_STATE_BYTES} bytes.")
     with _one_start:
         return start(self, state_machine_arn, name or str(uuid.uuid4()), *args, **kwargs)
 
@@ -169,6 +175,23 @@ def from_state_props(read: Any, self: Any, state_props: Any) -> None:
     """Tell the iterations whether their results are gathered in the state or written to S3."""
     read(self, state_props)
     self.iteration_component.is_gathered = self.result_writer is None
+
+
+@_replaces(ResultWriter, "_eval_body")
+def _write_results(write: Any, self: ResultWriter, env: Environment) -> None:
+    """Let a ResultWriter find bucket and prefix in the state's input.
+
+    It looks in the results instead, and what it does not find fails a Map whose iterations have all succeeded.
+    """
+    env.stack[-1] = env.states.get_input()
+    write(self, env)
+
+
+@_replaces(CommonStateField, "_eval_body")
+def _enter_state(evaluate: Any, self: CommonStateField, env: Environment) -> None:
+    """Refuse what a state is given beyond the limit; only what it returns is looked at."""
+    self._verify_size_quota(env=env, value=env.states.get_input())
+    evaluate(self, env)
 
 
 def _data_limit_exceeded(env: Environment, size_bytes: int) -> FailureEventException:

@@ -1,4 +1,7 @@
-"""What AWS does and a local one need not: refuse, wake slowly, fail now and then. None of it happens unasked."""
+"""What AWS does and a local one need not: refuse, wake slowly, fail now and then. None of it happens unasked.
+
+That no state has more than 256 KiB is no rudeness: it is always so, see `patches`.
+"""
 
 import json
 import threading

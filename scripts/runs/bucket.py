@@ -63,10 +63,15 @@ class Bucket:
         Name of the bucket.
     store : callable, optional
         Makes obstore's client of it, which reads many small objects in a tenth of the time.
+    requester_pays : bool
+        Whether to agree to pay for what is read of another account's bucket.
     """
 
-    def __init__(self, s3: Any, name: str, *, store: "Callable[[], S3Store] | None" = None) -> None:
+    def __init__(
+        self, s3: Any, name: str, *, store: "Callable[[], S3Store] | None" = None, requester_pays: bool = False
+    ) -> None:
         self._s3 = s3
+        self._agreed = {"RequestPayer": "requester"} if requester_pays else {}
         self.name = name
         self._make_store = store
 
@@ -78,7 +83,7 @@ class Bucket:
     def read(self, key: str) -> bytes | None:
         """Return an object, or None when it does not exist."""
         try:
-            content: bytes = self._s3.get_object(Bucket=self.name, Key=key)["Body"].read()
+            content: bytes = self._s3.get_object(Bucket=self.name, Key=key, **self._agreed)["Body"].read()
         except self._s3.exceptions.NoSuchKey:
             return None
         return content
@@ -104,7 +109,7 @@ class Bucket:
 
     def _head(self, key: str) -> dict[str, Any] | None:
         try:
-            head: dict[str, Any] = self._s3.head_object(Bucket=self.name, Key=key)
+            head: dict[str, Any] = self._s3.head_object(Bucket=self.name, Key=key, **self._agreed)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return None

@@ -169,7 +169,12 @@ class AwsTarget:
     def bucket_named(self, name: str) -> Bucket:
         """Return another bucket, which the user may read."""
         s3 = self.account.client("s3")
-        return Bucket(s3, name, store=lambda: quick_store(s3, name, credential_provider=self.account.credentials()))
+        return Bucket(
+            s3,
+            name,
+            store=lambda: quick_store(s3, name, credential_provider=self.account.credentials()),
+            requester_pays=name == self.stack.data_bucket and self.stack.data_bucket_requester_pays,
+        )
 
     def facts(self) -> str:
         """Say which stack of which account it is."""

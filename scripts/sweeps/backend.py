@@ -16,13 +16,13 @@ from scripts.command.errors import UsageError
 from scripts.command.machine import num_cores
 from scripts.deployment.stack import Stack
 from scripts.deployment.stages import read_stages
+from scripts.deployment.variants import MemoryVariants
 from scripts.local_aws.server import client_arguments
 from scripts.pricing.cost import Rates
 from scripts.pricing.prices import LOCAL_REGION
 from scripts.runs.run_folder import local_rates
 from scripts.runs.target import LOCAL_CONFIG, AwsTarget, LocalTarget, Target, start_local
 from scripts.sweeps.plan import Setting
-from scripts.sweeps.variants import MemoryVariants
 
 SETTLE_S = 60.0
 """How long a run that was just stopped may take to end."""

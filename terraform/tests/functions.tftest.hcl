@@ -56,6 +56,28 @@ run "three_functions_of_one_image" {
   }
 }
 
+run "stages_that_read_datasets_pay_where_the_requester_does" {
+  command = plan
+
+  module {
+    source = "./modules/functions"
+  }
+
+  variables {
+    requester_pays_bucket = "sky-survey"
+  }
+
+  assert {
+    condition     = alltrue([for stage in ["initialize", "infer"] : aws_lambda_function.this[stage].environment[0].variables["REQUESTER_PAYS_BUCKET"] == "sky-survey"])
+    error_message = "Initialize and Infer agree to pay."
+  }
+
+  assert {
+    condition     = length(aws_lambda_function.this["summarize"].environment) == 0
+    error_message = "Summarize reads no dataset."
+  }
+}
+
 run "initialize_and_no_other_stage_knows_where_ranks_meet" {
   command = plan
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from scripts.local_aws.deploy import IMAGE_URI
 from tests.integration.conftest import LocalCloud, wait_until
@@ -187,6 +188,55 @@ def test_results_that_a_map_gathers_beyond_the_limit_of_a_state_end_the_executio
 
     assert execution.get("error") == (None if writer else "States.DataLimitExceeded")
     assert execution["status"] == ("SUCCEEDED" if writer else "FAILED")
+
+
+def test_what_a_map_writes_goes_where_the_states_input_says(cloud: LocalCloud) -> None:
+    execution, run = run_ours(cloud, manifest(2))
+
+    events = cloud.step_functions.get_execution_history(executionArn=execution["executionArn"])["events"]
+    prefix = f"{execution['name']}/map/{run['mapRunArn'].rpartition(':')[2]}/"
+    written = cloud.s3.list_objects_v2(Bucket="redshift-local", Prefix=prefix)["Contents"]
+    assert [entry["Key"] for entry in written] == [f"{prefix}manifest.json"]
+    assert "MapStateFailed" not in {event["type"] for event in events}
+
+
+LIMIT = 256 * 1024
+
+
+def test_no_execution_is_given_more_than_a_state_may_have(cloud: LocalCloud) -> None:
+    machine = cloud.state_machine(unique("input"), {"Only": {"Type": "Pass", "Result": 1, "End": True}})
+
+    def start(size: int) -> str:
+        return cloud.execute(machine, unique("sized"), "x" * (size - 2))["status"]
+
+    assert start(LIMIT - 1) == "SUCCEEDED"
+    with pytest.raises(ClientError, match="InvalidExecutionInput"):
+        start(LIMIT + 1)
+
+
+def test_a_task_returns_no_more_than_a_state_may_have_whatever_is_selected_of_it(cloud: LocalCloud) -> None:
+    states = {"Task": task(ECHO, {"result_mb": 1}, ResultSelector={})}
+
+    execution = cloud.execute(cloud.state_machine(unique("result"), states), "result", {})
+
+    assert (execution["status"], execution["error"]) == ("FAILED", "States.DataLimitExceeded")
+
+
+def test_an_iteration_is_given_no_more_than_a_state_may_have(cloud: LocalCloud) -> None:
+    cloud.s3.put_object(Bucket="redshift-local", Key="large.json", Body=json.dumps(["x" * LIMIT, "y"]))
+    reader = {
+        "Resource": "arn:aws:states:::s3:getObject",
+        "ReaderConfig": {"InputType": "JSON"},
+        "Parameters": {"Bucket": "redshift-local", "Key": "large.json"},
+    }
+    over = map_over({"Only": {"Type": "Pass", "Result": 1, "End": True}}, ItemReader=reader)
+    over["ToleratedFailurePercentage"] = 50.0
+
+    execution = cloud.execute(cloud.state_machine(unique("item"), {"Map": over}), "item", {})
+
+    [run] = cloud.step_functions.list_map_runs(executionArn=execution["executionArn"])["mapRuns"]
+    counts = cloud.step_functions.describe_map_run(mapRunArn=run["mapRunArn"])["itemCounts"]
+    assert (counts["failed"], counts["succeeded"]) == (1, 1)
 
 
 def test_an_empty_map_succeeds(cloud: LocalCloud) -> None:

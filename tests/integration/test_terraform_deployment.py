@@ -11,18 +11,23 @@ from typing import Any
 
 import boto3
 import pytest
+from rich.console import Console
 
 from inference import contract
 from inference.contract import RunSummary
 from scripts import deploy
 from scripts.command.repository import REPOSITORY
+from scripts.deployment.stack import read_stack
 from scripts.deployment.terraform import FOLDER, IMAGE_FILE, DeployError, Terraform
 from scripts.local_aws.calls import STATES
 from scripts.local_aws.deploy import DEFINITION_PATH, render_definition
 from scripts.local_aws.server import LocalAws
+from scripts.runs.first_account import Trial, settle
+from scripts.runs.smoke_report import SmokeAnswer
+from scripts.runs.target import connect_aws
 from tests.commands import run_command
 from tests.factories import make_arrays, make_shard_bytes
-from tests.iam import ACCOUNT, OPERATOR, REGION, Call, Statement, as_list, is_allowed, read_calls
+from tests.iam import ACCOUNT, OPERATOR, REGION, Call, Statement, as_list, idle_statements, is_allowed, read_calls
 from tests.integration.test_terraform import copy_configuration
 from tests.terraform_provider import planned_changes, shared_provider
 
@@ -226,11 +231,35 @@ def test_everything_that_can_be_tagged_says_whose_it_is(deployed: Deployed) -> N
 # ------------------------------------------------------------------------------------------------------ what changes
 
 
-def test_a_second_plan_changes_nothing(deployed: Deployed) -> None:
-    # Exit status 2, changes to make, would be raised as an error.
-    printed = deployed.terraform.read("plan", "-detailed-exitcode", "-input=false", "-no-color")
+@pytest.fixture(scope="module")
+def answers(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, SmokeAnswer]:
+    """What `make smoke` asks of an account, asked here: its second plan is this file's, too."""
+    root = tmp_path_factory.mktemp("smoke")
+    stack = read_stack(deployed.terraform.folder)
+    trial = Trial(deployed.terraform, connect_aws(stack), root, Console(stderr=True))
+    return {answer.question.split()[-1]: answer for answer in settle(trial, snap_start=True)}
 
-    assert "No changes" in printed
+
+def test_a_second_plan_changes_nothing(answers: dict[str, SmokeAnswer]) -> None:
+    assert answers["nothing?"].seen == "no changes"
+
+
+def test_the_smoke_test_sees_its_ranks_start_one_fail_and_one_run_out_of_memory(
+    answers: dict[str, SmokeAnswer],
+) -> None:
+    started, written, named = answers["policy?"], answers["write?"], answers["called?"]
+
+    assert started.seen == "3 child executions ended"
+    assert written.seen == "2 records, rank 0 lost, manifest.json under map/"
+    assert "ShardFormatError" in written.evidence[0]
+    assert named.seen == "Runtime.ExitError", named.evidence
+    assert all(answer.is_expected for answer in (answers["nothing?"], started, written, named))
+
+
+def test_what_the_smoke_test_cannot_settle_is_an_answer_too(answers: dict[str, SmokeAnswer]) -> None:
+    # The local AWS takes no snapshots.
+    assert answers["SnapStart?"].seen == "Active, SnapStart Off"
+    assert not answers["SnapStart?"].is_expected
 
 
 def test_another_image_changes_the_three_functions_and_nothing_else(deployed: Deployed) -> None:
@@ -326,7 +355,9 @@ def test_every_call_of_a_whole_life_is_allowed_and_no_statement_is_idle(
         assert len(calls) > 5
         assert [call for call in calls if not is_allowed(call, role.statements)] == []
         assert [call for call in forbidden() if call.principal == name and is_allowed(call, role.statements)] == []
-        assert idle_statements(role.statements, calls, [call for call in forbidden() if call.principal == name]) == []
+        assert (
+            idle_statements(role.statements, [*calls, *(call for call in forbidden() if call.principal == name)]) == []
+        )
 
 
 def test_the_operators_policy_suffices_for_it_and_holds_nothing_that_is_not_needed(local_aws: LocalAws) -> None:
@@ -336,7 +367,7 @@ def test_the_operators_policy_suffices_for_it_and_holds_nothing_that_is_not_need
 
     assert len(calls) > 100
     assert [call for call in calls if not is_allowed(call, statements)] == []
-    assert idle_statements(statements, calls, []) == []
+    assert idle_statements(statements, calls) == []
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
     assert len("".join(json.dumps({"Version": "2012-10-17", "Statement": statements}).split())) <= 6144
 
@@ -352,19 +383,6 @@ def test_only_this_state_machine_and_its_ranks_take_its_role(roles: dict[str, Ro
     assert not is_taken_by("stateMachine:redshift-inference-2")
     assert not is_taken_by("stateMachine:another")
     assert not is_taken_by("stateMachine:redshift-inference", account="210987654321")
-
-
-def idle_statements(statements: list[Statement], calls: list[Call], refused: list[Call]) -> list[str]:
-    """Return the statements without which the same calls would be allowed and the same be denied."""
-
-    def answers(of: list[Statement]) -> list[bool]:
-        return [is_allowed(call, of) for call in [*calls, *refused]]
-
-    return [
-        str(statement["Sid"])
-        for statement in statements
-        if answers([other for other in statements if other is not statement]) == answers(statements)
-    ]
 
 
 def unseen() -> list[Call]:

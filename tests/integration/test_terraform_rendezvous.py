@@ -25,6 +25,7 @@ IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference-rendezv
 # The rest of the deployment has tests of its own.
 TARGETS = ("-target=module.rendezvous", "-target=module.rendezvous_registry")
 SERVER = "module.rendezvous[0]"
+CALLS = "calls.jsonl"
 
 
 @dataclass
@@ -45,10 +46,8 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        LocalAws(log_dir=tmp_path_factory.mktemp("logs"), workers=1) as aws,
-    ):
+    logs = tmp_path_factory.mktemp("logs")
+    with pytest.MonkeyPatch.context() as patch, LocalAws(log_dir=logs, workers=1, call_log=logs / CALLS) as aws:
         for name in [name for name in os.environ if name.startswith(("AWS_", "TF_"))]:
             patch.delenv(name)
         variables = {"local_endpoint": aws.endpoint_url, "rendezvous": "true", "rendezvous_image_uri": IMAGE}

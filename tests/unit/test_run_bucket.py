@@ -54,6 +54,21 @@ def upload(s3: FakeS3, files: dict[Path, str]) -> tuple[Upload, int, int]:
     return done, sum(announced), sum(sent)
 
 
+@pytest.mark.parametrize(("requester_pays", "agreed"), [(True, {"RequestPayer": "requester"}), (False, {})])
+def test_what_is_read_is_paid_for_where_the_requester_pays(requester_pays: bool, agreed: dict[str, str]) -> None:
+    asked: list[dict[str, Any]] = []
+    s3 = SimpleNamespace(
+        get_object=lambda **request: asked.append(request) or {"Body": io.BytesIO(b"card")},
+        head_object=lambda **request: asked.append(request) or {"ETag": "e"},
+    )
+    bucket = Bucket(s3, "survey", requester_pays=requester_pays)
+
+    assert bucket.read("d/dataset.json") == b"card"
+    assert bucket.tags(["d/0"]) == {"d/0": "e"}
+
+    assert asked == [{"Bucket": "survey", "Key": key, **agreed} for key in ("d/dataset.json", "d/0")]
+
+
 def test_an_empty_bucket_gets_everything_the_card_last(tmp_path: Path) -> None:
     s3 = FakeS3()
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from handlers import bucket_access
+from handlers import bucket_access, settings
 from handlers.storage import NUM_CONNECTIONS, ObjectExistsError, ObjectStore
 from inference.errors import (
     AccessDeniedError,
     InvalidRequestError,
+    ObjectArchivedError,
     ObjectMissingError,
     RunError,
     ShardChangedError,
@@ -73,6 +74,20 @@ def test_a_request_is_signed_for_the_function_and_its_region(s3: FakeS3) -> None
     assert asked.headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/")
     assert asked.headers["x-amz-security-token"] == "session"
     assert signed_region(asked) == "eu-west-1"
+
+
+@pytest.mark.parametrize("call", [read, list_folder])
+def test_a_bucket_whose_requesters_pay_is_given_the_agreement_and_no_other(
+    s3: FakeS3, monkeypatch: pytest.MonkeyPatch, call: Callable[[ObjectStore], Any]
+) -> None:
+    monkeypatch.setenv("REQUESTER_PAYS_BUCKET", "survey")
+    s3.otherwise = lambda asked: Answer(body=LISTING.format("").encode()) if "list-type" in asked.path else Answer()
+
+    for bucket in ("survey", "own"):
+        call(settings.object_store.__wrapped__(bucket))
+
+    agreed, not_asked = (asked.headers.get("x-amz-request-payer") for asked in s3.asked)
+    assert (agreed, not_asked) == ("requester", None)
 
 
 def test_a_range_names_its_last_byte_and_the_version_it_wants(s3: FakeS3) -> None:
@@ -265,7 +280,9 @@ def test_an_answer_that_breaks_off_goes_on_where_it_ended_and_with_the_same_obje
         (refusal(404, "NoSuchBucket"), ObjectMissingError, "The bucket data does not exist. Check `bucket`"),
         (refusal(403, "AccessDenied"), AccessDeniedError, r"s3://data/.* may not access it \(AccessDenied\)"),
         (refusal(403, "InvalidAccessKeyId"), AccessDeniedError, r"\(InvalidAccessKeyId\); check its role"),
-        (refusal(400, "ExpiredToken"), StorageUnavailableError, "S3 answered 400 ExpiredToken for s3://data/"),
+        # Neither is retried: the state machine's retries are for StorageUnavailableError.
+        (refusal(400, "ExpiredToken"), AccessDeniedError, r"keys are no longer valid \(ExpiredToken\)"),
+        (refusal(403, "InvalidObjectState"), ObjectArchivedError, r"s3://data/.* is archived .* Restore it first"),
         (refusal(409, "ConditionalRequestConflict"), StorageUnavailableError, "409 ConditionalRequestConflict"),
         (Answer(418, b""), StorageUnavailableError, "S3 answered 418"),
     ],
@@ -366,20 +383,23 @@ def test_nothing_secret_is_said(s3: FakeS3, caplog: pytest.LogCaptureFixture) ->
 # -------------------------------------------------------------------------------------------------- another region
 
 
-def in_frankfurt(status: int) -> Callable[[Asked], Answer]:
+def in_frankfurt(status: int | str) -> Callable[[Asked], Answer]:
     """Answer as a bucket of eu-central-1 does to those who ask elsewhere."""
     where = {"x_amz_bucket_region": "eu-central-1"}
     wrong = {
         301: refusal(301, "PermanentRedirect", **where),
         400: refusal(400, "AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>", **where),
+        # Of a region that an account enables first.
+        "opt-in": refusal(400, "IllegalLocationConstraintException", **where),
+        "token": refusal(400, "InvalidToken", **where),
     }[status]
     return lambda asked: Answer() if signed_region(asked) == "eu-central-1" else wrong
 
 
-@pytest.mark.parametrize("status", [301, 400])
+@pytest.mark.parametrize("status", [301, 400, "opt-in", "token"])
 @pytest.mark.parametrize("call", [read, write, write_new])
 def test_a_bucket_of_another_region_is_followed_once_and_it_is_said(
-    s3: FakeS3, caplog: pytest.LogCaptureFixture, call: Callable[[ObjectStore], Any], status: int
+    s3: FakeS3, caplog: pytest.LogCaptureFixture, call: Callable[[ObjectStore], Any], status: int | str
 ) -> None:
     s3.otherwise = in_frankfurt(status)
     store = ObjectStore("data")
@@ -391,6 +411,14 @@ def test_a_bucket_of_another_region_is_followed_once_and_it_is_said(
     assert [signed_region(asked) for asked in s3.asked[-2:]] == ["eu-central-1", "eu-central-1"]
     (line,) = [vars(record) for record in caplog.records]
     assert (line["bucket_region"], line["function_region"]) == ("eu-central-1", "eu-west-1")
+
+
+def test_a_region_that_the_account_has_not_enabled_is_said(s3: FakeS3) -> None:
+    s3.otherwise = lambda _: refusal(400, "InvalidToken", x_amz_bucket_region="af-south-1")
+
+    with pytest.raises(AccessDeniedError, match="has not enabled the bucket's region"):
+        read(ObjectStore("data"))
+    assert [asked.method for asked in s3.asked] == ["GET", "HEAD", "GET"]
 
 
 def test_a_bucket_that_refuses_where_it_says_it_is_is_not_followed_again(

@@ -13,11 +13,11 @@ from botocore.exceptions import ClientError
 from inference.contract import memory_alias
 from scripts.command.errors import UsageError
 from scripts.deployment.stack import Stack, StageSettings
+from scripts.deployment.variants import MemoryVariants
 from scripts.runs.target import LocalTarget
 from scripts.sweeps import backend as backend_module
 from scripts.sweeps.backend import AwsBackend, LocalBackend, rates_of
 from scripts.sweeps.plan import Setting
-from scripts.sweeps.variants import MemoryVariants
 
 OWN = {"MemorySize": 1769, "Description": "Infer stage."}
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:photo-z-infer"

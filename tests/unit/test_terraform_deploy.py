@@ -2,12 +2,17 @@
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from scripts import deploy
 from scripts.command.program import start_one_of
+from scripts.command.repository import REPOSITORY
 from scripts.deployment import terraform
 from scripts.deployment.terraform import DeployError, Terraform
 
@@ -53,6 +58,31 @@ def test_the_version_of_the_provider_is_the_pinned_one() -> None:
     assert (
         f'version = "{terraform.provider_version(terraform.FOLDER)}"' in (terraform.FOLDER / "versions.tf").read_text()
     )
+
+
+SLOW_TO_END = """#!/bin/sh
+trap 'sleep 0.5; touch "$PWD/saved"; exit 1' INT
+echo begun
+while :; do sleep 0.02; done
+"""
+APPLY = "from pathlib import Path; from scripts.deployment.terraform import Terraform; Terraform(Path()).show('apply')"
+
+
+def test_ctrl_c_lets_terraform_note_what_it_has_made(tmp_path: Path) -> None:
+    (tmp_path / "terraform").write_text(SLOW_TO_END)
+    (tmp_path / "terraform").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(
+        [sys.executable, "-c", APPLY], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"begun\n"
+
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+
+    assert b"KeyboardInterrupt" in said
+    assert (tmp_path / "saved").exists()
 
 
 def test_without_terraform_the_message_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

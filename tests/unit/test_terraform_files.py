@@ -72,13 +72,22 @@ def test_every_skipped_check_has_its_reason_beside_the_code() -> None:
 
 
 def test_the_functions_get_the_variables_that_the_handlers_read() -> None:
-    # Those of the rendezvous are given to one function alone, outside this table.
+    # Those of the rendezvous and of a bucket whose requesters pay are given on demand, outside this table.
     source = (ROOT / "handlers" / "settings.py").read_text()
-    read = set(re.findall(r'(?:_read|os\.environ\.get)\("((?!RENDEZVOUS_)\w+)"\)', source))
+    read = set(re.findall(r'(?:_read|os\.environ\.get)\("((?!RENDEZVOUS_|REQUESTER_)\w+)"\)', source))
     given = set(re.findall(r"^      ([A-Z_]+) += ", text("modules/functions/main.tf"), re.MULTILINE))
     by_the_image = set(re.findall(r"^    ([A-Z_]+)=", (ROOT / "docker" / "Dockerfile").read_text(), re.MULTILINE))
 
     assert given == {name for name in read - by_the_image if not name.startswith("AWS_LAMBDA_")}
+
+
+def test_what_is_given_on_demand_is_read() -> None:
+    main = text("modules/functions/main.tf")
+    source = (ROOT / "handlers" / "settings.py").read_text()
+
+    on_demand = set(re.findall(r"\b((?:RENDEZVOUS|REQUESTER)_[A-Z_]+) +=", main))
+
+    assert on_demand == set(re.findall(r'"((?:RENDEZVOUS|REQUESTER)_\w+)"', source))
 
 
 def test_the_dashboard_draws_every_metric_that_the_handlers_write_and_no_other() -> None:

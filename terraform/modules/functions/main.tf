@@ -25,6 +25,14 @@ locals {
     RENDEZVOUS_SECRET_ARN = var.rendezvous.secret_arn
   }
 
+  # What reads datasets: the two stages agree to pay for a bucket whose requesters do.
+  data_reading = var.requester_pays_bucket == null ? {} : { REQUESTER_PAYS_BUCKET = var.requester_pays_bucket }
+  added = {
+    initialize = merge(local.rendezvous, local.data_reading)
+    infer      = local.data_reading
+    summarize  = {}
+  }
+
   # Workers can be kept warm, or start from a snapshot, only for a published version, which an alias names.
   is_provisioned = var.provisioned_concurrency > 0
   is_published   = local.is_provisioned || var.snap_start
@@ -74,7 +82,7 @@ resource "aws_lambda_function" "this" {
   }
 
   dynamic "environment" {
-    for_each = length(local.environment[each.key]) == 0 ? [] : [merge(local.environment[each.key], each.key == "initialize" ? local.rendezvous : {})]
+    for_each = length(local.environment[each.key]) == 0 ? [] : [merge(local.environment[each.key], local.added[each.key])]
     content {
       variables = environment.value
     }

@@ -42,6 +42,12 @@ variable "role_arns" {
   type        = map(string)
 }
 
+variable "requester_pays_bucket" {
+  description = "Bucket whose reading this account pays; null for none."
+  type        = string
+  default     = null
+}
+
 variable "image_uri" {
   description = "Image by digest; null only while nothing but the registry is made."
   type        = string

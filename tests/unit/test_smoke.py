@@ -1,0 +1,217 @@
+"""`make smoke` says its price, makes nothing without a yes, and destroys what it made however it ends.
+
+What it asks of an account is rehearsed in tests/integration/test_terraform_deployment.py.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts import deploy, smoke
+from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED
+from scripts.command.repository import REPOSITORY
+from scripts.deployment.terraform import FOLDER, DeployError, Terraform
+from scripts.pricing.prices import read_prices
+from scripts.runs import first_account
+from scripts.runs.smoke_report import SmokeAnswer
+from tests.iam import Call, is_allowed
+
+ACCOUNT = "123456789012"
+BUCKET = {"mode": "managed", "module": "module.storage", "type": "aws_s3_bucket", "name": "this"}
+LOOKED_UP = {"mode": "data", "type": "aws_region", "name": "current"}
+
+
+class FakeTerraform(Terraform):
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+
+class FakeAccount:
+    region = "us-east-1"
+
+    def identity(self) -> tuple[str, str]:
+        return ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/me"
+
+
+def answer(*, is_expected: bool = True) -> SmokeAnswer:
+    evidence = (f"arn:aws:states:us-east-1:{ACCOUNT}:mapRun:x",)
+    return SmokeAnswer(question="Q?", expected="yes", seen="yes", is_expected=is_expected, evidence=evidence)
+
+
+def record(folder: Path, *resources: dict[str, str]) -> None:
+    (folder / "terraform.tfstate").write_text(json.dumps({"resources": [LOOKED_UP, *resources]}))
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An account where all goes well; a test changes one thing."""
+    monkeypatch.setattr(smoke, "Account", FakeAccount)
+    monkeypatch.setattr(smoke, "read_stack", lambda folder: None)
+    monkeypatch.setattr(smoke, "connect_aws", lambda stack: None)
+    monkeypatch.setattr(smoke, "settle", lambda trial, snap_start: iter([answer()]))
+    monkeypatch.setattr(deploy, "ensure_registry", lambda terraform: "repository")
+    monkeypatch.setattr(deploy, "apply", lambda terraform, confirm: record(terraform.folder, BUCKET))
+    monkeypatch.setattr(deploy, "destroy", lambda terraform, confirm: record(terraform.folder))
+    return monkeypatch
+
+
+def run(root: Path, *, confirm: Callable[[str], bool] = lambda _: True, snap_start: bool = False) -> int:
+    def push(repository: str) -> smoke.Pushed:
+        return smoke.Pushed(f"{repository}@sha256:{'a' * 64}", "v1")
+
+    return smoke.smoke(root, "x86_64", push, snap_start=snap_start, confirm=confirm, open_terraform=FakeTerraform)
+
+
+def report(root: Path) -> dict[str, Any]:
+    (path,) = (root / "smoke").glob("report-*.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def raises(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> Any:
+        raise error
+
+    return fail
+
+
+def test_what_was_seen_is_written_and_nothing_is_left(
+    cloud: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path) == COMPLETE
+
+    found = report(tmp_path)
+    assert (found["code_version"], found["stopped_by"], found["left_behind"]) == ("v1", "", [])
+    assert found["answers"][0]["evidence"] == ["arn:aws:states:us-east-1:000000000000:mapRun:x"]
+    assert not (tmp_path / "smoke" / "terraform").exists()
+    assert "as expected" in capsys.readouterr().out
+
+
+def test_nothing_is_made_without_a_yes_to_the_price(cloud: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    with pytest.raises(DeployError, match="Nothing was made"):
+        run(tmp_path, confirm=lambda question: bool(asked.append(question)))
+
+    assert re.search(r"for 0\.0\d+ USD at most", asked[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("region", sorted(read_prices().regions))
+def test_it_costs_less_than_two_cents(region: str) -> None:
+    assert 0 < smoke.most_usd(region, "x86_64") < 0.02
+
+
+def test_a_region_without_prices_is_asked_about_without_one(tmp_path: Path) -> None:
+    assert smoke.most_usd("xx-none-1", "x86_64") is None
+    assert "does not know" in smoke.question(None, "me", "xx-none-1", tmp_path, snap_start=False)
+
+
+@pytest.mark.parametrize(
+    ("at", "error", "status", "said"),
+    [
+        ((deploy, "apply"), DeployError("refused"), FAILED, "refused"),
+        ((smoke, "settle"), KeyboardInterrupt(), INTERRUPTED, "Ctrl-C"),
+    ],
+    ids=["failure", "Ctrl-C"],
+)
+def test_what_was_made_is_destroyed_however_it_ends(
+    at: tuple[Any, str], error: BaseException, status: int, said: str, cloud: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    destroyed: list[Path] = []
+
+    def make_then_fail(*arguments: Any, **_: object) -> None:
+        record(tmp_path / "smoke" / "terraform", BUCKET)
+        raise error
+
+    cloud.setattr(*at, make_then_fail)
+    cloud.setattr(
+        deploy,
+        "destroy",
+        lambda terraform, confirm: (destroyed.append(terraform.folder), record(terraform.folder)),
+    )
+
+    assert run(tmp_path) == status
+
+    assert destroyed == [tmp_path / "smoke" / "terraform"]
+    assert (report(tmp_path)["stopped_by"], report(tmp_path)["left_behind"]) == (said, [])
+
+
+def test_a_fault_of_the_command_itself_destroys_too(cloud: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cloud.setattr(smoke, "settle", raises(ZeroDivisionError()))
+
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path)
+
+    assert report(tmp_path)["left_behind"] == []
+    assert not (tmp_path / "smoke" / "terraform").exists()
+
+
+@pytest.mark.parametrize("error", [DeployError("denied"), KeyboardInterrupt()], ids=["failure", "Ctrl-C"])
+def test_what_could_not_be_destroyed_is_named_and_the_next_one_begins_with_it(
+    error: BaseException, cloud: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(deploy, "destroy", raises(error))
+        assert run(tmp_path) == FAILED
+    assert report(tmp_path)["left_behind"] == ["module.storage.aws_s3_bucket.this"]
+    assert "module.storage.aws_s3_bucket.this" in capsys.readouterr().out
+    next((tmp_path / "smoke").glob("report-*.json")).unlink()
+    asked: list[str] = []
+
+    assert run(tmp_path, confirm=lambda question: not asked.append(question)) == COMPLETE
+
+    assert "is destroyed first" in asked[0]
+
+
+def test_something_otherwise_is_a_failure(cloud: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cloud.setattr(smoke, "settle", lambda trial, snap_start: iter([answer(is_expected=False)]))
+
+    assert run(tmp_path) == FAILED
+
+
+def test_the_working_copy_takes_what_an_organization_prescribes_and_no_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = tmp_path / "users"
+    users.mkdir()
+    for name in ("main.tf", "terraform.tfvars", "terraform.tfstate", "backend.tf", "image.auto.tfvars.json"):
+        (users / name).write_text("")
+    monkeypatch.setattr(smoke, "FOLDER", users)
+
+    folder = smoke.prepare(tmp_path / "smoke", "eu-west-1", "arm64")
+
+    assert {path.name for path in folder.iterdir()} == {"main.tf", "terraform.tfvars", smoke.OWN_VARIABLES}
+    own = json.loads((folder / smoke.OWN_VARIABLES).read_text())
+    assert (own["name"], own["region"], own["architecture"]) == (smoke.NAME, "eu-west-1", "arm64")
+    assert set(own) <= set(re.findall(r'^variable "(\w+)"', (FOLDER / "variables.tf").read_text(), re.MULTILINE))
+
+
+def test_whoever_may_make_the_users_own_may_make_this_one() -> None:
+    policies = json.loads((REPOSITORY / "docs" / "operator-policy.json").read_text())["Statement"]
+    arn = f"arn:aws:states:us-east-1:{ACCOUNT}"
+    calls = [
+        Call("me", "states:CreateStateMachine", f"{arn}:stateMachine:{smoke.NAME}"),
+        Call("me", "states:DescribeMapRun", f"{arn}:mapRun:{smoke.NAME}/InferRanks:0f8e"),
+        Call("me", "lambda:CreateFunction", f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{smoke.NAME}-infer"),
+        Call("me", "s3:CreateBucket", f"arn:aws:s3:::{smoke.NAME}-{ACCOUNT}-us-east-1"),
+        Call("me", "iam:CreateRole", f"arn:aws:iam::{ACCOUNT}:role/{smoke.NAME}-infer-us-east-1"),
+    ]
+
+    assert [call for call in calls if not is_allowed(call, policies)] == []
+
+
+def test_a_refusal_of_aws_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Denied(FakeTerraform):
+        def read(self, *arguments: str, expression: str | None = None) -> str:
+            raise OSError("no disk")
+
+    trial = first_account.Trial(Denied(Path()), None, Path(), smoke.Console(stderr=True))
+
+    first = next(first_account.settle(trial, snap_start=False))
+
+    assert (first.seen, first.is_expected) == ("no disk", False)
