@@ -214,7 +214,7 @@ help: ## Show this help
 #:   DATASET=sdss/10MB  a dataset under datasets/, or a folder with shards
 #:   SOURCE=my.csv      dataset, run and catalog in one, FIELDS= as below
 #:   FILES=2            only the first n shards; ROWS=626: so many galaxies of them
-#:   RESULT=my/run      folder of the results; runs/<run id>/ when absent
+#:   RESULT=my/run      folder of the results, in the bucket or here; else in runs/
 #:   PROFILE=1          measure with torch's profiler, as the published runs did
 #:   PAYLOAD=file.json  a request as JSON, also published ones; variables win
 #:   FMI=1              ranks meet after their work and add up; see docs/fmi.md

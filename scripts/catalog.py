@@ -3,22 +3,19 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
-import pyarrow.parquet as pq
 from msgspec import Meta
-from numpy.typing import NDArray
 
 from inference.contract import RunRequest
 from inference.run_folder import Inventory, name_lost
-from scripts.catalogs.columns import LOST
+from scripts.catalogs.columns import LOST, ROW
 from scripts.catalogs.fits_file import FitsWriter
 from scripts.catalogs.joined import NAMES as JOINED
 from scripts.catalogs.joined import write_joined
 from scripts.catalogs.merge import merged_blocks
 from scripts.catalogs.parquet_file import ParquetWriter
-from scripts.catalogs.positions import SOURCE_ID, TABLE_NAME, WHAT_NEXT, DatasetTable, is_of_dataset
+from scripts.catalogs.positions import TABLE_NAME, WHAT_NEXT, DatasetTable, is_of_dataset
 from scripts.catalogs.provenance import Card, cards
 from scripts.catalogs.qp_file import QpWriter
 from scripts.catalogs.tally import Tally
@@ -64,7 +61,8 @@ def main(variables: CatalogVariables) -> None:
     request = summary.request if summary else None
     _refuse_incomplete(files.run_id, found, request, partial=variables.partial)
     own = _own_table(variables)
-    table = _open_table("" if own else variables.table, request, found)
+    dataset = Path(files.entry.dataset) if files.entry and files.entry.dataset else None
+    table = _open_table("" if own else variables.table, request, found, dataset)
     positions = str(table.path) if table else ""
     card = read_card(table.path.parent) if table else None
     provenance = cards(
@@ -87,7 +85,7 @@ def main(variables: CatalogVariables) -> None:
     elif not variables.format:
         print(f"Read back: the same {found.num_rows:,} rows in both, in dataset order; valid FITS.")
     if own:
-        said = write_joined(folder / FITS_NAME, own, folder, source_id=_source_ids(table, found))
+        said = write_joined(folder / FITS_NAME, own, folder)
         print(f"{' and '.join(str(folder / name) for name in JOINED)}: {said}")
     print(f"Positions and mag_r: {positions or NO_POSITIONS}")
     if found.lost:
@@ -117,13 +115,6 @@ def _own_table(variables: CatalogVariables) -> Path | None:
     return path
 
 
-def _source_ids(table: DatasetTable | None, found: Inventory) -> NDArray[Any] | None:
-    if table is None or SOURCE_ID not in (file := pq.ParquetFile(table.path)).schema_arrow.names:
-        return None
-    column = file.read(columns=[SOURCE_ID]).column(SOURCE_ID).slice(0, found.num_rows)
-    return np.array([text or "" for text in column.to_pylist()])
-
-
 def _refuse_changed(path: Path, found: Inventory) -> None:
     """Raise when the dataset next to a table has other shards than the run read."""
     card = read_card(path.parent)
@@ -134,14 +125,14 @@ def _refuse_changed(path: Path, found: Inventory) -> None:
         )
 
 
-def _open_table(asked: str, request: RunRequest | None, found: Inventory) -> DatasetTable | None:
+def _open_table(asked: str, request: RunRequest | None, found: Inventory, dataset: Path | None) -> DatasetTable | None:
     if asked == NO_TABLE:
         return None
     path = Path(asked).expanduser()
     if asked and not path.is_file():
         raise UsageError(f"TABLE={asked}: there is no such file. It is the dataset's table.parquet, or none.")
     if not asked:
-        path = Path(found.tasks[0].rows[0].key).parent / TABLE_NAME
+        path = (dataset or Path(found.tasks[0].rows[0].key).parent) / TABLE_NAME
         if not path.is_file():
             return None
         _refuse_changed(path, found)
@@ -160,17 +151,17 @@ def _started_at(run: Run, found: Inventory) -> str:
 
 def _write(run: Run, found: Inventory, table: DatasetTable | None, provenance: Mapping[str, Card]) -> Tally:
     """Write both files under other names, read them back, and only then give them theirs."""
-    tally = Tally()
+    tally, row = Tally(), table.row if table else ROW
     with written_whole(run.path / FITS_NAME) as fits_path, written_whole(run.path / PARQUET_NAME) as parquet_path:
         with (
-            FitsWriter(fits_path, provenance, found.num_rows) as fits,
-            ParquetWriter(parquet_path, provenance) as parquet,
+            FitsWriter(fits_path, provenance, found.num_rows, row) as fits,
+            ParquetWriter(parquet_path, provenance, row) as parquet,
         ):
             for rows, _ in merged_blocks(run, found, table):
                 fits.write(rows)
                 parquet.write(rows)
                 tally.count(rows)
-        prove_equal(fits_path, parquet_path, found.num_rows)
+        prove_equal(fits_path, parquet_path, found.num_rows, row)
     return tally
 
 
@@ -184,8 +175,8 @@ def _write_qp(run: Run, found: Inventory, table: DatasetTable | None, provenance
 
 
 def _write_votable(run: Run, found: Inventory, table: DatasetTable | None, provenance: Mapping[str, Card]) -> Tally:
-    tally = Tally()
-    with written_whole(run.path / VOTABLE_NAME) as path, VotableWriter(path, provenance) as votable:
+    tally, row = Tally(), table.row if table else ROW
+    with written_whole(run.path / VOTABLE_NAME) as path, VotableWriter(path, provenance, row) as votable:
         for rows, _ in merged_blocks(run, found, table):
             votable.write(rows)
             tally.count(rows)

@@ -44,8 +44,14 @@ def main(variables: CleanRunsVariables) -> None:
     if not variables.yes:
         _ask()
     for name in ended:
-        shutil.rmtree(root / "runs" / name)
+        _delete(root / "runs" / name)
     print(f"{len(ended)} deleted")
+
+
+def _delete(folder: Path) -> None:
+    shutil.rmtree(folder.resolve())
+    if folder.is_symlink():  # to where RESULT said
+        folder.unlink()
 
 
 def _has_ended(folder: Path) -> bool:

@@ -6,13 +6,14 @@ from tempfile import TemporaryDirectory
 from inference import contract
 from scripts.command.console import counted, progress_bar
 from scripts.command.program import start
+from scripts.command.whole_file import write_whole
 from scripts.data.cleaning_report import CleaningReport, print_report
 from scripts.data.dataset_table import table_files
-from scripts.data.plan import SourceVariables
+from scripts.data.plan import SourceVariables, settled_name
 from scripts.data.sample import SAMPLE
 from scripts.data.selection import clean_rows
 from scripts.data.source import open_source
-from scripts.data.taken import name_of
+from scripts.data.taken import SOURCE_NAME
 from scripts.simulation.sdss import kcorrect_data
 
 FOLDER = "cleaned"
@@ -23,11 +24,12 @@ def main(variables: SourceVariables) -> None:
 
     Exit status: 0 written, 1 failed, 2 wrong usage.
     """
-    path, name = kcorrect_data("test", "gst_tests_small.fits"), variables.name or SAMPLE
-    if variables.source:
-        path, name = variables.path, variables.name or name_of(variables.path)
+    path = variables.path if variables.source else kcorrect_data("test", "gst_tests_small.fits")
+    name = settled_name(path, variables, Path()) if variables.source or variables.name else SAMPLE
     folder = Path("datasets", name, FOLDER)
     num_rows = clean_table(path, folder, fields=variables.fields, for_training=variables.training)
+    if name != SAMPLE:
+        write_whole(folder.parent / SOURCE_NAME, f"{path.resolve()}\n".encode())
     print_report(folder)
     print(f"{folder}: {counted(num_rows, 'galaxy')} in {contract.TABLE_KEY} and {contract.TABLE_CSV_KEY}")
 

@@ -25,7 +25,8 @@ from scripts.runs.budget import before_start
 from scripts.runs.outlook import in_words, look_ahead
 from scripts.runs.perform import find_data, run_in
 from scripts.runs.present import files_in, print_result
-from scripts.runs.request import Draft, draft_request, make_run_id, meet_here, without_images
+from scripts.runs.request import Draft, draft_request, make_run_id, meet_here, result_here, without_images
+from scripts.runs.run_folder import make_folder
 from scripts.runs.target import AwsTarget, Target, connect_aws, count_talking, start_local
 from scripts.runs.variables import RunVariables, choose_target
 
@@ -92,6 +93,7 @@ def run_named(variables: RunVariables, *, root: Path, console: Console) -> tuple
     if draft.request.fmi_enabled and not is_aws:
         draft = meet_here(draft)
     aws = _connect(variables.outputs, root, console) if is_aws else None
+    draft = draft if is_aws else result_here(draft, variables.result)
     dataset = _dataset(draft, root, console, aws)
     draft = without_images(draft, dataset)
     notes = [*draft.notes, *_prefix_note(draft, dataset)]
@@ -111,8 +113,7 @@ def run_named(variables: RunVariables, *, root: Path, console: Console) -> tuple
         console.print(f"forecast   {in_words(ahead)}", markup=False, soft_wrap=True)
     num_talking = count_talking(_world_size(draft, dataset)) if draft.request.fmi_enabled and not aws else 0
     run_id = make_run_id(datetime.now(UTC))
-    folder = root / "runs" / run_id
-    folder.mkdir(parents=True)
+    folder = make_folder(run_id, "" if is_aws else variables.result, root)
     kept = keep(ahead, folder) if ahead else None
     opening: AbstractContextManager[Target] = (
         nullcontext(aws) if aws else _serve(folder, draft.model, console, num_talking)

@@ -1,5 +1,6 @@
 """The columns of a catalog: what each one holds, in which unit, and what stands where nothing is known."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,29 @@ COLUMNS = (
 ROW = np.dtype([(column.name, column.dtype) for column in COLUMNS])
 """One row in memory."""
 
+SOURCE_ID = Column("source_id", "S", "meta.id", "Identifier of the galaxy in the table that the dataset was made from")
+"""Where identifiers are no whole numbers, and rows are numbered: text, as long as the longest."""
+
+
+def row_type(source_id_bytes: int = 0) -> np.dtype[Any]:
+    """Return `ROW`, with identifiers of the source of so many bytes next to ours where there are any."""
+    if not source_id_bytes:
+        return ROW
+    own = (SOURCE_ID.name, f"S{source_id_bytes}")
+    return np.dtype([ROW.descr[0], own, *ROW.descr[1:]])
+
+
+def as_ascii(texts: Iterable[str | None]) -> NDArray[np.bytes_]:
+    """Return text as FITS may hold it: what is not ASCII as Python escapes it."""
+    return np.array([(text or "").encode("ascii", "backslashreplace") for text in texts], dtype=np.bytes_)
+
+
+def columns_of(row: np.dtype[Any]) -> list[Column]:
+    """Return what the columns of a row hold."""
+    known = {column.name: column for column in (*COLUMNS, SOURCE_ID)}
+    return [known[name] for name in row.names or ()]
+
+
 FLAG_MEANINGS = {
     Quality.IMPUTED_BAND: "a magnitude is missing and was estimated from the other bands",
     Quality.FILLED_PIXELS: "pixels are missing and were replaced with sky",
@@ -74,9 +98,9 @@ def flags_in_words() -> dict[int, str]:
     return {**named, LOST: "LOST: the rank of this galaxy failed, nothing was predicted"}
 
 
-def unknown_rows(num_rows: int) -> NDArray[Any]:
-    """Return rows in which nothing is known: shape (N,), dtype `ROW`."""
-    rows = np.zeros(num_rows, dtype=ROW)
+def unknown_rows(num_rows: int, row: np.dtype[Any] = ROW) -> NDArray[Any]:
+    """Return rows in which nothing is known: shape (N,)."""
+    rows = np.zeros(num_rows, dtype=row)
     for column in COLUMNS:
         if column.dtype.startswith("f"):
             rows[column.name] = np.nan

@@ -9,9 +9,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from scripts.catalogs.columns import COLUMNS, NO_ID, ROW
+from scripts.catalogs.columns import NO_ID, ROW, columns_of
 from scripts.catalogs.provenance import Card
-from scripts.catalogs.template import empty_table
+from scripts.catalogs.template import described_table
 
 BLOCK_BYTES = 2_880
 """FITS files consist of whole blocks of this size."""
@@ -19,10 +19,8 @@ BLOCK_BYTES = 2_880
 LONGEST_TEXT = 68
 """Characters of a text that fit on one line of a header."""
 
-FITS_ROW = ROW.newbyteorder(">")
 
-
-def table_header(provenance: Mapping[str, Card], num_rows: int) -> fits.Header:
+def table_header(provenance: Mapping[str, Card], num_rows: int, row: np.dtype[Any] = ROW) -> fits.Header:
     """Return the header of the table: columns with units, meanings (TCOMM) and UCDs (TUCD), and the provenance.
 
     Notes
@@ -30,13 +28,13 @@ def table_header(provenance: Mapping[str, Card], num_rows: int) -> fits.Header:
     astropy reads descriptions from the comments that its own writer leaves; TOPCAT reads TCOMM and TUCD.
     """
     buffer = io.BytesIO()
-    empty_table({}).write(buffer, format="fits")
+    described_table({}, np.empty(0, row)).write(buffer, format="fits")
     buffer.seek(0)
     with fits.open(buffer) as hdus:
         header = hdus[1].header.copy()
     header["NAXIS2"] = num_rows
     header["EXTNAME"] = ("REDSHIFTS", "photometric redshifts of galaxies")
-    for number, column in enumerate(COLUMNS, start=1):
+    for number, column in enumerate(columns_of(row), start=1):
         header.set(f"TUCD{number}", column.ucd, after=f"TFORM{number}")
         header.set(f"TCOMM{number}", column.description, after=f"TUCD{number}")
         if column.name == "object_id":
@@ -61,18 +59,18 @@ def _leaves_room(card: Card) -> bool:
 class FitsWriter:
     """Writes rows to a FITS file whose length is known."""
 
-    def __init__(self, path: Path, provenance: Mapping[str, Card], num_rows: int) -> None:
+    def __init__(self, path: Path, provenance: Mapping[str, Card], num_rows: int, row: np.dtype[Any] = ROW) -> None:
         primary = fits.PrimaryHDU()
         primary.header["EXTEND"] = True
-        headers = primary.header.tostring() + table_header(provenance, num_rows).tostring()
+        headers = primary.header.tostring() + table_header(provenance, num_rows, row).tostring()
         self._missing = num_rows
         self._file = path.open("wb")
         self._file.write(headers.encode("ascii"))
 
     def write(self, rows: NDArray[Any]) -> None:
-        """Append rows: shape (N,), dtype `ROW`."""
+        """Append rows: shape (N,)."""
         self._missing -= len(rows)
-        self._file.write(rows.astype(FITS_ROW).tobytes())
+        self._file.write(rows.astype(rows.dtype.newbyteorder(">")).tobytes())
 
     def __enter__(self) -> Self:
         return self
@@ -84,10 +82,10 @@ class FitsWriter:
                 self._file.write(b"\0" * (-self._file.tell() % BLOCK_BYTES))
 
 
-def read_rows(path: Path, offset: int, *, start: int, num_rows: int) -> NDArray[Any]:
-    """Read rows back, without mapping the file: shape (num_rows,), dtype `ROW`."""
-    rows = np.fromfile(path, dtype=FITS_ROW, count=num_rows, offset=offset + start * ROW.itemsize)
-    return rows.astype(ROW)
+def read_rows(path: Path, offset: int, *, start: int, num_rows: int, row: np.dtype[Any] = ROW) -> NDArray[Any]:
+    """Read rows back, without mapping the file: shape (num_rows,)."""
+    there = row.newbyteorder(">")
+    return np.fromfile(path, dtype=there, count=num_rows, offset=offset + start * row.itemsize).astype(row)
 
 
 def data_offset(path: Path) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 from astropy.table import Column, Table
 from numpy.typing import NDArray
 
+from scripts.catalogs.columns import SOURCE_ID, as_ascii
 from scripts.command.errors import SourceError, UsageError
 from scripts.command.whole_file import written_whole
 from scripts.data.columns import SINGLE
@@ -21,7 +22,7 @@ PREFIX = "own_"
 """Of a column whose name the catalog has too."""
 
 
-def write_joined(catalog: Path, own: Path, folder: Path, *, source_id: NDArray[Any] | None) -> str:
+def write_joined(catalog: Path, own: Path, folder: Path) -> str:
     """Write the rows of a catalog with the columns of a table, as FITS and Parquet; say how many were found.
 
     Parameters
@@ -32,8 +33,6 @@ def write_joined(catalog: Path, own: Path, folder: Path, *, source_id: NDArray[A
         Any table that `make dataset` reads.
     folder : Path
         Gets `NAMES`.
-    source_id : array, shape (N,), or None
-        Identifiers that are text, of the catalog's rows, where the dataset has them.
 
     Raises
     ------
@@ -41,14 +40,15 @@ def write_joined(catalog: Path, own: Path, folder: Path, *, source_id: NDArray[A
         If nothing says which row is which galaxy.
     """
     table, file = Table.read(catalog, unit_parse_strict="silent"), open_table(own)
-    rows, how = _rows_of(table, file, source_id)
+    table.convert_bytestring_to_unicode()
+    rows, how = _rows_of(table, file)
     is_found = rows >= 0
     if not is_found.any():
         raise UsageError(f"TABLE={own}: none of its rows is a galaxy of this run, {how}. TABLE=none leaves it out.")
-    if source_id is not None:
-        table["source_id"] = source_id
     for name in file.columns:
         values = _column(file, name)
+        if values.dtype.kind == "U":
+            values = as_ascii(values.tolist()).astype(str)
         shown = np.zeros((len(table), *values.shape[1:]), values.dtype)
         if values.dtype.kind == "f":
             shown[:] = np.nan
@@ -61,13 +61,14 @@ def write_joined(catalog: Path, own: Path, folder: Path, *, source_id: NDArray[A
     return f"{is_found.sum():,} of {len(table):,} galaxies found in {own} {how}"
 
 
-def _rows_of(table: Table, file: TableFile, source_id: NDArray[Any] | None) -> tuple[NDArray[np.int64], str]:
+def _rows_of(table: Table, file: TableFile) -> tuple[NDArray[np.int64], str]:
     """Return the row of each galaxy in the table, -1 where it has none, and how that was found."""
     if name := _named(file, "object_id"):
-        ours, theirs = np.asarray(table["object_id"]), _column(file, name)
-        if theirs.dtype.kind == "U" or source_id is not None:
-            ours = np.asarray(ours if source_id is None else source_id).astype(str)
-            theirs = theirs.astype(str)
+        own = SOURCE_ID.name if SOURCE_ID.name in table.colnames else "object_id"
+        ours, theirs = np.asarray(table[own]), _column(file, name)
+        if theirs.dtype.kind == "U" or own == SOURCE_ID.name:
+            ours = ours.astype(str)
+            theirs = as_ascii(theirs.astype(str).tolist()).astype(str)
         order = np.argsort(theirs, kind="stable")
         place = np.minimum(np.searchsorted(theirs[order], ours), len(theirs) - 1)
         found = order[place]

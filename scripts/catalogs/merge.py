@@ -10,7 +10,7 @@ from inference.distributions import summary
 from inference.pipeline import Predictions
 from inference.quality import Quality
 from inference.run_folder import Inventory, RunFolder
-from scripts.catalogs.columns import LOST, unknown_rows
+from scripts.catalogs.columns import LOST, ROW, unknown_rows
 from scripts.catalogs.positions import DatasetTable, refuse_other_galaxies
 from scripts.command.errors import CommandError
 
@@ -24,7 +24,7 @@ FROM_PREDICTIONS = {
     "quality": "flags",
     "z_spec": "z_spec",
 }
-FROM_TABLE = ("ra_deg", "dec_deg", "mag_r")
+FROM_TABLE = ("source_id", "ra_deg", "dec_deg", "mag_r")
 TABLE_FLAGS = (Quality.LOW_SIGNAL | Quality.HIGH_EXTINCTION).value
 """Flags that need flux errors and extinction: the table had them, a worker sees neither."""
 
@@ -33,7 +33,7 @@ class Galaxies(NamedTuple):
     """Consecutive galaxies of a run."""
 
     rows: NDArray[Any]
-    """Shape (N,), dtype `columns.ROW`."""
+    """Shape (N,), dtype `columns.ROW`, or with identifiers of the source."""
 
     pz: NDArray[np.float32]
     """Distributions as `inference.distributions` reads them, shape (N, P); NaN where unknown, P = 0 where all are."""
@@ -87,7 +87,7 @@ def _pieces(folder: RunFolder, found: Inventory, table: DatasetTable | None) -> 
         predictions = None if task.rank in found.lost else folder.predictions(task)
         for start in range(0, task.num_samples, BLOCK_ROWS):
             part = slice(start, min(start + BLOCK_ROWS, task.num_samples))
-            rows = unknown_rows(part.stop - start)
+            rows = unknown_rows(part.stop - start, table.row if table else ROW)
             pz = None if predictions is None or predictions.pz is None else predictions.pz[part]
             stated = table.take(len(rows)) if table else {}
             if predictions is None:

@@ -9,18 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from scripts.catalogs.columns import SOURCE_ID, as_ascii, row_type
 from scripts.command.errors import CommandError
 
 TABLE_NAME = "table.parquet"
 """What `make dataset` writes into the folder of the shards: one row per galaxy, in dataset order."""
 
-WANTED = ("object_id", "ra_deg", "dec_deg", "mag_r", "quality", "z_spec")
+WANTED = ("object_id", "source_id", "ra_deg", "dec_deg", "mag_r", "quality", "z_spec")
 BATCH_ROWS = 65_536
 WHAT_NEXT = "TABLE=file.parquet names the right one, TABLE=none leaves positions out."
-
-
-SOURCE_ID = "source_id"
-"""Column of identifiers that are text, where the source has such."""
 
 
 def is_of_dataset(path: Path) -> bool:
@@ -65,6 +62,8 @@ class DatasetTable:
         self.names = tuple(name for name in WANTED if name in self._file.schema_arrow.names)
         if "object_id" not in self.names:
             raise CommandError(f"{path} has no column object_id, so nothing proves whose rows these are.")
+        self.row = row_type(self._source_id_bytes())
+        """What a row of the catalog holds."""
         self._batches = self._read()
         self._ahead: list[dict[str, NDArray[Any]]] = []
 
@@ -81,9 +80,19 @@ class DatasetTable:
             missing -= min(size, missing)
         return {name: np.concatenate([part[name] for part in parts]) for name in self.names}
 
+    def _source_id_bytes(self) -> int:
+        """Return the length of the longest identifier of the source; 0 where there are none."""
+        if SOURCE_ID.name not in self.names:
+            return 0
+        batches = self._file.iter_batches(batch_size=BATCH_ROWS, columns=[SOURCE_ID.name])
+        return max((as_ascii(batch.column(0).to_pylist()).dtype.itemsize for batch in batches), default=1)
+
     def _read(self) -> Iterator[dict[str, NDArray[Any]]]:
         for batch in self._file.iter_batches(batch_size=BATCH_ROWS, columns=list(self.names)):
-            yield {name: batch.column(name).to_numpy(zero_copy_only=False) for name in self.names}
+            yield {
+                name: as_ascii(column.to_pylist()) if name == SOURCE_ID.name else column.to_numpy(zero_copy_only=False)
+                for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            }
 
 
 def refuse_other_galaxies(

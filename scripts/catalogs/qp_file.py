@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.distributions import Quantiles, distributions
-from scripts.catalogs.columns import COLUMNS
 from scripts.catalogs.merge import Galaxies
 from scripts.catalogs.provenance import Card, as_text
 from scripts.command.errors import CommandError
@@ -52,7 +51,7 @@ class QpWriter:
         else:
             meta = {"pdf_name": b"mixmod"}
             data = dict(zip(("weights", "means", "stds"), np.split(pz, 3, axis=1), strict=True))
-        ancil = {RAIL_NAMES.get(column.name, column.name): rows[column.name] for column in COLUMNS}
+        ancil = {RAIL_NAMES.get(name, name): rows[name] for name in rows.dtype.names}
         for group, arrays in (("data", data), ("ancil", ancil)):
             for name, values in arrays.items():
                 self._append(f"{group}/{name}", values)

@@ -15,12 +15,12 @@ from scripts.catalogs.template import votable_of
 class VotableWriter:
     """Gathers rows and writes them as BINARY2, with unit, UCD and meaning of every column."""
 
-    def __init__(self, path: Path, provenance: Mapping[str, Card]) -> None:
+    def __init__(self, path: Path, provenance: Mapping[str, Card], row: np.dtype[Any] = ROW) -> None:
         self._path, self._provenance = path, provenance
-        self._rows: list[NDArray[Any]] = [np.empty(0, ROW)]
+        self._rows: list[NDArray[Any]] = [np.empty(0, row)]
 
     def write(self, rows: NDArray[Any]) -> None:
-        """Append rows: shape (N,), dtype `ROW`."""
+        """Append rows: shape (N,)."""
         self._rows.append(rows)
 
     def __enter__(self) -> Self:

@@ -119,7 +119,7 @@ def _plan_source(variables: DatasetVariables, root: Path, scratch: Path, tick: C
     path = variables.path
     if not path.exists():
         raise UsageError(missing(path))
-    name = _settled_name(variables, root)
+    name = settled_name(path, variables, root)
     inputs = _inputs(variables, root)
     source = open_source(path, fields=variables.fields, scratch=scratch, seed=variables.seed, tick=tick, inputs=inputs)
     galaxies, report = source.galaxies, source.report
@@ -172,8 +172,14 @@ def _part(
     return Kept(source.galaxies, rows), " ".join(said)
 
 
-def _settled_name(variables: DatasetVariables, root: Path) -> str:
-    path = variables.path
+def settled_name(path: Path, variables: SourceVariables, root: Path) -> str:
+    """Return the name of the dataset of a source, which no other source has.
+
+    Raises
+    ------
+    UsageError
+        If NAME is that of another source's dataset.
+    """
 
     def is_same(provenance: str) -> bool:
         return provenance.startswith(f"Made from {_fingerprint(path)}:")

@@ -110,6 +110,7 @@ def find_run(name: str, where: StackVariables, *, root: Path, results_suffice: b
     folder = root / "runs" / run_id
     if not is_run(folder) and is_run(Path(name)):
         folder = Path(name)
+        run_id = entry.run_id if (entry := journal.read(folder)) else run_id
     entry = journal.read(folder)
     has_results = (folder / SUMMARY_KEY).exists() and (results_suffice or entry is None or entry.is_over)
     target = None if has_results else _target(entry, folder, where, root)

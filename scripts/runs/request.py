@@ -87,6 +87,15 @@ def meet_here(draft: Draft) -> Draft:
     return replace(draft, payload=payload, notes=(*draft.notes, note))
 
 
+def result_here(draft: Draft, result: str) -> Draft:
+    """Let a folder of this machine that is no folder of a bucket, such as ``../x``, be that of the results alone."""
+    path = Path(result).expanduser()
+    if not path.is_absolute() and ".." not in path.parts:
+        return draft
+    payload = {key: value for key, value in draft.payload.items() if key != "result_path"}
+    return replace(draft, payload=payload, request=msgspec.structs.replace(draft.request, result_path=None))
+
+
 def make_run_id(now: datetime) -> str:
     """Return a name for an execution: the second it was made, and four digits against twins."""
     return f"run-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"

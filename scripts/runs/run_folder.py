@@ -81,6 +81,28 @@ class Run(RunFolder):
         return sum(path.stat().st_size for path in kept_in_bucket if path.exists())
 
 
+def make_folder(run_id: str, result: str, root: Path) -> Path:
+    """Make the folder of a run on this machine: in ``runs/``, or where RESULT says, with a link there.
+
+    Raises
+    ------
+    UsageError
+        If there is something already.
+    """
+    folder = root / "runs" / run_id
+    if not result:
+        folder.mkdir(parents=True)
+        return folder
+    chosen = root / Path(result).expanduser()
+    if chosen.is_file() or (chosen.is_dir() and any(chosen.iterdir())):
+        raise UsageError(f"RESULT={result} is there already: name a folder that is not, or an empty one.")
+    chosen.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(exist_ok=True)
+    # By the run's name every command finds it.
+    folder.symlink_to(chosen.resolve())
+    return chosen
+
+
 def open_run(name: str, where: StackVariables, *, root: Path, may_run: bool = False, model: str = "") -> Run:
     """Find a run, and bring home what the terminal that started it did not.
 

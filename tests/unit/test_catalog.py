@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +27,8 @@ from scripts.catalogs import merge
 from scripts.catalogs.columns import COLUMNS, FLAG_MEANINGS, LOST, NO_ID, ROW
 from scripts.catalogs.parquet_file import row_of
 from scripts.command import program
+from scripts.runs import journal
+from scripts.runs.journal import Entry
 from tests.factories import RUN, make_pz, make_record_for, make_request, make_task
 from tests.unit.test_run_present import make_summary
 
@@ -543,6 +546,38 @@ def test_columns_of_one_s_own_table_are_joined_by_identifier_or_position(
         assert [str(value) for value in joined["kind"][[2, 7]]] == ["E2", "E7"]
         assert np.isnan(np.ma.filled(joined["mass"], np.nan)[[0, 1, 3, 9]]).all()
         assert len(joined) == NUM_ROWS
+
+
+def test_identifiers_of_the_source_stay_with_their_galaxies(here: Path) -> None:
+    names = [f"SDSS J{row:02}" for row in range(NUM_ROWS - 2)] + ["星", None]
+    write_table(here / "d" / "table.parquet", source_id=pa.array(names))
+    write_own(here, "objid,mass", ["SDSS J03,3.5", "星,8.5"])
+
+    assert exit_status(FORMAT="votable") == 0
+    assert exit_status(FORMAT="qp") == 0
+    assert exit_status(TABLE="my.csv") == 0
+
+    expected = [*names[:-2], "\\u661f", ""]
+    for kind in ("fits", "parquet", "vot"):
+        found = Table.read(folder_of(here) / f"catalog.{kind}", format="votable" if kind == "vot" else kind)
+        found.convert_bytestring_to_unicode()
+        assert found.colnames[:3] == ["object_id", "source_id", "ra_deg"]
+        assert np.ma.getdata(found["source_id"]).tolist() == expected
+    with h5py.File(folder_of(here) / "catalog.hdf5") as file:
+        assert file["ancil/source_id"][0] == b"SDSS J00"
+    joined = Table.read(folder_of(here) / "joined.parquet")
+    assert joined["mass"][[3, 8]].tolist() == [3.5, 8.5]
+
+
+def test_positions_are_found_where_the_dataset_is(here: Path) -> None:
+    write_table(here / "d" / "table.parquet", first_id=1)  # of other galaxies
+    write_table(here / "elsewhere" / "table.parquet")
+    entry = {"run_id": RUN, "target": "local", "execution_arn": "a", "bucket": "b", "run_prefix": f"runs/{RUN}/"}
+    ended = Entry(**entry, started_at_s=1.0, dataset=str(here / "elsewhere"), status="SUCCEEDED")
+    journal.write(folder_of(here), ended)
+
+    assert exit_status() == 0
+    assert read_fits(here).meta["POSITION"].endswith("elsewhere/table.parquet")
 
 
 def test_a_table_of_other_galaxies_is_not_joined(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from scripts.data.location import RemoteDataset, find_dataset, find_remote, is_s
 from scripts.local_aws.server import LocalAwsError
 from scripts.runs import target
 from scripts.runs.perform import find_data, run_in
-from scripts.runs.request import draft_request, make_run_id
+from scripts.runs.request import draft_request, make_run_id, result_here
 from scripts.runs.variables import RunVariables, choose_target
 
 EVENTS = Path(__file__).parents[1] / "events"
@@ -52,6 +52,13 @@ def make_dataset(root: Path, name: str, shards: tuple[str, ...] = ("0.safetensor
 
 def test_an_empty_variable_counts_as_not_given() -> None:
     assert asked(WORLD="8", BATCH="", FILES="  ", HOME="/root").given == {"WORLD": 8}
+
+
+@pytest.mark.parametrize(("result", "key"), [("a/b", "a/b"), ("../x", None), ("/data/x", None), ("~/x", None)])
+def test_a_folder_of_this_machine_alone_is_none_of_the_bucket(result: str, key: str | None) -> None:
+    draft = result_here(draft_request(asked(RESULT=result)), result)
+
+    assert (draft.request.result_path, draft.payload.get("result_path")) == (key, key)
 
 
 def test_the_variables_become_keys_of_the_request() -> None:

@@ -16,7 +16,9 @@ from safetensors.numpy import load_file
 
 from inference.cleaning import shipped_limits
 from inference.quality import Quality
+from scripts import clean_table as clean_table_command
 from scripts.clean_table import clean_table
+from scripts.command import program
 from scripts.command.errors import CommandError, SourceError, UsageError
 from scripts.data import read_galaxies, records, writer
 from scripts.data.columns import recognize
@@ -147,6 +149,19 @@ def test_another_process_renders_the_same_galaxies(tmp_path: Path) -> None:
 
     assert np.array_equal(elsewhere.galaxies.rows(2, 9).images, plan.galaxies.rows(2, 9).images)
     assert elsewhere.ranges == plan.ranges
+
+
+def test_a_cleaned_table_is_never_that_of_another_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    first, second = write(tmp_path, galaxies(10)), write(tmp_path / "other", galaxies(11))
+
+    for path in (first, second, first):
+        assert program.exit_status(clean_table_command.main, {"SOURCE": str(path)}) == 0
+
+    numbers = [len(read_table(tmp_path / f"datasets/{name}/cleaned")["object_id"]) for name in ("my", "my-2")]
+    assert numbers == [10, 11]
+    assert program.exit_status(clean_table_command.main, {"SOURCE": str(second), "NAME": "my"}) == 2
 
 
 def test_a_galaxy_is_rendered_alike_whatever_its_name_its_place_and_its_neighbours(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import pytest
 from inference import contract
 from scripts import clean_runs, status, stop
 from scripts.command import program
-from scripts.runs import journal, listing
+from scripts.command.errors import UsageError
+from scripts.runs import journal, listing, recall, run_folder
 from scripts.runs.journal import Entry
+from scripts.runs.variables import StackVariables
 from tests.factories import make_task
 from tests.unit.test_run_present import make_summary
 
@@ -138,6 +140,20 @@ def test_runs_that_have_ended_are_deleted_when_the_answer_is_yes(
     assert program.exit_status(clean_runs.main, {"RUN": "run-b", "YES": "1"}) == 0
     assert program.exit_status(clean_runs.main, {"YES": "1"}) == 0
     assert (ended.exists(), running.exists()) == (False, True)
+
+
+def test_results_are_where_result_says_and_are_found_and_deleted_by_the_run_s_name(here: Path) -> None:
+    folder = run_folder.make_folder(RUN, "my/run", here)
+    noted = {"target": "local", "execution_arn": "arn", "bucket": "b", "run_prefix": "my/run/", "pid": 2**22 + 1}
+    journal.write(folder, Entry(run_id=RUN, started_at_s=time.time(), status="SUCCEEDED", **noted))
+
+    assert folder == here / "my" / "run"
+    for name in (RUN, "my/run"):
+        assert recall.find_run(name, StackVariables(), root=here).run_id == RUN
+    with pytest.raises(UsageError, match="RESULT=my/run is there already"):
+        run_folder.make_folder("run-c", "my/run", here)
+    assert program.exit_status(clean_runs.main, {"RUN": RUN, "YES": "1"}) == 0
+    assert (folder.exists(), list((here / "runs").iterdir())) == (False, [])
 
 
 def test_of_many_runs_only_the_newest_are_looked_at(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
