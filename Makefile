@@ -23,7 +23,7 @@ $(foreach v,MODEL CARD PROFILE FILES TARGET SOURCE FIELDS WHERE RUN NAME N PORT 
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) GIVEN_VARIABLES PYTHON VENV
 
-$(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard inference/engines/native/source/*)
+$(READY): pyproject.toml scripts/requirements.txt scripts/setup.sh $(wildcard inference/engines/native/source/*)
 	@scripts/setup.sh
 
 ## Predict

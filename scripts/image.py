@@ -133,7 +133,7 @@ def lint(_: MachineVariables) -> int:
 
 
 def lock(_: MachineVariables) -> None:
-    """Write requirements.txt, docker/requirements.txt and docker/compiler.txt again from pyproject.toml."""
+    """Write scripts/requirements.txt, docker/requirements.txt and docker/compiler.txt again from pyproject.toml."""
     locking.lock_compiler()
     for wheel in [*locking.lock(), *packages.lock()]:
         _say(f"No index offers {wheel} here: its checksum was kept.")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the virtual environment hold what requirements.txt locks, compile the native engine, and mark it ready. Called by
+# Make the virtual environment hold what scripts/requirements.txt locks, compile the native engine, and mark it ready. Called by
 # make when one of the sources below is newer than the mark. Needs nothing but bash, so that it runs before anything is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,7 +8,7 @@ VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-}
 OFFICIAL_CPU_INDEX=https://download.pytorch.org/whl/cpu
 # What the mark is compared with.
-SOURCES=(pyproject.toml requirements.txt scripts/setup.sh inference/engines/native/source)
+SOURCES=(pyproject.toml scripts/requirements.txt scripts/setup.sh inference/engines/native/source)
 # What pyproject.toml allows, in the order of preference: the image has the first.
 VERSIONS=(3.11 3.12 3.13)
 NAMES="3.11, 3.12 or 3.13"
@@ -159,14 +159,14 @@ pip_offers() {
     pip install --dry-run --ignore-installed --no-deps --retries 0 --timeout 15 "$1" >>"$2" 2>&1
 }
 
-# Files whose checksum requirements.txt names, and no others: wherever they come from. It is complete, nothing is resolved.
+# Files whose checksum scripts/requirements.txt names, and no others: wherever they come from. It is complete, nothing is resolved.
 install_locked() { pip install --no-compile --no-deps --require-hashes "$@"; }
 
 # The entries of one package.
-locked() { awk -v name="$1==" 'index($0, name) == 1 { on = 1 } on { print; on = /\\$/ }' requirements.txt; }
+locked() { awk -v name="$1==" 'index($0, name) == 1 { on = 1 } on { print; on = /\\$/ }' scripts/requirements.txt; }
 
 install_packages() {
-    install_locked -r requirements.txt && pip install --no-compile --no-deps --no-build-isolation -e .
+    install_locked -r scripts/requirements.txt && pip install --no-compile --no-deps --no-build-isolation -e .
 }
 
 install_official() {
@@ -209,7 +209,7 @@ step() {
     printf 'failed\n' >&2
     if grep -q "$CHANGED" "$log"; then
         fail "$(sed -n "/$CHANGED/,\$ s/^    \([^ ].* from [^ ]*\).*/\1/p" "$log" | head -n 1) is not the file that" \
-            "requirements.txt names: its checksum differs. It was changed on its way or where it is from, and is not installed."
+            "scripts/requirements.txt names: its checksum differs. It was changed on its way or where it is from, and is not installed."
     fi
     grep -E -i 'error|no matching|not found|refused' "$log" | tail -n 12 >&2 || tail -n 12 "$log" >&2
     fail "The set-up stopped; the whole story is in $log."

@@ -1,4 +1,4 @@
-"""`requirements.txt`: every package that `make` installs, with the sha256 of each wheel that a machine may take."""
+"""`scripts/requirements.txt`: all that `make` installs, with the sha256 of each wheel that a machine may take."""
 
 import hashlib
 import itertools
@@ -22,7 +22,7 @@ from packaging.utils import parse_wheel_filename
 from scripts.command.repository import REPOSITORY
 from scripts.deployment.image.lock import MACHINES, Locked, LockError, ask_pip, parse, read_report, render
 
-REQUIREMENTS = REPOSITORY / "requirements.txt"
+REQUIREMENTS = REPOSITORY / "scripts" / "requirements.txt"
 PYTHONS = ("3.11", "3.12", "3.13")
 EXTRAS = ("tools", "dev")
 PIP = "pip==25.3"

@@ -28,7 +28,7 @@ case "$*" in
     *"m.version('torch')"*) exit "${FAKE_TORCH_INSTALLED:-1}" ;;
     *"--dry-run"*) exit "${FAKE_TORCH_OFFERED:-0}" ;;
     *"--index-url"*) exit "${FAKE_INDEX_REACHED:-0}" ;;
-    *"-r requirements.txt"*) [ -z "$FAKE_INSTALL_FAILS" ] || { echo "$FAKE_INSTALL_FAILS"; exit 1; } ;;
+    *"-r scripts/requirements.txt"*) [ -z "$FAKE_INSTALL_FAILS" ] || { echo "$FAKE_INSTALL_FAILS"; exit 1; } ;;
 esac
 """
 
@@ -232,7 +232,7 @@ def test_the_official_index_is_not_asked_when_pip_has_the_cpu_build(tmp_path: Pa
 
     assert done.returncode == 0
     assert not any("--index-url" in call for call in calls)
-    assert sum("--no-deps --require-hashes -r requirements.txt" in call for call in calls) == 1
+    assert sum("--no-deps --require-hashes -r scripts/requirements.txt" in call for call in calls) == 1
     assert sum("--no-deps --no-build-isolation -e ." in call for call in calls) == 1
 
 
@@ -255,7 +255,7 @@ def test_when_nobody_has_the_cpu_build_the_set_up_says_what_to_do(tmp_path: Path
 
     assert done.returncode == 1
     assert "PIP_FIND_LINKS=" in done.stderr
-    assert not any("-r requirements.txt" in call for call in calls)
+    assert not any("-r scripts/requirements.txt" in call for call in calls)
 
 
 def test_an_interrupted_set_up_is_not_taken_for_a_finished_one(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_an_interrupted_set_up_is_not_taken_for_a_finished_one(tmp_path: Path) -
 
 def test_a_changed_wheel_is_refused_in_one_line(tmp_path: Path) -> None:
     said = """ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. If you have updated the package
-    numpy==2.4.6 from http://127.0.0.1/numpy-2.4.6.whl (from -r requirements.txt (line 7)):
+    numpy==2.4.6 from http://127.0.0.1/numpy-2.4.6.whl (from -r scripts/requirements.txt (line 7)):
         Expected sha256 aa
         Expected     or bb
              Got        cc
@@ -277,7 +277,9 @@ def test_a_changed_wheel_is_refused_in_one_line(tmp_path: Path) -> None:
 
     (line,) = [line for line in done.stderr.splitlines() if "numpy" in line]
     assert done.returncode == 1
-    assert line.startswith("numpy==2.4.6 from http://127.0.0.1/numpy-2.4.6.whl is not the file that requirements.txt")
+    assert line.startswith(
+        "numpy==2.4.6 from http://127.0.0.1/numpy-2.4.6.whl is not the file that scripts/requirements.txt"
+    )
     assert not any("-e ." in call for call in calls)
     assert "Expected" not in done.stderr
 
