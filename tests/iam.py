@@ -240,6 +240,18 @@ def _resource(service: str, operation: str, fields: Mapping[str, Any]) -> str:
                 return str(fields["resourceArn"])
             name = fields.get("repositoryName") or next(iter(fields.get("repositoryNames", [])), None)
             return f"arn:aws:ecr:{here}:repository/{name}" if name else "*"
+        case "ecs":
+            return _task_resource(operation, fields)
+        case "elasticloadbalancing":
+            name = next((value for key, value in fields.items() if key in ("Name", "LoadBalancerArn")), None)
+            name = next((value for key, value in fields.items() if key in ("ListenerArn", "TargetGroupArn")), name)
+            # What describes belongs to no resource:
+            # https://docs.aws.amazon.com/service-authorization/latest/reference/list_elasticloadbalancing.html
+            if operation.startswith("Describe") or name is None:
+                return "*"
+            return name if name.startswith("arn:") else f"arn:aws:elasticloadbalancing:{here}:any/{name}"
+        case "secretsmanager":
+            return str(fields.get("SecretId") or f"arn:aws:secretsmanager:{here}:secret:{fields['Name']}-000000")
         case "iam":
             return f"arn:aws:iam::{ACCOUNT}:role/{fields['RoleName']}" if "RoleName" in fields else "*"
         case "logs":
@@ -261,6 +273,22 @@ def _resource(service: str, operation: str, fields: Mapping[str, Any]) -> str:
     return "*"
 
 
+def _task_resource(operation: str, fields: Mapping[str, Any]) -> str:
+    """Return what a request to ECS is about.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
+    """
+    here = f"arn:aws:ecs:{REGION}:{ACCOUNT}"
+    if operation == "RegisterTaskDefinition":
+        return f"{here}:task-definition/{fields['family']}:1"
+    if operation == "CreateService":
+        return f"{here}:service/{fields['cluster'].rpartition('/')[2]}/{fields['serviceName']}"
+    if operation == "CreateCluster":
+        return f"{here}:cluster/{fields['clusterName']}"
+    named = [*fields.get("services", ()), *fields.get("clusters", ()), fields.get("service"), fields.get("cluster")]
+    return next(filter(None, named), "*")
+
+
 def _along(principal: str, service: str, operation: str, fields: Mapping[str, Any]) -> list[Call]:
     """Return what AWS asks for in addition: a role that is passed, tags that are given."""
     arn = _resource(service, operation, fields)
@@ -268,9 +296,14 @@ def _along(principal: str, service: str, operation: str, fields: Mapping[str, An
     if operation == "CreateStateMachine":
         passed = (("iam:PassedToService", "states.amazonaws.com"),)
         found.append(Call(principal, "iam:PassRole", fields["roleArn"], passed))
+    if operation == "RegisterTaskDefinition":
+        passed = (("iam:PassedToService", "ecs-tasks.amazonaws.com"),)
+        found.append(Call(principal, "iam:PassRole", fields["executionRoleArn"], passed))
     tags = {"CreateStateMachine": "states:TagResource", "CreateRepository": "ecr:TagResource"}
     tags |= {"CreateLogGroup": "logs:TagResource", "CreateRole": "iam:TagRole"}
-    tags |= {"PutMetricAlarm": "cloudwatch:TagResource"}
+    tags |= {"PutMetricAlarm": "cloudwatch:TagResource", "CreateSecret": "secretsmanager:TagResource"}
+    tags |= dict.fromkeys(("CreateCluster", "CreateService", "RegisterTaskDefinition"), "ecs:TagResource")
+    tags |= dict.fromkeys(("CreateLoadBalancer", "CreateTargetGroup", "CreateListener"), "elasticloadbalancing:AddTags")
     if operation in tags:
         found.append(Call(principal, tags[operation], arn))
     return found

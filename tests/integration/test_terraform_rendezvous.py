@@ -1,5 +1,6 @@
 """The server at which ranks meet, applied to the local AWS with `rendezvous = true`: what is made, and that it goes."""
 
+import json
 import os
 import shutil
 import threading
@@ -11,8 +12,10 @@ from typing import Any
 import boto3
 import pytest
 
+from scripts.command.repository import REPOSITORY
 from scripts.deployment.terraform import Terraform
 from scripts.local_aws.server import LocalAws
+from tests.iam import ACCOUNT, OPERATOR, Call, idle_statements, is_allowed, read_calls
 from tests.integration.test_terraform import copy_configuration
 from tests.terraform_provider import planned_changes, shared_provider
 
@@ -26,6 +29,7 @@ IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference-rendezv
 TARGETS = ("-target=module.rendezvous", "-target=module.rendezvous_registry")
 SERVER = "module.rendezvous[0]"
 CALLS = "calls.jsonl"
+POLICIES = ("operator-policy.json", "operator-policy-rendezvous.json")
 
 
 @dataclass
@@ -207,3 +211,28 @@ def test_destroy_leaves_nothing(deployed: Deployed) -> None:
     }
     assert {kind: entries for kind, entries in left.items() if entries} == {}
     assert deployed.terraform.read("state", "list") == ""
+
+
+def test_the_operators_two_policies_suffice_for_it_and_hold_nothing_that_is_not_needed(deployed: Deployed) -> None:
+    general, its_own = (json.loads((REPOSITORY / "docs" / name).read_text()) for name in POLICIES)
+    recorded = [call for call in read_calls(deployed.aws.log_dir / CALLS) if call.principal == OPERATOR]
+    calls = [call for call in recorded if call.action not in ("sts:GetCallerIdentity", "iam:GetUser")] + unseen()
+
+    statements = general["Statement"] + its_own["Statement"]
+
+    assert len(calls) > 60
+    assert [call for call in calls if not is_allowed(call, statements)] == []
+    assert [sid for sid in idle_statements(statements, calls) if sid.startswith("Rendezvous")] == []
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+    assert len("".join(json.dumps(its_own).split())) <= 6144
+
+
+def unseen() -> list[Call]:
+    """Return what the local AWS is not asked for: the first of its kind in an account, and a record of one's own."""
+    role = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS"
+    zone = "arn:aws:route53:::hostedzone/Z0"
+    return [
+        Call(OPERATOR, "iam:CreateServiceLinkedRole", role, (("iam:AWSServiceName", "ecs.amazonaws.com"),)),
+        *(Call(OPERATOR, f"route53:{verb}", zone) for verb in ("ChangeResourceRecordSets", "GetHostedZone")),
+        Call(OPERATOR, "route53:GetChange", "arn:aws:route53:::change/C0"),
+    ]

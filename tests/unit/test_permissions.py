@@ -1,24 +1,41 @@
 """What `make doctor` says of the credentials' permissions."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scripts.deployment.permissions import POLICY, Question, permissions, principal_of, questions
+from scripts.deployment.permissions import (
+    POLICY,
+    RENDEZVOUS_POLICY,
+    RENDEZVOUS_RECORD,
+    Question,
+    permissions,
+    principal_of,
+    questions,
+)
+from scripts.deployment.stack import Rendezvous, Stack
 from tests.iam import Call, is_allowed
 from tests.unit.test_doctor import StubbedAccount, make_stack
 
 ARN = "arn:aws:iam::123456789012:user/astronomer"
 
 
-def answered(*denied: str) -> StubbedAccount:
-    """Return an account in which IAM denies some actions."""
+def answered(*denied: str, host: str = "") -> StubbedAccount:
+    """Return an account in which IAM denies some actions, and is asked of the rendezvous where it has a host."""
     account = StubbedAccount()
     stack = make_stack()
-    for question in questions(stack.name, stack.account_id, stack.region):
-        account.answers("iam", "simulate_principal_policy", answer(question, denied))
+    for policy in (POLICY, *([RENDEZVOUS_POLICY] if host else [])):
+        for question in questions(stack.name, stack.account_id, stack.region, policy=policy):
+            if question.sid != RENDEZVOUS_RECORD or ".elb." not in host:
+                account.answers("iam", "simulate_principal_policy", answer(question, denied))
     return account
+
+
+def with_rendezvous(host: str) -> Stack:
+    server = Rendezvous(host=host, port=10000, secret_arn="arn:aws:secretsmanager:…", log_group="/ecs/x")
+    return make_stack(rendezvous=server)
 
 
 def answer(question: Question, denied: tuple[str, ...]) -> dict[str, Any]:
@@ -27,17 +44,19 @@ def answer(question: Question, denied: tuple[str, ...]) -> dict[str, Any]:
     return {"EvaluationResults": results}
 
 
-def test_the_policy_that_is_shipped_answers_every_question_with_yes() -> None:
-    statements = json.loads(POLICY.read_text())["Statement"]
+@pytest.mark.parametrize(("policy", "num_actions"), [(POLICY, 100), (RENDEZVOUS_POLICY, 70)], ids=lambda one: str(one))
+def test_a_policy_that_is_shipped_answers_every_question_with_yes(policy: Path, num_actions: int) -> None:
+    statements = json.loads(policy.read_text())["Statement"]
 
-    asked = list(questions("redshift-inference", "123456789012", "us-east-1"))
+    asked = list(questions("redshift-inference", "123456789012", "us-east-1", policy=policy))
 
     calls = [
         Call("anyone", action, q.resource, tuple((c["ContextKeyName"], c["ContextKeyValues"][0]) for c in q.context))
         for q in asked
         for action in q.actions
     ]
-    assert len(calls) > 100
+    assert len(calls) > num_actions
+    assert not [call for call in calls if "*" in call.resource and call.resource != "*"]
     assert [call for call in calls if not is_allowed(call, statements)] == []
 
 
@@ -66,6 +85,19 @@ def test_the_first_permission_that_is_lacking_is_named(denied: tuple[str, ...], 
 
     assert (found.verdict, found.text) == (verdict, text)
     assert "docs/operator-policy.json" in found.fix
+
+
+@pytest.mark.parametrize("host", ["x-0.elb.eu-west-1.amazonaws.com", "meet.example.org"])
+def test_with_a_rendezvous_its_permissions_are_looked_at_too(host: str) -> None:
+    stack = with_rendezvous(host)
+
+    whole = permissions(answered(host=host), ARN, stack)
+    found = permissions(answered("ecs:UpdateService", "route53:GetChange", host=host), ARN, stack)
+
+    assert whole.text == "all of operator-policy.json and operator-policy-rendezvous.json"
+    others = " and 1 more" if host == "meet.example.org" else ""
+    assert (found.verdict, found.text) == ("warn", f"ecs:UpdateService (RendezvousTask){others} is not allowed")
+    assert "docs/operator-policy-rendezvous.json" in found.fix
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "NoSuchEntity"])
