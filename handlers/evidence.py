@@ -30,10 +30,14 @@ class Listing:
         """Return what is in one of `FOLDERS`, once it is listed."""
         return self._folders[folder].result()
 
-    def strangers(self, tasks: Sequence[RankTask]) -> set[str]:
-        """Return the keys that no rank of the manifest writes."""
-        ours = {key for task in tasks for key in (task.record_key, task.failure_key, task.predictions_key)}
-        return {key for folder in FOLDERS for key in self.under(folder)} - ours
+    def strangers(self, run_prefix: str, world_size: int) -> set[str]:
+        """Return the keys that none of so many ranks writes."""
+        return {
+            key
+            for folder in FOLDERS
+            for key in self.under(folder)
+            if not contract.is_rank_key(key, run_prefix, world_size)
+        }
 
 
 @contextmanager

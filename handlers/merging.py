@@ -1,9 +1,8 @@
 """Everything that ranks left under a run's prefix, proved and merged wave by wave."""
 
-import io
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from handlers import evidence
@@ -20,49 +19,66 @@ class Merged:
     whole: Branch
     """Of all ranks."""
 
-    combined: bytes
+    combined: "Combined"
     """``combined_data.json``."""
 
     notes: tuple[str, ...]
     """Objects that belong to no rank, in sentences."""
 
-    talking: tuple[RankRecord, ...]
-    """The valid records of ranks that were to meet, in rank order."""
+    talking: tuple[RankRecord, ...] | None
+    """The valid records of ranks that were to meet, in rank order; None where none was to."""
 
 
-def merge(store: ObjectStore, tasks: Sequence[RankTask]) -> Merged:
-    """Read, prove and merge the records of a run."""
-    parts: dict[int, bytes] = {}
+class Combined:
+    """``combined_data.json`` of any number of ranks, compressed until it is written: of 100,000 it is 240 MB."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, bytes] = {}
+        self._sizes_bytes: dict[int, int] = {}
+
+    def put(self, first_rank: int, records: Sequence[RankRecord]) -> None:
+        """Keep what begins with a rank, in place of what was kept of it."""
+        content = summary.combine(records)[1:-1].rstrip()
+        self._parts[first_rank] = zlib.compress(content, level=1)
+        self._sizes_bytes[first_rank] = len(content)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file, but for what encloses it [bytes]."""
+        return sum(self._sizes_bytes.values())
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the file in parts."""
+        before = b"["
+        for first in sorted(self._parts):
+            if self._sizes_bytes[first]:
+                yield before
+                yield zlib.decompress(self._parts[first])
+                before = b","
+        yield b"[]" if before == b"[" else b"\n]"
+
+
+def merge(store: ObjectStore, run_prefix: str, tasks: Iterable[RankTask]) -> Merged:
+    """Read, prove and merge the records of a run, in memory that hardly depends on how many there are."""
+    combined = Combined()
     talking: dict[int, tuple[RankRecord, ...]] = {}
     unread: set[str] = set()
-    with evidence.listed(store, tasks[0].run_prefix) as listing:
+    with evidence.listed(store, run_prefix) as listing:
 
         def read(wave: Sequence[RankTask], claims: Counter[int]) -> tuple[Branch, Counter[int]]:
             found = evidence.gather(store, wave, listing)
             proof = summary.prove(wave, found.records, found.failures, found.predictions, claims=claims)
             unread.update(found.unread)
-            first = wave[0].rank
-            # A run of 100,000 ranks combines to 240 MB, which are a tenth of that meanwhile.
-            parts[first] = zlib.compress(summary.combine(proof.records)[1:-1].rstrip(), level=1)
-            talking[first] = proof.records if any(task.comm for task in wave) else ()
+            combined.put(wave[0].rank, proof.records)
+            if any(task.comm for task in wave):
+                talking[wave[0].rank] = proof.records
             return branch.branch_of(wave, proof.records, proof.lost), summary.claims_beyond(wave, found.records)
 
         whole = branch.in_waves(tasks, read)
-        strangers = sorted(listing.strangers(tasks) | unread)
+        strangers = sorted(listing.strangers(run_prefix, whole.stop_rank) | unread)
     return Merged(
         whole,
-        _one_list([parts[first] for first in sorted(parts)]),
+        combined,
         tuple(summary.name_strangers(strangers)),
-        tuple(record for records in talking.values() for record in records),
+        tuple(record for first in sorted(talking) for record in talking[first]) if talking else None,
     )
-
-
-def _one_list(parts: Sequence[bytes]) -> bytes:
-    """Return compressed parts of a list in JSON as the list, never twice in memory."""
-    whole = io.BytesIO()
-    for part in parts:
-        if content := zlib.decompress(part):
-            whole.write(b"," if whole.tell() else b"[")
-            whole.write(content)
-    whole.write(b"\n]" if whole.tell() else b"[]")
-    return whole.getvalue()

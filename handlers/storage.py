@@ -4,7 +4,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 NUM_CONNECTIONS = 32
 """Requests in flight when many objects are read."""
+
+LARGE_BYTES, PART_BYTES = 2**26, 2**23
+"""From which size on an object is written in parts, and the size of these."""
 
 ELSEWHERE = (
     "redirect without LOCATION",
@@ -160,6 +163,23 @@ class ObjectStore:
         # In one part: an upload that is killed leaves nothing behind.
         put = self._request(lambda client: obstore.put(client, _named(key), content, use_multipart=False), key)
         return put["e_tag"] or ""
+
+    def write_parts(self, key: str, parts: Iterable[bytes], *, size_bytes: int) -> None:
+        """Write an object whole or not at all, holding no more than a few of its parts; `parts` can be iterated again.
+
+        Parameters
+        ----------
+        key : str
+        parts : iterable of bytes
+        size_bytes : int
+            Size of all of them, about: up to `LARGE_BYTES` they are written at once [bytes].
+        """
+        if size_bytes < LARGE_BYTES:
+            self.write(key, b"".join(parts))
+            return
+        self._request(
+            lambda client: obstore.put(client, _named(key), iter(parts), chunk_size=PART_BYTES, max_concurrency=2), key
+        )
 
     def write_new(self, key: str, content: bytes) -> None:
         """Write the object unless one is there.

@@ -7,8 +7,9 @@ from typing import Any
 from msgspec import structs
 
 from handlers import merging, settings, telemetry
+from handlers.manifest import Manifest
 from inference import comm, contract, summary
-from inference.contract import RankTask, RunPlan, RunResult
+from inference.contract import RunPlan, RunResult
 
 logger = logging.getLogger(__name__)
 
@@ -18,9 +19,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     mapped_at_s = time.time()
     plan = contract.decode(event, RunPlan)
     store = settings.object_store(plan.bucket)
-    tasks = contract.decode(store.read(plan.manifest_key), list[RankTask], where=plan.manifest_key)
-    summary.check_manifest(plan, tasks)
-    merged = merging.merge(store, tasks)
+    merged = merging.merge(store, plan.run_prefix, Manifest(store, plan))
     times = summary.RunTimes(
         started_at_s=plan.started_at_s,
         planned_at_s=plan.planned_at_s,
@@ -28,13 +27,13 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
         summarized_at_s=time.time(),
     )
     result = summary.conclude(plan, merged.whole, times, notes=merged.notes)
-    if any(task.comm for task in tasks):
-        met = comm.merge(plan.run_id, len(tasks), merged.talking)
+    if merged.talking is not None:
+        met = comm.merge(plan.run_id, merged.whole.stop_rank, merged.talking)
         result = structs.replace(result, comm=met.summary)
         store.write(plan.run_prefix + contract.FMI_KEY, contract.encode(met))
-    keys = {name: plan.run_prefix + name for name in ("combined_data.json", "summary.json")}
-    store.write(keys["combined_data.json"], merged.combined)
-    store.write(keys["summary.json"], contract.encode(result))
+    summary_key, combined_key = plan.run_prefix + contract.SUMMARY_KEY, plan.run_prefix + contract.COMBINED_KEY
+    store.write_parts(combined_key, merged.combined, size_bytes=merged.combined.size_bytes)
+    store.write(summary_key, contract.encode(result))
     metrics = telemetry.embed(settings.function_name(), ranks_lost=len(result.lost_ranks))
     logger.info("run summarized", extra={"run_id": plan.run_id, "num_records": result.num_records} | metrics)
     # Raised after both objects are there: an incomplete run still shows what it has.
@@ -43,7 +42,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
         RunResult(
             run_id=plan.run_id,
             complete=result.complete,
-            summary_key=keys["summary.json"],
-            combined_key=keys["combined_data.json"],
+            summary_key=summary_key,
+            combined_key=combined_key,
         )
     )

@@ -8,7 +8,7 @@ recorded, and of the galaxies the residuals, up to `EXACT` of them; beyond that 
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from inference import metrics
@@ -125,14 +125,14 @@ def join(branches: Iterable[Branch]) -> Branch:
 
 
 def in_waves(
-    tasks: Sequence[RankTask], read: Callable[[Sequence[RankTask], Counter[int]], tuple[Branch, Counter[int]]]
+    tasks: Iterable[RankTask], read: Callable[[Sequence[RankTask], Counter[int]], tuple[Branch, Counter[int]]]
 ) -> Branch:
     """Read and join a run wave by wave, so that no more than `WAVE_RANKS` records are in memory at the same time.
 
     Parameters
     ----------
-    tasks : sequence of RankTask
-        The manifest, one task at least.
+    tasks : iterable of RankTask
+        The manifest, one task at least; is iterated again where records claim ranks of other waves.
     read : callable
         Reads and proves the records of some tasks, given how many records of other waves claim each rank; returns
         their branch, and how many of their records claim each rank of another wave.
@@ -142,24 +142,32 @@ def in_waves(
     ManifestError
         If what was read is not about every rank of the manifest, once.
     """
-    waves = [tasks[i : i + WAVE_RANKS] for i in range(0, len(tasks), WAVE_RANKS)]
     claims: Counter[int] = Counter()
     branches = []
-    for wave in waves:
+    num_ranks = 0
+    for wave in _waves(tasks):
+        num_ranks += len(wave)
         found, beyond = read(wave, Counter())
         branches.append(found)
         claims += beyond
-    for i, wave in enumerate(waves):
-        if any(task.rank in claims for task in wave):
-            # A record of another wave says that it is of a rank of this one: two of them are none.
-            branches[i], _ = read(wave, claims)
+    if claims:
+        for i, wave in enumerate(_waves(tasks)):
+            if any(task.rank in claims for task in wave):
+                # A record of another wave says that it is of a rank of this one: two of them are none.
+                branches[i], _ = read(wave, claims)
     whole = join(branches)
-    if (whole.first_rank, whole.stop_rank) != (tasks[0].rank, tasks[-1].rank + 1):
+    if whole.stop_rank - whole.first_rank != num_ranks:
         raise ManifestError(
-            f"Ranks {whole.first_rank} to {whole.stop_rank - 1} were merged, and the manifest has ranks "
-            f"{tasks[0].rank} to {tasks[-1].rank}: run again."
+            f"Ranks {whole.first_rank} to {whole.stop_rank - 1} were merged, and the manifest has {num_ranks} ranks: "
+            "run again."
         )
     return whole
+
+
+def _waves(tasks: Iterable[RankTask]) -> Iterator[list[RankTask]]:
+    left = iter(tasks)
+    while wave := list(itertools.islice(left, WAVE_RANKS)):
+        yield wave
 
 
 def _add_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

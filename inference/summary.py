@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,23 +84,30 @@ class RunTimes(Payload, frozen=True, kw_only=True):
     """The records are read and merged."""
 
 
-def check_manifest(plan: RunPlan, tasks: Sequence[RankTask]) -> None:
-    """Compare the manifest with the plan, which came another way.
+def as_planned(plan: RunPlan, tasks: Iterable[RankTask]) -> Iterator[RankTask]:
+    """Yield the manifest's tasks while they are the planned ones; the plan came another way.
 
     Raises
     ------
     ManifestError
-        If it has other ranks or rows than were planned, or belongs to another run.
+        At the end, if there were other ranks or rows than were planned, or ones of another run.
     """
-    ranks = [task.rank for task in tasks]
-    num_samples = sum(task.num_samples for task in tasks)
-    if ranks != list(range(plan.request.world_size or 0)) or num_samples != plan.num_samples:
+    num_ranks = num_samples = 0
+    is_in_order, strange = True, ""
+    for task in tasks:
+        is_in_order &= task.rank == num_ranks
+        strange = strange or (task.run_id if task.run_id != plan.run_id else "")
+        num_ranks += 1
+        num_samples += task.num_samples
+        if is_in_order and not strange and num_ranks <= (plan.request.world_size or 0):
+            yield task
+    if not is_in_order or (num_ranks, num_samples) != (plan.request.world_size, plan.num_samples):
         raise ManifestError(
-            f"{plan.manifest_key} holds {len(ranks)} ranks with {num_samples} galaxies; planned were "
+            f"{plan.manifest_key} holds {num_ranks} ranks with {num_samples} galaxies; planned were "
             f"{plan.request.world_size} with {plan.num_samples}. It was changed after the run was planned: run again."
         )
-    if strange := {task.run_id for task in tasks} - {plan.run_id}:
-        raise ManifestError(f"{plan.manifest_key} belongs to run {min(strange)}, not to {plan.run_id}: run again.")
+    if strange:
+        raise ManifestError(f"{plan.manifest_key} belongs to run {strange}, not to {plan.run_id}: run again.")
 
 
 def record_limit_bytes(task: RankTask) -> int:

@@ -185,7 +185,7 @@ def _record(content: bytes, _folder: Path) -> None:
 
 def _manifest(content: bytes, _folder: Path) -> None:
     tasks = contract.decode(content, list[RankTask], where="NAME")
-    summary.check_manifest(make_plan(request=make_request(world_size=1)), tasks)
+    list(summary.as_planned(make_plan(request=make_request(world_size=1)), tasks))
 
 
 def _folder_of_run(file_name: str) -> Callable[[bytes, Path], None]:

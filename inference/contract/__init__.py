@@ -64,6 +64,7 @@ from inference.contract.run import (
     Resumption,
     RowRange,
     RunPlan,
+    is_rank_key,
     rank_keys,
 )
 from inference.contract.summary import (
@@ -146,6 +147,7 @@ __all__ = [
     "decode",
     "encode",
     "encode_compact",
+    "is_rank_key",
     "memory_alias",
     "parse_request",
     "rank_keys",

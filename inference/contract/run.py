@@ -115,6 +115,13 @@ class RankKeys(TypedDict):
     failure_key: str
 
 
+def is_rank_key(key: str, run_prefix: str, world_size: int) -> bool:
+    """Return whether one of so many ranks writes an object of this key; keys follow from ranks, see `rank_keys`."""
+    stem = key[key.rfind("/") + 1 : key.rfind(".")]
+    is_rank = stem.isascii() and stem.isdigit() and len(stem) < 20 and int(stem) < world_size
+    return is_rank and key in rank_keys(run_prefix, int(stem)).values()
+
+
 def rank_keys(run_prefix: str, rank: int) -> RankKeys:
     """Return the three object keys of a rank; a retry writes to the same ones."""
     return {

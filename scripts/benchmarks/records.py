@@ -7,7 +7,6 @@ import numpy as np
 from inference import contract
 from inference.clock import PhaseClock
 from inference.contract import RankRecord, RankTask, RowRange
-from inference.model.astromae import NUM_PARAMETERS
 from inference.models import shipped
 from inference.pipeline import Outcome, Predictions
 from inference.record import Invocation, bind, make_record
@@ -32,7 +31,7 @@ class NoEngine:
     name = "none 0"
     num_threads = 1
     weights_sha256 = "0" * 64
-    num_parameters = NUM_PARAMETERS
+    num_parameters = shipped().card.num_parameters
     precision = "fp32"
     micro_batch = 1
     note: str | None = None
@@ -44,26 +43,24 @@ class NoEngine:
 
 def make_tasks(run_id: str, *, world_size: int, rank_rows: int) -> list[RankTask]:
     """Return the manifest of a run with as many galaxies in every rank."""
+    return [make_task(run_id, rank, world_size=world_size, rank_rows=rank_rows) for rank in range(world_size)]
+
+
+def make_task(run_id: str, rank: int, *, world_size: int, rank_rows: int) -> RankTask:
+    """Return one of them."""
     prefix = f"runs/{run_id}/"
-    return [
-        RankTask(
-            run_id=run_id,
-            bucket="bench",
-            data_bucket="bench",
-            run_prefix=prefix,
-            rank=rank,
-            world_size=world_size,
-            rows=(RowRange(key="d/0.safetensors", start_row=rank * rank_rows, stop_row=(rank + 1) * rank_rows),),
-            num_samples=rank_rows,
-            batch_size=256,
-            profile=False,
-            engine="auto",
-            precision="fp32",
-            bands=None,
-            **contract.rank_keys(prefix, rank),
-        )
-        for rank in range(world_size)
-    ]
+    return RankTask(
+        run_id=run_id,
+        bucket="bench",
+        data_bucket="bench",
+        run_prefix=prefix,
+        rank=rank,
+        world_size=world_size,
+        rows=(RowRange(key="d/0.safetensors", start_row=rank * rank_rows, stop_row=(rank + 1) * rank_rows),),
+        num_samples=rank_rows,
+        batch_size=256,
+        **contract.rank_keys(prefix, rank),
+    )
 
 
 def make_predictions(num_rows: int, *, first_id: int = 0, seed: int = 0) -> Predictions:

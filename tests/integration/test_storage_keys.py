@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 import pytest
 
-from handlers import initialize
+from handlers import initialize, storage
 from handlers.storage import ObjectExistsError, ObjectStore
 from inference import contract, shard
 from inference.contract import RankTask
@@ -194,3 +194,19 @@ def test_a_range_ends_with_the_object_and_never_begins_behind_it(store: ObjectSt
     assert store.read_range("ranged", 4, 100) == b"456789"
     with pytest.raises(ObjectMissingError, match="shorter than the range"):
         store.read_range("ranged", 10, 20)
+
+
+def test_an_object_that_is_written_in_parts_is_whole(
+    store: ObjectStore, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "PART_BYTES", 5 * 2**20)
+    parts = [bytes([number]) * 2**20 for number in range(11)]
+    monkeypatch.setattr(storage, "LARGE_BYTES", 12 * 2**20)
+    store.write_parts("parts/one", parts, size_bytes=11 * 2**20)
+    monkeypatch.setattr(storage, "LARGE_BYTES", 11 * 2**20)
+    store.write_parts("parts/three", parts, size_bytes=11 * 2**20)
+
+    assert s3.get_object(Bucket=BUCKET, Key="parts/one")["Body"].read() == b"".join(parts)
+    assert s3.get_object(Bucket=BUCKET, Key="parts/three")["Body"].read() == b"".join(parts)
+    assert "-" not in s3.head_object(Bucket=BUCKET, Key="parts/one")["ETag"]
+    assert s3.head_object(Bucket=BUCKET, Key="parts/three")["ETag"].endswith('-3"')

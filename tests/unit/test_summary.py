@@ -200,14 +200,14 @@ def test_an_error_that_no_file_can_hold_is_named_as_far_as_it_can() -> None:
 def test_a_manifest_that_is_not_the_planned_one_is_refused() -> None:
     plan = make_plan(9, request=make_request(world_size=3))
     tasks = make_tasks(3)
-    summary.check_manifest(plan, tasks)
+    assert list(summary.as_planned(plan, tasks)) == tasks
 
     fewer_rows = [*tasks[:2], make_task(rank=2, world_size=3, num_samples=2)]
     for other in ([], tasks[:2], [*tasks, tasks[2]], [tasks[0], tasks[2], tasks[1]], fewer_rows):
         with pytest.raises(ManifestError, match=r"manifest\.json holds \d ranks with \d+ galaxies; planned were 3"):
-            summary.check_manifest(plan, other)
+            list(summary.as_planned(plan, other))
     with pytest.raises(ManifestError, match="belongs to run run-b, not to run-a"):
-        summary.check_manifest(plan, [msgspec.structs.replace(task, run_id="run-b") for task in tasks])
+        list(summary.as_planned(plan, [msgspec.structs.replace(task, run_id="run-b") for task in tasks]))
 
 
 def test_merged_accuracy_equals_that_of_all_galaxies_at_once() -> None:
