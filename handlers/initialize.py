@@ -1,5 +1,6 @@
 """Initialize state: list the shards, deal every row to one rank, write the manifest."""
 
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -8,9 +9,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from handlers import settings, telemetry
-from handlers.storage import NUM_CONNECTIONS, Folder, ObjectExistsError, ObjectInfo, ObjectStore
+from handlers.storage import LARGE_BYTES, NUM_CONNECTIONS, Folder, ObjectExistsError, ObjectInfo, ObjectStore
 from inference import contract
-from inference.contract import DatasetCard, InitializeEvent, RankTask, RunPlan, RunRequest, ShardEntry
+from inference.contract import DatasetCard, InitializeEvent, RunPlan, RunRequest, ShardEntry
 from inference.dataset import (
     Extent,
     find_differences,
@@ -29,9 +30,20 @@ from inference.errors import (
     ResultPathTakenError,
     StorageUnavailableError,
 )
+from inference.manifest_text import ManifestText
 from inference.models import mismatches, refuse_dataset, settle_model
 from inference.models.card import ModelCard
-from inference.plan import MAX_CHILDREN, Demand, Shard, first_rows, is_shard, meet_by_s, plan_tasks, select_shards
+from inference.plan import (
+    MAX_CHILDREN,
+    MAX_TASK_BYTES,
+    Demand,
+    Shard,
+    first_rows,
+    is_shard,
+    meet_by_s,
+    plan_tasks,
+    select_shards,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +83,10 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
         )
     run_prefix = tasks[0].run_prefix
     results = settings.object_store(request.bucket)
-    _write_manifest(results, run_prefix + contract.MANIFEST_KEY, tasks)
+    manifest = ManifestText(tasks)
+    _write_manifest(results, run_prefix + contract.MANIFEST_KEY, manifest)
+    num_samples = sum(shard.num_rows for shard in shards)
+    manifest_sha256 = manifest.prove(num_samples)
     metrics = telemetry.embed(settings.function_name(), ranks_planned=len(tasks))
     logger.info("run planned", extra={"run_id": call.execution_name} | metrics)
     plan = RunPlan(
@@ -82,10 +97,11 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
         items_key=run_prefix + contract.MANIFEST_KEY,
         request=request,
         notes=(*notes, *doubts),
-        num_samples=sum(task.num_samples for task in tasks),
+        num_samples=num_samples,
         max_concurrency=limits.max_concurrency or MAX_CHILDREN,
         started_at_s=started_at_s,
         planned_at_s=time.time(),
+        manifest_sha256=manifest_sha256,
     )
     # Only now: a plan that is there says that its manifest is.
     results.write(run_prefix + contract.PLAN_KEY, contract.encode(plan))
@@ -214,16 +230,32 @@ def _count(
         return list(zip(infos, pool.map(count, infos), strict=True))
 
 
-def _write_manifest(store: ObjectStore, key: str, tasks: list[RankTask]) -> None:
+def _write_manifest(store: ObjectStore, key: str, manifest: ManifestText) -> None:
     """Claim the result path: a retry of this run may write again, another run may not."""
-    content = contract.encode(tasks)
+    run_id = manifest.tasks[0].run_id
+    size_bytes = len(manifest.tasks) * len(contract.encode(manifest.tasks[0]))
+    is_small = size_bytes < LARGE_BYTES
+    # An object in parts cannot be written only where none is: of many ranks, the first one claims the path.
+    claim = b"".join(manifest) if is_small else contract.encode([manifest.tasks[0]])
     try:
-        store.write_new(key, content)
+        store.write_new(key, claim)
     except ObjectExistsError as error:
-        taken_by = {task.run_id for task in contract.decode(store.read(key), list[RankTask], where=key)}
-        if taken_by != {tasks[0].run_id}:
-            whose = f"run {min(taken_by)}" if taken_by else "another run"
+        if (owner := _owner(store, key)) != run_id:
             raise ResultPathTakenError(
-                f"{key} belongs to {whose}, whose results would be overwritten. Choose another result_path."
+                f"{key} belongs to {f'run {owner}' if owner else 'another run'}, whose results would be overwritten. "
+                "Choose another result_path."
             ) from error
-        store.write(key, content)
+        if is_small:
+            store.write(key, claim)
+    if not is_small:
+        store.write_parts(key, manifest, size_bytes=size_bytes)
+
+
+def _owner(store: ObjectStore, key: str) -> str | None:
+    """Return whose a manifest is, by its first task; None if that cannot be known."""
+    head = bytes(store.read_range(key, 0, 2 * MAX_TASK_BYTES)).decode(errors="replace")
+    try:
+        first, _ = json.JSONDecoder().raw_decode(head.lstrip("[ \n"))
+    except json.JSONDecodeError:
+        return None
+    return first.get("run_id") if isinstance(first, dict) else None

@@ -1,15 +1,17 @@
 """Deals every row of a dataset to exactly one rank, and refuses what cannot fit before anything runs."""
 
+import bisect
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from inference import contract
 from inference.contract import Payload, RankTask, RowRange, RunRequest
 from inference.errors import DatasetNotFoundError, PlanError
+from inference.made import Made
 from inference.models.card import ModelCard
 
 SHARD_SUFFIXES = (".safetensors", ".pt", ".npz")
@@ -43,6 +45,12 @@ MB_PER_VCPU = 1769
 
 # A state payload holds at most 256 KiB; the rest of the event and the failure that Catch adds stay below the margin.
 MAX_TASK_BYTES = 256 * 2**10 - 24 * 2**10
+
+MAX_MANIFEST_BYTES = 10 * 10**9
+"""What a Distributed Map reads of one object, at most.
+
+https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+"""
 
 
 class Shard(Payload, frozen=True, kw_only=True):
@@ -180,7 +188,7 @@ def plan_tasks(
     run_id: str,
     demand: Demand | None = None,
     bands: tuple[str, ...] | None = None,
-) -> list[RankTask]:
+) -> Sequence[RankTask]:
     """Make one task per rank so that every row of `shards` belongs to exactly one.
 
     Parameters
@@ -200,26 +208,30 @@ def plan_tasks(
 
     Returns
     -------
-    list of RankTask
-        In rank order. Loads differ by at most one row when all shards allow ranged reads; otherwise, and while
-        there are at least as many shards as ranks, every shard goes whole to one rank.
+    sequence of RankTask
+        In rank order, each made when it is asked for. Loads differ by at most one row when all shards allow ranged
+        reads; otherwise, and while there are at least as many shards as ranks, every shard goes whole to one rank.
 
     Raises
     ------
     PlanError
-        If there are more ranks than rows, or a rank exceeds the memory, the timeout or the state payload.
+        If there are more ranks than rows, a rank exceeds the memory, the timeout or the state payload, or all of them
+        what the Map reads.
     """
     assert request.world_size is not None, "the caller fills in the default"
     assert request.result_path is not None, "the caller fills in the default"
-    demand = demand or Demand()
-    tasks = [
-        RankTask(
+    demand, world_size, run_prefix = demand or Demand(), request.world_size, request.result_path
+    dealt = deal(shards, world_size)
+
+    def task_of(rank: int) -> RankTask:
+        rows = dealt[rank]
+        return RankTask(
             run_id=run_id,
             bucket=request.bucket,
             data_bucket=request.data_bucket or request.bucket,
-            run_prefix=request.result_path,
+            run_prefix=run_prefix,
             rank=rank,
-            world_size=request.world_size,
+            world_size=world_size,
             rows=rows,
             num_samples=sum(part.num_rows for part in rows),
             batch_size=request.batch_size,
@@ -232,12 +244,11 @@ def plan_tasks(
             deadline_s=_deadline_s(rows, limits, demand)
             if request.backup and not request.fmi_enabled
             else contract.NO_DEADLINE_S,
-            **contract.rank_keys(request.result_path, rank),
+            **contract.rank_keys(run_prefix, rank),
         )
-        for rank, rows in enumerate(deal(shards, request.world_size))
-    ]
-    _refuse_what_cannot_fit(tasks, shards, limits, demand)
-    return tasks
+
+    _refuse_what_cannot_fit(dealt, task_of, shards, limits, demand)
+    return Made(world_size, task_of)
 
 
 def meet_by_s(tasks: Sequence[RankTask], limits: Limits, *, now_s: float, demand: Demand | None = None) -> float:
@@ -269,8 +280,8 @@ def meet_by_s(tasks: Sequence[RankTask], limits: Limits, *, now_s: float, demand
     return now_s + world_size / limits.starts_per_s + slowest_s + MEETING_S
 
 
-def deal(shards: Sequence[Shard], world_size: int) -> list[tuple[RowRange, ...]]:
-    """Cut the rows of all shards, end to end, into `world_size` consecutive parts.
+def deal(shards: Sequence[Shard], world_size: int) -> Sequence[tuple[RowRange, ...]]:
+    """Cut the rows of all shards, end to end, into `world_size` consecutive parts, each made when it is asked for.
 
     Raises
     ------
@@ -283,16 +294,13 @@ def deal(shards: Sequence[Shard], world_size: int) -> list[tuple[RowRange, ...]]
     total = ends[-1]
     if world_size > total:
         raise PlanError(f"world_size {world_size} is more than the {total} rows of the dataset; use at most {total}.")
-    cuts = [total * rank // world_size for rank in range(world_size + 1)]
-    if not all(shard.has_ranged_rows for shard in shards):
-        cuts = _snap(cuts, ends)
-    first = 0
-    parts: list[tuple[RowRange, ...]] = []
-    for start, stop in itertools.pairwise(cuts):
-        while ends[first + 1] <= start:
-            first += 1
-        parts.append(tuple(_cut(shards, ends, start, stop, first)))
-    return parts
+    if all(shard.has_ranged_rows for shard in shards):
+        return Made(
+            world_size,
+            lambda rank: tuple(_cut(shards, ends, total * rank // world_size, total * (rank + 1) // world_size)),
+        )
+    cuts = _snap([total * rank // world_size for rank in range(world_size + 1)], ends)
+    return Made(world_size, lambda rank: tuple(_cut(shards, ends, cuts[rank], cuts[rank + 1])))
 
 
 def _snap(cuts: list[int], ends: list[int]) -> list[int]:
@@ -311,8 +319,9 @@ def _snap(cuts: list[int], ends: list[int]) -> list[int]:
     return [*snapped, cuts[-1]]
 
 
-def _cut(shards: Sequence[Shard], ends: list[int], start: int, stop: int, first: int) -> Iterable[RowRange]:
-    for index in range(first, len(shards)):
+def _cut(shards: Sequence[Shard], ends: list[int], start: int, stop: int) -> Iterable[RowRange]:
+    # The last shard that begins at or before the first row.
+    for index in range(bisect.bisect_right(ends, start) - 1, len(shards)):
         if ends[index] >= stop:
             return
         shard = shards[index]
@@ -328,8 +337,19 @@ def _cut(shards: Sequence[Shard], ends: list[int], start: int, stop: int, first:
             )
 
 
-def _refuse_what_cannot_fit(tasks: Sequence[RankTask], shards: Sequence[Shard], limits: Limits, demand: Demand) -> None:
-    largest = max(tasks, key=lambda task: task.num_samples)
+def _refuse_what_cannot_fit(
+    dealt: Sequence[tuple[RowRange, ...]],
+    task_of: Callable[[int], RankTask],
+    shards: Sequence[Shard],
+    limits: Limits,
+    demand: Demand,
+) -> None:
+    world_size = len(dealt)
+    loads = ((sum(part.num_rows for part in rows), len(rows)) for rows in dealt)
+    most_rows = most_parts = (0, 0)
+    for rank, (num_rows, num_parts) in enumerate(loads):
+        most_rows, most_parts = max(most_rows, (num_rows, -rank)), max(most_parts, (num_parts, -rank))
+    largest, heaviest = task_of(-most_rows[1]), task_of(-most_parts[1])
     needed_bytes = _memory_bytes(largest, shards, demand)
     if needed_bytes > limits.memory_mb * 2**20:
         raise PlanError(
@@ -338,19 +358,24 @@ def _refuse_what_cannot_fit(tasks: Sequence[RankTask], shards: Sequence[Shard], 
         )
     seconds = _seconds(largest, limits, demand)
     if seconds > limits.timeout_s:
-        rows = sum(task.num_samples for task in tasks)
+        rows = sum(shard.num_rows for shard in shards)
         per_rank = max(1, (limits.timeout_s - START_S) * demand.rows_per_s * limits.num_vcpus)
         raise PlanError(
             f"Rank {largest.rank} has {largest.num_samples} rows, about {seconds:.0f} s, and the Infer function stops "
             f"after {limits.timeout_s} s. Use world_size {math.ceil(rows / per_rank)} or more."
         )
-    heaviest = max(tasks, key=lambda task: len(task.rows))
     task_bytes = len(contract.encode_compact(heaviest))
     if task_bytes > MAX_TASK_BYTES:
-        ranks = math.ceil(len(tasks) * task_bytes / MAX_TASK_BYTES)
+        ranks = math.ceil(world_size * task_bytes / MAX_TASK_BYTES)
         raise PlanError(
             f"Rank {heaviest.rank} reads {len(heaviest.rows)} shards; naming them takes {task_bytes} bytes and a state "
             f"payload holds {MAX_TASK_BYTES}. Use world_size {ranks} or more, or larger shards."
+        )
+    if (manifest_bytes := world_size * len(contract.encode(heaviest))) > MAX_MANIFEST_BYTES:
+        ranks = world_size * MAX_MANIFEST_BYTES // manifest_bytes
+        raise PlanError(
+            f"The tasks of {world_size} ranks take up to {manifest_bytes / 1e9:.0f} GB, and a Map reads "
+            f"{MAX_MANIFEST_BYTES / 1e9:.0f} GB. Use world_size {ranks} or less."
         )
 
 

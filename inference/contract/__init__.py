@@ -3,7 +3,7 @@
 One module per payload, in the order of a run: `dataset`, `request`, `run`, `record`, `summary`; this one has all names.
 """
 
-from inference.contract.codec import T, decode, encode, encode_compact, to_builtins
+from inference.contract.codec import T, decode, encode, encode_compact, encode_each, to_builtins
 from inference.contract.comm import (
     FMI_KEY,
     RENDEZVOUS_PORT,
@@ -147,6 +147,7 @@ __all__ = [
     "decode",
     "encode",
     "encode_compact",
+    "encode_each",
     "is_rank_key",
     "memory_alias",
     "parse_request",

@@ -1,5 +1,6 @@
 """Payloads as JSON."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,6 +14,15 @@ T = TypeVar("T")
 def encode(payload: object) -> bytes:
     """Encode a payload, or a list of them, as indented JSON with the published keys."""
     return msgspec.json.format(msgspec.json.encode(payload), indent=2)
+
+
+def encode_each(payloads: Iterable[object]) -> Iterator[bytes]:
+    """Encode a list as `encode` does, element by element: the same bytes, never all in memory."""
+    lead = b"[\n  "
+    for payload in payloads:
+        yield lead + encode(payload).replace(b"\n", b"\n  ")
+        lead = b",\n  "
+    yield b"[]" if lead.startswith(b"[") else b"\n]"
 
 
 def encode_compact(payload: object) -> bytes:

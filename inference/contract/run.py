@@ -236,5 +236,8 @@ class RunPlan(Payload, frozen=True, kw_only=True):
     planned_at_s: float
     """When the manifest was written or the run resumed: the start of the Map [s since the epoch]."""
 
+    manifest_sha256: str | None = None
+    """Checksum of the manifest as it was written; null in plans of older versions."""
+
     resumptions: tuple[Resumption, ...] = ()
     """How often the run was resumed, and what was left to do."""

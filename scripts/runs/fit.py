@@ -1,12 +1,13 @@
 """Checks of the run that is asked for: whether its dataset and its ranks fit what they are sent to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from inference import contract, shard
 from inference.contract import DatasetCard, RankTask
 from inference.errors import RunError
+from inference.manifest_text import ManifestText
 from inference.plan import (
     MAX_CHILDREN,
     MAX_TASK_BYTES,
@@ -74,7 +75,7 @@ def fit_findings(variables: RequestVariables, ceiling: Ceiling, *, root: Path) -
             yield _dispatch(tasks, STARTS_PER_S[ceiling.child_type], ceiling.max_concurrency)
 
 
-def _plan(variables: RequestVariables, limits: Limits, root: Path) -> tuple[list[RankTask], Path]:
+def _plan(variables: RequestVariables, limits: Limits, root: Path) -> tuple[Sequence[RankTask], Path]:
     draft = draft_request(variables, root=root)
     if draft.dataset.startswith("s3://"):
         raise UnknownFitError(f"{draft.dataset} is not on this machine: Initialize checks it, before any rank starts.")
@@ -102,7 +103,7 @@ def _shards(dataset: LocalDataset, file_limit: int | None) -> Iterator[Shard]:
         yield Shard(key=key, num_rows=num_rows, size_bytes=size_bytes, etag='"etag"')
 
 
-def _time(tasks: list[RankTask], limits: Limits) -> Finding:
+def _time(tasks: Sequence[RankTask], limits: Limits) -> Finding:
     rows = max(task.num_samples for task in tasks)
     seconds = START_S + rows / (SAMPLES_PER_S_PER_VCPU * limits.num_vcpus)
     text = f"the largest rank has {rows:,} rows, at most {seconds:,.0f} s of {limits.timeout_s} s"
@@ -111,10 +112,10 @@ def _time(tasks: list[RankTask], limits: Limits) -> Finding:
     return Finding("timeout", "ok", text)
 
 
-def _payload(tasks: list[RankTask]) -> Finding:
+def _payload(tasks: Sequence[RankTask]) -> Finding:
     # Tasks differ in the shards they name; the longest one counts, and the whole goes to S3.
     longest = len(contract.encode_compact(max(tasks, key=lambda task: len(task.rows))))
-    manifest_bytes = len(contract.encode(tasks))
+    manifest_bytes = sum(map(len, ManifestText(tasks)))
     text = (
         f"manifest {manifest_bytes / 1e3:,.0f} kB, largest task {longest / 1e3:,.1f} of {MAX_TASK_BYTES / 1e3:,.0f} kB"
     )
@@ -123,7 +124,7 @@ def _payload(tasks: list[RankTask]) -> Finding:
     return Finding("payload", "ok", text)
 
 
-def _dispatch(tasks: list[RankTask], starts_per_s: int, max_concurrency: int) -> Finding:
+def _dispatch(tasks: Sequence[RankTask], starts_per_s: int, max_concurrency: int) -> Finding:
     world_size = len(tasks)
     start_s = world_size / starts_per_s
     text = f"{world_size:,} ranks start within {start_s:,.1f} s, {starts_per_s:,} per second"

@@ -9,8 +9,9 @@ from botocore.exceptions import ClientError
 from msgspec import structs
 
 from inference import contract
+from inference.checksum import file_sha256
 from inference.contract import COMBINED_KEY, SUMMARY_KEY, RankTask, RunPlan
-from inference.errors import InvalidRequestError
+from inference.errors import InvalidRequestError, RunFolderError
 from inference.run_folder import RunFolder
 from scripts.command.aws_errors import is_denied
 from scripts.command.errors import CommandError
@@ -81,7 +82,7 @@ def rest_of(run_id: str, folder: Path) -> Rest:
     CommandError
         If it was not planned.
     RunFolderError
-        If plan or manifest cannot be read.
+        If plan or manifest cannot be read, or the manifest is not the one that was planned.
     """
     found = RunFolder(folder)
     try:
@@ -94,6 +95,12 @@ def rest_of(run_id: str, folder: Path) -> Rest:
         ) from error
     except InvalidRequestError as error:
         raise CommandError(f"{error} `make run` starts another run.") from error
+    manifest = folder / contract.MANIFEST_KEY
+    if plan.manifest_sha256 and manifest.exists() and file_sha256(manifest) != plan.manifest_sha256:
+        raise RunFolderError(
+            f"{manifest} is not what was planned: {contract.PLAN_KEY} has another checksum. Fetch the run again, "
+            "or run again."
+        )
     lost = found.inventory().lost
     return Rest(
         folder,

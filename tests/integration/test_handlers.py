@@ -1,6 +1,7 @@
 """The three handlers over S3, one after the other as the state machine calls them. Faults: see tests/faults."""
 
 import contextlib
+import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import boto3
 import numpy as np
 import pytest
 
-from handlers import infer, initialize, model, settings, summarize
+from handlers import infer, initialize, model, settings, storage, summarize
 from handlers.storage import ObjectStore
 from inference import contract, load_model
 from inference.checksum import file_crc32, file_sha256
@@ -27,6 +28,7 @@ from inference.errors import (
     ManifestError,
     ModelError,
     PlanError,
+    ResultPathTakenError,
     RunError,
 )
 from inference.pipeline import Predictions
@@ -193,6 +195,26 @@ def put_card(s3: Any, *entries: tuple[int, int], **changes: Any) -> None:
     fields = {"num_rows": sum(num_rows for num_rows, _ in entries), "shards": shards, **changes}
     card = DatasetCard(name="tiny", partition="10MB", arrays={}, seed=0, provenance="", **fields)
     put(s3, f"{PREFIX}dataset.json", contract.encode(card))
+
+
+def test_a_manifest_of_many_ranks_is_claimed_by_the_first_and_written_in_parts(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(s3)
+    at_once = get(s3, plan(world_size=4, result_path="runs/a/")["manifest_key"])
+    for module in (initialize, storage):
+        monkeypatch.setattr(module, "LARGE_BYTES", 100)
+
+    planned = [plan(world_size=4, result_path="runs/b/") for _ in range(2)]
+
+    in_parts = get(s3, planned[1]["manifest_key"])
+    assert in_parts.replace(b"runs/b/", b"runs/a/") == at_once
+    assert planned[1]["manifest_sha256"] == hashlib.sha256(in_parts).hexdigest()
+    with pytest.raises(ResultPathTakenError, match=r"runs/b/manifest\.json belongs to run run-a"):
+        plan("run-other", world_size=4, result_path="runs/b/")
+    put(s3, "runs/b/manifest.json", b"not ours")
+    with pytest.raises(ResultPathTakenError, match="belongs to another run"):
+        plan(world_size=4, result_path="runs/b/")
 
 
 SIZE = len(make_shard_bytes(5))

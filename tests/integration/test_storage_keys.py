@@ -9,7 +9,7 @@ import boto3
 import pytest
 
 from handlers import initialize, storage
-from handlers.storage import ObjectExistsError, ObjectStore
+from handlers.storage import LARGE_BYTES, ObjectExistsError, ObjectStore
 from inference import contract, shard
 from inference.contract import RankTask
 from inference.errors import InvalidRequestError, ObjectMissingError
@@ -181,6 +181,18 @@ def test_of_two_writers_one_loses(store: ObjectStore) -> None:
     with pytest.raises(ObjectExistsError):
         store.write_new("claim", b"second")
     assert store.read("claim") == b"first"
+
+
+def test_an_object_whose_parts_end_early_stays_what_it_was(store: ObjectStore) -> None:
+    store.write("large", b"before")
+
+    def broken() -> Iterator[bytes]:
+        yield bytes(9 * 2**20)
+        raise ConnectionError("the function ends")
+
+    with pytest.raises(Exception, match="the function ends"):
+        store.write_parts("large", broken(), size_bytes=LARGE_BYTES)
+    assert store.read("large") == b"before"
 
 
 def test_an_object_that_is_gone_is_named(store: ObjectStore) -> None:

@@ -138,7 +138,7 @@ def test_three_ranks_can_name_1100_shards() -> None:
 def test_the_same_request_gives_the_same_plan() -> None:
     shards = [make_shard(f"{n}.safetensors", num_rows=7) for n in range(5)]
 
-    plans = [plan_tasks(make_request(world_size=4), shards, LIMITS, run_id=RUN) for _ in range(2)]
+    plans = [list(plan_tasks(make_request(world_size=4), shards, LIMITS, run_id=RUN)) for _ in range(2)]
 
     assert plans[0] == plans[1]
 

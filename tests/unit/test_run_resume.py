@@ -8,7 +8,9 @@ from botocore.exceptions import ClientError
 from msgspec import structs
 
 from inference import contract
+from inference.checksum import file_sha256
 from inference.contract import CommTask, RankRecord, Resumption
+from inference.errors import RunFolderError
 from inference.pipeline import Predictions
 from scripts import resume
 from scripts.command import program
@@ -56,6 +58,19 @@ def test_the_ranks_without_a_valid_record_and_its_predictions_are_left(tmp_path:
     assert (ranks(rest.done), ranks(rest.pending)) == ([0], [1, 2])
     # Those that they would talk to have gone.
     assert {task.comm for task in rest.pending} == {None}
+
+
+def test_a_manifest_that_is_not_what_was_planned_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    manifest = tmp_path / "manifest.json"
+    plan = make_plan(9, request=make_request(world_size=3), manifest_sha256=file_sha256(manifest))
+    (tmp_path / "plan.json").write_bytes(contract.encode(plan))
+    assert ranks(rest_of(RUN, tmp_path).pending) == [1]
+
+    manifest.write_bytes(manifest.read_bytes().replace(b'"batch_size": ', b'"batch_size": 1'))
+
+    with pytest.raises(RunFolderError, match=r"manifest\.json is not what was planned"):
+        rest_of(RUN, tmp_path)
 
 
 def test_a_new_bucket_is_given_the_plan_and_what_is_done_and_nothing_else(tmp_path: Path) -> None:
