@@ -128,8 +128,12 @@ async def _end(server: Running) -> None:
     for _ in range(20):
         await asyncio.sleep(0)
     await server.rendezvous.drain()
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
         task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    # What they closed is closed in the next turn.
+    await asyncio.sleep(0)
     await asyncio.sleep(0)
 
 

@@ -1,6 +1,7 @@
 """The server: who waits for whom, what is refused, and how it ends."""
 
 import asyncio
+import errno
 import logging
 import resource
 import socket
@@ -196,7 +197,9 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise OSError(f"{host}:{port} cannot be had: {error.strerror or error}. Choose another port.") from error
+        is_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        fix = "Choose another port." if is_port else "It needs an IPv4 address of this machine, or 0.0.0.0 for all."
+        raise OSError(f"{host}:{port} cannot be had: {error.strerror or error}. {fix}") from error
     return listener
 
 

@@ -1,5 +1,6 @@
 """The built image, run as Lambda runs it: read-only, as some user, within its stage's limits, against a local AWS."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ import boto3
 import numpy as np
 import pytest
 
-from inference import contract, engines
+from inference import contract, engines, fmi
 from inference.contract import RankRecord, RunSummary
 from inference.model.astromae import AstroMAE
 from inference.model.weights import save_weights
@@ -40,6 +41,7 @@ from tests.certificates import make_certificates
 from tests.factories import make_arrays, make_shard_bytes
 from tests.fake_s3 import serve
 from tests.integration.test_terraform import copy_configuration
+from tests.ranks import run_ranks
 
 # The first test waits for the image: minutes, most of them for the libraries.
 pytestmark = pytest.mark.timeout(1200)
@@ -51,6 +53,8 @@ NUM_ROWS = 70
 LARGEST_IMAGE_BYTES = 770e6
 LARGEST_DOWNLOAD_BYTES = 310e6
 """Compressed, as a registry holds it."""
+LARGEST_RENDEZVOUS_BYTES = 60e6
+WHOLE = fmi.types(fmi.datatypes.int)
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,22 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     )
     yield Built(engine, image, context, arguments)
     forget(engine, image.name)
+
+
+@pytest.fixture(scope="module")
+def rendezvous(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    """Return the image of the server at which ranks meet."""
+    image = build.build(
+        built.engine,
+        build.RENDEZVOUS,
+        architecture=built.image.architecture,
+        context=built.context,
+        arguments=built.arguments,
+        name=f"localhost/rendezvous:test-{os.getpid()}",
+        log=tmp_path_factory.mktemp("log") / "build.log",
+    )
+    yield image
+    forget(built.engine, image.name)
 
 
 def forget(engine: Engine, name: str) -> None:
@@ -436,24 +456,33 @@ def compressed_bytes(repository: str, digest: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def clone(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A working copy of its own, in which the image built here has the name that the commands look for."""
+def clone(built: Built, rendezvous: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working copy of its own, in which the images built here have the names that the commands look for."""
     folder = tmp_path_factory.mktemp("clone")
     (REPOSITORY / "datasets").mkdir(exist_ok=True)
     for name in ("Makefile", "pyproject.toml", "scripts", "handlers", "inference", "tests", "datasets"):
         (folder / name).symlink_to(REPOSITORY / name)
     copy_configuration(folder / "terraform")
-    name = build.image_name(built.image.architecture)
+    architecture = built.image.architecture
+    with (
+        named(built.engine, built.image, build.image_name(architecture)),
+        named(built.engine, rendezvous, build.image_name(architecture, build.RENDEZVOUS)),
+    ):
+        yield folder
+
+
+@contextlib.contextmanager
+def named(engine: Engine, image: Image, name: str) -> Iterator[None]:
+    """Give an image a name; the user's own image gets it back."""
     try:
-        before = build.inspect(built.engine, name).id
+        before = build.inspect(engine, name).id
     except EngineError:
         before = ""
-    built.engine.run("tag", built.image.name, name)
+    engine.run("tag", image.name, name)
     try:
-        yield folder
+        yield
     finally:
-        # The user's own image gets its name back.
-        built.engine.run(*(("tag", before, name) if before else ("rmi", name)))
+        engine.run(*(("tag", before, name) if before else ("rmi", name)))
 
 
 def make_command(*arguments: str) -> list[str]:
@@ -516,29 +545,31 @@ def test_make_emulate_image_serves_a_function_until_it_is_interrupted(clone: Pat
 
 
 @pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
-def test_make_push_makes_the_registry_sends_the_image_once_and_it_comes_back_by_its_digest(
-    clone: Path, built: Built, aws: LocalAws, local_registry: str
+def test_make_push_makes_the_registries_sends_both_images_once_and_they_come_back_by_their_digests(
+    clone: Path, built: Built, rendezvous: Image, aws: LocalAws, local_registry: str
 ) -> None:
-    rehearsal = aws.environment | {"TF_VAR_local_endpoint": aws.endpoint_url}
+    rehearsal = aws.environment | {"TF_VAR_local_endpoint": aws.endpoint_url, "TF_VAR_rendezvous": "true"}
 
     first = make(clone, "push", f"REGISTRY={local_registry}", **rehearsal)
     second = make(clone, "push", f"REGISTRY={local_registry}", **rehearsal)
 
     assert first.returncode == second.returncode == 0, first.stderr
     assert "There is no registry yet: making it and nothing else" in first.stderr
-    assert "Pushed." in first.stderr
-    assert "nothing was sent" in second.stderr
+    assert first.stderr.count("Pushed.") == second.stderr.count("nothing was sent") == 2
     assert "Terraform knows this image already." in second.stderr
     assert second.stdout == first.stdout
     recorded = json.loads((clone / "terraform" / "image.auto.tfvars.json").read_text())
-    assert recorded == {"image_uri": first.stdout.strip(), "code_version": built.image.revision}
-    name, _, digest = recorded["image_uri"].partition("@")
-    assert name == "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference"
-    repository = f"{local_registry}/redshift-inference"
-    assert registry.find_digest(repository, built.image.tag) == digest
-    assert compressed_bytes(repository, digest) < LARGEST_DOWNLOAD_BYTES
+    assert [recorded.pop("image_uri"), recorded.pop("rendezvous_image_uri")] == first.stdout.split()
+    assert recorded == {"code_version": built.image.revision}
+    images = {"": (built.image, LARGEST_DOWNLOAD_BYTES), "-rendezvous": (rendezvous, LARGEST_RENDEZVOUS_BYTES)}
+    for uri, (suffix, (image, largest_bytes)) in zip(first.stdout.split(), images.items(), strict=True):
+        name, _, digest = uri.partition("@")
+        assert name == f"123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference{suffix}"
+        repository = f"{local_registry}/redshift-inference{suffix}"
+        assert registry.find_digest(repository, image.tag) == digest
+        assert compressed_bytes(repository, digest) < largest_bytes
+        assert pulled(built.engine, f"{repository}@{digest}").id == image.id
     assert built.image.size_bytes < LARGEST_IMAGE_BYTES
-    assert pulled(built.engine, f"{repository}@{digest}").id == built.image.id
 
 
 def pulled(engine: Engine, uri: str) -> Image:
@@ -547,3 +578,24 @@ def pulled(engine: Engine, uri: str) -> Image:
     found = build.inspect(engine, uri)
     forget(engine, uri)
     return found
+
+
+def test_ranks_meet_in_the_rendezvous_as_fargate_runs_it(built: Built, rendezvous: Image) -> None:
+    name = f"rendezvous-test-{os.getpid()}"
+    (found,) = json.loads(built.engine.run("image", "inspect", rendezvous.name))
+    confined = ("--read-only", "--read-only-tmpfs=false") if built.engine.program == "podman" else ("--read-only",)
+    here = ("--host", "127.0.0.1", "--port", "0", "--health-host", "127.0.0.1", "--health-port", "0")
+    with built.engine.start(
+        *("run", "--rm", "--name", name, "--network", "host", "--cap-drop", "ALL", *confined),
+        *(rendezvous.name, *here),
+    ) as process:
+        assert process.stdout is not None
+        host, _, port = process.stdout.readline().split()[0].decode().rpartition(":")
+        try:
+            met = run_ranks(2, lambda comm: comm.allreduce(1, fmi.func(fmi.op.sum), WHOLE), (host, int(port)))
+        finally:
+            built.engine.run("stop", name)
+
+    assert met == [2, 2]
+    assert process.returncode == 0
+    assert found["Config"]["User"] == "65534:65534"
