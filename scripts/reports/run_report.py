@@ -53,7 +53,9 @@ def run_report(run: RunEvidence, *, root: Path) -> Report:
 
 def _r_magnitude(run: RunEvidence, root: Path) -> NDArray[np.float64] | None:
     """Return r of every predicted galaxy from the table next to the dataset's shards; None where there is none."""
-    path = root / str(run.get("request", "data_prefix") or "-") / "table.parquet"
+    noted = run.entry.dataset if run.entry else ""
+    folder = Path(noted) if noted else root / str(run.get("request", "data_prefix") or "-")
+    path = folder / "table.parquet"
     if run.predictions is None or not path.exists():
         return None
     from pyarrow import parquet

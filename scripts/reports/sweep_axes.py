@@ -1,7 +1,7 @@
 """A sweep's settings as points of charts: which axes vary, and which settings share a line."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scripts.reports.figures.settings import STYLES, Point, Series
 from scripts.reports.quantities import number
@@ -20,6 +20,9 @@ class Axis:
 
     variable: str
     """As it is typed."""
+
+    label: str = ""
+    """Column whose values name those of this one in keys; itself when empty."""
 
 
 AXES = (
@@ -45,10 +48,17 @@ class Setting:
 
 
 def varying(settings: Sequence[Setting]) -> list[Axis]:
-    """Return the axes with more than one value; a dataset only where no number tells its variants apart."""
+    """Return the axes with more than one value; a dataset only where no number distinguishes its variants.
+
+    Different datasets that differ in size are points on its axis, and have their names in keys.
+    """
     found = [axis for axis in AXES if len({setting.place.get(axis.column) for setting in settings}) > 1]
     if any(axis.column in ("shard_mb", "data_mb") for axis in found):
         found = [axis for axis in found if axis.column != "dataset"]
+    if len({str(setting.place.get("dataset")).partition("/")[0] for setting in settings}) > 1:
+        found = [
+            replace(axis, variable="DATA", label="dataset") if axis.column == "data_mb" else axis for axis in found
+        ]
     return found
 
 
@@ -86,7 +96,7 @@ def series_along(
     for setting in shown:
         found = getattr(setting.statistics, measure)
         if found is not None:
-            name = " ".join(_typed(other, setting.place[other.column]) for other in others)
+            name = " ".join(_typed(other, setting) for other in others)
             point = _point(places[setting.place[axis.column]], found, setting, unit, scale)
             lines.setdefault(name, []).append(point)
     names = {} if is_number else {place: _shown(value) for value, place in places.items()}
@@ -101,7 +111,7 @@ def _held(axis: Axis, settings: Sequence[Setting], reference: Setting) -> tuple[
         last = others.pop()
         held.append(last)
         shown = [setting for setting in shown if setting.place[last.column] == reference.place[last.column]]
-    return shown, others, " ".join(_typed(one, reference.place[one.column]) for one in held)
+    return shown, others, " ".join(_typed(one, reference) for one in held)
 
 
 def _point(place: float, found: Statistic | float, setting: Setting, unit: str, scale: float) -> Point:
@@ -114,14 +124,14 @@ def _point(place: float, found: Statistic | float, setting: Setting, unit: str, 
     return Point(place, median, low, high, text)
 
 
-def _typed(axis: Axis, value: Value) -> str:
-    return f"{axis.variable}={_shown(value)}"
+def _typed(axis: Axis, setting: Setting) -> str:
+    return f"{axis.variable}={_shown(setting.place[axis.label or axis.column])}"
 
 
 def _shown(value: Value) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
-    return number(value, 4).replace(",", "") if isinstance(value, float) else str(value)
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _order(value: Value) -> tuple[int, float, str]:

@@ -19,6 +19,7 @@ from scripts.reports.evidence import read_run
 from scripts.reports.figures.redshifts import STACK
 from scripts.reports.quantities import number, percent
 from scripts.reports.run_report import run_report
+from scripts.runs import journal
 from tests.run_folders import write_run
 
 PUBLISHED = {
@@ -211,6 +212,19 @@ def test_the_table_of_all_ranks_has_what_each_reported(clocked: Path) -> None:
     assert (row["init [s]"], row["inference [s]"], row["billed time [s]"]) == ("4.000", "3.000", "8.000")
 
 
+def test_magnitudes_come_from_wherever_the_dataset_is(run: Path, tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    identifiers = RunFolder(run).all_predictions().object_id
+    parquet.write_table(
+        pa.table({"object_id": identifiers, "mag_r": 17 + identifiers % 7 / 10}), folder / "table.parquet"
+    )
+    write_entry(run, dataset=str(folder), status="SUCCEEDED")
+
+    assert "Residuals against r" in titles(section(report_of(run), "Accuracy"))
+
+
 @pytest.mark.parametrize(("column", "is_shown"), [("mag_r", True), ("mag_g", False)])
 def test_residuals_are_shown_against_r_where_the_datasets_table_is_at_hand(
     column: str, is_shown: bool, run: Path
@@ -370,7 +384,10 @@ def test_a_run_without_labels_shows_its_predictions_and_no_accuracy(run: Path) -
     assert [text.get_text() for text in legend.get_texts()] == ["z_phot", STACK]
 
 
-def test_a_run_that_ended_before_its_summary_is_reported_from_its_ranks(run: Path) -> None:
+@pytest.mark.parametrize(("status", "how"), [("ABORTED", "Stopped"), ("FAILED", "Failed"), ("", "Cut off")])
+def test_a_run_that_ended_before_its_summary_is_reported_from_its_ranks(status: str, how: str, run: Path) -> None:
+    if status:
+        write_entry(run, status=status)
     records = json.loads((run / "combined_data.json").read_text())
     (run / "ranks").mkdir()
     for record in records[:5]:
@@ -379,9 +396,15 @@ def test_a_run_that_ended_before_its_summary_is_reported_from_its_ranks(run: Pat
         (run / name).unlink()
     report = report_of(run)
 
-    assert report.sentence.startswith("5 records of ranks without a summary: 320 galaxies.")
+    assert report.sentence.startswith(f"{how} when 5 of 8 ranks had ended: 320 galaxies.")
     assert "5 records of 8 ranks: 3 are missing." in report.warnings
     assert "Waterfall of the ranks" in titles(section(report, "Clock"))
+
+
+def write_entry(run: Path, **noted: Any) -> None:
+    """What the terminal that started it noted."""
+    known = {"target": "local", "execution_arn": "arn", "bucket": "b", "run_prefix": "runs/run-a/"}
+    journal.write(run, journal.Entry(run_id="run-a", started_at_s=1.0, **known, **noted))
 
 
 def test_a_run_of_an_older_version_is_reported(run: Path) -> None:

@@ -104,6 +104,25 @@ def test_a_setting_that_is_no_number_has_named_places(folder: Path) -> None:
     assert names == {0.0: "onnxruntime", 1.0: "torch"}
 
 
+@pytest.mark.parametrize(
+    ("names", "key"), [(("mixed/10MB", "lsstp/10MB"), "DATA=mixed/10MB"), (("a/10MB", "a/20MB"), "data MB=1.2")]
+)
+def test_datasets_have_their_names_in_keys_and_their_sizes_on_the_axis(
+    names: tuple[str, str], key: str, folder: Path
+) -> None:
+    (one, *_) = read_sweep(folder).settings
+    settings = [
+        Setting(one.statistics, {**one.place, "world_size": world, "dataset": name, "data_mb": size})
+        for world in (1, 2)
+        for name, size in zip(names, (1.2, 0.8), strict=True)
+    ]
+    world, data = varying(settings)
+
+    series, _, _ = series_along(world, settings, "end_to_end_s", settings[0], unit="s")
+
+    assert [data.column, series[0].name] == ["data_mb", key]
+
+
 def test_more_than_six_lines_are_cut_to_those_of_the_fastest_setting(folder: Path) -> None:
     base = read_sweep(folder).settings
     many = [Setting(one.statistics, {**one.place, "memory_mb": mb}) for one in base for mb in (1769, 3008, 10240)]

@@ -66,7 +66,7 @@ def accuracy_section(run: RunEvidence, r_magnitude: Array | None) -> Section:
     ----------
     run : RunEvidence
     r_magnitude : array, shape (N,), or None
-        r of every galaxy of `run.predictions` [mag]; None where the dataset's table is not at hand.
+        r of every galaxy of `run.predictions` [mag]; None where the dataset's table is not found.
     """
     found = run.get("accuracy")
     predictions = run.predictions
@@ -141,7 +141,7 @@ def _figures(predictions: RunPredictions, r_magnitude: Array | None, ratio_95: f
         yield _pit(*pair)
     yield from _flags(predictions)
     if r_magnitude is None:
-        yield Note("Residuals against r are left out: the dataset's table.parquet is not at hand.")
+        yield Note("Residuals against r are left out: no table of these galaxies with r was found.")
 
 
 def _comparison(z_phot: Array, z_spec: Array) -> Figure:

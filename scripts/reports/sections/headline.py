@@ -28,8 +28,7 @@ def sentence(run: RunEvidence, cost_usd: float | None) -> str:
     num_ranks = len(run.ranks)
     galaxies = float(np.nansum(run.ranks["num_samples"])) or float(run.get("num_samples") or 0)
     if not run.summary:
-        records = f"{counted(num_ranks, 'record')} of ranks without a summary: {count(galaxies)} galaxies."
-        return f"{records} {_loop_rate(run)}".strip()
+        return f"{_without_summary(run)}: {count(galaxies)} galaxies. {_loop_rate(run)}".strip()
     clock, rates, accuracy = run.get("clock") or {}, run.get("throughput") or {}, run.get("accuracy")
     world = run.get("world_size") or num_ranks
     parts = [
@@ -43,6 +42,22 @@ def sentence(run: RunEvidence, cost_usd: float | None) -> str:
     if run.get("complete"):
         return outcome
     return f"Incomplete: {counted(len(run.get('lost_ranks') or ()), 'rank')} of {world:,} lost. {outcome}"
+
+
+def _without_summary(run: RunEvidence) -> str:
+    """Say how a run ended that left no summary, and how far it came."""
+    num_ranks = len(run.ranks)
+    expected = _world_size(run)
+    if run.imported or not expected:
+        return f"{counted(num_ranks, 'record')} of ranks without a summary"
+    status = run.entry.status if run.entry else ""
+    how = {"ABORTED": "Stopped", "FAILED": "Failed", "TIMED_OUT": "Failed"}.get(status, "Cut off")
+    return f"{how} when {num_ranks:,} of {counted(expected, 'rank')} had ended"
+
+
+def _world_size(run: RunEvidence) -> int:
+    """Return how many ranks there were to be, as the records say; 0 where they do not."""
+    return max((record.world_size or 0 for record in run.ranks.records), default=0)
 
 
 def facts(run: RunEvidence, cost_usd: float | None) -> Iterator[Fact]:
@@ -88,7 +103,7 @@ def _incomplete(run: RunEvidence) -> Iterator[str]:
         return
     if not run.summary:
         yield "There is no summary.json: whether every rank reported was not checked, and wall times are unknown."
-    expected = max((record.world_size or 0 for record in run.ranks.records), default=0)
+    expected = _world_size(run)
     if not run.summary and expected > len(run.ranks):
         yield f"{len(run.ranks):,} records of {expected:,} ranks: {expected - len(run.ranks):,} are missing."
     elif not run.summary and len(run.ranks) == PUBLISHED_PAGE:
