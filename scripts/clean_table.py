@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from inference import contract
-from scripts.command.console import counted, progress_bar
+from scripts.command.console import counted, fact, progress_bar
 from scripts.command.program import start
 from scripts.command.whole_file import write_whole
 from scripts.data.cleaning_report import CleaningReport, print_report
@@ -56,8 +56,16 @@ def clean_table(path: Path, folder: Path, *, fields: str = "", for_training: boo
     num_rows, report = 0, CleaningReport()
     here = next(parent for parent in folder.resolve().parents if parent.is_dir())
     with TemporaryDirectory(prefix=".records-", dir=here) as scratch, progress_bar() as progress:
-        bar = progress.add_task("galaxies", total=None)
-        source = open_source(path, fields=fields, scratch=Path(scratch), seed=0)
+        bar = progress.add_task("reading", total=None)
+        source = open_source(
+            path,
+            fields=fields,
+            scratch=Path(scratch),
+            seed=0,
+            tick=lambda rows: progress.advance(bar, rows),
+            expect=lambda rows: progress.update(bar, total=rows),
+        )
+        progress.reset(bar, description="galaxies", total=len(source.galaxies))
         folder.mkdir(parents=True, exist_ok=True)
         with table_files(folder, source.origin.bands, source.origin.text_columns) as add:
             for table, found in clean_rows(source, for_training=for_training):
@@ -66,8 +74,8 @@ def clean_table(path: Path, folder: Path, *, fields: str = "", for_training: boo
                 num_rows += len(table)
                 progress.advance(bar, found.outcomes.total())
     (folder / contract.CLEANING_KEY).write_bytes(report.to_json())
-    print(f"columns    {source.description}")
-    print(f"extinction {source.origin.extinction_line}")
+    print(fact("columns", source.description))
+    print(fact("extinction", source.origin.extinction_line))
     return num_rows
 
 

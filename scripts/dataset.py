@@ -3,7 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from scripts.command.console import counted, progress_bar
+from scripts.command.console import counted, fact, progress_bar
 from scripts.command.machine import num_cores
 from scripts.command.program import start
 from scripts.data.cleaning_report import print_report
@@ -22,7 +22,13 @@ def make_dataset(variables: DatasetVariables) -> Path:
     (root / "datasets").mkdir(exist_ok=True)
     with TemporaryDirectory(prefix=".records-", dir=root / "datasets") as scratch, progress_bar() as progress:
         bar = progress.add_task("reading", total=None)
-        plan = plan_dataset(variables, root=root, scratch=Path(scratch), tick=lambda rows: progress.advance(bar, rows))
+        plan = plan_dataset(
+            variables,
+            root=root,
+            scratch=Path(scratch),
+            tick=lambda rows: progress.advance(bar, rows),
+            expect=lambda rows: progress.update(bar, total=rows),
+        )
         if is_complete(plan):
             print(f"{plan.folder}: {counted(len(plan.galaxies), 'galaxy')}, already there")
             return plan.folder
@@ -30,9 +36,9 @@ def make_dataset(variables: DatasetVariables) -> Path:
         bar = progress.add_task("galaxies", total=len(plan.galaxies))
         card = make(plan, processes=num_cores(), tick=lambda rows: progress.advance(bar, rows))
     if plan.description:
-        print(f"columns    {plan.description}")
+        print(fact("columns", plan.description))
     print_report(plan.folder)
-    print(f"extinction {plan.origin.extinction_line}")
+    print(fact("extinction", plan.origin.extinction_line))
     print(f"{plan.folder}: {in_words(card)}")
     return plan.folder
 

@@ -1,5 +1,6 @@
 """What a command says while it works, on stderr."""
 
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -41,6 +42,17 @@ def counted(num: int, noun: str) -> str:
     """Return a number of things: ``1 shard``, ``3,033 galaxies``."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{num:,} {noun if num == 1 else plural}"
+
+
+def fact(name: str, text: str) -> str:
+    """Return a name and what is known under it, as wide as the screen, further lines indented."""
+    return textwrap.fill(
+        f"{name:<10} {text}",
+        Console().width,
+        subsequent_indent=" " * 11,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def megabytes(num_bytes: float) -> str:

@@ -17,7 +17,7 @@ from inference import cleaning
 from inference.block import SDSS
 from inference.contract import CLEANING_KEY
 from inference.quality import Quality
-from scripts.command.console import counted
+from scripts.command.console import counted, fact
 
 RULES = {
     "magnitude is NaN or infinite": "missing",
@@ -104,7 +104,7 @@ class CleaningReport:
         for rule, then in RULES.items():
             if self.rules[rule]:
                 table.add_row(f"{self.rules[rule]:,}", rule, then)
-        notes = [Text(f"{'read':<10} {note}") for note in self.notes]
+        notes = [Text(fact("read", note)) for note in self.notes]
         return Group(*notes, total, Padding(table, (0, 0, 0, 2)))
 
 

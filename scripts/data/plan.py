@@ -60,7 +60,12 @@ class DatasetVariables(SourceVariables, frozen=True, kw_only=True):
 
 
 def plan_dataset(
-    variables: DatasetVariables, *, root: Path, scratch: Path, tick: Callable[[int], None] = lambda _: None
+    variables: DatasetVariables,
+    *,
+    root: Path,
+    scratch: Path,
+    tick: Callable[[int], None] = lambda _: None,
+    expect: Callable[[int], None] = lambda _: None,
 ) -> DatasetPlan:
     """Plan the sample, synthetic galaxies, or those of a source, of which a table, or for training all, is read once.
 
@@ -73,6 +78,8 @@ def plan_dataset(
         Folder for records of a table, needed until the dataset is made.
     tick : callable
         Called with the number of galaxies read.
+    expect : callable
+        Called with about how many will be read, once that is known; each as often as it is read.
 
     Raises
     ------
@@ -83,7 +90,7 @@ def plan_dataset(
     """
     name, n = variables.name, variables.n
     if variables.source:
-        return _plan_source(variables, root, scratch, tick)
+        return _plan_source(variables, root, scratch, tick, expect)
     given = (
         ("FIELDS", variables.fields),
         ("TRAINING", int(variables.training)),
@@ -107,7 +114,13 @@ def plan_dataset(
     return synthetic_plan(root, name=name, num_rows=n, shard_mb=variables.shard_mb, seed=variables.seed)
 
 
-def _plan_source(variables: DatasetVariables, root: Path, scratch: Path, tick: Callable[[int], None]) -> DatasetPlan:
+def _plan_source(
+    variables: DatasetVariables,
+    root: Path,
+    scratch: Path,
+    tick: Callable[[int], None],
+    expect: Callable[[int], None],
+) -> DatasetPlan:
     # Reading tables needs half a second of imports, which the sample does without.
     from scripts.data.selection import select_for_training
     from scripts.data.source import missing, open_source
@@ -121,7 +134,16 @@ def _plan_source(variables: DatasetVariables, root: Path, scratch: Path, tick: C
         raise UsageError(missing(path))
     name = settled_name(path, variables, root)
     inputs = _inputs(variables, root)
-    source = open_source(path, fields=variables.fields, scratch=scratch, seed=variables.seed, tick=tick, inputs=inputs)
+    num_times = 1 + variables.training + bool(variables.where)
+    source = open_source(
+        path,
+        fields=variables.fields,
+        scratch=scratch,
+        seed=variables.seed,
+        tick=tick,
+        expect=lambda num_rows: expect(num_times * num_rows),
+        inputs=inputs,
+    )
     galaxies, report = source.galaxies, source.report
     which = "All rows; what is wrong is flagged."
     if variables.training:

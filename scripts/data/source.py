@@ -62,6 +62,7 @@ def open_source(
     scratch: Path,
     seed: int,
     tick: Callable[[int], None] = lambda _: None,
+    expect: Callable[[int], None] = lambda _: None,
     inputs: Inputs | None = None,
 ) -> Source:
     """Open a source; a table is read once, into records under `scratch`.
@@ -78,6 +79,8 @@ def open_source(
         Decides what is drawn for images that are rendered.
     tick : callable
         Called with the number of table rows read.
+    expect : callable
+        Called with about how many there are, before the first is read, where that is known.
     inputs : Inputs, optional
         What a model reads: bands, size of the cutouts, further numbers. That of the shipped model when absent. One
         that reads no images has a table without images read as it is, instead of rendering some.
@@ -88,26 +91,32 @@ def open_source(
         If it is none of what can be read, or not what it seems; the message says what was found.
     """
     wanted = inputs or shipped().card.inputs
+
+    def read(table: TableFile) -> Records:
+        if num_rows := table.about_rows:
+            expect(num_rows)
+        return read_records(table, fields, scratch / RECORDS, tick, bands=wanted.bands, further=wanted.columns)
+
     if path.is_dir():
         if any(is_shard(child.name) for child in path.iterdir()):
             return _open_shards(path, fields, inputs)
         if tables := described_by(path / README):
             path = _the_one(tables, path)
         elif not is_table(path):
-            return _open_cutouts(path, fields, scratch, tick, wanted)
+            return _open_cutouts(path, read, wanted)
     elif not path.exists():
         raise UsageError(missing(path))
     if path.suffix in (".pt", ".npz"):
         file = TensorFile if path.suffix == ".pt" else CubeFile
         cutouts = file(path, wanted.bands, wanted.side_px)
-        records = _read(cutouts.table(), fields, scratch, tick, wanted)
+        records = read(cutouts.table())
         if not wanted.side_px:
             return _with_table(PlainTable(records), "none")
         # An archive is read like a tape, and the pages of a mapped file are better not fought over.
         return _with_table(CutoutsWithTable(records, cutouts), "measured", side_px=wanted.side_px, is_sequential=True)
     if wanted.side_px:
         _refuse_what_cannot_be_rendered(path, wanted)
-    records = _read(open_table(path), fields, scratch, tick, wanted)
+    records = read(open_table(path))
     if not wanted.side_px:
         return _with_table(PlainTable(records), "none")
     return _with_table(RenderedTable(records, seed), "rendered", PIXEL_ARCSEC, side_px=wanted.side_px)
@@ -125,10 +134,6 @@ def missing(path: Path) -> str:
     if re.match(r"\w+:/", str(path)):
         return f"SOURCE={path} is an address: download the file first, for example with curl, and name that."
     return f"SOURCE={path} does not exist. It may be {KINDS}."
-
-
-def _read(table: TableFile, fields: str, scratch: Path, tick: Callable[[int], None], wanted: Inputs) -> Records:
-    return read_records(table, fields, scratch / RECORDS, tick, bands=wanted.bands, further=wanted.columns)
 
 
 def _refuse_what_cannot_be_rendered(path: Path, wanted: Inputs) -> None:
@@ -186,7 +191,7 @@ def _open_shards(folder: Path, fields: str, inputs: Inputs | None) -> Source:
     return Source(galaxies, what, galaxies.origin, is_sequential=published)
 
 
-def _open_cutouts(folder: Path, fields: str, scratch: Path, tick: Callable[[int], None], inputs: Inputs) -> Source:
+def _open_cutouts(folder: Path, read: Callable[[TableFile], Records], inputs: Inputs) -> Source:
     tables = [path for path in sorted(folder.iterdir()) if _is_table(path)]
     has_cutouts = any(path.name.lower().endswith(ENDINGS) and path not in tables for path in folder.iterdir())
     if not has_cutouts:
@@ -195,7 +200,7 @@ def _open_cutouts(folder: Path, fields: str, scratch: Path, tick: Callable[[int]
         found = ", ".join(path.name for path in tables) or "none"
         raise SourceError(f"{folder} needs one table of its cutouts, .csv, .parquet or table.fits; it has {found}.")
     table = open_table(tables[0])
-    records = _read(table, fields, scratch, tick, inputs)
+    records = read(table)
     if not inputs.side_px:
         return _with_table(PlainTable(records), "none")
     cutouts = find_cutouts(folder, table, records, Wanted(inputs.bands, inputs.side_px, inputs.pixel_scale_arcsec))

@@ -57,6 +57,11 @@ class TableFile(ABC):
         """What is unusual about how it is read."""
         return ()
 
+    @property
+    def about_rows(self) -> int:
+        """About how many rows it has; 0 where that is not known before they are read."""
+        return 0
+
     def batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
         """Yield the columns named, block by block in order.
 
@@ -156,6 +161,11 @@ class ArrayTable(TableFile):
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values()), ()))
+
+    @property
+    def about_rows(self) -> int:
+        """Number of rows."""
+        return len(self)
 
     @classmethod
     def of(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from scripts.command.errors import SourceError
-from scripts.data.compressed import HEAD_BYTES, open_bytes, read_head
+from scripts.data.compressed import HEAD_BYTES, compression_of, open_bytes, read_head
 from scripts.data.table_file import MISSING, Batch, NotWholeError, TableFile, astropy_units, first_line
 
 MARKS = {
@@ -50,6 +50,8 @@ class TextTable(TableFile):
     encoding: str = "utf8"
     places: Sequence[tuple[int, int]] = ()
     """First and last-plus-one letter of every column, where blanks stand for no value between white space."""
+    about_rows: int = 0
+    """As many as the file's size has room for; 0 where it is compressed."""
 
     @classmethod
     def open(cls, path: Path) -> "TextTable":
@@ -101,7 +103,8 @@ class TextTable(TableFile):
         if places:
             first_row = [rows[0][first:last].strip() for first, last in places]
         names, units = _without_units(names, {name: unit for name, unit in units.items() if unit})
-        return cls(path, names, units, delimiter, num_skipped, first_row, encoding, places)
+        share = path.stat().st_size / len(head) if not compression_of(path) else 0
+        return cls(path, names, units, delimiter, num_skipped, first_row, encoding, places, round(share * len(rows)))
 
     @property
     def notes(self) -> tuple[str, ...]:

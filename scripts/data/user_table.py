@@ -116,6 +116,8 @@ def described_by(readme: Path) -> list[Path]:
 def is_table(path: Path) -> bool:
     """Return whether a path is read as a table without images: no published file, and no folder of other things."""
     if path.is_dir():
+        if described_by(path / README):
+            return True
         images = (*FITS_ENDINGS, ".fits.gz", ".fits.fz")
         return bool(parts_of(path)) and not any(child.name.lower().endswith(images) for child in path.iterdir())
     return path.is_file() and path.suffix not in (".pt", ".npz")
@@ -160,6 +162,11 @@ class ParquetTable(TableFile):
         """What is unusual about how it is read."""
         return (f"{len(self.parts)} files of {self.name}/ read as one table",) if self.path.is_dir() else ()
 
+    @property
+    def about_rows(self) -> int:
+        """Number of rows."""
+        return sum(pyarrow.parquet.read_metadata(part).num_rows for part in self.parts)
+
     def _batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
         for part in self.parts:
             with pyarrow.parquet.ParquetFile(part) as file:
@@ -180,6 +187,11 @@ class FeatherTable(TableFile):
         units = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in table.schema}
         return cls(path, list(table.column_names), {name: unit for name, unit in units.items() if unit}, table)
 
+    @property
+    def about_rows(self) -> int:
+        """Number of rows."""
+        return len(self.table)
+
     def _batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
         for batch in self.table.select(list(kinds)).to_batches(max_chunksize=BATCH_ROWS):
             yield self._from_arrow(batch, kinds)
@@ -192,6 +204,8 @@ class FitsTable(TableFile):
     index: int
     missing: Mapping[str, int]
     """Column of whole numbers to the number that stands for none (TNULL)."""
+    about_rows: int = 0
+    """Number of rows."""
     which: str = ""
     """Which of several tables it is."""
 
@@ -209,7 +223,8 @@ class FitsTable(TableFile):
             columns = file[index].columns
             units = {column.name: column.unit for column in columns if column.unit}
             missing = {column.name: column.null + (column.bzero or 0) for column in columns if column.null is not None}
-            return cls(path, list(columns.names), units, index, missing, which if len(tables) > 1 else "")
+            num_rows = file[index].header["NAXIS2"]
+            return cls(path, list(columns.names), units, index, missing, num_rows, which if len(tables) > 1 else "")
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from astropy.table import Table
 from inference.models import without_images
 from scripts.data import read_galaxies
 from scripts.data.source import open_source
+from scripts.data.user_table import is_table, open_table
 
 MAGNITUDES = np.round(np.array([19.6, 18.5, 17.6, 17.2, 17.0]) + np.arange(4)[:, None] / 10, 3)
 COLUMNS = {
@@ -159,10 +160,18 @@ def test_every_format_gives_the_same_galaxies(name: str, tmp_path: Path) -> None
 
     found = read_galaxies(path)
 
+    assert is_table(path)
     assert found.block.object_id.tolist() == COLUMNS["objid"].tolist()
     assert found.block.magnitudes == pytest.approx(MAGNITUDES, abs=1e-9)
     np.testing.assert_array_equal(found.block.redshifts, COLUMNS["zsp"])
     np.testing.assert_array_equal(found.ra_deg, COLUMNS["ra"])
+
+
+@pytest.mark.parametrize(("name", "num"), [("csv", 4), ("spaces.dat", 4), ("fits", 4), ("parquet", 4), ("csv.xz", 0)])
+def test_it_is_known_about_how_many_rows_will_be_read(name: str, num: int, tmp_path: Path) -> None:
+    FORMATS[name](tmp_path / f"my.{name}")
+
+    assert open_table(tmp_path / f"my.{name}").about_rows == num
 
 
 ODD = Path("../shared/data/odd_inputs")
