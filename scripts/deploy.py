@@ -20,6 +20,12 @@ from scripts.deployment.image.registry import keep
 from scripts.deployment.terraform import IMAGE_FILE, DeployError, Terraform
 
 HOLDS_DATA = ("aws_s3_bucket", "aws_ecr_repository")
+LEFT_BEHIND = (
+    "All is deleted. What AWS itself made stays, free of charge: CloudWatch's metrics of the past, for 15 months, and "
+    "the account's policy AWSLogDeliveryWrite20150319, by which Step Functions logs."
+)
+"""https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/AWS-logs-and-resource-policy.html"""
+
 IMAGE_URI = re.compile(r"^\S+@sha256:[0-9a-f]{64}$")
 
 
@@ -156,10 +162,11 @@ def destroy(terraform: Terraform, *, confirm: Callable[[str], bool]) -> None:
             break
         except DeployError:
             # Ranks that were under way write until their function is gone, and a bucket with anything in it stays.
-            if is_last or not any(holdings.describe_bucket(bucket)):
+            if is_last or holdings.is_empty(bucket):
                 raise
             say("Workers that were under way wrote into the bucket: emptying it again.")
     (terraform.folder / IMAGE_FILE).unlink(missing_ok=True)
+    say(LEFT_BEHIND)
 
 
 def _deleted(planned: dict[str, Any]) -> Iterator[str]:

@@ -26,6 +26,10 @@ class Holdings:
         for folder, sizes in sorted(folders.items()):
             yield f"s3://{bucket}/{folder}: {len(sizes):,} objects with their versions, {sum(sizes) / 1e6:,.1f} MB"
 
+    def is_empty(self, bucket: str | None) -> bool:
+        """Return whether AWS would delete the bucket: it holds neither versions nor the marks of deleted objects."""
+        return not any(page.get("Versions") or page.get("DeleteMarkers") for page in self._versions(bucket))
+
     def describe_images(self, repository_url: str | None) -> Iterator[str]:
         """Yield one line if the registry holds images."""
         if repository_url is None:

@@ -13,13 +13,17 @@ from inference.plan import ROW_BYTES
 from inference.run_folder import read_summary
 from scripts.command.errors import UsageError
 from scripts.data.location import LocalDataset, RemoteDataset
+from scripts.deployment.stages import read_stages
 from scripts.forecasts.system import DEFAULT_CONCURRENCY, Forecast, Setting, learn
 from scripts.forecasts.system import forecast as simulate
-from scripts.pricing.cost import Rates
+from scripts.pricing.cost import Rates, Usage, bill, usage_before
 from scripts.pricing.prices import LOCAL_REGION, PriceError, PriceList, read_prices
 from scripts.runs import journal
 from scripts.runs.run_folder import local_rates
 from scripts.runs.target import AwsTarget
+
+MOST_INVOCATIONS = 3
+"""Of a rank that does not answer: the first, the one next to it, and the last; see terraform/state_machine.asl.json."""
 
 NUM_EARLIER = 20
 """Newest runs that a forecast learns from."""
@@ -35,12 +39,16 @@ class Price:
     is_paid: bool
     """False on this machine."""
 
+    worst_usd: float
+    """If every rank ran into its time limit, as often as it is invoked; what `make stop` leaves running is less."""
+
     @property
     def words(self) -> str:
         """The upper end, the median, and where the times come from, in one line."""
         _, _, median, _, high = self.forecast.usd
         where = "" if self.is_paid else " on AWS"
-        return f"{high:.4f} USD{where} in 95 of 100 runs (median {median:.4f}), {self.forecast.source}"
+        usual = f"{high:.4f} USD{where} in 95 of 100 runs (median {median:.4f})"
+        return f"{usual}, {self.worst_usd:,.2f} if every rank ran into its time limit; {self.forecast.source}"
 
 
 def before_start(
@@ -93,7 +101,22 @@ def forecast(
     habits = learn(earlier_runs(root, "aws", rates, request.model), is_local=False)
     prices = prices or read_prices()
     found = simulate(setting, prices.of(region), prices_of=prices.label(region), habits=habits, rates=rates)
-    return Price(found, aws is not None)
+    timeout_s = aws.stack.stages["infer"].timeout_s if aws else int(read_stages()["infer"]["timeout_s"])
+    worst = worst_usage(setting, rates, timeout_s, num_invocations=MOST_INVOCATIONS if request.backup else 1)
+    return Price(found, aws is not None, bill(worst, rates, prices.of(region), prices_of="").usd)
+
+
+def worst_usage(setting: Setting, rates: Rates, timeout_s: int, *, num_invocations: int) -> Usage:
+    """Count what a run takes whose ranks all run into their time limit, in every invocation that they have."""
+    return usage_before(
+        rates,
+        num_rows=setting.num_rows,
+        num_shards=setting.num_shards,
+        world_size=setting.world_size,
+        ranks_s=setting.world_size * timeout_s * num_invocations,
+        initialize_s=timeout_s,
+        summarize_s=timeout_s,
+    )
 
 
 def setting_of(request: RunRequest, dataset: LocalDataset | RemoteDataset, aws: AwsTarget | None) -> Setting | None:

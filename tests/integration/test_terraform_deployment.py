@@ -17,6 +17,7 @@ from inference import contract
 from inference.contract import RunSummary
 from scripts import deploy
 from scripts.command.repository import REPOSITORY
+from scripts.deployment.holdings import Holdings
 from scripts.deployment.stack import read_stack
 from scripts.deployment.terraform import FOLDER, IMAGE_FILE, DeployError, Terraform
 from scripts.local_aws.calls import STATES
@@ -309,6 +310,9 @@ def test_destroy_says_what_it_deletes_asks_and_leaves_nothing(deployed: Deployed
     bucket = deployed.outputs["bucket"]
     for content in (b"old", b"newer"):
         s3.put_object(Bucket=bucket, Key="results/mine/summary.json", Body=content)
+    # Only the mark of a deleted object keeps AWS from deleting a bucket, too.
+    s3.delete_object(Bucket=bucket, Key="results/gone")
+    assert not Holdings(REGION).is_empty(bucket)
     asked: list[str] = []
     with pytest.raises(DeployError, match="Nothing was deleted"):
         deploy.destroy(deployed.terraform, confirm=lambda question: bool(asked.append(question)))

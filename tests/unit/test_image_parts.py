@@ -153,6 +153,39 @@ def test_a_deployed_image_gets_a_tag_by_which_its_registry_keeps_it(monkeypatch:
     assert sorted(found["imageTags"]) == [f"deployed-{digest[7:19]}", "v1"]
 
 
+HOST = ECR.partition("/")[0]
+
+
+@pytest.mark.parametrize(
+    ("program", "settings", "is_logged_in"),
+    [
+        ("docker", None, True),
+        ("docker", "{", True),
+        ("docker", {"credsStore": "desktop"}, True),
+        ("docker", {"credHelpers": {"other.example.org": "ecr-login"}}, True),
+        ("docker", {"credHelpers": {HOST: "ecr-login"}}, False),
+        ("docker", {"credsStore": "ecr-login"}, False),
+        # Podman gets a file of its own for this push.
+        ("podman", {"credsStore": "ecr-login"}, True),
+    ],
+)
+def test_where_a_credential_helper_logs_in_nothing_else_does(
+    program: Any, settings: Any, is_logged_in: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    if settings:
+        (tmp_path / "config.json").write_text(settings if isinstance(settings, str) else json.dumps(settings))
+    said: list[str] = []
+    monkeypatch.setattr(Engine, "run", lambda engine, *arguments, **_: said.append(arguments[0]))
+    monkeypatch.setattr(Engine, "show", lambda engine, *arguments: said.append(arguments[0]))
+    answers = iter([None, ("sha256:0", b"{}")])
+    monkeypatch.setattr(registry, "_ask", lambda *_: next(answers))
+
+    registry.push(Engine(program, "4"), make_image(), ECR, registry.Login("AWS", "secret"))
+
+    assert said == [*(["login"] if is_logged_in else []), "tag", "push", "rmi"]
+
+
 def test_only_ecr_gives_a_login() -> None:
     with pytest.raises(EngineError, match="is not a repository of ECR"):
         registry.ecr_login("example.org/redshift")

@@ -21,6 +21,7 @@ from scripts.deployment.account import Account
 from scripts.deployment.stages import read_stages
 from scripts.forecast import ForecastVariables, Place, setting_of
 from scripts.forecasts.system import DEFAULT_CONCURRENCY
+from scripts.local_aws.deploy import DEFINITION_PATH
 from scripts.pricing.cost import billed_ms
 from scripts.pricing.prices import PriceError, read_prices
 from scripts.runs import budget, journal
@@ -199,6 +200,26 @@ def test_a_run_that_may_cost_more_than_the_budget_is_refused(make_dataset: Any, 
     refuse_above(None, found)
     with pytest.raises(UsageError, match=r"the run may cost 0\.\d+ USD on AWS in 95 of 100 runs .*Nothing was started"):
         refuse_above(high * 0.99, found)
+
+
+@pytest.mark.parametrize(("backup", "times"), [(True, 3), (False, 1)])
+def test_the_worst_case_is_said_next_to_the_expected_one(
+    backup: bool, times: int, make_dataset: Any, tmp_path: Path
+) -> None:
+    found = forecast(make_request(world_size=8, backup=backup), make_dataset(3000), None, root=tmp_path)
+
+    assert found is not None
+    # 1,769 MB for 900 s at 0.0000166667 USD per GB and second: 0.0259 USD an invocation, and those of the two ends.
+    assert found.worst_usd == pytest.approx(0.02591 * (8 * times + 2), rel=0.01)
+    assert f"{found.worst_usd:.2f} if every rank ran into its time limit" in found.words
+
+
+def test_the_worst_case_counts_every_invocation_that_the_state_machine_makes() -> None:
+    states = json.loads(DEFINITION_PATH.read_text())["States"]["InferRanks"]["ItemProcessor"]["States"]
+    again = [one["MaxAttempts"] for one in states["Infer"]["Retry"] if "States.Timeout" in one["ErrorEquals"]]
+    at_last = [one["MaxAttempts"] for one in states["InferAtLast"]["Retry"] if "States.Timeout" in one["ErrorEquals"]]
+
+    assert (1 + sum(again)) + (1 + sum(at_last)) == budget.MOST_INVOCATIONS
 
 
 def test_a_cost_nobody_can_estimate_is_above_every_budget() -> None:

@@ -253,6 +253,9 @@ class LateWriters:
     def empty(self, bucket: str) -> None:
         self.num_objects = 0
 
+    def is_empty(self, bucket: str) -> bool:
+        return self.num_objects == 0
+
 
 @pytest.mark.parametrize(("num_late", "num_tries"), [(0, 1), (1, 2), (2, 3), (3, 3)])
 def test_a_bucket_that_late_workers_write_into_is_emptied_again(
@@ -276,6 +279,16 @@ def test_a_bucket_that_late_workers_write_into_is_emptied_again(
         with pytest.raises(DeployError, match="BucketNotEmpty"):
             deploy.destroy(fake, confirm=lambda question: True)
     assert fake.shown == ["destroy"] * num_tries
+
+
+def test_what_stays_behind_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(deploy, "Holdings", lambda region: LateWriters(0))
+
+    deploy.destroy(FakeTerraform(tmp_path, outputs={"bucket": "mine"}), confirm=lambda question: True)
+
+    assert "AWSLogDeliveryWrite20150319" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_destroy_that_fails_for_another_reason_is_not_repeated(

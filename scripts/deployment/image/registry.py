@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import os
 import re
 import tempfile
 import urllib.error
@@ -71,8 +72,8 @@ def push(engine: Engine, image: Image, repository: str, login: Login | None = No
         plain = ["--tls-verify=false"] if engine.program == "podman" and LOOPBACK.match(repository) else []
         # Whatever the user's containers.conf prefers, Lambda reads neither zstd nor an index.
         readable = ["--format", "v2s2", "--compression-format", "gzip"] if engine.program == "podman" else []
-        if login:
-            host = repository.partition("/")[0]
+        host = repository.partition("/")[0]
+        if login and not (engine.program == "docker" and has_helper(host)):
             session.run("login", *plain, "--username", login.user, "--password-stdin", host, secret=login.password)
         session.run("tag", image.name, target)
         session.show("push", *plain, *readable, target)
@@ -84,6 +85,20 @@ def push(engine: Engine, image: Image, repository: str, login: Login | None = No
     if problem := why_unreadable(json.loads(manifest)):
         raise EngineError(f"{target} was pushed, and Lambda cannot read it: {problem}")
     return Pushed(f"{repository}@{digest}", was_there=False)
+
+
+def has_helper(host: str) -> bool:
+    """Return whether a credential helper logs Docker in to ECR: it keeps no password, so that `docker login` fails.
+
+    https://github.com/awslabs/amazon-ecr-credential-helper
+    """
+    path = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser() / "config.json"
+    try:
+        settings = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    helpers = (settings.get("credHelpers") or {}).get(host), settings.get("credsStore")
+    return "ecr-login" in helpers
 
 
 def why_unreadable(manifest: dict[str, Any]) -> str:
