@@ -33,7 +33,7 @@ class EmulateVariables(Variables, frozen=True, kw_only=True):
     """How long each function takes to wake, as one that was not called for weeks [s]."""
 
     s3_failure_every: Whole = 0
-    """Every which request S3 answers with 503; 0 none."""
+    """Every which request S3 fails; 0 none."""
 
     starts_per_s: Whole = 0
     """Ranks that a Map starts in a second; 0 takes any number."""

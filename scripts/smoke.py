@@ -1,6 +1,7 @@
 """`make smoke`: a deployment of its own for a few minutes, which settles what only a real account can say."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -52,6 +53,12 @@ USERS_OWN = (
 """Of Terraform's folder: what belongs to the user's deployment. terraform.tfvars, with what an organization prescribes,
 is copied."""
 
+ELSEWHERE = ("TF_WORKSPACE", "TF_DATA_DIR", "TF_CLI_ARGS")
+"""Beginnings of the variables that tell Terraform where else to work, or how.
+
+https://developer.hashicorp.com/terraform/cli/config/environment-variables
+"""
+
 FAULTS = (CommandError, RunError, OSError, BotoCoreError, ClientError)
 
 
@@ -81,11 +88,18 @@ Push = Callable[[str], Pushed]
 
 def main(variables: SmokeVariables) -> int:
     """Ask a real account. Exit status: 0 all is as expected, 1 something is not, 130 interrupted."""
+    forget_terraform_settings()
     architecture = variables.arch or building.machine_architecture()
     confirm = partial(deploy.ask, yes=variables.yes)
     return smoke(
         Path(), architecture, _pusher(variables, architecture), snap_start=variables.snap_start, confirm=confirm
     )
+
+
+def forget_terraform_settings() -> None:
+    """Keep what is set for the user's deployment from this one: another workspace or folder would be another state."""
+    for name in [name for name in os.environ if name.startswith(ELSEWHERE)]:
+        del os.environ[name]
 
 
 def _pusher(variables: SmokeVariables, architecture: str) -> Push:
@@ -270,10 +284,13 @@ def end(home: Path, open_terraform: Callable[[Path], Terraform]) -> tuple[str, .
 
 def resources(folder: Path) -> tuple[str, ...]:
     """Return the addresses of what a working copy has made, as its state says; asks neither Terraform nor AWS."""
+    path = folder / "terraform.tfstate"
     try:
-        found = json.loads((folder / "terraform.tfstate").read_text()).get("resources", ())
+        found = json.loads(path.read_text()).get("resources", ())
     except FileNotFoundError:
         return ()
+    except ValueError:
+        return (f"whatever {path} named before it was damaged",)
     return tuple(
         ".".join(filter(None, (one.get("module"), one["type"], one["name"])))
         for one in found

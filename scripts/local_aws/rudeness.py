@@ -29,7 +29,7 @@ class Rudeness(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     s3_failure_every: int = 0
-    """Every which request S3 answers with 503 SlowDown; 0: none.
+    """Every which request S3 fails, in turn with 503 SlowDown, with 500 and without any answer; 0: none.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
     """
@@ -59,13 +59,23 @@ class Rudeness(msgspec.Struct, frozen=True, kw_only=True):
     """
 
 
+NO_ANSWER = 0
+"""In place of a status: the connection is closed."""
+
+S3_FAILURES = (
+    (503, "SlowDown", "Please reduce your request rate."),
+    (500, "InternalError", "We encountered an internal error. Please try again."),
+    (NO_ANSWER, "ConnectionReset", ""),
+)
+
+
 class RefusedError(Exception):
     """AWS does not do what it was asked for, this time.
 
     Parameters
     ----------
     status : int
-        Of the HTTP answer.
+        Of the HTTP answer, or `NO_ANSWER`.
     code : str
         Name of the error.
     message : str
@@ -184,5 +194,6 @@ class Rude:
         """
         with self._lock:
             self._num_s3_requests += 1
-            if self._how.s3_failure_every and self._num_s3_requests % self._how.s3_failure_every == 0:
-                raise RefusedError(503, "SlowDown", "Please reduce your request rate.")
+            num_failures, rest = divmod(self._num_s3_requests, self._how.s3_failure_every or self._num_s3_requests + 1)
+            if rest == 0:
+                raise RefusedError(*S3_FAILURES[(num_failures - 1) % len(S3_FAILURES)])

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from scripts.local_aws.calls import CallLog
-from scripts.local_aws.rudeness import RefusedError, Rude, Rudeness
+from scripts.local_aws.rudeness import NO_ANSWER, RefusedError, Rude, Rudeness
 from scripts.local_aws.server import REGION, client_environment, stop_signals
 
 HOST = "127.0.0.1"
@@ -108,6 +108,9 @@ def _build(
                     rude.answer_s3()
             except RefusedError as error:
                 self.rfile.read(int(self.headers.get("content-length", 0)))
+                if error.status == NO_ANSWER:
+                    self.close_connection = True
+                    return
                 kind, body = error.as_xml() if is_s3 else error.as_json()
                 self._answer(error.status, {"Content-Type": kind, "Content-Length": str(len(body))}, body)
                 return

@@ -9,12 +9,14 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionClosedError
 
 from inference import contract
 from inference.contract import RunSummary
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import DEFINITION_PATH, deploy
-from scripts.local_aws.rudeness import RefusedError, Rude, Rudeness
+from scripts.local_aws.rudeness import NO_ANSWER, RefusedError, Rude, Rudeness
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
 from tests.integration.conftest import ECHO, LocalCloud, stage, wait_until
@@ -123,12 +125,25 @@ def test_a_function_wakes_some_time_after_its_first_invocation() -> None:
     assert answers == [asleep, asleep, asleep, None, asleep]
 
 
-def test_every_fifth_request_to_s3_fails() -> None:
+def test_every_fifth_request_to_s3_fails_in_one_way_after_another() -> None:
     rude = Rude(Rudeness(s3_failure_every=5))
+    slow, broken, gone = (503, "SlowDown"), (500, "InternalError"), (NO_ANSWER, "ConnectionReset")
 
-    answers = [refused(rude.answer_s3) for _ in range(11)]
+    answers = [refused(rude.answer_s3) for _ in range(21)]
 
-    assert answers == [(503, "SlowDown") if number in (5, 10) else None for number in range(1, 12)]
+    assert answers == [{5: slow, 10: broken, 15: gone, 20: slow}.get(number) for number in range(1, 22)]
+
+
+def test_a_request_without_an_answer_finds_its_connection_closed(tmp_path: Path) -> None:
+    with LocalAws(log_dir=tmp_path, workers=1, rudeness=Rudeness(s3_failure_every=1)) as aws:
+        s3 = boto3.client("s3", config=Config(retries={"total_max_attempts": 1}), **aws.credentials)
+        failures = []
+        for _ in range(3):
+            with pytest.raises((ClientError, ConnectionClosedError)) as failed:
+                s3.list_buckets()
+            failures.append(type(failed.value))
+
+    assert failures == [ClientError, ClientError, ConnectionClosedError]
 
 
 def test_ranks_start_one_after_another_at_the_rate_of_the_map() -> None:

@@ -4,6 +4,7 @@ What it asks of an account is rehearsed in tests/integration/test_terraform_depl
 """
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -166,6 +167,25 @@ def test_what_could_not_be_destroyed_is_named_and_the_next_one_begins_with_it(
     assert run(tmp_path, confirm=lambda question: not asked.append(question)) == COMPLETE
 
     assert "is destroyed first" in asked[0]
+
+
+def test_a_damaged_state_is_never_taken_for_an_empty_one(cloud: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cloud.setattr(deploy, "apply", lambda terraform, confirm: (terraform.folder / "terraform.tfstate").write_text("{"))
+    cloud.setattr(deploy, "destroy", raises(DeployError("damaged")))
+
+    assert run(tmp_path) == FAILED
+
+    assert "damaged" in report(tmp_path)["left_behind"][0]
+    assert (tmp_path / "smoke" / "terraform").exists()
+
+
+def test_no_setting_of_the_users_terraform_moves_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TF_WORKSPACE", "TF_DATA_DIR", "TF_CLI_ARGS_plan", "TF_VAR_role_path"):
+        monkeypatch.setenv(name, "mine")
+
+    smoke.forget_terraform_settings()
+
+    assert [name for name in os.environ if os.environ[name] == "mine"] == ["TF_VAR_role_path"]
 
 
 def test_something_otherwise_is_a_failure(cloud: pytest.MonkeyPatch, tmp_path: Path) -> None:
