@@ -145,6 +145,21 @@ def test_what_the_kernel_does_not_take_goes_later_and_in_order(pair: tuple[Socke
     assert link.num_pending == 0
 
 
+def test_a_large_message_goes_in_as_many_parts_as_the_kernel_takes(pair: tuple[SocketLink, socket.socket]) -> None:
+    link, theirs = pair
+    large = Message(POINT, 7, np.arange(100_000.0))
+    link.send(large)
+    assert link.num_pending
+
+    received = b""
+    while len(received) < large.num_bytes:
+        received += theirs.recv(50_001)
+        link.flush()
+
+    assert received == on_the_wire(large)
+    assert (link.num_pending, link.num_sent, link.num_bytes_sent) == (0, 1, large.num_bytes)
+
+
 def test_a_step_to_someone_who_has_left_breaks_the_link(pair: tuple[SocketLink, socket.socket]) -> None:
     link, theirs = pair
     theirs.close()
