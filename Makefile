@@ -23,6 +23,10 @@ $(foreach v,MODEL CARD PROFILE FILES TARGET SOURCE FIELDS WHERE RUN NAME N PORT 
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) GIVEN_VARIABLES PYTHON VENV
 
+# A Python that is gone, or was updated by the system, makes the environment worth nothing, whatever its mark says.
+ifeq ($(realpath $(PY)),)
+.PHONY: $(READY)
+endif
 $(READY): pyproject.toml scripts/requirements.txt scripts/setup.sh $(wildcard inference/engines/native/source/*)
 	@scripts/setup.sh
 

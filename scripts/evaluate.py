@@ -6,6 +6,7 @@ from pathlib import Path
 from scripts.command.errors import CommandError
 from scripts.command.model import ModelName, astromae
 from scripts.command.program import start
+from scripts.command.whole_file import write_whole
 from scripts.reports.evaluated import Evaluated, of_run
 from scripts.reports.numbers import evaluate, table, to_json
 from scripts.reports.plots import write_plots
@@ -53,7 +54,7 @@ def write(galaxies: list[Evaluated], folder: Path) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     labelled = [numbers for _, numbers in pairs]
-    (folder / NUMBERS).write_bytes(to_json([rows for rows, _ in pairs], labelled))
+    write_whole(folder / NUMBERS, to_json([rows for rows, _ in pairs], labelled))
     names = [NUMBERS]
     for rows, _ in pairs:
         names += write_plots(rows, folder, prefix="" if len(pairs) == 1 else f"{_prefix(rows)}-")

@@ -30,7 +30,7 @@ main() {
     local base log torch
     base=$(find_python)
     wait_for_other_setup "$base"
-    if [ -e "$VENV/.ready" ] && [ -z "$(find "${SOURCES[@]}" -type f -newer "$VENV/.ready")" ]; then return; fi
+    if [ -e "$VENV/.ready" ] && [ -x "$VENV/bin/python" ] && [ -z "$(find "${SOURCES[@]}" -type f -newer "$VENV/.ready")" ]; then return; fi
     say "Setting up $VENV with $("$base" --version) and PyTorch for CPU; the first time takes a minute or two."
     is_our_python "$VENV/bin/python" "$base" || clear_venv
     mkdir -p "$VENV"

@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from inference.errors import RunError
 from scripts.command.aws_errors import explain
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, CommandError
+from scripts.command.exhausted import out_of_memory, with_remedy
 from scripts.command.variables import GIVEN, V, Variables, expected, read_variables
 
 Main = Callable[[V], int | None]
@@ -45,12 +46,17 @@ def exit_status(main: Main[V], environment: Mapping[str, str]) -> int:
         Where its variables are.
     """
     _settle_terminal()
+    given: dict[str, object] = {}
     try:
-        return main(read_variables(_kind_of(main), environment)) or COMPLETE
+        variables = read_variables(_kind_of(main), environment)
+        given = variables.given
+        return main(variables) or COMPLETE
     except CommandError as error:
-        return _said(str(error), error.status)
+        return _said(with_remedy(str(error)), error.status)
     except (RunError, OSError) as error:
-        return _said(str(error), FAILED)
+        return _said(with_remedy(str(error)), FAILED)
+    except MemoryError as error:
+        return _said(out_of_memory(error, given), FAILED)
     except (BotoCoreError, ClientError) as error:
         return _said(explain(error), FAILED)
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """How a file is written: whole under its name, or not at all."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(partial), partial):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        # In the system's words: libraries add lines of theirs.
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 

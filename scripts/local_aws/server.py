@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,10 @@ from scripts.local_aws.rudeness import Rudeness
 
 REGION = "us-east-1"
 STOP_TIMEOUT_S = 15
+SERVER_LOG = "server.log"
+TAIL_BYTES = 2**16
+REASON = re.compile(r"^(OSError: \[Errno \d+\] .*|MemoryError.*|RuntimeError: can't start new thread)$", re.MULTILINE)
+"""Last line of a traceback that is about the machine."""
 
 
 class LocalAwsError(CommandError):
@@ -86,7 +91,7 @@ class LocalAws:
         settings: dict[str, Any] = {"port": self._port, "workers": self.workers, "log_dir": str(self.log_dir.resolve())}
         settings["rudeness"] = msgspec.to_builtins(self._rudeness)
         settings["call_log"] = str(self._call_log.resolve()) if self._call_log else None
-        with (self.log_dir / "server.log").open("ab") as log:
+        with (self.log_dir / SERVER_LOG).open("ab") as log:
             # A session of its own: Ctrl-C reaches only us, and we end it in order. Its stdin ends with this process.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "scripts.local_aws.serve", json.dumps(settings)],
@@ -136,11 +141,22 @@ class LocalAws:
         assert self._process.stdout is not None
         ready = self._process.stdout.readline()
         if not ready:
-            log = (self.log_dir / "server.log").read_text(errors="replace")
+            log = (self.log_dir / SERVER_LOG).read_text(errors="replace")
             self.stop()
             raise LocalAwsError(f"The local AWS did not start:\n{log[-2000:]}")
         self.endpoint_url = json.loads(ready)["endpoint_url"]
         self.pid = json.loads(ready)["pid"]
+
+
+def last_reason(log: Path) -> str:
+    """Return the last line in which a server says what it has run out of; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - TAIL_BYTES, 0))
+            found = REASON.findall(file.read().decode(errors="replace"))
+    except OSError:
+        return ""
+    return str(found[-1]) if found else ""
 
 
 def stop_signals() -> threading.Event:

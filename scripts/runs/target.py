@@ -23,7 +23,14 @@ from scripts.deployment.quota import room
 from scripts.deployment.stack import Stack, StackError
 from scripts.local_aws.deploy import deploy
 from scripts.local_aws.rendezvous import serve_rendezvous
-from scripts.local_aws.server import LocalAws, LocalAwsError, client_arguments, keep_results
+from scripts.local_aws.server import (
+    SERVER_LOG,
+    LocalAws,
+    LocalAwsError,
+    client_arguments,
+    keep_results,
+    last_reason,
+)
 from scripts.pricing.cost import Bill
 from scripts.pricing.prices import bill_if_known
 from scripts.runs.bucket import NUM_CONNECTIONS, Bucket, quick_store
@@ -91,6 +98,9 @@ class LocalTarget:
     states: Any
     state_machine_arn: str = ""
     workers: int = 0
+    log: Path | None = None
+    """What the server prints, if it is this command's."""
+
     name: str = "local"
     max_concurrency: None = None
 
@@ -123,8 +133,9 @@ class LocalTarget:
         return None
 
     def why(self, error: BotoCoreError | ClientError) -> str:
-        """Say where to look."""
-        return f"{error}. logs/server.log may say why."
+        """Say what the server ran out of, or where to look."""
+        reason = last_reason(self.log) if self.log else ""
+        return f"{error}. {f'The local AWS said: {reason}.' if reason else 'logs/server.log may say why.'}"
 
 
 @dataclass(frozen=True)
@@ -253,6 +264,7 @@ def start_local(log_dir: Path, model: Path | None = None, *, num_talking: int = 
             states,
             deployment.state_machine_arn,
             aws.workers,
+            log_dir / SERVER_LOG,
         )
 
 

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 from typing import Annotated, Literal
 
 import pytest
@@ -15,6 +16,7 @@ from msgspec import Meta
 from inference.errors import ShardFormatError
 from scripts import emulate
 from scripts.command.errors import CommandError, UsageError
+from scripts.command.exhausted import OUT_OF_MEMORY, REMEDIES, with_remedy
 from scripts.command.program import exit_status, start, usage
 from scripts.command.variables import Flag, Variables, read_variables
 from scripts.data.plan import DatasetVariables
@@ -120,6 +122,13 @@ def test_a_name_that_is_no_folder_of_its_own_is_refused(kind: type[Variables], n
         read_variables(kind, {"NAME": name})
 
 
+FILE_LIMIT, OPEN_LIMIT, MEMORY = (
+    next(remedy for pattern, remedy in REMEDIES.items() if what in pattern)
+    for what in ("File too large", "Too many open", "Cannot allocate")
+)
+DISK = REMEDIES[next(iter(REMEDIES))].format(folder=tempfile.gettempdir())
+
+
 # ---------------------------------------------------------------------------------- how a command ends
 
 
@@ -131,6 +140,12 @@ def test_a_name_that_is_no_folder_of_its_own_is_refused(kind: type[Variables], n
         (ShardFormatError("0.pt holds nothing."), 1, "0.pt holds nothing."),
         (FileNotFoundError(2, "No such file", "a.csv"), 1, "[Errno 2] No such file: 'a.csv'"),
         (KeyboardInterrupt(), 130, "Interrupted."),
+        (OSError(27, "File too large", "a"), 1, f"[Errno 27] File too large: 'a'. {FILE_LIMIT}"),
+        (OSError(24, "Too many open files"), 1, f"[Errno 24] Too many open files. {OPEN_LIMIT}"),
+        (CommandError("The run stopped: os error 28."), 1, f"The run stopped: os error 28. {DISK}"),
+        (OSError(28, "No space left on device", "a"), 1, f"[Errno 28] No space left on device: 'a'. {DISK}"),
+        (MemoryError(), 1, f"{OUT_OF_MEMORY}. {MEMORY}"),
+        (MemoryError("Unable to allocate 5 GiB"), 1, f"{OUT_OF_MEMORY} (Unable to allocate 5 GiB). {MEMORY}"),
     ],
 )
 def test_an_error_ends_a_command_with_one_line_and_its_status(
@@ -141,6 +156,20 @@ def test_an_error_ends_a_command_with_one_line_and_its_status(
 
     assert exit_status(main, {}) == status
     assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_what_memory_was_asked_for_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(variables: ExampleVariables) -> None:
+        raise MemoryError
+
+    assert exit_status(main, {"BATCH": "1000"}) == 1
+    assert capsys.readouterr().err == f"{OUT_OF_MEMORY} with BATCH=1000. {MEMORY}\n"
+
+
+def test_a_disk_so_full_that_python_finds_no_temporary_folder_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: list(map(open, ["/none"])))
+
+    assert "temporary files are in TMPDIR, which" in with_remedy("No space left on device")
 
 
 def test_a_bug_is_not_hidden() -> None:
@@ -217,3 +246,29 @@ def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> No
         assert exit_status(emulate.main, {"PORT": str(port)}) == 2
 
     assert f"PORT={port}: Address already in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("ModuleNotFoundError('No module named rich', name='rich')", "No module named rich. The packages in"),
+        ("ImportError('libopenblas.so: cannot open shared object file', name='numpy')", "`make clean`, then the same"),
+        (
+            "ImportError('a page\\nfailed to map segment from shared object', name='numpy')",
+            "failed to map segment from",
+        ),
+        ('RuntimeError("can\'t start new thread")', "can't start new thread. `ulimit -v`, `ulimit -u` or other"),
+        ("MemoryError()", "Out of memory. `ulimit -v`"),
+        ("ModuleNotFoundError('No module named scripts.x', name='scripts.x')", "Traceback (most recent call last)"),
+        ("ZeroDivisionError()", "Traceback (most recent call last)"),
+    ],
+)
+def test_what_ends_a_command_before_it_begins_is_one_line_but_for_bugs(raised: str, said: str) -> None:
+    program = "import sys; sys.argv, sys.orig_argv = ['-m'], ['python', '-m', 'scripts.run']; import scripts; "
+
+    command = [sys.executable, "-c", f"{program}raise {raised}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert ("Traceback" in said) == (done.stderr.count("\n") > 1)

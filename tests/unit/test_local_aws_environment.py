@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
+from scripts.local_aws import server
 from scripts.local_aws.lambda_variables import worker_environment
+from scripts.runs.target import LocalTarget
 
 
 def test_a_worker_inherits_neither_tokens_nor_settings_of_another_aws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +45,21 @@ time.sleep(60)
 
     assert done.returncode == 1
     assert "No more threads can be started here" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (b"ValueError: x\nOSError: [Errno 28] No space left on device\n127.0.0.1 PUT\n", "No space left on device."),
+        (b"x\nMemoryError\n", "The local AWS said: MemoryError."),
+        (b"RuntimeError: can't start new thread\n" + b"x" * server.TAIL_BYTES, "server.log may say why."),
+        (None, "logs/server.log may say why."),
+    ],
+)
+def test_what_the_local_aws_has_run_out_of_is_said_by_who_asked(tmp_path: Path, log: bytes | None, said: str) -> None:
+    path = tmp_path / "server.log"
+    if log is not None:
+        path.write_bytes(log)
+    target = LocalTarget("http://127.0.0.1:1", "key", None, None, log=path)
+
+    assert target.why(ClientError({"Error": {"Code": "500"}}, "UploadPart")).endswith(said)

@@ -291,6 +291,18 @@ def test_a_second_set_up_keeps_the_environment(tmp_path: Path) -> None:
     assert sum(call.startswith("-m venv") for call in calls) == 1
 
 
+def test_an_environment_whose_python_is_gone_is_made_again(tmp_path: Path) -> None:
+    set_up(tmp_path)
+    (tmp_path / "venv" / "bin" / "python").unlink()
+    (tmp_path / "venv" / "bin" / "python").symlink_to(tmp_path / "gone")
+
+    asked = make("--question", f"VENV={tmp_path}/venv", f"{tmp_path}/venv/.ready")
+    _, calls = set_up(tmp_path)
+
+    assert asked.returncode == 1, "make knows that there is something to do"
+    assert sum(call.startswith("-m venv") for call in calls) == 2
+
+
 def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "venv").mkdir()
     (tmp_path / "venv" / "thesis.tex").touch()

@@ -11,6 +11,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from scripts.command.whole_file import written_whole
 from scripts.reports.figures.canvas import BOXES, COLORS, STYLE
 
 DPI = 160
@@ -41,7 +42,8 @@ def as_png(figure: Figure, path: Path, *, title: str) -> None:
     """Write a figure with a title above it, dark on white."""
     text = figure.text(0, 1.02, title, va="bottom", size=13, weight="bold")
     figure.patch.set_visible(True)
-    figure.savefig(path, dpi=DPI, facecolor="white", bbox_inches="tight", pad_inches=0.12)
+    with written_whole(path) as partial:
+        figure.savefig(partial, format="png", dpi=DPI, facecolor="white", bbox_inches="tight", pad_inches=0.12)
     text.remove()
 
 
