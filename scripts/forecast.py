@@ -58,7 +58,7 @@ LIMITS = {
 class ForecastVariables(Variables, frozen=True, kw_only=True):
     """The variables of `make forecast`."""
 
-    world: Annotated[int, Meta(ge=1, le=10_240, description="a whole number of ranks from 1 to 10,240")] | None = None
+    world: Annotated[int, Meta(ge=1, le=100_000, description="a whole number of ranks from 1 to 100,000")] | None = None
     n: Annotated[int, Meta(ge=1, description="a whole number of galaxies from 1")] | None = None
     dataset: Annotated[str, Meta(description="a dataset under datasets/, or a folder with shards")] = ""
     shard_mb: ShardMb | None = None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from inference.branch import EXACT, WAVE_RANKS
 from inference.contract import BITS_PER_ROW
+from inference.plan import MAX_CHILDREN, MAX_MANIFEST_BYTES
 from scripts.command.whole_file import write_whole
 from scripts.forecasts import scale
 from scripts.forecasts.constants import read_constants
@@ -19,8 +20,8 @@ TEMPLATE = Path(__file__).with_name("templates") / PAGE
 PLOTS = {"seconds": "scale-time.png", "usd": "scale-cost.png"}
 LABELS = {"seconds": "end to end [s]", "usd": "list price [USD]"}
 
-TASK_BYTES = 900
-"""A rank in the manifest, with its rows and their checksums, about."""
+TASK_BYTES = 1_403
+"""A rank in the manifest, with a gigabyte of rows and their checksums: `scripts.benchmarks.planning`."""
 
 BLOCK_MB = 10
 """What a rank reads with one request, about."""
@@ -43,6 +44,8 @@ def write_scale_page(prices: PriceList, folder: Path) -> list[Path]:
         task_vcpus=scale.TASK_VCPUS,
         wave_ranks=f"{WAVE_RANKS:,}",
         exact=f"{EXACT:,}",
+        most_ranks=f"{MAX_MANIFEST_BYTES // TASK_BYTES // 1_000_000} million",
+        max_children=f"{MAX_CHILDREN:,}",
         s3_gets_per_s=f"{read_constants().cloud['s3_gets_per_s'].value:,.0f}",
         verdict=_verdict(on_lambda, on_spot),
         **{

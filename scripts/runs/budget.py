@@ -1,5 +1,6 @@
 """What a run may cost before it starts, and BUDGET, which refuses one that may cost more."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def worst_usage(setting: Setting, rates: Rates, timeout_s: int, *, num_invocatio
 
 def setting_of(request: RunRequest, dataset: LocalDataset | RemoteDataset, aws: AwsTarget | None) -> Setting | None:
     """Return a request as a setting on AWS; None when the number of galaxies is not known before Initialize."""
-    size = _size(dataset, request.file_limit, aws)
+    size = _size(dataset, request, aws)
     if size is None:
         return None
     num_rows, num_shards = size
@@ -187,18 +188,19 @@ def earlier_runs(root: Path, target: str, rates: Rates, model: str | None = None
     return found
 
 
-def _size(
-    dataset: LocalDataset | RemoteDataset, file_limit: int | None, aws: AwsTarget | None
-) -> tuple[int, int] | None:
+def _size(dataset: LocalDataset | RemoteDataset, request: RunRequest, aws: AwsTarget | None) -> tuple[int, int] | None:
     """Return galaxies and shards of what a run reads; None when only Initialize will know."""
     card = dataset.card if isinstance(dataset, LocalDataset) else _remote_card(dataset, aws)
     if card:
-        shards = card.shards[:file_limit]
-        return sum(shard.num_rows for shard in shards), len(shards)
-    if isinstance(dataset, RemoteDataset):
+        sizes = [shard.num_rows for shard in card.shards[: request.file_limit]]
+    elif isinstance(dataset, RemoteDataset):
         return None
-    files = [path for path in dataset.files(file_limit) if path.name != contract.DATASET_KEY]
-    return max(sum(path.stat().st_size for path in files) // ROW_BYTES, 1), len(files)
+    else:
+        files = [path for path in dataset.files(request.file_limit) if path.name != contract.DATASET_KEY]
+        sizes = [path.stat().st_size // ROW_BYTES for path in files]
+    most = request.row_limit or sum(sizes)
+    num_shards = sum(1 for start in itertools.accumulate(sizes[:-1], initial=0) if start < most)
+    return max(min(sum(sizes), most), 1), num_shards
 
 
 def _remote_card(dataset: RemoteDataset, aws: AwsTarget | None) -> DatasetCard | None:

@@ -271,6 +271,19 @@ def test_a_deployed_rendezvous_is_told_by_the_hour(
     assert shown in capsys.readouterr().out
 
 
+def test_only_the_rows_that_are_asked_for_count(make_dataset: Any, tmp_path: Path) -> None:
+    dataset = make_dataset(3_000)
+    (dataset.folder / "1.safetensors").write_bytes((dataset.folder / "0.safetensors").read_bytes())
+
+    sizes = []
+    for row_limit in (None, 3_500, 3_000, 100):
+        setting = budget.setting_of(make_request(row_limit=row_limit), dataset, None)
+        assert setting is not None
+        sizes.append((setting.num_rows, setting.num_shards))
+
+    assert sizes == [(6_000, 2), (3_500, 2), (3_000, 1), (100, 1)]
+
+
 def test_only_the_shards_that_are_read_count(make_dataset: Any, tmp_path: Path) -> None:
     few, many = (forecast(make_request(), make_dataset(rows), None, root=tmp_path) for rows in (1_000, 100_000))
 
