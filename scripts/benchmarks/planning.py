@@ -33,8 +33,9 @@ def main(num_ranks: int) -> None:
     manifest = ManifestText(plan_tasks(request, shards, Limits(memory_mb=1769, timeout_s=900), run_id="run-bench"))
     num_bytes = sum(map(len, manifest))
     manifest.prove(num_ranks * RANK_ROWS)
+    taken_s = time.process_time() - begin_s
     print(
-        f"{num_ranks:,} ranks planned in {time.process_time() - begin_s:.1f} s of CPU, {num_bytes / 1e6:,.0f} MB of JSON; "
+        f"{num_ranks:,} ranks planned in {taken_s:.1f} s of CPU, {num_bytes / 1e6:,.0f} MB of JSON; "
         f"memory {before_mb:.0f} MB before, with the list of shards, {_peak_mb():.0f} MB at most"
     )
 
