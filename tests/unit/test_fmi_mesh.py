@@ -34,12 +34,23 @@ def others() -> Iterator[dict[int, socket.socket]]:
 
 
 @pytest.fixture
-def make_mesh(others: dict[int, socket.socket], monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeMesh]:
+def deadlines() -> list[float]:
+    """Return until when rank 0 wanted to meet others, meeting by meeting."""
+    return []
+
+
+@pytest.fixture
+def make_mesh(
+    others: dict[int, socket.socket], deadlines: list[float], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MakeMesh]:
     """Make rank 0 of a few, connected with some."""
     made: list[Mesh] = []
 
-    def meet_all(_rank: int, missing: list[int], *_: object) -> tuple[dict[int, Connection], dict[int, FmiError]]:
+    def meet_all(
+        _rank: int, missing: list[int], _venue: object, deadline: float
+    ) -> tuple[dict[int, Connection], dict[int, FmiError]]:
         met = {}
+        deadlines.append(deadline)
         for peer in missing:
             ours, others[peer] = socket.socketpair()
             met[peer] = Connection(peer=peer, path="direct", sock=ours)
@@ -187,12 +198,14 @@ def test_a_connection_that_ends_loses_its_rank(
 
 
 @WAYS
+@pytest.mark.parametrize("is_gone", [True, False])
 def test_who_says_goodbye_is_waited_for_no_longer_and_disturbs_no_one_else(
-    wait: Callable[..., list[float]], make_mesh: MakeMesh, others: dict[int, socket.socket]
+    wait: Callable[..., list[float]], is_gone: bool, make_mesh: MakeMesh, others: dict[int, socket.socket]
 ) -> None:
     mesh = make_mesh(1, 2)
     others[2].sendall(step(2.0) + wire(Message(BYE, 0, np.empty(0, np.uint8))))
-    others[2].close()
+    if is_gone:
+        others[2].close()
     others[1].sendall(step(1.0))
 
     assert wait(mesh, 1, 2) == [1.0, 2.0]
@@ -293,8 +306,18 @@ def test_numbers_come_into_the_array_that_waits_for_them(make_mesh: MakeMesh, ot
     assert into.tolist() == [3.0]
 
 
+def test_what_has_come_can_be_passed_on_at_once(make_mesh: MakeMesh, others: dict[int, socket.socket]) -> None:
+    mesh = make_mesh(1, 2)
+    others[1].sendall(step(1.0) + step(2.0))
+
+    wants = [Want(1, COLLECTIVE, TAG, LIKE)] * 2
+    mesh.exchange([], wants, lambda index: (2, Message(COLLECTIVE, TAG, LIKE + index)) if index else None)
+
+    assert [message.array.tolist() for message in said(others[2])] == [[1.0]]
+
+
 def test_last_words_wait_for_room(make_mesh: MakeMesh, others: dict[int, socket.socket]) -> None:
-    mesh = make_mesh(1)
+    mesh = make_mesh(1, 2)
     while not mesh.links[1].num_pending:
         mesh.links[1].post(wire(Message(COLLECTIVE, TAG, np.zeros(1500))))
     reader = FrameReader(10**6)
@@ -346,14 +369,20 @@ def test_goodbye_is_said_once_and_ends_all(make_mesh: MakeMesh, others: dict[int
         mesh.connect([])
 
 
-def test_ranks_are_met_once(make_mesh: MakeMesh) -> None:
-    mesh = make_mesh(1, 2, 2)
+def test_ranks_are_met_once_and_until_the_deadline(make_mesh: MakeMesh, deadlines: list[float]) -> None:
+    began_s = time.monotonic()
+    mesh = make_mesh(1, 2, 2, wait_s=50 + ABORT_GRACE_S)
     met = dict(mesh.links)
 
-    mesh.connect([2, 1])
+    mesh.connect([2, 1], deadline=began_s + 1)
+    mesh.connect([4], deadline=began_s + 2)
 
-    assert list(mesh.links) == [1, 2]
-    assert mesh.links == met
+    assert {peer: mesh.links[peer] for peer in (1, 2)} == met
+    assert list(mesh.links) == [1, 2, 4]
+    ended_s = time.monotonic()
+    assert began_s + 50 <= deadlines[0] <= ended_s + 50
+    assert deadlines[1:] == [began_s + 2]
+    assert 0 < mesh.meeting_s <= ended_s - began_s
 
 
 def test_many_ranks_are_named_by_the_first_few() -> None:
