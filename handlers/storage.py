@@ -129,11 +129,11 @@ class ObjectStore:
 
     def read(self, key: str, *, etag: str | None = None) -> bytes:
         """Return the whole object."""
-        return bytes(self._get(key, etag, {}))
+        return bytes(self._get(key, etag))
 
     def read_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> memoryview:
         """Return bytes start … stop-1 of the object, fewer at its end; a view, because blocks are large."""
-        return memoryview(self._get(key, etag, {"range": (start, stop)}))
+        return memoryview(self._get(key, etag, (start, stop)))
 
     def read_many(self, keys: list[str]) -> dict[str, bytes]:
         """Return many objects, read concurrently, in the order of `keys`."""
@@ -151,7 +151,7 @@ class ObjectStore:
 
         def read(key: str) -> bytes | None:
             try:
-                return bytes(self._get(key, None, {"range": (0, keys[key] + 1)}))
+                return bytes(self._get(key, None, (0, keys[key] + 1)))
             except ObjectMissingError:
                 return None
 
@@ -198,7 +198,10 @@ class ObjectStore:
     def _client(self) -> "S3Store":
         return bucket_access.connect(self.bucket, self._region, requester_pays=self._requester_pays)
 
-    def _get(self, key: str, etag: str | None, options: "GetOptions") -> "Bytes":
+    def _get(self, key: str, etag: str | None, span: tuple[int, int] | None = None) -> "Bytes":
+        options: GetOptions = {}
+        if span:
+            options["range"] = span
         if etag:
             options["if_match"] = etag
 
@@ -207,7 +210,13 @@ class ObjectStore:
             # A server may ignore what was asked, and say so only here.
             if etag and found.meta["e_tag"] != etag:
                 raise _PreconditionError(key)
-            return found.bytes()
+            content = found.bytes()
+            if span and len(content) > span[1] - span[0]:
+                raise StorageUnavailableError(
+                    f"s3://{self.bucket}/{key} was answered with {len(content)} bytes where {span[1] - span[0]} were "
+                    "asked for: something else than S3 answers, such as a proxy. Check the network."
+                )
+            return content
 
         try:
             return self._request(get, key)

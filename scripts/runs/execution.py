@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
 
+from inference.summary import message_of
 from inference.text import printable
 from scripts.command.aws_errors import is_throttled
 from scripts.command.errors import CommandError
@@ -129,11 +130,5 @@ def _running_children(states: Any, map_run_arn: str) -> list[str]:
 
 def ending(description: Mapping[str, Any]) -> Ending:
     """Read from the answer of DescribeExecution how an execution ended."""
-    cause = description.get("cause") or ""
-    try:
-        document = json.loads(cause)
-    except json.JSONDecodeError:
-        document = None
-    # Lambda reports an exception as JSON with errorType and errorMessage; states report plain text.
-    message = document.get("errorMessage", cause) if isinstance(document, dict) else cause
-    return Ending(description["status"], printable(description.get("error") or ""), printable(str(message)))
+    error, cause = (description.get(name) or "" for name in ("error", "cause"))
+    return Ending(description["status"], printable(error), message_of(cause))

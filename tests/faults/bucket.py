@@ -164,6 +164,12 @@ def lying(bucket: Bucket, key: str, asked: Asked) -> Answer:
     return found._replace(body=bytes(255 - byte for byte in found.body))
 
 
+def longer(bucket: Bucket, key: str, asked: Asked) -> Answer:
+    """Answer with more bytes than were asked for."""
+    found = bucket._get(key, asked)
+    return found._replace(body=found.body + bytes(5_000))
+
+
 def other_tag(bucket: Bucket, key: str, asked: Asked) -> Answer:
     """Ignore the entity tag that was asked for, and have another one."""
     return part(bucket.objects[key], asked, etag='"another"')

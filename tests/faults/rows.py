@@ -15,6 +15,7 @@ from tests.faults.bucket import (
     break_off,
     hang_up,
     hang_up_after,
+    longer,
     lose,
     lying,
     nothing,
@@ -159,8 +160,10 @@ def answers() -> Iterator[Row]:
         ("another range, and it says so", shifted, 10**9, unavailable, "d/1.safetensors"),
         ("other bytes, once", lying, 1, "lost: 1 ShardFormatError", "d/1.safetensors"),
         ("other bytes, always", lying, 10**9, lost("ShardFormatError"), "d/1.safetensors"),
+        ("5,000 bytes more than asked for, always", longer, 10**9, unavailable, "d/1.safetensors"),
         ("another entity tag", other_tag, 10**9, changed, "d/1.safetensors"),
         ("412", refuse(412, "PreconditionFailed"), 10**9, changed, "d/1.safetensors"),
+        ("archived", refuse(403, "InvalidObjectState"), 10**9, lost("ObjectArchivedError"), "d/1.safetensors"),
         ("404", refuse(404, "NoSuchKey"), 10**9, changed, "d/1.safetensors"),
         ("416", refuse(416, "InvalidRange"), 10**9, lost("ShardFormatError"), "d/1.safetensors"),
         ("a web page", page, 10**9, unavailable, "d/1.safetensors"),
@@ -372,8 +375,26 @@ def shards() -> Iterator[Row]:
     def negative(document: dict[str, Any]) -> None:
         document["magnitudes"]["data_offsets"][0] = -8
 
+    def entry(name: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
+        return lambda document: document[name].update(changes)
+
+    def named(document: dict[str, Any]) -> None:
+        document["\ud800\x1b[31m"] = document.pop("images")
+
+    def noted(document: dict[str, Any]) -> None:
+        document["__metadata__"] = {"note": "x" * 70_000}
+
     for words, content, end in (
         ("cut off", shard(1)[:-100], "lost: 2 ShardFormatError"),
+        ("offsets of 2**63", header(entry("images", data_offsets=[2**63, 2**63 + 8])), bad),
+        ("offsets of 10**30", header(entry("images", data_offsets=[10**30, 10**30 + 8])), bad),
+        ("offsets that are no whole numbers", header(entry("images", data_offsets=[0.0, 81920.0])), bad),
+        ("a shape that is no whole numbers", header(entry("images", shape=[4.0, 5, 32, 32])), bad),
+        ("a negative number of rows", header(entry("images", shape=[-4, 5, 32, 32])), bad),
+        ("fewer rows than its data", header(entry("redshifts", shape=[2])), bad),
+        ("twice the rows of its data", header(entry("redshifts", shape=[8])), bad),
+        ("an array whose name no terminal should see", header(named), bad),
+        ("a header of 70 kB", header(noted), "complete"),
         ("empty", b"", bad),
         ("7 bytes", b"1234567", bad),
         ("a web page", b"<html>" * 100, bad),
@@ -385,7 +406,7 @@ def shards() -> Iterator[Row]:
         *((words, content, None) for words, content in wrong.items()),
     ):
         end = end or bad
-        yield Row("shard", words, end, "d/1.safetensors", put(content))
+        yield Row("shard", words, end, "" if end == "complete" else "d/1.safetensors", put(content))
     for name in ("1.npz", "1.pt"):
         yield Row("shard", f"junk called {name}", bad, f"d/{name}", put(b"junk" * 100, name))
 
@@ -523,6 +544,22 @@ def left_behind() -> Iterator[Row]:
             world, "manifest.json", lambda tasks: [{**task, "run_id": "run-e"} for task in tasks]
         )
 
+    def a_rank_more(world: World) -> None:
+        world.after["InferRanks"] = edit(world, "manifest.json", lambda tasks: [*tasks, {**tasks[-1], "rank": 4}])
+
+    def other_rows(world: World) -> None:
+        def shift(tasks: list[Any]) -> list[Any]:
+            tasks[1]["rows"][0]["key"] = PREFIX + "2.safetensors"
+            return tasks
+
+        world.after["InferRanks"] = edit(world, "manifest.json", shift)
+
+    def other_inputs(world: World) -> None:
+        def shift(document: dict[str, Any]) -> dict[str, Any]:
+            return {**document, "inputs": [{**one, "key": PREFIX + "2.safetensors"} for one in document["inputs"]]}
+
+        world.after["InferRanks"] = edit(world, record, shift)
+
     unreadable, wrong = "lost: 2 UnreadableRecord", "lost: 2 WrongRecord"
     for words, arrange, end, names in (
         ("a record is deleted", drops(record), "lost: 2 MissingRecord", record),
@@ -538,6 +575,7 @@ def left_behind() -> Iterator[Row]:
             "claim rank",
         ),
         ("a record of other rows", edits(record, num_samples=7), "lost: 2 WrongRowCount", "7 rows"),
+        ("a record that read other rows", other_inputs, wrong, "other rows than the manifest"),
         ("a record of another world", edits(record, world_size=9), wrong, "9 ranks"),
         ("a record with an unknown key", edits(record, speed="fast"), unreadable, record),
         ("a record with negative rates", edits(record, sample_persec=-1.0), wrong, record),
@@ -569,6 +607,8 @@ def left_behind() -> Iterator[Row]:
         ),
         ("placeholders of folders", puts("ranks/", b""), "complete", ""),
         ("the manifest is half", cuts(2), "refused: ManifestError", "holds 2 ranks"),
+        ("the manifest has a rank more", a_rank_more, "refused: ManifestError", "holds 5 ranks"),
+        ("the manifest names other rows", other_rows, "refused: ManifestError", "another checksum than planned"),
         ("the manifest is empty", cuts(0), "refused: ManifestError", "holds 0 ranks"),
         ("the manifest is junk", puts("manifest.json", b"junk"), "refused: InvalidRequestError", "manifest.json"),
         ("the manifest of another run", other_run, "refused: ManifestError", "run-e"),

@@ -1,5 +1,6 @@
 """The manifest is read in pieces, in whichever form it is written, and is the planned one or refused."""
 
+import hashlib
 import json
 
 import msgspec
@@ -85,6 +86,19 @@ def test_other_tasks_than_the_planned_are_refused(size_bytes: int, monkeypatch: 
     for other in ([], document[:3], document[1:], [*document, document[6]], document[::-1]):
         with pytest.raises(ManifestError, match="planned were 7"):
             read(json.dumps(other, indent=2).encode())
+
+
+@pytest.mark.parametrize("size_bytes", [100, 10_000])
+def test_a_manifest_of_other_rows_is_refused_by_its_checksum(size_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "PIECE_BYTES", size_bytes)
+    content = FORMS["as written"]
+    plan = msgspec.structs.replace(PLAN, manifest_sha256=hashlib.sha256(content).hexdigest())
+    shifted = content.replace(b'"start_row": 0', b'"start_row": 1')
+    assert shifted != content
+
+    assert list(Manifest(Stored(content), plan)) == TASKS
+    with pytest.raises(ManifestError, match="another checksum than planned"):
+        list(Manifest(Stored(shifted), plan))
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,15 @@ def test_the_error_of_a_function_is_told_without_its_json() -> None:
     assert ending == Ending("FAILED", "PlanError", "world_size 9 is more than 3 rows.")
 
 
+def test_a_function_that_was_killed_says_that_memory_is_what_it_most_often_lacked() -> None:
+    cause = json.dumps({"errorMessage": "RequestId: 1 Error: Runtime exited with error: signal: killed"})
+
+    message = follow({"status": "FAILED", "error": "Runtime.ExitError", "cause": cause}).message
+
+    assert "signal: killed" in message
+    assert "its memory was used up: give it more" in message
+
+
 @pytest.mark.parametrize("cause", ["the state timed out", "12", ""])
 def test_the_cause_of_a_state_is_told_as_it_is(cause: str) -> None:
     assert follow({"status": "FAILED", "error": "States.Timeout", "cause": cause}).message == cause
