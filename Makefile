@@ -157,7 +157,7 @@ emulate-image: $(READY) ## Run the image as FUNCTION=infer on Lambda would
 ## Development
 
 test: $(READY) ## Run unit and integration tests (no AWS, no network)
-	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/unit tests/integration tests/faults
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/unit tests/integration tests/faults
 
 check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
 	$(PY) -m ruff check .

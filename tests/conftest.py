@@ -7,6 +7,7 @@ import pytest
 
 from inference.engines.native.prepare import can_prepare, prepare
 from inference.models import shipped
+from scripts.command.machine import num_cores
 
 # A shell without job control starts background programs with Ctrl-C ignored, and children inherit that: tests that
 # interrupt a program would wait for ever.
@@ -32,6 +33,12 @@ LONGEST = (
     *("engine_answers", "sweep", "local_aws_processes", "model_runs", "local_aws_rude", "compare_runs", "handlers"),
     *("terraform", "accounting", "matrix", "report_browser"),
 )
+
+
+@pytest.hookimpl(optionalhook=True)  # unknown where the tests run in one process
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes share the tests: one more than cores, since one always waits; five at most."""
+    return min(num_cores() + 1, 5)
 
 
 def pytest_configure(config: pytest.Config) -> None:
