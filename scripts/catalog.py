@@ -61,7 +61,7 @@ def main(variables: CatalogVariables) -> None:
     request = summary.request if summary else None
     _refuse_incomplete(files.run_id, found, request, partial=variables.partial)
     own = _own_table(variables)
-    dataset = Path(files.entry.dataset) if files.entry and files.entry.dataset else None
+    dataset = _dataset_of(files)
     table = _open_table("" if own else variables.table, request, found, dataset)
     positions = str(table.path) if table else ""
     card = read_card(table.path.parent) if table else None
@@ -123,6 +123,14 @@ def _refuse_changed(path: Path, found: Inventory) -> None:
         raise CommandError(
             f"{path.parent} has changed since the run: its positions may be those of other galaxies. {WHAT_NEXT}"
         )
+
+
+def _dataset_of(run: Run) -> Path | None:
+    """Return where the dataset of a run is, as the terminal that started it noted; None where it did not."""
+    if not run.entry or not run.entry.dataset:
+        return None
+    folder = Path(run.entry.dataset)
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _open_table(asked: str, request: RunRequest | None, found: Inventory, dataset: Path | None) -> DatasetTable | None:

@@ -93,7 +93,9 @@ def run_named(variables: RunVariables, *, root: Path, console: Console) -> tuple
     if draft.request.fmi_enabled and not is_aws:
         draft = meet_here(draft)
     aws = _connect(variables.outputs, root, console) if is_aws else None
-    draft = draft if is_aws else result_here(draft, variables.result)
+    if not is_aws:
+        draft = result_here(draft, variables.result)
+        _refuse_precision(draft)
     dataset = _dataset(draft, root, console, aws)
     draft = without_images(draft, dataset)
     notes = [*draft.notes, *_prefix_note(draft, dataset)]
@@ -138,6 +140,14 @@ def run_named(variables: RunVariables, *, root: Path, console: Console) -> tuple
 
 
 # -------------------------------------------------------------------------------------- before the run
+
+
+def _refuse_precision(draft: Draft) -> None:
+    """Raise before anything starts where every rank would refuse the precision."""
+    from inference.engines import why_rejected
+
+    if why := why_rejected(draft.model, draft.request.precision):
+        raise UsageError(f"PRECISION={draft.request.precision} cannot be used: {why}. Use fp32.")
 
 
 def _connect(outputs: str, root: Path, console: Console) -> AwsTarget:

@@ -103,6 +103,20 @@ def load_model(
     return engine
 
 
+def why_rejected(model: Model, precision: str) -> str:
+    """Say why a precision will be refused: it was found too inaccurate with these weights; empty where it was not."""
+    if precision == "fp32" or model.card.kind != "astromae":
+        return ""
+    try:
+        card = exported.read_card(model.weights, model.card.weights_sha256)
+    except UnavailableError:
+        return ""
+    if precision == "int8" and card.native_int8 and not card.native_int8.accuracy.rejected:
+        return ""
+    accuracy = card.precisions.get(precision)
+    return (accuracy.rejected or "") if accuracy else ""
+
+
 def _load_reduced(name: str, checkpoint: Path, sha256: str, num_threads: int, precision: str) -> Engine:
     try:
         card = exported.read_card(checkpoint, sha256)

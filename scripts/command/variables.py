@@ -28,12 +28,10 @@ OF_PROGRAMS = re.compile(
 Flag = Annotated[bool, Meta(description="1 or 0")]
 Whole = Annotated[int, Meta(ge=0, description="a whole number from 0")]
 
-NumRows = (
-    Literal["small", "medium", "large"]
-    | Annotated[
-        int, Meta(ge=1), Meta(description="a whole number of rows from 1, or small, medium, large: 250, 626, 1253")
-    ]
-)
+NumRows = Annotated[
+    Literal["small", "medium", "large"] | Annotated[int, Meta(ge=1)],
+    Meta(description="a whole number of rows from 1, or small, medium, large: 250, 626, 1253"),
+]
 """See `rows_asked`."""
 
 FolderName = Annotated[
@@ -98,7 +96,7 @@ def _refuse_unknown(given: Sequence[str], kind: type[V]) -> None:
     for name in given:
         if name in (*known, *OF_EVERY_COMMAND) or OF_PROGRAMS.fullmatch(name):
             continue
-        near = difflib.get_close_matches(name.upper(), known, n=1)
+        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.65)
         meant = f" Did you mean {near[0]}?" if near else ""
         raise UsageError(f"{name} is no variable of this command.{meant} It takes {', '.join(known) or 'none'}.")
 

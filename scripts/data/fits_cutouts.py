@@ -189,7 +189,8 @@ def read_cutout(path: Path, wanted: Wanted = SDSS_CUTOUT) -> NDArray[np.float32]
             else:
                 cutout = np.stack(bands or [np.zeros((1, 1))])
     except (OSError, TypeError, ValueError) as error:
-        raise DamagedCutoutError(f"{path} is not a readable FITS cutout: {first_line(error)}.") from error
+        said = first_line(error).partition(". If this is really")[0]  # advice to programmers
+        raise DamagedCutoutError(f"{path} is not a readable FITS cutout: {said.rstrip('.')}.") from error
     num_bands = len(wanted.bands)
     if cutout.ndim != 3 or cutout.shape[0] != num_bands or min(cutout.shape[1:]) < wanted.side_px:
         raise DamagedCutoutError(

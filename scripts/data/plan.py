@@ -131,7 +131,7 @@ def _plan_source(
         raise UsageError(f"NAME={SAMPLE} is the sample of real galaxies: give SOURCE={variables.source} another NAME.")
     path = variables.path
     if not path.exists():
-        raise UsageError(missing(path))
+        raise UsageError(missing(variables.source))
     name = settled_name(path, variables, root)
     inputs = _inputs(variables, root)
     num_times = 1 + variables.training + bool(variables.where)

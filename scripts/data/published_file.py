@@ -62,12 +62,17 @@ class TensorFile:
                 f"{self.path} is not a TensorDataset that loads without running code: it is damaged, or holds more "
                 "than tensors. Save torch.utils.data.TensorDataset(images, magnitudes, redshifts)."
             ) from error
-        except (RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
+        except (RuntimeError, ValueError, EOFError, KeyError, AttributeError, OSError) as error:
             raise SourceError(
-                f"{self.path} is not a TensorDataset that loads without running code: {first_line(error)}"
+                f"{self.path} is not a TensorDataset that loads without running code, it may be cut off or damaged: "
+                f"{first_line(error)}"
             ) from error
         arrays = {name: _as_array(tensor) for name, tensor in self._named(found).items()}
         _check_shape(self.path, arrays["images"].shape, self.bands, self.side_px)
+        lengths = {name: len(array) for name, array in arrays.items() if name in TENSORS}
+        if len(set(lengths.values())) > 1:
+            held = ", ".join(f"{num:,} {name}" for name, num in lengths.items())
+            raise SourceError(f"{self.path} holds {held}: there must be as many of each.")
         return arrays
 
     def _named(self, found: Any) -> dict[str, Any]:
@@ -122,7 +127,12 @@ class CubeFile:
                 try:
                     arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
                 except ValueError as error:
-                    raise SourceError(f"{self.path}: `{name}` is not a plain array: {error}") from error
+                    if name not in (*_ARRAYS, "object_id"):
+                        continue  # of something else, such as Python's own objects
+                    raise SourceError(
+                        f"{self.path}: `{name}` holds Python's own objects, which are pickled and not read; plain "
+                        "numbers are."
+                    ) from error
         if "labels" in arrays and arrays["labels"].dtype.names:
             table = ArrayTable.of(self.path, arrays["labels"])
         else:

@@ -161,7 +161,7 @@ def _read(
             num_rows += len(rows)
             tick(len(rows))
     if not num_rows:
-        raise SourceError(f"{table.path} has column names but no rows.")
+        raise SourceError(f"{table.path} holds no galaxies: it has column names but no rows.")
     notes |= dict.fromkeys([*([note] if note else []), *_odd_cells(table)])
     records = Records(path, num_rows, columns, rules, tuple(notes), bool(note))
     rules["object_id repeated"] = int(repeated(records).sum())

@@ -105,7 +105,7 @@ def open_source(
         elif not is_table(path):
             return _open_cutouts(path, read, wanted)
     elif not path.exists():
-        raise UsageError(missing(path))
+        raise UsageError(missing(str(path)))
     if path.suffix in (".pt", ".npz"):
         file = TensorFile if path.suffix == ".pt" else CubeFile
         cutouts = file(path, wanted.bands, wanted.side_px)
@@ -129,11 +129,11 @@ def _the_one(tables: list[Path], folder: Path) -> Path:
     return tables[0]
 
 
-def missing(path: Path) -> str:
+def missing(source: str) -> str:
     """Say that a source is not there."""
-    if re.match(r"\w+:/", str(path)):
-        return f"SOURCE={path} is an address: download the file first, for example with curl, and name that."
-    return f"SOURCE={path} does not exist. It may be {KINDS}."
+    if re.match(r"\w+:/", source):
+        return f"SOURCE={source} is an address: download the file first, for example with curl, and name that."
+    return f"SOURCE={source} does not exist. It may be {KINDS}."
 
 
 def _refuse_what_cannot_be_rendered(path: Path, wanted: Inputs) -> None:

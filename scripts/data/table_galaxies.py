@@ -144,9 +144,10 @@ class CutoutsWithTable(TableGalaxies):
         ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
         if len(ratios) < stop / 2 or 1 / MAX_LIGHT_RATIO < np.median(ratios) < MAX_LIGHT_RATIO:
             return ""
+        ratio = float(f"{np.median(ratios):.2g}")
         return (
-            f"the cutouts hold {np.median(ratios):.3g} times the light of the table in r: are their pixels in "
-            "nanomaggies? BUNIT says the unit of a FITS file"
+            f"the cutouts hold {ratio:,g} times the light of the table in r: are their pixels in nanomaggies? BUNIT "
+            "says the unit of a FITS file"
         )
 
 

@@ -62,6 +62,8 @@ def open_table(path: Path) -> TableFile:
     """
     if path.is_dir():
         return _opened(path, ParquetTable.open)
+    if path.exists() and not path.is_file():
+        raise SourceError(f"{path} is a pipe or a device, which cannot be read twice: save the table as a file first.")
     if not path.is_file():
         raise SourceError(f"{path} does not exist.")
     if path.stat().st_size == 0:

@@ -16,6 +16,7 @@ from rich.console import Console
 from inference import contract
 from inference.contract import DatasetCard, ShardEntry
 from inference.errors import DatasetError
+from scripts import run as run_command
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.variables import read_variables
 from scripts.data.location import RemoteDataset, find_dataset, find_remote, is_sample
@@ -52,6 +53,19 @@ def make_dataset(root: Path, name: str, shards: tuple[str, ...] = ("0.safetensor
 
 def test_an_empty_variable_counts_as_not_given() -> None:
     assert asked(WORLD="8", BATCH="", FILES="  ", HOME="/root").given == {"WORLD": 8}
+
+
+def test_a_precision_that_every_rank_would_refuse_is_refused_before_the_start() -> None:
+    with pytest.raises(UsageError, match=r"PRECISION=bf16 cannot be used: .*Use fp32"):
+        run_command._refuse_precision(draft_request(asked(PRECISION="bf16")))
+    for precision in ("fp32", "int8"):
+        run_command._refuse_precision(draft_request(asked(PRECISION=precision)))
+
+
+@pytest.mark.parametrize("rows", ["huge", "0"])
+def test_a_number_of_rows_is_said_in_full(rows: str) -> None:
+    with pytest.raises(UsageError, match=f"ROWS={rows} is not valid: ROWS is a whole number of rows from 1, or small"):
+        asked(ROWS=rows)
 
 
 @pytest.mark.parametrize(("result", "key"), [("a/b", "a/b"), ("../x", None), ("/data/x", None), ("~/x", None)])

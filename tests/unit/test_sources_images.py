@@ -317,6 +317,17 @@ def test_tensors_are_read_in_every_form(content: Any, is_old: bool, tmp_path: Pa
     assert block.redshifts.tolist() == found["redshifts"].tolist()
 
 
+def test_tensors_of_different_lengths_or_cut_off_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "my.pt"
+    torch.save({"images": torch.zeros(3, 5, 32, 32), "magnitudes": torch.zeros(2, 5)}, path)
+    with pytest.raises(SourceError, match=r"my\.pt holds 3 images, 2 magnitudes: there must be as many of each"):
+        read_galaxies(path)
+
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(SourceError, match=r"my\.pt is not a TensorDataset .* it may be cut off or damaged"):
+        read_galaxies(path)
+
+
 def test_half_precision_columns_first_and_text_identifiers_are_read(tmp_path: Path) -> None:
     found = tensors()
     pixels = found["images"].bfloat16()
