@@ -1,7 +1,5 @@
 """`make smoke`: a deployment of its own for a few minutes, which settles what only a real account can say."""
 
-import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -27,7 +25,8 @@ from scripts.deployment.image import build as building
 from scripts.deployment.image import registry
 from scripts.deployment.image.engine import EngineError, find_engine
 from scripts.deployment.stack import read_stack
-from scripts.deployment.terraform import FOLDER, IMAGE_FILE, DeployError, Terraform
+from scripts.deployment.terraform import DeployError, Terraform
+from scripts.deployment.working_copy import NAME, forget_terraform_settings, prepare, resources
 from scripts.forecasts.system import Setting, forecast
 from scripts.image import MachineVariables
 from scripts.pricing.prices import PriceError, read_prices
@@ -35,29 +34,13 @@ from scripts.runs.first_account import NUM_RANKS, ROWS_PER_SHARD, Trial, settle
 from scripts.runs.smoke_report import SmokeAnswer, SmokeReport, answer_table, encode_report
 from scripts.runs.target import connect_aws
 
-NAME = "redshift-inference-smoke"
-"""Of the deployment: no user's own, and one that docs/operator-policy.json is about."""
-
 HOME = Path("smoke")
 WORKING_COPY = "terraform"
 WORK = "work"
 """Below `HOME`: Terraform's folder, and what the run left."""
 
-OWN_VARIABLES = "zz-smoke.auto.tfvars.json"
-"""Read last: it beats what is copied of the user's."""
-
-USERS_OWN = (
-    *(".terraform*", "*.tfstate*", "*.tfplan", "backend.tf", "override.tf", "*_override.tf", "tests"),
-    IMAGE_FILE,
-)
-"""Of Terraform's folder: what belongs to the user's deployment. terraform.tfvars, with what an organization prescribes,
-is copied."""
-
-ELSEWHERE = ("TF_WORKSPACE", "TF_DATA_DIR", "TF_CLI_ARGS")
-"""Beginnings of the variables that tell Terraform where else to work, or how.
-
-https://developer.hashicorp.com/terraform/cli/config/environment-variables
-"""
+WITH_TORCH_BYTES = 500e6
+"""Of an image: without torch it has 292 MB, with it 742, see docker/README.md."""
 
 FAULTS = (CommandError, RunError, OSError, BotoCoreError, ClientError)
 
@@ -96,19 +79,16 @@ def main(variables: SmokeVariables) -> int:
     )
 
 
-def forget_terraform_settings() -> None:
-    """Keep what is set for the user's deployment from this one: another workspace or folder would be another state."""
-    for name in [name for name in os.environ if name.startswith(ELSEWHERE)]:
-        del os.environ[name]
-
-
 def _pusher(variables: SmokeVariables, architecture: str) -> Push:
     """Find the image before anything is asked or made."""
     engine = find_engine(variables.container_engine or "")
     image = building.inspect(engine, building.image_name(architecture))
     if image.model != (ours := find_model("").in_words):
+        raise EngineError(f"The image holds {image.model}; the smoke test is for {ours}, which `make build` takes.")
+    if image.size_bytes < WITH_TORCH_BYTES:
         raise EngineError(
-            f"The image holds {image.model}, and its galaxies are for {ours}. `make build` makes that one."
+            "The image was built with SLIM=1. A rank runs out of memory by loading torch, which it lacks: `make build` "
+            "makes one that has it."
         )
 
     def push(repository: str) -> Pushed:
@@ -165,7 +145,8 @@ def smoke(
     try:
         if earlier := end(home, open_terraform):
             raise DeployError(f"What an earlier one made could not be destroyed: {', '.join(earlier)}.")
-        terraform = open_terraform(prepare(home, region, architecture))
+        shutil.rmtree(home / WORK, ignore_errors=True)
+        terraform = open_terraform(prepare(home / WORKING_COPY, region, architecture))
         _deploy_and_ask(terraform, push, home, seen, snap_start=snap_start)
         seen.stopped_by = ""
     except KeyboardInterrupt:
@@ -238,31 +219,6 @@ def question(usd: float | None, who: str, region: str, home: Path, *, snap_start
     return "\n".join(lines)
 
 
-def prepare(home: Path, region: str, architecture: str) -> Path:
-    """Copy the configuration, with what an organization prescribes and without anything of the user's deployment."""
-    shutil.rmtree(home / WORK, ignore_errors=True)
-    folder = home / WORKING_COPY
-    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns(*USERS_OWN))
-    own = {
-        "name": NAME,
-        "region": region,
-        "architecture": architecture,
-        "stages": {},
-        "max_concurrency": 1000,
-        "map_child_type": "STANDARD",
-        "map_tolerated_failure_percentage": 100,
-        "infer_reserved_concurrency": None,
-        "infer_provisioned_concurrency": 0,
-        "infer_snap_start": False,
-        "dataset_prefixes": ["datasets/"],
-        "result_prefixes": ["*/"],
-        "alarm_email": None,
-        "rendezvous": False,
-    }
-    write_whole(folder / OWN_VARIABLES, json.dumps(own, indent=2).encode())
-    return folder
-
-
 def end(home: Path, open_terraform: Callable[[Path], Terraform]) -> tuple[str, ...]:
     """Destroy what the working copy made, also when it is interrupted again; return what is left of it.
 
@@ -280,22 +236,6 @@ def end(home: Path, open_terraform: Callable[[Path], Terraform]) -> tuple[str, .
     if not left:
         shutil.rmtree(folder, ignore_errors=True)
     return left
-
-
-def resources(folder: Path) -> tuple[str, ...]:
-    """Return the addresses of what a working copy has made, as its state says; asks neither Terraform nor AWS."""
-    path = folder / "terraform.tfstate"
-    try:
-        found = json.loads(path.read_text()).get("resources", ())
-    except FileNotFoundError:
-        return ()
-    except ValueError:
-        return (f"whatever {path} named before it was damaged",)
-    return tuple(
-        ".".join(filter(None, (one.get("module"), one["type"], one["name"])))
-        for one in found
-        if one["mode"] == "managed"
-    )
 
 
 def _print(report: SmokeReport, path: Path) -> None:

@@ -6,20 +6,27 @@ What it asks of an account is rehearsed in tests/integration/test_terraform_depl
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from inference.models import shipped
 from scripts import deploy, smoke
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED
 from scripts.command.repository import REPOSITORY
+from scripts.deployment import working_copy
+from scripts.deployment.image.engine import EngineError
 from scripts.deployment.terraform import FOLDER, DeployError, Terraform
 from scripts.pricing.prices import read_prices
-from scripts.runs import first_account
+from scripts.runs import execution, first_account
 from scripts.runs.smoke_report import SmokeAnswer
 from tests.iam import Call, is_allowed
+from tests.unit.test_image_parts import make_image
 
 ACCOUNT = "123456789012"
 BUCKET = {"mode": "managed", "module": "module.storage", "type": "aws_s3_bucket", "name": "this"}
@@ -169,6 +176,24 @@ def test_what_could_not_be_destroyed_is_named_and_the_next_one_begins_with_it(
     assert "is destroyed first" in asked[0]
 
 
+@pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
+def test_whatever_state_the_user_has_elsewhere_this_one_is_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = tmp_path / "users"
+    users.mkdir()
+    (users / "main.tf").write_text('resource "terraform_data" "this" {}')
+    (users / "ours.tf").write_text('terraform {\n  backend "s3" {\n    bucket = "users"\n    key = "k"\n  }\n}\n')
+    monkeypatch.setattr(working_copy, "FOLDER", users)
+    folder = working_copy.prepare(tmp_path / "copy", "eu-west-1", "arm64")
+    terraform = Terraform(folder)
+
+    terraform.read("init", "-input=false", "-no-color")
+    terraform.read("apply", "-input=false", "-auto-approve", "-no-color")
+
+    assert working_copy.resources(folder) == ("terraform_data.this",)
+
+
 def test_a_damaged_state_is_never_taken_for_an_empty_one(cloud: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cloud.setattr(deploy, "apply", lambda terraform, confirm: (terraform.folder / "terraform.tfstate").write_text("{"))
     cloud.setattr(deploy, "destroy", raises(DeployError("damaged")))
@@ -183,7 +208,7 @@ def test_no_setting_of_the_users_terraform_moves_the_state(monkeypatch: pytest.M
     for name in ("TF_WORKSPACE", "TF_DATA_DIR", "TF_CLI_ARGS_plan", "TF_VAR_role_path"):
         monkeypatch.setenv(name, "mine")
 
-    smoke.forget_terraform_settings()
+    working_copy.forget_terraform_settings()
 
     assert [name for name in os.environ if os.environ[name] == "mine"] == ["TF_VAR_role_path"]
 
@@ -194,20 +219,40 @@ def test_something_otherwise_is_a_failure(cloud: pytest.MonkeyPatch, tmp_path: P
     assert run(tmp_path) == FAILED
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"model": "mine (000000000000)"}, "holds mine"), ({"size_bytes": 292_000_000}, "SLIM=1")],
+    ids=["another model", "without torch"],
+)
+def test_an_image_that_cannot_be_asked_is_refused_before_anything(
+    changes: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = make_image(model=shipped().in_words, size_bytes=742_000_000)
+    monkeypatch.setattr(smoke, "find_engine", lambda wanted: None)
+    monkeypatch.setattr(smoke.building, "inspect", lambda engine, name: fit)
+    assert smoke._pusher(smoke.SmokeVariables(), "x86_64")
+    monkeypatch.setattr(smoke.building, "inspect", lambda engine, name: replace(fit, **changes))
+
+    with pytest.raises(EngineError, match=said):
+        smoke._pusher(smoke.SmokeVariables(), "x86_64")
+
+
 def test_the_working_copy_takes_what_an_organization_prescribes_and_no_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users = tmp_path / "users"
     users.mkdir()
-    for name in ("main.tf", "terraform.tfvars", "terraform.tfstate", "backend.tf", "image.auto.tfvars.json"):
+    for name in ("main.tf", "terraform.tfvars", "terraform.tfstate", "override.tf", "image.auto.tfvars.json"):
         (users / name).write_text("")
-    monkeypatch.setattr(smoke, "FOLDER", users)
+    monkeypatch.setattr(working_copy, "FOLDER", users)
 
-    folder = smoke.prepare(tmp_path / "smoke", "eu-west-1", "arm64")
+    folder = working_copy.prepare(tmp_path / "copy", "eu-west-1", "arm64")
 
-    assert {path.name for path in folder.iterdir()} == {"main.tf", "terraform.tfvars", smoke.OWN_VARIABLES}
-    own = json.loads((folder / smoke.OWN_VARIABLES).read_text())
-    assert (own["name"], own["region"], own["architecture"]) == (smoke.NAME, "eu-west-1", "arm64")
+    assert {path.name for path in folder.iterdir()} == {
+        *("main.tf", "terraform.tfvars", working_copy.OWN_VARIABLES, "smoke_override.tf")
+    }
+    own = json.loads((folder / working_copy.OWN_VARIABLES).read_text())
+    assert (own["name"], own["region"], own["architecture"]) == (working_copy.NAME, "eu-west-1", "arm64")
     assert set(own) <= set(re.findall(r'^variable "(\w+)"', (FOLDER / "variables.tf").read_text(), re.MULTILINE))
 
 
@@ -215,14 +260,33 @@ def test_whoever_may_make_the_users_own_may_make_this_one() -> None:
     policies = json.loads((REPOSITORY / "docs" / "operator-policy.json").read_text())["Statement"]
     arn = f"arn:aws:states:us-east-1:{ACCOUNT}"
     calls = [
-        Call("me", "states:CreateStateMachine", f"{arn}:stateMachine:{smoke.NAME}"),
-        Call("me", "states:DescribeMapRun", f"{arn}:mapRun:{smoke.NAME}/InferRanks:0f8e"),
-        Call("me", "lambda:CreateFunction", f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{smoke.NAME}-infer"),
-        Call("me", "s3:CreateBucket", f"arn:aws:s3:::{smoke.NAME}-{ACCOUNT}-us-east-1"),
-        Call("me", "iam:CreateRole", f"arn:aws:iam::{ACCOUNT}:role/{smoke.NAME}-infer-us-east-1"),
+        Call("me", "states:CreateStateMachine", f"{arn}:stateMachine:{working_copy.NAME}"),
+        Call("me", "states:DescribeMapRun", f"{arn}:mapRun:{working_copy.NAME}/InferRanks:0f8e"),
+        Call("me", "lambda:CreateFunction", f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{working_copy.NAME}-infer"),
+        Call("me", "s3:CreateBucket", f"arn:aws:s3:::{working_copy.NAME}-{ACCOUNT}-us-east-1"),
+        Call("me", "iam:CreateRole", f"arn:aws:iam::{ACCOUNT}:role/{working_copy.NAME}-infer-us-east-1"),
     ]
 
     assert [call for call in calls if not is_allowed(call, policies)] == []
+
+
+@pytest.mark.parametrize(("succeeded", "failed", "is_expected"), [(2, 1, True), (0, 3, False), (3, 0, False)])
+def test_ranks_that_all_fail_were_perhaps_not_let_in(
+    succeeded: int, failed: int, is_expected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    counts = {"succeeded": succeeded, "failed": failed}
+    states = SimpleNamespace(
+        list_map_runs=lambda **_: {"mapRuns": [{"mapRunArn": "arn"}]},
+        describe_map_run=lambda **_: {"itemCounts": counts},
+    )
+    aws: Any = SimpleNamespace(states=states, state_machine_arn="arn:aws:states:us-east-1:1:stateMachine:x")
+    monkeypatch.setattr(first_account, "run_in", lambda *_: execution.Ending("SUCCEEDED"))
+    trial = first_account.Trial(FakeTerraform(tmp_path), aws, tmp_path, smoke.Console(stderr=True))
+
+    seen, found, evidence = first_account._ranks_start(trial)
+
+    assert (found, evidence[0]) == (is_expected, "arn")
+    assert seen == f"{succeeded} child executions succeed, {failed} fails"
 
 
 def test_a_refusal_of_aws_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
