@@ -14,7 +14,7 @@ PY := $(VENV)/bin/python
 
 # Handed to the scripts through the environment, word for word: $(value …) keeps dollar signs, the environment needs no quotes.
 RUN_VARIABLES := MODEL WORLD BATCH DATASET FILES RESULT PROFILE PAYLOAD TARGET TOLERATE ENGINE PRECISION OUTPUTS BUDGET FMI BACKUP FORECAST
-OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY STARTS_PER_S ALL_COLD LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY SLIM IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD FORMAT WHERE DEADLINE CHILD REGION MINUTES SNAP_START
+OTHER_VARIABLES := RUN NAME N SHARD_MB SEED SOURCE FIELDS TRAINING FUNCTION EVENT PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY STARTS_PER_S ALL_COLD LOG_DIR QUICK YES ARCH CONTAINER_ENGINE BASE_IMAGE NO_REGISTRY SLIM IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS TRUST_PICKLE ROWS FORCE THREADS TABLES FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT RENDEZVOUS_KEY CARD FORMAT WHERE DEADLINE CHILD REGION MINUTES SNAP_START
 # What was written behind `make`, for a command to refuse what it does not know; one of several targets may know it.
 GIVEN_VARIABLES := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v)))
 GIVEN_VARIABLES := $(filter-out $(if $(word 2,$(MAKECMDGOALS)),$(RUN_VARIABLES) $(OTHER_VARIABLES)),$(GIVEN_VARIABLES))
@@ -256,11 +256,12 @@ help: ## Show this help
 #:   NAME=big N=100000  so many synthetic galaxies instead
 #:   TRAINING=1         leave out what training must not see, instead of a flag
 #:   SHARD_MB=25        largest shard; SEED=1 changes the random draw
-#: Variables of make train; without DATASET it trains the shipped weights, an hour
+#: Variables of make train; with neither it trains the shipped weights, an hour
 #:   DATASET=mine       galaxies with redshifts, 200 at least
 #:   MODEL=mine         the new model, models/mine/
 #:   FROM=scratch       with no weights; or the name of a model; the shipped one;
 #:                      or FROM=published.pt TRUST_PICKLE=1
+#:   TABLES="a.csv"     instead: further galaxies for the final layers, rendered
 #:   DEVICE=cuda        or cpu; a GPU where torch finds one
 #:   SEED=1 THREADS=2   QUICK=1 rehearses every step
 #: Of every target

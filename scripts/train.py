@@ -13,19 +13,24 @@ from msgspec.structs import replace
 from inference.checksum import file_sha256
 from inference.model.astromae import Variant
 from inference.model.weights import load_astromae
-from inference.models import CARD_TEXT_NAME, Model, shipped
+from inference.models import CARD_TEXT_NAME, Model, shipped, without_images
 from scripts.command.errors import UsageError
-from scripts.command.model import ModelName, find_model
+from scripts.command.model import FOLDER, ModelName, find_model, new_model, refuse_taken
 from scripts.command.program import start as start_program
 from scripts.command.repository import REPOSITORY
 from scripts.command.variables import Flag, Variables, Whole
 from scripts.data.location import find_dataset
+from scripts.data.sample import ensure_sample
 from scripts.models.conversion.convert import OURS, PUBLISHED, convert
 from scripts.models.export.engines import export
 from scripts.models.training.device import choose_device
+from scripts.models.training.further import FurtherRecipe, train_further
+from scripts.models.training.further_card import write_model
 from scripts.models.training.journal import Journal
+from scripts.models.training.magnitudes import read_network
 from scripts.models.training.own import Order, train_own
 from scripts.models.training.recipe import FULL, QUICK
+from scripts.models.training.surveys import read_surveys
 from scripts.models.training.train import publish, train
 
 QUICK_PACE = 0.05
@@ -42,6 +47,7 @@ class TrainVariables(Variables, frozen=True, kw_only=True):
     device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="auto, cpu or cuda")] = "auto"
     seed: Whole = 1
     quick: Flag = False
+    tables: str = ""
     threads: Annotated[int, Meta(ge=1, description="a number of CPU threads")] = max(1, (os.cpu_count() or 2) - 1)
 
 
@@ -49,15 +55,22 @@ def main(variables: TrainVariables) -> None:
     """Train a model on the galaxies of DATASET, and write it to models/MODEL/: `make run MODEL=…` takes it from there.
 
     It begins with the shipped weights, with those of another model (FROM=name), with published ones (FROM=x.pt) or with
-    none (FROM=scratch). Without DATASET, the weights that the repository ships are trained anew and replaced, or, with
-    QUICK=1, only rehearsed. A run that was killed continues from its last checkpoint. Exit status: 0 done, 1 the
-    galaxies cannot teach, 2 a variable is wrong.
+    none (FROM=scratch). With TABLES instead, its final layers learn from the sample and from the galaxies of those
+    tables. With neither, the weights that the repository ships are trained anew and replaced, or, with QUICK=1, only
+    rehearsed. A run that was killed continues from its last checkpoint. Exit status: 0 done, 1 the galaxies cannot
+    teach, 2 a variable is wrong.
     """
     torch.set_num_threads(variables.threads)
+    if variables.dataset and variables.tables:
+        raise UsageError("DATASET trains on your galaxies, TABLES on the sample and further ones: name one of them.")
     if variables.dataset:
         train_on(variables, Path())
+    elif variables.tables:
+        train_further_on(variables, Path())
     elif variables.model or variables.from_:
-        raise UsageError("MODEL and FROM go with DATASET=name: which galaxies is the model to be trained on?")
+        raise UsageError(
+            'MODEL and FROM go with DATASET=name, or TABLES="a.csv b.csv": which galaxies is the model to learn from?'
+        )
     else:
         train_shipped(quick=variables.quick)
 
@@ -125,6 +138,35 @@ def export_if_possible(weights: Path, dataset: Path) -> None:
         export(weights, dataset)
     else:
         print("The published variant has no graph for the faster engines: torch computes it.", file=sys.stderr)
+
+
+def train_further_on(variables: TrainVariables, root: Path) -> None:
+    """Train the final layers of the shipped weights, or of others, on the sample and on further tables."""
+    if not variables.model:
+        raise UsageError('MODEL is missing: TABLES="a.csv b.csv" MODEL=name writes models/name/.')
+    refuse_taken(variables.model, root, variable="MODEL")
+    with TemporaryDirectory() as scratch:
+        start = find_start(variables.from_, root, Path(scratch), trusted=variables.trust_pickle)
+        if start is None or load_astromae(start.weights).variant != Variant():
+            raise UsageError(
+                f"FROM={variables.from_}: TABLES begins with weights of this project, not with published ones or none."
+            )
+        networks = without_images()
+        surveys = read_surveys([Path(name) for name in variables.tables.split()], Path(scratch))
+        recipe = FurtherRecipe(
+            start.card.weights_sha256,
+            networks.card.weights_sha256,
+            tuple(survey.sha256 for survey in surveys),
+            variables.seed,
+        )
+        network = read_network(networks.weights)
+        with Journal(root / "training" / variables.model, recipe) as journal:
+            model = train_further(load_astromae(start.weights), network, surveys, recipe, journal)
+            with new_model(variables.model, root) as folder:
+                write_model(
+                    folder, variables.model, model, start, network, surveys, lambda path: export(path, ensure_sample())
+                )
+    print((root / FOLDER / variables.model / CARD_TEXT_NAME).read_text(encoding="utf-8"))
 
 
 def train_shipped(*, quick: bool) -> None:

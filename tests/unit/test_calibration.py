@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from inference.block import Block
 from inference.calibration import calibration_path, find_calibration, load_calibration
@@ -15,9 +16,10 @@ from inference.models import shipped
 from inference.uncertainty import MAX_FEATURE, conformal_factor
 from scripts.models.card_text import card_text, pz_table
 from scripts.models.training.broken_rows import STAR_COLORS, STAR_SCATTER, broken
-from scripts.models.training.calibrate import Samples, calibrate, measure
+from scripts.models.training.calibrate import Samples, _weights, calibrate, measure
 from scripts.models.training.domain_model import fit_domain_model
 from scripts.models.training.error_model import Predicted, fit_error_model, fit_error_model_by_folds
+from scripts.models.training.rows import TrainingRows
 from scripts.simulation.render import SKY_NOISE
 from tests.factories import FakeEngine, make_arrays, make_calibration, make_posterior
 
@@ -278,6 +280,15 @@ def make_block(num_rows: int, seed: int) -> Block:
     return Block(images, magnitudes, magnitudes[:, 2] / 100, np.arange(num_rows))
 
 
+def test_catalogues_count_alike_but_no_galaxy_for_more_than_three() -> None:
+    def rows(num_real: int, num_all: int) -> TrainingRows:
+        return TrainingRows(torch.zeros(num_all, 0), torch.zeros(num_all, 5), torch.zeros(num_all), num_real)
+
+    weights = _weights([rows(40, 50), rows(80, 80), rows(4, 4)])
+
+    assert weights.tolist() == [2.0] * 40 + [1.0] * 10 + [1.0] * 80 + [3.0] * 4
+
+
 def test_calibrating_twice_gives_the_same_file_and_measures_held_out_galaxies() -> None:
     samples = Samples(make_block(200, 1), make_block(150, 2), {"real": make_block(150, 3)})
 
@@ -296,7 +307,9 @@ def test_calibrating_twice_gives_the_same_file_and_measures_held_out_galaxies() 
     assert calibration.weights_sha256 == RoughEngine.weights_sha256
     assert measured.coverage["real"][0] == 150
     assert measured.coverage["real"][1] == pytest.approx(0.68, abs=0.2)
-    assert sum(count for name, (count, *_) in measured.coverage.items() if name != "real") == 150
+    assert sum(count for name, (count, *_) in measured.coverage.items() if "< r <" in name) == 150
+    assert measured.coverage["real, 0.1 < z_phot < 0.2"][0] > 100
+    assert (measured.numbers["real"].num_rows, measured.numbers["real"].nmad_95 is not None) == (150, True)
     assert "| one band off by 3 mag | 100.0 | 100.0 |" in measured.to_table()
 
 

@@ -115,3 +115,16 @@ def test_the_graph_forgets_where_it_was_made() -> None:
     forget_origin(model)
 
     assert b"someone" not in model.SerializeToString()
+
+
+def test_a_graph_that_an_optimizer_wrote_is_read_by_the_engine_too(tmp_path: Path) -> None:
+    tensor = numbers(64, WIDTH).astype(np.float32)
+    save_file({"magnitude_branch.0.weight": tensor}, tmp_path / "astromae.safetensors")
+    # Of a tensor in float32 an optimizer takes the cast away: what is left has the tensor's own name.
+    model = make_graph({"checkpoint.magnitude_branch.0.weight": tensor})
+
+    refer_to_checkpoint(model, tmp_path / "astromae.safetensors")
+
+    (found,) = compute(model, tmp_path).values()
+    np.testing.assert_array_equal(found, tensor)
+    assert not held(model)

@@ -238,8 +238,8 @@ def test_training_rows_come_from_training_sources_only(monkeypatch: pytest.Monke
         parts.extend(sources.part.tolist())
         return make_rows(2)
 
-    monkeypatch.setattr(rows, "_real", record)
-    monkeypatch.setattr(rows, "_synthetic", record)
+    monkeypatch.setattr(rows, "rendered", record)
+    monkeypatch.setattr(rows, "simulated", record)
 
     rows.training_rows(TINY)
 
@@ -247,7 +247,7 @@ def test_training_rows_come_from_training_sources_only(monkeypatch: pytest.Monke
 
 
 def test_renderings_of_a_galaxy_differ_in_the_image_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "_synthetic", lambda *_: make_rows(1))
+    monkeypatch.setattr(rows, "simulated", lambda *_: make_rows(1))
     recipe = replace(TINY, renderings=3, num_real=2)
 
     found = rows.training_rows(recipe)

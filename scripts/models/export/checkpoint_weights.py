@@ -70,7 +70,7 @@ class Checkpoint:
         """Return the name in the graph of a tensor of this file, or of some of its rows."""
         first, stop = rows or (0, len(self.tensors[name]))
         array = self.tensors[name][first:stop]
-        alias = f"checkpoint.{name}.{first}" if rows else f"checkpoint.{name}"
+        alias = f"{alias_of(name)}.{first}" if rows else alias_of(name)
         if alias not in self.used:
             start = self.offsets[name] + first * array.strides[0]
             tensor = TensorProto(
@@ -97,6 +97,11 @@ class Checkpoint:
         return value if product.number is None else value * np.float32(product.number)
 
 
+def alias_of(name: str) -> str:
+    """Return the name in a graph of a tensor of the checkpoint."""
+    return f"checkpoint.{name}"
+
+
 def refer_to_checkpoint(model: onnx.ModelProto, path: Path) -> None:
     """Replace in place every large weight of a graph that the checkpoint gives bit for bit.
 
@@ -113,7 +118,10 @@ def refer_to_checkpoint(model: onnx.ModelProto, path: Path) -> None:
     for weight in model.graph.initializer:
         value = numpy_helper.to_array(weight)
         product = products.get(weight.name)
-        if value.nbytes >= SMALLEST_BYTES and product and np.array_equal(checkpoint.compute(product), value):
+        if product and weight.name == alias_of(product.tensor):
+            # A tensor in float32, which an optimizer left without the cast that it does not need.
+            checkpoint.refer(product.tensor)
+        elif value.nbytes >= SMALLEST_BYTES and product and np.array_equal(checkpoint.compute(product), value):
             constants, operators = _operators(weight.name, product, checkpoint)
             kept += constants
             nodes += operators

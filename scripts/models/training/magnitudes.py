@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inference.errors import WeightsError
 from inference.model.astromae import BANDS
 from scripts.models.training.schedule import warm_cosine
 
@@ -162,3 +166,21 @@ def train_network(
 def predict_magnitudes(predict: Callable[[Tensor], Tensor], magnitudes: Tensor) -> Tensor:
     """Predict any number of galaxies with a function of magnitudes: (N, 5) to (N,)."""
     return torch.cat([predict(part) for part in torch.split(magnitudes, EVALUATION_ROWS)])
+
+
+def read_network(graph: Path) -> MagnitudesNetwork:
+    """Read back the network whose graph `magnitudes_graph` wrote.
+
+    Raises
+    ------
+    WeightsError
+        If the file is another network.
+    """
+    found = {one.name: numpy_helper.to_array(one) for one in onnx.load(graph).graph.initializer}
+    num_networks = len({name.split(".")[1] for name in found if name.startswith("networks.")})
+    network = MagnitudesNetwork(num_networks)
+    wanted = network.state_dict()
+    if not num_networks or any(name not in found or found[name].shape != one.shape for name, one in wanted.items()):
+        raise WeightsError(f"{graph} is not a network of magnitudes that this version knows.")
+    network.load_state_dict({name: torch.from_numpy(found[name].copy()) for name in wanted})
+    return network.eval().requires_grad_(False)

@@ -11,9 +11,9 @@ from torch.nn import functional
 from inference.model.astromae import IMAGE_FEATURES, INCEPTION_FEATURES, WIDTH, AstroMAE
 from scripts.models.training.device import mixed_precision
 
-Learning = Literal["last", "heads", "behind", "all", "magnitudes"]
-"""What learns: the magnitude branch and the final layers; these and the dense layers behind both image branches; all
-behind the frozen transformer; everything; or the first in a network that is given no image."""
+Learning = Literal["final", "last", "heads", "behind", "all", "magnitudes"]
+"""What learns: the final layers; these and the magnitude branch; these and the dense layers behind both image branches;
+all behind the frozen transformer; everything; or the second in a network that is given no image."""
 
 EVALUATION_ROWS = 1_024
 
@@ -34,6 +34,9 @@ class Batch:
     inception: Tensor | None = None
     """What the inception branch makes of them, shape (N, 192), float32."""
 
+    joined: Tensor | None = None
+    """What the final layers are given, where all branches are frozen, shape (N, 3216), float32."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -52,14 +55,17 @@ class Sample:
     inception: Tensor | None = None
     """See `Batch`; shape (N, 192)."""
 
+    joined: Tensor | None = None
+    """See `Batch`; shape (N, 3216)."""
+
     def __len__(self) -> int:
         return len(self.redshifts)
 
     def batch(self, rows: Tensor, learning: Learning) -> Batch:
         """Gather what those parts need of some rows."""
         rows = rows.to(self.magnitudes.device)
-        batch = Batch(self.magnitudes[rows])
-        if learning == "magnitudes":
+        batch = Batch(self.magnitudes[rows], joined=self.joined[rows] if self.joined is not None else None)
+        if learning == "magnitudes" or (learning == "final" and self.joined is not None):
             return batch
         needs_images = learning in ("behind", "all")
         pooled = None if learning == "all" or self.pooled is None else self.pooled[rows]
@@ -73,6 +79,16 @@ class Sample:
 def predict(model: AstroMAE, batch: Batch, learning: Learning) -> Tensor:
     """Predict as `AstroMAE.forward` does, (N,); without images where the magnitudes alone learn."""
     device = batch.magnitudes.device
+    features = batch.joined if learning == "final" and batch.joined is not None else join(model, batch, learning)
+    hidden = model.final[:-1](features)
+    with torch.autocast(device.type, enabled=False):
+        scaled: Tensor = model.final[-1](hidden.float()).squeeze(1)
+    return scaled * model.redshift_scale + model.redshift_center
+
+
+def join(model: AstroMAE, batch: Batch, learning: Learning) -> Tensor:
+    """Return what the final layers are given, (N, 3216)."""
+    device = batch.magnitudes.device
     from_encoder = from_inception = batch.magnitudes.new_zeros(len(batch.magnitudes), IMAGE_FEATURES)
     if learning != "magnitudes":
         stretched = None if batch.images is None else model.scale_images(batch.images)
@@ -84,10 +100,7 @@ def predict(model: AstroMAE, batch: Batch, learning: Learning) -> Tensor:
     with torch.autocast(device.type, enabled=False):
         first = model.magnitude_branch[0]((batch.magnitudes - model.magnitude_center) / model.magnitude_scale)
     features = torch.cat([from_encoder, from_inception, model.magnitude_branch[1:](first)], dim=1)
-    hidden = model.final[:-1](functional.relu(features) if model.variant.has_joint_relus else features)
-    with torch.autocast(device.type, enabled=False):
-        scaled: Tensor = model.final[-1](hidden.float()).squeeze(1)
-    return scaled * model.redshift_scale + model.redshift_center
+    return functional.relu(features) if model.variant.has_joint_relus else features
 
 
 def _pooled(model: AstroMAE, batch: Batch, stretched: Tensor | None) -> Tensor:
@@ -139,6 +152,7 @@ def learning_parameters(model: AstroMAE, learning: Learning) -> Iterator[tuple[s
     last = ("magnitude_branch.", "final.")
     heads = (*last, "encoder.norm.", "encoder.head.", "encoder_projection.", "inception_projection.")
     prefixes = {
+        "final": ("final.",),
         "last": last,
         "magnitudes": last,
         "heads": heads,

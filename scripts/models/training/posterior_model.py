@@ -62,7 +62,7 @@ def fit_posterior_model(
     return replace(model, layers=layers)
 
 
-def rescaled(model: PosteriorModel, untouched: Predicted) -> PosteriorModel:
+def rescaled(model: PosteriorModel, untouched: Predicted, importance: Array | None = None) -> PosteriorModel:
     """Stretch and shift all distributions alike, as is most likely for galaxies that nothing was fitted to.
 
     Two numbers: a network was fitted to the labels of the galaxies that the shapes come from, so its errors there are
@@ -74,6 +74,8 @@ def rescaled(model: PosteriorModel, untouched: Predicted) -> PosteriorModel:
         Fitted to galaxies whose labels the redshift network may have learned from.
     untouched : Predicted
         Galaxies drawn like those of the sky, which neither was fitted to.
+    importance : array, shape (N,), float64, optional
+        How much each of them counts; all the same when absent.
     """
 
     def changed(numbers: Array) -> PosteriorModel:
@@ -86,7 +88,8 @@ def rescaled(model: PosteriorModel, untouched: Predicted) -> PosteriorModel:
 
     def surprise(numbers: Array) -> float:
         posteriors = changed(numbers).posteriors(untouched.magnitudes, untouched.z_phot)
-        return float(-np.log(np.maximum(distributions(posteriors).density(untouched.z_spec), 1e-9)).mean())
+        likely = np.maximum(distributions(posteriors).density(untouched.z_spec), 1e-9)
+        return float(-np.average(np.log(likely), weights=importance))
 
     return changed(minimize(surprise, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x)
 

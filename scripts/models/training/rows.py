@@ -48,19 +48,19 @@ def training_rows(recipe: Recipe) -> TrainingRows:
     """Real training galaxies, each rendered several times, then synthetic ones made from them."""
     real = load_sources().of("train").first(recipe.num_real)
     # Offsets keep the random streams of training apart from those of the datasets, which use small seeds.
-    views = [_real(real, seed=1_000 * recipe.seed + view + 1) for view in range(recipe.renderings)]
-    synthetic = _synthetic(real, recipe.num_synthetic, 1_000 * recipe.seed, recipe.informative_share)
+    views = [rendered(real, seed=1_000 * recipe.seed + view + 1) for view in range(recipe.renderings)]
+    synthetic = simulated(real, recipe.num_synthetic, 1_000 * recipe.seed, recipe.informative_share)
     return _join(*views, synthetic, num_real=len(real.redshift) * recipe.renderings)
 
 
 def selection_rows(recipe: Recipe) -> TrainingRows:
     """Real galaxies of the training side that no weight is fitted to: they choose, they never teach."""
-    return _real(load_sources().of("selection"), seed=1_000 * recipe.seed)
+    return rendered(load_sources().of("selection"), seed=1_000 * recipe.seed)
 
 
 def real_test_rows(seed: int = 0, *, at_most: int = 10_000) -> TrainingRows:
     """Real galaxies no training uses; with seed 0, those of the sample dataset."""
-    return _real(load_sources().of("held_out").first(at_most), seed)
+    return rendered(load_sources().of("held_out").first(at_most), seed)
 
 
 def borrowed_structure_rows(seed: int = 0, *, at_most: int = 10_000) -> TrainingRows:
@@ -77,15 +77,17 @@ def borrowed_structure_rows(seed: int = 0, *, at_most: int = 10_000) -> Training
 def synthetic_test_rows(recipe: Recipe, informative_share: float = 1.0) -> TrainingRows:
     """Synthetic galaxies made from the sources of the test set, with chances no training row had."""
     seed = 1_000 * recipe.seed + 999
-    return _synthetic(load_sources().of("held_out"), recipe.num_test_synthetic, seed, informative_share)
+    return simulated(load_sources().of("held_out"), recipe.num_test_synthetic, seed, informative_share)
 
 
-def _real(sources: SourceCatalog, seed: int) -> TrainingRows:
+def rendered(sources: SourceCatalog, seed: int) -> TrainingRows:
+    """Render real galaxies from their photometry."""
     images = real_images(sources.photometry, seed)
     return _rows(images, sources.photometry.magnitudes, sources.redshift, num_real=len(sources.redshift))
 
 
-def _synthetic(sources: SourceCatalog, num_rows: int, seed: int, informative_share: float) -> TrainingRows:
+def simulated(sources: SourceCatalog, num_rows: int, seed: int, informative_share: float) -> TrainingRows:
+    """Draw galaxies from the population of some real ones, and render them."""
     population = Population(sources)
     blocks = [
         synthetic_rows(

@@ -1,0 +1,166 @@
+"""A second training begins as the networks of magnitudes, and nothing that is tested on teaches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from inference.errors import WeightsError
+from inference.model.astromae import AstroMAE
+from inference.model.weights import load_astromae
+from inference.models import shipped, without_images
+from scripts.command.errors import SourceError, UsageError
+from scripts.command.variables import read_variables
+from scripts.models.training.further import FurtherRecipe, begin, train_further
+from scripts.models.training.further_card import boosted_trees, paired_nmad
+from scripts.models.training.journal import Journal
+from scripts.models.training.magnitudes import MagnitudesNetwork, predict_magnitudes, read_network
+from scripts.models.training.surveys import Survey, read_surveys
+from scripts.simulation.sdss import load_sources
+from scripts.train import TrainVariables, main
+
+NUM_NEW = 240
+
+
+@pytest.fixture(scope="module")
+def networks() -> MagnitudesNetwork:
+    return read_network(without_images().weights)
+
+
+@pytest.fixture(scope="module")
+def start() -> AstroMAE:
+    return load_astromae(shipped().weights)
+
+
+def write_table(path: Path, first: int, *, moved_deg: float) -> Path:
+    """Write galaxies of the sample as a survey would, some degrees from where they are."""
+    sources = load_sources()
+    rows = slice(first, first + NUM_NEW)
+    columns = [(sources.ra_deg[rows] + moved_deg) % 360, sources.dec_deg[rows], sources.redshift[rows]]
+    table = np.column_stack([*columns, sources.photometry.magnitudes[rows]])
+    np.savetxt(path, table, delimiter=",", fmt="%.6f", header="ra,dec,z_spec,u,g,r,i,z", comments="")
+    return path
+
+
+@pytest.fixture(scope="module")
+def surveys(tmp_path_factory: pytest.TempPathFactory) -> list[Survey]:
+    folder = tmp_path_factory.mktemp("surveys")
+    tables = [
+        write_table(folder / "one.csv", 0, moved_deg=0.5),
+        write_table(folder / "two.csv", NUM_NEW - 20, moved_deg=0.5),
+    ]
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    return read_surveys(tables, scratch)
+
+
+def test_the_network_begins_as_the_mean_of_the_networks_of_magnitudes(
+    start: AstroMAE, networks: MagnitudesNetwork
+) -> None:
+    sources = load_sources().of("held_out").first(8)
+    magnitudes = torch.from_numpy(sources.photometry.magnitudes).float()
+
+    model = begin(start, networks, 1)
+    with torch.no_grad():
+        found = [model(noise, magnitudes) for noise in torch.randn(2, 8, 5, 32, 32)]
+
+    expected = predict_magnitudes(networks, magnitudes)
+    assert expected.std() > 0.01
+    # Sums in another order.
+    torch.testing.assert_close(found[0], expected, atol=2e-6, rtol=0)
+    torch.testing.assert_close(found[1], expected, atol=2e-6, rtol=0)
+
+
+def test_what_reads_the_images_is_kept(start: AstroMAE, networks: MagnitudesNetwork) -> None:
+    before, after = start.state_dict(), begin(start, networks, 1).state_dict()
+
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+
+    assert not changed & {"encoder", "inception", "encoder_projection", "inception_projection", "image_softening"}
+
+
+def test_another_graph_is_no_network_of_magnitudes() -> None:
+    graph = next(shipped().folder.glob("*.int8.onnx"))
+
+    with pytest.raises(WeightsError, match="is not a network of magnitudes that this version knows"):
+        read_network(graph)
+
+
+def test_a_galaxy_is_in_one_catalogue_and_a_patch_of_sky_in_one_part(surveys: list[Survey]) -> None:
+    first, second = surveys
+
+    assert len(first.row) > 200
+    assert second.row.min() >= 20  # the first twenty are in the table before
+    patches: dict[tuple[int, int], set[str]] = {}
+    for survey in surveys:
+        assert set(survey.part.tolist()) == {"train", "selection", "held_out"}
+        for ra, dec, part in zip(survey.ra_deg, survey.dec_deg, survey.part.tolist(), strict=True):
+            patches.setdefault((int(ra // 0.25), int(dec // 0.25)), set()).add(f"{survey.name} {part}")
+    shared = [parts for parts in patches.values() if len(parts) > 1 and len({one.split()[0] for one in parts}) == 1]
+    # A patch of .25 degrees can touch two of the .5 degrees that are dealt.
+    assert len(shared) < 0.1 * len(patches)
+
+
+def test_a_table_of_the_sample_itself_has_nothing_new(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "same.csv", 0, moved_deg=0.0)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    with pytest.raises(SourceError, match=r"same\.csv has no clean galaxy .* that is not in the sample"):
+        read_surveys([table], scratch)
+
+
+def test_no_catalogue_is_harmed_and_a_resumed_training_gives_the_same_weights(
+    start: AstroMAE, networks: MagnitudesNetwork, surveys: list[Survey], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.models.training.surveys.load_sources", lambda: load_sources().first(60))
+    recipe = FurtherRecipe("a", "b", ("c", "d"), num_repeats=2, num_steps=3, batch_size=16, check_every=3)
+
+    found = train_further(start, networks, surveys, recipe, Journal(tmp_path, recipe)).state_dict()
+    again = train_further(start, networks, surveys, recipe, Journal(tmp_path, recipe)).state_dict()
+
+    assert all(torch.equal(found[name], again[name]) for name in found)
+    assert {path.name for path in tmp_path.glob("final*.pt")} == {"final-layers-1.pt", "final-layers-2.pt"}
+
+
+def test_the_difference_of_two_methods_is_surer_than_each() -> None:
+    generator = np.random.default_rng(0)
+    z_spec = generator.uniform(0.05, 0.3, 2_000)
+    z_phot = z_spec + 0.02 * generator.standard_normal(2_000)
+
+    better = z_spec + 0.9 * (z_phot - z_spec)
+    interval = paired_nmad(better, z_phot, z_spec)
+
+    assert -0.0025 < interval.low < interval.high < -0.0010
+    same = paired_nmad(z_phot, z_phot, z_spec)
+    assert same == (0, 0)
+
+
+def test_the_trees_learn_from_training_parts(surveys: list[Survey]) -> None:
+    predict = boosted_trees(surveys)
+    block = surveys[0].rendered("selection", 0).to_block()
+
+    z_phot = predict(block)
+
+    assert np.median(np.abs(z_phot - block.redshifts)) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"TABLES": "a.csv"}, "^MODEL is missing: TABLES="),
+        ({"TABLES": "a.csv", "DATASET": "mine", "MODEL": "new"}, "^DATASET trains on your galaxies"),
+        ({"TABLES": "nowhere.csv", "MODEL": "new"}, r"nowhere\.csv does not exist"),
+        ({"TABLES": "a.csv", "MODEL": "new", "FROM": "scratch"}, "^FROM=scratch: TABLES begins with weights"),
+        ({"MODEL": "new"}, "^MODEL and FROM go with DATASET=name, or TABLES="),
+    ],
+    ids=["no name", "both", "no file", "no weights", "no galaxies"],
+)
+def test_what_tables_cannot_do_is_one_line(
+    given: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(UsageError, match=message):
+        main(read_variables(TrainVariables, given))
