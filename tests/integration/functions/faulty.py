@@ -3,6 +3,7 @@
 In a run ``stages-3-…`` Initialize and Summarize are killed the first time.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -59,7 +60,9 @@ def initialize(event: dict[str, Any], context: Any) -> dict[str, Any]:
         store = settings.object_store(plan["bucket"])
         tasks = json.loads(store.read(plan["manifest_key"]))
         tasks[int(rank)]["deadline_s"] = SHORT_S
-        store.write(plan["manifest_key"], json.dumps(tasks).encode())
+        content = json.dumps(tasks).encode()
+        store.write(plan["manifest_key"], content)
+        plan |= {"manifest_sha256": hashlib.sha256(content).hexdigest()}
     return plan
 
 
