@@ -3,16 +3,17 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference import cleaning
 from inference.quality import Quality
-from scripts.command.errors import SourceError, UsageError
+from scripts.command.errors import CommandError, SourceError, UsageError
 from scripts.data.columns import BANDS, Columns, recognize
 from scripts.data.galaxies import TEXT_COLUMNS
 from scripts.data.light import fault_of_light
@@ -150,14 +151,14 @@ def _read(
     converted = conversions(table, columns)
     num_rows, rules, notes = 0, Counter[str](), dict.fromkeys([*table.notes, *in_words(converted)])
     table.odd_cells.clear()
-    with path.open("wb") as file:
+    with _written(path, table.name) as file:
         for stated in table.batches(kinds):
             batch = _in_units(stated, columns, converted, table.name, notes)
             rows = _records(batch, columns, table.name, first_row=num_rows, has_source_id=bool(note))
             rules += _judge_labels(rows, batch, columns)
             rules["extinction missing"] += _num_without_extinction(batch, columns, table.name)
             rules["no position on the sky"] += _num_without_position(rows, columns)
-            rows.tofile(file)
+            file.write(rows.tobytes())
             num_rows += len(rows)
             tick(len(rows))
     if not num_rows:
@@ -166,6 +167,18 @@ def _read(
     records = Records(path, num_rows, columns, rules, tuple(notes), bool(note))
     rules["object_id repeated"] = int(repeated(records).sum())
     return records
+
+
+@contextmanager
+def _written(path: Path, source: str) -> Iterator[BinaryIO]:
+    """Open the file of records; what cannot be written is said with its place."""
+    try:
+        with path.open("wb") as file:
+            yield file
+    except OSError as error:  # not of the table: whoever reads it says what is wrong with it
+        raise CommandError(
+            f"The records of {source} cannot be written to {path.parent}: {error.strerror or error}."
+        ) from error
 
 
 def _in_units(

@@ -16,6 +16,8 @@ from inference.cleaning import shipped_limits
 from inference.quality import Quality
 from scripts.command.errors import CommandError, SourceError
 from scripts.data import read_galaxies
+from scripts.data.records import read_records
+from scripts.data.user_table import open_table
 
 KNOWN = shipped_limits().photometry
 MEAN_MAGNITUDES = KNOWN.mean
@@ -115,6 +117,13 @@ def test_a_list_of_another_length_costs_its_row(tmp_path: Path) -> None:
     is_missing = np.isnan(found.block.magnitudes).all(axis=1)
     np.testing.assert_array_equal(is_missing, [False] * 3 + [True] * 2)
     assert found.report.notes == ("modelFlux: 1 cell holds no number, as 'a list of 1', read as missing",)
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    table = open_table(write(tmp_path, f"u,g,r,i,z\n{ROW}\n"))
+
+    with pytest.raises(CommandError, match=r"records of my\.csv cannot be written to /dev: No space left on device"):
+        read_records(table, "", Path("/dev/full"))
 
 
 def test_a_file_that_ends_early_is_named(tmp_path: Path) -> None:
