@@ -18,8 +18,9 @@ from astropy.io import fits
 from astropy.table import Table
 
 from inference.models import without_images
+from scripts.command.errors import SourceError
 from scripts.data import read_galaxies
-from scripts.data.source import open_source
+from scripts.data.source import missing, open_source
 from scripts.data.user_table import is_table, open_table
 
 MAGNITUDES = np.round(np.array([19.6, 18.5, 17.6, 17.2, 17.0]) + np.arange(4)[:, None] / 10, 3)
@@ -165,6 +166,40 @@ def test_every_format_gives_the_same_galaxies(name: str, tmp_path: Path) -> None
     assert found.block.magnitudes == pytest.approx(MAGNITUDES, abs=1e-9)
     np.testing.assert_array_equal(found.block.redshifts, COLUMNS["zsp"])
     np.testing.assert_array_equal(found.ra_deg, COLUMNS["ra"])
+
+
+def tiled(path: Path) -> None:
+    part = fits.BinTableHDU(TABLE)
+    part.header["ZTABLE"] = True
+    fits.HDUList([fits.PrimaryHDU(), part]).writeto(path)
+
+
+REFUSED: dict[str, tuple[Write, str]] = {
+    "tiled.fits.fz": (tiled, "`funpack` unpacks it"),
+    "table.h5": (
+        lambda path: pd.DataFrame(COLUMNS).to_hdf(path, key="df", mode="w", format="table"),
+        r"names are pickled, .* pd\.read_hdf\('my\.table\.h5'\)\.to_parquet\('my\.table\.parquet'\)",
+    ),
+    "json": (text('{"u": 1}'), "is JSON, which is no table"),
+    "html": (text("<!doctype html>"), "is a page of the web"),
+    "numbers.csv": (text(CSV.partition("\n")[2]), "begins with numbers, not with the names of its columns"),
+    "short.csv": (text(CSV[:-20]), r"line 5 has \d cells, and there are 9 names"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_read_is_refused_with_the_way_out(name: str, tmp_path: Path) -> None:
+    write, said = REFUSED[name]
+    write(tmp_path / f"my.{name}")
+
+    with pytest.raises(SourceError, match=said):
+        read_galaxies(tmp_path / f"my.{name}")
+
+
+def test_a_device_and_an_address_are_no_files() -> None:
+    with pytest.raises(SourceError, match="/dev/null is a pipe or a device, which cannot be read twice"):
+        read_galaxies("/dev/null")
+    assert missing("https://a.b/c.csv").startswith("SOURCE=https://a.b/c.csv is an address: download the file first")
 
 
 @pytest.mark.parametrize(("name", "num"), [("csv", 4), ("spaces.dat", 4), ("fits", 4), ("parquet", 4), ("csv.xz", 0)])
