@@ -132,7 +132,7 @@ class Prediction:
     end_to_end_s: Array
 
 
-def predict(fitted: Fitted, runs: Runs, *, num_replications: int = 400, seed: int = 0) -> Prediction:
+def predict(fitted: Fitted, runs: Runs, *, num_replications: int = 4000, seed: int = 0) -> Prediction:
     """Simulate every run of a list as the published system was."""
     settings = np.stack([runs.shard_mb, runs.batch_size, runs.num_ranks], 1)
     distinct, which = np.unique(settings, axis=0, return_inverse=True)

@@ -13,7 +13,7 @@ from scripts.forecasts.simulate import QUANTILES
 from scripts.forecasts.system import Setting, learn, simulated
 
 
-def cross_validated(runs: Runs, *, num_replications: int = 400) -> Prediction:
+def cross_validated(runs: Runs, *, num_replications: int = 4000) -> Prediction:
     """Predict every cell by a fit to the runs of all other cells."""
     map_s, end_to_end_s = np.empty((2, len(runs), num_replications))
     for cell in runs.cells:

@@ -1,7 +1,7 @@
 """What a run may cost before it starts, and BUDGET, which refuses one that may cost more."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from botocore.exceptions import ClientError
@@ -98,6 +98,7 @@ def forecast(
     if setting is None:
         return None
     region, rates = (aws.stack.region, aws.stack.rates) if aws else (LOCAL_REGION, local_rates())
+    rates = replace(rates, memory_mb={**rates.memory_mb, "infer": setting.memory_mb})
     # Runs here say nothing of a processor there.
     habits = learn(earlier_runs(root, "aws", rates, request.model), is_local=False)
     prices = prices or read_prices()

@@ -135,7 +135,7 @@ def test_the_closed_form_is_the_median_of_the_simulation() -> None:
 
     closed = map_median(np.array(fitted.log_values), runs)
 
-    assert np.median(predict(fitted, runs).map_s) == pytest.approx(float(closed[0]), rel=0.02)
+    assert np.median(predict(fitted, runs, num_replications=1000).map_s) == pytest.approx(float(closed[0]), rel=0.02)
 
 
 def test_the_same_seed_is_the_same_forecast() -> None:
@@ -391,7 +391,10 @@ def test_a_cell_that_the_others_do_not_foresee_makes_tails_heavier_and_not_all_o
     assert surprised.log_values[freedom] < as_made.log_values[freedom] - 0.2
     # By least squares it would be eight times as much.
     assert surprised.log_values[map_noise] < as_made.log_values[map_noise] + np.log(2)
-    widths = [np.ptp(np.quantile(np.log(predict(one, runs).map_s[0]), (0.05, 0.95))) for one in (as_made, surprised)]
+    widths = [
+        np.ptp(np.quantile(np.log(predict(one, runs, num_replications=1000).map_s[0]), (0.05, 0.95)))
+        for one in (as_made, surprised)
+    ]
     assert widths[1] > 1.3 * widths[0]
 
 
@@ -452,7 +455,7 @@ def test_the_constants_are_those_that_the_published_runs_say(published: Runs) ->
 
 
 def test_published_cells_that_the_fit_has_not_seen_are_forecast_well_enough(published: Runs) -> None:
-    unseen = cross_validated(published, num_replications=60)
+    unseen = cross_validated(published, num_replications=2000)
 
     whole, only_map = score(unseen.end_to_end_s, published.end_to_end_s), score(unseen.map_s, published.map_s)
     assert whole.error < 0.12
@@ -463,7 +466,8 @@ def test_published_cells_that_the_fit_has_not_seen_are_forecast_well_enough(publ
 
 def test_the_ranking_of_shard_sizes_is_forecast_as_it_was_published() -> None:
     def end_to_end_s(shard_mb: float, num_ranks: int) -> float:
-        return float(np.median(predict(CONSTANTS.fitted, single_run(shard_mb, 12.6, num_ranks)).end_to_end_s))
+        found = predict(CONSTANTS.fitted, single_run(shard_mb, 12.6, num_ranks), num_replications=1000)
+        return float(np.median(found.end_to_end_s))
 
     forecast_s = [end_to_end_s(shard_mb, num_ranks) for shard_mb, num_ranks, *_ in HEADLINE]
 

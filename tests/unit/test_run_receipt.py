@@ -214,6 +214,19 @@ def test_the_worst_case_is_said_next_to_the_expected_one(
     assert f"{found.worst_usd:.2f} if every rank ran into its time limit" in found.words
 
 
+def test_the_worst_case_is_of_the_memory_that_is_asked_for(make_dataset: Any, tmp_path: Path) -> None:
+    dataset = make_dataset(3000)
+
+    usual, twice = (
+        forecast(make_request(world_size=8, memory_mb=memory_mb), dataset, None, root=tmp_path)
+        for memory_mb in (None, 2 * 1769)
+    )
+
+    assert usual is not None
+    assert twice is not None
+    assert twice.worst_usd == pytest.approx(usual.worst_usd * (2 * 24 + 2) / (24 + 2), rel=0.01)
+
+
 def test_the_worst_case_counts_every_invocation_that_the_state_machine_makes() -> None:
     states = json.loads(DEFINITION_PATH.read_text())["States"]["InferRanks"]["ItemProcessor"]["States"]
     again = [one["MaxAttempts"] for one in states["Infer"]["Retry"] if "States.Timeout" in one["ErrorEquals"]]
