@@ -1,6 +1,7 @@
 """A dataset on disk has the documented layout, is the same from any number of processes, and is re-used."""
 
 import hashlib
+import resource
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from inference import contract
 from inference.block import Block
 from inference.contract import DatasetCard
 from scripts.command.errors import UsageError
+from scripts.command.exhausted import with_remedy
 from scripts.command.variables import read_variables
 from scripts.data import generated, selection, writer
 from scripts.data.galaxies import Facts
@@ -149,6 +151,20 @@ def test_interrupted_dataset_has_no_card(tmp_path: Path) -> None:
         make(replace(plan, seed=1), processes=1, tick=interrupt)
 
     assert not (plan.folder / "dataset.json").exists()
+
+
+def test_a_shard_that_finds_no_room_is_named_with_the_remedy_and_leaves_no_half(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    plan = make_plan(tmp_path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"0\.safetensors.*os error 27") as raised:
+            make(plan, processes=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert "`ulimit -f unlimited` lifts it" in with_remedy(str(raised.value))
+    assert not list(plan.folder.rglob("*.safetensors*"))
 
 
 def test_shards_of_a_larger_dataset_are_removed(tmp_path: Path) -> None:
