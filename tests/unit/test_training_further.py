@@ -1,11 +1,14 @@
 """A second training begins as the networks of magnitudes, and nothing that is tested on teaches."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from inference.calibration import load_calibration
+from inference.checksum import file_sha256
 from inference.errors import WeightsError
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae
@@ -13,12 +16,14 @@ from inference.models import shipped, without_images
 from scripts.command.errors import SourceError, UsageError
 from scripts.command.variables import read_variables
 from scripts.models.training.further import FurtherRecipe, begin, train_further
-from scripts.models.training.further_card import boosted_trees, paired_nmad
+from scripts.models.training.further_card import TREES, boosted_trees, in_words, paired_nmad, write_model
 from scripts.models.training.journal import Journal
 from scripts.models.training.magnitudes import MagnitudesNetwork, predict_magnitudes, read_network
+from scripts.models.training.rows import real_test_rows
 from scripts.models.training.surveys import Survey, read_surveys
 from scripts.simulation.sdss import load_sources
 from scripts.train import TrainVariables, main
+from tests.factories import FakeEngine
 
 NUM_NEW = 240
 
@@ -164,3 +169,45 @@ def test_what_tables_cannot_do_is_one_line(
 
     with pytest.raises(UsageError, match=message):
         main(read_variables(TrainVariables, given))
+
+
+def test_the_folder_of_the_model_is_whole_and_its_card_says_what_it_is_worth(
+    start: AstroMAE, networks: MagnitudesNetwork, surveys: list[Survey], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.models.training.surveys.load_sources", lambda: load_sources().first(100))
+    monkeypatch.setattr("scripts.models.training.further_card.load_sources", lambda: load_sources().first(100))
+    for module in ("calibrate", "further_card"):
+        for name in ("real_test_rows", "borrowed_structure_rows"):
+            monkeypatch.setattr(
+                f"scripts.models.training.{module}.{name}", lambda: real_test_rows(at_most=60), raising=False
+            )
+    monkeypatch.setattr(
+        "scripts.models.training.calibrate.synthetic_test_rows", lambda _: surveys[0].rendered("selection", 9)
+    )
+    monkeypatch.setattr("scripts.models.training.further_card.boosted_trees", lambda _: lambda block: block.redshifts)
+    folder = tmp_path / "further"
+    folder.mkdir()
+    engine = FakeEngine()
+    monkeypatch.setattr("inference.engines.load", lambda *_, **__: engine)
+    monkeypatch.setattr(engine, "weights_sha256", shipped().card.weights_sha256, raising=False)
+    monkeypatch.setattr(
+        "scripts.models.training.further_card.save_weights", lambda _, path: shutil.copy(shipped().weights, path)
+    )
+    exported: list[Path] = []
+
+    card = write_model(folder, "further", begin(start, networks, 1), shipped(), networks, surveys, exported.append)
+
+    assert exported == [folder / "astromae.safetensors"]
+    assert (card.name, card.weights_sha256) == ("further", file_sha256(exported[0]))
+    assert {path.name for path in folder.iterdir()} >= {"card.json", "CARD.md", "CALIBRATION.md"}
+    assert load_calibration(folder / "calibration.safetensors", card.weights_sha256).posterior is not None
+    known = card.knowledge
+    assert [data.name for data in known.training[-2:]] == ["one.csv", "two.csv"]
+    of_it, trees = known.numbers[0], next(one for one in known.controls if one.method == TREES)
+    assert (of_it.num_rows, of_it.rows, trees.rows) == (60, "real, test set", "real, test set")
+    assert of_it.nmad > trees.nmad == 0
+    assert of_it.pz is not None
+    assert of_it.coverage_68 is not None
+    text = (folder / "CARD.md").read_text(encoding="utf-8")
+    assert text == in_words(card)
+    assert f"| {of_it.rows} | 60 |" in text

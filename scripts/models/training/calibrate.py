@@ -193,7 +193,7 @@ def number_of(z_phot: Array, z_spec: Array, rows: str, method: str = "") -> Numb
         outlier_005=accuracy.outlier_005,
         outlier_015=accuracy.outlier_015,
         r2=accuracy.r2,
-        r2_95=(intervals["r2"].low, intervals["r2"].high),
+        r2_95=(intervals["r2"].low, intervals["r2"].high) if "r2" in intervals else None,
     )
 
 

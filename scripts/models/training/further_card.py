@@ -145,7 +145,8 @@ def _all_tests(tests: dict[str, Block]) -> dict[str, Block]:
     real = tests[calibrate.REAL]
     found = dict(tests)
     found["real, structure of other galaxies"] = borrowed_structure_rows().to_block()
-    found[f"{calibrate.REAL}, z > {HIGH_REDSHIFT}"] = real[np.flatnonzero(real.redshifts > HIGH_REDSHIFT)]
+    if (is_far := real.redshifts > HIGH_REDSHIFT).any():
+        found[f"{calibrate.REAL}, z > {HIGH_REDSHIFT}"] = real[np.flatnonzero(is_far)]
     for name, block in tests.items():
         is_bright = block.magnitudes[:, 2] < BRIGHT_R
         if name != calibrate.REAL and 100 < is_bright.sum() < 0.8 * len(is_bright):

@@ -35,6 +35,8 @@ SELECTION_PERCENT = 8
 TEST_PERCENT, TEST_PERCENT_OF_FEW = 8, 18
 FEW_GALAXIES = 5_000
 SPLIT_SEED = 7
+FEWEST = 10
+"""Galaxies of each part at least."""
 ROWS_AT_ONCE = 1_000
 
 KNOWN = {
@@ -177,6 +179,12 @@ def _read(path: Path, scratch: Path, known: NDArray[np.float64]) -> Survey:
     percent = folds(group, 100, seed=SPLIT_SEED)
     test = TEST_PERCENT if len(kept) > FEW_GALAXIES else TEST_PERCENT_OF_FEW
     part = np.select([percent < test, percent < test + SELECTION_PERCENT], ["held_out", "selection"], "train")
+    fewest = min(int((part == one).sum()) for one in ("train", "selection", "held_out"))
+    if fewest < FEWEST:
+        raise SourceError(
+            f"{path} has {len(kept):,} clean galaxies that are not in the sample, in too few patches of sky: {fewest} "
+            f"would be left to train, to choose or to test; {FEWEST} are needed for each."
+        )
     return Survey(
         path.name, file_sha256(path), source.records, kept, magnitudes[kept], redshift[kept], *positions, part
     )
