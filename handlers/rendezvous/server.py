@@ -77,6 +77,11 @@ class Rendezvous:
         """Let no one in, send those home who wait, and give the relayed pairs time to end."""
         self.is_closing = True
         assert self._listener
+        # Python 3.11 leaves a client open that was accepted just before its listener closes: let those in first.
+        for listener in self._listener.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        for _ in range(2):
+            await asyncio.sleep(0)
         self._listener.close()
         for connection in list(self._connections):
             connection.dismiss(Status.CLOSING)

@@ -1,9 +1,14 @@
 """What one address may take of the rendezvous server, and what the server tells of itself."""
 
+import asyncio
+import gc
+import socket
+
 import pytest
 
 from handlers.rendezvous.limits import Admission, Limits
 from handlers.rendezvous.metrics import Metrics
+from handlers.rendezvous.server import Rendezvous, Settings
 
 
 def make_admission(*, connections: int = 100, burst: int = 100, rate_per_s: float = 10.0) -> Admission:
@@ -102,3 +107,18 @@ def test_a_wait_as_long_as_a_bound_counts_within_it(wait_s: float) -> None:
     metrics.paired("meet", wait_s)
 
     assert 'rendezvous_pair_wait_seconds_bucket{le="0.001"} 1' in metrics.to_text({})
+
+
+def test_a_client_that_is_accepted_while_the_server_closes_is_sent_home() -> None:
+    async def drain_at_once() -> bytes:
+        rendezvous = Rendezvous(Settings(port=0))
+        address = await rendezvous.start()
+        with socket.create_connection(address, timeout=10) as client:
+            # Now it is accepted, and not let in yet.
+            for _ in range(2):
+                await asyncio.sleep(0)
+            await rendezvous.drain()
+            return client.recv(1)
+
+    assert asyncio.run(drain_at_once()) == b""
+    gc.collect()
