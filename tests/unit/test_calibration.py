@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference.block import Block
+from inference.block import Block, join
 from inference.calibration import calibration_path, find_calibration, load_calibration
 from inference.checksum import file_sha256
 from inference.domain import domain_features
@@ -311,6 +311,18 @@ def test_calibrating_twice_gives_the_same_file_and_measures_held_out_galaxies() 
     assert measured.coverage["real, 0.1 < z_phot < 0.2"][0] > 100
     assert (measured.numbers["real"].num_rows, measured.numbers["real"].nmad_95 is not None) == (150, True)
     assert "| one band off by 3 mag | 100.0 | 100.0 |" in measured.to_table()
+
+
+def test_the_domain_is_that_of_the_sample_whatever_else_was_learned_from() -> None:
+    sample = make_block(200, 1), make_block(200, 2)
+    survey = make_block(100, 4)
+    far = replace(survey, images=survey.images * 50)
+    taught, untouched = (replace(join([one, far]), object_id=np.arange(300)) for one in sample)
+
+    both = calibrate(RoughEngine(), Samples(taught, untouched, {}, domain=sample))
+
+    assert both.domain.is_outside(far.images, far.magnitudes).all()
+    assert not both.domain.is_outside(sample[0].images, sample[0].magnitudes).all()
 
 
 def test_factors_come_from_galaxies_that_nothing_was_fitted_to() -> None:
