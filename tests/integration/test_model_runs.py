@@ -41,7 +41,7 @@ def test_a_run_predicts_with_the_model_that_is_named(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     summary = json.loads((run_folder(tmp_path) / "summary.json").read_text())
-    assert "model mine (9edea121fb2f)" in done.stderr
+    assert "model mine (808183bdec89)" in done.stderr
     assert summary["models"] == ["mine"]
     assert (summary["request"]["model"], summary["request"]["model_sha256"]) == ("mine", shipped().card.weights_sha256)
 

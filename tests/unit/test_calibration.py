@@ -259,7 +259,7 @@ def test_the_shipped_card_and_calibration_say_the_same_of_p_z() -> None:
 
     measured = {one.rows: one.pz for one in shipped().card.knowledge.numbers if one.pz}
 
-    assert set(measured) == {"real, test set", "simulated, test sources"}
+    assert {"real, test set", "simulated, test sources"} < set(measured)
     for row in pz_table(measured).splitlines():
         assert row in report
         assert row in card_text(shipped().card)

@@ -29,7 +29,7 @@ def make_image(**changes: Any) -> Image:
         "name": "localhost/x:x86_64",
         "id": "ab" * 32,
         "revision": "c" * 40,
-        "model": "astromae (9edea121fb2f)",
+        "model": "astromae (808183bdec89)",
         "architecture": "x86_64",
         "size_bytes": 1,
         "layers": (),

@@ -20,9 +20,10 @@ from scripts.models.training import controls, limit, pretrain, regress, rows
 from scripts.models.training.calibrate import _REPORT
 from scripts.models.training.curves import _curves, draw_curves
 from scripts.models.training.fast_blocks import fast_blocks
+from scripts.models.training.further_card import _CARD
 from scripts.models.training.journal import Journal
 from scripts.models.training.limit import Limit
-from scripts.models.training.model_card import _CARD, model_card
+from scripts.models.training.model_card import model_card
 from scripts.models.training.recipe import QUICK, Recipe
 from scripts.models.training.regress import STAGES, CachedRows, redshift_loss, train_stage, trainable_parameters
 from scripts.models.training.report import Comparison, Measurement
