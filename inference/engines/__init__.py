@@ -18,6 +18,8 @@ CANDIDATES = dict.fromkeys(("auto", "native"), ("native", "onnxruntime"))
 """Which engines are tried for a name, in this order, before torch: the fastest, which also starts fastest and needs the
 least memory (docs/performance.md has the measurement), then the one that every installation has."""
 
+NOT_CHECKED = "its accuracy was not checked where the graph was made"
+
 logger = logging.getLogger(__name__)
 
 
@@ -104,7 +106,7 @@ def load_model(
 
 
 def why_rejected(model: Model, precision: str) -> str:
-    """Say why a precision will be refused: it was found too inaccurate with these weights; empty where it was not."""
+    """Say why a precision will be refused with these weights; empty where it will not, or only the ranks know."""
     if precision == "fp32" or model.card.kind != "astromae":
         return ""
     try:
@@ -114,7 +116,7 @@ def why_rejected(model: Model, precision: str) -> str:
     if precision == "int8" and card.native_int8 and not card.native_int8.accuracy.rejected:
         return ""
     accuracy = card.precisions.get(precision)
-    return (accuracy.rejected or "") if accuracy else ""
+    return (accuracy.rejected or "") if accuracy else NOT_CHECKED
 
 
 def _load_reduced(name: str, checkpoint: Path, sha256: str, num_threads: int, precision: str) -> Engine:
@@ -131,7 +133,7 @@ def _load_reduced(name: str, checkpoint: Path, sha256: str, num_threads: int, pr
                 name = "onnxruntime"
         accuracy = card.precisions.get(precision)
         if accuracy is None:
-            raise UnavailableError("its accuracy was not checked where the graph was made")
+            raise UnavailableError(NOT_CHECKED)
         if accuracy.rejected:
             raise UnavailableError(accuracy.rejected)
         if name not in ("auto", accuracy.engine):
