@@ -286,10 +286,12 @@ def deal(shards: Sequence[Shard], world_size: int) -> Sequence[tuple[RowRange, .
     Raises
     ------
     PlanError
-        If there are more ranks than rows.
+        If there are more ranks than rows, or a shard has no number of rows.
     """
     ends = [0]
     for shard in shards:
+        if not isinstance(shard.num_rows, int) or shard.num_rows < 0:
+            raise PlanError(f"{shard.key} cannot have {shard.num_rows} rows.")
         ends.append(ends[-1] + shard.num_rows)
     total = ends[-1]
     if world_size > total:

@@ -155,6 +155,8 @@ def destroy(terraform: Terraform, *, confirm: Callable[[str], bool]) -> None:
     if not confirm("\n".join(lines)):
         raise DeployError("Nothing was deleted.")
     holdings.stop(running)
+    # Before the bucket is emptied: ranks that are still to begin would write into it. Terraform finds them gone.
+    holdings.delete_functions(outputs.get("function_arns", {}).values())
     for is_last in (False, False, True):
         holdings.empty(bucket)
         try:

@@ -1,6 +1,7 @@
 """The data a deployment holds, and how they are deleted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import boto3
@@ -16,6 +17,7 @@ class Holdings:
         self._s3 = boto3.client("s3", region_name=region)
         self._ecr = boto3.client("ecr", region_name=region)
         self._states = boto3.client("stepfunctions", region_name=region)
+        self._functions = boto3.client("lambda", region_name=region)
 
     def describe_bucket(self, bucket: str | None) -> Iterator[str]:
         """Yield one line per folder of the bucket."""
@@ -58,6 +60,12 @@ class Holdings:
         """Stop executions."""
         for arn in executions:
             self._states.stop_execution(executionArn=arn, cause="The deployment is being destroyed.")
+
+    def delete_functions(self, arns: Iterable[str]) -> None:
+        """Delete functions with all their versions: what is under way still ends, and nothing new begins."""
+        for arn in arns:
+            with suppress(self._functions.exceptions.ResourceNotFoundException):
+                self._functions.delete_function(FunctionName=arn)
 
     def empty(self, bucket: str | None) -> None:
         """Delete every version of every object: AWS deletes empty buckets only."""

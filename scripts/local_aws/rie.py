@@ -171,6 +171,9 @@ def _install(binary: bytes, sha256: str, path: Path) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
+    try:
+        with contextlib.ExitStack() as stack:
+            probes = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
+            return [probe.getsockname()[1] for probe in probes]
+    except OSError as error:
+        raise EmulatorUnavailableError(f"The emulator needs {count} ports of {HOST} and gets none: {error}.") from error

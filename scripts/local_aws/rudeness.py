@@ -29,7 +29,7 @@ class Rudeness(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     s3_failure_every: int = 0
-    """Every which request S3 fails, in turn with 503 SlowDown, with 500 and without any answer; 0: none.
+    """Every which request S3 fails, in turn with 503 SlowDown, with 500, without any answer, and late; 0: none.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
     """
@@ -67,6 +67,8 @@ S3_FAILURES = (
     (500, "InternalError", "We encountered an internal error. Please try again."),
     (NO_ANSWER, "ConnectionReset", ""),
 )
+SLOW_ANSWER_S = 2.0
+"""How late: many times what S3 usually takes."""
 
 
 class RefusedError(Exception):
@@ -185,7 +187,7 @@ class Rude:
                 raise RefusedError(400, "ExpiredToken", "The provided token has expired.")
 
     def answer_s3(self) -> None:
-        """Count a request to S3.
+        """Count a request to S3, and wait if it is this one's turn to be answered late.
 
         Raises
         ------
@@ -195,5 +197,8 @@ class Rude:
         with self._lock:
             self._num_s3_requests += 1
             num_failures, rest = divmod(self._num_s3_requests, self._how.s3_failure_every or self._num_s3_requests + 1)
-            if rest == 0:
-                raise RefusedError(*S3_FAILURES[(num_failures - 1) % len(S3_FAILURES)])
+        if rest == 0:
+            turn = (num_failures - 1) % (len(S3_FAILURES) + 1)
+            if turn < len(S3_FAILURES):
+                raise RefusedError(*S3_FAILURES[turn])
+            self._sleep(SLOW_ANSWER_S)

@@ -16,7 +16,7 @@ from inference import contract
 from inference.contract import RunSummary
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import DEFINITION_PATH, deploy
-from scripts.local_aws.rudeness import NO_ANSWER, RefusedError, Rude, Rudeness
+from scripts.local_aws.rudeness import NO_ANSWER, SLOW_ANSWER_S, RefusedError, Rude, Rudeness
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
 from tests.integration.conftest import ECHO, LocalCloud, stage, wait_until
@@ -126,12 +126,15 @@ def test_a_function_wakes_some_time_after_its_first_invocation() -> None:
 
 
 def test_every_fifth_request_to_s3_fails_in_one_way_after_another() -> None:
-    rude = Rude(Rudeness(s3_failure_every=5))
+    waited_s: list[float] = []
+    rude = Rude(Rudeness(s3_failure_every=5), sleep=waited_s.append)
     slow, broken, gone = (503, "SlowDown"), (500, "InternalError"), (NO_ANSWER, "ConnectionReset")
 
-    answers = [refused(rude.answer_s3) for _ in range(21)]
+    answers = [refused(rude.answer_s3) for _ in range(26)]
 
-    assert answers == [{5: slow, 10: broken, 15: gone, 20: slow}.get(number) for number in range(1, 22)]
+    # The twentieth is answered, late.
+    assert answers == [{5: slow, 10: broken, 15: gone, 25: slow}.get(number) for number in range(1, 27)]
+    assert waited_s == [SLOW_ANSWER_S]
 
 
 def test_a_request_without_an_answer_finds_its_connection_closed(tmp_path: Path) -> None:

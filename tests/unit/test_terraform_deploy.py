@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,7 @@ class LateWriters:
     def __init__(self, num_late: int) -> None:
         self.num_late = num_late
         self.num_objects = 1
+        self.deleted: list[str] = []
 
     def describe_bucket(self, bucket: str) -> list[str]:
         return [bucket] * self.num_objects
@@ -249,6 +251,10 @@ class LateWriters:
 
     def stop(self, executions: list[str]) -> None:
         pass
+
+    def delete_functions(self, arns: Iterable[str]) -> None:
+        assert self.num_objects == 1, "before the bucket is emptied"
+        self.deleted += arns
 
     def empty(self, bucket: str) -> None:
         self.num_objects = 0
@@ -271,7 +277,7 @@ def test_a_bucket_that_late_workers_write_into_is_emptied_again(
                 raise DeployError("BucketNotEmpty")
 
     monkeypatch.setattr(deploy, "Holdings", lambda region: bucket)
-    fake = Refusing(tmp_path, outputs={"bucket": "mine", "name": "n"})
+    fake = Refusing(tmp_path, outputs={"bucket": "mine", "name": "n", "function_arns": {"infer": "arn:infer"}})
 
     if num_late < 3:
         deploy.destroy(fake, confirm=lambda question: True)
@@ -279,6 +285,7 @@ def test_a_bucket_that_late_workers_write_into_is_emptied_again(
         with pytest.raises(DeployError, match="BucketNotEmpty"):
             deploy.destroy(fake, confirm=lambda question: True)
     assert fake.shown == ["destroy"] * num_tries
+    assert bucket.deleted == ["arn:infer"]
 
 
 def test_what_stays_behind_is_said(
