@@ -22,6 +22,8 @@ GIVEN_VARIABLES := $(filter-out $(if $(word 2,$(MAKECMDGOALS)),$(RUN_VARIABLES) 
 $(foreach v,MODEL CARD PROFILE FILES TARGET SOURCE FIELDS WHERE RUN NAME N PORT WORKERS CONCURRENCY INACTIVE_S S3_FAILURE_EVERY STARTS_PER_S ALL_COLD LOG_DIR SEED EVENT QUICK ARCH IMAGE BASE TABLE PARTIAL SWEEP RANK FILE PRICES BUDGET REGISTRY DATA MEMORY REPEAT RETRY TO SCALINGS ROWS FORCE THREADS FROM DEVICE PACKAGES JOBS HOST HEALTH_PORT FORMAT DEADLINE CHILD REGION FORECAST MINUTES SNAP_START,$(if $(filter environment,$(origin $(v))),$(eval override $(v) :=)))
 $(foreach v,$(RUN_VARIABLES) $(OTHER_VARIABLES),$(eval override $(v) := $$(value $(v))))
 export $(RUN_VARIABLES) $(OTHER_VARIABLES) GIVEN_VARIABLES PYTHON VENV
+# Of another Python: with it, ours would not even start.
+unexport PYTHONHOME
 
 # A Python that is gone, or was updated by the system, makes the environment worth nothing, whatever its mark says.
 ifeq ($(realpath $(PY)),)

@@ -1,5 +1,6 @@
 """`make engines`: export the trained network for the fast engines, and check that they agree with torch."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -29,8 +30,12 @@ def main(variables: EnginesVariables) -> None:
     card = None if variables.force else exported_already(weights)
     if card is None:
         card = export(weights, variables.rows or ensure_sample())
+    else:
+        print("The graphs are there. What was found when they were made (FORCE=1 makes and compares them again):")
     for name, agreement in card.engines.items():
-        print(f"{name} {agreement.version}: max {agreement.max_abs:.1e}, mean {agreement.mean_abs:.1e} from torch")
+        absent = "" if name == "native" or find_spec(name) else "; not installed here"
+        found = f"max {agreement.max_abs:.1e}, mean {agreement.mean_abs:.1e} from torch"
+        print(f"{name} {agreement.version}: {found}{absent}")
     accuracies = list(card.precisions.items())
     if card.native_int8:
         accuracies.append(("int8", card.native_int8.accuracy))

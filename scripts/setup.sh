@@ -28,6 +28,7 @@ LATE_IMPORTS=(antlr4 awslambdaric jsonpath_ng moto/batch moto/ec2 moto/ecs moto/
 
 main() {
     local base log torch
+    [[ $PWD != *\$* ]] || fail "The folder $PWD has a \$ in its name, which Python's packaging takes for a variable: rename it."
     base=$(find_python)
     wait_for_other_setup "$base"
     if [ -e "$VENV/.ready" ] && [ -x "$VENV/bin/python" ] && [ -z "$(find "${SOURCES[@]}" -type f -newer "$VENV/.ready")" ]; then return; fi

@@ -2,6 +2,7 @@ import ast
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -256,6 +257,24 @@ def test_when_nobody_has_the_cpu_build_the_set_up_says_what_to_do(tmp_path: Path
     assert done.returncode == 1
     assert "PIP_FIND_LINKS=" in done.stderr
     assert not any("-r scripts/requirements.txt" in call for call in calls)
+
+
+def test_a_folder_whose_name_packaging_takes_for_a_variable_is_refused_in_a_line(tmp_path: Path) -> None:
+    script = tmp_path / "a$x" / "scripts" / "setup.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "scripts" / "setup.sh", script)
+
+    done = subprocess.run([script], env=clean_environment(), capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "a$x has a $ in its name" in done.stderr
+    assert not (tmp_path / "a$x" / ".venv").exists()
+
+
+def test_the_home_of_another_python_is_not_ours() -> None:
+    done = make("--eval", "show: ; @echo [$$PYTHONHOME]", "show", PYTHONHOME="/nonsense")
+
+    assert done.stdout == "[]\n"
 
 
 def test_an_interrupted_set_up_is_not_taken_for_a_finished_one(tmp_path: Path) -> None:
