@@ -34,8 +34,8 @@ def main(variables: EnginesVariables) -> None:
         print("The graphs are there. What was found when they were made (FORCE=1 makes and compares them again):")
     for name, agreement in card.engines.items():
         absent = "" if name == "native" or find_spec(name) else "; not installed here"
-        found = f"max {agreement.max_abs:.1e}, mean {agreement.mean_abs:.1e} from torch"
-        print(f"{name} {agreement.version}: {found}{absent}")
+        off = f"max {agreement.max_abs:.1e}, mean {agreement.mean_abs:.1e} from torch"
+        print(f"{name} {agreement.version}: {off}{absent}")
     accuracies = list(card.precisions.items())
     if card.native_int8:
         accuracies.append(("int8", card.native_int8.accuracy))
