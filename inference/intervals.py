@@ -61,12 +61,13 @@ def bootstrap(
 
 def nmad_interval(dz: Array, *, num_draws: int | None = None, seed: int = 0) -> Interval:
     """Return the 95 % interval of the NMAD of residuals, the same as `accuracy_intervals` has for these galaxies."""
-
-    def nmads(sets: Array) -> Array:
-        centred: Array = np.abs(sets - np.median(sets, axis=-1, keepdims=True))
-        return np.asarray(1.48 * np.median(centred, axis=-1))
-
     return bootstrap(dz, nmads, num_draws=num_draws, seed=seed)
+
+
+def nmads(sets: Array) -> Array:
+    """Return the NMAD of each set of residuals, shape (..., N), shape (...)."""
+    centred: Array = np.abs(sets - np.median(sets, axis=-1, keepdims=True))
+    return np.asarray(1.48 * np.median(centred, axis=-1))
 
 
 def accuracy_intervals(

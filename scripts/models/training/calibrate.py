@@ -40,8 +40,7 @@ from scripts.models.training.rows import (
     synthetic_test_rows,
     training_rows,
 )
-from scripts.models.training.surveys import Survey, catalogues
-from scripts.simulation.sdss import Part
+from scripts.models.training.surveys import PARTS, Survey, catalogues
 
 FRESH_SEED = 500
 """Added to the recipe's seed: the same training galaxies in renderings, and simulated ones, that no training saw."""
@@ -51,7 +50,6 @@ REDSHIFTS = (0.0, 0.1, 0.2, 0.3, 0.5)
 FEWEST = 100
 """Fewer galaxies say nothing of the share inside an interval."""
 REAL = "real, test set"
-PARTS: tuple[Part, Part] = ("train", "selection")
 
 
 class Samples(NamedTuple):

@@ -54,5 +54,9 @@ def _teach(rows: TrainingRows, recipe: Recipe) -> tuple[Array, Array, NDArray[np
 
 
 def _features(rows: TrainingRows) -> Array:
-    magnitudes = rows.magnitudes.double().numpy()
+    return with_colours(rows.magnitudes.double().numpy())
+
+
+def with_colours(magnitudes: Array) -> Array:
+    """Return magnitudes, shape (N, M), and the colours of neighbouring bands behind them, (N, 2 M - 1) [mag]."""
     return np.concatenate([magnitudes, magnitudes[:, :-1] - magnitudes[:, 1:]], axis=1)

@@ -15,6 +15,7 @@ from torch import Tensor
 from inference.contract import Accuracy
 from inference.metrics import redshift_accuracy
 from inference.model.astromae import AstroMAE
+from scripts.models.training.controls import with_colours
 from scripts.models.training.fast_blocks import fast_blocks
 from scripts.models.training.journal import Journal
 from scripts.models.training.network import Sample, image_features, predict_rows, silence_images
@@ -298,7 +299,7 @@ def boosted_trees(galaxies: Galaxies, taught: NDArray[np.int64], seed: int) -> C
     Friedman 2001, Annals of Statistics 29, 1189.
     """
     magnitudes = galaxies.magnitudes
-    features = np.concatenate([magnitudes, magnitudes[:, :-1] - magnitudes[:, 1:]], axis=1)
+    features = with_colours(magnitudes)
     trees = HistGradientBoostingRegressor(
         learning_rate=0.05, max_iter=400, early_stopping=True, validation_fraction=0.1, random_state=seed
     ).fit(features[taught], galaxies.redshift[taught])

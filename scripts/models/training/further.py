@@ -19,10 +19,8 @@ from scripts.models.training.fast_blocks import fast_blocks
 from scripts.models.training.journal import Journal
 from scripts.models.training.network import Sample, image_features, join, predict_rows
 from scripts.models.training.supervised import Rows, Stage, redshift_loss, train_stage
-from scripts.models.training.surveys import Catalogue, Survey, catalogues
-from scripts.simulation.sdss import Part
+from scripts.models.training.surveys import PARTS, Catalogue, Survey, catalogues
 
-PARTS: tuple[Part, Part] = ("train", "selection")
 ROWS_AT_ONCE = 2_048
 LIFT = 4.0
 """Added to the scaled redshift of each network where it passes a ReLU: no redshift above -.3 is cut."""

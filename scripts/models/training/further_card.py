@@ -12,7 +12,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from inference import engines
 from inference.block import Block
 from inference.checksum import file_sha256
-from inference.intervals import Interval, bootstrap
+from inference.intervals import Interval, bootstrap, nmads
 from inference.model.astromae import AstroMAE
 from inference.model.weights import save_weights
 from inference.models import CARD_NAME, CARD_TEXT_NAME, Model, read_model
@@ -20,7 +20,9 @@ from inference.models.card import Knowledge, ModelCard, encode_card
 from inference.predict import predict_values
 from scripts.models.card_text import card_text
 from scripts.models.training import calibrate
+from scripts.models.training.controls import with_colours
 from scripts.models.training.magnitudes import MagnitudesNetwork, predict_magnitudes
+from scripts.models.training.model_card import FUNDING
 from scripts.models.training.recipe import FULL
 from scripts.models.training.rows import borrowed_structure_rows
 from scripts.models.training.surveys import Survey
@@ -170,12 +172,8 @@ def boosted_trees(surveys: Sequence[Survey]) -> Predict:
     magnitudes = [sample.photometry.magnitudes, *(one.magnitudes[one.part == "train"] for one in surveys)]
     redshifts = [sample.redshift, *(one.redshift[one.part == "train"] for one in surveys)]
     trees = HistGradientBoostingRegressor(learning_rate=0.05, max_iter=400, early_stopping=True, random_state=1)
-    trees.fit(_with_colors(np.concatenate(magnitudes)), np.concatenate(redshifts))
-    return lambda block: np.asarray(trees.predict(_with_colors(block.magnitudes)), dtype=np.float64)
-
-
-def _with_colors(magnitudes: Array) -> Array:
-    return np.concatenate([magnitudes, magnitudes[:, :-1] - magnitudes[:, 1:]], axis=1)
+    trees.fit(with_colours(np.concatenate(magnitudes)), np.concatenate(redshifts))
+    return lambda block: np.asarray(trees.predict(with_colours(block.magnitudes)), dtype=np.float64)
 
 
 def paired_nmad(z_phot: Array, other: Array, z_spec: Array) -> Interval:
@@ -184,8 +182,7 @@ def paired_nmad(z_phot: Array, other: Array, z_spec: Array) -> Interval:
 
     def difference(drawn: Array) -> Array:
         rows = drawn.astype(np.int64)
-        sets = [one[rows] for one in residuals]
-        first, second = (1.48 * np.median(np.abs(s - np.median(s, axis=-1, keepdims=True)), axis=-1) for s in sets)
+        first, second = (nmads(one[rows]) for one in residuals)
         return np.asarray(first - second)
 
     return bootstrap(np.arange(len(z_spec), dtype=np.float64), difference)
@@ -219,7 +216,7 @@ _LICENCE = (
     "Roweis 2007) and CurtinIDS/cic-ml-workshop (CC-BY-4.0; Galaxy Zoo: Lintott et al. 2008, 2011), to which the "
     "relations of size and axis ratio were fitted as well."
 )
-_CARD = """{card}
+_BODY = """{card}
 
 ## How it was trained
 
@@ -255,15 +252,5 @@ they hold, and what the flag finds and misses: [CALIBRATION.md](CALIBRATION.md).
 
 ## Acknowledgement
 
-Funding for SDSS-III has been provided by the Alfred P. Sloan Foundation, the Participating Institutions, the National
-Science Foundation, and the U.S. Department of Energy Office of Science. The SDSS-III web site is http://www.sdss3.org/.
-SDSS-III is managed by the Astrophysical Research Consortium for the Participating Institutions of the SDSS-III
-Collaboration including the University of Arizona, the Brazilian Participation Group, Brookhaven National Laboratory,
-Carnegie Mellon University, University of Florida, the French Participation Group, the German Participation Group,
-Harvard University, the Instituto de Astrofisica de Canarias, the Michigan State/Notre Dame/JINA Participation Group,
-Johns Hopkins University, Lawrence Berkeley National Laboratory, Max Planck Institute for Astrophysics, Max Planck
-Institute for Extraterrestrial Physics, New Mexico State University, New York University, Ohio State University,
-Pennsylvania State University, University of Portsmouth, Princeton University, the Spanish Participation Group,
-University of Tokyo, University of Utah, Vanderbilt University, University of Virginia, University of Washington, and
-Yale University.
 """
+_CARD = _BODY + FUNDING

@@ -63,7 +63,22 @@ def tables(measurements: list[Measurement], comparisons: list[Comparison]) -> tu
     return accuracy, "\n".join([head, *(comparison.table_row() for comparison in comparisons)])
 
 
-_CARD = """# Model card: astromae.safetensors
+FUNDING = """\
+Funding for SDSS-III has been provided by the Alfred P. Sloan Foundation, the Participating Institutions, the National
+Science Foundation, and the U.S. Department of Energy Office of Science. The SDSS-III web site is http://www.sdss3.org/.
+SDSS-III is managed by the Astrophysical Research Consortium for the Participating Institutions of the SDSS-III
+Collaboration including the University of Arizona, the Brazilian Participation Group, Brookhaven National Laboratory,
+Carnegie Mellon University, University of Florida, the French Participation Group, the German Participation Group,
+Harvard University, the Instituto de Astrofisica de Canarias, the Michigan State/Notre Dame/JINA Participation Group,
+Johns Hopkins University, Lawrence Berkeley National Laboratory, Max Planck Institute for Astrophysics, Max Planck
+Institute for Extraterrestrial Physics, New Mexico State University, New York University, Ohio State University,
+Pennsylvania State University, University of Portsmouth, Princeton University, the Spanish Participation Group,
+University of Tokyo, University of Utah, Vanderbilt University, University of Virginia, University of Washington, and
+Yale University.
+"""
+"""What whoever uses SDSS data is asked to say."""
+
+_BODY = """# Model card: astromae.safetensors
 
 AstroMAE (Fathkouhi & Fox 2024, arXiv:2409.01825), 15,902,889 parameters, predicts the redshift of a galaxy from a
 five-band 32 by 32 pixel cutout [nanomaggy / pixel] and five extinction-corrected magnitudes [mag] in u, g, r, i, z.
@@ -147,15 +162,5 @@ Weights: Apache-2.0, like the code. Source data: SDSS (public domain), distribut
 Blanton & Roweis 2007). Size and axis-ratio relations: fitted to CurtinIDS/cic-ml-workshop (CC-BY-4.0), which draws
 on Galaxy Zoo (Lintott et al. 2008, 2011) and SDSS.
 
-Funding for SDSS-III has been provided by the Alfred P. Sloan Foundation, the Participating Institutions, the National
-Science Foundation, and the U.S. Department of Energy Office of Science. The SDSS-III web site is http://www.sdss3.org/.
-SDSS-III is managed by the Astrophysical Research Consortium for the Participating Institutions of the SDSS-III
-Collaboration including the University of Arizona, the Brazilian Participation Group, Brookhaven National Laboratory,
-Carnegie Mellon University, University of Florida, the French Participation Group, the German Participation Group,
-Harvard University, the Instituto de Astrofisica de Canarias, the Michigan State/Notre Dame/JINA Participation Group,
-Johns Hopkins University, Lawrence Berkeley National Laboratory, Max Planck Institute for Astrophysics, Max Planck
-Institute for Extraterrestrial Physics, New Mexico State University, New York University, Ohio State University,
-Pennsylvania State University, University of Portsmouth, Princeton University, the Spanish Participation Group,
-University of Tokyo, University of Utah, Vanderbilt University, University of Virginia, University of Washington, and
-Yale University.
 """
+_CARD = _BODY + FUNDING

@@ -27,6 +27,9 @@ from scripts.simulation.cutouts import draw_chances
 from scripts.simulation.sdss import Part, load_sources
 from scripts.simulation.structure import apparent_structure
 
+PARTS: tuple[Part, Part] = ("train", "selection")
+"""What is learned from; the third part is for tests."""
+
 SAME_ARCSEC = 1.5
 """Closer positions are one galaxy."""
 REDSHIFTS = (0.003, 0.7)
