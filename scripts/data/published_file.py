@@ -16,9 +16,9 @@ from inference.block import SDSS, centre_crop
 from scripts.command.console import counted
 from scripts.command.errors import SourceError
 from scripts.data.fits_cutouts import order_of
+from scripts.data.numpy_file import CUBES
 from scripts.data.table_file import ArrayTable, first_line
 
-CUBES = ("cube", "images")
 TENSORS = ("images", "magnitudes", "redshifts", "object_id")
 NAMES = {
     **dict.fromkeys(("image", "cube", "cutouts"), "images"),
@@ -112,10 +112,7 @@ class CubeFile:
             raise SourceError(f"{path} is no .npz archive: {error}") from error
         names = [name.removesuffix(".npy") for name in self._archive.namelist()]
         self._others = [name for name in names if name not in CUBES]
-        cubes = [name for name in names if name in CUBES]
-        if not cubes:
-            raise SourceError(f"{path} has neither `cube` nor `images`; it holds {', '.join(names) or 'nothing'}.")
-        self._cube = cubes[0]
+        self._cube = next(name for name in names if name in CUBES)
         self._rewind()
         _check_shape(path, self._shape, bands, side_px)
 

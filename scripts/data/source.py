@@ -14,12 +14,13 @@ from scripts.command.errors import SourceError, UsageError
 from scripts.data.cleaning_report import CleaningReport
 from scripts.data.fits_cutouts import ENDINGS, Wanted, find_cutouts
 from scripts.data.galaxies import UNKNOWN, Galaxies, Origin
+from scripts.data.numpy_file import has_cutouts
 from scripts.data.published_file import CubeFile, TensorFile
 from scripts.data.reader import ShardFolder
 from scripts.data.records import Records, read_records
 from scripts.data.table_file import TableFile
 from scripts.data.table_galaxies import CutoutsWithTable, PlainTable, RenderedTable
-from scripts.data.user_table import FORMATS, README, SUFFIXES, described_by, is_table, open_table
+from scripts.data.user_table import FORMATS, README, SUFFIXES, TENSOR_ENDINGS, described_by, is_table, open_table
 from scripts.simulation.conditions import PIXEL_ARCSEC
 
 RECORDS = "records"
@@ -106,8 +107,9 @@ def open_source(
             return _open_cutouts(path, read, wanted)
     elif not path.exists():
         raise UsageError(missing(str(path)))
-    if path.suffix in (".pt", ".npz"):
-        file = TensorFile if path.suffix == ".pt" else CubeFile
+    is_tensors = path.suffix.lower() in TENSOR_ENDINGS
+    if is_tensors or has_cutouts(path):
+        file = TensorFile if is_tensors else CubeFile
         cutouts = file(path, wanted.bands, wanted.side_px)
         records = read(cutouts.table())
         if not wanted.side_px:

@@ -177,7 +177,8 @@ class ArrayTable(TableFile):
     ) -> "ArrayTable":
         """Make a table of columns, as a mapping or a structured array."""
         names = getattr(getattr(arrays, "dtype", None), "names", None) or list(arrays)
-        return cls(path, list(names), units or {}, {name: arrays[name] for name in names}, how)
+        columns = _flattened({name: arrays[name] for name in names})
+        return cls(path, list(columns), units or {}, columns, how)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -190,6 +191,17 @@ class ArrayTable(TableFile):
             yield {
                 name: self._as_kind(filled(self.arrays[name][rows], kind), kind, name) for name, kind in kinds.items()
             }
+
+
+def _flattened(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of structured columns on their own: ``mag`` with a field ``u`` becomes ``mag.u``."""
+    flat: dict[str, Any] = {}
+    for name, values in columns.items():
+        if inner := getattr(values.dtype, "names", None):
+            flat |= _flattened({f"{name}.{one}": values[one] for one in inner})
+        else:
+            flat[name] = values
+    return flat
 
 
 def filled(values: Any, kind: str) -> NDArray[Any]:

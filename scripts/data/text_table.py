@@ -34,6 +34,8 @@ WITH_UNIT = re.compile(
     r"(\S+)\s+[(\[]((?:AB )?mag|deg(?:rees?)?|arcsec|[munµ]?Jy|n?mgy|(?:nano)?magg(?:y|ies))[)\]]", re.IGNORECASE
 )
 """A name with its unit behind it, as in ``u (mag)``."""
+ROW_NAME, UNNAMED = "row_name", "unnamed"
+"""What columns are called that have no name."""
 SEXTRACTOR = re.compile(r"#\s*(\d+)\s+(\S+)\s*.*?(?:\[(.+)\])?\s*")
 """A line of its header: number of the column, name, comment, unit."""
 
@@ -96,6 +98,7 @@ class TextTable(TableFile):
                 "with the same delimiter, on a first line."
             )
         rows = [line for line in lines[num_skipped:] if line.strip() and not line.startswith("#")]
+        names = _with_unnamed(names, rows, delimiter)
         places: list[tuple[int, int]] = []
         if delimiter == WHITE_SPACE and any(len(_cells(line, delimiter)) != len(names) for line in rows):
             places = _places([lines[start], *rows], len(names)) or _places(rows, len(names))
@@ -112,6 +115,7 @@ class TextTable(TableFile):
         is_odd = {
             "numbers read with decimal commas": self._has_decimal_commas,
             f"text read as {self.encoding}": self.encoding == "latin-1",
+            "the first column, without a name, read as names of rows, as of R": ROW_NAME in self.columns[:1],
             "columns read at fixed places, blank where there is no value": bool(self.places),
         }
         return tuple(note for note, is_so in is_odd.items() if is_so)
@@ -207,7 +211,7 @@ class TextTable(TableFile):
             where = self._line_of(found[3])
             return SourceError(
                 f"{self.path}: line {where} has {found[2]} cells, and there are {found[1]} names: {found[3][:60]!r}. "
-                "Correct the line, or quote a text that holds the delimiter."
+                "Correct the line, quote a text that holds the delimiter, or give every column a name."
             )
         hint = " Save it as UTF-8." if "UTF8" in said else ""
         return SourceError(f"{self.path}: {said}{hint}")
@@ -344,6 +348,22 @@ def _names_in_comments(comments: Sequence[str], delimiter: str, num: int) -> tup
         if len(names) == num and not any(map(_is_number, names)):
             return names, {}
     return [], {}
+
+
+def _with_unnamed(names: list[str], rows: Sequence[str], delimiter: str) -> list[str]:
+    """Give a name to the one column that has none: of the rows' names, as R writes them, or of nothing, at the end.
+
+    Without quotation marks, numbers are names of rows only where they count them: it may be the last that lacks a name.
+    """
+    cells = [_cells(line, delimiter) for line in rows]
+    if not cells or {len(one) for one in cells} != {len(names) + 1}:
+        return names
+    if not any(one[-1] for one in cells):
+        return [*names, UNNAMED]
+    is_quoted = all(line.lstrip().startswith('"') for line in rows)
+    counted = [str(number) for number in range(1, len(cells) + 1)]
+    firsts = [one[0] for one in cells]
+    return [ROW_NAME, *names] if is_quoted or firsts == counted or not any(map(_is_number, firsts)) else names
 
 
 def _is_number(text: str) -> bool:

@@ -1,9 +1,9 @@
-"""A user's table of any format, told by its first bytes: text, Parquet, Arrow, FITS, HDF5, VOTable, IPAC, MRT."""
+"""A user's table of any format, told by its first bytes."""
 
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from inference.plan import natural_order
 from scripts.command.errors import SourceError
 from scripts.data.compressed import compression_of, open_bytes, read_head
+from scripts.data.numpy_file import NPY, arrays_in, has_cutouts, open_npy, open_npz
 from scripts.data.table_file import BATCH_ROWS, ArrayTable, Batch, NotWholeError, TableFile, astropy_units, first_line
 from scripts.data.text_table import MARKS, TextTable
 
@@ -44,11 +45,13 @@ ENDINGS = (
     ),
 )
 """Of tables; in a folder of cutouts they tell which file is one."""
+TENSOR_ENDINGS = (".pt", ".pth")
 COMPRESSED = ("", ".gz", ".bz2", ".xz", ".zst", ".zip")
 SUFFIXES = tuple(ending + compressed for ending in ENDINGS for compressed in COMPRESSED)
 
 FORMATS = (
-    "CSV or other text, Parquet, Feather, FITS, HDF5, VOTable, IPAC, MRT; compressed by gzip, bzip2, xz, zstd, zip"
+    "CSV or other text, Parquet, Feather, FITS, HDF5, .npz and .npy, VOTable, IPAC, MRT; compressed by gzip, bzip2, "
+    "xz, zstd, zip"
 )
 
 
@@ -68,6 +71,8 @@ def open_table(path: Path) -> TableFile:
         raise SourceError(f"{path} does not exist.")
     if path.stat().st_size == 0:
         raise SourceError(f"{path} is empty: a table has a line of column names and rows.")
+    if arrays_in(path):
+        return _opened(path, open_npz)
     head = read_head(path)
     if not head:
         raise SourceError(f"{path} is cut off or damaged: nothing of it can be unpacked.")
@@ -87,7 +92,7 @@ def open_table(path: Path) -> TableFile:
         raise SourceError(f"{path} is JSON, which is no table; it may be any of {FORMATS}.")
     if b"\0" in head[:1024] and not head.startswith(tuple(mark for marks in MARKS.values() for mark in marks)):
         raise SourceError(f"{path} is no table that can be read: it is none of {FORMATS}.")
-    if path.name.lower().endswith((".parquet", ".hdf5", ".h5", *FITS_ENDINGS)):
+    if path.name.lower().endswith((".parquet", ".hdf5", ".h5", ".npy", ".npz", *FITS_ENDINGS)):
         raise SourceError(f"{path} cannot be read as its ending says: it begins as another kind of file.")
     if path.name == README and (tables := described_by(path)):
         raise SourceError(f"{path} describes tables: name one of them, as in SOURCE={tables[0]}.")
@@ -122,7 +127,7 @@ def is_table(path: Path) -> bool:
             return True
         images = (*FITS_ENDINGS, ".fits.gz", ".fits.fz")
         return bool(parts_of(path)) and not any(child.name.lower().endswith(images) for child in path.iterdir())
-    return path.is_file() and path.suffix not in (".pt", ".npz")
+    return path.is_file() and path.suffix.lower() not in TENSOR_ENDINGS and not has_cutouts(path)
 
 
 def parts_of(folder: Path) -> list[Path]:
@@ -156,8 +161,8 @@ class ParquetTable(TableFile):
                     f"{part} has other columns than {parts[0].name}: {', '.join(sorted(differing)) or 'their order'}."
                 )
         units = astropy_units((schema.metadata or {}).get(b"table_meta_yaml", b"").decode().splitlines())
-        units |= {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in schema if field.metadata}
-        return cls(path, list(schema.names), {name: unit for name, unit in units.items() if unit}, tuple(parts))
+        names, of_fields = _leaves(schema)
+        return cls(path, names, {name: unit for name, unit in (units | of_fields).items() if unit}, tuple(parts))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -173,7 +178,7 @@ class ParquetTable(TableFile):
         for part in self.parts:
             with pyarrow.parquet.ParquetFile(part) as file:
                 for batch in file.iter_batches(BATCH_ROWS, columns=list(kinds)):
-                    yield self._from_arrow(batch, kinds)
+                    yield self._from_arrow(_flat_batch(batch), kinds)
 
 
 @dataclass(frozen=True)
@@ -186,8 +191,9 @@ class FeatherTable(TableFile):
     def open(cls, path: Path) -> "FeatherTable":
         """Map it into memory."""
         table = pyarrow.feather.read_table(path, memory_map=not compression_of(path))
-        units = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in table.schema}
-        return cls(path, list(table.column_names), {name: unit for name, unit in units.items() if unit}, table)
+        table = _flat(table)
+        names, units = _leaves(table.schema)
+        return cls(path, names, {name: unit for name, unit in units.items() if unit}, table)
 
     @property
     def about_rows(self) -> int:
@@ -197,6 +203,32 @@ class FeatherTable(TableFile):
     def _batches(self, kinds: Mapping[str, str]) -> Iterator[Batch]:
         for batch in self.table.select(list(kinds)).to_batches(max_chunksize=BATCH_ROWS):
             yield self._from_arrow(batch, kinds)
+
+
+def _leaves(fields: Iterable[Any], outer: str = "") -> tuple[list[str], dict[str, str]]:
+    """Return the columns of an Arrow schema and their units; those in a struct ``a`` are ``a.b``."""
+    names: list[str] = []
+    units: dict[str, str] = {}
+    for field in fields:
+        name = f"{outer}{field.name}"
+        inner, of_inner = _leaves(field.type, f"{name}.") if pa.types.is_struct(field.type) else ([name], {})
+        names += inner
+        units |= {**of_inner, name: (field.metadata or {}).get(b"unit", b"").decode()}
+    return names, units
+
+
+def _flat(table: Any) -> Any:
+    """Return a table of Arrow with the columns of its structs on their own, ``a.b``."""
+    while any(pa.types.is_struct(field.type) for field in table.schema):
+        table = table.flatten()
+    return table
+
+
+def _flat_batch(batch: Any) -> Any:
+    if not any(pa.types.is_struct(field.type) for field in batch.schema):
+        return batch
+    table = _flat(pa.Table.from_batches([batch]))
+    return pa.record_batch([column.chunk(0) for column in table.columns], names=table.column_names)
 
 
 @dataclass(frozen=True)
@@ -379,6 +411,7 @@ def _pandas_blocks(sets: Mapping[str, Any]) -> dict[str, Any]:
 READERS: dict[Callable[[Path], TableFile], tuple[bytes, ...]] = {
     ParquetTable.open: (b"PAR1",),
     FeatherTable.open: (b"ARROW1", b"FEA1"),
+    open_npy: (NPY,),
     FitsTable.open: (b"SIMPLE  =",),
     _open_hdf5: (b"\x89HDF\r\n\x1a\n",),
     _open_astropy("ascii.aastex"): (b"\\begin{deluxetable",),

@@ -33,6 +33,7 @@ COLUMNS = {
 }
 TABLE = Table(COLUMNS)
 CSV = "\n".join([",".join(COLUMNS), *(",".join(map(str, row)) for row in TABLE.iterrows())]) + "\n"
+LINES = CSV.splitlines()
 
 Write = Callable[[Path], object]
 
@@ -95,8 +96,26 @@ def second(path: Path) -> None:
     fits.HDUList([fits.PrimaryHDU(), *parts]).writeto(path)
 
 
+def by_r(delimiter: str, quote: str) -> Write:
+    """`write.table` of R: no name above the names of the rows."""
+    rows = [[str(number), *line.split(",")] for number, line in enumerate(LINES[1:], start=1)]
+    lines = [[f"{quote}{name}{quote}" for name in LINES[0].split(",")]]
+    lines += [[f"{quote}{cells[0]}{quote}", *cells[1:]] for cells in rows]
+    return text("\n".join(map(delimiter.join, lines)).replace("nan", "NA"))
+
+
+def nested() -> pa.Table:
+    """The columns in structs, one of which is in another."""
+    flat = pa.table(COLUMNS)
+    inner = pa.StructArray.from_arrays([flat[name].combine_chunks() for name in ("ra", "dec")], ["ra", "dec"])
+    light = [f"{band}mag" for band in "ugriz"]
+    sdss = pa.StructArray.from_arrays([*(flat[name].combine_chunks() for name in light), inner], [*light, "icrs"])
+    return pa.table({"objid": flat["objid"], "sdss": sdss, "zsp": flat["zsp"]})
+
+
+NESTED = ",".join([*(f"{band}=sdss.{band}mag" for band in "ugriz"), "ra=sdss.icrs.ra,dec=sdss.icrs.dec"])
+
 SPACED = CSV.replace(",", "   ")
-LINES = CSV.splitlines()
 SEXTRACTOR = "".join(
     f"#  {i} {name}  a comment [{unit}]\n"
     for i, (name, unit) in enumerate(zip(COLUMNS, ["", "deg", "deg", *["mag"] * 5, ""], strict=True), start=1)
@@ -124,6 +143,10 @@ FORMATS: dict[str, Write] = {
     "spaces.dat": text(SPACED),
     "spaces.cat": text(f"#{SPACED}"),
     "sextractor.cat": text(SEXTRACTOR + "\n".join(SPACED.splitlines()[1:])),
+    "r.txt": by_r(" ", '"'),
+    "r.tsv": by_r("\t", ""),
+    "r.csv": by_r(",", '"'),
+    "commas behind.csv": text("\n".join([LINES[0], *(f"{line}," for line in LINES[1:])])),
     "ecsv": by_astropy("ascii.ecsv"),
     "comma.ecsv": by_astropy("ascii.ecsv", delimiter=","),
     "ipac.tbl": by_astropy("ascii.ipac"),
@@ -142,6 +165,15 @@ FORMATS: dict[str, Write] = {
     "upper.FITS": by_astropy("fits"),
     "parquet": lambda path: pyarrow.parquet.write_table(pa.table(COLUMNS), path),
     "folder of parts": parts,
+    "columns.npz": lambda path: np.savez(path, **COLUMNS, note=np.array([None] * 4)),
+    "structured.npz": lambda path: np.savez(path, galaxies=TABLE.as_array()),
+    "magnitudes.npz": lambda path: np.savez(
+        path,
+        magnitudes=MAGNITUDES,
+        redshifts=COLUMNS["zsp"],
+        **{name: COLUMNS[name] for name in ("objid", "ra", "dec")},
+    ),
+    "npy": lambda path: np.save(path, TABLE.as_array()),
     "feather": lambda path: pyarrow.feather.write_feather(pa.table(COLUMNS), path),
     "rail.hdf5": of_rail,
     "astropy.h5": by_astropy("hdf5", path="data", serialize_meta=True),
@@ -168,6 +200,26 @@ def test_every_format_gives_the_same_galaxies(name: str, tmp_path: Path) -> None
     np.testing.assert_array_equal(found.ra_deg, COLUMNS["ra"])
 
 
+@pytest.mark.parametrize("write", [pyarrow.parquet.write_table, pyarrow.feather.write_feather])
+def test_columns_in_structs_are_named_with_a_dot(write: Callable[[pa.Table, Path], None], tmp_path: Path) -> None:
+    write(nested(), tmp_path / "my")
+
+    found = read_galaxies(tmp_path / "my", NESTED)
+
+    assert found.block.magnitudes == pytest.approx(MAGNITUDES)
+    np.testing.assert_array_equal(found.dec_deg, COLUMNS["dec"])
+
+
+def test_names_of_rows_are_no_guess_where_the_last_column_may_lack_a_name(tmp_path: Path) -> None:
+    """Numbers that do not count the rows may be identifiers below their own name."""
+    text("\n".join(["objid,u,g,r,i,z", "17,1,19.6,18.5,17.6,17.2,17.0", "18,1,19.6,18.5,17.6,17.2,17.0"]))(
+        tmp_path / "my"
+    )
+
+    with pytest.raises(SourceError, match=r"line 2 has 7 cells, and there are 6 names.*give every column a name"):
+        read_galaxies(tmp_path / "my")
+
+
 def tiled(path: Path) -> None:
     part = fits.BinTableHDU(TABLE)
     part.header["ZTABLE"] = True
@@ -180,6 +232,18 @@ REFUSED: dict[str, tuple[Write, str]] = {
         lambda path: pd.DataFrame(COLUMNS).to_hdf(path, key="df", mode="w", format="table"),
         r"names are pickled, .* pd\.read_hdf\('my\.table\.h5'\)\.to_parquet\('my\.table\.parquet'\)",
     ),
+    "plain.npy": (
+        lambda path: np.save(path, MAGNITUDES),
+        r"4 x 5 numbers .*: np\.savez\('my\.plain\.npz', u=",
+    ),
+    "cutouts.npy": (
+        lambda path: np.save(path, np.zeros((1, 5, 32, 32))),
+        r"without magnitudes: np\.savez\('my\.cutouts\.npz', images=images, magnitudes=magnitudes\)",
+    ),
+    "objects.npy": (lambda path: np.save(path, np.array([None])), "Plain numbers and text are read"),
+    "lengths.npz": (lambda path: np.savez(path, u=[1, 2], g=[1]), "holds 2 u, 1 g: columns of one table have one len"),
+    "objects.npz": (lambda path: np.savez(path, a=np.array([None])), "Python's own objects in it, a, are pickled"),
+    "text.npz": (text("u,g"), "cannot be read as its ending says"),
     "json": (text('{"u": 1}'), "is JSON, which is no table"),
     "html": (text("<!doctype html>"), "is a page of the web"),
     "numbers.csv": (text(CSV.partition("\n")[2]), "begins with numbers, not with the names of its columns"),
