@@ -19,7 +19,7 @@ from inference.checksum import file_sha256
 from inference.engines import exported
 from inference.engines.exported import Accuracy, Agreement, ExportCard, Rounding, UnavailableError
 from inference.engines.native import compiler, library, pack
-from inference.engines.native.engine import NativeEngine
+from inference.engines.native.engine import NativeEngine, rows_of_a_part
 from inference.engines.native.library import INSTRUCTION_SETS, runnable
 from inference.engines.native.pack import PackCard, pack_path, read_pack, write_pack
 from inference.engines.native.packing import make_pack
@@ -99,6 +99,14 @@ def test_neighbours_threads_and_repetitions_change_no_bit(checkpoint: Path) -> N
     assert (one.predict(images[140:], magnitudes[140:]) == together[140:]).all()
     assert one.predict(images[137:138], magnitudes[137:138]) == together[137]
     assert one.predict(images[:0], magnitudes[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_threads", "step"),
+    [(0, 1, 16), (1, 2, 16), (70, 2, 48), (128, 1, 128), (300, 2, 80), (512, 2, 128), (512, 6, 96)],
+)
+def test_threads_take_equal_parts(num_rows: int, num_threads: int, step: int) -> None:
+    assert rows_of_a_part(num_rows, num_threads, 128) == step
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,11 @@ from inference.engines.exported import UnavailableError
 from inference.engines.native import library
 from inference.engines.native.pack import LINE_BYTES, pack_path, read_pack
 
-SHARE_ROWS = 16
-"""Galaxies that pass the transformer together: a thread's share is whole groups of them."""
+GROUP_ROWS = 16
+"""Galaxies that pass the transformer together: the parts that threads take are whole groups of them."""
+
+CALLS_TOGETHER = 4
+"""Parts that each of several threads takes of one batch: with one each, all would wait for the slowest of them."""
 
 
 class NativeEngine:
@@ -72,7 +75,7 @@ class NativeEngine:
 
             self._map = ThreadPoolExecutor(num_threads, thread_name_prefix="native").map
         self._most_rows = self._library.most_galaxies()
-        self.micro_batch = self._most_rows * num_threads
+        self.micro_batch = self._most_rows * (num_threads * CALLS_TOGETHER if num_threads > 1 else 1)
         self.version = f"{library.VERSION}-{chosen.name}"
         self.name = f"native {self.version}"
         self.num_threads = num_threads
@@ -87,12 +90,12 @@ class NativeEngine:
         assert images.shape == (num_rows, 5, 32, 32), "the contract has checked the model's inputs"
         assert light.shape == (num_rows, 5), "the contract has checked the model's inputs"
         redshifts = np.empty(num_rows, dtype=np.float32)
-        share = -(-num_rows // (self.num_threads * SHARE_ROWS)) * SHARE_ROWS
-        step = min(max(share, SHARE_ROWS), self._most_rows)
-        starts = range(0, num_rows, step)
+        step = rows_of_a_part(num_rows, self.num_threads, self._most_rows)
+        # One iterator for all threads: whoever is done takes the next part.
+        starts = iter(range(0, num_rows, step))
 
         def compute(thread: int) -> None:
-            for start in starts[thread :: self.num_threads]:
+            for start in starts:
                 part = slice(start, start + step)
                 self._library.predict(
                     self._weights,
@@ -103,9 +106,15 @@ class NativeEngine:
                     self._workspaces[thread].ctypes.data,
                 )
 
-        for _ in self._map(compute, range(min(self.num_threads, len(starts)))):
+        for _ in self._map(compute, range(self.num_threads)):
             pass
         return redshifts
+
+
+def rows_of_a_part(num_rows: int, num_threads: int, most_rows: int) -> int:
+    """Return how many galaxies a thread takes at a time: equal parts, as many for each thread, in whole groups."""
+    num_parts = max(-(-num_rows // (most_rows * num_threads)) * num_threads, 1)
+    return max(-(-num_rows // (num_parts * GROUP_ROWS)) * GROUP_ROWS, GROUP_ROWS)
 
 
 def _aligned_zeros(num_bytes: int) -> NDArray[np.uint8]:
