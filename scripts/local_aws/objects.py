@@ -1,4 +1,6 @@
-"""Plain GETs of objects, answered from moto's S3 without moto's way there: 0.2 ms instead of 3.
+"""Plain GETs of objects and lists of them, answered from moto's S3 without moto's way there.
+
+An object takes 0.2 ms instead of 3, a page of a list of 20,483 keys 15 instead of 400.
 
 What is not plain, and whatever is refused, is moto's to answer: its answers are the right ones, and a test compares
 these with them.
@@ -8,21 +10,34 @@ import re
 import secrets
 from email.message import Message
 from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
-from moto.s3.models import FakeKey, s3_backends
+from moto.s3.models import FakeBucket, FakeKey, S3Backend, s3_backends
 
 # No character that a server decodes, no part that one removes.
 TARGET = re.compile(
     r"/(?P<bucket>[a-z0-9-]+)/(?P<key>[A-Za-z0-9_=-][A-Za-z0-9._=-]*(?:/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*)"
 )
+LIST = re.compile(r"/(?P<bucket>[a-z0-9-]+)/?\?(?P<query>[A-Za-z0-9._=&%/-]+)")
+SAME_IN_URLS = re.compile(r"[A-Za-z0-9._/-]+")
+LIST_QUERY = {
+    "list-type": re.compile("2"),
+    "prefix": SAME_IN_URLS,
+    "encoding-type": re.compile("url"),
+    "max-keys": re.compile("[1-9][0-9]{0,3}"),
+    "continuation-token": re.compile("[0-9a-f]{32}"),
+}
 RANGE = re.compile(r"bytes=(?P<start>\d+)-(?P<last>\d+)")
 SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=[^/]+/\d{8}/us-[a-z]+-\d/s3/aws4_request\b")
 """With the server's key, as `admission` saw."""
 
 PLAIN_HEADERS = frozenset(
     ("accept", "accept-encoding", "authorization", "connection", "host", "if-match", "range", "user-agent")
-) | {"x-amz-content-sha256", "x-amz-date", "x-amz-security-token"}
+) | {"amz-sdk-invocation-id", "amz-sdk-request", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"}
+
+MAX_KEYS = 1000
+"""Of a page of a list, where the request names no number."""
 
 
 class Found(NamedTuple):
@@ -43,7 +58,7 @@ def plain_get(target: str, headers: "Message[str, str]") -> Found | None:
     headers : Message
         Of the request.
     """
-    named = TARGET.fullmatch(target)
+    named = TARGET.fullmatch(target) or LIST.fullmatch(target)
     names = [name.lower() for name in headers]
     if not named or not PLAIN_HEADERS.issuperset(names) or len(set(names)) < len(names):
         return None
@@ -53,6 +68,8 @@ def plain_get(target: str, headers: "Message[str, str]") -> Found | None:
     bucket = s3.buckets.get(named["bucket"])
     if bucket is None or bucket.logging:
         return None
+    if "query" in named.groupdict():
+        return _page(s3, bucket, parse_qsl(named["query"]))
     found = s3.get_object(named["bucket"], named["key"])
     if found is None or found.version_id != "null" or found.storage_class != "STANDARD":
         return None
@@ -62,9 +79,47 @@ def plain_get(target: str, headers: "Message[str, str]") -> Found | None:
     # moto guesses a type where there is none, and one name in two cases is not plain.
     if "content-type" not in answer or len({name.lower() for name in answer}) < len(answer):
         return None
-    answer["x-amzn-requestid"] = secrets.token_hex(26)
-    answer["Access-Control-Allow-Origin"] = "*"
-    return _cut(found, headers.get("range"), answer)
+    return _cut(found, headers.get("range"), answer | _own_headers())
+
+
+def _page(s3: S3Backend, bucket: FakeBucket, asked: list[tuple[str, str]]) -> Found | None:
+    """Return a page of a list: moto copies and sorts all that the bucket holds, and looks up how to write each word."""
+    query = dict(asked)
+    if len(query) < len(asked) or not {"list-type", "prefix"} <= query.keys() <= LIST_QUERY.keys():
+        return None
+    if bucket.versioning_status or not all(LIST_QUERY[name].fullmatch(query[name]) for name in query):
+        return None
+    token, max_keys = query.get("continuation-token"), int(query.get("max-keys", MAX_KEYS))
+    after = s3._pagination_tokens.get(token) if token else ""
+    if after is None:
+        return None
+    keys = sorted(key for key in list(bucket.keys) if key > after and key.startswith(query["prefix"]))
+    keys, is_truncated, next_token = s3._truncate_result(keys, max_keys)
+    entries = [bucket.keys.get(key) for key in keys]
+    if not all(entries) or not all(map(SAME_IN_URLS.fullmatch, keys)):
+        return None
+    body = (
+        '<?xml version="1.0" encoding="utf-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<IsTruncated>{str(is_truncated).lower()}</IsTruncated>{''.join(map(_describe, entries))}"
+        f"<Name>{bucket.name}</Name><Prefix>{query['prefix']}</Prefix><MaxKeys>{max_keys}</MaxKeys>"
+        f"{'<EncodingType>url</EncodingType>' if 'encoding-type' in query else ''}<KeyCount>{len(keys)}</KeyCount>"
+        f"{f'<NextContinuationToken>{next_token}</NextContinuationToken>' if next_token else ''}</ListBucketResult>"
+    ).encode()
+    headers = {"Content-Type": "application/xml", "Content-Length": str(len(body)), "server": "amazon.com"}
+    return Found(200, headers | _own_headers(), body)
+
+
+def _describe(key: FakeKey) -> str:
+    algorithm = key.checksum_algorithm
+    return (
+        f"<Contents><Key>{key.name}</Key><LastModified>{key.last_modified_ISO8601}</LastModified><ETag>{key.etag}</ETag>"
+        f"{f'<ChecksumAlgorithm>{algorithm}</ChecksumAlgorithm>' if algorithm else ''}"
+        f"<Size>{key.size}</Size><StorageClass>{key.storage_class}</StorageClass></Contents>"
+    )
+
+
+def _own_headers() -> dict[str, str]:
+    return {"x-amzn-requestid": secrets.token_hex(26), "Access-Control-Allow-Origin": "*"}
 
 
 def _cut(found: FakeKey, wanted: str | None, headers: dict[str, str]) -> Found | None:

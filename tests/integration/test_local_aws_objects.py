@@ -129,6 +129,47 @@ def test_what_is_not_plain_is_motos_to_answer(caller: Caller, target: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("query", "is_plain"),
+    [
+        ("list-type=2&prefix=with", True),
+        ("list-type=2&prefix=with/&encoding-type=url", True),
+        ("prefix=with%2F&list-type=2&max-keys=1", True),
+        ("list-type=2&prefix=checked", True),
+        ("list-type=2&prefix=nothing", True),
+        ("list-type=2&prefix=&max-keys=2", False),
+        ("list-type=2", False),
+        ("prefix=with", False),
+        ("list-type=2&prefix=with&prefix=one", False),
+        ("list-type=2&prefix=with&max-keys=0", False),
+        ("list-type=2&prefix=with&delimiter=/", False),
+        ("list-type=2&prefix=with&start-after=with/a", False),
+        ("list-type=2&prefix=with&fetch-owner=true", False),
+        ("list-type=2&prefix=odd/", False),
+    ],
+)
+def test_a_list_is_answered_as_moto_does(caller: Caller, query: str, is_plain: bool) -> None:
+    caller.s3.put_object(Bucket=BUCKET, Key="odd/ü<&", Body=b"x")
+
+    for target in (f"/{BUCKET}?{query}", f"/{BUCKET}/?{query}"):
+        assert caller.both(target) == (*[caller.get(target, **TO_MOTO)[:3]] * 2, is_plain)
+
+
+def test_a_list_of_many_pages_goes_on_with_either(caller: Caller) -> None:
+    for number in (3, 1, 2, 4, 0):
+        caller.s3.put_object(Bucket=BUCKET, Key=f"many/{number}", Body=b"x" * number)
+    target, found = f"/{BUCKET}?list-type=2&prefix=many/&max-keys=2", b""
+    for _ in range(3):
+        ours, moto, is_plain = caller.both(target)
+        assert (ours, is_plain) == (moto, True)
+        found += ours[2]
+        token = re.search(rb"<NextContinuationToken>(\w+)", ours[2])
+        target = f"{target.partition('&continuation')[0]}&continuation-token={token[1].decode() if token else ''}"
+
+    assert re.findall(rb"<Key>many/(\d)", found) == [b"0", b"1", b"2", b"3", b"4"]
+    assert token is None
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {"authorization": CREDENTIAL.format("{key}", "cn-north-1")},
@@ -148,7 +189,7 @@ def test_versions_are_motos(caller: Caller) -> None:
     caller.s3.put_object(Bucket="versioned", Key="deleted", Body=b"x")
     caller.s3.delete_object(Bucket="versioned", Key="deleted")
 
-    for target in ("/versioned/k", "/versioned/deleted"):
+    for target in ("/versioned/k", "/versioned/deleted", "/versioned?list-type=2&prefix=d"):
         ours, moto, is_plain = caller.both(target)
         assert ours == moto
         assert not is_plain

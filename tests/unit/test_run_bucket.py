@@ -5,9 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
 from boto3.exceptions import S3UploadFailedError
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
+from obstore.store import MemoryStore
 
 from scripts.runs.bucket import Bucket, Upload
 
@@ -139,6 +142,8 @@ def test_an_error_other_than_missing_is_not_taken_for_missing(tmp_path: Path, mo
 class Listing:
     """A bucket of small objects, whatever their keys."""
 
+    meta = SimpleNamespace(events=SimpleNamespace(register=lambda *_: None))
+
     def __init__(self, *keys: str) -> None:
         self.keys = keys
         self.exceptions = SimpleNamespace(NoSuchKey=KeyError)
@@ -200,8 +205,6 @@ def test_a_download_that_was_interrupted_goes_on_and_ends_with_the_summary(tmp_p
 
 
 def test_what_comes_home_is_read_by_the_quick_client_and_by_boto3_where_that_one_cannot(tmp_path: Path) -> None:
-    from obstore.store import MemoryStore
-
     keys = ["runs/r/ranks/0.json", "runs/r/ranks/1.json", "runs/r/a b/ü.json"]
     there, store = Listing(*keys), MemoryStore()
     store.put(keys[0], keys[0].encode())
@@ -211,3 +214,14 @@ def test_what_comes_home_is_read_by_the_quick_client_and_by_boto3_where_that_one
     # The second one the quick client does not find, the third has a name that clients spell in different ways.
     assert sorted(there.read) == sorted(keys[1:])
     assert (tmp_path / "ranks/0.json").read_text() == keys[0]
+
+
+def test_a_list_is_read_without_its_dates() -> None:
+    s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="k")
+    about = "<LastModified>never</LastModified><ETag>&quot;e&quot;</ETag><Size>2</Size>"
+    page = f"<ListBucketResult><Contents><Key>runs/r/a</Key>{about}</Contents></ListBucketResult>".encode()
+    answer = AWSResponse("https://s3", 200, {}, None)
+    answer._content = page
+    s3.meta.events.register("before-send.s3.ListObjectsV2", lambda **_: answer)
+
+    assert Bucket(s3, "b", store=MemoryStore).list_keys("runs/r/") == ["runs/r/a"]
