@@ -258,7 +258,7 @@ help: ## Show this help
 #:   NAME=big N=100000  so many synthetic galaxies instead
 #:   TRAINING=1         leave out what training must not see, instead of a flag
 #:   SHARD_MB=25        largest shard; SEED=1 changes the random draw
-#: Variables of make train; with neither it trains the shipped weights, an hour
+#: Variables of make train; with neither, all of it anew on the sample, an hour
 #:   DATASET=mine       galaxies with redshifts, 200 at least
 #:   MODEL=mine         the new model, models/mine/
 #:   FROM=scratch       with no weights; or the name of a model; the shipped one;

@@ -1,5 +1,6 @@
-"""`make train`: train a model on one's own galaxies, or the weights that the repository ships."""
+"""`make train`: train a model on one's own galaxies, on the sample and further ones, or on the sample alone."""
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -17,21 +18,25 @@ from inference.models import CARD_TEXT_NAME, Model, shipped, without_images
 from scripts.command.errors import UsageError
 from scripts.command.model import FOLDER, ModelName, find_model, new_model, refuse_taken
 from scripts.command.program import start as start_program
-from scripts.command.repository import REPOSITORY
 from scripts.command.variables import Flag, Variables, Whole
 from scripts.data.location import find_dataset
 from scripts.data.sample import ensure_sample
 from scripts.models.conversion.convert import OURS, PUBLISHED, convert
 from scripts.models.export.engines import export
+from scripts.models.training.curves import draw_curves
 from scripts.models.training.device import choose_device
 from scripts.models.training.further import FurtherRecipe, train_further
-from scripts.models.training.further_card import write_model
 from scripts.models.training.journal import Journal
 from scripts.models.training.magnitudes import read_network
 from scripts.models.training.own import Order, train_own
 from scripts.models.training.recipe import FULL, QUICK
+from scripts.models.training.sample_model import of_surveys, write_model
 from scripts.models.training.surveys import read_surveys
-from scripts.models.training.train import publish, train
+from scripts.models.training.train import train
+
+SCRATCH = "scratch"
+ANEW, REHEARSAL = "anew", "rehearsal"
+"""Names of models that are given none."""
 
 QUICK_PACE = 0.05
 """Share of the steps of a rehearsal."""
@@ -56,9 +61,8 @@ def main(variables: TrainVariables) -> None:
 
     It begins with the shipped weights, with those of another model (FROM=name), with published ones (FROM=x.pt) or with
     none (FROM=scratch). With TABLES instead, its final layers learn from the sample and from the galaxies of those
-    tables. With neither, the weights that the repository ships are trained anew and replaced, or, with QUICK=1, only
-    rehearsed. A run that was killed continues from its last checkpoint. Exit status: 0 done, 1 the galaxies cannot
-    teach, 2 a variable is wrong.
+    tables. With neither, all of it is trained anew on the sample, or, with QUICK=1, rehearsed. A run that was killed
+    continues from its last checkpoint. Exit status: 0 done, 1 the galaxies cannot teach, 2 a variable is wrong.
     """
     torch.set_num_threads(variables.threads)
     if variables.dataset and variables.tables:
@@ -67,12 +71,12 @@ def main(variables: TrainVariables) -> None:
         train_on(variables, Path())
     elif variables.tables:
         train_further_on(variables, Path())
-    elif variables.model or variables.from_:
+    elif variables.from_ not in ("", SCRATCH):
         raise UsageError(
-            'MODEL and FROM go with DATASET=name, or TABLES="a.csv b.csv": which galaxies is the model to learn from?'
+            'FROM goes with DATASET=name, or TABLES="a.csv b.csv": which galaxies is the model to learn from?'
         )
     else:
-        train_shipped(quick=variables.quick)
+        train_on_sample(variables, Path())
 
 
 def train_on(variables: TrainVariables, root: Path) -> None:
@@ -90,8 +94,7 @@ def train_on(variables: TrainVariables, root: Path) -> None:
             device=choose_device(variables.device),
             export=lambda weights: export_if_possible(weights, dataset.folder),
         )
-    print((found.folder / CARD_TEXT_NAME).read_text(encoding="utf-8"))
-    print(f"{found.folder}/: make run DATASET=… MODEL={variables.model}")
+    _say_what_there_is(found.folder)
 
 
 def find_start(name: str, root: Path, scratch: Path, *, trusted: bool) -> Model | None:
@@ -100,7 +103,7 @@ def find_start(name: str, root: Path, scratch: Path, *, trusted: bool) -> Model 
     Parameters
     ----------
     name : str
-        Of a model, or of a file: published weights as ``.pt``, ours as ``.safetensors``; ``scratch`` means none.
+        Of a model, or of a file: published weights as ``.pt``, ours as ``.safetensors``; `SCRATCH` means none.
     root : Path
         Folder that holds ``models/``.
     scratch : Path
@@ -113,7 +116,7 @@ def find_start(name: str, root: Path, scratch: Path, *, trusted: bool) -> Model 
     UsageError
         If there are none of that name, or they are no weights of AstroMAE.
     """
-    if name == "scratch":
+    if name == SCRATCH:
         return None
     asked, path = f"FROM={name}", Path(name).expanduser()
     if path.suffix not in (OURS, PUBLISHED):
@@ -163,20 +166,32 @@ def train_further_on(variables: TrainVariables, root: Path) -> None:
         with Journal(root / "training" / variables.model, recipe) as journal:
             model = train_further(load_astromae(start.weights), network, surveys, recipe, journal)
             with new_model(variables.model, root) as folder:
-                write_model(
-                    folder, variables.model, model, start, network, surveys, lambda path: export(path, ensure_sample())
-                )
-    print((root / FOLDER / variables.model / CARD_TEXT_NAME).read_text(encoding="utf-8"))
+                trained = of_surveys(model, start, network, surveys)
+                write_model(folder, variables.model, trained, _export_of_sample, surveys=surveys)
+    _say_what_there_is(root / FOLDER / variables.model)
 
 
-def train_shipped(*, quick: bool) -> None:
-    """Train the shipped weights, or rehearse it."""
-    recipe = QUICK if quick else FULL
-    journal = Journal(REPOSITORY / "training" / ("quick" if quick else "full"), recipe)
-    path = journal.folder / shipped().weights.name if quick else shipped().weights
-    with journal:
-        tables = publish(train(recipe, journal), recipe, journal, path)
-    print(path, *tables, sep="\n")
+def train_on_sample(variables: TrainVariables, root: Path) -> None:
+    """Train every layer on the sample and on galaxies simulated from it, or rehearse it."""
+    name = variables.model or (REHEARSAL if variables.quick else ANEW)
+    refuse_taken(name, root, variable="MODEL")
+    recipe = dataclasses.replace(QUICK if variables.quick else FULL, seed=variables.seed)
+    with Journal(root / "training" / name, recipe) as journal:
+        trained = train(recipe, journal)
+        journal.say("measuring on the test set")
+        with new_model(name, root) as folder:
+            write_model(folder, name, trained, _export_of_sample, recipe=recipe)
+            draw_curves(journal.folder / "log.csv", folder / "training_curves.png")
+    _say_what_there_is(root / FOLDER / name)
+
+
+def _export_of_sample(weights: Path) -> None:
+    export(weights, ensure_sample())
+
+
+def _say_what_there_is(folder: Path) -> None:
+    print((folder / CARD_TEXT_NAME).read_text(encoding="utf-8"))
+    print(f"{folder}/: make run DATASET=… MODEL={folder.name}")
 
 
 if __name__ == "__main__":

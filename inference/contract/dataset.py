@@ -1,5 +1,6 @@
 """``dataset.json``: what a dataset's folder holds, and the names of its objects."""
 
+import hashlib
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -85,3 +86,9 @@ class DatasetCard(Payload, frozen=True, kw_only=True):
 
     provenance: str
     """Where the galaxies come from, in words."""
+
+    @property
+    def sha256(self) -> str | None:
+        """SHA-256 over the checksums of its shards, in natural order, as one text; None of an empty one."""
+        sums = "".join(shard.sha256 for shard in self.shards)
+        return hashlib.sha256(sums.encode()).hexdigest() if sums else None

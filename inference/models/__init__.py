@@ -127,7 +127,8 @@ def mismatches(dataset: DatasetCard, model: ModelCard, prefix: str) -> tuple[str
     tuple of str
         Sentences for the notes of a run.
     """
-    return tuple(filter(None, (_extinction_mismatch(dataset, model, prefix), _image_mismatch(dataset, model, prefix))))
+    found = (judge(dataset, model, prefix) for judge in (_extinction_mismatch, _image_mismatch, _training_mismatch))
+    return tuple(filter(None, found))
 
 
 def _extinction_mismatch(dataset: DatasetCard, model: ModelCard, prefix: str) -> str:
@@ -149,6 +150,15 @@ def _image_mismatch(dataset: DatasetCard, model: ModelCard, prefix: str) -> str:
     if not model.inputs.side_px or None in (found, trained) or found == trained:
         return ""
     return f"The images of {prefix} are {found}; the model {model.name} was trained on {trained} ones."
+
+
+def _training_mismatch(dataset: DatasetCard, model: ModelCard, prefix: str) -> str:
+    if dataset.sha256 is None or dataset.sha256 not in {data.sha256 for data in model.knowledge.training}:
+        return ""
+    return (
+        f"The model {model.name} was trained on galaxies of {prefix}: redshifts and accuracy here are better than "
+        "of galaxies that it has not seen."
+    )
 
 
 def settle_model(request: RunRequest, card: ModelCard) -> RunRequest:

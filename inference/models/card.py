@@ -278,11 +278,20 @@ class Knowledge(Part, frozen=True, kw_only=True):
     split: str = ""
     """How training, selection and test galaxies were set apart, in words."""
 
+    recipe: str = ""
+    """How it was trained, in words."""
+
     numbers: tuple[Measured, ...] = ()
     """How accurate it is."""
 
     controls: tuple[Measured, ...] = ()
     """How accurate other methods are on the same galaxies."""
+
+    missed: tuple[NonEmpty, ...] = ()
+    """Goals that it misses, with numbers."""
+
+    remedies: tuple[NonEmpty, ...] = ()
+    """What was tried against that, and what came of it."""
 
     not_for: tuple[NonEmpty, ...] = ()
     """What it must not be used for."""

@@ -1,9 +1,12 @@
-"""A model's card as Markdown, for people."""
+"""A model's card in its folder, for programs and for people."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from inference.contract import PzAccuracy
-from inference.models.card import BinnedPz, Inputs, Measured, ModelCard, Output, Quantiles
+from inference.models import CARD_NAME, CARD_TEXT_NAME
+from inference.models.card import BinnedPz, Inputs, Measured, ModelCard, Output, Quantiles, encode_card
+from scripts.command.whole_file import write_whole
 
 HEAD = "| rows | N | NMAD (95 %) | bias | dz > .05 [%] | R² (95 %) | within sigma [%] |\n|---|---|---|---|---|---|---|"
 CONTROLS_HEAD = "| method | rows | N | NMAD | R² |\n|---|---|---|---|---|"
@@ -12,6 +15,12 @@ PZ_HEAD = (
     "|---|---|---|---|---|---|---|---|---|"
 )
 UNSAID = "The card does not say."
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write ``card.json`` and ``CARD.md``: the second says what the first does."""
+    write_whole(folder / CARD_NAME, encode_card(card))
+    write_whole(folder / CARD_TEXT_NAME, card_text(card).encode())
 
 
 def card_text(card: ModelCard) -> str:
@@ -35,6 +44,8 @@ def _lines(card: ModelCard) -> Iterator[str]:
         yield f"- {data.name}: {data.num_rows:,} galaxies{checksum}"
     yield "" if known.training else f"{UNSAID}\n"
     yield f"Split: {known.split or UNSAID}\n"
+    if known.recipe:
+        yield f"## How it was trained\n\n{known.recipe}\n"
     yield "## How good it is\n"
     if known.numbers:
         yield "dz = (z_phot - z_spec) / (1 + z_spec); NMAD = 1.48 median |dz - median dz|.\n"
@@ -48,6 +59,12 @@ def _lines(card: ModelCard) -> Iterator[str]:
         yield f"\nOther methods on the same galaxies:\n\n{CONTROLS_HEAD}"
         for one in known.controls:
             yield f"| {one.method} | {one.rows} | {one.num_rows:,} | {one.nmad:.5f} | {_number(one.r2, 4)} |"
+    if known.missed:
+        yield "\n## Goals that it misses\n"
+        yield from (f"- {line}" for line in known.missed)
+    if known.remedies:
+        yield "\nWhat was tried against that:\n"
+        yield from (f"- {line}" for line in known.remedies)
     yield "\n## What it must not be used for\n"
     yield from (f"- {line}" for line in known.not_for or (UNSAID,))
     yield f"\n## Licence and credits\n\n{known.licence or UNSAID}\n"

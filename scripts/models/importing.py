@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from inference.checksum import file_sha256
-from inference.models import CARD_NAME, CARD_TEXT_NAME, Model, read_model, shipped
+from inference.models import CARD_NAME, Model, read_model, shipped
 from inference.models.card import (
     DomainLimits,
     Graph,
@@ -32,7 +32,7 @@ from scripts.command.errors import CommandError, UsageError
 from scripts.command.model import new_model, refuse_taken
 from scripts.command.repository import REPOSITORY
 from scripts.command.variables import read_text
-from scripts.models.card_text import card_text
+from scripts.models.card_text import write_card
 
 NETWORK_NAME, WEIGHTS_NAME = "network.onnx", "weights.safetensors"
 KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -159,12 +159,6 @@ def _import_network(path: Path, name: str, draft: CardDraft, root: Path) -> Mode
         (folder / CARD_NAME).write_bytes(encode_card(card))
         write_card(folder, msgspec.structs.replace(card, **_try_out(folder)))
     return read_model(root / "models" / name)
-
-
-def write_card(folder: Path, card: ModelCard) -> None:
-    """Write a card for programs and for people."""
-    (folder / CARD_NAME).write_bytes(encode_card(card))
-    (folder / CARD_TEXT_NAME).write_text(card_text(card), encoding="utf-8")
 
 
 # ------------------------------------------------------------------------------------------ what the graph says

@@ -6,10 +6,20 @@ import msgspec
 import pytest
 
 from inference.checksum import file_sha256
-from inference.contract import DatasetCard
+from inference.contract import DatasetCard, ShardEntry
 from inference.errors import ModelError
 from inference.models import mismatches, read_model, refuse_dataset, settle_model, shipped, without_images
-from inference.models.card import BinnedPz, EvenEdges, Graph, Inputs, ModelCard, Quantiles, encode_card
+from inference.models.card import (
+    BinnedPz,
+    EvenEdges,
+    Graph,
+    Inputs,
+    Knowledge,
+    ModelCard,
+    Quantiles,
+    TrainingData,
+    encode_card,
+)
 from scripts.command.errors import UsageError
 from scripts.command.model import astromae, find_model, model_names, new_model
 from scripts.command.program import exit_status
@@ -214,3 +224,14 @@ def test_a_dataset_unlike_what_a_model_was_trained_on_is_named(dataset: dict[str
 
     assert len(found) == bool(note)
     assert "".join(found).startswith(note)
+
+
+def test_a_run_on_what_a_model_was_trained_on_says_so() -> None:
+    shards = (ShardEntry(name="0.safetensors", num_rows=1, size_bytes=1, sha256="a" * 64),)
+    dataset = make_dataset_card(dereddened=True, shards=shards)
+    learned = (TrainingData(name="d", num_rows=1, sha256=dataset.sha256),)
+    card = msgspec.structs.replace(shipped().card, knowledge=Knowledge(training=learned))
+
+    assert mismatches(dataset, shipped().card, "d/") == ()
+    (note,) = mismatches(dataset, card, "d/")
+    assert note.startswith("The model astromae was trained on galaxies of d/: redshifts and accuracy here are better")

@@ -15,11 +15,12 @@ from inference.model.weights import load_astromae
 from inference.models import shipped, without_images
 from scripts.command.errors import SourceError, UsageError
 from scripts.command.variables import read_variables
+from scripts.models.card_text import card_text
 from scripts.models.training.further import FurtherRecipe, begin, train_further
-from scripts.models.training.further_card import TREES, boosted_trees, in_words, paired_nmad, write_model
 from scripts.models.training.journal import Journal
 from scripts.models.training.magnitudes import MagnitudesNetwork, predict_magnitudes, read_network
 from scripts.models.training.rows import real_test_rows
+from scripts.models.training.sample_model import TREES, boosted_trees, of_surveys, paired_nmad, write_model
 from scripts.models.training.surveys import Survey, read_surveys
 from scripts.simulation.sdss import load_sources
 from scripts.train import TrainVariables, main
@@ -158,7 +159,7 @@ def test_the_trees_learn_from_training_parts(surveys: list[Survey]) -> None:
         ({"TABLES": "a.csv", "DATASET": "mine", "MODEL": "new"}, "^DATASET trains on your galaxies"),
         ({"TABLES": "nowhere.csv", "MODEL": "new"}, r"nowhere\.csv does not exist"),
         ({"TABLES": "a.csv", "MODEL": "new", "FROM": "scratch"}, "^FROM=scratch: TABLES begins with weights"),
-        ({"MODEL": "new"}, "^MODEL and FROM go with DATASET=name, or TABLES="),
+        ({"FROM": "mine"}, "^FROM goes with DATASET=name, or TABLES="),
     ],
     ids=["no name", "both", "no file", "no weights", "no galaxies"],
 )
@@ -175,27 +176,29 @@ def test_the_folder_of_the_model_is_whole_and_its_card_says_what_it_is_worth(
     start: AstroMAE, networks: MagnitudesNetwork, surveys: list[Survey], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scripts.models.training.surveys.load_sources", lambda: load_sources().first(100))
-    monkeypatch.setattr("scripts.models.training.further_card.load_sources", lambda: load_sources().first(100))
-    for module in ("calibrate", "further_card"):
+    monkeypatch.setattr("scripts.models.training.sample_model.load_sources", lambda: load_sources().first(100))
+    for module in ("calibrate", "sample_model"):
         for name in ("real_test_rows", "borrowed_structure_rows"):
             monkeypatch.setattr(
-                f"scripts.models.training.{module}.{name}", lambda: real_test_rows(at_most=60), raising=False
+                f"scripts.models.training.{module}.{name}", lambda **_: real_test_rows(at_most=60), raising=False
             )
     monkeypatch.setattr(
         "scripts.models.training.calibrate.synthetic_test_rows", lambda _: surveys[0].rendered("selection", 9)
     )
-    monkeypatch.setattr("scripts.models.training.further_card.boosted_trees", lambda _: lambda block: block.redshifts)
+    monkeypatch.setattr("scripts.models.training.sample_model.boosted_trees", lambda _: lambda block: block.redshifts)
     folder = tmp_path / "further"
     folder.mkdir()
     engine = FakeEngine()
     monkeypatch.setattr("inference.engines.load", lambda *_, **__: engine)
     monkeypatch.setattr(engine, "weights_sha256", shipped().card.weights_sha256, raising=False)
     monkeypatch.setattr(
-        "scripts.models.training.further_card.save_weights", lambda _, path: shutil.copy(shipped().weights, path)
+        "scripts.models.training.sample_model.save_weights", lambda _, path: shutil.copy(shipped().weights, path)
     )
     exported: list[Path] = []
 
-    card = write_model(folder, "further", begin(start, networks, 1), shipped(), networks, surveys, exported.append)
+    trained = of_surveys(begin(start, networks, 1), shipped(), networks, surveys)
+
+    card = write_model(folder, "further", trained, exported.append, surveys=surveys)
 
     assert exported == [folder / "astromae.safetensors"]
     assert (card.name, card.weights_sha256) == ("further", file_sha256(exported[0]))
@@ -209,5 +212,5 @@ def test_the_folder_of_the_model_is_whole_and_its_card_says_what_it_is_worth(
     assert of_it.pz is not None
     assert of_it.coverage_68 is not None
     text = (folder / "CARD.md").read_text(encoding="utf-8")
-    assert text == in_words(card)
+    assert text == card_text(card)
     assert f"| {of_it.rows} | 60 |" in text

@@ -15,22 +15,21 @@ from inference.calibration import Calibration, calibration_path, load_calibratio
 from inference.cleaning import clean_cutouts
 from inference.contract import PzAccuracy
 from inference.domain import domain_features
-from inference.intervals import accuracy_intervals
 from inference.metrics import redshift_accuracy
-from inference.models import CARD_NAME, read_model
+from inference.models import read_model
 from inference.models.card import Measured as Number
-from inference.models.card import encode_card
 from inference.pipeline import Predictions, predict_block
-from inference.posterior import FILE_NAME as POSTERIOR_NAME
 from inference.predict import Engine
 from inference.pz_metrics import pz_accuracy
 from inference.quality import Quality
 from inference.uncertainty import Array
-from scripts.command.whole_file import write_whole
-from scripts.models.card_text import pz_table
+from scripts.models.card_text import pz_table, write_card
+from scripts.models.numbers import number_of
 from scripts.models.training.broken_rows import broken
+from scripts.models.training.by_folds import write_calibration
 from scripts.models.training.domain_model import fit_domain_model
 from scripts.models.training.error_model import Predicted, fit_error_model
+from scripts.models.training.goals import SAMPLE, missed
 from scripts.models.training.posterior_model import fit_posterior_model, rescaled, steps_for
 from scripts.models.training.recipe import FULL, Recipe
 from scripts.models.training.rows import (
@@ -49,7 +48,6 @@ MAX_WEIGHT = 3.0
 REDSHIFTS = (0.0, 0.1, 0.2, 0.3, 0.5)
 FEWEST = 100
 """Fewer galaxies say nothing of the share inside an interval."""
-REAL = "real, test set"
 
 
 class Samples(NamedTuple):
@@ -146,7 +144,9 @@ def measure(calibration: Calibration, engine: Engine, tests: dict[str, Block]) -
 
 def gather(recipe: Recipe, surveys: Sequence[Survey] = ()) -> Samples:
     """Render the galaxies of a calibration: those of the sample, and of the surveys that the weights learned from."""
-    fresh = replace(recipe, seed=recipe.seed + FRESH_SEED, renderings=1, num_synthetic=NUM_SYNTHETIC)
+    fresh = replace(
+        recipe, seed=recipe.seed + FRESH_SEED, renderings=1, num_synthetic=min(NUM_SYNTHETIC, recipe.num_synthetic)
+    )
     taught, untouched = [training_rows(fresh)], [selection_rows(recipe)]
     domain = None
     if surveys:
@@ -157,7 +157,7 @@ def gather(recipe: Recipe, surveys: Sequence[Survey] = ()) -> Samples:
         taught=_join(taught),
         untouched=_join(untouched),
         tests={
-            REAL: real_test_rows().to_block(),
+            SAMPLE: real_test_rows(at_most=recipe.num_test_real).to_block(),
             **{survey.tests: survey.rendered("held_out", 0).to_block() for survey in surveys},
             "simulated, test sources": synthetic_test_rows(recipe).to_block(),
         },
@@ -181,25 +181,6 @@ def _weights(catalogues: Sequence[TrainingRows]) -> Array:
 def _join(catalogues: Sequence[TrainingRows]) -> Block:
     joined = join([one.to_block() for one in catalogues])
     return replace(joined, object_id=np.arange(len(joined.redshifts), dtype=np.int64))
-
-
-def number_of(z_phot: Array, z_spec: Array, rows: str, method: str = "") -> Number:
-    """Return how good redshifts are, with 95 % intervals, as a model's card holds it."""
-    accuracy = redshift_accuracy(z_phot, z_spec)
-    assert accuracy is not None, "test galaxies have redshifts"
-    intervals = accuracy_intervals(z_phot, z_spec)
-    return Number(
-        method=method,
-        rows=rows,
-        num_rows=accuracy.num_labelled,
-        nmad=accuracy.nmad,
-        nmad_95=(intervals["nmad"].low, intervals["nmad"].high),
-        bias=accuracy.bias,
-        outlier_005=accuracy.outlier_005,
-        outlier_015=accuracy.outlier_015,
-        r2=accuracy.r2,
-        r2_95=(intervals["r2"].low, intervals["r2"].high) if "r2" in intervals else None,
-    )
 
 
 def _predicted(block: Block, engine: Engine) -> Predicted:
@@ -240,8 +221,8 @@ def write(
 ) -> tuple[Calibration, Measured]:
     """Make the calibration, the distributions and their reports in the folder of some weights; a few minutes.
 
-    ``calibration.safetensors``, ``posterior.safetensors`` and ``CALIBRATION.md`` are written; ``card.json`` gets how
-    good the distributions of the rows are that it has numbers of.
+    ``calibration.safetensors``, ``posterior.safetensors`` and ``CALIBRATION.md`` are written; the card gets how good
+    intervals and distributions are of the rows that it has numbers of, and which goals are missed.
 
     Raises
     ------
@@ -254,9 +235,7 @@ def write(
     engine = engines.load("auto", checkpoint, num_threads=1)
     samples = samples or gather(FULL, surveys)
     made = calibrate(engine, samples)
-    assert made.posterior is not None, "it was fitted"
-    write_whole(path, made.to_bytes())
-    write_whole(path.with_name(POSTERIOR_NAME), made.posterior.to_bytes())
+    write_calibration(path.parent, made)
     calibration = load_calibration(path, engine.weights_sha256)
     measured = measure(calibration, engine, samples.tests)
     _add_to_card(checkpoint.parent, measured)
@@ -284,8 +263,10 @@ def _add_to_card(folder: Path, measured: Measured) -> None:
         )
         for one in (*card.knowledge.numbers, *added)
     )
-    knowledge = msgspec.structs.replace(card.knowledge, numbers=numbers)
-    write_whole(folder / CARD_NAME, encode_card(msgspec.structs.replace(card, knowledge=knowledge)))
+    knowledge = msgspec.structs.replace(
+        card.knowledge, numbers=numbers, missed=tuple(missed(numbers, measured.coverage))
+    )
+    write_card(folder, msgspec.structs.replace(card, knowledge=knowledge))
 
 
 SHAPES = """\

@@ -7,17 +7,19 @@ import torch
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.neighbors import KNeighborsRegressor
-from torch import Tensor
 
+from inference.block import Block
 from scripts.models.training.recipe import Recipe
 from scripts.models.training.rows import TrainingRows
 
 Array = NDArray[np.float64]
+Predict = Callable[[Block], Array]
+"""From N galaxies to their redshifts, (N,)."""
 
 NUM_NEIGHBOURS = 20
 
 
-def boosted_trees(rows: TrainingRows, recipe: Recipe, seed: int) -> Callable[[TrainingRows], Tensor]:
+def boosted_trees(rows: TrainingRows, recipe: Recipe, seed: int) -> Predict:
     """Fit gradient-boosted trees on magnitudes and colours; real and synthetic rows weigh the same in sum.
 
     References
@@ -29,10 +31,10 @@ def boosted_trees(rows: TrainingRows, recipe: Recipe, seed: int) -> Callable[[Tr
     trees = HistGradientBoostingRegressor(
         learning_rate=0.05, max_iter=400, early_stopping=True, validation_fraction=0.1, random_state=seed
     ).fit(features, redshifts, sample_weight=weights * len(weights))
-    return lambda asked: torch.from_numpy(trees.predict(_features(asked)))
+    return lambda block: np.asarray(trees.predict(with_colours(block.magnitudes)), dtype=np.float64)
 
 
-def neighbours(rows: TrainingRows, recipe: Recipe, seed: int) -> Callable[[TrainingRows], Tensor]:  # noqa: ARG001
+def neighbours(rows: TrainingRows, recipe: Recipe, seed: int) -> Predict:  # noqa: ARG001
     """Average the redshifts of the nearest rows in magnitudes and colours of unit variance, the closer the heavier.
 
     References
@@ -42,7 +44,11 @@ def neighbours(rows: TrainingRows, recipe: Recipe, seed: int) -> Callable[[Train
     features, redshifts, _ = _teach(rows, recipe)
     center, spread = features.mean(axis=0), features.std(axis=0)
     fitted = KNeighborsRegressor(NUM_NEIGHBOURS, weights="distance").fit((features - center) / spread, redshifts)
-    return lambda asked: torch.from_numpy(fitted.predict((_features(asked) - center) / spread))
+
+    def predict(block: Block) -> Array:
+        return np.asarray(fitted.predict((with_colours(block.magnitudes) - center) / spread), dtype=np.float64)
+
+    return predict
 
 
 def _teach(rows: TrainingRows, recipe: Recipe) -> tuple[Array, Array, NDArray[np.bool_]]:
@@ -50,11 +56,8 @@ def _teach(rows: TrainingRows, recipe: Recipe) -> tuple[Array, Array, NDArray[np
     num_galaxies = rows.num_real // recipe.renderings
     once = torch.cat([torch.arange(num_galaxies), torch.arange(rows.num_real, len(rows))])
     is_real = np.arange(len(once)) < num_galaxies
-    return _features(rows)[once.numpy()], rows.redshifts[once].double().numpy(), is_real
-
-
-def _features(rows: TrainingRows) -> Array:
-    return with_colours(rows.magnitudes.double().numpy())
+    features = with_colours(rows.magnitudes.double().numpy())
+    return features[once.numpy()], rows.redshifts[once].double().numpy(), is_real
 
 
 def with_colours(magnitudes: Array) -> Array:

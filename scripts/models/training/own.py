@@ -9,34 +9,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.calibration import FILE_NAME as CALIBRATION_NAME
-from inference.calibration import Calibration
 from inference.checksum import file_sha256
-from inference.contract import Accuracy, DatasetCard
-from inference.distributions import distributions
+from inference.contract import DatasetCard
 from inference.domain import domain_features
-from inference.intervals import Interval, accuracy_intervals
-from inference.metrics import redshift_accuracy
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae, save_weights
-from inference.models import CARD_NAME, CARD_TEXT_NAME, Model, read_model, shipped
-from inference.models.card import Inputs, Knowledge, Measured, ModelCard, TrainingData, encode_card
-from inference.posterior import FILE_NAME as POSTERIOR_NAME
-from inference.pz_metrics import kolmogorov_smirnov, pit
+from inference.models import Model, read_model, shipped
+from inference.models.card import Inputs, Knowledge, Measured, ModelCard, TrainingData
 from scripts.command.model import new_model, refuse_taken
 from scripts.data.split_column import SELECTION, TEST
-from scripts.models.training.domain_model import fit_domain_model
-from scripts.models.training.error_model import Predicted, fit_error_model_by_folds
+from scripts.models.card_text import write_card
+from scripts.models.numbers import number_from
+from scripts.models.training.by_folds import calibrate_by_folds, number_with_errors, write_calibration
+from scripts.models.training.error_model import Predicted
 from scripts.models.training.fit import FitRecipe, Fitted, fit
 from scripts.models.training.journal import Journal
 from scripts.models.training.labelled import Labelled, read_labelled, refuse_too_few
-from scripts.models.training.posterior_model import fit_posterior_model, steps_for
 from scripts.models.training.split import groups
 
 DOMAIN_GALAXIES = 20_000
 """As many cutouts are looked at to learn what is usual."""
 ROWS_AT_ONCE = 500
 TEST_ROWS = "the test part of the split"
+CROSS_VALIDATED = "all galaxies, each by a network that had not learned from it"
 
 
 @dataclass(frozen=True)
@@ -114,64 +109,60 @@ def write_model(
     basis = (order.start or shipped()).card
     weights = folder / basis.weights_name
     save_weights(fitted.model, weights)
-    sha256 = file_sha256(weights)
     predicted = Predicted(galaxies.magnitudes, fitted.z_phot, galaxies.redshift)
-    errors = fit_error_model_by_folds(predicted, fitted.fold)
-    domain = fit_domain_model(*(_features(galaxies, rows) for rows in (fitted.fold != 0, fitted.fold == 0)))
-    (folder / CALIBRATION_NAME).write_bytes(Calibration(sha256, errors, domain).to_bytes())
-    posterior = fit_posterior_model(predicted, sha256, num_steps=steps_for(len(galaxies)))
-    (folder / POSTERIOR_NAME).write_bytes(posterior.to_bytes())
-    found = distributions(posterior.posteriors(galaxies.magnitudes, fitted.z_phot))
-    ks = kolmogorov_smirnov(pit(found, galaxies.redshift))
+    features = _features(galaxies, fitted.fold != 0, basis), _features(galaxies, fitted.fold == 0, basis)
+    sha256 = file_sha256(weights)
+    calibration = calibrate_by_folds(predicted, fitted.fold, features, sha256)
+    write_calibration(folder, calibration)
     export(weights)
-    card = _card(basis, order, galaxies, fitted, sha256, tests)
-    (folder / CARD_NAME).write_bytes(encode_card(card))
-    (folder / CARD_TEXT_NAME).write_text(_in_words(card, fitted, order, ks), encoding="utf-8")
+    numbers = [number_with_errors(calibration, predicted, CROSS_VALIDATED)]
+    if len(tests):
+        found = Predicted(tests.magnitudes, _predict(fitted.model, tests), tests.redshift)
+        numbers.append(number_with_errors(calibration, found, TEST_ROWS))
+    write_card(folder, _card(basis, order, galaxies, fitted, sha256, tuple(numbers)))
 
 
-def _features(galaxies: Labelled, is_asked: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _features(galaxies: Labelled, is_asked: NDArray[np.bool_], card: ModelCard) -> NDArray[np.float64]:
     rows = np.flatnonzero(is_asked)
     rows = rows[np.linspace(0, len(rows) - 1, min(DOMAIN_GALAXIES, len(rows))).astype(np.int64)]
     parts = [
-        domain_features(galaxies[torch.from_numpy(part)].numpy(), galaxies.magnitudes[part])
+        domain_features(galaxies[torch.from_numpy(part)].numpy(), galaxies.magnitudes[part], card.domain)
         for part in np.array_split(rows, -(-len(rows) // ROWS_AT_ONCE))
     ]
     return np.concatenate(parts, axis=1)
 
 
-def _measure(model: AstroMAE, tests: Labelled) -> Measured:
-    """Measure the finished network on the test part that the user names."""
-    parts = np.array_split(np.arange(len(tests)), -(-len(tests) // ROWS_AT_ONCE))
+def _predict(model: AstroMAE, galaxies: Labelled) -> NDArray[np.float32]:
+    """Predict with the finished network, (N,)."""
+    parts = np.array_split(np.arange(len(galaxies)), -(-len(galaxies) // ROWS_AT_ONCE))
     with torch.inference_mode():
-        z_phot = torch.cat(
-            [model(tests[torch.from_numpy(rows)], torch.from_numpy(tests.magnitudes[rows]).float()) for rows in parts]
-        ).double()
-    found = z_phot.numpy().ravel()
-    accuracy = redshift_accuracy(found, tests.redshift)
-    assert accuracy is not None, "the test part is labelled"
-    return _measured(accuracy, TEST_ROWS, intervals=accuracy_intervals(found, tests.redshift))
+        found = [
+            model(galaxies[torch.from_numpy(rows)], torch.from_numpy(galaxies.magnitudes[rows]).float())
+            for rows in parts
+        ]
+    return torch.cat(found).numpy().ravel()
 
 
 def _card(
-    basis: ModelCard, order: Order, galaxies: Labelled, fitted: Fitted, sha256: str, tests: Labelled
+    basis: ModelCard, order: Order, galaxies: Labelled, fitted: Fitted, sha256: str, numbers: tuple[Measured, ...]
 ) -> ModelCard:
-    intervals = accuracy_intervals(fitted.z_phot.astype(np.float64), galaxies.redshift)
-    own = _measured(
-        fitted.accuracy, "all galaxies, each by a network that had not learned from it", intervals=intervals
-    )
-    controls = tuple(_measured(entry.accuracy, "selection part", method=entry.name) for entry in fitted.entries)
     began = f"began with {order.start.card.name}" if order.start else "began with nothing"
     knowledge = Knowledge(
         description=f"Trained on {order.dataset.name} ({fitted.winner.name}; {began}).",
-        training=(TrainingData(name=str(order.dataset.name), num_rows=len(galaxies), sha256=galaxies.fingerprint),),
+        training=(TrainingData(name=order.dataset.name, num_rows=len(galaxies), sha256=_checksum(galaxies)),),
         split=_split_in_words(galaxies),
-        numbers=(own, _measure(fitted.model, tests)) if len(tests) else (own,),
-        controls=controls,
+        recipe=_RECIPE.format(seed=order.seed, winner=fitted.winner.name, cross_validated=CROSS_VALIDATED),
+        numbers=numbers,
+        controls=tuple(number_from(entry.accuracy, "selection part", entry.name) for entry in fitted.entries),
         not_for=("galaxies unlike those it was trained on", "inputs that are flagged as out of domain"),
     )
     return msgspec.structs.replace(
         basis, name=order.name, weights_sha256=sha256, inputs=_inputs(basis.inputs, galaxies.card), knowledge=knowledge
     )
+
+
+def _checksum(galaxies: Labelled) -> str | None:
+    return galaxies.card.sha256 if galaxies.card else None
 
 
 def _split_in_words(galaxies: Labelled) -> str:
@@ -195,56 +186,7 @@ def _inputs(like: Inputs, dataset: DatasetCard | None) -> Inputs:
     )
 
 
-def _measured(
-    accuracy: Accuracy, rows: str, *, method: str = "", intervals: dict[str, Interval] | None = None
-) -> Measured:
-    found = intervals or {}
-    return Measured(
-        method=method,
-        rows=rows,
-        num_rows=accuracy.num_labelled,
-        nmad=accuracy.nmad,
-        nmad_95=(found["nmad"].low, found["nmad"].high) if "nmad" in found else None,
-        bias=accuracy.bias,
-        outlier_005=accuracy.outlier_005,
-        outlier_015=accuracy.outlier_015,
-        r2=accuracy.r2,
-        r2_95=(found["r2"].low, found["r2"].high) if "r2" in found else None,
-    )
-
-
-def _in_words(card: ModelCard, fitted: Fitted, order: Order, ks: float) -> str:
-    known = card.knowledge
-    own = {TEST_ROWS: "**this model, test part**"}
-    lines = [
-        _line(one.method or own.get(one.rows, "**this model, cross-validated**"), one)
-        for one in (*known.numbers, *known.controls)
-    ]
-    return _TEXT.format(
-        card=card, knowledge=known, rows="\n".join(lines), ks=ks, seed=order.seed, winner=fitted.winner.name
-    )
-
-
-def _line(name: str, one: Measured) -> str:
-    interval = f" ({one.nmad_95[0]:.4f}-{one.nmad_95[1]:.4f})" if one.nmad_95 else ""
-    return (
-        f"| {name} | {one.num_rows:,} | {one.nmad:.4f}{interval} | {one.bias or 0:+.4f} "
-        f"| {100 * (one.outlier_005 or 0):.2f} | {one.r2 or 0:.3f} |"
-    )
-
-
-_TEXT = """# Model card: {card.name}
-
-{knowledge.description} {knowledge.split} Seed {seed}. Weights: sha256 `{card.weights_sha256}`.
-
-dz = (z_phot - z_spec) / (1 + z_spec); NMAD = 1.48 median |dz - median dz|, with its 95 % interval. The first line is
-every galaxy, predicted by a network that had not learned from it; the others are the ways to train that competed, and
-controls, on the selection part. *{winner}* won and was then trained on all galaxies.
-
-| method | N | NMAD | bias | dz > .05 [%] | R² |
-|---|---|---|---|---|---|
-{rows}
-
-Sigma and the 95 % interval are scaled on the redshifts of the first line. p(z), four Gaussians per galaxy, is fitted to
-the same; the true redshifts are spread over its percentiles with a KS distance of {ks:.3f} from evenness.
-"""
+_RECIPE = """\
+Ways to train competed on the selection part, with controls: they are the other methods below. *{winner}* won, and was
+then trained on all galaxies, seed {seed}. Sigma, the 95 % interval and p(z), four Gaussians per galaxy, come from
+{cross_validated}."""

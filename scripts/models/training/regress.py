@@ -1,6 +1,5 @@
 """Supervised training of everything behind the frozen vision transformer."""
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Literal, Self
@@ -9,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inference.block import Block
 from inference.model.astromae import IMAGE_FEATURES, WIDTH, AstroMAE
+from scripts.models.training.controls import Array, Predict
 from scripts.models.training.device import mixed_precision
 from scripts.models.training.journal import Journal
 from scripts.models.training.pretrain import turn
@@ -187,12 +188,14 @@ def predict_rows(model: AstroMAE, cached: CachedRows, branches: Branches) -> Ten
     return torch.cat([predict_cached(model, cached[batch], branches) for batch in batches])
 
 
-def blind_predictor(model: AstroMAE) -> Callable[[TrainingRows], Tensor]:
+def blind_predictor(model: AstroMAE) -> Predict:
     """Predict from magnitudes alone, with a model of the stage `magnitudes`."""
 
-    def predict(rows: TrainingRows) -> Tensor:
-        no_features = torch.zeros(len(rows), WIDTH)
-        return predict_rows(model, CachedRows(rows, no_features), STAGES["magnitudes"])
+    def predict(block: Block) -> Array:
+        images, magnitudes, redshifts = map(torch.from_numpy, (block.images, block.magnitudes, block.redshifts))
+        rows = TrainingRows(images, magnitudes.float(), redshifts.float(), num_real=0)
+        found = predict_rows(model, CachedRows(rows, torch.zeros(len(rows), WIDTH)), STAGES["magnitudes"])
+        return found.double().numpy()
 
     return predict
 

@@ -20,6 +20,7 @@ from scripts.data.records import Records
 from scripts.data.selection import judge
 from scripts.data.source import open_source
 from scripts.data.table_galaxies import RenderedTable, measured_structure, photometry_of
+from scripts.models.training.goals import HELD_OUT, STRIPE_82, WITH_SIZES
 from scripts.models.training.rows import TrainingRows, rendered
 from scripts.models.training.split import folds, groups
 from scripts.simulation import render
@@ -44,12 +45,12 @@ ROWS_AT_ONCE = 1_000
 
 KNOWN = {
     "95c938345ac0e517833e8d382c3b123be40c9b00e2b28604b391a4b3d839918d": (
-        "Stripe 82 spectroscopic",
+        STRIPE_82,
         "half of data/redshifts/sdss/sdss_training_set.test.fits in the history of the public kcorrect repository "
         "(BSD-3, M. Blanton)",
     ),
     "3e25a270ec01e733cad4a880d959ba51f5ded69d432c7d340cf22959515cbf2d": (
-        "Main-sample galaxies with sizes",
+        WITH_SIZES,
         "half of the sample of the public repository CurtinIDS/cic-ml-workshop (CC-BY-4.0; Galaxy Zoo)",
     ),
 }
@@ -83,7 +84,7 @@ class Survey:
     @property
     def tests(self) -> str:
         """Name of the galaxies that are tested on."""
-        return f"{self.title}, patches of sky that no training saw"
+        return f"{self.title}, {HELD_OUT}"
 
     @property
     def training_data(self) -> TrainingData:

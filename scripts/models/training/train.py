@@ -1,40 +1,28 @@
-"""The whole of a training: pretraining, the supervised stages with their repeats, the controls, and the model card."""
+"""A training from nothing: pretraining, the supervised stages with their repeats, and the controls."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
-from inference.checksum import file_sha256
+from inference.block import Block
 from inference.model.astromae import AstroMAE
-from inference.model.weights import load_astromae, save_weights
-from scripts.models.training.controls import NUM_NEIGHBOURS, boosted_trees, neighbours
-from scripts.models.training.curves import draw_curves
+from scripts.models.training.controls import NUM_NEIGHBOURS, Array, Predict, boosted_trees, neighbours
 from scripts.models.training.fast_blocks import fast_blocks
 from scripts.models.training.journal import Journal
+from scripts.models.training.knowledge import of_sample
 from scripts.models.training.limit import limits
-from scripts.models.training.model_card import model_card, tables
 from scripts.models.training.pretrain import initialise_encoder, pooled_features, pretrain, settle_batch_norms
 from scripts.models.training.recipe import Recipe
 from scripts.models.training.regress import STAGES, CachedRows, add_inception, blind_predictor, score, train_stage
-from scripts.models.training.report import Predictor, compare, measure, network
 from scripts.models.training.rows import TrainingRows, selection_rows, training_rows
+from scripts.models.training.sample_model import Trained
 from scripts.models.training.scalings import set_scalings
 from scripts.models.training.whitening import prepare
 
-
-@dataclass(frozen=True)
-class Trained:
-    """The outcome of training: every method with its repeats, in evaluation mode."""
-
-    networks: list[AstroMAE]
-    """The networks, the best on the selection rows first; it is the one that is shipped."""
-
-    predictors: dict[str, list[Predictor]]
-    """The same and the controls, ready to be measured."""
+BLIND = "the same, magnitudes only"
 
 
 def train(recipe: Recipe, journal: Journal) -> Trained:
@@ -50,6 +38,7 @@ def train(recipe: Recipe, journal: Journal) -> Trained:
     Returns
     -------
     Trained
+        The network that does best on the selection rows, and the controls.
     """
     torch.manual_seed(recipe.seed)
     model = AstroMAE()
@@ -67,34 +56,31 @@ def train(recipe: Recipe, journal: Journal) -> Trained:
     blind = _regress(model, sides, ("magnitudes",), recipe, journal)
     untaught_sides = _frozen(untaught, taught, chosen, journal, "random")
     random = _regress(untaught, untaught_sides, ("random heads", "random joint"), recipe, journal)
-    return Trained(
-        networks,
-        {
-            "AstroMAE": [network(one) for one in networks],
-            "the same, transformer never trained": [network(one) for one in random],
-            "the same, magnitudes only": [blind_predictor(one) for one in blind],
-            "boosted trees, magnitudes and colours": [
-                boosted_trees(taught, recipe, seed) for seed in range(recipe.num_repeats)
-            ],
-            f"{NUM_NEIGHBOURS} nearest neighbours, the same": [neighbours(taught, recipe, 0)],
-        },
-    )
+    known = of_sample(recipe, taught.num_real // recipe.renderings, journal.seconds())
+    methods = {
+        **_numbered("the same, trained again", networks[1:], _network),
+        **_numbered("the same, transformer never trained", random, _network),
+        **_numbered(BLIND, blind, blind_predictor),
+        "boosted trees, magnitudes and colours": boosted_trees(taught, recipe, recipe.seed),
+        f"{NUM_NEIGHBOURS} nearest neighbours, the same": neighbours(taught, recipe, recipe.seed),
+    }
+    return Trained(networks[0], replace(known, controls=tuple(limits(recipe))), methods, (BLIND,))
 
 
-def publish(trained: Trained, recipe: Recipe, journal: Journal, path: Path) -> list[str]:
-    """Write weights, model card and training curves into the folder of `path`; return the card's tables."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(trained.networks[0], path)
-    journal.say("measuring on the test set")
-    measurements = measure(network(load_astromae(path)), recipe)
-    with fast_blocks():
-        comparisons = compare(trained.predictors, recipe)
-    card = model_card(
-        recipe, measurements, comparisons, limits(recipe), journal.seconds(), path=path, sha256=file_sha256(path)
-    )
-    (path.parent / "CARD.md").write_text(card, encoding="utf-8")
-    draw_curves(journal.folder / "log.csv", path.parent / "training_curves.png")
-    return [*tables(measurements, comparisons)]
+def _numbered(name: str, models: Sequence[AstroMAE], predictor: Callable[[AstroMAE], Predict]) -> dict[str, Predict]:
+    """Name the trainings of one method."""
+    return {f"{name} ({number})" if number > 1 else name: predictor(one) for number, one in enumerate(models, 1)}
+
+
+def _network(model: AstroMAE) -> Predict:
+    """Predict with the whole network, as inference does."""
+
+    @torch.inference_mode()
+    def predict(block: Block) -> Array:
+        parts = (torch.split(torch.from_numpy(part).float(), 256) for part in (block.images, block.magnitudes))
+        return torch.cat([model(*pair) for pair in zip(*parts, strict=True)]).double().numpy()
+
+    return predict
 
 
 def _frozen(

@@ -1,0 +1,98 @@
+"""`make calibrate` calibrates a model on galaxies that it did not learn from, and on no others."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from inference.calibration import load_calibration
+from inference.contract import DatasetCard, ShardEntry, encode
+from inference.models import Model, read_model, shipped, without_images
+from inference.models.card import BinnedPz, EvenEdges, ModelCard, TrainingData
+from scripts.calibrate import CalibrateVariables, main
+from scripts.command.errors import SourceError, UsageError
+from scripts.command.variables import read_variables
+from scripts.models.card_text import card_text, write_card
+from scripts.models.training.own_calibration import calibrate_on
+from tests.unit.test_training_labelled import make_folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    """The network of magnitudes as a user's, without a calibration."""
+    folder = tmp_path / "models" / "mine"
+    folder.mkdir(parents=True)
+    shutil.copy(without_images().weights, folder)
+    write_card(folder, replace(without_images().card, name="mine"))
+    return read_model(folder)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    folder = tmp_path / "galaxies"
+    folder.mkdir()
+    return make_folder(folder)
+
+
+def test_a_network_gets_sigma_and_pz_from_galaxies_of_the_users(model: Model, dataset: Path) -> None:
+    number = calibrate_on(model, dataset)
+
+    found = load_calibration(model.folder / "calibration.safetensors", model.card.weights_sha256)
+    assert found.posterior is not None
+    assert number.coverage_68 == pytest.approx(0.68, abs=0.06)
+    stated = read_model(model.folder).card
+    assert stated.knowledge.numbers == (*without_images().card.knowledge.numbers, number)
+    assert (model.folder / "CARD.md").read_text(encoding="utf-8") == card_text(stated)
+
+
+def test_galaxies_that_it_learned_from_are_refused(model: Model, dataset: Path) -> None:
+    shards = (ShardEntry(name="0.safetensors", num_rows=600, size_bytes=1, sha256="a" * 64),)
+    facts = {"partition": "1MB", "num_rows": 600, "arrays": {"magnitudes": ""}, "seed": 0, "provenance": "p"}
+    card = DatasetCard(name="galaxies", shards=shards, **facts)  # type: ignore[arg-type]
+    (dataset / "dataset.json").write_bytes(encode(card))
+    learned = (TrainingData(name="galaxies", num_rows=600, sha256=card.sha256),)
+    knowledge = replace(model.card.knowledge, training=learned)
+
+    with pytest.raises(SourceError, match=r"galaxies is what mine was trained on: .* other galaxies does it again"):
+        calibrate_on(Model(model.folder, replace(model.card, knowledge=knowledge)), dataset)
+
+    assert not (model.folder / "calibration.safetensors").exists()
+
+
+OF_BINS = replace(
+    without_images().card, name="mine", output=BinnedPz(edges=EvenEdges(start=0.0, stop=0.4, num_bins=180))
+)
+IMAGES = replace(without_images().card.inputs, side_px=32)
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        (shipped().card, "^MODEL=astromae comes with its calibration, which stays"),
+        (OF_BINS, "^MODEL=mine gives sigma and p\\(z\\) itself"),
+        (replace(OF_BINS, output=shipped().card.output, inputs=IMAGES), r"^MODEL=mine: .* with \[domain\] in CARD"),
+        (
+            replace(shipped().card, name="mine", inputs=replace(IMAGES, magnitudes=None)),
+            "^MODEL=mine reads no magnitudes in u g r i z; sigma and p\\(z\\) are functions of 5",
+        ),
+    ],
+    ids=["shipped", "p(z) of its own", "no domain", "no magnitudes"],
+)
+def test_what_has_no_calibration_is_one_line(card: ModelCard, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        calibrate_on(Model(Path(), card), Path())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"MODEL": "magnitudes"}, "^MODEL=magnitudes is not calibrated on the galaxies of the sample.*DATASET=name"),
+        ({}, '^MODEL=astromae learned from further tables too: TABLES="a.csv b.csv" names them'),
+        ({"DATASET": "a", "TABLES": "b.csv"}, "^DATASET is for a model of yours"),
+    ],
+    ids=["of magnitudes", "no tables", "both"],
+)
+def test_other_galaxies_than_those_of_the_training_are_refused(given: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        main(read_variables(CalibrateVariables, given))
