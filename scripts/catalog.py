@@ -21,7 +21,7 @@ from scripts.catalogs.qp_file import QpWriter
 from scripts.catalogs.tally import Tally
 from scripts.catalogs.verify import prove_equal
 from scripts.catalogs.votable_file import VotableWriter
-from scripts.command.console import megabytes
+from scripts.command.console import megabytes, say_here
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.model import ModelName
 from scripts.command.program import start
@@ -75,21 +75,21 @@ def main(variables: CatalogVariables) -> None:
     )
     write, names = WRITERS[variables.format]
     tally = write(files, found, table, provenance)
-    print(f"{files.run_id}: {tally.in_words()}")
+    say_here(f"{files.run_id}: {tally.in_words()}")
     if flagged := tally.flags_in_words():
-        print(f"Flags: {flagged}")
+        say_here(f"Flags: {flagged}")
     for name in names:
-        print(f"{folder / name}  {megabytes((folder / name).stat().st_size)}")
+        say_here(f"{folder / name}  {megabytes((folder / name).stat().st_size)}")
     if variables.format == "qp":
-        print(f"A qp ensemble of the {tally.num_pz:,} galaxies with p(z); ancil has the columns of the catalog.")
+        say_here(f"A qp ensemble of the {tally.num_pz:,} galaxies with p(z); ancil has the columns of the catalog.")
     elif not variables.format:
-        print(f"Read back: the same {found.num_rows:,} rows in both, in dataset order; valid FITS.")
+        say_here(f"Read back: the same {found.num_rows:,} rows in both, in dataset order; valid FITS.")
     if own:
         said = write_joined(folder / FITS_NAME, own, folder)
-        print(f"{' and '.join(str(folder / name) for name in JOINED)}: {said}")
-    print(f"Positions and mag_r: {positions or NO_POSITIONS}")
+        say_here(f"{' and '.join(str(folder / name) for name in JOINED)}: {said}")
+    say_here(f"Positions and mag_r: {positions or NO_POSITIONS}")
     if found.lost:
-        print(f"Lost: {name_lost(tuple(found.lost.values()))}. Their rows have no redshift and flag {LOST}.")
+        say_here(f"Lost: {name_lost(tuple(found.lost.values()))}. Their rows have no redshift and flag {LOST}.")
 
 
 # ------------------------------------------------------------------------------------------ what there is

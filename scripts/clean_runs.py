@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scripts.command.console import megabytes
+from scripts.command.console import megabytes, say_here
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.program import start
 from scripts.command.variables import Flag, Variables
@@ -33,11 +33,12 @@ def main(variables: CleanRunsVariables) -> None:
             raise UsageError(f"RUN={variables.run}: there is no such run.")
     ended = [name for name in names if _has_ended(root / "runs" / name)]
     if len(ended) < len(names):
-        print(f"{len(names) - len(ended)} of {len(names)} have not ended, as far as is known here, and stay.")
+        say_here(f"{len(names) - len(ended)} of {len(names)} have not ended, as far as is known here, and stay.")
     if not ended:
-        print("There is no run to delete.")
+        say_here("There is no run to delete.")
         return
-    Console(highlight=False).print(as_table(list(listed(root, ended))))
+    console = Console(highlight=False)
+    console.print(as_table(list(listed(root, ended)), console.width))
     size = megabytes(sum(path.stat().st_size for name in ended for path in (root / "runs" / name).rglob("*")))
     which = "This run is" if len(ended) == 1 else f"These {len(ended)} runs are"
     print(f"{which} deleted here, {size}; what is in a bucket stays.", flush=True)
@@ -45,7 +46,7 @@ def main(variables: CleanRunsVariables) -> None:
         _ask()
     for name in ended:
         _delete(root / "runs" / name)
-    print(f"{len(ended)} deleted")
+    say_here(f"{len(ended)} deleted")
 
 
 def _delete(folder: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from inference import contract
-from scripts.command.console import counted, fact, progress_bar
+from scripts.command.console import counted, fact, progress_bar, say_here
 from scripts.command.program import start
 from scripts.command.whole_file import write_whole
 from scripts.data.cleaning_report import CleaningReport, print_report
@@ -31,7 +31,7 @@ def main(variables: SourceVariables) -> None:
     if name != SAMPLE:
         write_whole(folder.parent / SOURCE_NAME, f"{path.resolve()}\n".encode())
     print_report(folder)
-    print(f"{folder}: {counted(num_rows, 'galaxy')} in {contract.TABLE_KEY} and {contract.TABLE_CSV_KEY}")
+    say_here(f"{folder}: {counted(num_rows, 'galaxy')} in {contract.TABLE_KEY} and {contract.TABLE_CSV_KEY}")
 
 
 def clean_table(path: Path, folder: Path, *, fields: str = "", for_training: bool = False) -> int:
@@ -74,8 +74,8 @@ def clean_table(path: Path, folder: Path, *, fields: str = "", for_training: boo
                 num_rows += len(table)
                 progress.advance(bar, found.outcomes.total())
     (folder / contract.CLEANING_KEY).write_bytes(report.to_json())
-    print(fact("columns", source.description))
-    print(fact("extinction", source.origin.extinction_line))
+    say_here(fact("columns", source.description))
+    say_here(fact("extinction", source.origin.extinction_line))
     return num_rows
 
 

@@ -7,7 +7,7 @@ from msgspec import Meta
 from rich.console import Console
 from rich.text import Text
 
-from scripts.command.console import counted
+from scripts.command.console import counted, say
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.data.location import find_dataset, find_remote
@@ -54,7 +54,7 @@ def receipt(run: str, prices: PriceList, where: StackVariables, *, root: Path) -
     _print_receipt(console, folder.run_id, found)
     _print_settings(console, found)
     console.print()
-    console.print(f"  {path}", markup=False, soft_wrap=True)
+    say(console, f"  {path}")
 
 
 def outlook(variables: RequestVariables, prices: PriceList, *, root: Path) -> None:
@@ -85,51 +85,49 @@ def _print_outlook(console: Console, found: Price, root: Path) -> None:
     ahead, setting = found.forecast, found.forecast.setting
     low, _, median, _, high = ahead.bills
     where = "" if found.is_paid else " on AWS, nothing here"
-    console.print(Text(f"{low.usd:.4f} to {high.usd:.4f} USD{where}", "bold"))
+    say(console, Text(f"{low.usd:.4f} to {high.usd:.4f} USD{where}", "bold"))
     size = f"{counted(setting.num_rows, 'galaxy')} in {counted(setting.num_shards, 'shard')}"
-    console.print(f"  {size} by {counted(setting.world_size, 'rank')}; not started", soft_wrap=True)
-    console.print(f"  List prices of {median.prices_of}", soft_wrap=True)
+    say(console, f"  {size} by {counted(setting.world_size, 'rank')}; not started")
+    say(console, f"  List prices of {median.prices_of}")
     console.print()
-    console.print(Text(f"  {'':<17}{'5 %':>12}{'median':>12}{'95 %':>12}   median", "dim"))
+    say(console, Text(f"  {'':<17}{'5 %':>11}{'median':>11}{'95 %':>11}   median", "dim"))
     for items in zip(low.items, median.items, high.items, strict=True):
-        numbers = "".join(f"{item.usd:>12.6f}" for item in items)
-        console.print(Text(f"  {items[1].name:<17}{numbers}").append(f"   {items[1].quantity}", "dim"), soft_wrap=True)
-    console.print(f"  {'together':<17}" + "".join(f"{bill.usd:>12.6f}" for bill in (low, median, high)))
+        numbers = "".join(f"{item.usd:>11.6f}" for item in items)
+        say(console, Text(f"  {items[1].name:<17}{numbers}").append(f"   {items[1].quantity}", "dim"))
+    say(console, f"  {'together':<17}" + "".join(f"{bill.usd:>11.6f}" for bill in (low, median, high)))
     console.print()
-    console.print(f"  A forecast, as `make forecast` has it: {ahead.source}", soft_wrap=True)
-    console.print(f"  RUN=name gives a receipt; the newest run: {name_runs(runs_here(root)[-1:])}", soft_wrap=True)
+    say(console, f"  A forecast, as `make forecast` has it: {ahead.source}")
+    say(console, f"  RUN=name gives a receipt; the newest run: {name_runs(runs_here(root)[-1:])}")
 
 
 def _print_standing(console: Console, prices: StandingPrices | None, architecture: str) -> None:
     """Say what the rendezvous costs, run or no run."""
     console.print()
     if prices is None:
-        console.print(
-            "  The rendezvous is deployed; the price file has no table `standing` of this region.", soft_wrap=True
-        )
+        say(console, "  The rendezvous is deployed; the price file has no table `standing` of this region.")
         return
     items = rendezvous_items(prices, architecture)
     hour_usd = sum(item.usd for item in items)
     month_usd = hour_usd * HOURS_PER_MONTH
-    console.print(Text("  The rendezvous, by the hour while it is deployed", "bold"), soft_wrap=True)
+    say(console, Text("  The rendezvous, by the hour while it is deployed", "bold"))
     for item in items:
-        console.print(_line(item.name, item.usd, item.quantity))
-    console.print(_line("together", hour_usd, f"{month_usd:.2f} USD a month; traffic is extra"))
+        say(console, _line(item.name, item.usd, item.quantity))
+    say(console, _line("together", hour_usd, f"{month_usd:.2f} USD a month; traffic is extra"))
 
 
 def _print_receipt(console: Console, run_id: str, receipt: Receipt) -> None:
     paid = "" if receipt.is_paid else " on AWS, nothing here"
-    console.print(Text(f"{run_id}: {receipt.bill.usd:.6f} USD{paid}", "bold"), soft_wrap=True)
-    console.print(f"  List prices of {receipt.bill.prices_of}", soft_wrap=True)
+    say(console, Text(f"{run_id}: {receipt.bill.usd:.6f} USD{paid}", "bold"))
+    say(console, f"  List prices of {receipt.bill.prices_of}")
     console.print()
-    console.print(Text(f"  Receipt, {receipt.basis}", "bold"), soft_wrap=True)
+    say(console, Text(f"  Receipt, {receipt.basis}", "bold"))
     if receipt.resumed:
-        console.print(f"  {receipt.resumed}", soft_wrap=True)
+        say(console, f"  {receipt.resumed}")
     for item in receipt.bill.items:
-        console.print(_line(item.name, item.usd, item.quantity))
-    console.print(_line("together", receipt.bill.usd, f"{receipt.usd_per_million_rows:.3f} USD per million galaxies"))
+        say(console, _line(item.name, item.usd, item.quantity))
+    say(console, _line("together", receipt.bill.usd, f"{receipt.usd_per_million_rows:.3f} USD per million galaxies"))
     ratio = receipt.bill.usd / receipt.published_usd if receipt.published_usd else 0.0
-    console.print(_line("as published", receipt.published_usd, f"used memory · inference: {ratio:.1f} times less"))
+    say(console, _line("as published", receipt.published_usd, f"used memory · inference: {ratio:.1f} times less"))
 
 
 def _line(name: str, usd: float, meaning: str) -> Text:
@@ -140,18 +138,20 @@ def _print_settings(console: Console, receipt: Receipt) -> None:
     if not receipt.settings:
         return
     console.print()
-    console.print(Text("  The same run with other memory or another processor, by the memory model", "bold"))
-    console.print(Text(_row(COLUMNS), "dim"))
+    say(console, Text("  The same run with other memory or another processor, by the memory model", "bold"))
+    say(console, Text(_row(COLUMNS), "dim"))
     own_mb = receipt.rates.memory_mb["infer"]
     for setting in receipt.settings:
-        console.print(
-            Text(_row(_cells(setting)) + _mark(setting, own_mb), "bold" if setting.memory_mb == own_mb else "")
+        say(
+            console, Text(_row(_cells(setting)) + _mark(setting, own_mb), "bold" if setting.memory_mb == own_mb else "")
         )
     low, high = SERIAL_SHARE.low, SERIAL_SHARE.high
     console.print()
-    console.print("  A rank is faster with a larger share of a vCPU, up to 1,769 MB. Above, further")
-    console.print(f"  threads speed up all but {low:.0%} to {high:.0%} of inference. arm64 is assumed to be as")
-    console.print("  fast, which was not measured.")
+    say(
+        console,
+        "  A rank is faster with a larger share of a vCPU, up to 1,769 MB. Above, further threads speed up all but "
+        f"{low:.0%} to {high:.0%} of inference. arm64 is assumed to be as fast, which was not measured.",
+    )
 
 
 def _row(cells: tuple[str, ...]) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from scripts.command.console import counted, fact, progress_bar
+from scripts.command.console import counted, fact, progress_bar, say_here
 from scripts.command.machine import num_cores
 from scripts.command.program import start
 from scripts.data.cleaning_report import print_report
@@ -30,16 +30,16 @@ def make_dataset(variables: DatasetVariables) -> Path:
             expect=lambda rows: progress.update(bar, total=rows),
         )
         if is_complete(plan):
-            print(f"{plan.folder}: {counted(len(plan.galaxies), 'galaxy')}, already there")
+            say_here(f"{plan.folder}: {counted(len(plan.galaxies), 'galaxy')}, already there")
             return plan.folder
         progress.remove_task(bar)
         bar = progress.add_task("galaxies", total=len(plan.galaxies))
         card = make(plan, processes=num_cores(), tick=lambda rows: progress.advance(bar, rows))
     if plan.description:
-        print(fact("columns", plan.description))
+        say_here(fact("columns", plan.description))
     print_report(plan.folder)
-    print(fact("extinction", plan.origin.extinction_line))
-    print(f"{plan.folder}: {in_words(card)}")
+    say_here(fact("extinction", plan.origin.extinction_line))
+    say_here(f"{plan.folder}: {in_words(card)}")
     return plan.folder
 
 

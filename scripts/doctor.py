@@ -1,6 +1,5 @@
 """`make doctor`: what could keep a run from working, looked at before anything is spent."""
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.plan import Limits
+from scripts.command.console import say
 from scripts.command.errors import COMPLETE, FAILED
 from scripts.command.program import start
 from scripts.deployment.account_checks import account_findings, tool_findings
@@ -21,7 +21,6 @@ from scripts.runs.variables import RequestVariables
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 NAME_WIDTH = 14
-WIDTH = 80
 
 
 def main(variables: RequestVariables) -> int:
@@ -29,12 +28,12 @@ def main(variables: RequestVariables) -> int:
     console = Console(highlight=False)
     verdicts: Counter[str] = Counter()
     for title, findings in _sections(variables, Path()):
-        console.print(Text(title, "bold"))
+        say(console, Text(title, "bold"))
         for finding in findings:
             _print(console, finding)
             verdicts[finding.verdict] += 1
         console.print()
-    console.print(f"{verdicts['ok']} ok, {verdicts['warn']} warn, {verdicts['fail']} fail, {verdicts['skip']} skipped")
+    say(console, f"{verdicts['ok']} ok, {verdicts['warn']} warn, {verdicts['fail']} fail, {verdicts['skip']} skipped")
     return FAILED if verdicts["fail"] else COMPLETE
 
 
@@ -81,13 +80,10 @@ def _ceiling(stack: Stack | None, *, is_aws: bool) -> Ceiling:
 
 
 def _print(console: Console, finding: Finding) -> None:
-    indent = " " * (2 + 6 + NAME_WIDTH)
-    wrapper = textwrap.TextWrapper(WIDTH - len(indent), break_long_words=False, break_on_hyphens=False)
-    lines = wrapper.wrap(finding.text) + (wrapper.wrap(f"→ {finding.fix}") if finding.fix else [])
     first = Text.assemble("  ", (f"{finding.verdict:<6}", STYLES[finding.verdict]), f"{finding.name:<{NAME_WIDTH}}")
-    console.print(first.append(lines[0]), soft_wrap=True)
-    for line in lines[1:]:
-        console.print(Text(indent + line), soft_wrap=True)
+    say(console, first.append(finding.text))
+    if finding.fix:
+        say(console, " " * (2 + 6 + NAME_WIDTH) + f"→ {finding.fix}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from scripts.command.console import say_here
 from scripts.command.model import ModelName, astromae
 from scripts.command.program import start
 from scripts.command.variables import Flag, Variables
@@ -31,19 +32,19 @@ def main(variables: EnginesVariables) -> None:
     if card is None:
         card = export(weights, variables.rows or ensure_sample())
     else:
-        print("The graphs are there. What was found when they were made (FORCE=1 makes and compares them again):")
+        say_here("The graphs are there. What was found when they were made (FORCE=1 makes and compares them again):")
     for name, agreement in card.engines.items():
         absent = "" if name == "native" or find_spec(name) else "; not installed here"
         off = f"max {agreement.max_abs:.1e}, mean {agreement.mean_abs:.1e} from torch"
-        print(f"{name} {agreement.version}: {off}{absent}")
+        say_here(f"{name} {agreement.version}: {off}{absent}")
     accuracies = list(card.precisions.items())
     if card.native_int8:
         accuracies.append(("int8", card.native_int8.accuracy))
     for precision, accuracy in accuracies:
         verdict = accuracy.rejected or "accepted"
-        print(f"{precision} with {accuracy.engine}: NMAD {accuracy.nmad:.5f}, bias {accuracy.bias:+.5f}, {verdict}")
+        say_here(f"{precision} with {accuracy.engine}: NMAD {accuracy.nmad:.5f}, bias {accuracy.bias:+.5f}, {verdict}")
         for galaxies, found in accuracy.differences.items():
-            print(
+            say_here(
                 f"  {found.num_rows:,} {galaxies} galaxies: differs from fp32 by {found.rms:.4f} sigma (rms), "
                 f"{found.p999:.3f} (99.9 %), {found.largest:.3f} (most)"
             )

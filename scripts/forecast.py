@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.contract import BITS_PER_ROW, Engine, Precision
+from scripts.command.console import say
 from scripts.command.errors import UsageError
 from scripts.command.machine import num_cores
 from scripts.command.program import start
@@ -106,10 +107,10 @@ def main(variables: ForecastVariables) -> None:
         one_run(variables, place, habits, prices, console, root)
     if len(earlier) >= MIN_OWN:
         own = judge_own(earlier, is_local=is_local, num_cores=num_cores())
-        console.print(
+        say(
+            console,
             f"  The {len(earlier)} earlier runs, each forecast by the others: median error {own.error:.0%}, "
             f"{own.inside_90:.0%} within the central 90 %",
-            soft_wrap=True,
         )
 
 
@@ -217,27 +218,23 @@ def print_forecast(console: Console, found: Forecast) -> None:
     where = "on this machine" if setting.is_local else "on AWS"
     p5, _, p50, _, p95 = found.seconds["end_to_end"]
     price = "" if setting.is_local else f", {found.usd[2]:.4f} USD"
-    console.print(Text(f"{_s(p50)} s {where}{price}; 90 %: {_s(p5)} to {_s(p95)} s", "bold"), soft_wrap=True)
+    say(console, Text(f"{_s(p50)} s {where}{price}; 90 %: {_s(p5)} to {_s(p95)} s", "bold"))
     size = f"{setting.num_rows:,} galaxies by {setting.world_size:,} ranks, {setting.max_concurrency:,} at a time"
     kind = "" if setting.is_local else f"; {setting.memory_mb:,} MB, {setting.architecture}, {setting.child_type}"
-    console.print(f"  {size}{kind}; not started", soft_wrap=True)
-    console.print(f"  Times {found.source}; intervals from {len(found.outcome.map_s):,} replications", soft_wrap=True)
+    say(console, f"  {size}{kind}; not started")
+    say(console, f"  Times {found.source}; intervals from {len(found.outcome.map_s):,} replications")
     console.print()
-    console.print(Text(f"  {'':<12}{'median':>10}{'50 %':>20}{'90 %':>20}", "dim"))
+    say(console, Text(f"  {'':<12}{'median':>10}{'50 %':>20}{'90 %':>20}", "dim"))
     for name, words in PHASES.items():
-        console.print(_line(f"{words} [s]", found.seconds[name], _s))
+        say(console, _line(f"{words} [s]", found.seconds[name], _s))
     if not setting.is_local:
-        console.print(_line("price [USD]", found.usd, lambda usd: f"{usd:.4f}"))
+        say(console, _line("price [USD]", found.usd, lambda usd: f"{usd:.4f}"))
     console.print()
-    console.print(
-        "  The rank that ends last: " + ", ".join(f"{step} {_s(s)} s" for step, s in _chain(found)), soft_wrap=True
-    )
+    say(console, "  The rank that ends last: " + ", ".join(f"{step} {_s(s)} s" for step, s in _chain(found)))
     limit = "this machine's cores" if setting.is_local and found.limit == "room" else LIMITS[found.limit]
-    console.print(f"  What limits it: {limit}", soft_wrap=True)
+    say(console, f"  What limits it: {limit}")
     if not setting.is_local:
-        console.print(
-            f"  List prices of {found.bills[0].prices_of}; a forecast, nothing measured on AWS", soft_wrap=True
-        )
+        say(console, f"  List prices of {found.bills[0].prices_of}; a forecast, nothing measured on AWS")
 
 
 def _line(name: str, found: tuple[float, ...], words: Callable[[float], str]) -> str:
@@ -284,23 +281,23 @@ def make_plan(
     from scripts.reports.forecast_page import pareto
 
     as_png(pareto(found), folder / PARETO, title=f"{num_rows:,} galaxies, settings by time and price")
-    console.print(f"  {folder / PARETO}", markup=False, soft_wrap=True)
+    say(console, f"  {folder / PARETO}")
 
 
 def print_plan(console: Console, found: Choice) -> None:
     """Print the cheapest and the fastest setting that keep to what was asked, and the front."""
-    console.print(Text(f"cheapest   {describe(found.cheapest.setting)}", "bold"), soft_wrap=True)
-    console.print(f"           {_what(found.cheapest)}", soft_wrap=True)
-    console.print(Text(f"fastest    {describe(found.fastest.setting)}", "bold"), soft_wrap=True)
-    console.print(f"           {_what(found.fastest)}", soft_wrap=True)
-    console.print(f"           binds: {LIMITS[found.fastest.limit]}", soft_wrap=True)
+    say(console, Text(f"cheapest   {describe(found.cheapest.setting)}", "bold"))
+    say(console, f"           {_what(found.cheapest)}")
+    say(console, Text(f"fastest    {describe(found.fastest.setting)}", "bold"))
+    say(console, f"           {_what(found.fastest)}")
+    say(console, f"           binds: {LIMITS[found.fastest.limit]}")
     console.print()
-    console.print(Text(f"  {'end to end [s]':>18}{'price [USD]':>24}   settings on the front", "dim"))
+    say(console, Text(f"  {'end to end [s]':>18}{'price [USD]':>24}   settings on the front", "dim"))
     for one in found.front:
         s, usd = one.seconds["end_to_end"], one.usd
         times, price = f"{_s(s[2])} ({_s(s[0])}-{_s(s[4])})", f"{usd[2]:.3f} ({usd[0]:.3f}-{usd[4]:.3f})"
-        console.print(f"  {times:>18}{price:>24}   {describe(one.setting)}", soft_wrap=True)
-    console.print(f"  Times {found.fastest.source}. In brackets the central 90 %.", soft_wrap=True)
+        say(console, f"  {times:>18}{price:>24}   {describe(one.setting)}")
+    say(console, f"  Times {found.fastest.source}. In brackets the central 90 %.")
 
 
 def _what(one: Forecast) -> str:
@@ -318,7 +315,7 @@ def judge(variables: ForecastVariables, console: Console) -> None:
     known = predict(constants.fitted, runs)
     _print_scores(console, "as shipped", known.map_s, known.end_to_end_s, runs)
     if len(runs.cells) < MIN_CELLS:
-        console.print(f"  Fewer than {MIN_CELLS} cells: none is forecast by the others.")
+        say(console, f"  Fewer than {MIN_CELLS} cells: none is forecast by the others.")
         return
     unseen = cross_validated(runs)
     _print_scores(console, "every cell by the others", unseen.map_s, unseen.end_to_end_s, runs)
@@ -342,15 +339,15 @@ def judge(variables: ForecastVariables, console: Console) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     judgement = Judgement(runs=runs, constants=constants, fitted=fit(runs), unseen=unseen)
     for path in (*write_page(judgement, best, folder), *write_scale_page(prices, folder)):
-        console.print(f"  {path}", markup=False, soft_wrap=True)
+        say(console, f"  {path}")
 
 
 def _print_scores(console: Console, name: str, map_s: np.ndarray, end_to_end_s: np.ndarray, runs: Runs) -> None:
-    console.print(Text(f"{name}: {len(runs)} runs in {len(runs.cells)} cells", "bold"))
+    say(console, Text(f"{name}: {len(runs)} runs in {len(runs.cells)} cells", "bold"))
     for words, predicted, measured in (("Map", map_s, runs.map_s), ("end to end", end_to_end_s, runs.end_to_end_s)):
         found = score(predicted, measured)
         inside = f"{found.inside_90:.0%} within the central 90 %, {found.inside_50:.0%} within 50 %"
-        console.print(f"  {words:<12} median error {found.error:.1%}; {inside}", soft_wrap=True)
+        say(console, f"  {words:<12} median error {found.error:.1%}; {inside}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from rich.text import Text
 from inference.checksum import file_sha256
 from inference.contract import COMBINED_KEY
 from inference.run_folder import IMPORT_KEY
+from scripts.command.console import say
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.command.variables import FolderName, Variables
@@ -62,21 +63,21 @@ def import_run(variables: ImportVariables, *, root: Path) -> Imported:
 
 def print_imported(console: Console, found: Imported) -> None:
     """Print what was imported."""
-    console.print(Text(f"{found.run_id}: imported from {found.source}", "bold"), soft_wrap=True)
+    say(console, Text(f"{found.run_id}: imported from {found.source}", "bold"))
     of = f" of {found.num_ranks_expected:,} ranks" if found.num_ranks_expected else ""
-    console.print(f"  records            {found.num_records:,}{of}")
+    say(console, f"  records            {found.num_records:,}{of}")
     if found.num_samples is not None:
-        console.print(f"  galaxies           {found.num_samples:,}")
+        say(console, f"  galaxies           {found.num_samples:,}")
     if found.sum_of_rank_rates_per_s is not None and found.sum_of_rank_rates_bit_per_s is not None:
         gbit_per_s = found.sum_of_rank_rates_bit_per_s / 1e9
-        console.print(f"  sum of rank rates  {found.sum_of_rank_rates_per_s:,.1f} /s, {gbit_per_s:.3f} Gbit/s")
+        say(console, f"  sum of rank rates  {found.sum_of_rank_rates_per_s:,.1f} /s, {gbit_per_s:.3f} Gbit/s")
     if found.loop_median_s is not None and found.loop_max_s is not None:
-        console.print(f"  loop of a rank     {found.loop_median_s:.2f} s median, {found.loop_max_s:.2f} s longest")
+        say(console, f"  loop of a rank     {found.loop_median_s:.2f} s median, {found.loop_max_s:.2f} s longest")
     if found.process_memory_max_mb is not None:
-        console.print(f"  process memory     {found.process_memory_max_mb:,.0f} MB at most")
+        say(console, f"  process memory     {found.process_memory_max_mb:,.0f} MB at most")
     for warning in found.warnings:
-        console.print(Text(f"  warning            {warning}"), soft_wrap=True)
-    console.print(f"  report             make report RUN={found.run_id}", soft_wrap=True)
+        say(console, Text(f"  warning            {warning}"))
+    say(console, f"  report             make report RUN={found.run_id}")
 
 
 def _name(source: Path) -> str:

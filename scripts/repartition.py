@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from inference import contract
-from scripts.command.console import progress_bar
+from scripts.command.console import progress_bar, say_here
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.command.variables import Variables
@@ -39,7 +39,7 @@ def main(variables: RepartitionVariables) -> None:
     if (source / contract.CLEANING_KEY).exists():
         # What was dropped when the galaxies were first read is not there any more to be counted.
         shutil.copyfile(source / contract.CLEANING_KEY, plan.folder / contract.CLEANING_KEY)
-    print(f"{plan.folder}: {in_words(card)}")
+    say_here(f"{plan.folder}: {in_words(card)}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from scripts.command.console import say_here
 from scripts.command.errors import UsageError
 from scripts.command.model import ModelName
 from scripts.command.program import start
@@ -40,14 +41,14 @@ def main(variables: ReportVariables, *, root: Path = Path()) -> None:
     folder = sweep_folder(sweep, root) if sweep else open_run(run, variables, root=root, model=variables.model).path
     report = _sweep_report(folder) if sweep else run_report(read_run(folder), root=root)
     footer = f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by make report from {folder.name}/."
-    print(f"{report.name}: {report.sentence}")
+    say_here(f"{report.name}: {report.sentence}")
     for suffix, text in (
         ("html", as_page(report, footer=footer)),
         ("md", as_markdown(report, footer=footer)),
     ):
         path = folder / f"{NAME}.{suffix}"
         write_whole(path, text.encode())
-        print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
+        say_here(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
 
 
 def sweep_folder(name: str, root: Path) -> Path:

@@ -6,6 +6,7 @@ from typing import Annotated
 from msgspec import Meta
 from rich.console import Console
 
+from scripts.command.console import say
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.command.variables import Variables
@@ -32,13 +33,13 @@ def main(variables: ReproduceVariables) -> None:
     console = Console(highlight=False)
     found = results(kit)
     num_doubts = sum(len(one.doubts) for one in found)
-    console.print(
+    say(
+        console,
         f"{len(found)} runs of {len({one.setting for one in found})} settings, {num_doubts} discrepancies, "
         f"{len(kit.left_out)} files or lines left out",
-        soft_wrap=True,
     )
     for path in write_reproduction(kit, folder):
-        console.print(f"  {path}", markup=False, soft_wrap=True)
+        say(console, f"  {path}")
 
 
 if __name__ == "__main__":

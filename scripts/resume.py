@@ -14,7 +14,7 @@ from inference import contract
 from inference.contract import ResumeRequest, RunPlan
 from inference.errors import RunError
 from inference.run_folder import read_summary
-from scripts.command.console import step
+from scripts.command.console import say, step
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, CommandError, UsageError
 from scripts.command.model import find_model
 from scripts.command.program import start
@@ -52,7 +52,7 @@ def main(variables: ResumeVariables) -> int:
         if summary and summary.complete and not rest.pending:
             print(f"{found.run_id} is complete: nothing is left to do.")
             return COMPLETE
-        console.print(f"resume     {len(rest.pending)} of {rest.plan.request.world_size} ranks are left")
+        say(console, f"resume     {len(rest.pending)} of {rest.plan.request.world_size} ranks are left")
         with _opened(aws, entry, rest, console) as target:
             ending = _go_on(target, entry, rest, console)
     except (BotoCoreError, ClientError) as error:
@@ -60,9 +60,9 @@ def main(variables: ResumeVariables) -> int:
     except (RunError, OSError) as error:
         raise CommandError(f"The run stopped: {error} Its files are in {found.folder}/.") from error
     except KeyboardInterrupt:
-        console.print(f"Interrupted. Its files are in {found.folder}/:", markup=False, soft_wrap=True)
-        console.print(files_in(found.folder), markup=False)
-        console.print("The same command goes on with it.")
+        say(console, f"Interrupted. Its files are in {found.folder}/:")
+        say(console, files_in(found.folder))
+        say(console, "The same command goes on with it.")
         return INTERRUPTED
     summary = read_summary(found.folder)
     bill = aws.bill(summary) if aws and summary else None

@@ -11,7 +11,7 @@ from rich.console import Console
 from inference import contract
 from inference.models import Model
 from inference.run_folder import read_summary
-from scripts.command.console import step
+from scripts.command.console import say, step
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, CommandError, UsageError
 from scripts.command.program import start
 from scripts.data.location import LocalDataset, RemoteDataset
@@ -54,14 +54,14 @@ def _from_source(variables: RunVariables, console: Console) -> int:
     if variables.dataset or variables.payload:
         given = f"DATASET={variables.dataset}" if variables.dataset else f"PAYLOAD={variables.payload}"
         raise UsageError(f"SOURCE={variables.source} is what the run reads: leave out {given}.")
-    console.print("1 of 3     make dataset", markup=False)
+    say(console, "1 of 3     make dataset")
     asked = DatasetVariables(source=variables.source, fields=variables.fields, model=variables.model, yes=variables.yes)
     folder = dataset.make_dataset(asked)
     name = f"{folder.parent.name}/{folder.name}"
-    console.print(f"2 of 3     make run DATASET={name}", markup=False)
+    say(console, f"2 of 3     make run DATASET={name}")
     status, run_id = run_named(replace(variables, source="", fields="", dataset=name), root=Path(), console=console)
     if status == COMPLETE:
-        console.print(f"3 of 3     make catalog RUN={run_id}", markup=False)
+        say(console, f"3 of 3     make catalog RUN={run_id}")
         catalog.main(catalog.CatalogVariables(run=run_id))
     return status
 
@@ -87,7 +87,7 @@ def run_named(variables: RunVariables, *, root: Path, console: Console) -> tuple
         If the variables cannot be followed; nothing has been started then.
     """
     target, why = choose_target(variables, terraform=root / "terraform")
-    console.print(f"target     {target}: {why}", markup=False, soft_wrap=True)
+    say(console, f"target     {target}: {why}")
     is_aws = target == "aws"
     draft = draft_request(variables, root=root, bucket_words="the stack's bucket" if is_aws else "the local bucket")
     if draft.request.fmi_enabled and not is_aws:
@@ -107,12 +107,12 @@ def run_named(variables: RunVariables, *, root: Path, console: Console) -> tuple
         notes += waking_note(wake(aws.account, aws.stack.function_names.values()))
         notes += price_note(aws.stack.region)
     for note in notes:
-        console.print(f"note       {note}", markup=False, soft_wrap=True)
+        say(console, f"note       {note}")
     for line in before_start(variables.budget, draft.request, dataset, aws, root=root):
-        console.print(f"estimate   at most {line}", markup=False, soft_wrap=True)
+        say(console, f"estimate   at most {line}")
     ahead = look_ahead(draft.request, dataset, aws, root=root) if variables.forecast else None
     if ahead:
-        console.print(f"forecast   {in_words(ahead)}", markup=False, soft_wrap=True)
+        say(console, f"forecast   {in_words(ahead)}")
     num_talking = count_talking(_world_size(draft, dataset)) if draft.request.fmi_enabled and not aws else 0
     run_id = make_run_id(datetime.now(UTC))
     folder = make_folder(run_id, "" if is_aws else variables.result, root)
@@ -126,16 +126,16 @@ def run_named(variables: RunVariables, *, root: Path, console: Console) -> tuple
     except OSError as error:
         raise CommandError(f"{error}. Its files are in {folder}/.") from error
     except KeyboardInterrupt:
-        console.print(f"Interrupted. Its files are in {folder}/:", markup=False, soft_wrap=True)
-        console.print(files_in(folder), markup=False)
+        say(console, f"Interrupted. Its files are in {folder}/:")
+        say(console, files_in(folder))
         if (folder / "plan.json").exists():
-            console.print(f"`make resume RUN={run_id}` goes on with it.", markup=False, soft_wrap=True)
+            say(console, f"`make resume RUN={run_id}` goes on with it.")
         return INTERRUPTED, run_id
     summary = read_summary(folder)
     bill = aws.bill(summary) if aws and summary else None
     print_result(Console(highlight=False), run_id, summary, ending, folder, notes=notes, bill=bill)
     if kept and summary:
-        console.print(f"forecast   {verdict(kept, summary.clock.end_to_end)}", markup=False, soft_wrap=True)
+        say(console, f"forecast   {verdict(kept, summary.clock.end_to_end)}")
     return COMPLETE if ending.succeeded else FAILED, run_id
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from inference.errors import RunError
 from scripts import deploy
 from scripts.command.aws_errors import explain
+from scripts.command.console import say
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, CommandError
 from scripts.command.model import find_model
 from scripts.command.program import start
@@ -242,14 +243,12 @@ def _print(report: SmokeReport, path: Path) -> None:
     console = Console(highlight=False)
     console.print(answer_table(report.answers))
     if report.stopped_by:
-        console.print(f"It ended early: {report.stopped_by}", markup=False, soft_wrap=True)
+        say(console, f"It ended early: {report.stopped_by}")
     if report.left_behind:
-        console.print("Not destroyed, and paid for until it is; `make smoke` tries again:", markup=False)
+        say(console, "Not destroyed, and paid for until it is; `make smoke` tries again:")
         for address in report.left_behind:
-            console.print(f"  {address}", markup=False, soft_wrap=True)
-    console.print(
-        f"{path}: please send it to the authors; the account's number is not in it.", markup=False, soft_wrap=True
-    )
+            say(console, f"  {address}")
+    say(console, f"{path}: please send it to the authors; the account's number is not in it.")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from scripts.command.console import say_here
 from scripts.command.program import start
 from scripts.deployment.stack import has_applied
 from scripts.runs.listing import as_table, listed, name_runs, newest_here
@@ -30,15 +31,15 @@ def main(variables: StatusVariables) -> None:
 def _list(where: StackVariables, console: Console) -> None:
     newest = newest_here(Path())
     if newest:
-        console.print(as_table(list(listed(Path(), newest))))
+        console.print(as_table(list(listed(Path(), newest)), console.width))
     else:
-        print("here  none")
+        say_here("here  none")
     if where.outputs or has_applied(Path("terraform")):
         from scripts.runs.recall import runs_there, stack_target
 
         if target := stack_target(where, root=Path()):
-            print(f"{target.name}   {name_runs(runs_there(target))}")
-    print("RUN=name, or a part of it that no other has, says more.")
+            say_here(f"{target.name}   {name_runs(runs_there(target))}")
+    say_here("RUN=name, or a part of it that no other has, says more.")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from scripts.command.console import say_here
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.runs import execution
@@ -18,7 +19,7 @@ class StopVariables(StackVariables, frozen=True, kw_only=True):
 
 def main(variables: StopVariables) -> None:
     """End a run. Exit status: 0 it has ended, 1 AWS refused, 2 there is no such run."""
-    print(_stopped(variables))
+    say_here(_stopped(variables))
 
 
 def _stopped(variables: StopVariables) -> str:

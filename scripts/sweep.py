@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 from rich.console import Console
 
+from scripts.command.console import say
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, CommandError, UsageError
 from scripts.command.model import ModelName, find_model
 from scripts.command.program import start
@@ -102,7 +103,7 @@ def run_sweep(variables: SweepVariables, *, root: Path, console: Console) -> int
             # Another terminal may have gone on with it while this one was asked.
             journal = read_journal(journal.folder, journal.plan)
             if stopped := stop_left(journal.folder, root):
-                console.print(f"stopped    {stopped}, which went on since the sweep was killed", soft_wrap=True)
+                say(console, f"stopped    {stopped}, which went on since the sweep was killed")
             cut_missing(datasets, root, console)
             _carry_out(journal, backend, datasets, root, console, retry=retry)
     found = _write_statistics(read_journal(journal.folder, journal.plan), backend)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from scripts.command.console import counted, progress_bar
+from scripts.command.console import counted, progress_bar, say_here
 from scripts.command.errors import COMPLETE, FAILED, UsageError
 from scripts.command.program import start
 from scripts.command.variables import Variables
@@ -31,15 +31,15 @@ def main(variables: VerifyVariables) -> int:
         bar = progress.add_task("galaxies", total=None)
         problems = list(find_problems(folder, lambda rows: progress.advance(bar, rows)))
     for problem in problems[:MAX_SHOWN]:
-        print(f"{folder}: {problem}")
+        say_here(f"{folder}: {problem}")
     if len(problems) > MAX_SHOWN:
-        print(f"{folder}: and {len(problems) - MAX_SHOWN} more problems.")
+        say_here(f"{folder}: and {len(problems) - MAX_SHOWN} more problems.")
     if problems:
         return FAILED
     card = ShardFolder(folder).card
     assert card is not None, "a missing card is a problem"
     what = f"{counted(card.num_rows, 'galaxy')} in {counted(len(card.shards), 'shard')}"
-    print(f"{folder}: {what} are what dataset.json and the table say")
+    say_here(f"{folder}: {what} are what dataset.json and the table say")
     return COMPLETE
 
 

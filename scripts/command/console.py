@@ -1,6 +1,8 @@
-"""What a command says while it works, on stderr."""
+"""What a command says, as wide as the screen."""
 
-import textwrap
+import os
+import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -44,15 +46,62 @@ def counted(num: int, noun: str) -> str:
     return f"{num:,} {noun if num == 1 else plural}"
 
 
+def say(console: Console, text: str | Text, style: str = "") -> None:
+    """Print text; lines that are wider than the screen go on below, indented."""
+    styled = text if isinstance(text, Text) else Text(text, style)
+    for line in styled.split("\n", allow_blank=True):
+        for part in _parts(line, width_of(console)):
+            console.print(part, soft_wrap=True)
+
+
+def say_here(text: str) -> None:
+    """Print text on stdout as `say` does."""
+    say(Console(highlight=False), text)
+
+
 def fact(name: str, text: str) -> str:
-    """Return a name and what is known under it, as wide as the screen, further lines indented."""
-    return textwrap.fill(
-        f"{name:<10} {text}",
-        Console().width,
-        subsequent_indent=" " * 11,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    """Return a name and what is known under it."""
+    return f"{name:<10} {text}"
+
+
+def width_of(console: Console) -> int:
+    """Return how wide lines may be: as the screen, or as COLUMNS says; of any width where a program reads them."""
+    is_read = console.file in (sys.stdout, sys.stderr) and not console.is_terminal
+    return sys.maxsize if is_read and not os.environ.get("COLUMNS", "").isdecimal() else console.width
+
+
+GAP = re.compile(r"(?<=\S) {2,}(?=\S)")
+"""Between columns, or a name and what is said of it."""
+
+
+def _parts(line: Text, width: int) -> list[Text]:
+    """Cut a line between words, which stay whole, and indent what follows the first part.
+
+    It goes on below where the last column begins; where that is far to the right, a little further in than the first.
+    """
+    if line.cell_len <= width:
+        return [line]
+    plain = line.plain.rstrip()
+    begin = len(plain) - len(plain.lstrip())
+    columns = [gap.end() for gap in GAP.finditer(plain)]
+    indent = columns[-1] if columns and columns[-1] <= 0.6 * width else min(begin, 2 if columns else begin) + 2
+    cuts: list[int] = []
+    start, room = 0, width
+    while len(plain) - start > room:
+        first = max(begin, indent if indent in columns else 0) if not cuts else start
+        # Rather between columns than between words, rather a word too wide than in two.
+        found = [end for end in columns if first < end <= start + room + 1 and end != indent]
+        cut = found[-1] if found else plain.rfind(" ", first + 1, start + room + 1) + 1
+        cut = cut or plain.find(" ", start + room) + 1
+        if not cut:
+            break
+        cut += len(plain[cut:]) - len(plain[cut:].lstrip())
+        cuts.append(cut)
+        start, room = cut, width - indent
+    parts = line.divide(cuts)
+    for part in parts:
+        part.rstrip()
+    return [parts[0], *(Text(" " * indent).append_text(part) for part in parts[1:])]
 
 
 def megabytes(num_bytes: float) -> str:
@@ -73,11 +122,12 @@ def fitting_table(columns: Sequence[Column[Row]], rows: Sequence[Row], width: in
     """Return a table without columns that are empty, and without the least important ones where `width` has no room."""
     texts = {column: [column[2](row) for row in rows] for column in columns}
     shown = [column for column in columns if any(texts[column])]
-    while sum(max(len(column[1]), *map(len, texts[column])) + 2 for column in shown) > width and len(shown) > 3:
+    while sum(max(len(column[1]), *map(len, texts[column])) + 2 for column in shown) > width and len(shown) > 2:
         shown.remove(max(shown, key=lambda column: column[0]))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for number, (_, title, _cell) in enumerate(shown):
-        table.add_column(Text(title, "dim"), justify="right" if number else "left", no_wrap=True)
+    for column in shown:
+        is_text = any(cell[:1].isalpha() for cell in texts[column])
+        table.add_column(Text(column[1], "dim"), justify="left" if is_text else "right", no_wrap=True)
     for cells in zip(*(texts[column] for column in shown), strict=True):
         table.add_row(*map(Text, cells))
     return table
@@ -91,7 +141,7 @@ def step(console: Console, name: str, *, spinner: bool = True) -> Iterator[list[
     with console.status(name) if spinner else nullcontext():
         yield facts
     text = f"{name:<10} {' '.join(facts) or 'ready'} ({time.monotonic() - began_s:.1f} s)"
-    console.print(text, markup=False, soft_wrap=True)
+    say(console, text)
 
 
 def progress_bar() -> Progress:

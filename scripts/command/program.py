@@ -94,7 +94,11 @@ def _settle_terminal() -> None:
 
 
 def _said(line: str, status: int) -> int:
-    print(line, file=sys.stderr)
+    from rich.console import Console
+
+    from scripts.command.console import say
+
+    say(Console(stderr=True, highlight=False), line)
     return status
 
 

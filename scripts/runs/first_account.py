@@ -21,6 +21,7 @@ from inference.contract.run import NO_DEADLINE_S
 from inference.errors import RunError
 from inference.run_folder import read_summary
 from scripts.command.aws_errors import explain
+from scripts.command.console import say
 from scripts.command.errors import CommandError
 from scripts.data.location import LocalDataset
 from scripts.deployment.terraform import DeployError, Terraform
@@ -93,7 +94,7 @@ Seen = tuple[str, bool, tuple[str, ...]]
 
 
 def _ask(trial: Trial, question: str, expected: str, look: Callable[[Trial], Seen]) -> SmokeAnswer:
-    trial.console.print(f"ask        {question}", markup=False, soft_wrap=True)
+    say(trial.console, f"ask        {question}")
     try:
         seen, is_expected, evidence = look(trial)
     except (BotoCoreError, ClientError) as error:

@@ -12,6 +12,7 @@ import msgspec
 from rich.table import Table
 
 from inference.contract import COMBINED_KEY, MANIFEST_KEY, SUMMARY_KEY
+from scripts.command.console import Column, fitting_table
 from scripts.runs import journal
 
 T = TypeVar("T")
@@ -87,18 +88,19 @@ def listed(root: Path, names: list[str]) -> Iterator[Listed]:
         )
 
 
-def as_table(runs: list[Listed]) -> Table:
+COLUMNS: tuple[Column[Listed], ...] = (
+    (0, "run", lambda run: run.name),
+    (1, "state", lambda run: run.state),
+    (4, "dataset", lambda run: run.dataset),
+    (3, "began", lambda run: run.began),
+    (2, "galaxies", lambda run: f"{run.num_galaxies:,}" if run.num_galaxies is not None else ""),
+    (2, "NMAD", lambda run: f"{run.nmad:.4f}" if run.nmad is not None else ""),
+)
+
+
+def as_table(runs: list[Listed], width: int) -> Table:
     """Show runs, one line each."""
-    table = Table(box=None, pad_edge=False, header_style="")
-    for title in ("run", "state", "dataset", "began"):
-        table.add_column(title, overflow="fold", no_wrap=title != "dataset")
-    for title in ("galaxies", "NMAD"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for run in runs:
-        counted = f"{run.num_galaxies:,}" if run.num_galaxies is not None else ""
-        accuracy = f"{run.nmad:.4f}" if run.nmad is not None else ""
-        table.add_row(run.name, run.state, run.dataset, run.began, counted, accuracy)
-    return table
+    return fitting_table(COLUMNS, runs, width)
 
 
 def _newest_first(root: Path) -> Iterator[str]:

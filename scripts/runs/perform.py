@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from inference import contract
 from inference.plan import MAX_CHILDREN
-from scripts.command.console import counted, megabytes, step
+from scripts.command.console import counted, megabytes, say, step
 from scripts.command.errors import CommandError, SourceError
 from scripts.data.location import LocalDataset, RemoteDataset, find_dataset, find_remote, is_sample
 from scripts.data.sample import ensure_sample
@@ -167,7 +167,7 @@ def _follow(target: Target, entry: Entry, console: Console, make_line: LineMaker
     except KeyboardInterrupt:
         execution.stop(target.states, entry.execution_arn)
         if target.name == "aws":
-            console.print("The run is stopped. Invocations under way end by themselves.")
+            say(console, "The run is stopped. Invocations under way end by themselves.")
         raise
 
 

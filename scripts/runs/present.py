@@ -1,6 +1,5 @@
 """The result of a run as a short table: short enough for 80 columns, readable without colour."""
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.contract import Accuracy, CommSummary, LostRank, RunSummary
-from scripts.command.console import counted
+from scripts.command.console import counted, say
 from scripts.pricing.cost import Bill
 from scripts.runs.ending import Ending
 
@@ -62,7 +61,7 @@ def print_result(
     bill : Bill, optional
         What the run cost; None where nothing is paid.
     """
-    console.print(_headline(run_id, summary, ending))
+    say(console, _headline(run_id, summary, ending))
     if summary is not None:
         _print_sections(console, _measured(summary) | _costs(bill))
         if summary.num_records:
@@ -227,10 +226,10 @@ def _print_sections(console: Console, sections: dict[str, list[Row]]) -> None:
     for title, rows in sections.items():
         console.print()
         if title:
-            console.print(Text(f"  {title}", "bold"))
+            say(console, Text(f"  {title}", "bold"))
         for label, value, meaning in rows:
             line = Text(f"  {label:<{LABEL_WIDTH}} {value:>{width}}")
-            console.print(line.append(f"   {meaning}", "dim") if meaning else line)
+            say(console, line.append(f"   {meaning}", "dim") if meaning else line)
 
 
 def _print_phases(console: Console, summary: RunSummary) -> None:
@@ -241,24 +240,15 @@ def _print_phases(console: Console, summary: RunSummary) -> None:
     cells = {label: [f"{seconds:.2f}" for seconds in row] for label, row in rows.items()}
     widths = [max(map(len, column)) + 2 for column in zip(names, *cells.values(), strict=True)]
     console.print()
-    console.print(Text(f"  {'phases [s]':<{LABEL_WIDTH}}" + "".join(map(str.rjust, names, widths)), "dim"))
+    say(console, Text(f"  {'phases [s]':<{LABEL_WIDTH}}" + "".join(map(str.rjust, names, widths)), "dim"))
     for label, row in cells.items():
-        console.print(Text(f"  {label:<{LABEL_WIDTH}}" + "".join(map(str.rjust, row, widths))))
+        say(console, Text(f"  {label:<{LABEL_WIDTH}}" + "".join(map(str.rjust, row, widths))))
 
 
 def _print_list(console: Console, title: str, lines: Sequence[str]) -> None:
     if not lines:
         return
     console.print()
-    console.print(Text(f"  {title}", "bold"))
-    # A path or key in two pieces cannot be copied.
-    wrapper = textwrap.TextWrapper(
-        console.width - 1,
-        initial_indent="  ",
-        subsequent_indent="    ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    say(console, Text(f"  {title}", "bold"))
     for line in lines:
-        for part in wrapper.wrap(line):
-            console.print(Text(part), soft_wrap=True)
+        say(console, f"  {line}")

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from inference import contract
 from inference.run_folder import read_summary
+from scripts.command.console import say
 from scripts.pricing.prices import bill_if_known
 from scripts.runs import execution
 from scripts.runs.ending import Ending
@@ -38,11 +39,11 @@ def _print_progress(found: FoundRun, target: Target, console: Console) -> None:
     assert found.description is not None, "it was asked whether it runs"
     started_at = found.description["startDate"]
     watcher = target.watch(found.entry or entry_of(found, target))
-    console.print(f"{found.run_id}: running since {started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({target.name})")
-    console.print(live_line(watcher.look(), console.width))
-    console.print(f"`make stop RUN={found.run_id}` ends it.", markup=False, soft_wrap=True)
+    say(console, f"{found.run_id}: running since {started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({target.name})")
+    say(console, live_line(watcher.look(), console.width))
+    say(console, f"`make stop RUN={found.run_id}` ends it.")
     if isinstance(target, AwsTarget) and target.stack.dashboard_url:
-        console.print(target.stack.dashboard_url, markup=False, soft_wrap=True)
+        say(console, target.stack.dashboard_url)
 
 
 def _print_end(found: FoundRun, target: Target, console: Console) -> None:
@@ -65,7 +66,7 @@ def _print_folder(found: FoundRun, console: Console) -> None:
         ending = Ending("SUCCEEDED" if summary.complete else "FAILED")
     else:
         ending = INTERRUPTED
-        console.print(f"ranks {_count(found.folder, 'ranks')} done · {_count(found.folder, 'failures')} failed")
+        say(console, f"ranks {_count(found.folder, 'ranks')} done · {_count(found.folder, 'failures')} failed")
     stack = entry.stack if entry else None
     bill = bill_if_known(summary, stack.rates, stack.region) if summary and stack else None
     print_result(console, found.run_id, summary, ending, found.folder, bill=bill)

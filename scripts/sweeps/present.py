@@ -1,11 +1,9 @@
 """A sweep as text: what it will do, and what came of it, in the width there is."""
 
-import textwrap
-
 from rich.console import Console
 from rich.text import Text
 
-from scripts.command.console import Column, fitting_table
+from scripts.command.console import Column, fitting_table, say
 from scripts.sweeps.journal import Journal
 from scripts.sweeps.statistics import SettingStatistics, Statistic, SweepStatistics
 
@@ -33,11 +31,11 @@ def print_plan(console: Console, journal: Journal, *, num_left: int, cost: str) 
     repeats = [f"{plan.repeat} repeats"] if plan.repeat > 1 else []
     total = len(plan.settings) * plan.repeat
     order = f", interleaved, seed {plan.seed}" if total > 1 else ""
-    console.print(_fact("runs", f"{total}: {' by '.join([*counts, *repeats])}{order}"), soft_wrap=True)
+    say(console, _fact("runs", f"{total}: {' by '.join([*counts, *repeats])}{order}"))
     if num_left < total:
         done = f"{total - num_left} of {total}, in {journal.folder}/; {num_left} to go"
-        console.print(_fact("done", done), soft_wrap=True)
-    console.print(_fact("cost", cost), soft_wrap=True)
+        say(console, _fact("done", done))
+    say(console, _fact("cost", cost))
 
 
 def print_statistics(console: Console, found: SweepStatistics, folder: str) -> None:
@@ -46,22 +44,22 @@ def print_statistics(console: Console, found: SweepStatistics, folder: str) -> N
     over = "complete" if found.num_runs == found.num_planned else "not over"
     failed = f", {found.num_failed} failed" if found.num_failed else ""
     counts = f"{found.num_runs} of {found.num_planned} runs{failed}"
-    console.print(Text.assemble((found.sweep, "bold"), f": {over}, {counts}"))
+    say(console, Text.assemble((found.sweep, "bold"), f": {over}, {counts}"))
     if measured:
         console.print()
         console.print(fitting_table(COLUMNS, measured, console.width))
-        console.print(f"  median; in brackets the interval: {found.interval}", style="dim", soft_wrap=True)
-        console.print(f"  * no other setting is both faster and cheaper; {found.prices}", style="dim", soft_wrap=True)
+        say(console, f"  median; in brackets the interval: {found.interval}", style="dim")
+        say(console, f"  * no other setting is both faster and cheaper; {found.prices}", style="dim")
         console.print()
         for one in found.recommendations:
-            _print_hanging(console, one.goal, f"{one.setting}: {one.why}")
+            say(console, _fact(one.goal, f"{one.setting}: {one.why}"))
     for setting in found.settings:
         if setting.error:
-            _print_hanging(console, "failed", f"{setting.setting}, {setting.num_failed} of its runs: {setting.error}")
+            say(console, _fact("failed", f"{setting.setting}, {setting.num_failed} of its runs: {setting.error}"))
     for warning in found.warnings:
-        _print_hanging(console, "note", warning)
+        say(console, _fact("note", warning))
     console.print()
-    console.print(_fact("files", f"{folder}/: runs.parquet, ranks.parquet (and .csv), statistics.json"), soft_wrap=True)
+    say(console, _fact("files", f"{folder}/: runs.parquet, ranks.parquet (and .csv), statistics.json"))
 
 
 def _median(value: Statistic | None, template: str, scale: float = 1.0) -> str:
@@ -82,10 +80,3 @@ def _span(value: Statistic | None, template: str) -> str:
 
 def _fact(name: str, text: str) -> Text:
     return Text(f"{name:<{NAME_WIDTH}}{text}")
-
-
-def _print_hanging(console: Console, name: str, text: str) -> None:
-    """Print a paragraph under a name, its following lines indented."""
-    indent = " " * NAME_WIDTH
-    for number, line in enumerate(textwrap.wrap(text, console.width - NAME_WIDTH - 1, break_on_hyphens=False)):
-        console.print(Text((indent if number else f"{name:<{NAME_WIDTH}}") + line), soft_wrap=True)

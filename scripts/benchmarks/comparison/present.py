@@ -1,7 +1,5 @@
 """The comparison as text, in the width there is."""
 
-import textwrap
-
 from rich.console import Console
 from rich.text import Text
 
@@ -9,7 +7,7 @@ from inference.contract import BITS_PER_ROW
 from scripts.benchmarks.comparison.comparison import Comparison
 from scripts.benchmarks.comparison.method import Method
 from scripts.benchmarks.comparison.published import DEFINITIONS
-from scripts.command.console import Column, fitting_table
+from scripts.command.console import Column, fitting_table, say
 
 GBIT = BITS_PER_ROW / 1e9
 
@@ -32,38 +30,31 @@ COLUMNS: tuple[Column[Method], ...] = (
 def print_comparison(console: Console, found: Comparison, path: str) -> None:
     """Print every way to predict the rows, then our rates and the published ones."""
     title = f"{found.num_samples:,} galaxies of {found.dataset}, batch {found.batch_size}"
-    console.print(Text(title, "bold"), soft_wrap=True)
+    say(console, Text(title, "bold"))
     console.print()
     console.print(fitting_table(COLUMNS, found.methods, console.width))
     for method in found.methods:
-        console.print(Text(f"  {method.name}: {method.engine}", "dim"), soft_wrap=True)
+        say(console, Text(f"  {method.name}: {method.engine}", "dim"))
     explained = (
         "time: end to end; rank rates: sum of the rates of the loops, the published definition; max |dz|: largest "
         "difference of a redshift to the plain loop's; speedup and efficiency: of the time, against the plain loop and "
         "per worker."
     )
-    _print_wrapped(console, explained)
+    say(console, f"  {explained}", "dim")
     for definition, meaning in DEFINITIONS.items():
         rates = [one for one in found.published if one.definition == definition]
         if not rates:
             continue
         console.print()
-        console.print(Text(f"  {definition.replace('_', ' ')}: {meaning}", "bold"), soft_wrap=True)
+        say(console, Text(f"  {definition.replace('_', ' ')}: {meaning}", "bold"))
         ours = [("here", rates[0].ours, rates[0].ours_per_s, "")]
         theirs = [("published", one.theirs.what, one.theirs_per_s, one.theirs.hardware) for one in rates]
         for where, what, rate, hardware in [*ours, *theirs]:
             amount = f"{rate:>9,.0f} /s {rate * GBIT:>7.3f} Gbit/s"
-            text = Text(f"  {where:<9}{amount}  {what}" + (f"; {hardware}" if hardware else ""))
-            text.truncate(console.width - 1, overflow="ellipsis")
-            console.print(text)
+            say(console, f"  {where:<9}{amount}  {what}" + (f"; {hardware}" if hardware else ""))
     console.print()
-    _print_wrapped(console, found.caveat)
+    say(console, f"  {found.caveat}", "dim")
     for note in found.notes:
-        _print_wrapped(console, note)
+        say(console, f"  {note}", "dim")
     console.print()
-    console.print(Text(f"files      {path}"), soft_wrap=True)
-
-
-def _print_wrapped(console: Console, text: str) -> None:
-    for line in textwrap.wrap(text, console.width - 3, break_on_hyphens=False):
-        console.print(Text(f"  {line}", "dim"), soft_wrap=True)
+    say(console, Text(f"files      {path}"))
