@@ -2,9 +2,14 @@
 
 import json
 import logging
+import math
 import mmap
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +128,7 @@ def rounding(checkpoint: Path) -> Rounding:
 
 def test_in_8_bits_it_is_near_fp32_and_not_it(checkpoint: Path, rounding: Rounding) -> None:
     images, magnitudes = galaxies(40)
+    images[0], images[1], magnitudes[2] = 0, 1e6, 40
 
     full, reduced = (open_engine(checkpoint, precision=one).predict(images, magnitudes) for one in ("fp32", "int8"))
 
@@ -160,6 +166,64 @@ def test_nothing_is_read_beyond_the_galaxies(checkpoint: Path) -> None:
     at_the_end[:] = images
 
     assert (open_engine(checkpoint).predict(at_the_end, magnitudes) == wanted).all()
+
+
+def test_no_address_is_wrong(checkpoint: Path, rounding: Rounding, tmp_path: Path) -> None:
+    found = shutil.which("gcc") and subprocess.check_output(["gcc", "-print-file-name=libasan.so"], text=True).strip()
+    if not found or not Path(found).exists():
+        pytest.skip("gcc's libasan is not installed")
+    path = tmp_path / "watched.so"
+    # `-Xclang`: ziglang itself knows no address sanitizer, its clang does. -O0 compiles in a fifth of the time.
+    compiler.compile_library(runnable()[0], path, "-O0", "-fno-sanitize=all", "-Xclang", "-fsanitize=address")
+    sha256 = file_sha256(checkpoint)
+    packs = [pack_path(checkpoint, sha256, one) for one in ("fp32", "int8")]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.native_sanitized", path, *packs, sha256],
+        env={**os.environ, "LD_PRELOAD": found, "ASAN_OPTIONS": "detect_leaks=0:symbolize=0"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    assert done.returncode == 0, done.stderr
+    full, reduced, beyond = done.stdout.split()
+    assert math.isfinite(float(full))
+    assert abs(float(full) - float(reduced)) < 1
+    assert beyond == "seen"
+    assert "heap-buffer-overflow" in done.stderr
+
+
+def test_nothing_is_allocated_while_it_computes(checkpoint: Path) -> None:
+    library_file = library.library_path(runnable()[0]).read_bytes()
+    images, magnitudes = galaxies(16)
+    engine = open_engine(checkpoint, num_threads=2)
+    engine.predict(images, magnitudes)
+    before = resident_bytes()
+
+    for _ in range(10):
+        engine.predict(images, magnitudes)
+
+    assert resident_bytes() - before < 3 * images.nbytes, "ten batches would be more"
+    # What a library calls it names.
+    assert b"memset" in library_file
+    assert not [name for name in (b"malloc", b"calloc", b"mmap", b"_Znwm", b"pthread") if name in library_file]
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+def test_two_engines_compute_at_the_same_time(checkpoint: Path, rounding: Rounding) -> None:
+    images, magnitudes = galaxies(24)
+    both = [open_engine(checkpoint, precision=precision) for precision in ("fp32", "int8")]
+    alone = [engine.predict(images, magnitudes) for engine in both]
+
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda engine: engine.predict(images, magnitudes), both))
+
+    for one, other in zip(alone, together, strict=True):
+        assert (one == other).all()
 
 
 def test_a_pack_needs_whole_panels_and_begins_on_lines(checkpoint: Path) -> None:
@@ -288,20 +352,23 @@ def test_int8_is_refused_where_it_would_be_slower(checkpoint: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("engines_compared", "is_packed", "why"),
+    ("compared_in", "damage", "why"),
     [
-        ({"native": f"{library.VERSION}-avx2"}, False, "are not packed"),
-        ({}, True, "native was not compared"),
-        ({"native": "0"}, True, "0"),
+        (library.VERSION, Path.unlink, "are not packed"),
+        (library.VERSION, lambda path: path.write_bytes(b"1" * 100), "was cut"),
+        (library.VERSION, lambda path: small_pack(path.parent).replace(path), "of other weights"),
+        (None, None, "native was not compared"),
+        (0, None, f"native {library.VERSION} was not compared with torch, but 0"),
     ],
+    ids=["no pack", "a cut pack", "other weights", "not compared", "another version"],
 )
 def test_another_engine_replaces_it_and_says_so(
     checkpoint: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    engines_compared: dict[str, str],
-    is_packed: bool,
+    compared_in: int | None,
+    damage: Callable[[Path], object] | None,
     why: str,
 ) -> None:
     class OnnxRuntime(FakeEngine):
@@ -312,9 +379,12 @@ def test_another_engine_replaces_it_and_says_so(
     monkeypatch.setitem(sys.modules, "inference.engines.onnxruntime", module)
     copy, sha256 = tmp_path / checkpoint.name, file_sha256(checkpoint)
     copy.symlink_to(checkpoint)
-    if is_packed:
-        pack_path(copy, sha256).symlink_to(pack_path(checkpoint, sha256))
-    compared = {**engines_compared, "onnxruntime": "1"}
+    pack_path(copy, sha256).symlink_to(pack_path(checkpoint, sha256))
+    if damage:
+        pack_path(copy, sha256).unlink()
+        pack_path(copy, sha256).touch()
+        damage(pack_path(copy, sha256))
+    compared = {"onnxruntime": "1"} if compared_in is None else {"onnxruntime": "1", "native": f"{compared_in}-avx2"}
     card = ExportCard(
         weights_sha256=sha256,
         weights_name=copy.name,

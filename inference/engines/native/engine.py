@@ -67,7 +67,7 @@ class NativeEngine:
             *(array.ctypes.data for array in self._arrays.values())
         )
         self.precision = precision
-        self._workspaces = [_aligned_zeros(self._library.workspace_bytes()) for _ in range(num_threads)]
+        self._workspaces = [aligned_zeros(self._library.workspace_bytes()) for _ in range(num_threads)]
         self._map: Callable[[Callable[[int], None], Iterable[int]], Iterable[None]] = map
         if num_threads > 1:
             # Imported here: one thread, the rule in Lambda, starts without it.
@@ -117,7 +117,7 @@ def rows_of_a_part(num_rows: int, num_threads: int, most_rows: int) -> int:
     return max(-(-num_rows // (num_parts * GROUP_ROWS)) * GROUP_ROWS, GROUP_ROWS)
 
 
-def _aligned_zeros(num_bytes: int) -> NDArray[np.uint8]:
+def aligned_zeros(num_bytes: int) -> NDArray[np.uint8]:
     """Return memory that begins on a line of the cache."""
     memory = np.zeros(num_bytes + LINE_BYTES, dtype=np.uint8)
     start = -memory.ctypes.data % LINE_BYTES

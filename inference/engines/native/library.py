@@ -77,9 +77,13 @@ def open_library(instructions: InstructionSet) -> ctypes.CDLL:
     if not path.exists():
         raise UnavailableError("the native engine is not compiled; `make engines` does, with ziglang")
     try:
-        library = ctypes.CDLL(str(path))
+        return declare(ctypes.CDLL(str(path)))
     except OSError as error:
         raise UnavailableError(f"{path.name} cannot be loaded ({error}); delete it and `make engines`") from error
+
+
+def declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Say what the functions of a library take and return."""
     library.workspace_bytes.restype = ctypes.c_long
     library.most_galaxies.restype = library.num_weights.restype = ctypes.c_int
     pointer = ctypes.c_void_p
