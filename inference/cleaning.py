@@ -1,5 +1,6 @@
 """The rules of cleaning, on arrays: what counts as missing, what is filled in, and what is flagged or refused."""
 
+import math
 from functools import cache
 from typing import NamedTuple
 
@@ -15,7 +16,6 @@ MAGNITUDE_LIMITS = (10.0, 30.0)
 MAX_IMPUTED_BANDS = 2
 MAX_COLOR_SIGMA = 8.0
 MIN_SIGNAL_TO_NOISE = 5.0
-MAX_EXTINCTION_R = 0.5
 
 SKY = np.float32(0.0)
 """Value of a pixel without galaxy [nanomaggy]: cutouts are sky-subtracted."""
@@ -283,9 +283,9 @@ def has_low_signal(signal_to_noise: NDArray[np.float64]) -> NDArray[np.bool_]:
     return is_low
 
 
-def has_high_extinction(extinction_r: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return where Galactic extinction in r exceeds 0.5 mag; unknown extinction (NaN) passes."""
-    return extinction_r > MAX_EXTINCTION_R
+def has_high_extinction(extinction_r: NDArray[np.float64], limit: float | None) -> NDArray[np.bool_]:
+    """Return where Galactic extinction in r exceeds a model's limit [mag]; unknown extinction (NaN) passes."""
+    return extinction_r > (math.inf if limit is None else limit)
 
 
 def is_label(redshift: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -339,6 +339,9 @@ class ModelCard(Part, frozen=True, kw_only=True):
     min_pixel: float = -1000.0
     """Lower pixels are codes for missing values [nanomaggy]."""
 
+    max_extinction_r: Annotated[float, Meta(gt=0.0)] | None = None
+    """Galactic extinction in r above which a dataset for it flags a galaxy [mag]; absent where none is flagged."""
+
     domain: DomainLimits | None = None
     """Absent where inputs are not compared with the training galaxies."""
 

@@ -86,7 +86,7 @@ FLAG_MEANINGS = {
     Quality.FILLED_PIXELS: "pixels are missing and were replaced with sky",
     Quality.LOW_SIGNAL: "flux in g, r, i or z below 5 standard errors",
     Quality.COLOR_OUTLIER: "a colour unlike those of the training galaxies",
-    Quality.HIGH_EXTINCTION: "Galactic extinction in r above 0.5 mag",
+    Quality.HIGH_EXTINCTION: "Galactic extinction in r above the limit of the model, 0.5 mag of the shipped ones",
     Quality.OUT_OF_DOMAIN: "input unlike what the model was trained on",
     Quality.REFUSED: "too little was measured: no redshift",
 }

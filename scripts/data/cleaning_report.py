@@ -30,7 +30,7 @@ RULES = {
     "more than two bands missing": "rejected",
     f"colour beyond {cleaning.MAX_COLOR_SIGMA:g} robust sigma": "flagged",
     f"signal-to-noise below {cleaning.MIN_SIGNAL_TO_NOISE:g} in g, r, i or z": "flagged",
-    f"extinction in r above {cleaning.MAX_EXTINCTION_R:g} mag": "flagged",
+    "extinction in r above the limit of the model": "flagged",
     "extinction missing": "not corrected",
     "pixels missing": "filled with sky",
     "more than 5 % of the pixels missing": "rejected",

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from inference.checksum import file_sha256
 from inference.models import without_images
-from inference.models.card import Inputs
+from inference.models.card import ModelCard
 from scripts.command.console import counted
 from scripts.command.errors import SourceError, UsageError
 from scripts.command.model import ModelName, find_model
@@ -133,7 +133,7 @@ def _plan_source(
     if not path.exists():
         raise UsageError(missing(variables.source))
     name = settled_name(path, variables, root)
-    inputs = _inputs(variables, root)
+    card = _model_card(variables, root)
     num_times = 1 + variables.training + bool(variables.where)
     source = open_source(
         path,
@@ -142,7 +142,7 @@ def _plan_source(
         seed=variables.seed,
         tick=tick,
         expect=lambda num_rows: expect(num_times * num_rows),
-        inputs=inputs,
+        card=card,
     )
     galaxies, report = source.galaxies, source.report
     which = "All rows; what is wrong is flagged."
@@ -213,16 +213,16 @@ def settled_name(path: Path, variables: SourceVariables, root: Path) -> str:
     return variables.name
 
 
-def _inputs(variables: DatasetVariables, root: Path) -> Inputs | None:
-    """Return what the dataset is to hold: what the model reads; None for what the shipped model reads, or is there.
+def _model_card(variables: DatasetVariables, root: Path) -> ModelCard | None:
+    """Return whose inputs the dataset is to hold; None for what the shipped model reads, or is there.
 
     A table without images needs none: the model that serves it reads its magnitudes. For training some are rendered.
     """
     if variables.model:
-        return find_model(variables.model, root=root).card.inputs
+        return find_model(variables.model, root=root).card
     from scripts.data.user_table import is_table
 
-    return without_images().card.inputs if is_table(variables.path) and not variables.training else None
+    return without_images().card if is_table(variables.path) and not variables.training else None
 
 
 IMAGES = {

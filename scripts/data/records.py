@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference import cleaning
+from inference.models import shipped
+from inference.models.card import ModelCard
 from inference.quality import Quality
 from scripts.command.errors import CommandError, SourceError, UsageError
 from scripts.data.columns import BANDS, Columns, recognize
@@ -103,8 +105,7 @@ def read_records(
     path: Path,
     tick: Callable[[int], None] = lambda _: None,
     *,
-    bands: tuple[str, ...] = BANDS,
-    further: Sequence[str] = (),
+    card: ModelCard | None = None,
 ) -> Records:
     """Read a table once, front to back, into records.
 
@@ -117,27 +118,27 @@ def read_records(
         File to write.
     tick : callable
         Called with the number of new rows.
-    bands : tuple of str
-        Bands to read.
-    further : sequence of str
-        Further numbers to read.
+    card : ModelCard, optional
+        Of a model: bands and further numbers to read, what counts as much extinction. The shipped one's when absent.
 
     Raises
     ------
     SourceError
         If a column is not what it is read as, or the table has no rows. What is wrong with single galaxies is kept.
     """
-    columns = recognize(table.columns, fields, source=table.name, bands=bands, further=further)
+    card = card or shipped().card
+    reads, limit = card.inputs, card.max_extinction_r
+    columns = recognize(table.columns, fields, source=table.name, bands=reads.bands, further=reads.columns)
     _refuse_ebv_without_coefficients(columns, table.name)
     try:
-        return _read(table, columns, path, tick, _kinds(columns))
+        return _read(table, columns, path, tick, _kinds(columns), limit)
     except NotWholeError as error:
         name = columns.single["object_id"]
         kinds = {**_kinds(columns), name: "text"}
         note = f"{name} holds {error}, not whole numbers from 0 to 2^63: rows are numbered, {name} is kept as source_id"
         if re.search(r"\d[eE]\+?\d\d", str(error)):
             note += "; a spreadsheet has rounded them, and they no longer distinguish galaxies"
-        return _read(table, columns, path, tick, kinds, note)
+        return _read(table, columns, path, tick, kinds, limit, note)
 
 
 def _read(
@@ -146,6 +147,7 @@ def _read(
     path: Path,
     tick: Callable[[int], None],
     kinds: dict[str, str],
+    max_extinction_r: float | None,
     note: str = "",
 ) -> Records:
     converted = conversions(table, columns)
@@ -155,6 +157,7 @@ def _read(
         for stated in table.batches(kinds):
             batch = _in_units(stated, columns, converted, table.name, notes)
             rows = _records(batch, columns, table.name, first_row=num_rows, has_source_id=bool(note))
+            rows["quality"] |= _high_extinction(rows, columns, max_extinction_r)
             rules += _judge_labels(rows, batch, columns)
             rules["extinction missing"] += _num_without_extinction(batch, columns, table.name)
             rules["no position on the sky"] += _num_without_position(rows, columns)
@@ -418,9 +421,15 @@ def _known_flags(rows: NDArray[Any], measured: NDArray[np.float64], columns: Col
     # The rule passes over the first of its columns, which is u: the atmosphere leaves little of it.
     counted = signal_to_noise[:, [band != "u" for band in bands]]
     flags[cleaning.has_low_signal(np.insert(counted, 0, np.nan, axis=1))] |= Quality.LOW_SIGNAL.value
-    if "r" in bands:
-        flags[cleaning.has_high_extinction(rows["extinction"][:, bands.index("r")])] |= Quality.HIGH_EXTINCTION.value
     return flags
+
+
+def _high_extinction(rows: NDArray[Any], columns: Columns, limit: float | None) -> NDArray[np.uint8]:
+    """Flag what the magnitudes do not show either, once they are corrected."""
+    if "r" not in columns.bands:
+        return np.zeros(len(rows), dtype=np.uint8)
+    is_high = cleaning.has_high_extinction(rows["extinction"][:, columns.bands.index("r")], limit)
+    return is_high * np.uint8(Quality.HIGH_EXTINCTION.value)
 
 
 def _judge_labels(rows: NDArray[Any], batch: Batch, columns: Columns) -> Counter[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from inference.block import SDSS
 from inference.contract.dataset import ImageOrigin
 from inference.models import shipped
-from inference.models.card import Inputs
+from inference.models.card import Inputs, ModelCard
 from inference.plan import is_shard
 from scripts.command.errors import SourceError, UsageError
 from scripts.data.cleaning_report import CleaningReport
@@ -64,7 +64,7 @@ def open_source(
     seed: int,
     tick: Callable[[int], None] = lambda _: None,
     expect: Callable[[int], None] = lambda _: None,
-    inputs: Inputs | None = None,
+    card: ModelCard | None = None,
 ) -> Source:
     """Open a source; a table is read once, into records under `scratch`.
 
@@ -82,8 +82,8 @@ def open_source(
         Called with the number of table rows read.
     expect : callable
         Called with about how many there are, before the first is read, where that is known.
-    inputs : Inputs, optional
-        What a model reads: bands, size of the cutouts, further numbers. That of the shipped model when absent. One
+    card : ModelCard, optional
+        Of a model, for what it reads: bands, size of the cutouts, further numbers. The shipped one's when absent. One
         that reads no images has a table without images read as it is, instead of rendering some.
 
     Raises
@@ -91,16 +91,16 @@ def open_source(
     SourceError
         If it is none of what can be read, or not what it seems; the message says what was found.
     """
-    wanted = inputs or shipped().card.inputs
+    wanted = (card or shipped().card).inputs
 
     def read(table: TableFile) -> Records:
         if num_rows := table.about_rows:
             expect(num_rows)
-        return read_records(table, fields, scratch / RECORDS, tick, bands=wanted.bands, further=wanted.columns)
+        return read_records(table, fields, scratch / RECORDS, tick, card=card)
 
     if path.is_dir():
         if any(is_shard(child.name) for child in path.iterdir()):
-            return _open_shards(path, fields, inputs)
+            return _open_shards(path, fields, wanted if card else None)
         if tables := described_by(path / README):
             path = _the_one(tables, path)
         elif not is_table(path):

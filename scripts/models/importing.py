@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import onnx
@@ -53,6 +53,7 @@ class CardDraft(Part, frozen=True, kw_only=True):
 
     photometry: PhotometryLimits | None = None
     min_pixel: float = -1000.0
+    max_extinction_r: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
     domain: DomainLimits | None = None
     knowledge: Knowledge = Knowledge()
 
@@ -127,6 +128,7 @@ def _import_weights(path: Path, name: str, root: Path) -> Model:
             num_parameters=sum(parameter.numel() for parameter in network.parameters()),
             inputs=like.inputs,
             photometry=like.photometry,
+            max_extinction_r=like.max_extinction_r,
             domain=like.domain,
             knowledge=Knowledge(
                 description=f"AstroMAE with the weights of {path.name}; inputs as the shipped model's."

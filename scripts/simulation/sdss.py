@@ -15,6 +15,8 @@ from inference import cleaning
 from scripts.command.errors import SourceError
 from scripts.simulation.photometry import Photometry
 
+MAX_EXTINCTION_R = 0.5
+"""Of a galaxy of the sample [mag]."""
 SHA256 = "d7e87e8abc45167e48889a0e824870760a2e6dde20650a6e41a72164859bf578"
 """Of `kcorrect/data/test/gst_tests_small.fits` in kcorrect 5.1.9."""
 
@@ -156,8 +158,8 @@ def _faults(photometry: Photometry, redshift: NDArray[np.float64]) -> dict[str, 
         f"signal-to-noise below {cleaning.MIN_SIGNAL_TO_NOISE:g} in g, r, i or z": cleaning.has_low_signal(
             signal_to_noise
         ),
-        f"extinction in r above {cleaning.MAX_EXTINCTION_R:g} mag": cleaning.has_high_extinction(
-            photometry.extinction[:, 2]
+        f"extinction in r above {MAX_EXTINCTION_R:g} mag": cleaning.has_high_extinction(
+            photometry.extinction[:, 2], MAX_EXTINCTION_R
         ),
         "redshift not positive": ~cleaning.is_label(redshift),
     }

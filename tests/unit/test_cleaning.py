@@ -182,7 +182,8 @@ def test_low_signal_counts_in_every_band_but_u() -> None:
 
 
 def test_high_extinction_begins_above_half_a_magnitude() -> None:
-    assert cleaning.has_high_extinction(np.array([0.1, 0.5, 0.51, NAN])).tolist() == [False, False, True, False]
+    assert cleaning.has_high_extinction(np.array([0.1, 0.5, 0.51, NAN]), 0.5).tolist() == [False, False, True, False]
+    assert not cleaning.has_high_extinction(np.array([9.0]), None).any()
 
 
 def test_a_label_is_a_positive_redshift() -> None:

@@ -295,8 +295,8 @@ def test_odd_files_are_read(name: str, num: int | None, said: str, tmp_path: Pat
         pytest.skip(f"{ODD} is not here")
 
     # As tables, without images that would have to be rendered.
-    inputs = None if name.endswith(".pt") else without_images().card.inputs
-    source = open_source(ODD / name, fields="", scratch=tmp_path, seed=0, inputs=inputs)
+    card = None if name.endswith(".pt") else without_images().card
+    source = open_source(ODD / name, fields="", scratch=tmp_path, seed=0, card=card)
 
     assert num is None or len(source.galaxies) == num
     assert np.isfinite(source.galaxies.rows(0, len(source.galaxies)).magnitudes).all()

@@ -69,6 +69,17 @@ def card(folder: Path) -> DatasetCard:
     return contract.decode((folder / "dataset.json").read_bytes(), DatasetCard)
 
 
+@pytest.mark.parametrize(("limit", "num_flagged"), [(None, 0), (0.1, NUM), (0.5, 0)])
+def test_how_much_dust_is_much_is_said_by_the_card(limit: float | None, num_flagged: int, tmp_path: Path) -> None:
+    write_model(tmp_path / "models" / "other", inputs=without_images().card.inputs, domain=None, max_extinction_r=limit)
+    dust = {f"extinction_{band}": "0.2" for band in "ugriz"}
+
+    folder = make_dataset(tmp_path, table(tmp_path, "ugriz", **dust), MODEL="other")
+
+    quality = pyarrow.parquet.read_table(folder / "table.parquet")["quality"].to_numpy()
+    assert ((quality & Quality.HIGH_EXTINCTION.value) > 0).sum() == num_flagged
+
+
 # ------------------------------------------------------------------------------------------- without images
 
 
