@@ -60,4 +60,13 @@ void test_convolve(int side, int size, const float *padded, const float *weights
 void test_halve(const float *images, int n, int side, int channels, float *out) {
     halve(images, n, side, channels, out);
 }
+
+// Weights one behind the other, and where each begins [bytes].
+void test_network(const char *packed, const long *starts, int num_arrays, const float *images, const float *magnitudes,
+                  int n, float *redshifts) {
+    static Workspace space;
+    static const void *weights[sizeof(Weights) / sizeof(void *)];
+    for (int i = 0; i < num_arrays; i++) weights[i] = packed + starts[i];
+    predict((const Weights *)weights, images, magnitudes, n, redshifts, &space);
+}
 }

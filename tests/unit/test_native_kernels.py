@@ -1,9 +1,13 @@
 """Every kernel of the native engine against numpy in float64, at shapes that fill no tile, where undefined behaviour
-and indices beyond an array end the program.
+and indices beyond an array end the program. Those for ARM run in an emulator where one is installed.
 """
 
 import ctypes
 import math
+import platform
+import shutil
+import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference.engines.native.compiler import compile_library
-from inference.engines.native.library import runnable
+from inference.engines.native.compiler import compile_library, compile_source
+from inference.engines.native.engine import NativeEngine
+from inference.engines.native.library import INSTRUCTION_SETS, runnable
+from inference.engines.native.pack import pack_path, read_pack
 from inference.engines.native.prepare import can_prepare
+from inference.models import SHIPPED, read_model
 
 pytestmark = pytest.mark.skipif(not can_prepare(), reason="the native engine cannot be compiled for this machine")
 CHECKS = "bounds,alignment,signed-integer-overflow,integer-divide-by-zero"
@@ -23,12 +30,22 @@ rng = np.random.default_rng(0)
 Call = Callable[..., None]
 
 
-@pytest.fixture(scope="module", params=[one.name for one in runnable()])
+EMULATOR = "qemu-aarch64"
+SOURCES = Path(__file__).parents[1]
+PLACES = [one.name for one in runnable()] + ([] if platform.machine() == "aarch64" else [f"neon in {EMULATOR}"])
+
+
+@pytest.fixture(scope="module", params=PLACES)
 def kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Call:
-    """Call a function of the test library with arrays and numbers."""
-    (instructions,) = (one for one in runnable() if one.name == request.param)
-    path = tmp_path_factory.mktemp("native") / "kernels.so"
-    compile_library(instructions, path, *FLAGS, source=Path(__file__).parents[1] / "native_kernels.cpp")
+    """Call a function of the kernels with arrays and numbers."""
+    (instructions,) = (one for one in INSTRUCTION_SETS if one.name == request.param.split()[0])
+    path = tmp_path_factory.mktemp("native") / "kernels"
+    if EMULATOR in request.param:
+        if shutil.which(EMULATOR) is None:
+            pytest.skip(f"{EMULATOR} is not installed")
+        compile_source(SOURCES / "native_program.cpp", instructions, path, "-static", *FLAGS)
+        return lambda name, *arguments: emulate(path, name, *arguments)
+    compile_library(instructions, path, *FLAGS, source=SOURCES / "native_kernels.cpp")
     library = ctypes.CDLL(str(path))
 
     def call(name: str, *arguments: Any) -> None:
@@ -38,6 +55,28 @@ def kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         function(*given)
 
     return call
+
+
+def emulate(program: Path, name: str, *arguments: Any) -> None:
+    """Run one kernel in the emulator, and put what it wrote into the arrays; see `native_program.cpp`."""
+    arrays = [one for one in arguments if isinstance(one, np.ndarray)]
+    header = struct.pack("<32sq", name.encode(), len(arguments))
+    for one in arguments:
+        if isinstance(one, np.ndarray):
+            header += struct.pack("<qq", 2, one.nbytes)
+        elif isinstance(one, ctypes.c_float):
+            header += struct.pack("<qf4x", 1, one.value)
+        else:
+            header += struct.pack("<qq", 0, one)
+    sent = header.ljust(512, b"\0") + b"".join(one.tobytes().ljust(-(-one.nbytes // 64) * 64, b"\0") for one in arrays)
+
+    done = subprocess.run([EMULATOR, program], input=sent, capture_output=True, check=True)
+
+    assert len(done.stdout) == len(sent) - 512
+    start = 0
+    for one in arrays:
+        np.copyto(one, np.frombuffer(done.stdout, one.dtype, one.size, start).reshape(one.shape))
+        start += -(-one.nbytes // 64) * 64
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -206,3 +245,17 @@ def test_images_are_halved(kernel: Call) -> None:
     kernel("halve", images, 3, 8, 32, out)
 
     assert np.abs(out - images.reshape(3, 4, 2, 4, 2, 32).mean(axis=(2, 4))).max() < 1e-6
+
+
+def test_the_network_gives_the_same_bits_everywhere(kernel: Call) -> None:
+    model = read_model(SHIPPED)
+    sha256 = model.card.weights_sha256
+    arrays = read_pack(pack_path(model.weights, sha256), sha256)[1]
+    starts = np.cumsum([0, *(array.nbytes for array in arrays.values())])[:-1]
+    packed = np.concatenate([array.ravel() for array in arrays.values()])
+    image, magnitudes = 5 + 5 * normal(1, 5, 32, 32), np.full((1, 5), 18, np.float32)
+    found = np.empty(1, np.float32)
+
+    kernel("network", packed, starts, len(starts), image, magnitudes, 1, found)
+
+    assert found == NativeEngine(model.weights, sha256, num_threads=1).predict(image, magnitudes)

@@ -21,10 +21,9 @@ FLAGS = (
     "-fno-exceptions",
     "-fno-rtti",
     "-ffp-contract=off",  # multiply-adds are where the source says: the same bits on every CPU
-    "-fPIC",
-    "-shared",
     "-s",
 )
+LIBRARY_FLAGS = ("-fPIC", "-shared")
 TIMEOUT_S = 300
 
 
@@ -59,15 +58,20 @@ def compile_all(machine: str) -> list[Path]:
 def compile_library(
     instructions: InstructionSet, target: Path, *further: str, source: Path = SOURCE / "engine.cpp"
 ) -> None:
-    """Compile one library; it appears whole.
+    """Compile one library; it appears whole. See `compile_source`."""
+    compile_source(source, instructions, target, *LIBRARY_FLAGS, *further)
+
+
+def compile_source(source: Path, instructions: InstructionSet, target: Path, *further: str) -> None:
+    """Compile a library or a program without any library; it appears whole.
 
     Parameters
     ----------
+    source : Path
     instructions : InstructionSet
     target : Path
     further : str
         More flags.
-    source : Path
 
     Raises
     ------
