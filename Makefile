@@ -37,51 +37,51 @@ $(READY): pyproject.toml scripts/requirements.txt scripts/setup.sh $(wildcard in
 run: $(READY) ## Predict the redshifts of a dataset and print the result
 	@$(PY) -m scripts.run
 
-catalog: $(READY) ## A run's redshifts as FITS and Parquet; FORMAT=qp: p(z)
+catalog: $(READY) ## Redshifts as FITS and Parquet; FORMAT=votable, qp: p(z)
 	@$(PY) -m scripts.catalog
 
-report: $(READY) ## Write RUN=name or SWEEP=name as one page, and Markdown
+report: $(READY) ## Write a page about RUN=name or SWEEP=name, and Markdown
 	@$(PY) -m scripts.report
 
-status: $(READY) ## How a run is: RUN=name; without it, which there are
+status: $(READY) ## Show how RUN=name is doing; without RUN, list all runs
 	@$(PY) -m scripts.status
 
-clean-runs: $(READY) ## Delete runs that have ended, after saying which; RUN=name
+clean-runs: $(READY) ## Delete runs that have ended, after asking; or RUN=name
 	@$(PY) -m scripts.clean_runs
 
-stop: $(READY) ## End a run and its ranks: RUN=name
+stop: $(READY) ## Stop a run and its ranks: RUN=name
 	@$(PY) -m scripts.stop
 
-resume: $(READY) ## Go on with RUN=name: what is done is not done again
+resume: $(READY) ## Continue RUN=name: what is done is not done again
 	@$(PY) -m scripts.resume
 
-cost: $(READY) ## What RUN=name cost; without RUN what WORLD=8 would
+cost: $(READY) ## Show what RUN=name cost; without RUN, what WORLD=8 would
 	@$(PY) -m scripts.cost
 
-forecast: $(READY) ## How long, how much: WORLD=64; which setting: DEADLINE=60
+forecast: $(READY) ## Forecast time and price: WORLD=64; or choose: DEADLINE=60
 	@$(PY) -m scripts.forecast
 
-logs: $(READY) ## What the workers of RUN=name printed; RANK=17, FILE=csv
+logs: $(READY) ## Show what the workers of RUN=name printed; RANK=17
 	@$(PY) -m scripts.logs
 
-explain: $(READY) ## The whole story of one rank: RUN=name RANK=17
+explain: $(READY) ## Explain what became of one rank: RUN=name RANK=17
 	@$(PY) -m scripts.explain
 
-doctor: $(READY) ## Look for what could go wrong, before anything is spent
+doctor: $(READY) ## Check what could go wrong, before any money is spent
 	@$(PY) -m scripts.doctor
 
 ## Experiment
 
-sweep: $(READY) ## Run all of WORLD=1,2,4 BATCH=8,32 REPEAT=3: which is best
+sweep: $(READY) ## Compare settings: WORLD=1,2,4 BATCH=8,32 REPEAT=3
 	@$(PY) -m scripts.sweep
 
-compare: $(READY) ## The same rows by plain torch, here, on AWS, as published
+compare: $(READY) ## Compare RUN=name with plain torch and published numbers
 	@$(PY) -m scripts.compare
 
-import: $(READY) ## Read FILE=combined_data.json as published; WORLD=517
+import: $(READY) ## Read published results: FILE=combined_data.json WORLD=517
 	@$(PY) -m scripts.import_run
 
-reproduce: $(READY) ## FROM=folder of published results: their tables, figures
+reproduce: $(READY) ## Remake published tables and figures: FROM=folder
 	@$(PY) -m scripts.reproduce
 
 ## Deploy
@@ -95,16 +95,16 @@ push: $(READY) ## Push the image to ECR and record its digest for Terraform
 plan: $(READY) ## Show what apply would change
 	@$(PY) -m scripts.deploy plan
 
-apply: $(READY) ## Deploy; asks before data would be deleted (YES=1: never)
+apply: $(READY) ## Deploy; asks before data are deleted (not with YES=1)
 	@$(PY) -m scripts.deploy apply
 
 output: $(READY) ## Print what is deployed, as JSON
 	@$(PY) -m scripts.deploy output
 
-destroy: $(READY) ## Say which data goes, ask (not with YES=1), delete all
+destroy: $(READY) ## Delete all that is deployed, after listing the data
 	@$(PY) -m scripts.deploy destroy
 
-smoke: $(READY) ## Ask a real account: 3 ranks below 0.02 USD; destroys all
+smoke: $(READY) ## Try a real account: 3 ranks, under 0.02 USD, then destroy
 	@$(PY) -m scripts.smoke
 
 ## Data and model
@@ -112,34 +112,34 @@ smoke: $(READY) ## Ask a real account: 3 ranks below 0.02 USD; destroys all
 dataset: $(READY) ## Make the sample; or NAME=big N=100000; or SOURCE=my.csv
 	@$(PY) -m scripts.dataset
 
-clean-table: $(READY) ## Clean a table: SOURCE=my.csv; counts what each rule found
+clean-table: $(READY) ## Clean a table: SOURCE=my.csv; count what each rule finds
 	@$(PY) -m scripts.clean_table
 
-repartition: $(READY) ## The same galaxies in other shards: DATASET=… SHARD_MB=25
+repartition: $(READY) ## Move galaxies into other shards: DATASET=big SHARD_MB=25
 	@$(PY) -m scripts.repartition
 
-verify: $(READY) ## Check every shard of DATASET=… against its card and table
+verify: $(READY) ## Check every shard of a dataset against its card and table
 	@$(PY) -m scripts.verify
 
-model: $(READY) ## Which models there are; MODEL=mine: its card; FILE= NAME=
+model: $(READY) ## List the models; MODEL=mine: its card; FILE=: import one
 	@$(PY) -m scripts.model
 
-train: $(READY) ## Train on one's own galaxies: DATASET=mine MODEL=mine
+train: $(READY) ## Train on your own galaxies: DATASET=mine MODEL=mine
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m scripts.train
 
-calibrate: $(READY) ## Measure the weights' errors: sigma, p(z), domain flag
+calibrate: $(READY) ## Calibrate sigma, p(z) and the domain flag of the weights
 	@$(PY) -m scripts.calibrate
 
-evaluate: $(READY) ## Accuracy, intervals, plots on the test set, or RUN=name
+evaluate: $(READY) ## Accuracy with intervals, and plots; test set or RUN=name
 	@$(PY) -m scripts.evaluate
 
-convert: $(READY) ## Published checkpoint to ours: FILE=x.pt TRUST_PICKLE=1
+convert: $(READY) ## Convert a published checkpoint: FILE=x.pt TRUST_PICKLE=1
 	@$(PY) -m scripts.convert
 
-engines: $(READY) ## Export the network for faster engines; checks it
+engines: $(READY) ## Export the network for faster engines, and compare them
 	@$(PY) -m scripts.engines
 
-bench: $(READY) ## Measure against the published loop; QUICK=1, BASE=a.json
+bench: $(READY) ## Benchmark against the published loop; QUICK=1 BASE=a.json
 	@$(PY) -m scripts.bench
 
 ## Parts on their own
@@ -147,10 +147,10 @@ bench: $(READY) ## Measure against the published loop; QUICK=1, BASE=a.json
 emulate: $(READY) ## Serve the local AWS for the AWS CLI, boto3 or Terraform
 	@$(PY) -m scripts.emulate
 
-rendezvous: $(READY) ## The server at which ranks meet; HOST=… PORT=10000
+rendezvous: $(READY) ## Serve the rendezvous where ranks meet; PORT=10000
 	@$(PY) -m scripts.rendezvous
 
-invoke: $(READY) ## Run FUNCTION=infer with EVENT=tests/events/rank_task.json
+invoke: $(READY) ## Call a handler: FUNCTION=infer EVENT=file.json
 	@$(PY) -m scripts.invoke
 
 emulate-image: $(READY) ## Run the image as FUNCTION=infer on Lambda would
@@ -172,14 +172,14 @@ check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
 	$(PY) -m scripts.schema check
 	$(PY) -m scripts.image lint
 
-mutate: $(READY) ## Break the code at random: do tests notice? PACKAGES=…
+mutate: $(READY) ## Break the code at random: do the tests notice?
 	@$(PY) -m tests.mutate
 
-faults: $(READY) ## Try every fault of the table; write docs/faults.md
+faults: $(READY) ## Try every fault in the table; write docs/faults.md
 	$(PY) -m pytest -q -p no:xdist tests/faults --deselect tests/faults/test_matrix.py::test_the_table_in_the_documentation_is_this_one
 	@$(PY) -m tests.faults.document
 
-fuzz: $(READY) ## Damage what is read from outside, for MINUTES=60
+fuzz: $(READY) ## Feed damaged files to every reader, for MINUTES=60
 	@$(PY) -m tests.fuzz
 
 checkov: $(READY) ## Scan Terraform with checkov, in an environment of its own
@@ -215,56 +215,82 @@ help: ## Show this help
 	@sed -n 's/^#: //p' Makefile
 
 #: Variables of make run, as in: make run WORLD=8 BATCH=256
-#:   WORLD=8            ranks, each one invocation; one per shard when absent
+#:   WORLD=8            ranks, one invocation each; as many as shards if not given
 #:   BATCH=256          galaxies per batch
-#:   DATASET=sdss/10MB  a dataset under datasets/, or a folder with shards
-#:   SOURCE=my.csv      dataset, run and catalog in one, FIELDS= as below
-#:   FILES=2            only the first n shards; ROWS=626: so many galaxies of them
-#:   RESULT=my/run      folder of the results, in the bucket or here; else in runs/
+#:   DATASET=sdss/10MB  a dataset under datasets/, or any folder of shards
+#:   SOURCE=my.csv      dataset, run and catalog in one; FIELDS= as below
+#:   FILES=2            only the first 2 shards
+#:   ROWS=626           only the first 626 galaxies
+#:   RESULT=my/run      where results go, in the bucket or here; runs/ if not given
 #:   PROFILE=1          measure with torch's profiler, as the published runs did
-#:   PAYLOAD=file.json  a request as JSON, also published ones; variables win
-#:   FMI=1              ranks meet after their work and add up; see docs/fmi.md
-#:   BACKUP=0           a slow rank gets no second invocation, which is paid too
+#:   PAYLOAD=file.json  a request as JSON, also a published one; variables win
+#:   FMI=1              ranks exchange their sums when done; see docs/fmi.md
+#:   BACKUP=0           do not invoke slow ranks again, which costs extra
 #:   TOLERATE=20        percentage of ranks that may fail
-#:   MODEL=mine         the model that predicts; the shipped one when absent
-#:   ENGINE=torch       what computes; or onnxruntime, openvino; native when absent
+#:   MODEL=mine         the model that predicts; the shipped one if not given
+#:   ENGINE=torch       torch, onnxruntime, openvino or native; native if not given
 #:   PRECISION=fp32     or int8, bf16, where they were found accurate enough
 #:   TARGET=local       where to run: local, or aws once it is deployed
-#:   BUDGET=2.00        USD; a run that may cost more at list prices is refused
-#:   FORECAST=1         what it will take, before it; how right that was, after it
-#:   OUTPUTS=file.json  a stack deployed elsewhere: terraform output -json
+#:   BUDGET=2.00        refuse a run that may cost more, in USD at list prices
+#:   FORECAST=1         print a forecast before the run, and how good it was after
+#:   OUTPUTS=file.json  use a stack deployed elsewhere: terraform output -json
+#: Variables of make catalog
+#:   FORMAT=votable     or qp, for p(z)
+#:   TABLE=my.csv       join the columns of a table; TABLE=none: no positions
+#:   PARTIAL=1          write one although ranks are lost
 #: Variables of make sweep: WORLD BATCH FILES ENGINE PRECISION PROFILE, and
 #:   DATA=sdss,big      datasets
 #:   SHARD_MB=10,25     the same galaxies in shards of these sizes
 #:   MEMORY=1769,3008   memory of a rank in megabytes
-#:   REPEAT=3           how often every setting runs; SEED decides the order
-#:   SWEEP=file.yaml    the lists as a file, in small letters: world: [1, 2]
+#:   REPEAT=3           runs of each setting, in random order; SEED=1 changes it
+#:   SWEEP=file.yaml    the lists as a file, in lower case: world: [1, 2]
 #:   NAME=mine          folder under sweeps/; the same command continues it
-#:   RETRY=1            run again what failed; YES=1 to be asked nothing
+#:   RETRY=1            run again what failed; YES=1 asks nothing
 #: Variables of make forecast: WORLD DATASET FILES ENGINE PRECISION, and
-#:   N=660000           so many galaxies, in place of a dataset
-#:   MEMORY=1769 ARCH=arm64 CHILD=EXPRESS CONCURRENCY=1000  of the deployment
-#:   DEADLINE=60        seconds; with BUDGET, or one of them: which setting
-#:   FILE=runs.csv      judged on published runs; TO=docs writes the page
+#:   N=660000           this many galaxies instead of a dataset
+#:   MEMORY=1769 ARCH=arm64 CHILD=EXPRESS CONCURRENCY=1000 REGION=us-east-1
+#:                      a deployment other than this one
+#:   DEADLINE=60        seconds; with BUDGET or without: which settings to take
+#:   PRICES=file.toml   another list of prices, for make cost as well
+#:   FILE=runs.csv      judge forecasts by published runs; TO=docs writes the page
 #: Variables of make dataset and clean-table
-#:   SOURCE=my.csv      table of any format, published .pt or .npz, or a folder of
-#:                      FITS cutouts; FIELDS="u=MAG_U,z_spec=ZBEST" names columns
-#:                      that are not recognized; see docs/inputs.md
+#:   SOURCE=my.csv      a table of any format, published .pt or .npz, or a folder
+#:                      of FITS cutouts
+#:   FIELDS="u=MAG_U,z_spec=ZBEST"
+#:                      columns that are not recognized; see docs/inputs.md
 #:   ROWS=626           the first rows; or small, medium, large: 250, 626, 1253
-#:   WHERE="r < 17.8"   some galaxies: u g r i z, z_spec, ra, dec, object_id
-#:   YES=1              replace the dataset of another source
-#:   MODEL=theirs       what that model reads: bands, cutouts; a table without
-#:                      images has magnitudes alone, MODEL=astromae renders
-#:   NAME=big N=100000  so many synthetic galaxies instead
-#:   TRAINING=1         leave out what training must not see, instead of a flag
-#:   SHARD_MB=25        largest shard; SEED=1 changes the random draw
+#:   WHERE="r < 17.8"   a selection by u g r i z, z_spec, ra, dec, object_id
+#:   YES=1              replace a dataset made from another source
+#:   MODEL=theirs       the bands and cutouts that this model reads; without it, a
+#:                      table gives magnitudes only; MODEL=astromae renders images
+#:   NAME=big N=100000  this many synthetic galaxies instead
+#:   TRAINING=1         drop what training must not see, instead of flagging it
+#:   SHARD_MB=25        size of the largest shard
+#:   SEED=1             another random draw
 #: Variables of make train; with neither, all of it anew on the sample, an hour
 #:   DATASET=mine       galaxies with redshifts, 200 at least
 #:   MODEL=mine         the new model, models/mine/
-#:   FROM=scratch       with no weights; or the name of a model; the shipped one;
-#:                      or FROM=published.pt TRUST_PICKLE=1
-#:   TABLES="a.csv"     instead: further galaxies for the final layers, rendered
+#:   FROM=scratch       start without weights, or from a model by its name, or from
+#:                      FROM=published.pt TRUST_PICKLE=1; else the shipped one
+#:   TABLES="a.csv"     instead, more galaxies for the final layers, rendered
 #:   DEVICE=cuda        or cpu; a GPU where torch finds one
 #:   SEED=1 THREADS=2   QUICK=1 rehearses every step
+#: Variables of make build, push and emulate-image
+#:   ARCH=arm64 SLIM=1 NO_REGISTRY=1 BASE_IMAGE=name CONTAINER_ENGINE=podman
+#:   REGISTRY=127.0.0.1:5000  FUNCTION=infer      see docker/README.md
+#: Variables of make emulate
+#:   PORT=8080 WORKERS=2 LOG_DIR=folder
+#:   CONCURRENCY=10 INACTIVE_S=30 S3_FAILURE_EVERY=50 STARTS_PER_S=5 ALL_COLD=1
+#:                      fail and wait as a busy account does
+#: Other variables
+#:   RUN=last           the newest run; or a part of its name that no other has
+#:   FILE=log.csv       make logs: a log exported from CloudWatch
+#:   FILE=net.onnx CARD=card.toml NAME=theirs       make model: import a network
+#:   FILE=x.pt TO=x.safetensors SCALINGS=file.json  make convert
+#:   FORCE=1 ROWS=folder  make engines: export again; compare on these shards
+#:   IMAGE=1            make invoke: inside the image
+#:   HOST=0.0.0.0 HEALTH_PORT=8081 RENDEZVOUS_KEY=secret  make rendezvous
+#:   SNAP_START=1       make smoke: try SnapStart too
+#:   PACKAGES=handlers N=40 JOBS=2 SEED=1  make mutate
 #: Of every target
 #:   PYTHON=python3.11  the Python to make .venv with; found by itself when absent

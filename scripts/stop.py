@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from scripts.command.console import say_here
+from scripts.command.console import counted, say_here
 from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.runs import execution
+from scripts.runs.ending import Ending
 from scripts.runs.listing import name_runs
 from scripts.runs.recall import find_run, runs_there, stack_target
 from scripts.runs.variables import RunName, StackVariables
@@ -31,19 +32,19 @@ def _stopped(variables: StopVariables) -> str:
         )
     found = find_run(variables.run, variables, root=Path())
     if found.target is None:
-        return f"{found.run_id} does not run: its local AWS is gone, and everything it started with it."
+        return f"{found.run_id} is not running: its local AWS has ended, and its ranks with it."
     if found.description is None:
-        return f"{found.run_id} does not run: Step Functions has forgotten it."
+        return f"{found.run_id} is not running: Step Functions no longer knows it."
     if not found.is_running:
-        return f"{found.run_id} had ended already: {found.description['status']}."
+        return f"{found.run_id} had already ended: {Ending(found.description['status']).in_a_word}."
     arn = found.description["executionArn"]
     execution.stop(found.target.states, arn)
     # A local run's ranks end with its terminal, which sees the execution end and goes.
     num_children = execution.stop_children(found.target.states, arn) if found.target.name == "aws" else 0
-    ranks = f" and {num_children} ranks" if num_children else ""
+    ranks = f", and {counted(num_children, 'rank')}" if num_children else ""
     return (
-        f"{found.run_id}{ranks} stopped. Invocations under way end by themselves; "
-        f"`make status RUN={found.run_id}` brings home what was computed."
+        f"{found.run_id} is stopped{ranks}. Invocations under way finish by themselves. "
+        f"`make status RUN={found.run_id}` fetches what was computed, `make resume RUN={found.run_id}` continues it."
     )
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+ENDINGS = {"SUCCEEDED": "complete", "ABORTED": "stopped", "TIMED_OUT": "out of time"}
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -20,3 +22,8 @@ class Ending:
     def succeeded(self) -> bool:
         """True when the state machine reached its end: complete, or within tolerance."""
         return self.status == "SUCCEEDED"
+
+    @property
+    def in_a_word(self) -> str:
+        """What a user calls it."""
+        return ENDINGS.get(self.status, self.status.lower())

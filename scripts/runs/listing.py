@@ -14,6 +14,7 @@ from rich.table import Table
 from inference.contract import COMBINED_KEY, MANIFEST_KEY, SUMMARY_KEY
 from scripts.command.console import Column, fitting_table
 from scripts.runs import journal
+from scripts.runs.ending import Ending
 
 T = TypeVar("T")
 FILES_OF_A_RUN = (journal.FILE_NAME, "request.json", MANIFEST_KEY, SUMMARY_KEY, COMBINED_KEY, "ranks")
@@ -121,4 +122,4 @@ def _state(entry: journal.Entry | None, summary: _Summary | None) -> str:
         return "on AWS" if entry.stack else "running" if entry.is_served else "cut off"
     if summary is not None:
         return "complete" if summary.complete else "incomplete"
-    return entry.status.lower() if entry else "unknown"
+    return Ending(entry.status).in_a_word if entry else "unknown"

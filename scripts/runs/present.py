@@ -68,7 +68,8 @@ def print_result(
             _print_phases(console, summary)
         _print_list(console, "Lost ranks", list(_lost(summary.lost_ranks)))
     if summary is None or not (ending.succeeded or summary.lost_ranks):
-        _print_list(console, "Reason", [": ".join(filter(None, (ending.error, ending.message))) or ending.status])
+        goes_on = f"`make resume RUN={run_id}` goes on with it." if ending.status == "ABORTED" else ending.status
+        _print_list(console, "Reason", [": ".join(filter(None, (ending.error, ending.message))) or goes_on])
     _print_list(console, "Notes", [*notes, *(summary.notes if summary else ())])
     _print_list(console, "Files", [f"{folder}/", files_in(folder)])
 
@@ -87,9 +88,7 @@ def _count(folder: Path) -> int:
 
 
 def _headline(run_id: str, summary: RunSummary | None, ending: Ending) -> Text:
-    state, style, why = "failed", "bold red", ""
-    if ending.succeeded:
-        state, style = "complete", "bold green"
+    state, style, why = ending.in_a_word, "bold green" if ending.succeeded else "bold red", ""
     if summary is not None and summary.lost_ranks:
         why = f" ({len(summary.lost_ranks):,} of {summary.world_size:,} ranks lost)"
         if ending.succeeded:

@@ -278,7 +278,7 @@ def test_a_stopped_run_has_ended_and_goes_on_when_it_is_resumed(account: Rehears
 
     assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
     assert "stopped" in first.stdout
-    assert again.stdout == f"{run_id} had ended already: ABORTED.\n"
+    assert again.stdout == f"{run_id} had already ended: stopped.\n"
 
     resumed = command("resume", account, tmp_path, RUN=run_id)
     there = command("status", account, other, RUN=run_id)
@@ -291,7 +291,7 @@ def test_a_stopped_run_has_ended_and_goes_on_when_it_is_resumed(account: Rehears
     assert complete.stdout == f"{run_id} is complete: nothing is left to do.\n"
 
 
-@pytest.mark.parametrize(("name", "said"), [("status", "running since "), ("stop", "stopped.")])
+@pytest.mark.parametrize(("name", "said"), [("status", "running since "), ("stop", "is stopped.")])
 def test_a_local_run_of_another_terminal_is_asked_and_stopped_while_it_goes(
     name: str, said: str, account: Rehearsal, tmp_path: Path
 ) -> None:

@@ -46,6 +46,11 @@ def test_every_variable_is_read_as_what_it_must_be() -> None:
     assert variables == ExampleVariables(batch=64, size_mb=2.5, target="aws", yes=True, name="two words")
 
 
+@pytest.mark.parametrize("text", ["1000", "1,000", "1_000", "1e3", "1000.0"])
+def test_a_whole_number_is_written_as_people_do(text: str) -> None:
+    assert read(BATCH=text).batch == 1000
+
+
 @pytest.mark.parametrize("empty", ["", "  "])
 def test_an_empty_variable_counts_as_not_given(empty: str) -> None:
     assert read(BATCH=empty, TARGET=empty, YES=empty) == ExampleVariables()

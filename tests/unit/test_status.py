@@ -57,7 +57,7 @@ def test_a_local_run_whose_terminal_died_says_how_far_it_came(here: Path, capsys
     assert exit_status(status) == 0
     said = capsys.readouterr()
     assert "ranks 1/3 done · 0 failed" in said.out
-    assert f"{RUN}: failed" in said.out
+    assert f"{RUN}: stopped" in said.out
     assert "its local AWS is gone" in said.err
 
 
@@ -74,9 +74,7 @@ def test_stopping_a_local_run_whose_terminal_died_says_so(here: Path, capsys: py
     make_folder(here)
 
     assert exit_status(stop) == 0
-    assert capsys.readouterr().out == (
-        f"{RUN} does not run: its local AWS is gone, and everything it started with it.\n"
-    )
+    assert capsys.readouterr().out == (f"{RUN} is not running: its local AWS has ended, and its ranks with it.\n")
 
 
 @pytest.mark.parametrize("name", [f"runs/{RUN}/", f"./runs/{RUN}", f"arn:aws:states:us-east-1:1:execution:x:{RUN}"])
