@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from inference.contract import BITS_PER_ROW, Engine, Precision
+from inference.models import MAGNITUDES
 from scripts.command.console import say
 from scripts.command.errors import UsageError
 from scripts.command.machine import num_cores
@@ -29,7 +30,7 @@ from scripts.forecasts.published import Runs, read_runs
 from scripts.forecasts.system import DEFAULT_CONCURRENCY, Forecast, Habits, Setting, forecast, learn
 from scripts.pricing.cost import Rates
 from scripts.pricing.prices import LOCAL_REGION, PriceList, read_prices
-from scripts.runs.budget import earlier_runs
+from scripts.runs.budget import earlier_runs, stated_speed
 from scripts.runs.run_folder import local_rates
 from scripts.runs.variables import TargetName, Usd
 
@@ -99,8 +100,9 @@ def main(variables: ForecastVariables) -> None:
     place = place_of(variables, root)
     prices.of(place.region)
     is_local = variables.target == "local"
-    earlier = earlier_runs(root, variables.target, place.rates, None)
-    habits = learn(earlier, is_local=is_local, num_cores=num_cores())
+    model = _model_of(variables, root)
+    earlier = earlier_runs(root, variables.target, place.rates, model)
+    habits = learn(earlier, is_local=is_local, num_cores=num_cores(), rows_per_s=stated_speed(model, root))
     if variables.deadline is not None or variables.budget is not None:
         make_plan(variables, place, habits, prices, console, root)
     else:
@@ -190,6 +192,14 @@ def setting_of(variables: ForecastVariables, place: Place, root: Path) -> Settin
         is_local=is_local,
         num_cores=num_cores() if is_local else 1,
     )
+
+
+def _model_of(variables: ForecastVariables, root: Path) -> str | None:
+    """Return the model that serves a dataset without images; None where it is the default."""
+    if not variables.dataset:
+        return None
+    card = find_dataset(variables.dataset, asked=f"DATASET={variables.dataset}", root=root).card
+    return MAGNITUDES.name if card and card.image_origin == "none" else None
 
 
 def _size(variables: ForecastVariables, root: Path) -> tuple[int, int]:

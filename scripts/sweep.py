@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 from rich.console import Console
 
+from inference.models import MAGNITUDES
 from scripts.command.console import say
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, CommandError, UsageError
 from scripts.command.model import ModelName, find_model
@@ -21,7 +22,7 @@ from scripts.runs.target import connect_aws
 from scripts.runs.variables import StackVariables, Usd, choose_target
 from scripts.sweeps.analyse import analyse
 from scripts.sweeps.backend import AwsBackend, Backend, LocalBackend
-from scripts.sweeps.data import Dataset, Key, cut_missing, find_datasets
+from scripts.sweeps.data import Dataset, Key, cut_missing, find_datasets, without_images
 from scripts.sweeps.estimate import forecast_sweep, refuse_above
 from scripts.sweeps.journal import Journal, held, read_journal, stop_left
 from scripts.sweeps.lists import VARIABLES, read_plan
@@ -93,6 +94,11 @@ def run_sweep(variables: SweepVariables, *, root: Path, console: Console) -> int
     retry = variables.retry
     backend = _backend(journal, variables.outputs, root)
     datasets = find_datasets(journal.plan, root, backend.buckets)
+    if not variables.model and (name := without_images(journal.plan, root)):
+        say(
+            console,
+            f"model      {journal.plan.model} predicts them all: {name} holds no images",
+        )
     left = journal.remaining(retry=retry)
     forecast = forecast_sweep(left, backend, datasets, root=root, model=journal.plan.model)
     print_plan(console, journal, num_left=len(left), cost=forecast.words if forecast else NOT_KNOWN)
@@ -132,6 +138,8 @@ def find_sweep(given: Mapping[str, str], root: Path) -> Journal:
     target, _ = choose_target(
         read_variables(StackVariables, {**given, "TARGET": plan.target or ""}), terraform=root / "terraform"
     )
+    if plan.model is None and without_images(plan, root):
+        plan = msgspec.structs.replace(plan, model=MAGNITUDES.name)
     sha256 = find_model(plan.model, root=root).card.weights_sha256 if plan.model else None
     plan = msgspec.structs.replace(plan, target=target, model_sha256=sha256)
     return read_journal(root / "sweeps" / (name or f"sweep-{plan.fingerprint}"), plan)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from inference.contract import BITS_PER_ROW, RunSummary
@@ -118,10 +119,15 @@ class Forecast:
         return max(self.last, key=lambda step: self.last[step])
 
 
-def default_habits(*, is_local: bool = False, constants: Constants | None = None) -> Habits:
-    """Return what is assumed where no run is known."""
+def default_habits(
+    *, is_local: bool = False, constants: Constants | None = None, rows_per_s: float | None = None
+) -> Habits:
+    """Return what is assumed where no run is known; `rows_per_s` of one thread, where the card of the model says it."""
     constants = constants or read_constants()
-    rate = f"defaults, {1 / constants.ours['row_s'].value:.0f} galaxies/s per vCPU"
+    if rows_per_s:
+        stated = replace_value(constants.ours["row_s"], 1 / rows_per_s, source="the card of the model")
+        constants = msgspec.structs.replace(constants, ours={**constants.ours, "row_s": stated})
+    rate = f"defaults, {1 / constants.ours['row_s'].value:,.0f} galaxies/s per vCPU"
     if not is_local:
         return Habits(constants=constants.ours, source=f"{rate}; no run is known yet")
     quiet = {"tail_s": replace_value(constants.ours["tail_s"], 0.0), "weather": constants.ours["weather"]}
@@ -134,7 +140,12 @@ def replace_value(constant: Constant, value: float, spread: float | None = None,
 
 
 def learn(
-    summaries: Sequence[RunSummary], *, is_local: bool, num_cores: int = 1, constants: Constants | None = None
+    summaries: Sequence[RunSummary],
+    *,
+    is_local: bool,
+    num_cores: int = 1,
+    constants: Constants | None = None,
+    rows_per_s: float | None = None,
 ) -> Habits:
     """Return the habits that complete runs show, those they do not show as by default.
 
@@ -146,8 +157,10 @@ def learn(
         Where they ran.
     num_cores : int
         Of this machine, which ranks share.
+    rows_per_s : float, optional
+        What the card of the model says of its speed on one thread, where nothing was learnt.
     """
-    known = default_habits(is_local=is_local, constants=constants)
+    known = default_habits(is_local=is_local, constants=constants, rows_per_s=rows_per_s)
     runs = [run for run in summaries if run.num_records and run.function_memory_mb and run.num_samples]
     if not runs:
         return known

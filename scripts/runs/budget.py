@@ -8,11 +8,12 @@ from botocore.exceptions import ClientError
 
 from inference import contract
 from inference.contract import DatasetCard, RunRequest, RunSummary
-from inference.errors import InvalidRequestError, RunFolderError
+from inference.errors import InvalidRequestError, ModelError, RunFolderError
 from inference.models import shipped
 from inference.plan import ROW_BYTES
 from inference.run_folder import read_summary
 from scripts.command.errors import UsageError
+from scripts.command.model import find_model
 from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.deployment.stages import read_stages
 from scripts.forecasts.system import DEFAULT_CONCURRENCY, Forecast, Setting, learn
@@ -100,7 +101,8 @@ def forecast(
     region, rates = (aws.stack.region, aws.stack.rates) if aws else (LOCAL_REGION, local_rates())
     rates = replace(rates, memory_mb={**rates.memory_mb, "infer": setting.memory_mb})
     # Runs here say nothing of a processor there.
-    habits = learn(earlier_runs(root, "aws", rates, request.model), is_local=False)
+    earlier = earlier_runs(root, "aws", rates, request.model)
+    habits = learn(earlier, is_local=False, rows_per_s=stated_speed(request.model, root))
     prices = prices or read_prices()
     found = simulate(setting, prices.of(region), prices_of=prices.label(region), habits=habits, rates=rates)
     timeout_s = aws.stack.stages["infer"].timeout_s if aws else int(read_stages()["infer"]["timeout_s"])
@@ -187,6 +189,14 @@ def earlier_runs(root: Path, target: str, rates: Rates, model: str | None = None
         if len(found) == NUM_EARLIER:
             break
     return found
+
+
+def stated_speed(model: str | None, root: Path) -> float | None:
+    """Return the galaxies per second of one thread that the card of a model says; None where none says it."""
+    try:
+        return find_model(model or "", root=root).card.rows_per_s
+    except (UsageError, ModelError):
+        return None
 
 
 def _size(dataset: LocalDataset | RemoteDataset, request: RunRequest, aws: AwsTarget | None) -> tuple[int, int] | None:

@@ -8,11 +8,13 @@ from inference import contract, shard
 from inference.contract import DatasetCard, RankTask
 from inference.errors import RunError
 from inference.manifest_text import ManifestText
+from inference.models import in_words, mismatches, refuse_dataset
+from inference.models.card import ModelCard
 from inference.plan import (
     MAX_CHILDREN,
     MAX_TASK_BYTES,
-    SAMPLES_PER_S_PER_VCPU,
     START_S,
+    Demand,
     Limits,
     Shard,
     first_rows,
@@ -23,7 +25,7 @@ from scripts.command.errors import CommandError, UsageError
 from scripts.data.location import LocalDataset, find_dataset, is_sample
 from scripts.data.reader import FolderReader
 from scripts.deployment.finding import Finding
-from scripts.runs.request import PLACEHOLDER_BUCKET, draft_request
+from scripts.runs.request import PLACEHOLDER_BUCKET, draft_request, without_images
 from scripts.runs.variables import RequestVariables
 
 STARTS_PER_S = {"STANDARD": 100, "EXPRESS": 1000}
@@ -56,7 +58,7 @@ class Ceiling:
 def fit_findings(variables: RequestVariables, ceiling: Ceiling, *, root: Path) -> Iterator[Finding]:
     """Plan the run as Initialize would, and compare what comes out with every limit."""
     try:
-        tasks, folder = _plan(variables, ceiling.limits, root)
+        tasks, dataset, model, demand = _plan(variables, ceiling.limits, root)
     except UsageError as error:
         yield Finding("request", "fail", str(error))
     except UnknownFitError as error:
@@ -67,15 +69,18 @@ def fit_findings(variables: RequestVariables, ceiling: Ceiling, *, root: Path) -
         yield Finding("dataset", "fail", str(error), "`make dataset` makes it again.")
     else:
         rows = sum(task.num_samples for task in tasks)
-        yield Finding("dataset", "ok", f"{folder}: {counted(rows, 'galaxy')} for {counted(len(tasks), 'rank')}")
+        yield Finding("dataset", "ok", f"{dataset.folder}: {counted(rows, 'galaxy')} for {counted(len(tasks), 'rank')}")
+        yield _model(model, dataset)
         yield Finding("rank memory", "ok", f"a rank fits the {ceiling.limits.memory_mb:,} MB of the function")
-        yield _time(tasks, ceiling.limits)
+        yield _time(tasks, ceiling.limits, demand)
         yield _payload(tasks)
         if ceiling.child_type:
-            yield _dispatch(tasks, STARTS_PER_S[ceiling.child_type], ceiling.max_concurrency)
+            yield _dispatch(tasks, STARTS_PER_S[ceiling.child_type], ceiling.max_concurrency, demand)
 
 
-def _plan(variables: RequestVariables, limits: Limits, root: Path) -> tuple[Sequence[RankTask], Path]:
+def _plan(
+    variables: RequestVariables, limits: Limits, root: Path
+) -> tuple[Sequence[RankTask], LocalDataset, ModelCard, Demand]:
     draft = draft_request(variables, root=root)
     if draft.dataset.startswith("s3://"):
         raise UnknownFitError(f"{draft.dataset} is not on this machine: Initialize checks it, before any rank starts.")
@@ -85,9 +90,20 @@ def _plan(variables: RequestVariables, limits: Limits, root: Path) -> tuple[Sequ
         if is_sample(draft.dataset):
             raise UnknownFitError("The sample is not made yet: `make dataset` or the first run makes it.") from None
         raise
+    draft = without_images(draft, dataset)
+    model = draft.model.card
+    if dataset.card:
+        refuse_dataset(dataset.card, model, dataset.prefix)
+    demand = Demand.of(model)
     shards = first_rows(list(_shards(dataset, draft.request.file_limit)), draft.request.row_limit)
     request = contract.with_defaults(draft.request, run_id="doctor", num_shards=len(shards))
-    return plan_tasks(request, shards, limits, run_id=PLACEHOLDER_BUCKET), dataset.folder
+    return plan_tasks(request, shards, limits, run_id=PLACEHOLDER_BUCKET, demand=demand), dataset, model, demand
+
+
+def _model(model: ModelCard, dataset: LocalDataset) -> Finding:
+    doubts = mismatches(dataset.card, model, dataset.prefix) if dataset.card else ()
+    name = in_words(model.name, model.weights_sha256)
+    return Finding("model", "warn", f"{name}: {' '.join(doubts)}") if doubts else Finding("model", "ok", name)
 
 
 def _shards(dataset: LocalDataset, file_limit: int | None) -> Iterator[Shard]:
@@ -103,9 +119,9 @@ def _shards(dataset: LocalDataset, file_limit: int | None) -> Iterator[Shard]:
         yield Shard(key=key, num_rows=num_rows, size_bytes=size_bytes, etag='"etag"')
 
 
-def _time(tasks: Sequence[RankTask], limits: Limits) -> Finding:
+def _time(tasks: Sequence[RankTask], limits: Limits, demand: Demand) -> Finding:
     rows = max(task.num_samples for task in tasks)
-    seconds = START_S + rows / (SAMPLES_PER_S_PER_VCPU * limits.num_vcpus)
+    seconds = START_S + rows / (demand.rows_per_s * limits.num_vcpus)
     text = f"the largest rank has {rows:,} rows, at most {seconds:,.0f} s of {limits.timeout_s} s"
     if seconds > NEAR * limits.timeout_s:
         return Finding("timeout", "warn", text, MORE_RANKS)
@@ -124,14 +140,14 @@ def _payload(tasks: Sequence[RankTask]) -> Finding:
     return Finding("payload", "ok", text)
 
 
-def _dispatch(tasks: Sequence[RankTask], starts_per_s: int, max_concurrency: int) -> Finding:
+def _dispatch(tasks: Sequence[RankTask], starts_per_s: int, max_concurrency: int, demand: Demand) -> Finding:
     world_size = len(tasks)
     start_s = world_size / starts_per_s
     text = f"{world_size:,} ranks start within {start_s:,.1f} s, {starts_per_s:,} per second"
     if world_size > max_concurrency:
         fix = f"Terraform's max_concurrency raises it, up to {MAX_CHILDREN:,}."
         return Finding("dispatch", "warn", f"{text}, and {max_concurrency:,} run at the same time", fix)
-    rank_s = max(task.num_samples for task in tasks) / SAMPLES_PER_S_PER_VCPU
+    rank_s = max(task.num_samples for task in tasks) / demand.rows_per_s
     if start_s > rank_s:
         fix = "Fewer ranks finish as early: lower WORLD."
         return Finding("dispatch", "warn", f"{text}: the first ones finish before the last ones start", fix)

@@ -32,7 +32,8 @@ def look_ahead(
         assert found is not None, "its galaxies are known"
         return found.forecast
     rates, cores, prices = local_rates(), num_cores(), read_prices()
-    habits = learn(budget.earlier_runs(root, "local", rates, request.model), is_local=True, num_cores=cores)
+    earlier, speed = budget.earlier_runs(root, "local", rates, request.model), budget.stated_speed(request.model, root)
+    habits = learn(earlier, is_local=True, num_cores=cores, rows_per_s=speed)
     here = replace(setting, max_concurrency=min(cores, setting.world_size), is_local=True, num_cores=cores)
     return forecast(here, prices.of(LOCAL_REGION), prices_of=prices.label(LOCAL_REGION), habits=habits, rates=rates)
 

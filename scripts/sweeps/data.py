@@ -48,6 +48,18 @@ def find_datasets(plan: SweepPlan, root: Path, buckets: Sequence[str | None]) ->
     return found
 
 
+def without_images(plan: SweepPlan, root: Path) -> str | None:
+    """Return the first dataset here that holds no images; None where all do, or nothing is known."""
+    for name in plan.data:
+        try:
+            dataset = find_data(_one_partition(name, root) or name, asked=f"DATA={name}", root=root)
+        except UsageError:  # `find_datasets` says it
+            continue
+        if isinstance(dataset, LocalDataset) and dataset.card and dataset.card.image_origin == "none":
+            return name
+    return None
+
+
 def cut_missing(datasets: Mapping[Key, Dataset], root: Path, console: Console) -> None:
     """Cut the partitions that are not there yet from one of the same dataset that is."""
     for (name, shard_mb), dataset in datasets.items():

@@ -12,7 +12,7 @@ from scripts.forecasts import system
 from scripts.forecasts.system import DEFAULT_CONCURRENCY, forecast, learn
 from scripts.pricing.prices import read_prices
 from scripts.pricing.what_if import Range
-from scripts.runs.budget import earlier_runs
+from scripts.runs.budget import earlier_runs, stated_speed
 from scripts.sweeps.backend import Backend
 from scripts.sweeps.data import Dataset, Key, key_of
 from scripts.sweeps.plan import PlannedRun, Setting
@@ -69,7 +69,8 @@ def forecast_sweep(
     known = [setting for setting in settings if setting is not None]
     if len(known) < len(settings):
         return None
-    habits = learn(earlier_runs(root, "aws", backend.rates(None), model), is_local=False)
+    earlier = earlier_runs(root, "aws", backend.rates(None), model)
+    habits = learn(earlier, is_local=False, rows_per_s=stated_speed(model, root))
     prices = read_prices()
     region, label = prices.of(backend.region), prices.label(backend.region)
     each = {

@@ -394,7 +394,7 @@ def test_a_warning_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     status, lines = report(tmp_path, monkeypatch, Finding("disk", "warn", "little"))
 
     assert status == 0
-    assert lines[-1] == "4 ok, 1 warn, 0 fail, 1 skipped"
+    assert lines[-1] == "5 ok, 1 warn, 0 fail, 1 skipped"
 
 
 def test_a_failure_is_told_with_its_fix_and_sets_the_exit_status(

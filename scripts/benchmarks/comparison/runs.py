@@ -77,16 +77,13 @@ def _finished(variables: CompareVariables, root: Path) -> Runs:
     prefix = request.data_prefix
     dataset = _local(find_data(prefix, asked=f"the dataset {prefix} of {folder.name}", root=root))
     model = find_model(request.model or "", root=root, asked=f"the model {request.model} of {folder.name}")
+    _refuse_onnx(model, f"The model {model.card.name} of {folder.name}")
     return Runs([folder], dataset, request.file_limit, request.batch_size, model)
 
 
 def _carried_out(variables: CompareVariables, root: Path, console: Console) -> Runs:
     draft = draft_request(variables, root=root)
-    if draft.model.card.kind != "astromae":
-        raise UsageError(
-            f"MODEL={draft.model.card.name} is a network as ONNX; the plain loop computes weights of AstroMAE only. "
-            "`make run` runs it."
-        )
+    _refuse_onnx(draft.model, f"MODEL={draft.model.card.name}")
     target, _ = choose_target(variables, terraform=root / "terraform")
     aws = (
         connect_aws(read_stack(root / "terraform", outputs=variables.outputs)).within_account()
@@ -94,12 +91,24 @@ def _carried_out(variables: CompareVariables, root: Path, console: Console) -> R
         else None
     )
     dataset = _local(find_data(draft.dataset, asked=draft.dataset_asked, root=root))
+    if dataset.card and dataset.card.image_origin == "none" and draft.model.card.inputs.side_px:
+        raise UsageError(
+            f"{draft.dataset_asked} holds no images, which the plain loop reads. "
+            "`make dataset SOURCE=… MODEL=astromae` renders some; `make run` needs none."
+        )
     folders = []
     if aws is not None:
         folders.append(_carry_out(lambda _: nullcontext(aws), draft, dataset, root, console))
     # Last, since it takes the user's AWS settings away from this process.
     folders.append(_carry_out(partial(start_local, model=draft.model.folder), draft, dataset, root, console))
     return Runs(folders, dataset, draft.request.file_limit, draft.request.batch_size, draft.model)
+
+
+def _refuse_onnx(model: Model, asked: str) -> None:
+    if model.card.kind != "astromae":
+        raise UsageError(
+            f"{asked} is a network as ONNX; the plain loop computes weights of AstroMAE only. `make run` runs it."
+        )
 
 
 def _carry_out(
