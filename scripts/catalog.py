@@ -89,7 +89,7 @@ def main(variables: CatalogVariables) -> None:
         say_here(f"{' and '.join(str(folder / name) for name in JOINED)}: {said}")
     say_here(f"Positions and mag_r: {positions or NO_POSITIONS}")
     if found.lost:
-        say_here(f"Lost: {name_lost(tuple(found.lost.values()))}. Their rows have no redshift and flag {LOST}.")
+        say_here(f"Lost: {_lost(found)}. Their rows have no redshift and flag {LOST}.")
 
 
 # ------------------------------------------------------------------------------------------ what there is
@@ -101,7 +101,7 @@ def _refuse_incomplete(run_id: str, found: Inventory, request: RunRequest | None
         return
     raise CommandError(
         f"{run_id} is incomplete, {len(found.lost)} of {len(found.tasks)} ranks are lost: "
-        f"{name_lost(tuple(found.lost.values()))}. PARTIAL=1 writes the others, with these rows marked."
+        f"{_lost(found)}. PARTIAL=1 writes the others, with these rows marked."
     )
 
 
@@ -138,7 +138,7 @@ def _open_table(asked: str, request: RunRequest | None, found: Inventory, datase
         return None
     path = Path(asked).expanduser()
     if asked and not path.is_file():
-        raise UsageError(f"TABLE={asked}: there is no such file. It is the dataset's table.parquet, or none.")
+        raise UsageError(f"TABLE={asked}: there is no such file. It is a table to join, or none.")
     if not asked:
         path = (dataset or Path(found.tasks[0].rows[0].key).parent) / TABLE_NAME
         if not path.is_file():
@@ -196,6 +196,11 @@ WRITERS = {
     "qp": (_write_qp, [QP_NAME]),
     "votable": (_write_votable, [VOTABLE_NAME]),
 }
+
+
+def _lost(found: Inventory) -> str:
+    return name_lost(tuple(found.lost.values())).rstrip(".")
+
 
 if __name__ == "__main__":
     start(main)

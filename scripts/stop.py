@@ -7,7 +7,7 @@ from scripts.command.errors import UsageError
 from scripts.command.program import start
 from scripts.runs import execution
 from scripts.runs.ending import Ending
-from scripts.runs.listing import name_runs
+from scripts.runs.listing import listed, name_runs, newest_here
 from scripts.runs.recall import find_run, runs_there, stack_target
 from scripts.runs.variables import RunName, StackVariables
 
@@ -26,10 +26,10 @@ def main(variables: StopVariables) -> None:
 def _stopped(variables: StopVariables) -> str:
     """End a run and its ranks; say in one line what was done."""
     if not variables.run:
-        target = stack_target(variables, root=Path())
-        raise UsageError(
-            f"RUN=name says which run to stop. The newest: {name_runs(runs_there(target) if target else [])}."
-        )
+        target, root = stack_target(variables, root=Path()), Path()
+        running = [run.name for run in listed(root, newest_here(root)) if run.state == "running"]
+        there = f" On AWS: {name_runs(runs_there(target))}." if target else ""
+        raise UsageError(f"RUN=name says which run to stop. Running here: {name_runs(running)}.{there}")
     found = find_run(variables.run, variables, root=Path())
     if found.target is None:
         return f"{found.run_id} is not running: its local AWS has ended, and its ranks with it."

@@ -39,7 +39,7 @@ class RequestVariables(StackVariables, frozen=True, kw_only=True):
     fmi: Flag | None = None
     backup: Flag | None = None
     tolerate: Annotated[float, Meta(ge=0, le=100, description="a percentage from 0 to 100")] | None = None
-    engine: Annotated[contract.Engine | None, Meta(description=", ".join(get_args(contract.Engine)))] = None
+    engine: Annotated[contract.Engine | None, Meta(description=" or ".join(get_args(contract.Engine)))] = None
     precision: Annotated[contract.Precision | None, Meta(description="fp32, bf16 or int8")] = None
     dataset: Annotated[str, Meta(description="a dataset under datasets/, or a folder with shards")] = ""
     payload: Annotated[str, Meta(description="a request as a JSON file")] = ""

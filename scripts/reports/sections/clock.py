@@ -166,7 +166,7 @@ def _loop_times(ranks: Ranks) -> Iterator[Block]:
         (
             f"{ranks['rank'][i]:.0f}",
             seconds(float(values[i])),
-            number(float(values[i] / np.nanmedian(values)), 2),
+            f"{float(values[i] / np.nanmedian(values)):.2f}",
             count(ranks["num_samples"][i]),
         )
         for i in order.tolist()

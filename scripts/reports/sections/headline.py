@@ -105,7 +105,7 @@ def _incomplete(run: RunEvidence) -> Iterator[str]:
         yield "There is no summary.json: whether every rank reported was not checked, and wall times are unknown."
     expected = _world_size(run)
     if not run.summary and expected > len(run.ranks):
-        yield f"{len(run.ranks):,} records of {expected:,} ranks: {expected - len(run.ranks):,} are missing."
+        yield f"{len(run.ranks):,} of {counted(expected, 'rank')} left a record; {expected - len(run.ranks):,} did not."
     elif not run.summary and len(run.ranks) == PUBLISHED_PAGE:
         yield "Exactly 1,000 records: one page of a listing, so probably cut. Larger published runs lost the others."
     if run.summary and not len(run.ranks):

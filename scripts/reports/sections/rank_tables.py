@@ -3,7 +3,7 @@
 import numpy as np
 
 from scripts.reports.document import Table
-from scripts.reports.quantities import UNKNOWN, count, number, seconds
+from scripts.reports.quantities import UNKNOWN, count, seconds
 from scripts.reports.ranks import PHASES, Array, Ranks
 
 NUM_SLOWEST = 10
@@ -40,7 +40,7 @@ def slowest_ranks(ranks: Ranks) -> Table:
                 f"{ranks['rank'][i]:.0f}",
                 count(ranks["num_samples"][i]),
                 seconds(float(values[i])),
-                number(float(values[i]) / median, 2),
+                f"{float(values[i]) / median:.2f}",
                 f"{longest.replace('_', ' ')} {seconds(phases[longest])}",
                 "cold" if ranks["cold_start"][i] == 1 else "warm",
                 count(ranks["attempt"][i]),
