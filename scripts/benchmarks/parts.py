@@ -15,8 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from inference.engines import NAMES
+from inference.engines import NAMES, why_rejected
 from inference.engines.native.prepare import can_prepare
+from inference.models import shipped
 from scripts.benchmarks.machine import AVX2, describe_machine
 from scripts.benchmarks.pairs import merge_rounds
 from scripts.command.repository import REPOSITORY
@@ -81,6 +82,8 @@ def present_engines() -> list[str]:
 def measure_ranks(*, quick: bool) -> Lines:
     """Part 2: a whole rank in a fresh process, from the local AWS and back, compared with the reference procedure."""
     engines = present_engines()[:1] if quick else present_engines()[::-1]
+    if "native" in engines and not quick and not why_rejected(shipped(), "int8"):
+        engines.append("native int8")
     lines: Lines = []
     with tempfile.TemporaryDirectory() as folder, LocalAws(log_dir=Path(folder) / "logs", workers=1) as aws:
         for shard_mb in (5,) if quick else (25, 100):

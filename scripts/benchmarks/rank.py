@@ -13,8 +13,13 @@ from typing import Any
 BUCKET = "bench"
 
 
-def by_engine(name: str, key: str, num_rows: int, num_threads: int) -> tuple[str, dict[str, float]]:
+def by_engine(program: str, key: str, num_rows: int, num_threads: int) -> tuple[str, dict[str, float]]:
     """Predict a shard as Infer does: rows by byte range, one block ahead, cleaned, with sigma.
+
+    Parameters
+    ----------
+    program : str
+        An engine, and behind it a precision unless it is fp32.
 
     Returns
     -------
@@ -30,6 +35,7 @@ def by_engine(name: str, key: str, num_rows: int, num_threads: int) -> tuple[str
     from inference.models import shipped
     from inference.pipeline import infer_rank
 
+    name, precision = [*program.split(), "fp32"][:2]
     clock = PhaseClock()
     task = RankTask(
         run_id="bench",
@@ -49,7 +55,7 @@ def by_engine(name: str, key: str, num_rows: int, num_threads: int) -> tuple[str
     )
     imported_at_s = time.time()
     with clock.phase("model_load"):
-        engine = engines.load(name, shipped().weights, num_threads=num_threads)
+        engine = engines.load(name, shipped().weights, num_threads=num_threads, precision=precision)
         try:
             calibration = load_calibration(calibration_path(shipped().weights), engine.weights_sha256)
         except WeightsError:
@@ -59,7 +65,9 @@ def by_engine(name: str, key: str, num_rows: int, num_threads: int) -> tuple[str
     with clock.phase("upload"):
         store.write(task.predictions_key, outcome.predictions.to_npz())
     phases = {phase: clock.seconds(phase) for phase in ("model_load", "download", "inference", "upload")}
-    return engine.name, {"start": imported_at_s, **phases}
+    library, version = engine.name.split()
+    title = engine.name if precision == "fp32" else f"{library} {precision} {version}"
+    return title, {"start": imported_at_s, **phases}
 
 
 def by_reference(key: str, num_threads: int) -> tuple[str, dict[str, float]]:
