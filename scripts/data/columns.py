@@ -76,14 +76,17 @@ EXTINCTION = ("ext_{b}", "extinction_{b}", "extinction", "A_{b}")
 SINGLE = {
     "object_id": (
         *("object_id", "objid", "objectid", "obj_id", "id", "source_id", "dr8objid", "specobjid", "coadd_object_id"),
-        *("nsaid", "ls_id"),
+        *("nsaid", "ls_id", "dr7objid", "targetid", "cataid", "galaxy_id", "main_id", "number"),
     ),
-    "ra": ("ra", "ra_deg", "radeg", "raj2000", "ra_icrs", "_raj2000", "plug_ra", "alpha_j2000", "rastack", "coord_ra"),
+    "ra": (
+        *("ra", "ra_deg", "radeg", "raj2000", "ra_icrs", "_raj2000", "plug_ra", "alpha_j2000", "rastack", "coord_ra"),
+        *("ramean", "target_ra", "right_ascension", "ra_j2000"),
+    ),
     "dec": (
         *("dec", "dec_deg", "dedeg", "dej2000", "de_icrs", "_dej2000", "decj2000", "plug_dec", "delta_j2000"),
-        *("decstack", "coord_dec"),
+        *("decstack", "coord_dec", "decmean", "target_dec", "declination", "dec_j2000"),
     ),
-    "z_spec": ("z_spec", "zspec", "specz", "spec_z", "redshift", "z_sp", "zsp", "redshifts", "z"),
+    "z_spec": ("z_spec", "zspec", "specz", "spec_z", "redshift", "z_sp", "zsp", "redshifts", "rvz_redshift", "z"),
     "z_warning": ("zwarning", "z_warning", "zwarn"),
     "class": ("class", "spectype"),
     "clean": ("clean",),
@@ -343,8 +346,7 @@ class _Chosen:
                 return names, (), "sigma"
         raise SourceError(
             f"{self._source}: {self._nearest()} {self._found()} "
-            f'Name them as in FIELDS="{self._example()}" for magnitudes or "flux_{self._bands[0]}=F_'
-            f'{self._bands[0].upper()},…" for nanomaggies.'
+            f'Name them as in FIELDS="{self._example()}" for magnitudes or "{self._example("flux_")}" for nanomaggies.'
         )
 
     def further(self, field: str) -> str:
@@ -358,8 +360,21 @@ class _Chosen:
             )
         return found
 
-    def _example(self) -> str:
-        return ",".join(f"{band}=MAG_{band.upper()}" for band in self._bands[:2]) + ",…"
+    def _example(self, prefix: str = "") -> str:
+        """Return FIELDS with columns that may be meant: of names that differ in the band alone, the shortest."""
+        alike = [
+            [f"{name[:place]}{spell(band)}{name[place + 1 :]}" for band in self._bands]
+            for name in self._names
+            for place, letter in enumerate(name)
+            for spell in (str.lower, str.upper)
+            if letter == spell(self._bands[0])
+        ]
+        whole = [names for names in alike if set(names) <= set(self._names)]
+        columns = min(whole, key=lambda names: len(names[0])) if whole else ()
+        if columns:
+            return ",".join(f"{prefix}{band}={name}" for band, name in zip(self._bands, columns, strict=True))
+        column = "F_" if prefix else "MAG_"
+        return ",".join(f"{prefix}{band}={column}{band.upper()}" for band in self._bands[:2]) + ",…"
 
     def columns(self, pattern: str) -> tuple[str, ...]:
         if pattern in self._given_bands:

@@ -16,6 +16,8 @@ from scripts.command.errors import SourceError
 from scripts.data.compressed import HEAD_BYTES, compression_of, open_bytes, read_head
 from scripts.data.table_file import MISSING, Batch, NotWholeError, TableFile, astropy_units, first_line
 
+COMMENTS = ("#", "%", "!", "//")
+"""What a line before the names begins with where it is a comment."""
 MARKS = {
     "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
@@ -30,9 +32,11 @@ RULE = re.compile(r"[-=+|,;\s]*-{2}[-=+|,;\s]*")
 """A line of dashes below the names, as VizieR and SQL print it."""
 NO_ROW = re.compile(r"#|\(\d+ rows?\)$")
 """A line between or below the rows: a comment, or how many psql printed."""
-WITH_UNIT = re.compile(
-    r"(\S+)\s+[(\[]((?:AB )?mag|deg(?:rees?)?|arcsec|[munµ]?Jy|n?mgy|(?:nano)?magg(?:y|ies))[)\]]", re.IGNORECASE
+_UNITS = (
+    r"(?:AB )?mag(?:nitudes?)?|deg(?:rees?)?|rad(?:ians?)?|h:m:s|d:m:s|arcsec|[munµ]?Jy|n?mgy|(?:nano)?magg(?:y|ies)"
 )
+UNIT = re.compile(rf"{_UNITS}|dimensionless|none|unitless", re.IGNORECASE)
+WITH_UNIT = re.compile(rf"(\S+)\s+[(\[]({_UNITS})[)\]]", re.IGNORECASE)
 """A name with its unit behind it, as in ``u (mag)``."""
 ROW_NAME, UNNAMED = "row_name", "unnamed"
 """What columns are called that have no name."""
@@ -50,6 +54,8 @@ class TextTable(TableFile):
 
     first_row: Sequence[str]
     encoding: str = "utf8"
+    title: str = ""
+    """Line above the names."""
     places: Sequence[tuple[int, int]] = ()
     """First and last-plus-one letter of every column, where blanks stand for no value between white space."""
     about_rows: int = 0
@@ -70,15 +76,17 @@ class TextTable(TableFile):
         if len(head) == HEAD_BYTES:
             del lines[-1:]  # a part of one
         start, stated = 0, ""
-        while start < len(lines) and (not lines[start].strip() or lines[start].startswith(("#", "sep="))):
+        while start < len(lines) and (not lines[start].strip() or lines[start].startswith((*COMMENTS, "sep="))):
             if lines[start].startswith("sep="):
                 stated = lines[start][4:5]
             start += 1
+        title = _title(lines[start : start + 3]) if not stated else ""
+        start += bool(title)
         if start == len(lines):
             raise SourceError(f"{path} holds no line of column names.")
         comments, below = lines[:start], lines[start + 1 :]
         delimiter = stated or _delimiter(lines[start])
-        names = _cells(lines[start], delimiter)
+        names = [_unquoted(name) for name in _cells(lines[start], delimiter)]
         is_header = sum(map(_is_number, names)) <= len(names) / 2
         units = astropy_units([line[2:] for line in comments[1:]]) if text.startswith("# %ECSV") else {}
         num_skipped = start + 1
@@ -89,6 +97,9 @@ class TextTable(TableFile):
             if rule:  # VizieR has units between the names and the dashes
                 units = dict(zip(names, _cells(below[0], delimiter), strict=False))
             num_skipped += rule + 1
+        elif is_header and below and _are_units(_cells(below[0], delimiter)):
+            units = dict(zip(names, _cells(below[0], delimiter), strict=False))
+            num_skipped += 1
         elif not is_header:
             names, units = _names_in_comments(comments, delimiter, len(names))
             num_skipped = start
@@ -107,13 +118,16 @@ class TextTable(TableFile):
             first_row = [rows[0][first:last].strip() for first, last in places]
         names, units = _without_units(names, {name: unit for name, unit in units.items() if unit})
         share = path.stat().st_size / len(head) if not compression_of(path) else 0
-        return cls(path, names, units, delimiter, num_skipped, first_row, encoding, places, round(share * len(rows)))
+        return cls(
+            path, names, units, delimiter, num_skipped, first_row, encoding, title, places, round(share * len(rows))
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is unusual about how it is read."""
         is_odd = {
             "numbers read with decimal commas": self._has_decimal_commas,
+            f"the first line, {self.title[:40]!r}, read as a title": bool(self.title),
             f"text read as {self.encoding}": self.encoding == "latin-1",
             "the first column, without a name, read as names of rows, as of R": ROW_NAME in self.columns[:1],
             "columns read at fixed places, blank where there is no value": bool(self.places),
@@ -344,10 +358,31 @@ def _names_in_comments(comments: Sequence[str], delimiter: str, num: int) -> tup
                 names[number - 1] = found[2] + (f"_{number - int(found[1])}" if number > int(found[1]) else "")
         return names, {found[2]: found[3] or "" for found in described}
     for line in reversed(comments):
-        names = _cells(line.lstrip("# "), delimiter)
+        names = _cells(line.lstrip("#%!/ "), delimiter)
         if len(names) == num and not any(map(_is_number, names)):
             return names, {}
     return [], {}
+
+
+def _title(lines: Sequence[str]) -> str:
+    """Return the first of three lines if it is a title: those below are names and numbers, and it has other cells."""
+    if len(lines) < 3:
+        return ""
+    delimiter = _delimiter(lines[1])
+    first, names, row = (_cells(line, delimiter) for line in lines)
+    is_table = len(names) == len(row) > 1 and not any(map(_is_number, names)) and any(map(_is_number, row))
+    return lines[0] if is_table and len(first) != len(names) and not _are_units(names) else ""
+
+
+def _are_units(cells: Sequence[str]) -> bool:
+    """Return whether a line below the names states units, some of them of light or angles, instead of values."""
+    stated = [cell.strip("()[]") for cell in cells if cell.strip("-")]
+    return bool(stated) and all(UNIT.fullmatch(cell) for cell in stated)
+
+
+def _unquoted(name: str) -> str:
+    """Return a name without what databases put around it."""
+    return name[1:-1] if len(name) > 2 and (name[0], name[-1]) in {("[", "]"), ("`", "`"), ("'", "'")} else name
 
 
 def _with_unnamed(names: list[str], rows: Sequence[str], delimiter: str) -> list[str]:
@@ -368,7 +403,7 @@ def _with_unnamed(names: list[str], rows: Sequence[str], delimiter: str) -> list
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        float(re.sub("(?<=[0-9.])[dD](?=[-+]?[0-9])", "e", text))
     except ValueError:
         return False
     return True

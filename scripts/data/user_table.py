@@ -24,7 +24,7 @@ from scripts.command.errors import SourceError
 from scripts.data.compressed import compression_of, open_bytes, read_head
 from scripts.data.numpy_file import NPY, arrays_in, has_cutouts, open_npy, open_npz
 from scripts.data.table_file import BATCH_ROWS, ArrayTable, Batch, NotWholeError, TableFile, astropy_units, first_line
-from scripts.data.text_table import MARKS, TextTable
+from scripts.data.text_table import MARKS, RULE, TextTable
 
 FITS_ENDINGS = (".fits", ".fit", ".fts")
 ENDINGS = (
@@ -88,7 +88,7 @@ def open_table(path: Path) -> TableFile:
         raise SourceError(f"{path} is a page of the web, not a table: the download answered with a message or a form.")
     if start.startswith(b"<"):
         raise SourceError(f"{path} is XML, but no VOTable.")
-    if start.startswith((b"{", b"[")):
+    if re.match(rb"\{|\[\s*[\[{\"\d-]", start):
         raise SourceError(f"{path} is JSON, which is no table; it may be any of {FORMATS}.")
     if b"\0" in head[:1024] and not head.startswith(tuple(mark for marks in MARKS.values() for mark in marks)):
         raise SourceError(f"{path} is no table that can be read: it is none of {FORMATS}.")
@@ -162,7 +162,7 @@ class ParquetTable(TableFile):
                 )
         units = astropy_units((schema.metadata or {}).get(b"table_meta_yaml", b"").decode().splitlines())
         names, of_fields = _leaves(schema)
-        return cls(path, names, {name: unit for name, unit in (units | of_fields).items() if unit}, tuple(parts))
+        return cls(path, names, units | of_fields, tuple(parts))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -193,7 +193,7 @@ class FeatherTable(TableFile):
         table = pyarrow.feather.read_table(path, memory_map=not compression_of(path))
         table = _flat(table)
         names, units = _leaves(table.schema)
-        return cls(path, names, {name: unit for name, unit in units.items() if unit}, table)
+        return cls(path, names, units, table)
 
     @property
     def about_rows(self) -> int:
@@ -213,7 +213,9 @@ def _leaves(fields: Iterable[Any], outer: str = "") -> tuple[list[str], dict[str
         name = f"{outer}{field.name}"
         inner, of_inner = _leaves(field.type, f"{name}.") if pa.types.is_struct(field.type) else ([name], {})
         names += inner
-        units |= {**of_inner, name: (field.metadata or {}).get(b"unit", b"").decode()}
+        units |= of_inner
+        if unit := (field.metadata or {}).get(b"unit"):
+            units[name] = unit.decode()
     return names, units
 
 
@@ -306,11 +308,15 @@ def _open_astropy(format_name: str) -> Callable[[Path], TableFile]:
 
 
 def _open_bars(path: Path) -> TableFile:
-    """Open columns between bars: of IPAC, or with a bar at the beginning of every line."""
+    """Open columns between bars: of IPAC, or with a bar at the beginning of every line, as Markdown and MySQL have."""
     try:
         return _open_astropy("ascii.ipac")(path)
     except (InconsistentTableError, ValueError):
-        return _open_astropy("ascii.fixed_width")(path)
+        with open_bytes(path) as file:
+            lines = file.read().decode(errors="replace").splitlines()
+        rows = [line.strip() for line in lines if line.lstrip().startswith("|")]
+        cells = [row.strip("|") for row in rows if not RULE.fullmatch(row.replace(":", "-"))]
+        return _of_astropy(path, Table.read(cells, format="ascii.basic", delimiter="|"))
 
 
 def _open_cds(readme: Path) -> Callable[[Path], TableFile]:
@@ -416,7 +422,7 @@ READERS: dict[Callable[[Path], TableFile], tuple[bytes, ...]] = {
     _open_hdf5: (b"\x89HDF\r\n\x1a\n",),
     _open_astropy("ascii.aastex"): (b"\\begin{deluxetable",),
     _open_astropy("ascii.latex"): (b"\\begin{",),
-    _open_bars: (b"\\", b"|"),
+    _open_bars: (b"\\", b"|", b"+-"),
     _open_astropy("ascii.mrt"): (b"Title:",),
     _open_astropy("ascii.rst"): (b"====",),
 }

@@ -92,6 +92,18 @@ def test_a_unit_may_be_given_with_a_column() -> None:
     assert found.units == dict.fromkeys(bands("F{b}"), "nJy")
 
 
+@pytest.mark.parametrize("pattern", ["SDSS_{b}", "{b}_psf", "p.dered_{b}", "FLUX_{b}_TOTAL"])
+def test_names_that_differ_in_the_band_alone_are_given_to_be_copied(pattern: str) -> None:
+    names = bands(pattern)
+
+    with pytest.raises(SourceError) as error:
+        columns("objid", "rerun", *names, *bands(f"e_{pattern}_err"))
+
+    for given in re.findall(r'"([^"]+)"', str(error.value)):
+        assert columns(*names, given=given).light == tuple(names)
+    assert 'FIELDS="u=' in str(error.value)
+
+
 def test_given_names_win() -> None:
     given = ",".join(f"{band}=M{band.upper()}" for band in BANDS) + ", z_spec = ZBEST"
 

@@ -104,6 +104,15 @@ def by_r(delimiter: str, quote: str) -> Write:
     return text("\n".join(map(delimiter.join, lines)).replace("nan", "NA"))
 
 
+def boxed(corner: str, crossing: str) -> str:
+    """The table in a box, as programs of databases print it; without its lid and bottom it is Markdown."""
+    rows = [line.replace("nan", "").split(",") for line in LINES]
+    widths = [max(map(len, cells)) + 2 for cells in zip(*rows, strict=True)]
+    rule = corner + crossing.join("-" * width for width in widths) + corner
+    lines = ["|" + "|".join(map(str.center, row, widths)) + "|" for row in rows]
+    return "\n".join([rule, lines[0], rule, *lines[1:], rule]) + "\n"
+
+
 def nested() -> pa.Table:
     """The columns in structs, one of which is in another."""
     flat = pa.table(COLUMNS)
@@ -152,6 +161,12 @@ FORMATS: dict[str, Write] = {
     "ipac.tbl": by_astropy("ascii.ipac"),
     "machine readable.txt": by_astropy("ascii.mrt"),
     "bars.txt": by_astropy("ascii.fixed_width"),
+    "mysql.txt": lambda path: path.write_text(boxed("+", "+")),
+    "markdown.md": lambda path: path.write_text("\n".join(boxed("|", "|").splitlines()[1:-1]) + "\n"),
+    "matlab.dat": text("% of a program\n% " + CSV.replace(",", " ")),
+    "title.csv": text("Galaxies of somebody\n" + CSV),
+    "units below.csv": text(CSV.replace("\n", "\n,deg,deg,mag,mag,mag,mag,mag,\n", 1)),
+    "brackets.csv": text("\n".join([",".join(f"[{name}]" for name in COLUMNS), *LINES[1:]])),
     "restructured.rst": by_astropy("ascii.rst"),
     "table.tex": by_astropy("ascii.latex"),
     "deluxetable.tex": by_astropy("ascii.aastex"),
