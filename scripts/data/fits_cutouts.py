@@ -3,6 +3,7 @@
 import re
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,7 +30,9 @@ from scripts.simulation.conditions import PIXEL_ARCSEC
 ENDINGS = (".fits", ".fits.gz", ".fit", ".fits.fz")
 """In letters of any case."""
 BAND_KEYWORDS = ("FILTER", "BAND", "EXTNAME")
-OF_A_BAND = ("{id}_{b}", "{id}-{b}", "{id}.{b}", "{b}_{id}", "{b}-{id}")
+SCALE_KEYWORDS = ("PIXSCALE", "PIXSCAL1", "PIXSCALX", "SECPIX", "SECPIX1")
+"""Of headers without coordinates [arcsec]."""
+OF_A_BAND = ("{id}_{b}", "{id}-{b}", "{id}.{b}", "{b}_{id}", "{b}-{id}", "{b}/{id}", "{id}/{b}")
 """How the files of a galaxy are called where every band has one."""
 
 
@@ -136,7 +139,7 @@ def find_cutouts(folder: Path, table: TableFile, records: Records, wanted: Wante
     else:
         rows = records.rows(0, records.num_rows)
         identifiers = np.char.decode(rows["source_id"]) if records.has_source_id else rows["object_id"]
-        files = {path.name.lower(): path for path in folder.iterdir()}
+        files = _named(folder)
         paths = [_files_of(str(identifier), folder, files, wanted.bands) for identifier in identifiers.tolist()]
     if not any(path.is_file() for several in paths for path in several):
         raise SourceError(
@@ -146,6 +149,22 @@ def find_cutouts(folder: Path, table: TableFile, records: Records, wanted: Wante
     cutouts = FitsCutouts(paths, wanted)
     cutouts.refuse_damaged()
     return cutouts
+
+
+def cutouts_in(folder: Path) -> list[Path]:
+    """Return the FITS files in a folder and those below."""
+    return [path for path in folder.rglob("*") if path.name.lower().endswith(ENDINGS) and path.is_file()]
+
+
+def _named(folder: Path) -> dict[str, Path]:
+    """Return files by all that they may be called, in small letters: path, name, number without zeros before it."""
+    paths = sorted(cutouts_in(folder))
+    num_called = Counter(path.name for path in paths)
+    files = {path.relative_to(folder).as_posix().lower(): path for path in paths}
+    for path in (path for path in paths if num_called[path.name] == 1):
+        files.setdefault(path.name.lower(), path)
+        files.setdefault(re.sub(r"^0+(?=\d+\.)", "", path.name.lower()), path)
+    return files
 
 
 def _files_of(identifier: str, folder: Path, files: dict[str, Path], bands: tuple[str, ...]) -> tuple[Path, ...]:
@@ -179,11 +198,11 @@ def read_cutout(path: Path, wanted: Wanted = SDSS_CUTOUT) -> NDArray[np.float32]
     try:
         with fits.open(path) as file:
             images = [part for part in file if part.is_image and part.header.get("NAXIS", 0) >= 2]
-            cubes = [part for part in images if part.header["NAXIS"] == 3][:1]
-            planes = cubes or _in_order(path, [part for part in images if part.header["NAXIS"] == 2], wanted.bands)
+            cubes = [part for part in images if _num_axes(part.header) == 3][:1]
+            planes = cubes or _in_order(path, [part for part in images if _num_axes(part.header) == 2], wanted.bands)
             for part in planes:
                 _check_scale(path, part.header, wanted.pixel_scale_arcsec)
-            bands = [np.asarray(part.data, dtype=np.float32) * _nanomaggies(path, part.header) for part in planes]
+            bands = [np.squeeze(part.data).astype(np.float32) * _nanomaggies(path, part.header) for part in planes]
             if cubes:
                 cutout = _bands_first(path, bands[0], cubes[0].header, wanted.bands)
             else:
@@ -201,18 +220,36 @@ def read_cutout(path: Path, wanted: Wanted = SDSS_CUTOUT) -> NDArray[np.float32]
     return cropped
 
 
+def _num_axes(header: Any) -> int:
+    """Return how many axes are longer than one pixel."""
+    return sum(header[f"NAXIS{number}"] > 1 for number in range(1, header["NAXIS"] + 1))
+
+
 def _bands_first(path: Path, cube: NDArray[np.float32], header: Any, bands: tuple[str, ...]) -> NDArray[np.float32]:
     """Put the wanted bands of a cube first, in their order."""
-    stated = str(header.get("BANDS", "")).strip()
+    stated = _stated_bands(header, cube.shape)
     order = _listed(stated) if stated else order_of(bands, {cube.shape[0], cube.shape[-1]})
     if missing := [band for band in bands if band not in order]:
         needed = ", ".join(bands)
         raise SourceError(
-            f"{path} holds the bands {stated} (BANDS); {needed} are needed, {', '.join(missing)} not there."
+            f"{path} holds the bands {stated} in its header; {needed} are needed, {', '.join(missing)} not there."
         )
     if cube.shape[0] != len(order) and cube.shape[-1] == len(order):
         cube = np.moveaxis(cube, -1, 0)
     return cube[[order.index(band) for band in bands]] if cube.shape[0] == len(order) else cube
+
+
+def _stated_bands(header: Any, shape: tuple[int, ...]) -> str:
+    """Return the bands of a cube in their order, as its header has them; nothing where it has none."""
+    for keyword in ("BANDS", "FILTERS", *BAND_KEYWORDS):
+        stated = str(header.get(keyword, "")).strip()
+        if stated and (keyword == "BANDS" or len(_listed(stated)) in (shape[0], shape[-1])):
+            return stated
+    for pattern, first in ((pattern, first) for pattern in ("BAND", "FILTER", "FILT", "PLANE") for first in (0, 1)):
+        numbered = [str(header.get(f"{pattern}{number}", "")).strip() for number in range(first, first + max(shape))]
+        if len(found := list(filter(None, numbered))) in (shape[0], shape[-1]):
+            return ",".join(re.split(r"[\s._:-]+", name)[-1] for name in found)
+    return ""
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -264,11 +301,15 @@ def _nanomaggies(path: Path, header: Any) -> np.float32:
 
 
 def _scales(header: Any) -> NDArray[np.float64] | None:
-    """Return the angular size of a pixel along both axes [arcsec]; None without coordinates."""
+    """Return the angular size of a pixel along both axes [arcsec]; None where nothing says it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         sky = WCS(header).celestial
-    return proj_plane_pixel_scales(sky) * 3600 if sky.has_celestial else None
+    if sky.has_celestial:
+        scales: NDArray[np.float64] = proj_plane_pixel_scales(sky) * 3600
+        return scales
+    stated = next((header[keyword] for keyword in SCALE_KEYWORDS if keyword in header), None)
+    return np.array([stated, stated]) if isinstance(stated, int | float) and stated > 0 else None
 
 
 def _check_scale(path: Path, header: Any, wanted_arcsec: float | None) -> None:

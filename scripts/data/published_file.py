@@ -68,6 +68,9 @@ class TensorFile:
                 f"{first_line(error)}"
             ) from error
         arrays = {name: _as_array(tensor) for name, tensor in self._named(found).items()}
+        for name in {"images", "magnitudes"} & arrays.keys():
+            if arrays[name].dtype.kind not in "fiub":
+                raise SourceError(f"{self.path}: {name} are {arrays[name].dtype}; real numbers are read.")
         _check_shape(self.path, arrays["images"].shape, self.bands, self.side_px)
         lengths = {name: len(array) for name, array in arrays.items() if name in TENSORS}
         if len(set(lengths.values())) > 1:
@@ -122,7 +125,7 @@ class CubeFile:
         for name in self._others:
             with self._archive.open(f"{name}.npy") as member:
                 try:
-                    arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+                    array = np.lib.format.read_array(member, allow_pickle=False)
                 except ValueError as error:
                     if name not in (*_ARRAYS, "object_id"):
                         continue  # of something else, such as Python's own objects
@@ -130,8 +133,13 @@ class CubeFile:
                         f"{self.path}: `{name}` holds Python's own objects, which are pickled and not read; plain "
                         "numbers are."
                     ) from error
+            # Labels may be a table of their own: the word means redshifts only where they are numbers.
+            is_table = name == "labels" or (array.ndim == 1 and name in SDSS.bands)
+            arrays[name if is_table else NAMES.get(name.lower(), name)] = array
         if "labels" in arrays and arrays["labels"].dtype.names:
             table = ArrayTable.of(self.path, arrays["labels"])
+        elif "magnitudes" not in arrays and set(self._bands) <= arrays.keys():
+            table = ArrayTable.of(self.path, {name: array for name, array in arrays.items() if array.ndim == 1})
         else:
             table = _as_table(self.path, arrays, self._bands)
         if len(table) != self._shape[0]:

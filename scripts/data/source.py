@@ -1,6 +1,7 @@
 """Any source of galaxies, by what is found at its path."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from inference.models.card import Inputs, ModelCard
 from inference.plan import is_shard
 from scripts.command.errors import SourceError, UsageError
 from scripts.data.cleaning_report import CleaningReport
-from scripts.data.fits_cutouts import ENDINGS, Wanted, find_cutouts
+from scripts.data.fits_cutouts import ENDINGS, Wanted, cutouts_in, find_cutouts
 from scripts.data.galaxies import UNKNOWN, Galaxies, Origin
 from scripts.data.numpy_file import has_cutouts
 from scripts.data.published_file import CubeFile, TensorFile
@@ -195,9 +196,10 @@ def _open_shards(folder: Path, fields: str, inputs: Inputs | None) -> Source:
 
 def _open_cutouts(folder: Path, read: Callable[[TableFile], Records], inputs: Inputs) -> Source:
     tables = [path for path in sorted(folder.iterdir()) if _is_table(path)]
-    has_cutouts = any(path.name.lower().endswith(ENDINGS) and path not in tables for path in folder.iterdir())
-    if not has_cutouts:
-        raise SourceError(f"{folder} holds neither shards nor FITS cutouts. A source may be {KINDS}.")
+    if not set(cutouts_in(folder)) - set(tables):
+        held = Counter(path.suffix or "without an ending" for path in folder.iterdir() if path.is_file())
+        files = ", ".join(f"{num:,} {ending}" for ending, num in held.most_common(5)) or "no file"
+        raise SourceError(f"{folder} holds neither shards nor FITS cutouts, but {files}. A source may be {KINDS}.")
     if len(tables) != 1:
         found = ", ".join(path.name for path in tables) or "none"
         raise SourceError(f"{folder} needs one table of its cutouts, .csv, .parquet or table.fits; it has {found}.")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
@@ -19,6 +20,7 @@ from scripts.data import read_galaxies
 from scripts.data.fits_cutouts import read_cutout
 from scripts.data.plan import DatasetVariables, plan_dataset
 from scripts.data.published_file import CubeFile
+from scripts.data.user_table import is_table
 from scripts.data.verification import find_problems
 from scripts.data.writer import make
 
@@ -231,10 +233,44 @@ def test_a_cutout_with_bands_last_is_read(tmp_path: Path) -> None:
     assert np.array_equal(read_cutout(write_cutout(tmp_path, np.moveaxis(pixels, 0, -1))), pixels)
 
 
-def test_the_order_of_the_bands_is_that_of_the_header(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"BANDS": "zirgu"},
+        {"FILTERS": "z,i,r,g,u"},
+        {"FILTER": "z i r g u"},
+        {f"BAND{number}": band for number, band in enumerate("zirgu")},
+        {f"FILTER{number}": f"sdss_{band}" for number, band in enumerate("zirgu", start=1)},
+    ],
+    ids=lambda header: next(iter(header)),
+)
+def test_the_order_of_the_bands_is_that_of_the_header(header: dict[str, str], tmp_path: Path) -> None:
     pixels = images(num=1)[0]
 
-    assert np.array_equal(read_cutout(write_cutout(tmp_path, pixels, BANDS="zirgu")), pixels[::-1])
+    assert np.array_equal(read_cutout(write_cutout(tmp_path, pixels, **header)), pixels[::-1])
+
+
+def test_axes_of_one_pixel_are_none(tmp_path: Path) -> None:
+    pixels = images(num=1)[0]
+
+    assert np.array_equal(read_cutout(write_cutout(tmp_path, pixels[None])), pixels)
+
+
+@pytest.mark.parametrize("name", ["cutouts/{id}.fits", "{id:05}.fits", "{band}/{id}.fits", "{id}/{band}.fits"])
+def test_cutouts_are_found_below_their_table(name: str, tmp_path: Path) -> None:
+    """With a table in Parquet, which alone would be read without them."""
+    pixels = images(num=2)
+    columns = {"object_id": [11, 12], **{band: [MEAN_MAGNITUDES[i]] * 2 for i, band in enumerate("ugriz")}}
+    for row, identifier in enumerate((11, 12)):
+        for number, band in enumerate("ugriz"):
+            path = tmp_path / name.format(id=identifier, band=band)
+            path.parent.mkdir(exist_ok=True)
+            if not path.exists():
+                fits.writeto(path, pixels[row][number] if "{band}" in name else pixels[row])
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "list.parquet")
+
+    assert not is_table(tmp_path)
+    assert np.array_equal(read_galaxies(tmp_path).block.images, pixels)
 
 
 def write_bands(folder: Path, names: list[str], keyword: str) -> Path:
@@ -327,6 +363,25 @@ def test_tensors_of_different_lengths_or_cut_off_are_named(tmp_path: Path) -> No
         read_galaxies(path)
 
 
+def test_arrays_go_by_the_names_that_people_give_them(tmp_path: Path) -> None:
+    pixels = images(num=4)
+    np.savez(tmp_path / "a.npz", images=pixels, mags=magnitudes(4), z=np.full(4, 0.1), ids=np.arange(4) + 7)
+    np.savez(tmp_path / "b.npz", images=pixels, **dict(zip("ugriz", magnitudes(4).T, strict=True)))
+
+    first, second = (read_galaxies(tmp_path / name).block for name in ("a.npz", "b.npz"))
+
+    assert first.object_id.tolist() == [7, 8, 9, 10]
+    np.testing.assert_array_equal(first.redshifts, 0.1)
+    np.testing.assert_array_equal(second.magnitudes, magnitudes(4))
+
+
+def test_complex_numbers_are_refused(tmp_path: Path) -> None:
+    torch.save(TensorDataset(torch.zeros(2, 5, 32, 32, dtype=torch.complex64), torch.ones(2, 5)), tmp_path / "c.pt")
+
+    with pytest.raises(SourceError, match="images are complex64; real numbers are read"):
+        read_galaxies(tmp_path / "c.pt")
+
+
 def test_half_precision_columns_first_and_text_identifiers_are_read(tmp_path: Path) -> None:
     found = tensors()
     pixels = found["images"].bfloat16()
@@ -341,7 +396,7 @@ def test_half_precision_columns_first_and_text_identifiers_are_read(tmp_path: Pa
 
 
 def test_other_bands_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"holds the bands grizy \(BANDS\); u, g, r, i, z are needed"):
+    with pytest.raises(SourceError, match=r"holds the bands grizy in its header; u, g, r, i, z are needed"):
         read_cutout(write_cutout(tmp_path, images(num=1)[0], BANDS="grizy"))
 
 
@@ -361,6 +416,11 @@ def test_pixels_like_those_of_sdss_are_read(scale_arcsec: float, tmp_path: Path)
 def test_pixels_of_another_size_are_named(scale_arcsec: float, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=f"has pixels of {scale_arcsec} arcsec; the model reads 0.396"):
         read_cutout(write_cutout(tmp_path, images(num=1)[0], **sky(scale_arcsec)))
+
+
+def test_the_size_of_pixels_may_be_said_without_coordinates(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"has pixels of 0\.262 arcsec; the model reads 0\.396"):
+        read_cutout(write_cutout(tmp_path, images(num=1)[0], PIXSCALE=0.262))
 
 
 def test_cutouts_need_one_table(tmp_path: Path) -> None:
