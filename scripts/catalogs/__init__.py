@@ -55,10 +55,11 @@ def write_catalog(path: str | Path, result: "Redshifts", *, object_id: ArrayLike
     if result.pz is not None:
         fill_summary(rows, pz)
     cards = {"CREATOR": Card(CREATOR, "program that wrote this file"), **flag_cards()}
-    if path.suffix == ".hdf5":
-        with written_whole(path) as partial, QpWriter(partial, cards) as ensemble:
-            ensemble.write(Galaxies(rows, pz))
-        return
-    writer = FitsWriter(path, cards, num_rows) if path.suffix == ".fits" else ParquetWriter(path, cards)
-    with writer:
-        writer.write(rows)
+    with written_whole(path) as partial:
+        if path.suffix == ".hdf5":
+            with QpWriter(partial, cards) as ensemble:
+                ensemble.write(Galaxies(rows, pz))
+            return
+        writer = FitsWriter(partial, cards, num_rows) if path.suffix == ".fits" else ParquetWriter(partial, cards)
+        with writer:
+            writer.write(rows)

@@ -64,8 +64,8 @@ class FitsWriter:
         primary.header["EXTEND"] = True
         headers = primary.header.tostring() + table_header(provenance, num_rows, row).tostring()
         self._missing = num_rows
-        self._file = path.open("wb")
-        self._file.write(headers.encode("ascii"))
+        path.write_bytes(headers.encode("ascii"))
+        self._file = path.open("ab")
 
     def write(self, rows: NDArray[Any]) -> None:
         """Append rows: shape (N,)."""

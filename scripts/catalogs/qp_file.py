@@ -3,7 +3,8 @@
 What the parts of such a file are called: qp 1.1.4, ``Ensemble.write_to``; a test reads it with qp itself.
 """
 
-from collections.abc import Mapping
+import io
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,7 +29,8 @@ class QpWriter:
     """Writes the galaxies with p(z) to a file, block by block; those without have no place in an ensemble."""
 
     def __init__(self, path: Path, provenance: Mapping[str, Card]) -> None:
-        self._file = h5py.File(path, "w")
+        self._disk = _Disk(path, "w+")
+        self._file = h5py.File(self._disk, "w")
         self._file.attrs.update(as_text(provenance))
         self._num_rows = 0
 
@@ -59,6 +61,7 @@ class QpWriter:
             for name, value in (meta | {"pdf_version": 0}).items():
                 self._file[f"meta/{name}"] = np.atleast_1d(value)
         self._num_rows += len(rows)
+        self._disk.check()
 
     def _append(self, name: str, values: NDArray[Any]) -> None:
         if name not in self._file:
@@ -74,8 +77,42 @@ class QpWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._file.close()
+        with self._disk:
+            self._file.close()
+            self._disk.check()
         if kind is None and not self._num_rows:
             raise CommandError(
                 "No galaxy has a p(z): its model gives none. `make calibrate` and `make train` make models that do."
             )
+
+
+class _Disk(io.FileIO):
+    """A file whose errors we raise ourselves: HDF5 ignores a full disk when it closes a file, or ends the process."""
+
+    _error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the first error that there was."""
+        if self._error:
+            raise self._error
+
+    def write(self, data: Any) -> int:
+        """Write all, where the system may write a part."""
+        rest = memoryview(data)
+        self._try(lambda: self._write_all(rest))
+        return len(rest)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length."""
+        self._try(lambda: super(_Disk, self).truncate(size))
+        return size or 0
+
+    def _write_all(self, rest: memoryview) -> None:
+        while rest:
+            rest = rest[super().write(rest) :]
+
+    def _try(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except OSError as error:
+            self._error = self._error or error

@@ -1,5 +1,9 @@
+import re
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +91,17 @@ def folder_of(here: Path) -> Path:
 
 def exit_status(**variables: str) -> int:
     return program.exit_status(catalog.main, {"RUN": RUN, **variables})
+
+
+@contextmanager
+def full_at(num_bytes: int) -> Iterator[None]:
+    """Let no file grow beyond a size: a full disk, under another name."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def fits_rows(here: Path) -> np.ndarray:
@@ -624,3 +639,29 @@ def test_a_votable_has_the_same_rows_with_units_and_meanings(here: Path) -> None
         np.testing.assert_array_equal(np.ma.getdata(found[name]), parquet_rows(here)[name])
     assert (str(found["ra_deg"].unit), found["ra_deg"].description) == ("deg", "Right ascension, ICRS")
     assert found["z_phot"].meta["ucd"] == "src.redshift.phot"
+
+
+# ------------------------------------------------------------------------------------------- a full disk
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("form", catalog.WRITERS)
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(
+    form: str, part: float, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_status(FORMAT=form) == 0
+    names = catalog.WRITERS[form][1]
+    largest = max((folder_of(here) / name for name in names), key=lambda path: path.stat().st_size)
+    size_bytes = largest.stat().st_size
+    before = {path for path in here.rglob("*") if path.name not in names}
+    for name in names:
+        (folder_of(here) / name).unlink()
+    capsys.readouterr()
+
+    with full_at(int(part * size_bytes)):
+        assert exit_status(FORMAT=form) == 1
+
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    assert re.match(r"\[Errno 27\] File too large: 'runs/.*/catalog\.\w+'\. A limit on the size", said), said
+    assert set(here.rglob("*")) == before

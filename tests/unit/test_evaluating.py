@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -323,3 +324,16 @@ def test_a_bin_has_the_accuracy_of_its_own_galaxies() -> None:
     rows = z_spec < 0.15
     assert low.accuracy == redshift_accuracy(z_phot[rows], z_spec[rows])
     assert low.nmad.low < low.accuracy.nmad < low.nmad.high
+
+
+@pytest.mark.parametrize(("num_bytes", "named"), [(100, "numbers.json"), (20_000, r"\w+\.png")])
+def test_a_disk_that_is_full_names_the_file_and_leaves_no_half(num_bytes: int, named: str, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        with pytest.raises(OSError, match=rf"File too large: '.*/{named}'$"):
+            command.write([make_evaluated()], tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert {path.name for path in tmp_path.iterdir()} <= {"numbers.json"}
