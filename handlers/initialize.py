@@ -18,6 +18,7 @@ from inference.dataset import (
     find_miscounts,
     judge_copies,
     note_ignored,
+    note_others,
     note_unproved,
     refuse_differences,
 )
@@ -163,7 +164,8 @@ def _find_shards(
     card_key = prefix + contract.DATASET_KEY
     if card_key not in listing:
         shards = [_shard(info, num_rows) for info, num_rows in _count(store, infos, model, None)]
-        return shards, None, [*doubts, *note_unproved(shards)]
+        others = note_others(key[len(prefix) :] for key in (*listing, *folder.subfolders))
+        return shards, None, [*doubts, *others, *note_unproved(shards)]
     with ThreadPoolExecutor(2) as pool:
         content, head = pool.submit(store.read, card_key), pool.submit(_read_head, store, infos[0])
         card = contract.decode(content.result(), DatasetCard, where=card_key)

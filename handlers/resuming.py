@@ -32,10 +32,17 @@ def resume(call: InitializeEvent, *, started_at_s: float) -> RunPlan:
     plan = contract.decode(store.read(asked.plan_key), RunPlan, where=asked.plan_key)
     settle_model(plan.request, settings.model().card)
     pending = contract.decode(store.read(asked.pending_key), list[RankTask], where=asked.pending_key)
-    if strange := {task.run_id for task in pending} - {plan.run_id}:
+    if (plan.bucket, plan.run_prefix) != (asked.bucket, asked.run_prefix):
         raise ManifestError(
-            f"{asked.pending_key} holds ranks of run {min(strange)}, not {plan.run_id}. `make resume` writes it again."
+            f"{asked.plan_key} is the plan of s3://{plan.bucket}/{plan.run_prefix}: it was changed, or copied from "
+            "another run. Start the run again."
         )
+    for task in pending:
+        if (task.run_id, task.bucket, task.run_prefix) != (plan.run_id, plan.bucket, plan.run_prefix):
+            where = f"rank {task.rank} of run {task.run_id} in s3://{task.bucket}/{task.run_prefix}"
+            raise ManifestError(
+                f"{asked.pending_key} holds {where}, not of {plan.run_id}. `make resume` writes it again."
+            )
     limits = settings.infer_limits(plan.request.memory_mb, asked.max_concurrency or plan.request.max_concurrency)
     # A retry of this execution must not count twice.
     earlier = [one for one in plan.resumptions if one.execution_name != call.execution_name]

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from inference.contract import DATASET_KEY, DatasetCard, ShardEntry
+from inference.contract import DATASET_KEY, TABLE_KEYS, DatasetCard, ShardEntry
 from inference.errors import DatasetError
-from inference.plan import SHARD_SUFFIXES, Shard, natural_order
+from inference.plan import SHARD_SUFFIXES, Shard, is_shard, natural_order
 
 COPY = re.compile(r" \(\d+\)\.|[ -]copy( \d+)?\.|^copy of ", re.IGNORECASE)
 """How systems name the copy of a file."""
@@ -107,6 +107,16 @@ def note_ignored(names: Iterable[str]) -> Iterator[str]:
     if hidden:
         more = f" and {len(hidden) - 1} more" if len(hidden) > 1 else ""
         yield f"{hidden[0]}{more} was ignored: a hidden file is no shard."
+
+
+def note_others(names: Iterable[str]) -> Iterator[str]:
+    """Yield a note on what is next to the shards of a folder without a card, and may have been meant to be one."""
+    own = (DATASET_KEY, *TABLE_KEYS)
+    others = sorted(name for name in names if not is_shard(name) and not name.startswith(".") and name not in own)
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        ends = ", ".join(SHARD_SUFFIXES)
+        yield f"{others[0]}{more} was not read: shards are directly in the folder, and end in {ends}."
 
 
 def note_unproved(shards: Sequence[Shard]) -> Iterator[str]:

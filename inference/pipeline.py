@@ -182,7 +182,9 @@ def predict_block(
         if numbers is not None:
             numbers[is_rejected] = np.nan
     # Copies, so that no view keeps a whole block alive.
-    return Predictions(np.array(block.object_id), z_phot, sigma, quality, np.array(block.redshifts), distribution)
+    # -1, -9 and -9999 stand for an unknown redshift in many tables; with -1, (1 + z) is no divisor.
+    z_spec = np.where(block.redshifts > -1, block.redshifts, np.nan)
+    return Predictions(np.array(block.object_id), z_phot, sigma, quality, z_spec, distribution)
 
 
 def _cleaned(block: Block, card: ModelCard) -> Cleaned:

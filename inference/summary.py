@@ -25,6 +25,7 @@ from inference.contract import (
     Throughput,
 )
 from inference.errors import IncompleteRunError, ManifestError
+from inference.quality import Quality
 from inference.run_clock import run_clock
 from inference.text import printable
 
@@ -268,7 +269,8 @@ def conclude(plan: RunPlan, whole: Branch, times: RunTimes, *, notes: Sequence[s
         notes=(
             *plan.notes,
             *notes,
-            *_resumption_notes(plan, whole),
+            *_resumption_notes(plan),
+            *_mixture_notes(whole),
             *_clock_notes(times),
             *_named(whole, "sigma_note"),
         ),
@@ -366,6 +368,10 @@ def _what_is_wrong(record: RankRecord, task: RankTask) -> str | None:
     rates = (record.total_cpu_time_s, record.sample_persec, record.started_at_s)
     if not all(math.isfinite(value) and value >= 0 for value in rates):
         return f"says its loop took {rates[0]:g} s, {rates[1]:g} galaxies/s, from {rates[2]:g} s"
+    if strange := sorted(record.num_flagged.keys() - Quality.__members__.keys()):
+        return f"counts flags that there are not: {printable(strange[0])[:40]}"
+    if max(record.num_flagged.values(), default=0) > record.num_samples:
+        return f"counts {max(record.num_flagged.values())} flagged of {record.num_samples} galaxies"
     sums = record.accuracy
     if sums.num_labelled > record.num_samples or len(record.residuals) != metrics.RESIDUAL_BYTES * sums.num_labelled:
         return f"has {len(record.residuals)} bytes of residuals for {sums.num_labelled} labelled galaxies"
@@ -419,17 +425,20 @@ def message_of(cause: str) -> str:
     return printable(text) + (KILLED if "signal: killed" in text else "")
 
 
-def _resumption_notes(plan: RunPlan, whole: Branch) -> Iterable[str]:
+def _resumption_notes(plan: RunPlan) -> Iterable[str]:
     """Say what a resumed run is made of."""
     for one in plan.resumptions:
         yield (
             f"Resumed by {one.execution_name}: {one.num_ranks} of {plan.request.world_size} ranks were left. Those "
             "that were under way before are paid twice at most; wall times are those of the last execution."
         )
-    if plan.resumptions:
-        for what in ("code_version", "image_digest"):
-            if len(found := sorted(whole.texts[what])) > 1:
-                yield f"The ranks were computed with {len(found)} values of {what}: {', '.join(found)}."
+
+
+def _mixture_notes(whole: Branch) -> Iterable[str]:
+    """Say so where not all ranks were computed by the same: another deployment came while they ran."""
+    for what in ("model", "weights_sha256", "code_version", "image_digest"):
+        if len(found := sorted(whole.texts[what])) > 1:
+            yield f"The ranks were computed with {len(found)} values of {what}: {', '.join(found)}."
 
 
 def _clock_notes(times: RunTimes) -> Iterable[str]:

@@ -106,6 +106,12 @@ class RankTask(Payload, frozen=True, kw_only=True):
     comm: CommTask | None = None
     """How the rank meets the others after its work; null when it does not."""
 
+    def __post_init__(self) -> None:
+        """Refuse other keys than a rank's own: a manifest is read from a bucket, and they become paths of files."""
+        own = rank_keys(self.run_prefix, self.rank)
+        if (self.record_key, self.predictions_key, self.failure_key) != tuple(own.values()):
+            raise ValueError(f"rank {self.rank} has other keys than follow from its number")
+
 
 class RankKeys(TypedDict):
     """Where one rank's objects go."""

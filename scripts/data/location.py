@@ -8,7 +8,7 @@ from pathlib import Path
 from inference import contract
 from inference.checksum import file_sha256
 from inference.contract import DatasetCard, ShardEntry
-from inference.dataset import find_differences, refuse_differences
+from inference.dataset import find_differences, note_others, refuse_differences
 from inference.errors import DatasetError, InvalidRequestError
 from inference.plan import SHARD_SUFFIXES, is_shard, natural_order
 from scripts.command.console import counted
@@ -88,7 +88,8 @@ class LocalDataset:
         num_shards = len(_shards(self.folder))
         if card := self.card:
             return f"{self.folder}: {counted(card.num_rows, 'galaxy')} in {counted(num_shards, 'shard')}"
-        return f"{self.folder}: {counted(num_shards, 'shard')}"
+        names = (path.name + "/" * path.is_dir() for path in self.folder.glob("*"))
+        return f"{self.folder}: {'. '.join([counted(num_shards, 'shard'), *note_others(names)])}"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from scripts.local_aws.server import REGION, client_environment, stop_signals
 
 HOST = "127.0.0.1"
 BACKLOG = 256
+STRANGER_TIMEOUT_S = 10
 
 
 def main() -> None:
@@ -88,6 +89,8 @@ def _build(
         """Answers plain GETs of objects itself, over connections that it keeps; the application does the rest."""
 
         protocol_version = "HTTP/1.1"
+        # For who has shown no key yet: any user of the machine could hold threads until there are no more.
+        timeout = STRANGER_TIMEOUT_S
         # The end of an answer would wait 40 ms for the client to confirm its begin.
         disable_nagle_algorithm = True
 
@@ -98,6 +101,7 @@ def _build(
                 self.close_connection = True  # its body is not read
                 self._answer(403, {"Content-Type": refused.content_type, "Connection": "close"}, refused.body)
                 return
+            self.connection.settimeout(None)
             is_s3 = "/s3/aws4_request" in self.headers.get("authorization", "")
             if calls:
                 self._record(is_s3=is_s3)

@@ -144,6 +144,17 @@ def lose(_bucket: Bucket, _key: str, asked: Asked) -> Answer:
     return Answer(body=b"", headers={"ETag": tag(asked.body)})
 
 
+def halve(bucket: Bucket, key: str, asked: Asked) -> Answer:
+    """Answer that an object is stored, and store its first half."""
+    bucket.objects[key] = asked.body[: len(asked.body) // 2]
+    return lose(bucket, key, asked)
+
+
+def rename(bucket: Bucket, key: str, asked: Asked) -> Answer:
+    """Store an object, and answer with another entity tag than it has from then on."""
+    return bucket._put(key, asked)._replace(headers={"ETag": '"another"'})
+
+
 def whole(bucket: Bucket, key: str, _asked: Asked) -> Answer:
     """Ignore the range that was asked for."""
     return Answer(body=bucket.objects[key], headers={"ETag": tag(bucket.objects[key])})

@@ -9,10 +9,11 @@ import msgspec
 import numpy as np
 
 from inference import contract
-from tests.factories import make_arrays, make_shard_bytes
+from tests.factories import make_arrays, make_plan, make_shard_bytes, make_task
 from tests.faults.bucket import (
     Reply,
     break_off,
+    halve,
     hang_up,
     hang_up_after,
     longer,
@@ -22,6 +23,7 @@ from tests.faults.bucket import (
     other_tag,
     page,
     refuse,
+    rename,
     shifted,
     stall,
     whole,
@@ -192,6 +194,11 @@ def answers() -> Iterator[Row]:
         "ranks/00002.json",
         _faulty(CALLS[6], lose),
     )
+    for call, error in ((CALLS[5], "WrongPredictions"), (CALLS[6], "UnreadableRecord")):
+        end = call.fails(error)
+        yield Row("Infer", f"{call.words}: answered, stored by half", end, call.names, _faulty(call, halve))
+    what = "writing predictions: answered with another entity tag"
+    yield Row("Infer", what, "complete", "", _faulty(CALLS[5], rename))
     for call, name in ((CALLS[8], "00002.json"), (CALLS[10], "00002.npz")):
         what = f"{call.words}: the listing lacks one"
         yield Row("Summarize", what, "complete", "", _faulty(call, without(name)))
@@ -296,6 +303,13 @@ def datasets() -> Iterator[Row]:
     def another_shard(name: str, content: bytes = b"") -> Arrange:
         return lambda world: world.bucket.objects.update({PREFIX + name: content or shard(7)})
 
+    def strange(name: str) -> Arrange:
+        def arrange(world: World) -> None:
+            del world.bucket.objects[PREFIX + "dataset.json"]
+            world.bucket.objects[PREFIX + name] = shard(7)
+
+        return arrange
+
     def raw_card(content: bytes) -> Arrange:
         return lambda world: world.bucket.objects.update({PREFIX + "dataset.json": content})
 
@@ -336,6 +350,8 @@ def datasets() -> Iterator[Row]:
             "not checked",
         ),
         ("a folder in the dataset", another_shard("more/9.safetensors"), "complete", ""),
+        ("absent, and a shard by another name", strange("3.SAFETENSORS"), "complete", "3.SAFETENSORS was not read"),
+        ("absent, and a folder of shards", strange("more/9.safetensors"), "complete", "more/ was not read"),
         ("of other bands", put(bands=("g", "r", "i", "z", "y")), "refused: ModelError", "bands"),
     ):
         yield Row("dataset", words, end, names, arrange)
@@ -447,7 +463,7 @@ def requests() -> Iterator[Row]:
     def lacks(**environment: str) -> Arrange:
         return lambda world: world.environment.update(environment)
 
-    invalid = "refused: InvalidRequestError"
+    invalid, other = "refused: InvalidRequestError", "runs/run-e/"
     for words, arrange, end, names in (
         ("not an object", raw([1]), invalid, "list"),
         ("no bucket", raw({}), invalid, "bucket"),
@@ -466,6 +482,13 @@ def requests() -> Iterator[Row]:
             "refused: ObjectMissingError",
             "plan.json",
         ),
+        ("resumed by the plan of another folder", _resumed(run_prefix=other), "refused: ManifestError", other),
+        (
+            "resumed with ranks of another folder",
+            _resumed(make_task(run_id=RUN, run_prefix=other, **contract.rank_keys(other, 0))),
+            "refused: ManifestError",
+            other,
+        ),
         ("resumed with another key", raw({"bucket": "b", "pending_key": "x"}), invalid, "pending_key"),
         (
             "a function without INFER_MEMORY_MB",
@@ -480,9 +503,18 @@ def requests() -> Iterator[Row]:
     yield Row("Infer", "another network than was planned for", "lost: 2 EngineError", "finite", _not_finite)
 
 
-def _taken(world: World) -> None:
-    from tests.factories import make_task
+def _resumed(*pending: contract.RankTask, **changes: Any) -> Arrange:
+    def arrange(world: World) -> None:
+        place = {"bucket": "b", "run_prefix": world.own(""), "manifest_key": world.own("manifest.json")}
+        plan = make_plan(run_id=RUN, **{**place, **changes})
+        world.bucket.objects[world.own("plan.json")] = contract.encode(plan)
+        world.bucket.objects[world.own("pending/1.json")] = contract.encode(list(pending))
+        world.request = {"bucket": "b", "pending_key": world.own("pending/1.json")}
 
+    return arrange
+
+
+def _taken(world: World) -> None:
     world.bucket.objects[world.own("manifest.json")] = contract.encode([make_task(run_id="run-e")])
 
 
@@ -544,8 +576,11 @@ def left_behind() -> Iterator[Row]:
             world, "manifest.json", lambda tasks: [{**task, "run_id": "run-e"} for task in tasks]
         )
 
+    def moved(task: dict[str, Any], rank: int) -> dict[str, Any]:
+        return {**task, "rank": rank, **contract.rank_keys(f"runs/{RUN}/", rank)}
+
     def a_rank_more(world: World) -> None:
-        world.after["InferRanks"] = edit(world, "manifest.json", lambda tasks: [*tasks, {**tasks[-1], "rank": 4}])
+        world.after["InferRanks"] = edit(world, "manifest.json", lambda tasks: [*tasks, moved(tasks[-1], 4)])
 
     def other_rows(world: World) -> None:
         def shift(tasks: list[Any]) -> list[Any]:
@@ -580,6 +615,9 @@ def left_behind() -> Iterator[Row]:
         ("a record with an unknown key", edits(record, speed="fast"), unreadable, record),
         ("a record with negative rates", edits(record, sample_persec=-1.0), wrong, record),
         ("a record with residuals of 7 bytes", edits(record, residuals="AAAAAAAAAA=="), wrong, "residuals"),
+        ("a record of flags that there are not", edits(record, num_flagged={"SHINY": 1}), wrong, "SHINY"),
+        ("a record of more flags than galaxies", edits(record, num_flagged={"REFUSED": 9}), wrong, "9 flagged of 3"),
+        ("a record of other weights", edits(record, weights_sha256="f" * 64), "complete", "2 values of weights_sha256"),
         ("a record of an older version, unbound", edits(record, predictions=None), wrong, record),
         ("predictions are deleted", drops(predictions), "lost: 2 MissingPredictions", predictions),
         ("predictions are junk", puts(predictions, b"junk"), "lost: 2 WrongPredictions", predictions),

@@ -478,7 +478,7 @@ def test_ranks_of_another_run_and_another_model_are_not_gone_on_with(s3: Any) ->
     first, second = plan("run-a"), plan("run-b")
     others = contract.decode(get(s3, second["manifest_key"]), list[RankTask])
 
-    with pytest.raises(ManifestError, match=r"pending/1.json holds ranks of run run-b, not run-a"):
+    with pytest.raises(ManifestError, match=r"pending/1.json holds rank 0 of run run-b in s3://.*, not of run-a"):
         resume(part(s3, first, others))
     stored = json.loads(get(s3, first["run_prefix"] + "plan.json"))
     put(

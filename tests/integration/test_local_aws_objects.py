@@ -41,6 +41,8 @@ class Caller:
         self.address = urlsplit(aws.endpoint_url)
         self.s3 = boto3.client("s3", **aws.credentials)
         self.key = aws.key
+        assert self.address.port
+        self.silent = socket.create_connection(("127.0.0.1", self.address.port), timeout=30)
         self.signed = {
             "authorization": CREDENTIAL.format(aws.key, "us-east-1"),
             "x-amz-date": "20260101T000000Z",
@@ -69,7 +71,7 @@ class Caller:
 def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     with LocalAws(log_dir=tmp_path_factory.mktemp("aws"), workers=1) as aws:
         caller = Caller(aws)
-        with contextlib.closing(caller.s3):
+        with contextlib.closing(caller.s3), caller.silent:
             for bucket in (BUCKET, "versioned"):
                 caller.s3.create_bucket(Bucket=bucket)
             for key, content in OBJECTS.items():
@@ -226,3 +228,7 @@ def test_one_who_asks_before_sending_is_told_once_to_go_on(caller: Caller) -> No
 
     assert said.count(b"100 Continue") == 1
     assert b"HTTP/1.1 200" in said
+
+
+def test_one_who_says_nothing_is_sent_away(caller: Caller) -> None:
+    assert caller.silent.recv(1) == b""

@@ -105,6 +105,12 @@ def test_unlabelled_rows_have_no_spectroscopic_redshift() -> None:
     assert np.isnan(predictions.z_spec).all()
 
 
+def test_a_redshift_that_cannot_be_stands_for_none() -> None:
+    outcome = infer(5, redshifts=np.array([-1.0, -9999.0, -0.001, 0.2, np.nan]))
+
+    np.testing.assert_array_equal(outcome.z_spec, [np.nan, np.nan, -0.001, 0.2, np.nan])
+
+
 def test_predictions_survive_their_file() -> None:
     before = make_predictions(z_spec=np.array([np.nan, 0.2]))
 

@@ -474,3 +474,13 @@ def test_a_dataset_is_described_whatever_its_card_says(card: str | None, tmp_pat
         (folder / "dataset.json").write_text(card)
 
     assert find_dataset("tiny", asked="DATASET", root=tmp_path).describe().endswith("tiny/1MB: 1 shard")
+
+
+def test_what_no_card_names_and_is_no_shard_is_said_not_to_be_read(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, "tiny/1MB")
+    for name in ("1.SAFETENSORS", "2.h5", ".hidden", "table.parquet"):
+        (folder / name).touch()
+
+    said = find_dataset("tiny", asked="DATASET", root=tmp_path).describe()
+
+    assert "1 shard. 1.SAFETENSORS and 1 more was not read: shards are directly in the folder" in said

@@ -73,6 +73,18 @@ def test_a_manifest_that_is_not_what_was_planned_is_refused(tmp_path: Path) -> N
         rest_of(RUN, tmp_path)
 
 
+def test_a_manifest_whose_keys_lead_elsewhere_is_refused_and_nothing_is_removed(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "r")
+    thesis, manifest = tmp_path / "thesis.tex", tmp_path / "runs" / "r" / "manifest.json"
+    thesis.touch()
+    manifest.write_text(manifest.read_text().replace("failures/00001.json", "../../thesis.tex"))
+
+    with pytest.raises(RunFolderError, match="rank 1 has other keys than follow from its number"):
+        rest_of(RUN, tmp_path / "runs" / "r").forget_end()
+
+    assert thesis.exists()
+
+
 def test_a_new_bucket_is_given_the_plan_and_what_is_done_and_nothing_else(tmp_path: Path) -> None:
     write_run(tmp_path)
 
