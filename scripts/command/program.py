@@ -14,7 +14,7 @@ from inference.errors import RunError
 from scripts.command.aws_errors import explain
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, WRONG_USAGE, CommandError
 from scripts.command.exhausted import out_of_memory, with_remedy
-from scripts.command.variables import GIVEN, V, Variables, expected, read_variables
+from scripts.command.variables import GIVEN, IGNORED, V, Variables, expected, ignored_variables, read_variables
 
 Main = Callable[[V], int | None]
 """What a command does; its exit status, None for 0."""
@@ -49,6 +49,8 @@ def exit_status(main: Main[V], environment: Mapping[str, str]) -> int:
     given: dict[str, object] = {}
     try:
         variables = read_variables(_kind_of(main), environment)
+        for name in ignored_variables(_kind_of(main), environment):
+            _said(f"{name} is set in the environment, where it does not count: write {name}=… behind make.", COMPLETE)
         given = variables.given
         return main(variables) or COMPLETE
     except CommandError as error:
@@ -74,7 +76,8 @@ def usage(main: Main[V]) -> str:
 def _environment() -> Mapping[str, str]:
     """Return the environment, and keep from programs started below what was written behind this one's make."""
     environment = dict(os.environ)
-    os.environ.pop(GIVEN, None)
+    for name in (GIVEN, IGNORED):
+        os.environ.pop(name, None)
     return environment
 
 

@@ -18,6 +18,10 @@ V = TypeVar("V", bound="Variables")
 
 GIVEN = "GIVEN_VARIABLES"
 """Where make says which names were written behind it."""
+IGNORED = "IGNORED_VARIABLES"
+"""Where make says which of its names other programs have set."""
+OF_SYSTEMS = ("NAME",)
+"""What some systems set for every program."""
 OF_EVERY_COMMAND = ("PYTHON", "VENV", "YES")
 """What the set-up of `.venv` reads, before any command."""
 OF_PROGRAMS = re.compile(
@@ -89,6 +93,12 @@ def read_variables(kind: type[V], environment: Mapping[str, str]) -> V:
         if text:
             values[field.name] = read_value(field.encode_name, text, hints[field.name])
     return kind(**values)
+
+
+def ignored_variables(kind: type[V], environment: Mapping[str, str]) -> list[str]:
+    """Return the variables of a command that are set in the environment, where they do not count."""
+    known = {field.encode_name for field in msgspec.structs.fields(kind)}.difference(OF_SYSTEMS)
+    return [name for name in environment.get(IGNORED, "").split() if name in known]
 
 
 def _refuse_unknown(given: Sequence[str], kind: type[V]) -> None:

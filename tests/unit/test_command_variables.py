@@ -46,6 +46,19 @@ def test_every_variable_is_read_as_what_it_must_be() -> None:
     assert variables == ExampleVariables(batch=64, size_mb=2.5, target="aws", yes=True, name="two words")
 
 
+def test_a_word_of_another_program_does_not_count_and_is_said_by_the_commands_that_know_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def main(variables: ExampleVariables) -> None:
+        assert not variables.given
+
+    assert exit_status(main, {"IGNORED_VARIABLES": "BATCH PROFILE NAME"}) == 0
+    assert (
+        capsys.readouterr().err
+        == "BATCH is set in the environment, where it does not count: write BATCH=… behind make.\n"
+    )
+
+
 @pytest.mark.parametrize("text", ["1000", "1,000", "1_000", "1e3", "1000.0"])
 def test_a_whole_number_is_written_as_people_do(text: str) -> None:
     assert read(BATCH=text).batch == 1000

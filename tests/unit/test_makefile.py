@@ -16,7 +16,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 TORCH = re.search(r'"(torch==[0-9.]+)"', (ROOT / "pyproject.toml").read_text())[1] + "+cpu"
 
 PRINT_VARIABLES = """#!/bin/sh
-printf '<%s>' "$WORLD" "$RESULT" "$NAME"
+printf '<%s>' "$WORLD" "$DATASET" "$NAME"
 """
 
 # Behaves like a Python 3.11 whose pip has, or has not, what FAKE_… say; writes down how it was called.
@@ -115,7 +115,7 @@ def handed_down(tmp_path: Path, *arguments: str, **variables: str) -> str:
     ["plain", "two words", "it's", 'say "so"', "cost $5 $(shell id) $$ $HOME", "`id`", "a;b|c&d", "#7", "100%", "\\n"],
 )
 def test_a_variable_reaches_the_script_word_for_word(value: str, tmp_path: Path) -> None:
-    assert handed_down(tmp_path, f"RESULT={value}") == f"<><{value}><>"
+    assert handed_down(tmp_path, f"DATASET={value}") == f"<><{value}><>"
 
 
 @pytest.mark.parametrize("name", ["VENV", "PYTHON"])
@@ -131,7 +131,7 @@ def test_a_path_that_would_be_executed_is_refused_by_name(name: str, value: str,
 
 
 def test_a_variable_of_the_environment_reaches_the_script_too(tmp_path: Path) -> None:
-    assert handed_down(tmp_path, WORLD="8", RESULT="a$b") == "<8><a$b><>"
+    assert handed_down(tmp_path, WORLD="8", DATASET="a$b") == "<8><a$b><>"
 
 
 def test_a_name_that_the_system_gives_to_every_program_is_none_of_ours(tmp_path: Path) -> None:
