@@ -168,7 +168,7 @@ def _import_network(path: Path, name: str, draft: CardDraft, root: Path) -> Mode
 
 def _load(path: Path) -> onnx.ModelProto:
     try:
-        network = onnx.load(path, load_external_data=False)
+        network = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError as error:
         raise UsageError(f"FILE={path} is no network as ONNX: {_line(error)}.") from error
     unknown = sorted({node.domain for node in network.graph.node if node.domain not in KNOWN_DOMAINS})

@@ -119,10 +119,11 @@ def test_a_card_that_is_wrong_or_contradicts_the_graph_is_refused(tmp_path: Path
         ("x.pt", "is a pickle, which runs code"),
         ("none.onnx", "there is no such file"),
         ("n.onnx", "is no network as ONNX"),
+        ("n.json", "is no network as ONNX"),
     ],
 )
 def test_a_file_that_is_no_network_is_refused(tmp_path: Path, name: str, message: str) -> None:
-    for present in ("x.pt", "n.onnx"):
+    for present in ("x.pt", "n.onnx", "n.json"):
         (tmp_path / present).write_bytes(b"no network")
 
     with pytest.raises(UsageError, match=message):
