@@ -28,7 +28,8 @@ def main(variables: CleanRunsVariables) -> None:
     root = Path()
     names = runs_here(root)
     if variables.run:
-        names = [name for name in names if name == whole_name(variables.run, root)]
+        asked = whole_name(variables.run, root)
+        names = [name for name in names if name == asked]
         if not names:
             raise UsageError(f"RUN={variables.run}: there is no such run.")
     ended = [name for name in names if _has_ended(root / "runs" / name)]
@@ -41,7 +42,7 @@ def main(variables: CleanRunsVariables) -> None:
     console.print(as_table(list(listed(root, ended)), console.width))
     size = megabytes(sum(path.stat().st_size for name in ended for path in (root / "runs" / name).rglob("*")))
     which = "This run is" if len(ended) == 1 else f"These {len(ended)} runs are"
-    print(f"{which} deleted here, {size}; what is in a bucket stays.", flush=True)
+    print(f"{which} to be deleted here, {size}; what is in a bucket stays.", flush=True)
     if not variables.yes:
         _ask()
     for name in ended:

@@ -60,8 +60,9 @@ def say_here(text: str) -> None:
 
 
 def fact(name: str, text: str) -> str:
-    """Return a name and what is known under it."""
-    return f"{name:<10} {text}"
+    """Return a name and what is known under it, as wide as the screen, further lines indented."""
+    parts = _parts(Text(f"{name:<10} {text}"), Console().width, indent=11)
+    return "\n".join(part.plain for part in parts)
 
 
 def width_of(console: Console) -> int:
@@ -74,7 +75,7 @@ GAP = re.compile(r"(?<=\S) {2,}(?=\S)")
 """Between columns, or a name and what is said of it."""
 
 
-def _parts(line: Text, width: int) -> list[Text]:
+def _parts(line: Text, width: int, indent: int = 0) -> list[Text]:
     """Cut a line between words, which stay whole, and indent what follows the first part.
 
     It goes on below where the last column begins; where that is far to the right, a little further in than the first.
@@ -84,6 +85,8 @@ def _parts(line: Text, width: int) -> list[Text]:
     plain = line.plain.rstrip()
     begin = len(plain) - len(plain.lstrip())
     columns = [gap.end() for gap in GAP.finditer(plain)]
+    if indent:
+        columns = [indent]
     indent = columns[-1] if columns and columns[-1] <= 0.6 * width else min(begin, 2 if columns else begin) + 2
     cuts: list[int] = []
     start, room = 0, width

@@ -152,8 +152,9 @@ def find_cutouts(folder: Path, table: TableFile, records: Records, wanted: Wante
 
 
 def cutouts_in(folder: Path) -> list[Path]:
-    """Return the FITS files in a folder and those below."""
-    return [path for path in folder.rglob("*") if path.name.lower().endswith(ENDINGS) and path.is_file()]
+    """Return the FITS files in a folder and in the folders in it."""
+    found = (path for pattern in ("*", "*/*") for path in folder.glob(pattern))
+    return [path for path in found if path.name.lower().endswith(ENDINGS) and path.is_file()]
 
 
 def _named(folder: Path) -> dict[str, Path]:

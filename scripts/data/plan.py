@@ -10,7 +10,6 @@ from msgspec import Meta
 from inference.checksum import file_sha256
 from inference.models import without_images
 from inference.models.card import ModelCard
-from scripts.command.console import counted
 from scripts.command.errors import SourceError, UsageError
 from scripts.command.model import ModelName, find_model
 from scripts.command.variables import Flag, FolderName, NumRows, Variables, rows_asked
@@ -187,10 +186,10 @@ def _part(
     if not len(rows):
         raise SourceError(f"WHERE={variables.where}: none of the galaxies for training is left.")
     if variables.rows:
-        rows = rows[: rows_asked(variables.rows)]
-        said.append(
-            f"Only the first {len(rows):,} of them." if said else f"Only the first {counted(len(rows), 'row')}."
-        )
+        asked, num_rows = rows_asked(variables.rows), len(rows)
+        rows = rows[:asked]
+        which = "of them" if said else "rows"
+        said.append(f"Only the first {asked:,} {which}." if num_rows > asked else f"All {num_rows:,} {which}.")
     return Kept(source.galaxies, rows), " ".join(said)
 
 

@@ -126,7 +126,8 @@ def is_table(path: Path) -> bool:
         if described_by(path / README):
             return True
         images = (*FITS_ENDINGS, ".fits.gz", ".fits.fz")
-        return bool(parts_of(path)) and not any(child.name.lower().endswith(images) for child in path.rglob("*"))
+        below = (child for pattern in ("*", "*/*") for child in path.glob(pattern))
+        return bool(parts_of(path)) and not any(child.name.lower().endswith(images) for child in below)
     return path.is_file() and path.suffix.lower() not in TENSOR_ENDINGS and not has_cutouts(path)
 
 

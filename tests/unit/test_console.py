@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from scripts.command.console import say, say_here
+from scripts.command.console import fact, say, say_here
 
 
 def said(text: str | Text, width: int) -> list[str]:
@@ -60,3 +60,9 @@ def test_what_a_program_reads_stays_on_its_line(
 
     assert whole == line
     assert [len(part) for part in parts] == [79, 75]
+
+
+def test_what_is_known_under_a_name_stands_next_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+
+    assert fact("extinction", "one two three").splitlines() == ["extinction one two", "           three"]

@@ -131,7 +131,7 @@ def test_runs_that_have_ended_are_deleted_when_the_answer_is_yes(
     assert program.exit_status(clean_runs.main, {}) == 1
     said = capsys.readouterr()
     assert RUN in said.out
-    assert "This run is deleted here, " in said.out
+    assert "This run is to be deleted here, " in said.out
     assert "1 of 2 have not ended" in said.out
     assert "Nothing is deleted: there is no terminal" in said.err
     assert ended.exists()
