@@ -51,14 +51,20 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
         yield aws
 
 
+@pytest.fixture(scope="module")
+def client(aws: LocalAws) -> Iterator[Any]:
+    """Make the client once: it takes longer than most of the tests."""
+    with contextlib.closing(boto3.client("s3", **aws.credentials)) as client:
+        yield client
+
+
 @pytest.fixture
-def s3(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def s3(aws: LocalAws, client: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name, value in {**aws.environment, **STAGE_VARIABLES}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(model, "engine", lambda *_name, **_mode: FakeEngine())
-    with contextlib.closing(boto3.Session().client("s3")) as client:
-        client.create_bucket(Bucket=BUCKET)
-        yield client
+    client.create_bucket(Bucket=BUCKET)
+    yield client
     settings.object_store.cache_clear()
     urlopen(Request(f"{aws.endpoint_url}/moto-api/reset", headers={KEY_HEADER: aws.key}, method="POST")).close()
 
