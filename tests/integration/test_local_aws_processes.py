@@ -82,6 +82,15 @@ class Serving:
         return int(json.load(self.functions.invoke(FunctionName="infer", Payload=b"{}")["Payload"])["pid"])
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """One server for the tests that only look; it has ended without a trace at their end."""
+    serving = Serving(tmp_path_factory.mktemp("logs"))
+    yield serving
+    serving.aws.__exit__(None, None, None)
+    assert none_runs(serving.processes)
+
+
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[Serving]:
     serving = Serving(tmp_path)
@@ -89,14 +98,8 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
     serving.aws.stop()
 
 
-def test_a_server_with_one_worker_is_three_processes(serving: Serving) -> None:
-    assert len(serving.processes) == 3
-
-
-def test_the_context_manager_ends_everything(serving: Serving) -> None:
-    serving.aws.__exit__(None, None, None)
-
-    assert none_runs(serving.processes)
+def test_a_server_with_one_worker_is_three_processes(undisturbed: Serving) -> None:
+    assert len(undisturbed.processes) == 3
 
 
 def test_a_closed_pool_has_ended_its_workers_and_starts_none(tmp_path: Path) -> None:
@@ -211,12 +214,12 @@ def test_make_emulate_prints_what_to_export_and_ends_with_a_signal(tmp_path: Pat
         assert none_runs(processes)
 
 
-def test_a_worker_outlives_the_request_that_started_it(serving: Serving) -> None:
-    assert {serving.invoke() for _ in range(5)} == {serving.runtime_pid}
+def test_a_worker_outlives_the_request_that_started_it(undisturbed: Serving) -> None:
+    assert {undisturbed.invoke() for _ in range(5)} == {undisturbed.runtime_pid}
 
 
-def test_nothing_listens_on_another_address(serving: Serving) -> None:
-    sockets = {inode for pid in serving.processes for inode in sockets_of(pid)}
+def test_nothing_listens_on_another_address(undisturbed: Serving) -> None:
+    sockets = {inode for pid in undisturbed.processes for inode in sockets_of(pid)}
     tables = [Path(f"/proc/net/{table}").read_text().splitlines()[1:] for table in ("tcp", "tcp6")]
     listening = [line.split() for table in tables for line in table if line.split()[3] == "0A"]
 
