@@ -29,7 +29,7 @@ def draw(num_rows: int, seed: int) -> Predicted:
 
 @pytest.fixture(scope="module")
 def fitted() -> PosteriorModel:
-    return fit_posterior_model(draw(6_000, 1), SHA256, num_steps=1_500)
+    return fit_posterior_model(draw(6_000, 1), SHA256, num_steps=700)
 
 
 def pit_of(model: PosteriorModel, galaxies: Predicted) -> np.ndarray:
