@@ -51,8 +51,11 @@ def main(variables: CleanRunsVariables) -> None:
 
 
 def _delete(folder: Path) -> None:
-    shutil.rmtree(folder.resolve())
-    if folder.is_symlink():  # to where RESULT said
+    entry = journal.read(folder)
+    # A link leads to where RESULT said, and the run noted there that it is its folder; or it is not of our making.
+    if not folder.is_symlink() or (entry and entry.run_id == folder.name):
+        shutil.rmtree(folder.resolve())
+    if folder.is_symlink():
         folder.unlink()
 
 

@@ -29,6 +29,12 @@ WRITTEN_AT = re.compile(rb"<LastModified>[^<]*</LastModified>")
 PLAIN_KEY = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*")
 """Keys that every client spells in the same way."""
 
+OF_A_RUN = re.compile(
+    r"(manifest|plan|summary|combined_data|fmi)\.json|(ranks|predictions|failures|pending|fmi)/.+", re.DOTALL
+)
+"""What a run stores under its prefix. Other files of its folder are of this machine, and are believed: execution.json
+says where the run is, report.html is a page."""
+
 SHA256_KEY = "sha256"
 """Metadata of an uploaded object: the checksum of the whole file. S3's own ETag and composite checksums depend on how
 the upload was cut into parts."""
@@ -192,12 +198,16 @@ class Bucket:
         """Copy everything under `prefix` into `folder`; return the number of files.
 
         What is in the folder already is not sent again, and the summary comes last: with it, everything is there. Keys
-        that end in ``/`` are not files, and one that names a place outside `folder` is left where it is.
+        that end in ``/`` are not files, and what no run stores stays where it is, above all what leads out of `folder`.
         """
+        found = self._list(prefix)
+        names = {key: key.removeprefix(prefix) for key in found}
+        strange = [key for key, name in names.items() if not OF_A_RUN.fullmatch(name) or leaves(name)]
         # What the Map stores of its iterations repeats the manifest: it is for the console.
-        found = {key: about for key, about in self._list(prefix).items() if not key.startswith(f"{prefix}map/")}
-        for key in [key for key in found if leaves(key.removeprefix(prefix))]:
-            print(f"not copied {key!a}: it names a place outside {folder}", file=sys.stderr)
+        if named := [key for key in strange if not names[key].startswith("map/")]:
+            more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+            print(f"not copied {named[0]!a}{more}: no run stores that", file=sys.stderr)
+        for key in strange:
             del found[key]
         targets = {key: folder / key.removeprefix(prefix) for key in found}
         for parent in {target.parent for target in targets.values()}:

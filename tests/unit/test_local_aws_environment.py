@@ -51,6 +51,7 @@ time.sleep(60)
     ("log", "said"),
     [
         (b"ValueError: x\nOSError: [Errno 28] No space left on device\n127.0.0.1 PUT\n", "No space left on device."),
+        (b"OSError: [Errno 27] File too large\n", "The local AWS said: OSError: [Errno 27] File too large."),
         (b"x\nMemoryError\n", "The local AWS said: MemoryError."),
         (b"RuntimeError: can't start new thread\n" + b"x" * server.TAIL_BYTES, "server.log may say why."),
         (None, "logs/server.log may say why."),

@@ -12,6 +12,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
 from obstore.store import MemoryStore
 
+from inference import contract
 from scripts.runs.bucket import Bucket, Upload
 
 
@@ -164,8 +165,19 @@ class Listing:
         return {"Body": io.BytesIO(Key.encode())}
 
 
-def test_a_key_never_leads_out_of_the_runs_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    outside = ["runs/r/../../x", f"runs/r/{tmp_path}/absolute", "runs/r/ranks/../../../y", "runs/r/nul\0"]
+def test_what_no_run_stores_is_not_copied_above_all_not_out_of_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside = [
+        "runs/r/execution.json",
+        "runs/r/report.html",
+        "runs/r/logs/server.log",
+        "runs/r/ranks",
+        "runs/r/../../x",
+        f"runs/r/{tmp_path}/absolute",
+        "runs/r/ranks/../../../y",
+        "runs/r/nul\0",
+    ]
     folder = tmp_path / "runs" / "r"
 
     count = Bucket(Listing("runs/r/summary.json", *outside, "runs/r/ranks/0.json"), "b").download("runs/r/", folder)
@@ -175,7 +187,15 @@ def test_a_key_never_leads_out_of_the_runs_folder(tmp_path: Path, capsys: pytest
         "runs/r/summary.json",
         "runs/r/ranks/0.json",
     }
-    assert capsys.readouterr().err.count("names a place outside") == len(outside)
+    assert capsys.readouterr().err == "not copied 'runs/r/execution.json' and 7 more: no run stores that\n"
+
+
+@pytest.mark.parametrize(
+    "name", [*contract.rank_keys("", 12_345).values(), "manifest.json", "plan.json", "summary.json"]
+)
+def test_what_a_run_stores_is_copied(name: str, tmp_path: Path) -> None:
+    assert Bucket(Listing(f"runs/r/{name}"), "b").download("runs/r/", tmp_path) == 1
+    assert (tmp_path / name).read_text() == f"runs/r/{name}"
 
 
 def test_a_placeholder_of_a_folder_is_no_file(tmp_path: Path) -> None:
@@ -205,7 +225,7 @@ def test_a_download_that_was_interrupted_goes_on_and_ends_with_the_summary(tmp_p
 
 
 def test_what_comes_home_is_read_by_the_quick_client_and_by_boto3_where_that_one_cannot(tmp_path: Path) -> None:
-    keys = ["runs/r/ranks/0.json", "runs/r/ranks/1.json", "runs/r/a b/ü.json"]
+    keys = ["runs/r/ranks/0.json", "runs/r/ranks/1.json", "runs/r/ranks/a b/ü.json"]
     there, store = Listing(*keys), MemoryStore()
     store.put(keys[0], keys[0].encode())
 

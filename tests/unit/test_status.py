@@ -154,6 +154,18 @@ def test_results_are_where_result_says_and_are_found_and_deleted_by_the_run_s_na
     assert (folder.exists(), list((here / "runs").iterdir())) == (False, [])
 
 
+def test_a_link_that_no_run_made_is_removed_and_where_it_leads_is_not(here: Path) -> None:
+    (here / "thesis").mkdir()
+    (here / "thesis" / "summary.json").touch()
+    (here / "runs").mkdir()
+    (here / "runs" / RUN).symlink_to(here / "thesis")
+
+    assert program.exit_status(clean_runs.main, {"RUN": RUN, "YES": "1"}) == 0
+
+    assert (here / "thesis" / "summary.json").exists()
+    assert not (here / "runs" / RUN).is_symlink()
+
+
 def test_of_many_runs_only_the_newest_are_looked_at(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(30):
         (here / "runs" / f"run-{number:02d}" / "ranks").mkdir(parents=True)
