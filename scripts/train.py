@@ -136,9 +136,9 @@ def find_start(name: str, root: Path, scratch: Path, *, trusted: bool) -> Model 
 
 
 def export_if_possible(weights: Path, dataset: Path) -> None:
-    """Make the graphs of the faster engines; the published variant is computed by torch alone."""
+    """Make the graphs of the faster engines in fp32; the published variant is computed by torch alone."""
     if load_astromae(weights).variant == Variant():
-        export(weights, dataset)
+        export(weights, dataset, reduced=False)
     else:
         print("The published variant has no graph for the faster engines: torch computes it.", file=sys.stderr)
 

@@ -18,7 +18,7 @@ CANDIDATES = dict.fromkeys(("auto", "native"), ("native", "onnxruntime"))
 """Which engines are tried for a name, in this order, before torch: the fastest, which also starts fastest and needs the
 least memory (docs/performance.md has the measurement), then the one that every installation has."""
 
-NOT_CHECKED = "its accuracy was not checked where the graph was made"
+NOT_CHECKED = "its accuracy was not checked where the graph was made; `make engines MODEL=name FORCE=1` checks it"
 
 logger = logging.getLogger(__name__)
 

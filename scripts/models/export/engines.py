@@ -47,7 +47,7 @@ USUAL_SIGMA = 0.013
 """Of the shipped model's dz."""
 
 
-def export(checkpoint: Path, rows: Path) -> ExportCard:
+def export(checkpoint: Path, rows: Path, *, reduced: bool = True) -> ExportCard:
     """Make the graph of a checkpoint and its card.
 
     Parameters
@@ -56,6 +56,8 @@ def export(checkpoint: Path, rows: Path) -> ExportCard:
         The weights; graph and card appear in its folder.
     rows : Path
         Folder of safetensors shards with the galaxies to compare and to judge on.
+    reduced : bool
+        Whether int8 and bf16 are judged too, on 20,000 galaxies: that takes minutes.
 
     Raises
     ------
@@ -90,8 +92,10 @@ def export(checkpoint: Path, rows: Path) -> ExportCard:
         compared = {name: array[:NUM_COMPARED] for name, array in galaxies.items()}
         reference = _predict_with_torch(model, compared)
         agreements = {name: compare(engine, compared, reference) for name, engine in engines.items()}
-        reduced, rounding = _open_reduced(engines, model, draft, int8_draft, checkpoint, blank, galaxies)
-        found = _judge_precisions(engines, reduced, checkpoint, sha256, galaxies)
+        found, rounding = {}, None
+        if reduced:
+            others, rounding = _open_reduced(engines, model, draft, int8_draft, checkpoint, blank, galaxies)
+            found = _judge_precisions(engines, others, checkpoint, sha256, galaxies)
         if rounding:
             rounding = msgspec.structs.replace(rounding, accuracy=found.pop(NATIVE_INT8))
         card = msgspec.structs.replace(blank, engines=agreements, precisions=found, native_int8=rounding)

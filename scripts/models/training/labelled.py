@@ -41,6 +41,7 @@ class ShardImages:
                 f"{folder.folder} holds {published[0]}, which cannot be read in parts. "
                 f"Write it as shards that can: make dataset SOURCE={folder.folder} NAME=another."
             )
+        self.folder = folder.folder
         self._starts = np.array(folder.starts)
         self._shards = [_Shard(folder.folder / name) for name in folder.names]
 
@@ -114,6 +115,11 @@ class Labelled:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    @property
+    def name(self) -> str:
+        """Of the dataset; of its folder where the dataset does not say it."""
+        return self.card.name if self.card else self.images.folder.name
 
     @cached_property
     def fingerprint(self) -> str:

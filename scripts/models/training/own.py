@@ -148,8 +148,8 @@ def _card(
 ) -> ModelCard:
     began = f"began with {order.start.card.name}" if order.start else "began with nothing"
     knowledge = Knowledge(
-        description=f"Trained on {order.dataset.name} ({fitted.winner.name}; {began}).",
-        training=(TrainingData(name=order.dataset.name, num_rows=len(galaxies), sha256=_checksum(galaxies)),),
+        description=f"Trained on {galaxies.name} ({fitted.winner.name}; {began}).",
+        training=(TrainingData(name=galaxies.name, num_rows=len(galaxies), sha256=_checksum(galaxies)),),
         split=_split_in_words(galaxies),
         recipe=_RECIPE.format(seed=order.seed, winner=fitted.winner.name, cross_validated=CROSS_VALIDATED),
         numbers=numbers,

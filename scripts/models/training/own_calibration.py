@@ -80,7 +80,8 @@ def calibrate_on(model: Model, folder: Path) -> Measured:
     is_kept_back = fold == 0
     both = features[kept][~is_kept_back].T, features[kept][is_kept_back].T
     calibration = calibrate_by_folds(predicted, fold, both, card.weights_sha256)
-    number = number_with_errors(calibration, predicted, f"{folder.name}, which sigma and p(z) were fitted to")
+    name = shards.card.name if shards.card else folder.name
+    number = number_with_errors(calibration, predicted, f"{name}, which sigma and p(z) were fitted to")
     write_calibration(model.folder, calibration)
     others = (one for one in card.knowledge.numbers if one.rows != number.rows)
     knowledge = msgspec.structs.replace(card.knowledge, numbers=(*others, number))
