@@ -66,8 +66,11 @@ def fact(name: str, text: str) -> str:
 
 
 def width_of(console: Console) -> int:
-    """Return how wide lines may be: as the screen, or as COLUMNS says; of any width where a program reads them."""
-    is_read = console.file in (sys.stdout, sys.stderr) and not console.is_terminal
+    """Return how wide lines may be: as the screen, or as COLUMNS says, else 80.
+
+    Errors and progress have any width where a program reads them, which looks for words in a line.
+    """
+    is_read = console.file is sys.stderr and not console.is_terminal
     return sys.maxsize if is_read and not os.environ.get("COLUMNS", "").isdecimal() else console.width
 
 

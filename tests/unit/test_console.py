@@ -47,19 +47,21 @@ def test_parts_of_a_line_keep_their_style() -> None:
     assert console.file.getvalue().splitlines()[1] == "  \x1b[1mword word word\x1b[0m"
 
 
-def test_what_a_program_reads_stays_on_its_line(
+def test_errors_that_a_program_reads_stay_on_their_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = "word " * 30 + "end"
     monkeypatch.delenv("COLUMNS", raising=False)
     say_here(line)
+    say(Console(stderr=True), line)
     monkeypatch.setenv("COLUMNS", "80")
-    say_here(line)
+    say(Console(stderr=True), line)
 
-    whole, *parts = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr()
+    parts = said.out.splitlines()
 
-    assert whole == line
     assert [len(part) for part in parts] == [79, 75]
+    assert said.err.splitlines() == [line, *parts]
 
 
 def test_what_is_known_under_a_name_stands_next_to_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -275,7 +275,7 @@ def test_verify_says_what_it_found_sound(
     monkeypatch.chdir(root)
 
     assert exit_status(verify.main, {"DATASET": "dirty"}) == COMPLETE
-    assert "120 galaxies in 3 shards are what dataset.json and the table say" in capsys.readouterr().out
+    assert "120 galaxies in 3 shards are what dataset.json and the table" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("damage", ["2.safetensors: is missing", "content", "unfinished"])

@@ -591,7 +591,7 @@ def test_a_forecast_is_printed_with_its_intervals(
 
     main(ForecastVariables(n=20_000, world=20))
 
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     assert "20,000 galaxies by 20 ranks" in printed
     assert "end to end" in printed
     assert "What limits it: " in printed
