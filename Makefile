@@ -277,6 +277,9 @@ help: ## Show this help
 #:   TABLES="a.csv"     instead, more galaxies for the final layers, rendered
 #:   DEVICE=cuda        or cpu; a GPU where torch finds one
 #:   SEED=1 THREADS=2   QUICK=1 rehearses every step
+#: Variables of make calibrate: MODEL, and one of
+#:   DATASET=other      galaxies with redshifts that a model of yours never saw
+#:   TABLES="a.csv"     what the weights learned from, next to the sample
 #: Variables of make build, push and emulate-image
 #:   ARCH=arm64 SLIM=1 NO_REGISTRY=1 BASE_IMAGE=name CONTAINER_ENGINE=podman
 #:   REGISTRY=127.0.0.1:5000  FUNCTION=infer      see docker/README.md
