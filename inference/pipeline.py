@@ -22,7 +22,7 @@ from inference.models import shipped
 from inference.models.card import ModelCard, Redshift
 from inference.predict import MICRO_BATCH, Engine, predict_values
 from inference.quality import Quality
-from inference.shard import read_blocks
+from inference.shard import BLOCK_ROWS, block_rows_of, read_blocks
 
 if TYPE_CHECKING:
     from inference.engines.torch import Profile
@@ -125,8 +125,10 @@ def infer_rank(
     micro_batch = task.batch_size if task.profile else None
     parts: list[Predictions] = []
     layout = Layout.for_model(card.inputs, task.bands)
+    block_rows = block_rows_of(layout, BLOCK_ROWS if task.profile else engine.micro_batch)
+    blocks = _one_ahead(_blocks(task, ProvedReader(reader, task.rows), layout, block_rows))
     with _profiler(task) as profile:
-        for block in _timed(_one_ahead(_blocks(task, ProvedReader(reader, task.rows), layout)), clock):
+        for block in _timed(blocks, clock):
             with clock.phase("inference"):
                 parts.append(predict_block(block, engine, calibration, card, micro_batch=micro_batch))
     predictions = Predictions.joined(parts)
@@ -200,19 +202,19 @@ def _cleaned(block: Block, card: ModelCard) -> Cleaned:
     return cleaned
 
 
-def _blocks(task: RankTask, reader: RangeReader, layout: Layout) -> Iterator[Block]:
+def _blocks(task: RankTask, reader: RangeReader, layout: Layout, block_rows: int) -> Iterator[Block]:
     """Yield the rank's rows in whole micro-batches, the last excepted, wherever one shard ends and the next begins."""
-    gathered: list[Block] = []
-    for block in itertools.chain.from_iterable(read_blocks(reader, rows, layout) for rows in task.rows):
-        gathered.append(block)
-        num_whole = sum(map(len, gathered)) // MICRO_BATCH * MICRO_BATCH
+    rest: list[Block] = []
+    parts = (read_blocks(reader, rows, layout, block_rows=block_rows) for rows in task.rows)
+    for block in itertools.chain.from_iterable(parts):
+        # An empty rest is none: joined to the next block, it would copy all of it.
+        joined = join([*rest, block]) if rest else block
+        num_whole = len(joined) // MICRO_BATCH * MICRO_BATCH
+        rest = [joined[num_whole:]] if num_whole < len(joined) else []
         if num_whole:
-            joined = join(gathered)
             yield joined[:num_whole]
-            gathered = [joined[num_whole:]]
-    rest = join(gathered)
-    if len(rest):
-        yield rest
+        del block, joined
+    yield from rest
 
 
 def _one_ahead(blocks: Iterator[Block]) -> Iterator[Block]:

@@ -15,10 +15,21 @@ from inference.plan import MIN_BLOCK_ROWS
 BLOCK_ROWS = 512
 """Rows held in memory at a time, of the sample's: 10.5 MB of images."""
 
+SMALL_BLOCK_ROWS = 256
+"""The same for an engine that takes no more per call: smaller ones would ask S3 too often."""
 
-def block_rows_of(layout: Layout) -> int:
-    """Return how many galaxies are as many bytes as `BLOCK_ROWS` of the sample's are, in whole micro-batches."""
-    fitting = BLOCK_ROWS * SDSS.row_bytes // layout.row_bytes
+
+def block_rows_of(layout: Layout, at_once: int = BLOCK_ROWS) -> int:
+    """Return how many galaxies to read at a time, in whole micro-batches.
+
+    Parameters
+    ----------
+    layout : Layout
+    at_once : int
+        Galaxies of the sample's that are as many bytes: those of a call of the engine, within `SMALL_BLOCK_ROWS` and
+        `BLOCK_ROWS`.
+    """
+    fitting = min(max(at_once, SMALL_BLOCK_ROWS), BLOCK_ROWS) * SDSS.row_bytes // layout.row_bytes
     return min(max(fitting // MIN_BLOCK_ROWS * MIN_BLOCK_ROWS, MIN_BLOCK_ROWS), 8 * BLOCK_ROWS)
 
 

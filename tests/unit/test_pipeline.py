@@ -21,6 +21,7 @@ from inference.posterior import NUM_NUMBERS
 from inference.predict import MICRO_BATCH, predict_values
 from inference.quality import Quality
 from inference.record import bind, count_flags, make_record
+from inference.shard import SMALL_BLOCK_ROWS
 from scripts.benchmarks.records import INVOCATION
 from tests.factories import (
     FakeEngine,
@@ -95,6 +96,32 @@ def test_the_next_block_is_read_while_this_one_is_computed() -> None:
     rows = tuple(RowRange(key=f"{n}.safetensors", start_row=0, stop_row=64, etag='"e"') for n in range(2))
 
     infer_rank(make_task(rows=rows, num_samples=128), reader, Engine(), PhaseClock(), CARD)
+
+
+def test_blocks_are_predicted_from_the_bytes_that_were_read() -> None:
+    read: list[np.ndarray] = []
+    computed: list[np.ndarray] = []
+
+    class Reader(MemoryReader):
+        def read_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
+            content = super().read_range(key, start, stop, etag=etag)
+            read.append(np.frombuffer(content, dtype=np.uint8))
+            return content
+
+    class Engine(FakeEngine):
+        def predict(self, images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
+            computed.append(images)
+            return super().predict(images, magnitudes)
+
+    num_rows = 2 * SMALL_BLOCK_ROWS + 40
+    reader = Reader(**{"d/0.safetensors": make_shard_bytes(num_rows)})
+
+    infer_rank(make_task(num_samples=num_rows), reader, Engine(), PhaseClock(), CARD)
+
+    # A copy of a block would be as much memory again.
+    assert all(any(np.shares_memory(images, content) for content in read) for images in computed)
+    assert sum(map(len, computed)) == num_rows
+    assert max(content.nbytes for content in read) == SMALL_BLOCK_ROWS * 5 * 32 * 32 * 4
 
 
 def test_unlabelled_rows_have_no_spectroscopic_redshift() -> None:

@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 from torch.utils.data import TensorDataset
 
+from inference.block import SDSS
 from inference.contract import RowRange
 from inference.errors import ShardChangedError, ShardFormatError
 from inference.header import HEAD_BYTES
-from inference.shard import count_rows, read_blocks
+from inference.shard import block_rows_of, count_rows, read_blocks
 from tests.factories import MemoryReader, make_arrays, make_shard_bytes
 
 
@@ -68,6 +69,11 @@ def test_a_range_reads_its_own_rows_and_not_the_file() -> None:
     list(read_blocks(reader, RowRange(key="0.safetensors", start_row=50, stop_row=60, etag='"e"')))
 
     assert sum(stop - start for _, start, stop in reader.requests) == HEAD_BYTES + 10 * 5 * 32 * 32 * 4
+
+
+@pytest.mark.parametrize(("at_once", "block_rows"), [(32, 256), (128, 256), (384, 384), (512, 512), (3072, 512)])
+def test_a_block_is_what_the_engine_takes_at_once_within_limits(at_once: int, block_rows: int) -> None:
+    assert block_rows_of(SDSS, at_once) == block_rows
 
 
 def test_a_tiny_shard_takes_one_request() -> None:
