@@ -14,6 +14,10 @@ from scripts.command.machine import num_cores
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# readline, which pytest imports, sets them for what it starts: commands would take them for the width of a screen.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 # Of torch, numpy and their like, here and in what tests start: threads of many programs at once only compete, and those
 # that spin while they wait take minutes of CPU from the others.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}

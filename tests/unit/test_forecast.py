@@ -479,7 +479,7 @@ def test_the_readme_states_the_forecast_of_the_page() -> None:
     time_s, ends = re.findall(r"\*\*(\d+) s\*\* end to end \(50 %: [^,]+, 90 %: (\d+ to \d+ s)\)", page)[0]
     usd = float(re.findall(r"\*\*([\d.]+) USD\*\*", page)[0])
 
-    assert f"in {time_s} s (90 %: {ends}) for\n{usd:.2f} USD" in readme
+    assert f"in {time_s} s ({ends}) for {usd:.2f} USD with `MEMORY=10240 CHILD=EXPRESS`" in readme
 
 
 # ------------------------------------------------------------------------------------------- bad input

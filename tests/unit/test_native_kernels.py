@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(not can_prepare(), reason="the native engine can
 CHECKS = "bounds,alignment,signed-integer-overflow,integer-divide-by-zero"
 FLAGS = ("-fno-sanitize=all", f"-fsanitize={CHECKS}", f"-fsanitize-trap={CHECKS}")
 rng = np.random.default_rng(0)
+FIRST = rng.bit_generator.state
 Call = Callable[..., None]
 
 
@@ -77,6 +78,12 @@ def emulate(program: Path, name: str, *arguments: Any) -> None:
     for one in arrays:
         np.copyto(one, np.frombuffer(done.stdout, one.dtype, one.size, start).reshape(one.shape))
         start += -(-one.nbytes // 64) * 64
+
+
+@pytest.fixture(autouse=True)
+def draw_anew() -> None:
+    """Draw the same numbers whatever ran before."""
+    rng.bit_generator.state = FIRST
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -208,7 +215,8 @@ def test_attention_is_that_of_numpy(kernel: Call, size: float) -> None:
     scores = q @ k.transpose(0, 2, 1)
     shares = np.exp(scores - scores.max(axis=2, keepdims=True))
     wanted = (shares / shares.sum(axis=2, keepdims=True) @ v).transpose(1, 0, 2).reshape(17, 192)
-    assert np.abs(mixed - wanted).max() < 2e-6 * size + 1e-6
+    # Scores are as large as 20, and their exponentials as inexact as they are.
+    assert np.abs(mixed - wanted).max() < 2e-6 * size + 4e-6
 
 
 def test_groups_are_those_of_numpy(kernel: Call) -> None:
