@@ -12,7 +12,6 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from inference import engines
 from inference.block import Block
 from inference.checksum import file_sha256
-from inference.engines.native.prepare import can_prepare, prepare
 from inference.intervals import Interval, bootstrap, nmads
 from inference.model.astromae import AstroMAE
 from inference.model.weights import save_weights
@@ -80,8 +79,6 @@ def write_model(
     like = shipped()
     weights = folder / like.weights.name
     save_weights(trained.network, weights)
-    if can_prepare():  # the numbers of the card are measured sooner
-        prepare(weights)
     samples = calibrate.gather(recipe, surveys)
     known = _measured(weights, trained, samples.tests, recipe)
     card = msgspec.structs.replace(like.card, name=name, weights_sha256=file_sha256(weights), knowledge=known)
