@@ -206,6 +206,7 @@ def test_the_folder_of_the_model_is_whole_and_its_card_says_what_it_is_worth(
     assert load_calibration(folder / "calibration.safetensors", card.weights_sha256).posterior is not None
     known = card.knowledge
     assert [data.name for data in known.training[-2:]] == ["one.csv", "two.csv"]
+    assert known.recipe.count("Then (`make train TABLES") == 1  # the weights it began with were trained so, too
     of_it, trees = known.numbers[0], next(one for one in known.controls if one.method == TREES)
     assert (of_it.num_rows, of_it.rows, trees.rows) == (60, "real, test set", "real, test set")
     assert of_it.nmad > trees.nmad == 0

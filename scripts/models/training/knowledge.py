@@ -63,14 +63,14 @@ def of_surveys(start: Model, surveys: Sequence[Survey]) -> Knowledge:
         description=_FURTHER.format(start=start.in_words),
         training=(*known.training[:2], *(survey.training_data for survey in surveys)),
         split=f"{_SPLIT} {_SPLIT_OF_SURVEYS}",
-        recipe="\n\n".join((*_without_what_is_alike(known.recipe), _THEN, *_ALIKE)),
+        recipe="\n\n".join((*_first_part_of(known.recipe), _THEN, *_ALIKE)),
         not_for=_NOT_FOR,
         licence=_LICENCE,
     )
 
 
-def _without_what_is_alike(recipe: str) -> list[str]:
-    return [part for part in recipe.split("\n\n") if part and part not in _ALIKE]
+def _first_part_of(recipe: str) -> list[str]:
+    return [part for part in recipe.split("\n\n") if part and part not in (_THEN, *_ALIKE)]
 
 
 _FURTHER = (
