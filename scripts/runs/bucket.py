@@ -81,7 +81,8 @@ class Bucket:
     ) -> None:
         self._s3 = s3
         if store:
-            s3.meta.events.register("before-parse.s3.ListObjectsV2", _forget_times)
+            # By name: buckets share a client, and each would take them out once more.
+            s3.meta.events.register("before-parse.s3.ListObjectsV2", _forget_times, unique_id="no dates")
         self._agreed = {"RequestPayer": "requester"} if requester_pays else {}
         self.name = name
         self._make_store = store

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from obstore.store import MemoryStore
 
 from inference import contract
+from scripts.runs import bucket as bucket_module
 from scripts.runs.bucket import Bucket, Upload
 
 
@@ -143,7 +144,7 @@ def test_an_error_other_than_missing_is_not_taken_for_missing(tmp_path: Path, mo
 class Listing:
     """A bucket of small objects, whatever their keys."""
 
-    meta = SimpleNamespace(events=SimpleNamespace(register=lambda *_: None))
+    meta = SimpleNamespace(events=SimpleNamespace(register=lambda *_, **__: None))
 
     def __init__(self, *keys: str) -> None:
         self.keys = keys
@@ -236,7 +237,10 @@ def test_what_comes_home_is_read_by_the_quick_client_and_by_boto3_where_that_one
     assert (tmp_path / "ranks/0.json").read_text() == keys[0]
 
 
-def test_a_list_is_read_without_its_dates() -> None:
+def test_a_list_is_read_without_its_dates_which_are_taken_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    forget = bucket_module._forget_times
+    monkeypatch.setattr(bucket_module, "_forget_times", lambda **page: (taken.append(1), forget(**page))[1])
     s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="k")
     about = "<LastModified>never</LastModified><ETag>&quot;e&quot;</ETag><Size>2</Size>"
     page = f"<ListBucketResult><Contents><Key>runs/r/a</Key>{about}</Contents></ListBucketResult>".encode()
@@ -244,4 +248,6 @@ def test_a_list_is_read_without_its_dates() -> None:
     answer._content = page
     s3.meta.events.register("before-send.s3.ListObjectsV2", lambda **_: answer)
 
+    Bucket(s3, "another", store=MemoryStore)
     assert Bucket(s3, "b", store=MemoryStore).list_keys("runs/r/") == ["runs/r/a"]
+    assert taken == [1]

@@ -26,7 +26,7 @@ ARN = "arn:aws:lambda:us-east-1:123456789012:function:photo-z-infer"
 class FakeLambda:
     """A function with its versions and aliases, as far as a sweep uses them."""
 
-    meta = SimpleNamespace(events=SimpleNamespace(register=lambda *_: None))
+    meta = SimpleNamespace(events=SimpleNamespace(register=lambda *_, **__: None))
 
     def __init__(self, *, refused: str = "") -> None:
         self.versions: dict[str, dict[str, Any]] = {"$LATEST": dict(OWN)}
