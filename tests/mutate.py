@@ -58,6 +58,7 @@ WARM = (
     *("matplotlib.figure", "pyarrow.parquet", "astropy.table", "jinja2", "moto.server"),
 )
 """Imported once, by the process that those of the tests are forked from."""
+BUILT = (".so", ".native")
 SHOWN_LINES = 4
 
 COMPARISONS: dict[type[ast.cmpop], tuple[str, str]] = {
@@ -385,16 +386,20 @@ def run_tests(root: Path, test: str) -> None:
 
 
 def copy_tree(root: Path, took_s: dict[str, float]) -> Tree:
-    """Copy what git knows, with the changes that are in no commit."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    for name in filter(None, listed.split("\0")):
+    """Clone the clone, with the changes that are in no commit and the native engine that is compiled already."""
+    _git("clone", "--quiet", "--shared", str(REPOSITORY), str(root))
+    listed = _git("ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard")
+    built = (path.relative_to(REPOSITORY) for path in (REPOSITORY / "inference").rglob("*") if path.suffix in BUILT)
+    for name in {*filter(None, listed.split("\0")), *map(str, built)}:
+        (root / name).unlink(missing_ok=True)
         if (REPOSITORY / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, root / name)
     return Tree(root, took_s)
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
 
 
 def draw(package: str, number: int, seed: int) -> list[Mutant]:
