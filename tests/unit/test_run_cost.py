@@ -87,6 +87,7 @@ def test_express_ranks_are_paid_by_request_and_time_instead_of_transitions() -> 
     usage = usage_of(make_summary(), rates)
 
     assert usage.num_transitions == 3
+    assert usage_of(make_summary(), make_rates()).num_express == 0
     gb_s = (3.2 + 61.9 + 8 * 0.05) / 16
     assert items(usage, rates)["Express ranks"].usd == pytest.approx(8 * 1e-6 + gb_s * 0.00001667)
 
@@ -142,6 +143,17 @@ def test_reported_durations_take_the_place_of_the_clocks() -> None:
 
     assert usage.billed_ms == {"infer": 3500, "initialize": 700, "summarize": 300}
     assert usage.num_invocations == 5
+
+
+@pytest.mark.parametrize(("num_reports", "num_entered"), [(11, 11), (5, 8)])
+def test_reports_that_came_late_or_of_attempts_without_a_record_leave_no_transition_out(
+    num_reports: int, num_entered: int
+) -> None:
+    summary = make_summary(num_records=8, num_retried_ranks=0)
+
+    usage = usage_of(summary, make_rates(), billed={"infer": [1000] * num_reports})
+
+    assert usage.num_transitions == 3 + num_entered
 
 
 def test_without_reports_the_clocks_count_and_half_a_step_of_rounding_per_rank() -> None:
