@@ -82,8 +82,12 @@ class LambdaFront:
 
         answer = self._moto(environ, start)
         if statuses[-1:] and statuses[-1].startswith("200"):
-            self._keeper.take(environ["PATH_INFO"].encode("latin-1").decode(errors="replace"))
+            self.keep(environ["PATH_INFO"].encode("latin-1").decode(errors="replace"))
         return answer
+
+    def keep(self, path: str) -> None:
+        """Let what has been stored under a path be on disk, too, if it is to be kept."""
+        self._keeper.take(path)
 
     def invoke_task(self, parameters: dict[str, Any], region: str, **_: object) -> dict[str, Any]:
         """Run the Lambda task of a state machine, without the way through boto3 and HTTP.

@@ -3,7 +3,9 @@
 Run as ``python -m scripts.local_aws.serve`` by `server.LocalAws`, which holds the other end of its stdin.
 """
 
+import gc
 import importlib
+import importlib.util
 import io
 import json
 import logging
@@ -25,9 +27,14 @@ HOST = "127.0.0.1"
 BACKLOG = 256
 STRANGER_TIMEOUT_S = 10
 
+CERTIFICATES = "cryptography.x509"
+"""Module that moto's IAM imports for server certificates."""
+
 
 def main() -> None:
     """Serve until SIGTERM, SIGINT or the end of stdin, whichever comes first."""
+    # What is imported stays: looking through it for garbage, again and again, would take a quarter of the start.
+    gc.disable()
     settings = json.loads(sys.argv[1])
     stop = stop_signals()
     # The parent holds the other end: the pipe closes when it ends, however it ends.
@@ -43,6 +50,8 @@ def main() -> None:
     rudeness = msgspec.convert(settings["rudeness"], Rudeness)
     calls = CallLog(Path(settings["call_log"]) if settings["call_log"] else None)
     server, pool = _build(listener, endpoint, Path(settings["log_dir"]), settings["workers"], rudeness, calls)
+    gc.freeze()
+    gc.enable()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps({"endpoint_url": endpoint, "pid": os.getpid()}), flush=True)
 
@@ -69,6 +78,7 @@ def _build(
     listener: socket.socket, endpoint: str, log_dir: Path, workers: int, rudeness: Rudeness, calls: CallLog
 ) -> tuple[Any, Any]:
     # Imported here because moto must see MOTO_PORT.
+    _import_when_used(CERTIFICATES)
     _import_interpreter()
     from moto.core.config import default_user_config
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -78,7 +88,7 @@ def _build(
     from scripts.local_aws.admission import refusal
     from scripts.local_aws.lambda_variables import worker_environment
     from scripts.local_aws.middleware import LambdaFront
-    from scripts.local_aws.objects import plain_get
+    from scripts.local_aws.objects import plain_get, plain_put
     from scripts.local_aws.pool import Pool
 
     # In the environment and not among the arguments, which every user of the machine can read.
@@ -86,7 +96,7 @@ def _build(
     rude = Rude(rudeness)
 
     class Handler(WSGIRequestHandler):
-        """Answers plain GETs of objects itself, over connections that it keeps; the application does the rest."""
+        """Answers plain GETs and PUTs of objects itself, over connections that it keeps; the application the rest."""
 
         protocol_version = "HTTP/1.1"
         # For who has shown no key yet: any user of the machine could hold threads until there are no more.
@@ -118,7 +128,11 @@ def _build(
                 kind, body = error.as_xml() if is_s3 else error.as_json()
                 self._answer(error.status, {"Content-Type": kind, "Content-Length": str(len(body))}, body)
                 return
-            found = plain_get(self.path, self.headers) if self.command == "GET" else None
+            found = None
+            if self.command == "GET":
+                found = plain_get(self.path, self.headers)
+            elif self.command == "PUT" and (found := plain_put(self.path, self.headers, self.rfile)) is not None:
+                app.keep(self.path)
             if found is None:
                 super().run_wsgi()  # werkzeug closes the connection behind it
                 return
@@ -161,6 +175,18 @@ def _build(
     patches.start_ranks_in_turn(rude.start_rank)
     server = make_server(HOST, port, app, threaded=True, request_handler=Handler, fd=listener.fileno())
     return server, pool
+
+
+def _import_when_used(name: str) -> None:
+    """Let a module of a package be imported by whoever first uses something in it, not by who only names it."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None, f"there is no {name} any more"
+    assert spec.loader is not None
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    package, _, own_name = name.rpartition(".")
+    setattr(sys.modules[package], own_name, module)
 
 
 def _import_interpreter() -> None:

@@ -1,6 +1,7 @@
-"""The local AWS answers plain GETs by a way of its own: the same answers as moto's, and only where they are plain."""
+"""The local AWS answers plain GETs and PUTs by a way of its own: as moto does, and only where they are plain."""
 
 import contextlib
+import hashlib
 import http.client
 import random
 import re
@@ -14,6 +15,7 @@ import pytest
 
 from scripts.local_aws.server import LocalAws
 
+Answer = tuple[int, dict[str, str], bytes, bool]
 BUCKET = "plain"
 CREDENTIAL = "AWS4-HMAC-SHA256 Credential={}/20260101/{}/s3/aws4_request, SignedHeaders=host, Signature=0"
 # Ours differ from one answer to the next, or say whether the connection stays.
@@ -49,11 +51,20 @@ class Caller:
             "x-amz-content-sha256": "e3b0",
         }
 
-    def get(self, target: str, **headers: str) -> tuple[int, dict[str, str], bytes, bool]:
+    def get(self, target: str, **headers: str) -> Answer:
         """Return status, headers, body and whether the connection stays, which it does behind plain answers only."""
+        return self.ask("GET", target, None, headers)
+
+    def put(self, target: str, content: bytes, **headers: str) -> Answer:
+        """Return the same of a PUT, without the time."""
+        digest = {"x-amz-content-sha256": hashlib.sha256(content).hexdigest()}
+        status, found, body, is_plain = self.ask("PUT", target, content, digest | headers)
+        return status, {name: value for name, value in found.items() if name != "last-modified"}, body, is_plain
+
+    def ask(self, method: str, target: str, content: bytes | None, headers: dict[str, str]) -> Answer:
         assert self.address.hostname
         with contextlib.closing(http.client.HTTPConnection(self.address.hostname, self.address.port)) as connection:
-            connection.request("GET", target, headers=self.signed | headers)
+            connection.request(method, target, content, headers=self.signed | headers)
             answer = connection.getresponse()
             found = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in OWN}
             # An error names its request.
@@ -197,6 +208,63 @@ def test_versions_are_motos(caller: Caller) -> None:
         assert not is_plain
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", random.Random(2).randbytes(1_000_000)], ids=["empty", "small", "big"])
+def test_an_object_is_stored_as_moto_does(caller: Caller, content: bytes) -> None:
+    target = f"/{BUCKET}/new/stored"
+    stored = []
+    for way in ({}, TO_MOTO):
+        # What was there before leaves nothing behind.
+        caller.s3.put_object(Bucket=BUCKET, Key="new/stored", Body=b"before", Tagging="a=b", Metadata={"old": "1"})
+        answer = caller.put(target, content, **way)
+        found = caller.get(target, **TO_MOTO)
+        tags = caller.s3.get_object_tagging(Bucket=BUCKET, Key="new/stored")["TagSet"]
+        stored.append((answer[:3], {**found[1], "last-modified": ""}, found[2], tags))
+        assert answer[3] == (way == {})
+
+    assert stored[0] == stored[1]
+    assert stored[0][2] == content
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"if-none-match": "*"},
+        {"x-amz-tagging": "a=b"},
+        {"x-amz-meta-answer": "42"},
+        {"x-amz-storage-class": "STANDARD_IA"},
+        {"x-amz-server-side-encryption": "AES256"},
+        {"x-amz-copy-source": f"/{BUCKET}/one"},
+        {"content-type": "text/plain"},
+        {"x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER"},
+    ],
+)
+def test_a_put_that_says_more_is_motos(caller: Caller, headers: dict[str, str]) -> None:
+    # The length of a piece in front, as a stream has it.
+    assert caller.put(f"/{BUCKET}/more{next(iter(headers))}", b"2\r\nab\r\n0\r\n", **headers)[3] is False
+
+
+@pytest.mark.parametrize("target", ["/nowhere/one", "/versioned/put", "/sealed/put", f"/{BUCKET}/odd%20name"])
+def test_a_put_elsewhere_is_motos(caller: Caller, target: str) -> None:
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    caller.s3.create_bucket(Bucket="sealed")
+    caller.s3.put_bucket_encryption(Bucket="sealed", ServerSideEncryptionConfiguration={"Rules": [rule]})
+    caller.s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+
+    assert caller.put(target, b"x")[3] is False
+
+
+def test_an_object_whose_sender_goes_away_is_not_stored(caller: Caller) -> None:
+    head = caller.signed | {"Host": caller.address.netloc, "Content-Length": "5", "x-amz-content-sha256": "0" * 64}
+    lines = [f"PUT /{BUCKET}/broken HTTP/1.1", *(f"{name}: {value}" for name, value in head.items()), "", ""]
+    assert caller.address.port
+    with socket.create_connection(("127.0.0.1", caller.address.port), timeout=10) as connection:
+        connection.sendall("\r\n".join(lines).encode() + b"abc")
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(65536) == b""
+
+    assert caller.get(f"/{BUCKET}/broken")[0] == 404
+
+
 def test_an_object_is_never_answered_as_it_was(caller: Caller) -> None:
     for content in (b"first", b"second"):
         caller.s3.put_object(Bucket=BUCKET, Key="changing", Body=content)
@@ -211,6 +279,11 @@ def test_plain_and_other_requests_share_a_connection(caller: Caller) -> None:
         for key, content in list(OBJECTS.items())[:3] * 2:
             connection.request("GET", f"/{BUCKET}/{key}", headers=caller.signed)
             assert connection.getresponse().read() == content["Body"]
+        for key in ("one", "small.json"):
+            digest = {"x-amz-content-sha256": hashlib.sha256(OBJECTS[key]["Body"]).hexdigest()}
+            connection.request("PUT", f"/{BUCKET}/again/{key}", OBJECTS[key]["Body"], caller.signed | digest)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read(), answer.will_close) == (200, b"", False)
         connection.request("PUT", f"/{BUCKET}/put", body=b"content", headers=caller.signed)
         answer = connection.getresponse()
         assert (answer.status, answer.will_close) == (200, True)
