@@ -38,6 +38,7 @@ def before(**changes: Any) -> dict[str, str]:
     usage = usage_before(
         rates, num_rows=3033, num_shards=6, world_size=8, ranks_s=48.0, initialize_s=1.0, summarize_s=2.0
     )
+    assert usage.billed_ms == {"infer": 48_000, "initialize": 1_000, "summarize": 2_000}
     return {item.name: item.quantity for item in bill(usage, rates, PRICES, prices_of="here").items}
 
 

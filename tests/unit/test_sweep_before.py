@@ -18,6 +18,7 @@ from scripts.command.variables import read_variables
 from scripts.data import writer
 from scripts.data.location import UNFINISHED
 from scripts.pricing.what_if import Range
+from scripts.sweeps import estimate
 from scripts.sweeps.backend import LocalBackend
 from scripts.sweeps.data import Key, cut_missing, find_datasets
 from scripts.sweeps.estimate import SweepForecast, forecast_sweep, refuse_above
@@ -25,6 +26,7 @@ from scripts.sweeps.journal import held
 from scripts.sweeps.lists import read_plan
 from scripts.sweeps.plan import SweepPlan
 from tests.factories import make_shard_bytes
+from tests.unit.test_run_present import make_summary
 
 SILENT = Console(file=io.StringIO())
 ROWS = 30
@@ -132,6 +134,16 @@ def test_the_cost_of_a_sweep_is_that_of_its_runs(tmp_path: Path) -> None:
     assert three.usd == pytest.approx(tuple(3 * value for value in one.usd))
     assert one.words.startswith(f"nothing here; on AWS about {one.usd.expected:.4f} USD (90 %: {one.usd.low:.4f} to ")
     assert SweepForecast(one.usd, True, "x").words.startswith("about ")
+
+
+def test_runs_on_aws_that_were_slow_make_a_sweep_there_dearer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_dataset(tmp_path)
+    plan = SweepPlan(data=("tiny",), world=(2,))
+    at_first = forecast(tmp_path, plan)
+    slow = msgspec.structs.replace(make_summary(num_samples=100, rank_seconds=4000.0), function_memory_mb=1769)
+    monkeypatch.setattr(estimate, "earlier_runs", lambda root, target, *_: [slow] * 3 if target == "aws" else [])
+
+    assert forecast(tmp_path, plan).usd.expected > 1.5 * at_first.usd.expected
 
 
 def test_more_memory_more_ranks_and_more_shards_cost_more(tmp_path: Path) -> None:

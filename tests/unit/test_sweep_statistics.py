@@ -168,6 +168,28 @@ def test_the_three_goals_have_their_settings_and_their_reasons() -> None:
     assert "31% slower than the fastest and 10% dearer than the cheapest" in goals["balanced"].why
 
 
+def test_a_setting_that_is_best_at_two_goals_says_so() -> None:
+    plan = SweepPlan(world=(1, 2), repeat=1, target="local")
+    worse = make_run_row(setting="WORLD=1", end_to_end_s=30.0, list_price_usd=0.002)
+    better = make_run_row(setting="WORLD=2", world_size=2, end_to_end_s=20.0, list_price_usd=0.001)
+
+    goals = {one.goal: one for one in found([worse, better], plan).recommendations}
+
+    assert {one.setting for one in goals.values()} == {"WORLD=2"}
+    assert goals["cheapest"].why.endswith(": the fastest, too.")
+    assert goals["balanced"].why.endswith("is the fastest one's.")
+
+
+def test_of_two_equally_fast_settings_the_dearer_one_is_beaten() -> None:
+    plan = SweepPlan(batch=(8, 32), repeat=1, target="local")
+    made = [
+        make_run_row(setting=f"BATCH={batch}", batch_size=batch, end_to_end_s=20.0, list_price_usd=usd)
+        for batch, usd in ((8, 0.001), (32, 0.002))
+    ]
+
+    assert [one.is_pareto for one in found(made, plan).settings] == [True, False]
+
+
 def test_overlapping_intervals_are_said_to_decide_nothing() -> None:
     fastest = found(rows()).recommendations[0]
 
