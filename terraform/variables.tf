@@ -432,7 +432,7 @@ variable "alarm_email" {
 # ------------------------------------------------------------------------------------------------------- rehearsal
 
 variable "local_endpoint" {
-  description = "Address of a local AWS such as `make emulate` serves, http://127.0.0.1:PORT; null for the real one."
+  description = "Address of a local AWS such as `make emulate` serves, http://127.0.0.1:PORT, which AWS_ENDPOINT_URL says too; null for the real one. No real account is touched while it is set."
   type        = string
   default     = null
 

@@ -13,6 +13,10 @@ from scripts.deployment.terraform import PROVIDER, Terraform
 ANNOUNCEMENT = re.compile(r"TF_REATTACH_PROVIDERS='(.+)'")
 # Both programs are short-lived and keep tables of every AWS resource: collecting garbage costs a third of their CPU.
 LAZY_COLLECTOR = {"GOGC": "400"}
+# A provider that a developer starts logs everything it does, 100,000 lines in a test file.
+# https://developer.hashicorp.com/terraform/plugin/log/managing
+LOGS = ("PROVIDER", "SDK", "SDK_PROTO", "SDK_MUX", "SDK_HELPER_SCHEMA", "SDK_FRAMEWORK")
+QUIET = {f"TF_LOG_{name}": "OFF" for name in LOGS}
 
 
 def planned_changes(printed: str) -> dict[str, str]:
@@ -34,7 +38,7 @@ def shared_provider(folder: Path) -> Iterator[Terraform]:
     """
     Terraform(folder).init()
     (program,) = folder.glob(f".terraform/providers/{PROVIDER}/*/*/terraform-provider-aws_v*")
-    environment = os.environ | LAZY_COLLECTOR
+    environment = os.environ | LAZY_COLLECTOR | QUIET
     with subprocess.Popen([program, "-debug"], env=environment, stdout=subprocess.PIPE, text=True) as provider:
         try:
             assert provider.stdout is not None

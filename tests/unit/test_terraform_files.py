@@ -9,6 +9,7 @@ import pytest
 
 from handlers import telemetry
 from scripts.pricing.prices import read_prices
+from tests.iam import ACCOUNT
 
 ROOT = Path(__file__).parents[2]
 TERRAFORM = ROOT / "terraform"
@@ -50,6 +51,12 @@ def test_every_variable_of_the_root_with_a_limit_is_validated() -> None:
     free = {name for name, body in blocks("variable") if name.startswith("terraform.") and "validation {" not in body}
 
     assert free == set()
+
+
+def test_a_rehearsal_touches_no_account_but_that_of_the_local_aws() -> None:
+    (allowed,) = re.findall(r"allowed_account_ids += (.*)", text("main.tf"))
+
+    assert allowed == f'var.local_endpoint == null ? null : ["{ACCOUNT}"]'
 
 
 def test_the_readme_names_every_variable_of_the_root() -> None:
