@@ -63,6 +63,17 @@ def test_a_failed_run_says_why_in_one_line_and_an_incomplete_one_what_is_lost() 
     assert "100.0/s  2 ranks lost" in incomplete
 
 
+def test_on_a_terminal_a_run_that_ended_has_one_line_whatever_went_wrong() -> None:
+    console = Console(file=io.StringIO(), width=60, force_terminal=True, color_system=None, _environ={})
+    with SweepShow(console, PLAN, []) as show:
+        show.begin(RUNS)
+        show.end(entry(0, 1.0, state="failed", error="PlanError", message="too many ranks " * 9))
+
+    (line,) = (line for line in console.file.getvalue().splitlines() if "PlanError" in line)
+    said = line[line.index("1/4") :]
+    assert (len(said), said[-1]) == (59, "…")
+
+
 def test_a_terminal_shows_how_far_the_run_is_and_how_long_the_sweep_takes() -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None, _environ={})
     seconds = iter([0.0, 0.0, 4.0, 4.0])
