@@ -32,6 +32,7 @@ ACCURACY = Accuracy(
     r2=0.8,
     std_z_spec=0.1,
 )
+ZERO_POINTS = (0.096, -0.006, 0.1, 0.0, 0.0)
 
 
 @pytest.fixture
@@ -41,9 +42,11 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     def fit(galaxies, group, start, recipe: FitRecipe, *_: object) -> Fitted:  # type: ignore[no-untyped-def]
         generator = np.random.default_rng(0)
         z_phot = galaxies.redshift + 0.01 * generator.standard_normal(len(galaxies))
-        winner = Candidate("last layers, boldly", Stage("last", 1))
+        winner = Candidate("zero points alone", Stage("last", 1))
         entries = [Entry(winner.name, 0.01, ACCURACY), Entry("boosted trees", 0.02, ACCURACY)]
-        return Fitted(start, winner, entries, z_phot.astype(np.float32), np.arange(len(galaxies)) % 4, ACCURACY)
+        return Fitted(
+            start, winner, entries, z_phot.astype(np.float32), np.arange(len(galaxies)) % 4, ACCURACY, ZERO_POINTS
+        )
 
     monkeypatch.setattr(own, "fit", fit)
     (tmp_path / "galaxies").mkdir()
@@ -72,6 +75,7 @@ def test_card_says_how_good_it_is_beside_its_controls(order: Order, tmp_path: Pa
     assert "| boosted trees | selection part | 600 | 0.01310 |" in text
     known = model.card.knowledge
     assert known.training[0].num_rows == 600
+    assert "to their magnitudes, u +0.096, g -0.006, r +0.100, i +0.000, z +0.000 mag" in text
     assert known.numbers[0].nmad_95 is not None
 
 

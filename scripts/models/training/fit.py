@@ -1,7 +1,7 @@
 """Training on one's own galaxies: ways to train compete, the best one is cross-validated and then given all of them."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -18,19 +18,29 @@ from inference.model.astromae import AstroMAE
 from scripts.models.training.controls import with_colours
 from scripts.models.training.fast_blocks import fast_blocks
 from scripts.models.training.journal import Journal
-from scripts.models.training.network import Sample, image_features, predict_rows, silence_images
+from scripts.models.training.network import (
+    EVALUATION_ROWS,
+    Sample,
+    image_features,
+    predict_rows,
+    silence_images,
+    with_joined,
+)
 from scripts.models.training.pretrain import Images, initialise_encoder, pooled_features, pretrain, settle_batch_norms
 from scripts.models.training.recipe import Recipe
 from scripts.models.training.scalings import set_scalings_of
 from scripts.models.training.split import folds
 from scripts.models.training.supervised import Rows, Stage, train_stage
 from scripts.models.training.whitening import prepare
+from scripts.models.training.zero_points import add_to_magnitudes, fit_zero_points
 
 Array = NDArray[np.float64]
 
 NUM_FOLDS = 4
 SCRATCH_MIN_GALAXIES = 30_000
 """Fewer cutouts do not teach a transformer to see."""
+IMAGES_MIN_GALAXIES = 5_000
+"""With fewer, what reads the images learned only chance: of 2,000 and of 300 galaxies all such ways were worse."""
 MANY_GALAXIES = 20_000
 """From here on batches are as large as those of the shipped weights, and none is seen a hundred times."""
 
@@ -72,14 +82,15 @@ class Candidate:
     name: str
     stage: Stage
     begins: str = "start"
-    """`start` with the given weights, `new` with a network that knows nothing, `scratch` with its own transformer."""
+    """`start` with the given weights and the zero points of these galaxies, `new` with a network that knows nothing,
+    `scratch` with its own transformer."""
 
 
 def candidates(num_galaxies: int, *, has_start: bool, recipe: FitRecipe) -> list[Candidate]:
-    """List the ways to train that so many galaxies allow.
+    """List the ways to train that so many galaxies allow, those that change the least first.
 
-    The bold rate is what adapts best: magnitudes are where surveys differ, and the branch that reads them follows
-    quickly. The gentle one is for few galaxies, the others are for many.
+    All that begin with weights find the zero points of the survey first: these are what differs most, and five numbers
+    learn nothing by heart. The gentle rate is for few galaxies, what reads the images is for many.
     """
 
     def stage(share: float, rate: float) -> Stage:
@@ -92,17 +103,26 @@ def candidates(num_galaxies: int, *, has_start: bool, recipe: FitRecipe) -> list
     def small(size: int) -> int:
         return min(size, num_galaxies)
 
-    found = [Candidate("magnitudes only, from nothing", replace(stage(1.0, 1e-3), learning="magnitudes"), "new")]
+    found = []
     if has_start:
         found += [
-            Candidate("last layers, boldly", stage(1.0, 1e-3)),
-            Candidate("last layers, gently", stage(0.5, 2e-4)),
-            Candidate("dense layers behind the images too", replace(stage(1.0, 5e-4), learning="heads")),
-            Candidate(
-                "all behind the transformer", replace(stage(0.5, 4e-4), learning="behind", batch_size=small(128))
-            ),
-            Candidate("everything", replace(stage(0.25, 1e-4), learning="all", batch_size=small(64))),
+            Candidate("zero points alone", replace(stage(0.0, 0.0), learning="final", num_steps=0)),
+            Candidate("zero points, then the final layers, gently", replace(stage(0.5, 2e-4), learning="final")),
+            Candidate("zero points, then the final layers, boldly", replace(stage(1.0, 1e-3), learning="final")),
+            Candidate("zero points, then the magnitude branch too", stage(1.0, 1e-3)),
         ]
+    if has_start and num_galaxies >= IMAGES_MIN_GALAXIES:
+        found += [
+            Candidate(
+                "zero points, then dense layers behind the images too", replace(stage(1.0, 5e-4), learning="heads")
+            ),
+            Candidate(
+                "zero points, then all behind the transformer",
+                replace(stage(0.5, 4e-4), learning="behind", batch_size=small(128)),
+            ),
+            Candidate("zero points, then everything", replace(stage(0.25, 1e-4), learning="all", batch_size=small(64))),
+        ]
+    found.append(Candidate("magnitudes only, from nothing", replace(stage(1.0, 1e-3), learning="magnitudes"), "new"))
     if num_galaxies >= SCRATCH_MIN_GALAXIES:
         fresh = replace(stage(2.0, 5e-4), learning="behind", moves_norms=True)
         found.append(Candidate("everything, from nothing", fresh, "scratch"))
@@ -139,6 +159,9 @@ class Fitted:
     accuracy: Accuracy
     """Of those redshifts: what the model may be expected to do on galaxies like these."""
 
+    zero_points: tuple[float, ...] = ()
+    """What the model adds to the magnitudes before it reads them [mag]; none where it began with nothing."""
+
 
 @dataclass
 class _Contest:
@@ -165,21 +188,45 @@ class _Contest:
             self.galaxies.__getitem__,
         )
         self._seen: dict[str, Sample] = {}
+        self._zero_points: dict[int | None, Tensor] = {}
 
     def predicted(self, candidate: Candidate, fold: int) -> Tensor:
         """Redshifts of one fold from a candidate that learned from the others."""
-        rows = torch.from_numpy(np.flatnonzero(self.fold == fold))
-        others = torch.from_numpy(np.flatnonzero(self.fold != fold))
-        model = self.trained(candidate, others, rows, f"{candidate.name} {fold}")
-        return predict_rows(model, self.sample(candidate), rows, candidate.stage.learning)
+        model, sample = self.trained(candidate, fold)
+        return predict_rows(model, sample, self.rows(fold), candidate.stage.learning)
 
-    def trained(self, candidate: Candidate, taught: Tensor, judged: Tensor, name: str) -> AstroMAE:
-        sample, model = self.sample(candidate), self.begin(candidate)
-        # One look, at the end: steps are not chosen by the rows that judge.
-        rows = Rows([taught], [1.0], judged, sample.redshifts[judged.to(self.device)].cpu())
+    def trained(self, candidate: Candidate, fold: int | None = None) -> tuple[AstroMAE, Sample]:
+        """Train on all folds but one, or on all; and return what it read as well."""
+        sample, model, stage = self.sample(candidate), self.begin(candidate), candidate.stage
         with self.journal.timed(candidate.name), fast_blocks():
-            train_stage(model, sample, rows, candidate.stage, self.journal, name)
-        return model
+            if candidate.begins == "start":
+                add_to_magnitudes(model, self.zero_points(fold))
+            if stage.learning == "final" and len(sample) <= MANY_GALAXIES:
+                sample = with_joined(model, sample)
+            if stage.num_steps:
+                # One look, at the end: steps are not chosen by the rows that judge, of which none are left in the end.
+                judged = self.rows(fold) if fold is not None else self.taught()[:EVALUATION_ROWS]
+                rows = Rows([self.taught(fold)], [1.0], judged, sample.redshifts[judged.to(self.device)].cpu())
+                name = f"{candidate.name} {'all' if fold is None else fold}"
+                train_stage(model, sample, rows, stage, self.journal, name)
+        return model, sample
+
+    def rows(self, fold: int) -> Tensor:
+        return torch.from_numpy(np.flatnonzero(self.fold == fold))
+
+    def taught(self, fold: int | None = None) -> Tensor:
+        return torch.from_numpy(np.flatnonzero(self.fold != (-1 if fold is None else fold)))
+
+    def zero_points(self, fold: int | None = None) -> Tensor:
+        """Return what all folds but one, or all, say is to be added to their magnitudes: (5,) [mag]."""
+        if fold not in self._zero_points:
+            asked = Candidate("zero points", Stage("last", 0))
+            model, sample = self.begin(asked), self.sample(asked)
+            with self.journal.timed(asked.name), fast_blocks():
+                found = self._zero_points[fold] = fit_zero_points(model, sample, self.taught(fold))
+            added = " ".join(f"{value:+.3f}" for value in found.tolist())
+            self.journal.say(f"zero points {'of all' if fold is None else f'without fold {fold}'}: {added} mag")
+        return self._zero_points[fold]
 
     def begin(self, candidate: Candidate) -> AstroMAE:
         if candidate.begins == "start":
@@ -232,9 +279,9 @@ def fit(
 ) -> Fitted:
     """Find out how these galaxies train a network best, and train it so.
 
-    Every candidate learns from three folds and is judged on the fourth, the selection part. The winner is trained on
-    the other folds' complements as well, so that every galaxy has a redshift from a network that had not learned from
-    it: what calibrates sigma and p(z), and what the card says. The model itself learns from all galaxies.
+    Every candidate learns from three folds and is judged on the fourth, the selection part; see `modest`. The winner is
+    trained on the other folds' complements as well, so that every galaxy has a redshift from a network that had not
+    learned from it: what calibrates sigma and p(z), and what the card says. The model itself learns from all galaxies.
 
     Parameters
     ----------
@@ -259,25 +306,47 @@ def fit(
     """
     contest = _Contest(galaxies, group, start, recipe, journal, device, selection)
     chosen = np.flatnonzero(contest.fold == 0)
-    found: list[tuple[Entry, Candidate | None]] = []
-    first: dict[str, Tensor] = {}
-    for candidate in candidates(len(galaxies), has_start=start is not None, recipe=recipe):
-        first[candidate.name] = contest.predicted(candidate, 0)
-        found.append((_entry(candidate.name, first[candidate.name], contest, chosen), candidate))
-    found += [(entry, None) for entry in _controls(contest, chosen)]
-    found.sort(key=lambda pair: pair[0].loss)
-    winner = next(candidate for _, candidate in found if candidate is not None)
+    ways = {one.name: one for one in candidates(len(galaxies), has_start=start is not None, recipe=recipe)}
+    first = {name: contest.predicted(candidate, 0) for name, candidate in ways.items()}
+    errors = {name: _errors(predicted, contest, chosen) for name, predicted in first.items()}
+    winner = ways[modest(errors)]
+    entries = [_entry(name, predicted, contest, chosen) for name, predicted in first.items()]
+    entries += _controls(contest, chosen)
     z_phot = np.empty(len(galaxies), dtype=np.float32)
     for fold in range(NUM_FOLDS):
         z_phot[contest.fold == fold] = (first[winner.name] if fold == 0 else contest.predicted(winner, fold)).numpy()
-    everyone = torch.arange(len(galaxies))
-    # No rows are left to judge: the last step is taken, as in every fold.
-    model = contest.trained(winner, everyone, everyone[:256], f"{winner.name} all").cpu()
+    model = contest.trained(winner)[0].cpu()
     if winner.stage.learning == "magnitudes":
         silence_images(model)
     return Fitted(
-        model, winner, [entry for entry, _ in found], z_phot, contest.fold, _accuracy(z_phot, galaxies.redshift)
+        model,
+        winner,
+        sorted(entries, key=lambda entry: entry.loss),
+        z_phot,
+        contest.fold,
+        _accuracy(z_phot, galaxies.redshift),
+        tuple(contest.zero_points().tolist()) if winner.begins == "start" else (),
     )
+
+
+def modest(errors: Mapping[str, Array]) -> str:
+    """Choose the way to train that changes the least of those as good as the best, within one standard error.
+
+    Parameters
+    ----------
+    errors : mapping of str to array, shape (n,)
+        What changes the least first: the absolute errors of the same galaxies.
+
+    References
+    ----------
+    Breiman et al. 1984, Classification and Regression Trees, section 3.4.3.
+    """
+    best = min(errors.values(), key=np.mean)
+    for name, one in errors.items():
+        excess = one - best
+        if excess.mean() <= excess.std() / math.sqrt(len(excess)):
+            return name
+    raise AssertionError("the best is as good as itself")
 
 
 def _controls(contest: _Contest, chosen: NDArray[np.int64]) -> Iterator[Entry]:
@@ -307,10 +376,15 @@ def boosted_trees(galaxies: Galaxies, taught: NDArray[np.int64], seed: int) -> C
 
 
 def _entry(name: str, predicted: Tensor, contest: _Contest, chosen: NDArray[np.int64]) -> Entry:
-    truth = contest.galaxies.redshift[chosen]
-    dz = (predicted.double().numpy() - truth) / (1 + truth)
     # The mean error judges as the loss does, and knows no unit.
-    return Entry(name, float(np.abs(dz).mean()), _accuracy(predicted.numpy(), truth))
+    loss = float(_errors(predicted, contest, chosen).mean())
+    return Entry(name, loss, _accuracy(predicted.numpy(), contest.galaxies.redshift[chosen]))
+
+
+def _errors(predicted: Tensor, contest: _Contest, chosen: NDArray[np.int64]) -> Array:
+    truth = contest.galaxies.redshift[chosen]
+    found: Array = np.abs(predicted.double().numpy() - truth) / (1 + truth)
+    return found
 
 
 def _accuracy(z_phot: NDArray[np.float32], z_spec: Array) -> Accuracy:

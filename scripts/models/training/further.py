@@ -17,11 +17,10 @@ from inference.model.astromae import IMAGE_FEATURES, INCEPTION_FEATURES, MAGNITU
 from scripts.models.training import magnitudes as small
 from scripts.models.training.fast_blocks import fast_blocks
 from scripts.models.training.journal import Journal
-from scripts.models.training.network import Sample, image_features, join, predict_rows
+from scripts.models.training.network import Sample, image_features, predict_rows, with_joined
 from scripts.models.training.supervised import Rows, Stage, redshift_loss, train_stage
 from scripts.models.training.surveys import PARTS, Catalogue, Survey, catalogues
 
-ROWS_AT_ONCE = 2_048
 LIFT = 4.0
 """Added to the scaled redshift of each network where it passes a ReLU: no redshift above -.3 is cut."""
 
@@ -212,10 +211,7 @@ def _with_branches(model: AstroMAE, galaxies: Catalogue, name: str, journal: Jou
 
     kept = journal.keep(f"features {name}", features)
     pooled, inception = torch.split(kept, [WIDTH, INCEPTION_FEATURES], dim=1)
-    seen = replace(sample, pooled=pooled, inception=inception)
-    parts = torch.split(torch.arange(len(seen)), ROWS_AT_ONCE)
-    with torch.no_grad():
-        return replace(seen, joined=torch.cat([join(model, seen.batch(one, "last"), "last") for one in parts]))
+    return with_joined(model, replace(sample, pooled=pooled, inception=inception))
 
 
 def _together(parts: Sequence[Sample]) -> tuple[Sample, list[Tensor]]:

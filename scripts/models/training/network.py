@@ -147,6 +147,13 @@ def image_features(model: AstroMAE, sample: Sample, tick: Callable[[float], None
     return replace(sample, pooled=pooled, inception=inception)
 
 
+@torch.no_grad()
+def with_joined(model: AstroMAE, sample: Sample) -> Sample:
+    """Compute once what the final layers are given, as long as all branches are frozen; from cached features."""
+    parts = torch.split(torch.arange(len(sample)), 2 * EVALUATION_ROWS)
+    return replace(sample, joined=torch.cat([join(model, sample.batch(rows, "last"), "last") for rows in parts]))
+
+
 def learning_parameters(model: AstroMAE, learning: Learning) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield what learns, by name."""
     last = ("magnitude_branch.", "final.")
