@@ -1,7 +1,9 @@
 """What every test may count on."""
 
+import gc
 import os
 import signal
+import sys
 
 import pytest
 
@@ -17,6 +19,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # readline, which pytest imports, sets them for what it starts: commands would take them for the width of a screen.
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
+
+# Where nothing compiled may be kept, each process compiles every test, and each program that a test starts all of ours.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# While tests are collected hardly anything becomes garbage.
+gc.disable()
 
 # Of torch, numpy and their like, here and in what tests start: threads of many programs at once only compete, and those
 # that spin while they wait take minutes of CPU from the others.
@@ -49,6 +58,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the native engine as the set-up does, once before several processes need it."""
     if not hasattr(config, "workerinput") and can_prepare() and shipped().weights.exists():
         prepare(shipped().weights)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Look for garbage again, but never among the hundreds of thousands of objects of modules and tests."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

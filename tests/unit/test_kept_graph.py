@@ -1,11 +1,14 @@
 """A graph that tests keep is taken again only for what it was made from, and only whole."""
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from scripts.command.repository import REPOSITORY
 from tests import kept_graph
-from tests.kept_graph import origin_sha256, write_graph_once
+from tests.kept_graph import SOURCES, origin_sha256, write_graph_once
 
 
 @pytest.fixture
@@ -49,24 +52,42 @@ def test_a_damaged_graph_is_exported_anew(tmp_path: Path, exports: list[Path]) -
     assert len(exports) == 2
 
 
-@pytest.mark.parametrize("changed", ["inference/model/network.py", "scripts/models/export/graph.py"])
-def test_other_code_is_another_origin(tmp_path: Path, changed: str) -> None:
-    checkpoint = tmp_path / "weights.safetensors"
-    checkpoint.write_bytes(b"")
-    before = origin_sha256(checkpoint, tmp_path)
-    (tmp_path / changed).parent.mkdir(parents=True)
-    (tmp_path / changed).write_text("")
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A clone with nothing but what a graph is made from, and weights."""
+    for source in SOURCES:
+        (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / source, tmp_path / source)
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    return tmp_path
 
-    assert origin_sha256(checkpoint, tmp_path) != before
+
+@pytest.mark.parametrize("changed", SOURCES)
+def test_other_code_is_another_origin(copied: Path, changed: str) -> None:
+    before = origin_sha256(copied / "weights.safetensors", copied)
+    with (copied / changed).open("a") as file:
+        file.write("\n")
+
+    assert origin_sha256(copied / "weights.safetensors", copied) != before
 
 
-def test_other_libraries_are_another_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint = tmp_path / "weights.safetensors"
-    checkpoint.write_bytes(b"")
-    before = origin_sha256(checkpoint, tmp_path)
+def test_other_libraries_are_another_origin(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = origin_sha256(copied / "weights.safetensors", copied)
     monkeypatch.setattr(kept_graph.metadata, "distributions", list)
 
-    assert origin_sha256(checkpoint, tmp_path) != before
+    assert origin_sha256(copied / "weights.safetensors", copied) != before
+
+
+def test_nothing_else_of_ours_makes_a_graph() -> None:
+    imported = set().union(*(ours_in(REPOSITORY / source) for source in SOURCES))
+
+    # Errors, a number that is in the origin by itself, and the type of another network.
+    others = {"inference.errors", "inference.predict", "scripts.models.training.magnitudes"}
+    assert imported - {source.removesuffix(".py").replace("/", ".") for source in SOURCES} == others
+
+
+def ours_in(path: Path) -> set[str]:
+    return set(re.findall(r"^ *from ((?:inference|scripts)[\w.]*) import", path.read_text(), re.MULTILINE))
 
 
 def test_only_the_newest_are_kept(tmp_path: Path, exports: list[Path]) -> None:
