@@ -5,9 +5,9 @@ photometry was rejected has z_phot = NaN; neither counts anywhere.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,6 +17,9 @@ from inference.contract import Accuracy, AccuracySums
 
 Array = NDArray[np.float64]
 Values = NDArray[np.floating]
+
+
+NMAD_FACTOR = 1.48
 
 
 def normalised_residuals(z_phot: Values, z_spec: Values) -> Array:
@@ -52,16 +55,6 @@ def bias(dz: Array) -> float:
     return float(np.mean(dz))
 
 
-def bias_median(dz: "Array | Residuals") -> float:
-    """Return the median of dz: the bias without its outliers.
-
-    References
-    ----------
-    Schmidt et al. 2020, MNRAS 499, 1587, appendix B.
-    """
-    return Residuals.all_of(dz).quantile(0.5)
-
-
 def nmad(dz: "Array | Residuals") -> float:
     """Return the normalised median absolute deviation, 1.48 · median(abs(dz - median(dz))).
 
@@ -69,28 +62,7 @@ def nmad(dz: "Array | Residuals") -> float:
     ----------
     Brammer et al. 2008, ApJ 686, 1503, equation 5. With dz, and as "precision": Staylor et al. 2025, arXiv:2501.06249.
     """
-    return 1.48 * _median_deviation(dz)
-
-
-def sigma_mad(dz: "Array | Residuals") -> float:
-    """Return 1.4826 · median(abs(dz - median(dz))): the NMAD with the unrounded factor of a Gaussian.
-
-    References
-    ----------
-    Pasquet et al. 2019, A&A 621, A26, section 4.1.
-    """
-    return 1.4826 * _median_deviation(dz)
-
-
-def sigma_iqr(dz: "Array | Residuals") -> float:
-    """Return the interquartile range over 1.349, the width of a Gaussian with the same quartiles.
-
-    References
-    ----------
-    Schmidt et al. 2020, MNRAS 499, 1587, appendix B.
-    """
-    found = Residuals.all_of(dz)
-    return (found.quantile(0.75) - found.quantile(0.25)) / 1.349
+    return NMAD_FACTOR * Residuals.all_of(dz).deviations().quantile(0.5)
 
 
 def outlier_fraction(dz: Array, limit: float) -> float:
@@ -101,10 +73,6 @@ def outlier_fraction(dz: Array, limit: float) -> float:
     0.05: Pasquet et al. 2019, A&A 621, A26, section 4.1. 0.15: Hildebrandt et al. 2010, A&A 523, A31.
     """
     return float(np.mean(np.abs(dz) > limit))
-
-
-def _median_deviation(dz: "Array | Residuals") -> float:
-    return Residuals.all_of(dz).deviations().quantile(0.5)
 
 
 # ------------------------------------------------------------------------------------------------------ merging
@@ -176,9 +144,9 @@ class Residuals:
         place = int(share * (len(self) - 1) + 0.5)
         return float(self.dz[np.searchsorted(np.cumsum(self.counts), place, side="right")])
 
-    def deviations(self) -> "Residuals":
-        """Return how far each is from their median."""
-        distance = np.abs(self.dz - self.quantile(0.5))
+    def deviations(self, median: float | None = None) -> "Residuals":
+        """Return how far each is from their median, given where it is known."""
+        distance = np.abs(self.dz - (self.quantile(0.5) if median is None else median))
         return Residuals(distance) if self.counts is None else self._added(distance, self.counts)
 
     @property
@@ -190,6 +158,59 @@ class Residuals:
     def _added(cls, dz: Array, counts: NDArray[np.int64]) -> "Residuals":
         bins, inverse = np.unique(np.rint(dz / BIN).astype(np.int64), return_inverse=True)
         return cls(_centres(bins), np.bincount(inverse, weights=counts).astype(np.int64))
+
+
+class Spread(NamedTuple):
+    """What the robust metrics of a set of residuals are computed from."""
+
+    median: float
+    deviation: float
+    """The median of abs(dz - median)."""
+
+    quartiles: float
+    """From the first to the third."""
+
+    @classmethod
+    def of(cls, dz: Array | Residuals) -> "Spread":
+        """Return the spread of one set of residuals, M >= 1."""
+        found = Residuals.all_of(dz)
+        low, median, high = (found.quantile(share) for share in (0.25, 0.5, 0.75))
+        return cls(median, found.deviations(median).quantile(0.5), high - low)
+
+    @property
+    def bias(self) -> float:
+        """The median of dz: the bias without its outliers.
+
+        References
+        ----------
+        Schmidt et al. 2020, MNRAS 499, 1587, appendix B.
+        """
+        return self.median
+
+    @property
+    def nmad(self) -> float:
+        """See `nmad`."""
+        return NMAD_FACTOR * self.deviation
+
+    @property
+    def sigma_mad(self) -> float:
+        """1.4826 · median(abs(dz - median(dz))): the NMAD with the unrounded factor of a Gaussian.
+
+        References
+        ----------
+        Pasquet et al. 2019, A&A 621, A26, section 4.1.
+        """
+        return 1.4826 * self.deviation
+
+    @property
+    def sigma_iqr(self) -> float:
+        """The interquartile range over 1.349, the width of a Gaussian with the same quartiles.
+
+        References
+        ----------
+        Schmidt et al. 2020, MNRAS 499, 1587, appendix B.
+        """
+        return self.quartiles / 1.349
 
 
 def _centres(bins: NDArray[np.int64]) -> Array:
@@ -215,24 +236,36 @@ def accuracy_sums(
     ratio_95 : float
         Half-width of the 95 % interval in units of sigma; NaN where it is not known.
     """
+    terms = accuracy_terms(z_phot, z_spec, sigma, ratio_95=ratio_95)
+    sums: dict[str, Any] = {name: term.sum().item() for name, term in terms}
+    return AccuracySums(**{"num_within_95": None} | sums)
+
+
+def accuracy_terms(
+    z_phot: Values, z_spec: Values, sigma: Values | None = None, *, ratio_95: float = math.nan
+) -> Iterator[tuple[str, NDArray[np.float64 | np.bool_]]]:
+    """Yield what each of the M labelled galaxies adds to the sums, shape (M,), by the name of the sum.
+
+    See `accuracy_sums` for the arguments.
+    """
     known = _labelled(z_phot, z_spec)
     phot, spec = _double(z_phot)[known], _double(z_spec)[known]
     error = phot - spec
+    yield "num_labelled", np.ones(len(spec), np.bool_)
+    yield "sum_z_spec", spec
+    yield "sum_squared_z_spec", spec**2
+    yield "sum_squared_error", error**2
     dz = error / (1.0 + spec)
+    yield "sum_dz", dz
+    yield "num_outliers_005", np.abs(dz) > 0.05
+    yield "num_outliers_015", np.abs(dz) > 0.15
+    distance = np.abs(error)
+    yield "sum_abs_error", distance
     width = np.full(len(spec), np.nan) if sigma is None else _double(sigma)[known]
-    return AccuracySums(
-        num_labelled=len(spec),
-        sum_dz=float(dz.sum()),
-        sum_abs_error=float(np.abs(error).sum()),
-        sum_squared_error=float((error**2).sum()),
-        sum_z_spec=float(spec.sum()),
-        sum_squared_z_spec=float((spec**2).sum()),
-        num_outliers_005=int((np.abs(dz) > 0.05).sum()),
-        num_outliers_015=int((np.abs(dz) > 0.15).sum()),
-        num_with_sigma=int(np.isfinite(width).sum()),
-        num_within_68=int((np.abs(error) <= width).sum()),
-        num_within_95=None if math.isnan(ratio_95) else int((np.abs(error) <= ratio_95 * width).sum()),
-    )
+    yield "num_with_sigma", np.isfinite(width)
+    yield "num_within_68", distance <= width
+    if not math.isnan(ratio_95):
+        yield "num_within_95", distance <= ratio_95 * width
 
 
 def add_sums(parts: Iterable[AccuracySums]) -> AccuracySums:
@@ -268,20 +301,23 @@ def accuracy(sums: AccuracySums, dz: Array | Residuals) -> Accuracy | None:
     Accuracy or None
         None when no galaxy is labelled.
     """
+    assert sums.num_labelled == len(dz), f"{sums.num_labelled} galaxies in the sums, {len(dz)} residuals"
+    return accuracy_from(sums, Spread.of(dz)) if sums.num_labelled else None
+
+
+def accuracy_from(sums: AccuracySums, spread: Spread) -> Accuracy:
+    """Return the accuracy of one labelled galaxy or more."""
     count, with_sigma = sums.num_labelled, sums.num_with_sigma
-    assert count == len(dz), f"{count} galaxies in the sums, {len(dz)} residuals"
-    if count == 0:
-        return None
     mean = sums.sum_z_spec / count
     variance = max(sums.sum_squared_z_spec / count - mean**2, 0.0)
     mse = sums.sum_squared_error / count
     return Accuracy(
         num_labelled=count,
         bias=sums.sum_dz / count,
-        bias_median=bias_median(dz),
-        nmad=nmad(dz),
-        sigma_mad=sigma_mad(dz),
-        sigma_iqr=sigma_iqr(dz),
+        bias_median=spread.bias,
+        nmad=spread.nmad,
+        sigma_mad=spread.sigma_mad,
+        sigma_iqr=spread.sigma_iqr,
         outlier_005=sums.num_outliers_005 / count,
         outlier_015=sums.num_outliers_015 / count,
         mae=sums.sum_abs_error / count,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from inference import intervals
+from inference.contract import Accuracy
 from inference.intervals import accuracy_intervals, bootstrap, nmad_interval, num_draws_for
 from inference.metrics import Array, normalised_residuals, redshift_accuracy
 
@@ -54,6 +55,19 @@ def test_the_nmad_has_one_interval_alone_and_among_all_metrics() -> None:
     alone = nmad_interval(normalised_residuals(z_phot, z_spec))
 
     assert alone == pytest.approx(accuracy_intervals(z_phot, z_spec)["nmad"], rel=1e-12)
+
+
+def test_each_interval_is_that_of_the_accuracies_of_resampled_galaxies() -> None:
+    z_phot, z_spec = draw(31)
+    sigma = np.where(np.arange(31) % 7, 0.02, np.nan)
+
+    found = accuracy_intervals(z_phot, z_spec, sigma, ratio_95=1.9, num_draws=40)
+
+    sets = np.random.default_rng(0).integers(0, 31, (40, 31))
+    drawn = [redshift_accuracy(z_phot[rows], z_spec[rows], sigma[rows], ratio_95=1.9) for rows in sets]
+    assert set(found) == set(Accuracy.__struct_fields__)
+    for name, interval in found.items():
+        assert interval == pytest.approx(np.percentile([getattr(one, name) for one in drawn], (2.5, 97.5)), rel=1e-12)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
