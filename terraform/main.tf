@@ -33,11 +33,6 @@ locals {
   region     = data.aws_region.current.name
   account_id = data.aws_caller_identity.current.account_id
 
-  stages = {
-    for stage, settings in jsondecode(file("${path.module}/stages.json")) :
-    stage => merge(settings, { for key, value in try(var.stages[stage], {}) : key => value if value != null })
-  }
-
   # Roles are made before what they are for, so they know it by name.
   names = {
     functions     = { for stage in keys(local.stages) : stage => "${var.name}-${stage}" }

@@ -1,11 +1,12 @@
-# The root with nothing but an image, and with everything that is optional.
+# The root with nothing but images, with everything that is optional, and with more than an account can give.
 
 mock_provider "aws" {
   source = "./tests/mocks"
 }
 
 variables {
-  image_uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+  image_uri            = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+  rendezvous_image_uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference-rendezvous@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 }
 
 run "defaults_deploy_the_table_of_stages" {
@@ -28,13 +29,20 @@ run "defaults_deploy_the_table_of_stages" {
     condition     = length(output.log_groups) == 4 && output.alarm_topic_arn == null && output.data_bucket == null
     error_message = "Three stages and the state machine log; the rest is optional."
   }
+
+  assert {
+    condition     = output.rendezvous == null && output.rendezvous_repository_url == null
+    error_message = "What costs while idle is made only when it is asked for."
+  }
 }
 
-run "one_setting_of_one_stage_can_be_changed" {
+run "what_is_changed_is_changed_alone" {
   command = plan
 
   variables {
-    stages = { infer = { memory_mb = 3008 } }
+    stages                     = { infer = { memory_mb = 3008 } }
+    max_concurrency            = 500
+    infer_reserved_concurrency = 50
   }
 
   assert {
@@ -45,15 +53,6 @@ run "one_setting_of_one_stage_can_be_changed" {
   assert {
     condition     = output.stages.summarize == jsondecode(file("stages.json")).summarize
     error_message = "Other stages stay as they are."
-  }
-}
-
-run "reserved_concurrency_limits_the_map" {
-  command = plan
-
-  variables {
-    max_concurrency            = 500
-    infer_reserved_concurrency = 50
   }
 
   assert {
@@ -83,4 +82,31 @@ run "everything_optional_at_once" {
     condition     = output.alarm_topic_arn != null && output.data_bucket == "sky-survey"
     error_message = "The topic is made and the data bucket handed on."
   }
+}
+
+# Lambda keeps 100 executions free for functions without a reservation, and refuses in the middle of an apply what leaves less:
+# a new account, which has 10, can reserve none.
+run "more_than_a_new_account_can_reserve_is_refused_before_anything_is_made" {
+  command = plan
+
+  variables {
+    infer_reserved_concurrency = 5
+  }
+
+  override_data {
+    target = data.aws_servicequotas_service_quota.concurrent_executions
+    values = { value = 10 }
+  }
+
+  expect_failures = [output.max_concurrency]
+}
+
+run "more_than_an_old_account_can_reserve_is_refused_before_anything_is_made" {
+  command = plan
+
+  variables {
+    infer_reserved_concurrency = 901
+  }
+
+  expect_failures = [output.max_concurrency]
 }

@@ -1,22 +1,12 @@
-# The server at which ranks meet: off unless asked for, its variants, and what is refused about it. As a whole it is applied
-# to the local AWS by tests/integration/test_terraform_rendezvous.py.
+# The server at which ranks meet: its variants, and what is refused about it. As a whole it is applied to the local AWS by
+# tests/integration/test_terraform_deployment.py.
 
 mock_provider "aws" {
   source = "./tests/mocks"
 }
 
 variables {
-  image_uri            = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
   rendezvous_image_uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference-rendezvous@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
-}
-
-run "it_is_off_by_default" {
-  command = plan
-
-  assert {
-    condition     = output.rendezvous == null && output.rendezvous_repository_url == null
-    error_message = "What costs while idle is made only when it is asked for."
-  }
 }
 
 # The module by itself: what is inside it can be seen.
@@ -88,37 +78,4 @@ run "a_rendezvous_without_an_image_is_refused" {
   }
 
   expect_failures = [output.host]
-}
-
-run "a_name_too_long_for_its_load_balancer_is_refused" {
-  command = plan
-
-  variables {
-    rendezvous = true
-    name       = "aaaaaaaaaaaaaaaaaaaaaa"
-  }
-
-  expect_failures = [var.rendezvous]
-}
-
-run "malformed_values_are_refused" {
-  command = plan
-
-  variables {
-    rendezvous_image_uri = "rendezvous:latest"
-    rendezvous_subnet_id = "vpc-0123456789abcdef0"
-    rendezvous_record    = { zone_id = "example.org", name = "meet.example.org" }
-  }
-
-  expect_failures = [var.rendezvous_image_uri, var.rendezvous_subnet_id, var.rendezvous_record]
-}
-
-run "a_record_without_a_domain_is_refused" {
-  command = plan
-
-  variables {
-    rendezvous_record = { zone_id = "Z0123456789", name = "meet" }
-  }
-
-  expect_failures = [var.rendezvous_record]
 }

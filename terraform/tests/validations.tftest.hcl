@@ -1,6 +1,7 @@
 # Every validation of the root refuses what AWS would refuse later, or would accept against every intention. A run holds one bad
 # value per variable, and every one of them must be refused. A variable whose validation looks at another one has a run of
-# its own: Terraform skips it when the other one is bad.
+# its own: Terraform skips it when the other one is bad. No resource is needed for any of it: the tests run this file on the
+# variables alone.
 
 mock_provider "aws" {
   source = "./tests/mocks"
@@ -187,29 +188,35 @@ run "a_snapshot_excludes_warm_workers_and_large_disks" {
   expect_failures = [var.infer_snap_start]
 }
 
-# Lambda keeps 100 executions free for functions without a reservation, and refuses in the middle of an apply what leaves less:
-# a new account, which has 10, can reserve none.
-run "more_than_a_new_account_can_reserve_is_refused_before_anything_is_made" {
+run "a_name_too_long_for_its_load_balancer_is_refused" {
   command = plan
 
   variables {
-    infer_reserved_concurrency = 5
+    rendezvous = true
+    name       = "aaaaaaaaaaaaaaaaaaaaaa"
   }
 
-  override_data {
-    target = data.aws_servicequotas_service_quota.concurrent_executions
-    values = { value = 10 }
-  }
-
-  expect_failures = [output.max_concurrency]
+  expect_failures = [var.rendezvous]
 }
 
-run "more_than_an_old_account_can_reserve_is_refused_before_anything_is_made" {
+run "malformed_values_of_the_rendezvous_are_refused" {
   command = plan
 
   variables {
-    infer_reserved_concurrency = 901
+    rendezvous_image_uri = "rendezvous:latest"
+    rendezvous_subnet_id = "vpc-0123456789abcdef0"
+    rendezvous_record    = { zone_id = "example.org", name = "meet.example.org" }
   }
 
-  expect_failures = [output.max_concurrency]
+  expect_failures = [var.rendezvous_image_uri, var.rendezvous_subnet_id, var.rendezvous_record]
+}
+
+run "a_record_without_a_domain_is_refused" {
+  command = plan
+
+  variables {
+    rendezvous_record = { zone_id = "Z0123456789", name = "meet" }
+  }
+
+  expect_failures = [var.rendezvous_record]
 }

@@ -14,6 +14,8 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
+VALIDATIONS = "validations.tftest.hcl"
+
 
 def copy_configuration(folder: Path) -> Path:
     """Copy what is committed, so that nothing Terraform writes is in the clone and no state of the user is read."""
@@ -33,8 +35,30 @@ def test_the_format_is_terraforms(terraform: Terraform) -> None:
 
 
 def test_its_own_tests_pass(terraform: Terraform) -> None:
-    # Terraform validates the configuration first: an invalid one fails.
-    printed = terraform.read("test", "-no-color")
+    files = [path.name for path in (FOLDER / "tests").glob("*.tftest.hcl") if path.name != VALIDATIONS]
 
+    # Terraform validates the configuration first: an invalid one fails.
+    assert_passes(terraform, *files)
+
+
+def test_every_validation_of_a_variable_refuses(tmp_path: Path) -> None:
+    # On the variables alone: with the resources Terraform would draw the whole graph for every run.
+    for name in ("variables.tf", "stages.tf", "stages.json"):
+        shutil.copy(FOLDER / name, tmp_path)
+    shutil.copytree(FOLDER / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("[!v]*.tftest.hcl"))
+    terraform = Terraform(tmp_path)
+    terraform.read("init", "-no-color")
+
+    assert_passes(terraform, VALIDATIONS)
+
+
+def assert_passes(terraform: Terraform, *files: str) -> None:
+    printed = terraform.read("test", "-no-color", *(f"-filter=tests/{name}" for name in files))
+
+    assert printed.count('"... pass') == sum(runs_in(name) for name in files) > 0
     assert ", 0 failed" in printed
     assert "skip" not in printed
+
+
+def runs_in(name: str) -> int:
+    return (FOLDER / "tests" / name).read_text().count('\nrun "')
