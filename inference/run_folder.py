@@ -1,8 +1,10 @@
 """A run's folder, read: what is missing, cut off or of another version is one error that names the file."""
 
+import hashlib
 import io
 import zipfile
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -218,7 +220,7 @@ class RunFolder:
     def all_predictions(self) -> RunPredictions | None:
         """Return the predictions of all ranks with the arrays that every file has; None where there is no file."""
         files = self._own_files()
-        parts = [_arrays(path) for path in files]
+        parts = [self._own_arrays(path, sha256) for path, sha256 in files.items()]
         if not parts:
             return None
         shared = set.intersection(*map(set, parts))
@@ -239,27 +241,34 @@ class RunFolder:
             pz=whole.get("pz"),
         )
 
-    def _own_files(self) -> list[Path]:
-        """Return the files of predictions that the records are about; all where these do not say which.
+    def _own_files(self) -> dict[Path, str | None]:
+        """Return the files of predictions that the records are about, with their checksums; all where these say none.
 
         Raises
         ------
         RunFolderError
-            If one of them is not what the rank wrote.
+            If one of them is missing.
         """
-        files = sorted(self.path.glob("predictions/*.npz"))
-        bound = {
-            self.path / "predictions" / Path(record.predictions_key).name: record.predictions.get("sha256")
+        folder = self.path / "predictions"
+        there = sorted(path.name for path in folder.glob("*.npz"))
+        bound: dict[str, str] = {
+            Path(record.predictions_key).name: record.predictions.get("sha256", "")
             for record in self.partial_records
             if record.predictions_key and record.predictions
         }
-        there = set(files)
-        for path, sha256 in bound.items() if files else ():
-            if path not in there:
-                raise self._missing(path)
-            if file_sha256(path) != sha256:
+        if there and (missing := sorted(bound.keys() - set(there))):
+            raise self._missing(folder / missing[0])
+        return {folder / name: bound.get(name) for name in there if not bound or name in bound}
+
+    def _own_arrays(self, path: Path, sha256: str | None) -> dict[str, NDArray[Any]]:
+        """Return the arrays of a file of predictions, which is proved where its checksum is known."""
+        try:
+            content = path.read_bytes()
+            if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
                 raise RunFolderError(f"{path} is not what the rank wrote: fetch the run again, or run again.")
-        return [path for path in files if path in bound] if bound else files
+            return _arrays(content)
+        except BROKEN as error:
+            raise _unreadable(path, error) from error
 
     def inventory(self, known_lost: Iterable[LostRank] = ()) -> Inventory:
         """Judge every rank as Summarize does, and by its predictions; one at a time, however many there are.
@@ -344,19 +353,32 @@ def _unreadable(path: Path, error: Exception) -> RunFolderError:
     )
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
     """Return the arrays of a file of predictions; `numpy.load` parses every header, which takes 1 ms per file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            contents = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
-        starts = {name: content.index(b"\n") + 1 for name, content in contents.items()}
-        return {
-            name: np.frombuffer(content, dtype, offset=starts[name]).reshape(shape, order=order)
-            for name, content in contents.items()
-            for shape, order, dtype in [_header(content[: starts[name]])]
-        }
-    except BROKEN as error:
-        raise _unreadable(path, error) from error
+    arrays = {}
+    for name, member in _members(content):
+        # The length of the text that follows is in the last two of the first ten bytes.
+        start = 10 + int.from_bytes(member[8:10], "little")
+        shape, order, dtype = _header(bytes(member[:start]))
+        arrays[name.removesuffix(".npy")] = np.frombuffer(member, dtype, offset=start).reshape(shape, order=order)
+    return arrays
+
+
+def _members(content: bytes) -> Iterator[tuple[str, bytes | memoryview]]:
+    """Yield name and content of each member of a zip file; `ZipFile.read` takes 0.1 ms, and a run has 60,000."""
+    view = memoryview(content)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for info in archive.infolist():
+            if info.compress_type != zipfile.ZIP_STORED:
+                yield info.filename, archive.read(info)
+                continue
+            # Behind 30 bytes, the last four of which are the lengths of a name and of an extra field.
+            start = info.header_offset + 30
+            start += sum(int.from_bytes(view[at : at + 2], "little") for at in (start - 4, start - 2))
+            member = view[start : start + info.file_size]
+            if zlib.crc32(member) != info.CRC:
+                raise zipfile.BadZipFile(f"{info.filename} is not what its checksum says")
+            yield info.filename, member
 
 
 def _stored(path: Path) -> StoredObject | None:

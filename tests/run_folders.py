@@ -25,21 +25,20 @@ def write_run(folder: Path, *, world_size: int = 8, num_lost: int = 0, rows: int
     rng = np.random.default_rng(0)
     tasks = [make_task(rank=rank, world_size=world_size, num_samples=rows) for rank in range(world_size)]
     parts = [_predictions(rng, rows) for _ in range(min(world_size, NUM_DISTINCT))]
-    bound = [bind(Predictions.from_npz(content), content, "") for _, _, content in parts]
+    of_part = [
+        {
+            "accuracy": accuracy_sums(z_phot, z_spec),
+            "residuals": pack_residuals(normalised_residuals(z_phot, z_spec)),
+            "predictions": bind(Predictions.from_npz(content), content, ""),
+        }
+        for z_phot, z_spec, content in parts
+    ]
     template = make_record_for(tasks[0])
     records = []
     starts = np.sort(rng.uniform(0, 30, world_size))
     for task in tasks[: world_size - num_lost]:
-        z_phot, z_spec, _ = parts[task.rank % NUM_DISTINCT]
         record = _record(template, task, rng, STARTED_AT_S + float(starts[task.rank]))
-        records.append(
-            msgspec.structs.replace(
-                record,
-                accuracy=accuracy_sums(z_phot, z_spec),
-                residuals=pack_residuals(normalised_residuals(z_phot, z_spec)),
-                predictions=bound[task.rank % NUM_DISTINCT],
-            )
-        )
+        records.append(msgspec.structs.replace(record, **of_part[task.rank % NUM_DISTINCT]))
     lost = tuple(
         LostRank(rank=task.rank, error="ShardFormatError", message="<b>bad</b> | shard", shards=("d/0.safetensors",))
         for task in tasks[world_size - num_lost :]

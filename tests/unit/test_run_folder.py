@@ -281,6 +281,17 @@ def test_a_file_of_predictions_that_was_cut_is_named(content: bytes, folder: Run
         folder.predictions(make_tasks()[1])
 
 
+def test_a_file_of_predictions_with_a_flipped_bit_is_named(folder: RunFolder) -> None:
+    unbind(folder)
+    path = folder.path / "predictions" / "00001.npz"
+    content = bytearray(path.read_bytes())
+    content[content.index(b"z_phot.npy") + 150] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(RunFolderError, match=r"00001\.npz cannot be read \(z_phot\.npy is not what its checksum says"):
+        folder.all_predictions()
+
+
 def test_a_file_without_redshifts_is_named(folder: RunFolder) -> None:
     unbind(folder)
     write_arrays(folder.path / "predictions" / "00001.npz", object_id=np.arange(3))
