@@ -1,6 +1,7 @@
 """A second training begins as the networks of magnitudes, and nothing that is tested on teaches."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from scripts.models.card_text import card_text
 from scripts.models.training.further import FurtherRecipe, begin, train_further
 from scripts.models.training.journal import Journal
 from scripts.models.training.magnitudes import MagnitudesNetwork, predict_magnitudes, read_network
+from scripts.models.training.recipe import FULL
 from scripts.models.training.rows import real_test_rows
 from scripts.models.training.sample_model import TREES, boosted_trees, of_surveys, paired_nmad, write_model
 from scripts.models.training.surveys import Survey, read_surveys
@@ -198,7 +200,9 @@ def test_the_folder_of_the_model_is_whole_and_its_card_says_what_it_is_worth(
 
     trained = of_surveys(begin(start, networks, 1), shipped(), networks, surveys)
 
-    card = write_model(folder, "further", trained, exported.append, surveys=surveys)
+    few = replace(FULL, num_real=100, renderings=1, num_synthetic=100)
+
+    card = write_model(folder, "further", trained, exported.append, surveys=surveys, recipe=few)
 
     assert exported == [folder / "astromae.safetensors"]
     assert (card.name, card.weights_sha256) == ("further", file_sha256(exported[0]))

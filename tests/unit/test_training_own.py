@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import torch
 from inference.calibration import load_calibration
 from inference.contract import Accuracy, DatasetCard, encode
 from inference.model.weights import load_astromae
-from inference.models import read_model, shipped
+from inference.models import Model, read_model, shipped
 from inference.posterior import load_posterior_model
 from scripts.command.errors import CommandError, SourceError, UsageError
 from scripts.models.training import own
@@ -35,10 +36,27 @@ ACCURACY = Accuracy(
 ZERO_POINTS = (0.096, -0.006, 0.1, 0.0, 0.0)
 
 
+DATASET = DatasetCard(
+    name="galaxies",
+    partition="10MB",
+    num_rows=600,
+    shards=(),
+    arrays={},
+    image_origin="measured",
+    pixel_scale_arcsec=0.4,
+    dereddened=False,
+    seed=0,
+    provenance="p",
+)
+
+
 @pytest.fixture
 def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     """An order whose training is a matter of milliseconds: the shipped weights win as they are."""
+    return place_order(tmp_path, monkeypatch)
 
+
+def place_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     def fit(galaxies, group, start, recipe: FitRecipe, *_: object) -> Fitted:  # type: ignore[no-untyped-def]
         generator = np.random.default_rng(0)
         z_phot = galaxies.redshift + 0.01 * generator.standard_normal(len(galaxies))
@@ -49,26 +67,42 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
         )
 
     monkeypatch.setattr(own, "fit", fit)
-    (tmp_path / "galaxies").mkdir()
-    return Order(make_folder(tmp_path / "galaxies"), "mine", shipped())
+    (folder / "galaxies").mkdir()
+    return Order(make_folder(folder / "galaxies"), "mine", shipped())
 
 
-def test_folder_holds_a_model_that_belongs_together(order: Order, tmp_path: Path) -> None:
-    exported: list[Path] = []
+class Made(NamedTuple):
+    """A model from 600 galaxies that have a card."""
 
-    model = train_own(order, root=tmp_path, device=torch.device("cpu"), export=exported.append)
+    model: Model
+    root: Path
+    exported: list[Path]
 
-    assert model.folder == tmp_path / "models" / "mine"
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    root, exported = tmp_path_factory.mktemp("own"), list[Path]()
+    with pytest.MonkeyPatch.context() as patch:
+        order = place_order(root, patch)
+        (order.dataset / "dataset.json").write_bytes(encode(DATASET))
+        model = train_own(order, root=root, device=torch.device("cpu"), export=exported.append)
+    return Made(model, root, exported)
+
+
+def test_folder_holds_a_model_that_belongs_together(made: Made) -> None:
+    model = made.model
+
+    assert model.folder == made.root / "models" / "mine"
     assert read_model(model.folder).card.name == "mine"
     sha256 = model.card.weights_sha256
     assert load_calibration(model.folder / "calibration.safetensors", sha256).errors.ratio_95 > 1
     assert load_posterior_model(model.folder / "posterior.safetensors", sha256).weights_sha256 == sha256
     assert load_astromae(model.weights).final[-1].out_features == 1
-    assert [path.name for path in exported] == [model.card.weights_name]
+    assert [path.name for path in made.exported] == [model.card.weights_name]
 
 
-def test_card_says_how_good_it_is_beside_its_controls(order: Order, tmp_path: Path) -> None:
-    model = train_own(order, root=tmp_path, device=torch.device("cpu"))
+def test_card_says_how_good_it_is_beside_its_controls(made: Made) -> None:
+    model = made.model
 
     text = (model.folder / "CARD.md").read_text()
     assert "| all galaxies, each by a network that had not learned from it | 600 | 0.0" in text
@@ -138,22 +172,8 @@ def test_a_test_part_that_leaves_too_few_to_learn_from_is_refused(order: Order, 
         train_own(order, root=tmp_path, device=torch.device("cpu"))
 
 
-def test_a_card_states_what_the_galaxies_were(order: Order, tmp_path: Path) -> None:
-    card = DatasetCard(
-        name="galaxies",
-        partition="10MB",
-        num_rows=600,
-        shards=(),
-        arrays={},
-        image_origin="measured",
-        pixel_scale_arcsec=0.4,
-        dereddened=False,
-        seed=0,
-        provenance="p",
-    )
-    (order.dataset / "dataset.json").write_bytes(encode(card))
-
-    reads = train_own(order, root=tmp_path, device=torch.device("cpu")).card.inputs
+def test_a_card_states_what_the_galaxies_were(made: Made) -> None:
+    reads = made.model.card.inputs
 
     assert (reads.image_origin, reads.pixel_scale_arcsec) == ("measured", 0.4)
     assert reads.magnitudes is not None

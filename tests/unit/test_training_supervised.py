@@ -93,7 +93,8 @@ def test_a_stage_changes_its_own_parts(
 ) -> None:
     trained = deepcopy(model)
 
-    train_stage(trained, cached, make_rows(cached), replace(TINY, learning=learning), Journal(tmp_path, QUICK), "x")
+    stage = replace(TINY, learning=learning, num_steps=2, check_every=2)
+    train_stage(trained, cached, make_rows(cached), stage, Journal(tmp_path, QUICK), "x", resumes=False)
 
     before = model.state_dict()
     changed = {name for name, tensor in trained.state_dict().items() if not torch.equal(tensor, before[name])}
@@ -118,7 +119,7 @@ def test_killed_stage_goes_on_to_the_same_weights(
 ) -> None:
     monkeypatch.setattr(supervised, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     whole, killed, resumed = deepcopy(model), deepcopy(model), deepcopy(model)
-    train_stage(whole, cached, make_rows(cached), TINY, Journal(tmp_path / "whole", QUICK), "x")
+    train_stage(whole, cached, make_rows(cached), TINY, Journal(tmp_path / "whole", QUICK), "x", resumes=False)
     journal = Journal(tmp_path / "killed", QUICK)
 
     def log(stage: str, at: int, loss: float, **values: float) -> None:
@@ -152,7 +153,7 @@ def test_the_weights_that_chose_best_are_kept(model: AstroMAE, cached: Sample, t
     scores: list[float] = []
     journal.log = lambda name, step, loss, **values: scores.append(loss)  # type: ignore[method-assign]
 
-    best = train_stage(trained, cached, make_rows(cached), stage, journal, "x")
+    best = train_stage(trained, cached, make_rows(cached), stage, journal, "x", resumes=False)
 
     assert best == min(scores)
     predicted: Tensor = predict_rows(trained, cached, ALL[18:], "last")
