@@ -80,7 +80,14 @@ def map_empty_ranks(counts: list[int]) -> list[dict[str, Any]]:
         def run(name: str, count: int) -> float:
             tasks = [{"rank": rank, "qualifier": "$LATEST", "deadline_s": 60} for rank in range(count)]
             s3.put_object(Bucket=deployment.bucket, Key=name, Body=json.dumps(tasks))
-            request = json.dumps({"bucket": deployment.bucket, "items_key": name})
+            request = json.dumps(
+                {
+                    "bucket": deployment.bucket,
+                    "items_key": name,
+                    "run_prefix": f"runs/{name}/",
+                    "max_concurrency": aws.workers,
+                }
+            )
             start = time.perf_counter()
             arn = step_functions.start_execution(
                 stateMachineArn=deployment.state_machine_arn, name=name, input=request

@@ -68,7 +68,7 @@ def deploy(
     stages = stages or read_stages()
     definition = definition or DEFINITION_PATH.read_text()
     _make_bucket(aws, bucket)
-    role_arn = _make_role(aws)
+    role_arn = make_role(aws.credentials)
     variables = function_variables(
         stages,
         code_version=code_version,
@@ -112,8 +112,9 @@ def _make_bucket(aws: LocalAws, bucket: str) -> None:
     boto3.client("s3", **aws.credentials).create_bucket(Bucket=bucket)
 
 
-def _make_role(aws: LocalAws) -> str:
-    iam = boto3.client("iam", **aws.credentials)
+def make_role(credentials: Mapping[str, str]) -> str:
+    """Make the role that functions and state machine have, or find it; return its ARN."""
+    iam = boto3.client("iam", **credentials)
     services = {"Service": ["lambda.amazonaws.com", "states.amazonaws.com"]}
     trust = {
         "Version": "2012-10-17",

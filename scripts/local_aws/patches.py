@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from datetime import datetime
+from types import NoneType
 from typing import Any
 
 import boto3
@@ -31,7 +32,10 @@ from moto.stepfunctions.parser.asl.component.common.error_name.failure_event imp
 from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name import StatesErrorName
 from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name_type import StatesErrorNameType
 from moto.stepfunctions.parser.asl.component.common.path import result_path
+from moto.stepfunctions.parser.asl.component.common.string import string_expression
 from moto.stepfunctions.parser.asl.component.state import state as common_state
+from moto.stepfunctions.parser.asl.component.state.exec import execute_state
+from moto.stepfunctions.parser.asl.component.state.exec.state_map import state_map
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration import distributed_iteration_component
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor import map_run_record
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor.distributed_item_processor_worker import (  # noqa: E501
@@ -41,10 +45,12 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.job 
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.result_writer_decl import ResultWriter
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.state_map import StateMap
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (
     StateTaskServiceAwsSdk,
 )
 from moto.stepfunctions.parser.asl.component.state.state import CommonStateField
+from moto.stepfunctions.parser.asl.eval import environment, states
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser, ASLParserException
 from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
@@ -449,6 +455,27 @@ class _ClientCache:
                     config=config.merge(Config(max_pool_connections=MAX_MAP_THREADS)),
                 )
             return self._clients[service_name, region_name]
+
+
+class _JsonCopier:
+    """Stands in for `copy` where what is copied is mostly JSON."""
+
+    def deepcopy(self, value: Any) -> Any:
+        """Return a copy that shares nothing with the value that can change."""
+        kind = type(value)
+        if kind is dict:
+            return {name: self.deepcopy(part) for name, part in value.items()}
+        if kind is list:
+            return [self.deepcopy(part) for part in value]
+        return value if kind in (str, int, float, bool, NoneType) else copy.deepcopy(value)
+
+
+@_corrections.append
+def _copy_json_fast() -> None:
+    """Copy JSON by a function for it: copying a rank's input and state 30 times took a quarter of its time."""
+    copier = _JsonCopier()
+    for module in (environment, states, state_map, execute_state, string_expression, state_task_service, result_path):
+        _put(module, "copy", copier)
 
 
 @_corrections.append

@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
-from scripts.local_aws.deploy import Deployment, deploy
+from scripts.local_aws.deploy import IMAGE_URI, Deployment, deploy, make_role
 from scripts.local_aws.server import LocalAws
 
 MARK = "PYTHON_TEST_MARK"
@@ -64,12 +64,29 @@ def stage(handler: str, *, memory_mb: int = 256, timeout_s: int = 20) -> dict[st
     return {"handler": handler, "memory_mb": memory_mb, "timeout_s": timeout_s, "ephemeral_mb": 600}
 
 
+def make_functions(credentials: Mapping[str, str], *names: str) -> Any:
+    """Make functions that echo, where no whole deployment is needed; return a client of Lambda."""
+    functions, role_arn = boto3.client("lambda", **credentials), make_role(credentials)
+    for name in names:
+        functions.create_function(
+            FunctionName=name,
+            Role=role_arn,
+            PackageType="Image",
+            Code={"ImageUri": IMAGE_URI},
+            ImageConfig={"Command": [ECHO]},
+            MemorySize=256,
+            Timeout=60,
+        )
+    return functions
+
+
 def wait_until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:
     """Return when `condition` holds."""
-    deadline = time.monotonic() + timeout_s
+    deadline, pause_s = time.monotonic() + timeout_s, 0.02
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(1.2 * pause_s, 0.1)
 
 
 def is_running(pid: int) -> bool:

@@ -239,6 +239,21 @@ def test_an_iteration_is_given_no_more_than_a_state_may_have(cloud: LocalCloud) 
     assert (counts["failed"], counts["succeeded"]) == (1, 1)
 
 
+def test_what_a_branch_makes_of_its_input_is_its_own(cloud: LocalCloud) -> None:
+    def branch(number: int) -> dict[str, Any]:
+        note = {"Type": "Pass", "Result": number, "ResultPath": "$.shared.own", "End": True}
+        return {"StartAt": "Note", "States": {"Note": note}}
+
+    parallel = {"Type": "Parallel", "Branches": [branch(1), branch(2)], "ResultPath": "$.found", "End": True}
+    machine = cloud.state_machine(unique("branches"), {"Branches": parallel})
+
+    # Twice: the second execution has the same tree of the definition.
+    for _ in range(2):
+        ended = cloud.execute(machine, unique("branches"), {"shared": {"list": [1]}})
+        found = [{"shared": {"list": [1], "own": number}} for number in (1, 2)]
+        assert json.loads(ended["output"]) == {"shared": {"list": [1]}, "found": found}
+
+
 def test_an_empty_map_succeeds(cloud: LocalCloud) -> None:
     accept = {"Accept": {"Type": "Pass", "End": True}}
 

@@ -10,16 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 
 from scripts.command.repository import REPOSITORY
-from scripts.local_aws.deploy import deploy
 from scripts.local_aws.pool import Pool
 from scripts.local_aws.server import LocalAws, LocalAwsError, client_arguments
 from scripts.local_aws.worker import FunctionSettings, WorkerStartError
-from tests.integration.conftest import ECHO, is_running, stage, wait_until
+from tests.integration.conftest import ECHO, is_running, make_functions, wait_until
 
 SETTINGS = FunctionSettings(
     name="echo",
@@ -32,18 +32,6 @@ SETTINGS = FunctionSettings(
     environment=(),
     revision="",
 )
-KEEP_SERVING = f"""
-import json, time, boto3
-from scripts.local_aws.server import LocalAws
-from scripts.local_aws.deploy import deploy
-from tests.integration.conftest import stage
-with LocalAws(workers=1) as aws:
-    names = ("initialize", "infer", "summarize")
-    deploy(aws, stages={{name: stage("{ECHO}", timeout_s=60) for name in names}})
-    answer = boto3.client("lambda", **aws.credentials).invoke(FunctionName="infer", Payload=b"{{}}")
-    print(json.dumps([aws.pid, json.load(answer["Payload"])["pid"]]), flush=True)
-    time.sleep(120)
-"""
 
 
 def started_by(pid: int) -> set[int]:
@@ -71,8 +59,7 @@ class Serving:
     def __init__(self, log_dir: Path) -> None:
         self.aws = LocalAws(log_dir=log_dir, workers=1)
         self.aws.__enter__()
-        deploy(self.aws, stages={name: stage(ECHO, timeout_s=60) for name in ("initialize", "infer", "summarize")})
-        self.functions = boto3.client("lambda", **self.aws.credentials)
+        self.functions = make_functions(self.aws.credentials, "infer", "summarize")
         self.runtime_pid = self.invoke()
         # The server, its guardian and the runtime.
         self.processes = started_by(self.aws.pid)
@@ -114,21 +101,32 @@ def test_a_closed_pool_has_ended_its_workers_and_starts_none(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_signal_to_the_server_ends_everything(serving: Serving, number: signal.Signals) -> None:
-    os.kill(serving.aws.pid, number)
-
-    wait_until(lambda: none_runs(serving.processes), timeout_s=10)
-
-
-def test_a_kill_in_the_middle_of_an_invocation_ends_everything(serving: Serving) -> None:
-    serving.functions.invoke(FunctionName="summarize", InvocationType="Event", Payload=b'{"sleep": 60}')
-    # The runtime has started and not asked for its invocation yet: the moment that is easiest to forget.
+def test_a_signal_to_the_server_ends_everything_and_what_waits_starts_nothing(
+    serving: Serving, number: signal.Signals
+) -> None:
+    for _ in range(20):
+        serving.functions.invoke(FunctionName="summarize", InvocationType="Event", Payload=b'{"sleep": 0.05}')
+    # One runtime is idle. The other has started and not asked for its invocation yet: the moment that is easiest to
+    # forget. The rest wait for it.
     wait_until(lambda: len(started_by(serving.aws.pid)) >= 4)
     processes = started_by(serving.aws.pid)
 
-    os.kill(serving.aws.pid, signal.SIGKILL)
+    os.kill(serving.aws.pid, number)
 
     wait_until(lambda: none_runs(processes), timeout_s=10)
+    wait_until(lambda: not using(serving.aws.endpoint_url), timeout_s=10)
+    # Whatever was about to start would have by now.
+    time.sleep(0.5)
+    assert not using(serving.aws.endpoint_url)
+
+
+def using(endpoint_url: str) -> list[str]:
+    """Return the processes that were started to use a server."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            found += [environment.parent.name] if f"={endpoint_url}".encode() in environment.read_bytes() else []
+    return found
 
 
 def test_server_and_guardian_killed_at_once_leave_nothing(serving: Serving) -> None:
@@ -161,57 +159,23 @@ os.kill(os.getpid(), signal.SIGKILL)
     wait_until(lambda: not is_running(int(started.stdout)), timeout_s=10)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_queue_of_invocations_starts_nothing_after_the_end(serving: Serving, number: signal.Signals) -> None:
-    for _ in range(20):
-        serving.functions.invoke(FunctionName="summarize", InvocationType="Event", Payload=b'{"sleep": 0.05}')
-
-    os.kill(serving.aws.pid, number)
-
-    wait_until(lambda: not using(serving.aws.endpoint_url), timeout_s=10)
-    # Whatever was about to start would have by now.
-    time.sleep(0.5)
-    assert not using(serving.aws.endpoint_url)
-
-
-def using(endpoint_url: str) -> list[str]:
-    """Return the processes that were started to use a server."""
-    found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            found += [environment.parent.name] if f"={endpoint_url}".encode() in environment.read_bytes() else []
-    return found
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_the_end_of_the_parent_ends_everything(number: signal.Signals) -> None:
-    command = [sys.executable, "-c", KEEP_SERVING]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
-        assert parent.stdout is not None
-        json.loads(parent.stdout.readline())
-        processes = started_by(parent.pid)
-
-        parent.send_signal(number)
-
-        wait_until(lambda: parent.poll() is not None and none_runs(processes), timeout_s=10)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_make_emulate_prints_what_to_export_and_ends_with_a_signal(tmp_path: Path, number: signal.Signals) -> None:
+def test_make_emulate_prints_what_to_export_and_its_end_ends_everything(tmp_path: Path, number: signal.Signals) -> None:
     command, environment = [sys.executable, "-m", "scripts.emulate"], {**os.environ, "LOG_DIR": str(tmp_path)}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as emulate:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as emulate, contextlib.ExitStack() as undone:
+        undone.callback(emulate.kill)
         assert emulate.stdout is not None
         endpoint, key = (emulate.stdout.readline().strip().partition("=")[2] for _ in range(2))
-        with contextlib.closing(boto3.client("s3", **client_arguments(endpoint, key))) as s3:
-            assert s3.list_buckets()["Buckets"] == []
+        with contextlib.closing(make_functions(client_arguments(endpoint, key), "infer")) as functions:
+            functions.invoke(FunctionName="infer", Payload=b"{}")
         processes = started_by(emulate.pid)
+        assert len(processes) == 4  # with the server, its guardian and the runtime
 
         emulate.send_signal(number)
 
-        assert emulate.wait(timeout=10) == 0
-        assert none_runs(processes)
+        assert emulate.wait(timeout=10) == (-number if number == signal.SIGKILL else 0)
+        wait_until(lambda: none_runs(processes), timeout_s=10)
 
 
 def test_a_worker_outlives_the_request_that_started_it(undisturbed: Serving) -> None:
@@ -235,9 +199,9 @@ def sockets_of(pid: int) -> set[str]:
     return found
 
 
-def test_two_servers_run_at_once(tmp_path: Path) -> None:
-    with LocalAws(log_dir=tmp_path / "a") as one, LocalAws(log_dir=tmp_path / "b") as other:
-        boto3.client("s3", **one.credentials).create_bucket(Bucket="only-here")
+def test_two_servers_run_at_once(undisturbed: Serving, tmp_path: Path) -> None:
+    with LocalAws(log_dir=tmp_path) as other:
+        boto3.client("s3", **undisturbed.aws.credentials).create_bucket(Bucket="only-here")
 
         assert boto3.client("s3", **other.credentials).list_buckets()["Buckets"] == []
 

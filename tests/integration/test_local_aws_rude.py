@@ -1,7 +1,7 @@
 """A run through the rude sides of AWS loses nothing: no room, functions asleep, S3 that fails now and then."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,13 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 
 from inference import contract
 from inference.contract import RunSummary
+from inference.models import MAGNITUDES
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import DEFINITION_PATH, deploy
 from scripts.local_aws.rudeness import NO_ANSWER, SLOW_ANSWER_S, RefusedError, Rude, Rudeness
 from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
-from tests.integration.conftest import ECHO, LocalCloud, stage, wait_until
+from tests.integration.conftest import make_functions, wait_until
 from tests.integration.test_aws_target import Rehearsal, command, make_dataset
 
 AT_ONCE = '"MaxConcurrencyPath": "$.max_concurrency"'
@@ -45,7 +46,7 @@ def test_runs_at_once_lose_no_rank_where_there_is_little_room_and_all_is_slow_to
     assert AT_ONCE in definition
     with LocalAws(log_dir=tmp_path, workers=2, rudeness=rudeness) as aws:
         # Four times as many ranks at a time as the account has room for, and that in each of two runs.
-        deployed = deploy(aws, definition=definition.replace(AT_ONCE, '"MaxConcurrency": 8'))
+        deployed = deploy(aws, definition=definition.replace(AT_ONCE, '"MaxConcurrency": 8'), model=MAGNITUDES)
         s3, states = (boto3.client(name, **aws.credentials) for name in ("s3", "stepfunctions"))
         s3.put_object(Bucket=deployed.bucket, Key="d/0.safetensors", Body=make_shard_bytes(64, **make_arrays(64)))
         request = {"bucket": deployed.bucket, "data_prefix": "d/"}
@@ -137,18 +138,6 @@ def test_every_fifth_request_to_s3_fails_in_one_way_after_another() -> None:
     assert waited_s == [SLOW_ANSWER_S]
 
 
-def test_a_request_without_an_answer_finds_its_connection_closed(tmp_path: Path) -> None:
-    with LocalAws(log_dir=tmp_path, workers=1, rudeness=Rudeness(s3_failure_every=1)) as aws:
-        s3 = boto3.client("s3", config=Config(retries={"total_max_attempts": 1}), **aws.credentials)
-        failures = []
-        for _ in range(3):
-            with pytest.raises((ClientError, ConnectionClosedError)) as failed:
-                s3.list_buckets()
-            failures.append(type(failed.value))
-
-    assert failures == [ClientError, ClientError, ConnectionClosedError]
-
-
 def test_ranks_start_one_after_another_at_the_rate_of_the_map() -> None:
     waited: list[float] = []
     rude = Rude(Rudeness(starts_per_s=100), now=lambda: 5.0, sleep=waited.append)
@@ -181,14 +170,31 @@ def test_a_session_ends_after_so_many_requests() -> None:
     assert answers == [None, None, (400, "ExpiredToken"), (400, "ExpiredToken")]
 
 
-def test_every_invocation_is_cold_where_it_is_asked_for(tmp_path: Path) -> None:
-    stages = {"infer": stage(ECHO)}
-    with LocalAws(log_dir=tmp_path, workers=1, rudeness=Rudeness(all_cold=True)) as aws:
-        cloud = LocalCloud(aws, deploy(aws, stages=read_stages() | stages))
+@pytest.fixture(scope="module")
+def unkind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    """Serve with an S3 that always fails, and functions that are always cold."""
+    rudeness = Rudeness(s3_failure_every=1, all_cold=True)
+    with LocalAws(log_dir=tmp_path_factory.mktemp("logs"), workers=1, rudeness=rudeness) as aws:
+        yield aws
 
-        pids = [cloud.invoke()[1]["pid"] for _ in range(2)]
 
-    assert pids[0] != pids[1]
+def test_a_request_without_an_answer_finds_its_connection_closed(unkind: LocalAws) -> None:
+    s3 = boto3.client("s3", config=Config(retries={"total_max_attempts": 1}), **unkind.credentials)
+    failures = []
+    for _ in range(3):
+        with pytest.raises((ClientError, ConnectionClosedError)) as failed:
+            s3.list_buckets()
+        failures.append(type(failed.value))
+
+    assert failures == [ClientError, ClientError, ConnectionClosedError]
+
+
+def test_every_invocation_is_cold_where_it_is_asked_for(unkind: LocalAws) -> None:
+    functions = make_functions(unkind.credentials, "infer")
+
+    answers = [functions.invoke(FunctionName="infer", Payload=b"{}")["Payload"] for _ in range(2)]
+
+    assert len({json.load(answer)["pid"] for answer in answers}) == 2
 
 
 def test_nothing_is_refused_unless_it_is_asked_for() -> None:
