@@ -40,7 +40,6 @@ LONGEST = (
         "aws_target",
         "whole",
         "state_machine_runs",
-        "terraform_rendezvous",
         "run",
     ),
     *("engine_answers", "sweep", "local_aws_processes", "model_runs", "local_aws_rude", "compare_runs", "handlers"),

@@ -23,7 +23,8 @@ def planned_changes(printed: str) -> dict[str, str]:
     """Read what plan or apply printed with -json; return resource → what is done to it."""
     messages = [json.loads(line) for line in printed.splitlines()]
     changes = [message["change"] for message in messages if message["type"] == "planned_change"]
-    return {change["resource"]["addr"]: change["action"] for change in changes}
+    # What is read depends on what is made: it is put off until then.
+    return {change["resource"]["addr"]: change["action"] for change in changes if change["action"] != "read"}
 
 
 @contextmanager

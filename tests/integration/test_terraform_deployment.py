@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +30,21 @@ from scripts.runs.smoke_report import SmokeAnswer
 from scripts.runs.target import connect_aws
 from tests.commands import run_command
 from tests.factories import make_arrays, make_shard_bytes
-from tests.iam import ACCOUNT, OPERATOR, REGION, Call, Statement, as_list, idle_statements, is_allowed, read_calls
+from tests.iam import (
+    ACCOUNT,
+    OPERATOR,
+    REGION,
+    Call,
+    Statement,
+    as_list,
+    idle_statements,
+    is_allowed,
+    matches,
+    read_calls,
+)
 from tests.integration.test_terraform import copy_configuration
 from tests.terraform_provider import planned_changes, shared_provider
+from tests.unseen_calls import forbidden, unseen_of_operator, unseen_of_rendezvous, unseen_of_roles
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed"),
@@ -38,7 +52,10 @@ pytestmark = [
 ]
 
 CALLS = "calls.jsonl"
-IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference@sha256:" + "a" * 64
+POLICIES = ("operator-policy.json", "operator-policy-rendezvous.json")
+REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+IMAGE = f"{REGISTRY}/redshift-inference@sha256:{'a' * 64}"
+SERVER_IMAGE = f"{REGISTRY}/redshift-inference-rendezvous@sha256:{'b' * 64}"
 
 
 @dataclass
@@ -53,8 +70,8 @@ class Deployed:
         return boto3.client(service, **self.aws.credentials)
 
     def changes(self, command: str, *arguments: str) -> dict[str, str]:
-        """Plan or apply over what the last command saw; return resource → what is done to it."""
-        return planned_changes(self.terraform.read(command, "-json", "-input=false", "-refresh=false", *arguments))
+        """Plan or apply; return resource → what is done to it."""
+        return planned_changes(self.terraform.read(command, "-json", "-input=false", *arguments))
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +246,7 @@ def test_everything_that_can_be_tagged_says_whose_it_is(deployed: Deployed) -> N
     assert tags == {"project": "serverless-redshift-inference", "deployment": "redshift-inference"}
 
 
-# ------------------------------------------------------------------------------------------------------ what changes
+# ----------------------------------------------------------------------------------- what a first account is asked
 
 
 @pytest.fixture(scope="module")
@@ -263,20 +280,172 @@ def test_what_the_smoke_test_cannot_settle_is_an_answer_too(answers: dict[str, S
     assert not answers["SnapStart?"].is_expected
 
 
-def test_another_image_changes_the_three_functions_and_nothing_else(deployed: Deployed) -> None:
-    changes = deployed.changes("plan", f"-var=image_uri={IMAGE.replace('a' * 64, 'b' * 64)}")
+# -------------------------------------------------------------------------------------------- what a change changes
 
-    assert changes == {
-        f'module.functions.aws_lambda_function.this["{stage}"]': "update" for stage in deployed.outputs["function_arns"]
+
+@dataclass(frozen=True)
+class Rendezvous:
+    """The server at which ranks meet, added to the deployment with other code of the image."""
+
+    changes: dict[str, str]
+    outputs: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def rendezvous(deployed: Deployed, roles: object) -> Rendezvous:
+    folder = deployed.terraform.folder
+    (folder / "terraform.tfvars").write_text("rendezvous = true\n")
+    deploy.record_image(folder, IMAGE, "v2", SERVER_IMAGE)
+    threading.Thread(target=look_at_the_load_balancer, args=(deployed,), daemon=True).start()
+    return Rendezvous(deployed.changes("apply", "-refresh=false", "-auto-approve"), deployed.terraform.outputs())
+
+
+def look_at_the_load_balancer(deployed: Deployed) -> None:
+    """Look until it is there: moto makes it active for those who have looked once, and Terraform looks every 10 s."""
+    client = deployed.client("elbv2")
+    while not client.describe_load_balancers()["LoadBalancers"]:
+        time.sleep(0.5)
+
+
+def test_two_variables_change_exactly_what_they_are_about(deployed: Deployed, rendezvous: Rendezvous) -> None:
+    its_own = ("module.rendezvous[0].", "module.rendezvous_registry[0].")
+    made = {address: change for address, change in rendezvous.changes.items() if address.startswith(its_own)}
+
+    assert set(made.values()) == {"create"}
+    assert {address: change for address, change in rendezvous.changes.items() if address not in made} == {
+        # Whoever plans a run signs its names.
+        'module.functions.aws_lambda_function.this["initialize"]': "update",
+        'module.identity.aws_iam_role_policy.stage["initialize"]': "update",
+        # What infers says which code it is.
+        'module.functions.aws_lambda_function.this["infer"]': "update",
     }
-
-
-def test_one_variable_changes_exactly_what_it_is_about(deployed: Deployed) -> None:
-    changes = deployed.changes("apply", "-auto-approve", "-var=code_version=v2")
-
-    assert changes == {'module.functions.aws_lambda_function.this["infer"]': "update"}
     function = deployed.client("lambda").get_function_configuration(FunctionName="redshift-inference-infer")
     assert function["Environment"]["Variables"]["CODE_VERSION"] == "v2"
+
+
+def test_another_image_changes_the_three_functions_and_a_plan_nothing_else_but_what_moto_forgets(
+    deployed: Deployed, rendezvous: Rendezvous
+) -> None:
+    changes = deployed.changes("plan", f"-var=image_uri={IMAGE.replace('a' * 64, 'b' * 64)}")
+
+    # moto 5.2.1 keeps neither the description of a rule that names a group nor a service's grace period.
+    forgotten = {
+        "module.rendezvous[0].aws_ecs_service.this",
+        *(
+            f'module.rendezvous[0].aws_vpc_security_group_{rule}["{port}"]'
+            for rule in ("egress_rule.to_task", "ingress_rule.from_load_balancer")
+            for port in ("clients", "health")
+        ),
+    }
+    functions = {f'module.functions.aws_lambda_function.this["{stage}"]' for stage in deployed.outputs["function_arns"]}
+    assert changes == dict.fromkeys(functions | forgotten, "update")
+
+
+# --------------------------------------------------------------------------------------- the server at which ranks meet
+
+
+def test_its_address_and_its_secret_are_outputs(deployed: Deployed, rendezvous: Rendezvous) -> None:
+    found = rendezvous.outputs["rendezvous"]
+
+    (balancer,) = deployed.client("elbv2").describe_load_balancers()["LoadBalancers"]
+    assert (found["host"], found["port"]) == (balancer["DNSName"], 10000)
+    assert balancer["Type"] == "network"
+    assert rendezvous.outputs["rendezvous_repository_url"].endswith("/redshift-inference-rendezvous")
+
+
+def test_the_task_is_confined_and_requires_signed_names(deployed: Deployed, rendezvous: Rendezvous) -> None:
+    task = deployed.client("ecs").describe_task_definition(taskDefinition="redshift-inference-rendezvous")[
+        "taskDefinition"
+    ]
+
+    (container,) = task["containerDefinitions"]
+    assert "taskRoleArn" not in task or not task["taskRoleArn"]
+    assert container["image"] == SERVER_IMAGE
+    assert container["command"] == ["--require-token"]
+    assert container["readonlyRootFilesystem"] is True
+    assert container["user"] == "65534:65534"
+    assert container["linuxParameters"]["capabilities"]["drop"] == ["ALL"]
+    (secret,) = container["secrets"]
+    assert secret["name"] == "RENDEZVOUS_KEY"
+    assert secret["valueFrom"].startswith(rendezvous.outputs["rendezvous"]["secret_arn"] + ":::")
+
+
+def test_clients_reach_one_port_and_only_the_load_balancer_reaches_the_task(
+    deployed: Deployed, rendezvous: Rendezvous
+) -> None:
+    ec2 = deployed.client("ec2")
+    groups = {
+        group["GroupName"].removeprefix("redshift-inference-rendezvous-"): group
+        for group in ec2.describe_security_groups()["SecurityGroups"]
+        if group["GroupName"].startswith("redshift-inference-rendezvous-")
+    }
+
+    def inbound(name: str) -> set[tuple[int, str]]:
+        return {
+            (permission["FromPort"], source)
+            for permission in groups[name]["IpPermissions"]
+            for source in [
+                *(block["CidrIp"] for block in permission["IpRanges"]),
+                *(pair["GroupId"] for pair in permission["UserIdGroupPairs"]),
+            ]
+        }
+
+    balancer = groups["load-balancer"]["GroupId"]
+    assert inbound("load-balancer") == {(10000, "0.0.0.0/0")}
+    assert inbound("task") == {(10000, balancer), (10001, balancer)}
+
+
+def test_the_load_balancer_keeps_the_clients_addresses_and_never_checks_their_port(
+    deployed: Deployed, rendezvous: Rendezvous
+) -> None:
+    elb = deployed.client("elbv2")
+    (group,) = elb.describe_target_groups()["TargetGroups"]
+    attributes = elb.describe_target_group_attributes(TargetGroupArn=group["TargetGroupArn"])["Attributes"]
+
+    assert {"Key": "preserve_client_ip.enabled", "Value": "true"} in attributes
+    assert (group["HealthCheckProtocol"], group["HealthCheckPort"], group["HealthCheckPath"]) == (
+        "HTTP",
+        "10001",
+        "/readyz",
+    )
+
+
+def test_the_key_is_in_no_file_of_terraform(deployed: Deployed, rendezvous: Rendezvous) -> None:
+    secret = deployed.client("secretsmanager").get_secret_value(SecretId=rendezvous.outputs["rendezvous"]["secret_arn"])
+
+    key = secret["SecretString"]
+    assert len(key) == 64
+    for path in deployed.terraform.folder.rglob("*.tfstate*"):
+        assert key not in path.read_text()
+
+
+def test_what_starts_the_task_may_pull_its_image_read_its_key_and_log(
+    deployed: Deployed, rendezvous: Rendezvous
+) -> None:
+    iam = deployed.client("iam")
+    role = "redshift-inference-rendezvous-us-east-1"
+    policy = iam.get_role_policy(RoleName=role, PolicyName="start")["PolicyDocument"]
+
+    may = {statement["Sid"]: statement["Resource"] for statement in policy["Statement"]}
+
+    repository = "arn:aws:ecr:us-east-1:123456789012:repository/redshift-inference-rendezvous"
+    logs = "arn:aws:logs:us-east-1:123456789012:log-group:/ecs/redshift-inference-rendezvous:*"
+    assert may == {
+        "LogInToRegistry": "*",
+        "PullImage": repository,
+        "ReadKey": rendezvous.outputs["rendezvous"]["secret_arn"],
+        "Log": logs,
+    }
+    assert not [statement for statement in policy["Statement"] if "*" in str(statement["Action"])]
+
+
+def test_an_alarm_looks_at_this_load_balancer(deployed: Deployed, rendezvous: Rendezvous) -> None:
+    (alarm,) = deployed.client("cloudwatch").describe_alarms(AlarmNames=["redshift-inference-rendezvous-down"])[
+        "MetricAlarms"
+    ]
+
+    assert {dimension["Name"] for dimension in alarm["Dimensions"]} == {"LoadBalancer", "TargetGroup"}
+    assert alarm["TreatMissingData"] == "breaching"
 
 
 # ------------------------------------------------------------------------------------------------------ remote state
@@ -305,7 +474,7 @@ def test_the_example_of_a_remote_state_keeps_and_locks_it_in_s3(local_aws: Local
 # ------------------------------------------------------------------------------------------------------ and it goes
 
 
-def test_destroy_says_what_it_deletes_asks_and_leaves_nothing(deployed: Deployed) -> None:
+def test_destroy_says_what_it_deletes_asks_and_leaves_nothing(deployed: Deployed, rendezvous: Rendezvous) -> None:
     s3 = deployed.client("s3")
     bucket = deployed.outputs["bucket"]
     for content in (b"old", b"newer"):
@@ -328,7 +497,9 @@ def test_destroy_says_what_it_deletes_asks_and_leaves_nothing(deployed: Deployed
 
 
 def left_behind(deployed: Deployed) -> dict[str, Any]:
-    cloudwatch, logs = deployed.client("cloudwatch"), deployed.client("logs")
+    cloudwatch, logs, secrets = (deployed.client(service) for service in ("cloudwatch", "logs", "secretsmanager"))
+    ec2, ecs, elb = (deployed.client(service) for service in ("ec2", "ecs", "elbv2"))
+    clusters = ecs.describe_clusters(clusters=ecs.list_clusters()["clusterArns"])["clusters"]
     found = {
         "roles": deployed.client("iam").list_roles()["Roles"],
         "functions": deployed.client("lambda").list_functions()["Functions"],
@@ -338,8 +509,19 @@ def left_behind(deployed: Deployed) -> dict[str, Any]:
         "metric filters": logs.describe_metric_filters()["metricFilters"],
         "alarms": cloudwatch.describe_alarms()["MetricAlarms"],
         "dashboards": cloudwatch.list_dashboards()["DashboardEntries"],
+        "networks": [network for network in ec2.describe_vpcs()["Vpcs"] if not network["IsDefault"]],
+        "security groups": [group for group in ec2.describe_security_groups()["SecurityGroups"] if is_ours(group)],
+        "load balancers": elb.describe_load_balancers()["LoadBalancers"],
+        "target groups": elb.describe_target_groups()["TargetGroups"],
+        "clusters": [cluster for cluster in clusters if cluster["status"] == "ACTIVE"],
+        "task definitions": ecs.list_task_definitions(status="ACTIVE")["taskDefinitionArns"],
+        "secrets": secrets.list_secrets()["SecretList"],
     }
     return {kind: entries for kind, entries in found.items() if entries}
+
+
+def is_ours(security_group: dict[str, Any]) -> bool:
+    return "rendezvous" in security_group["GroupName"]
 
 
 def names(buckets: list[dict[str, Any]]) -> set[str]:
@@ -355,7 +537,7 @@ def test_every_call_of_a_whole_life_is_allowed_and_no_statement_is_idle(
     recorded = read_calls(local_aws.log_dir / CALLS)
 
     for name, role in roles.items():
-        calls = [call for call in [*recorded, *unseen()] if call.principal == name]
+        calls = [call for call in [*recorded, *unseen_of_roles()] if call.principal == name]
         assert len(calls) > 5
         assert [call for call in calls if not is_allowed(call, role.statements)] == []
         assert [call for call in forbidden() if call.principal == name and is_allowed(call, role.statements)] == []
@@ -364,16 +546,34 @@ def test_every_call_of_a_whole_life_is_allowed_and_no_statement_is_idle(
         )
 
 
-def test_the_operators_policy_suffices_for_it_and_holds_nothing_that_is_not_needed(local_aws: LocalAws) -> None:
-    statements = json.loads((REPOSITORY / "docs" / "operator-policy.json").read_text())["Statement"]
+def test_the_operators_two_policies_suffice_and_hold_nothing_that_is_not_needed(
+    local_aws: LocalAws, rendezvous: Rendezvous
+) -> None:
+    general, its_own = (json.loads((REPOSITORY / "docs" / name).read_text())["Statement"] for name in POLICIES)
+    recorded = [call for call in read_calls(local_aws.log_dir / CALLS) if is_the_operators(call)]
+    calls = [*recorded, *unseen_of_operator(), *unseen_of_rendezvous()]
+    of_rendezvous = [call for call in calls if any(matches(statement, call) for statement in its_own)]
+    others = [call for call in calls if call not in of_rendezvous]
 
-    calls = [call for call in read_calls(local_aws.log_dir / CALLS) if is_the_operators(call)] + unseen_operator()
-
-    assert len(calls) > 100
-    assert [call for call in calls if not is_allowed(call, statements)] == []
-    assert idle_statements(statements, calls) == []
+    assert len(others) > 100
+    assert len(of_rendezvous) > 50
+    assert [call for call in calls if not is_allowed(call, general + its_own)] == []
+    assert idle_statements(general, others) == []
+    assert idle_statements(its_own, of_rendezvous) == []
+    # The second is about nothing that a deployment without a rendezvous asks for.
+    assert [call for call in of_rendezvous if not is_for_a_rendezvous(call)] == []
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
-    assert len("".join(json.dumps({"Version": "2012-10-17", "Statement": statements}).split())) <= 6144
+    for statements in (general, its_own):
+        assert len("".join(json.dumps({"Version": "2012-10-17", "Statement": statements}).split())) <= 6144
+
+
+def is_for_a_rendezvous(call: Call) -> bool:
+    service = call.action.partition(":")[0]
+    return (
+        "rendezvous" in call.resource
+        or service in ("ec2", "ecs", "elasticloadbalancing", "route53")
+        or (call.action == "iam:CreateServiceLinkedRole")
+    )
 
 
 def test_only_this_state_machine_and_its_ranks_take_its_role(roles: dict[str, Role]) -> None:
@@ -389,99 +589,8 @@ def test_only_this_state_machine_and_its_ranks_take_its_role(roles: dict[str, Ro
     assert not is_taken_by("stateMachine:redshift-inference", account="210987654321")
 
 
-def unseen() -> list[Call]:
-    """Return what AWS itself asks for in the name of a role, and what no run in this file needs."""
-    bucket = f"arn:aws:s3:::redshift-inference-{ACCOUNT}-{REGION}"
-    machine = f"arn:aws:states:{REGION}:{ACCOUNT}"
-    stages = [f"redshift-inference-{stage}" for stage in ("initialize", "infer", "summarize")]
-    stream = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/{{}}:log-stream:2026/01/31/[$LATEST]0"
-    result = f"{bucket}/runs/r/map/0f8e/SUCCEEDED_0.json"
-    return [
-        # https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html
-        *(Call(name, f"logs:{verb}", stream.format(name)) for name in stages for verb in LOG_CALLS),
-        *(Call(name, f"xray:{verb}", "*") for name in stages for verb in TRACE_CALLS),
-        # https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html
-        Call(STATES, "states:StartExecution", f"{machine}:stateMachine:redshift-inference"),
-        Call(STATES, "states:DescribeExecution", f"{machine}:execution:redshift-inference/InferRanks:0f8e"),
-        Call(STATES, "states:StopExecution", f"{machine}:execution:redshift-inference/InferRanks:0f8e"),
-        Call(STATES, "states:RedriveExecution", f"{machine}:execution:redshift-inference/InferRanks:0f8e"),
-        # https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html
-        *(Call(STATES, f"s3:{verb}", result) for verb in ("PutObject", "GetObject", "AbortMultipartUpload")),
-        Call(STATES, "s3:ListMultipartUploadParts", result),
-        # https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html, xray-iam.html
-        *(Call(STATES, f"logs:{verb}", "*") for verb in ("CreateLogDelivery", "DescribeLogGroups")),
-        *(Call(STATES, f"xray:{verb}", "*") for verb in TRACE_CALLS),
-        # Ranks that can connect neither directly nor by the server: tests/integration/test_fmi_networks.py.
-        *(Call(stages[1], f"s3:{verb}", f"{bucket}/runs/r/fmi/0-1/0") for verb in ("PutObject", "GetObject")),
-        Call(stages[1], "s3:ListBucket", bucket, (("s3:prefix", "runs/r/fmi/0-1/"),)),
-    ]
-
-
-LOG_CALLS = ("CreateLogStream", "PutLogEvents")
-TRACE_CALLS = ("PutTraceSegments", "PutTelemetryRecords")
-
-
-def forbidden() -> list[Call]:
-    """Return what a role that was taken over must not be able to do."""
-    bucket = f"arn:aws:s3:::redshift-inference-{ACCOUNT}-{REGION}"
-    initialize, infer, summarize = (f"redshift-inference-{stage}" for stage in ("initialize", "infer", "summarize"))
-    every = (initialize, infer, summarize, STATES)
-    return [
-        # A dataset named like a result, which only the Deny protects.
-        *(Call(role, "s3:PutObject", f"{bucket}/datasets/a/ranks/0.json") for role in every),
-        Call(initialize, "s3:PutObject", f"{bucket}/datasets/a/manifest.json"),
-        Call(summarize, "s3:PutObject", f"{bucket}/datasets/a/summary.json"),
-        Call(STATES, "s3:PutObject", f"{bucket}/datasets/a/failures/0.json"),
-        *(Call(role, "s3:DeleteObject", f"{bucket}/runs/r/summary.json") for role in every),
-        *(Call(role, "s3:ListBucket", bucket) for role in every),
-        *(Call(role, "s3:ListBucket", bucket, (("s3:prefix", ""),)) for role in every),
-        *(Call(role, "s3:GetObject", "arn:aws:s3:::another/datasets/a/0.safetensors") for role in every),
-        *(Call(role, "iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/admin") for role in every),
-        *(Call(role, "secretsmanager:GetSecretValue", "*") for role in every),
-        Call(initialize, "s3:PutObject", f"{bucket}/runs/r/summary.json"),
-        Call(infer, "s3:PutObject", f"{bucket}/runs/r/summary.json"),
-        Call(infer, "s3:PutObject", f"{bucket}/runs/r/manifest.json"),
-        Call(infer, "s3:GetObject", f"{bucket}/runs/r/predictions/00000.npz"),
-        Call(summarize, "s3:PutObject", f"{bucket}/runs/r/ranks/00000.json"),
-        Call(summarize, "s3:GetObject", f"{bucket}/runs/r/predictions/00000.npz"),
-        Call(summarize, "s3:GetObject", f"{bucket}/datasets/a/0.safetensors"),
-        *(Call(role, "lambda:InvokeFunction", function("infer")) for role in every[:3]),
-        Call(STATES, "lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:another"),
-        Call(STATES, "states:StartExecution", f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:another"),
-    ]
-
-
 def is_the_operators(call: Call) -> bool:
     """Return whether it is asked of the deployment: who one is needs no permission, a remote state is one's own."""
     # The provider asks for the user where it may not check credentials, as in a rehearsal.
     here = call.action not in ("sts:GetCallerIdentity", "iam:GetUser") and "my-terraform-states" not in call.resource
     return call.principal == OPERATOR and here
-
-
-def unseen_operator() -> list[Call]:
-    """Return what the local AWS is not asked for: a push, an alarm by mail, the end of a run under way."""
-    here = f"{REGION}:{ACCOUNT}"
-    repository = f"arn:aws:ecr:{here}:repository/redshift-inference"
-    # https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html
-    pushed = (
-        "BatchCheckLayerAvailability",
-        "InitiateLayerUpload",
-        "UploadLayerPart",
-        "CompleteLayerUpload",
-        "PutImage",
-    )
-    calls = [
-        ("ecr:GetAuthorizationToken", "*"),
-        *((f"ecr:{verb}", repository) for verb in pushed),
-        ("sns:CreateTopic", f"arn:aws:sns:{here}:redshift-inference-alarms"),
-        ("servicequotas:GetServiceQuota", "*"),
-        ("states:StopExecution", f"arn:aws:states:{here}:execution:redshift-inference:run"),
-        ("states:StopExecution", f"arn:aws:states:{here}:execution:redshift-inference/InferRanks:0f8e"),
-        ("states:ListExecutions", f"arn:aws:states:{here}:mapRun:redshift-inference/InferRanks:0f8e"),
-        ("lambda:InvokeFunction", function("summarize")),
-    ]
-    return [Call(OPERATOR, *call) for call in calls]
-
-
-def function(stage: str) -> str:
-    return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:redshift-inference-{stage}"
