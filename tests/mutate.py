@@ -40,7 +40,7 @@ from scripts.command.variables import Variables, Whole
 
 EQUIVALENT = REPOSITORY / "tests" / "equivalent_mutants.toml"
 INTEGRATION = {
-    "handlers": ("handlers", "storage_keys", "rendezvous"),
+    "handlers": ("handlers", "storage_keys", "rendezvous", "fmi_run"),
     "scripts/local_aws": ("local_aws_functions", "local_aws_invoke", "local_aws_objects", "local_aws_patches"),
     "inference/fmi": ("rendezvous", "fmi_collectives"),
 }

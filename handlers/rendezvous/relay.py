@@ -100,8 +100,7 @@ class _Side(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.has_ended = True
-        if not self.other.transport.is_closing():
-            self.other.transport.write_eof()
+        self.other.transport.write_eof()  # nothing happens where that end is closing
         if self.other.has_ended:
             self.other.transport.close()
         return not self.other.has_ended

@@ -53,7 +53,7 @@ class Rendezvous:
         self._connections: set[Connection] = set()
         self._waiting: dict[Request, Connection] = {}
         self._relays: set[Relay] = set()
-        self._is_empty = asyncio.Event()
+        self._has_fewer = asyncio.Event()
         self._listener: asyncio.Server | None = None
 
     # ---------------------------------------------------------------------------------------------- start and end
@@ -117,8 +117,7 @@ class Rendezvous:
     def let_out(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
         self._connections.discard(connection)
-        if not self._connections:
-            self._is_empty.set()
+        self._has_fewer.set()
 
     def receive(self, connection: Connection, request: Request) -> None:
         """Do what a client asks for."""
@@ -178,8 +177,8 @@ class Rendezvous:
 
     async def _emptied(self) -> None:
         while self._connections:
-            self._is_empty.clear()
-            await self._is_empty.wait()
+            self._has_fewer.clear()
+            await self._has_fewer.wait()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -486,6 +486,9 @@ def test_ranks_of_another_run_and_another_model_are_not_gone_on_with(s3: Any) ->
 
     with pytest.raises(ManifestError, match=r"pending/1.json holds rank 0 of run run-b in s3://.*, not of run-a"):
         resume(part(s3, first, others))
+    put(s3, pending := first["run_prefix"] + "pending/1.json", b'[{"rank": "none"}]')
+    with pytest.raises(RunError, match=pending):
+        resume(pending)
     stored = json.loads(get(s3, first["run_prefix"] + "plan.json"))
     put(
         s3,

@@ -508,6 +508,18 @@ def test_the_program_does_not_start_without_the_key_that_it_shall_require(
     assert "32 characters" in capsys.readouterr().err
 
 
+def test_a_header_that_the_program_does_not_know_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["rendezvous", "--proxy-protocol", "v1"])
+
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+
+    assert ended.value.code == 2
+    assert "choose from" in capsys.readouterr().err
+
+
 def test_a_port_that_is_taken_is_one_clear_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
