@@ -1,6 +1,6 @@
 """Commands as a user types them, forked from a process that has imported what they import: a second of CPU less each.
 
-`tests/integration/test_run.py` starts them from nothing, as make does.
+`tests/integration/test_run.py` starts one from nothing, as make does, and so do all that send signals.
 """
 
 import io
@@ -16,7 +16,7 @@ from pathlib import Path
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(
-    ["scripts.run", "scripts.resume", "scripts.status", "scripts.catalog", "scripts.cost", "scripts.doctor"]
+    [f"scripts.{name}" for name in ("run", "resume", "status", "catalog", "cost", "doctor", "sweep", "invoke")]
 )
 
 

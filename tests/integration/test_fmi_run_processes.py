@@ -9,7 +9,8 @@ import msgspec
 
 from inference import comm, contract
 from inference.fmi import tree
-from tests.integration.test_run import environment, files, make_dataset, run, run_folder
+from tests.commands import run_command
+from tests.integration.test_run import environment, files, make_dataset, run_folder
 from tests.rendezvous import nowhere
 
 WITHOUT_SERVER = """
@@ -25,7 +26,7 @@ start(run.main)
 def test_eight_processes_meet_and_their_sums_are_those_of_their_records(tmp_path: Path) -> None:
     make_dataset(tmp_path)
 
-    done = run(tmp_path, WORLD="8", BATCH="8", FMI="1")
+    done = run_command("run", cwd=tmp_path, env=environment(WORLD="8", BATCH="8", FMI="1"))
 
     assert done.returncode == 0, done.stdout + done.stderr
     folder = run_folder(tmp_path)

@@ -2,16 +2,16 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from scripts.command.repository import REPOSITORY
+from tests.commands import run_command
+
 
 def invoke(function: str, event: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "FUNCTION": function, "EVENT": str(event)}
-    command = [sys.executable, "-m", "scripts.invoke"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return run_command("invoke", cwd=REPOSITORY, env={**os.environ, "FUNCTION": function, "EVENT": str(event)})
 
 
 def test_a_handler_that_refuses_its_event_ends_with_status_1(tmp_path: Path) -> None:

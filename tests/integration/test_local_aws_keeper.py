@@ -2,11 +2,13 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
 
+from handlers.storage import ObjectStore
 from scripts.local_aws.server import LocalAws, keep_results
 from tests.integration.conftest import wait_until
 
@@ -33,24 +35,38 @@ def test_what_is_stored_under_the_prefix_outlives_the_server(tmp_path: Path, fol
     assert kept == {"ranks/00000.json": b"again", "grün +1 %41.json": b"odd"}
 
 
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    with LocalAws(log_dir=tmp_path_factory.mktemp("logs"), workers=1) as aws:
+        boto3.client("s3", **aws.credentials).create_bucket(Bucket="kept")
+        yield aws
+
+
 @pytest.mark.parametrize("name", ["../out", "ranks/../../out"])
-def test_a_key_never_leads_out_of_the_folder(name: str, tmp_path: Path, folder: Path) -> None:
-    with LocalAws(log_dir=tmp_path / "logs", workers=1) as aws:
-        s3 = boto3.client("s3", **aws.credentials)
-        s3.create_bucket(Bucket="kept")
-        keep_results(aws.endpoint_url, aws.key, bucket="kept", prefix="runs/1/", folder=folder)
-        s3.put_object(Bucket="kept", Key=f"runs/1/{name}", Body=b"x")
+def test_a_key_never_leads_out_of_the_folder(name: str, aws: LocalAws, tmp_path: Path, folder: Path) -> None:
+    s3 = boto3.client("s3", **aws.credentials)
+    keep_results(aws.endpoint_url, aws.key, bucket="kept", prefix="runs/1/", folder=folder)
+    for key in (name, "in"):
+        s3.put_object(Bucket="kept", Key=f"runs/1/{key}", Body=b"x")
 
-    assert not list(tmp_path.rglob("out"))
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["in"]
 
 
-def test_a_folder_that_cannot_be_written_costs_the_run_nothing(tmp_path: Path) -> None:
+def test_what_a_rank_stores_is_kept(aws: LocalAws, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in aws.environment.items():
+        monkeypatch.setenv(name, value)
+    keep_results(aws.endpoint_url, aws.key, bucket="kept", prefix="runs/2/", folder=folder)
+
+    ObjectStore("kept").write("runs/2/ranks/00000.json", b"{}")
+
+    assert (folder / "ranks" / "00000.json").read_bytes() == b"{}"
+
+
+def test_a_folder_that_cannot_be_written_costs_the_run_nothing(aws: LocalAws, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with LocalAws(log_dir=tmp_path / "logs", workers=1) as aws:
-        s3 = boto3.client("s3", **aws.credentials)
-        s3.create_bucket(Bucket="kept")
-        keep_results(aws.endpoint_url, aws.key, bucket="kept", prefix="runs/1/", folder=tmp_path / "file")
-        s3.put_object(Bucket="kept", Key="runs/1/x", Body=b"x")
+    s3 = boto3.client("s3", **aws.credentials)
+    keep_results(aws.endpoint_url, aws.key, bucket="kept", prefix="runs/3/", folder=tmp_path / "file")
+    s3.put_object(Bucket="kept", Key="runs/3/x", Body=b"x")
 
-        assert s3.get_object(Bucket="kept", Key="runs/1/x")["Body"].read() == b"x"
-    assert "not kept" in (tmp_path / "logs" / "server.log").read_text()
+    assert s3.get_object(Bucket="kept", Key="runs/3/x")["Body"].read() == b"x"
+    assert "not kept" in (aws.log_dir / "server.log").read_text()

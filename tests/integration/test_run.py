@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from inference.run_folder import RunFolder
+from tests.commands import run_command
 from tests.factories import make_arrays, make_shard_bytes
 from tests.integration.conftest import MARK, marked_processes, wait_until
 
@@ -109,7 +110,7 @@ def test_a_published_payload_runs_prints_its_result_and_leaves_its_folder(tmp_pa
 def test_a_bad_shard_fails_the_run_by_name_and_keeps_the_other_ranks(tmp_path: Path) -> None:
     make_dataset(tmp_path, bad_shard=1)
 
-    done = run(tmp_path, WORLD="3", COLUMNS="400")
+    done = run_command("run", cwd=tmp_path, env=environment(WORLD="3", COLUMNS="400"))
 
     folder = run_folder(tmp_path)
     assert done.returncode == 1, done.stderr
@@ -159,15 +160,7 @@ def test_a_run_that_is_killed_keeps_what_its_ranks_had_finished_and_goes_on(tmp_
     done = {task.predictions_key: folder.predictions(task) for task in found.tasks if task.rank not in found.lost}
     written = {key: (folder.path / key.removeprefix(found.tasks[0].run_prefix)).stat().st_mtime_ns for key in done}
 
-    resumed = subprocess.run(
-        [sys.executable, "-m", "scripts.resume"],
-        cwd=tmp_path,
-        env=environment(RUN=folder.path.name),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+    resumed = run_command("resume", cwd=tmp_path, env=environment(RUN=folder.path.name))
 
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout.startswith(f"{folder.path.name}: complete\n")

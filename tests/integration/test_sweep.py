@@ -19,6 +19,7 @@ from scripts.local_aws.deploy import Deployment, deploy
 from scripts.local_aws.server import LocalAws
 from scripts.sweeps import table
 from scripts.sweeps.rows import RankRow
+from tests.commands import run_command
 from tests.factories import make_shard_bytes
 from tests.integration.conftest import wait_until
 
@@ -67,9 +68,8 @@ def start(root: Path, **variables: str) -> subprocess.Popen[str]:
 
 
 def sweep(root: Path, **variables: str) -> tuple[int, str, str]:
-    process = start(root, **variables)
-    said, progress = process.communicate(timeout=240)
-    return process.returncode, said, progress
+    done = run_command("sweep", cwd=root, env=environment(**variables))
+    return done.returncode, done.stdout, done.stderr
 
 
 def lines_of(path: Path) -> list[str]:
