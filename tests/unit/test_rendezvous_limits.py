@@ -2,13 +2,14 @@
 
 import asyncio
 import gc
+import resource
 import socket
 
 import pytest
 
 from handlers.rendezvous.limits import Admission, Limits
 from handlers.rendezvous.metrics import Metrics
-from handlers.rendezvous.server import Rendezvous, Settings
+from handlers.rendezvous.server import NUM_OTHER_FILES, Rendezvous, Settings
 
 
 def make_admission(*, connections: int = 100, burst: int = 100, rate_per_s: float = 10.0) -> Admission:
@@ -122,3 +123,21 @@ def test_a_client_that_is_accepted_while_the_server_closes_is_sent_home() -> Non
 
     assert asyncio.run(drain_at_once()) == b""
     gc.collect()
+
+
+@pytest.mark.parametrize(("hard", "allowed", "let_in"), [(100_000, 10_000 + NUM_OTHER_FILES, 10_000), (600, 600, 472)])
+def test_a_server_takes_the_files_it_may_have_and_lets_in_no_more_clients_than_fit(
+    hard: int, allowed: int, let_in: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: taken.append(pair))
+
+    async def start_and_stop() -> Rendezvous:
+        rendezvous = Rendezvous(Settings(port=0, limits=Limits(max_connections=10_000)))
+        await rendezvous.start()
+        await rendezvous.drain()
+        return rendezvous
+
+    assert asyncio.run(start_and_stop()).limits.max_connections == let_in
+    assert taken == [(allowed, hard)]
