@@ -294,6 +294,8 @@ def _imports(file: Path) -> frozenset[Path]:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value):
             names |= {node.value, f"{node.value}.__main__"}  # importlib, python -m
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "run_command":
+            names |= {f"scripts.{word.value}" for word in node.args if isinstance(word, ast.Constant)}
     places = (REPOSITORY / name.replace(".", "/") for name in names)
     files = (file for place in places for file in (place.with_suffix(".py"), place / "__init__.py"))
     return frozenset(file for file in files if file.is_file())
