@@ -24,6 +24,7 @@ from scripts.models.training.pretrain import initialise_encoder
 
 RECIPE = FitRecipe(galaxies="x", start="y", pace=0.01)
 NUM = 24
+LAST_RESORT = "zero points, then the magnitude branch too"
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,11 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
 def test_every_way_to_train_and_every_control_is_in_the_table(fitted: Fitted) -> None:
     names = [entry.name for entry in fitted.entries]
 
-    assert set(names) == {
+    assert set(names) - {LAST_RESORT} == {
         "magnitudes only, from nothing",
         "zero points alone",
         "zero points, then the final layers, gently",
         "zero points, then the final layers, boldly",
-        "zero points, then the magnitude branch too",
         "the weights it began with",
         "boosted trees, magnitudes and colours",
     }
@@ -91,6 +91,28 @@ def test_of_ways_that_are_as_good_the_one_that_changes_the_least_wins() -> None:
 
     assert modest(errors) == "little"
     assert modest(errors | {"all": hard - 0.0005}) == "all"
+
+
+@pytest.mark.parametrize("are_enough", [True, False])
+def test_the_last_resort_is_tried_where_zero_points_alone_are_not_enough(
+    are_enough: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried: list[str] = []
+
+    def predicted(contest, candidate, fold):  # type: ignore[no-untyped-def]
+        tried.append(candidate.name)
+        error = 0.0 if are_enough or candidate.stage.num_steps else 0.05
+        return torch.from_numpy(contest.galaxies.redshift[contest.fold == fold] + error).float()
+
+    monkeypatch.setattr(training._Contest, "predicted", predicted)
+    monkeypatch.setattr(training._Contest, "trained", lambda contest, _: (contest.start, contest.plain))
+    monkeypatch.setattr(training._Contest, "zero_points", lambda _: torch.zeros(5))
+    monkeypatch.setattr(training, "_controls", lambda *_: [])
+
+    names = np.arange(NUM).astype(str)
+    fit(make_galaxies(), names, make_start(), RECIPE, Journal(tmp_path, RECIPE), torch.device("cpu"))
+
+    assert (LAST_RESORT in tried) != are_enough
 
 
 def test_images_teach_where_galaxies_are_many() -> None:
@@ -136,9 +158,24 @@ def test_model_is_the_winner_and_predicts_on_the_cpu(fitted: Fitted) -> None:
 
     assert torch.isfinite(predicted).all()
     assert not fitted.model.training
-    added = make_start().magnitude_center - fitted.model.magnitude_center
-    np.testing.assert_allclose(added, fitted.zero_points, atol=1e-5)
-    assert added.abs().max() > 0
+
+
+def test_what_begins_with_weights_has_the_zero_points_of_the_galaxies_that_teach(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    added = torch.tensor([0.1, 0.0, 0.2, 0.0, -0.1])
+    taught: list[int] = []
+    monkeypatch.setattr(
+        training, "fit_zero_points", lambda _model, _sample, rows: taught.extend(rows.tolist()) or added
+    )
+    names, start = np.arange(NUM).astype(str), make_start()
+    contest = training._Contest(make_galaxies(), names, start, RECIPE, Journal(tmp_path, RECIPE), torch.device("cpu"))
+
+    alone, *_ = candidates(NUM, has_start=True, recipe=RECIPE)
+    model, _ = contest.trained(alone, 1)
+
+    torch.testing.assert_close(model.magnitude_center, start.magnitude_center - added)
+    assert taught == np.flatnonzero(contest.fold != 1).tolist()
 
 
 def test_a_selection_part_that_the_user_names_is_the_one_that_chooses(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ class Candidate:
     begins: str = "start"
     """`start` with the given weights and the zero points of these galaxies, `new` with a network that knows nothing,
     `scratch` with its own transformer."""
+    is_last_resort: bool = False
+    """Tried only where zero points alone are not as good as what changes more."""
 
 
 def candidates(num_galaxies: int, *, has_start: bool, recipe: FitRecipe) -> list[Candidate]:
@@ -109,7 +111,11 @@ def candidates(num_galaxies: int, *, has_start: bool, recipe: FitRecipe) -> list
             Candidate("zero points alone", replace(stage(0.0, 0.0), learning="final", num_steps=0)),
             Candidate("zero points, then the final layers, gently", replace(stage(0.5, 2e-4), learning="final")),
             Candidate("zero points, then the final layers, boldly", replace(stage(1.0, 1e-3), learning="final")),
-            Candidate("zero points, then the magnitude branch too", stage(1.0, 1e-3)),
+            Candidate(
+                "zero points, then the magnitude branch too",
+                stage(1.0, 1e-3),
+                is_last_resort=num_galaxies < IMAGES_MIN_GALAXIES,
+            ),
         ]
     if has_start and num_galaxies >= IMAGES_MIN_GALAXIES:
         found += [
@@ -201,7 +207,7 @@ class _Contest:
         with self.journal.timed(candidate.name), fast_blocks():
             if candidate.begins == "start":
                 add_to_magnitudes(model, self.zero_points(fold))
-            if stage.learning == "final" and len(sample) <= MANY_GALAXIES:
+            if stage.learning in ("final", "last") and len(sample) <= MANY_GALAXIES:
                 sample = with_joined(model, sample)
             if stage.num_steps:
                 # One look, at the end: steps are not chosen by the rows that judge, of which none are left in the end.
@@ -307,8 +313,14 @@ def fit(
     contest = _Contest(galaxies, group, start, recipe, journal, device, selection)
     chosen = np.flatnonzero(contest.fold == 0)
     ways = {one.name: one for one in candidates(len(galaxies), has_start=start is not None, recipe=recipe)}
-    first = {name: contest.predicted(candidate, 0) for name, candidate in ways.items()}
-    errors = {name: _errors(predicted, contest, chosen) for name, predicted in first.items()}
+    first: dict[str, Tensor] = {}
+    errors: dict[str, Array] = {}
+    for name, candidate in ways.items():
+        if candidate.is_last_resort and modest(errors) == next(iter(errors)):
+            journal.say(f"{name}: not tried, zero points alone are as good as what changes more")
+            continue
+        first[name] = contest.predicted(candidate, 0)
+        errors[name] = _errors(first[name], contest, chosen)
     winner = ways[modest(errors)]
     entries = [_entry(name, predicted, contest, chosen) for name, predicted in first.items()]
     entries += _controls(contest, chosen)

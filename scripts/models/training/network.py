@@ -35,7 +35,8 @@ class Batch:
     """What the inception branch makes of them, shape (N, 192), float32."""
 
     joined: Tensor | None = None
-    """What the final layers are given, where all branches are frozen, shape (N, 3216), float32."""
+    """What the final layers are given, shape (N, 3216), float32; where the magnitude branch learns, of another time in
+    its last 1024."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,11 @@ class Sample:
     def batch(self, rows: Tensor, learning: Learning) -> Batch:
         """Gather what those parts need of some rows."""
         rows = rows.to(self.magnitudes.device)
-        batch = Batch(self.magnitudes[rows], joined=self.joined[rows] if self.joined is not None else None)
-        if learning == "magnitudes" or (learning == "final" and self.joined is not None):
+        batch = Batch(self.magnitudes[rows])
+        if learning == "magnitudes":
             return batch
+        if learning in ("final", "last") and self.joined is not None:
+            return replace(batch, joined=self.joined[rows])
         needs_images = learning in ("behind", "all")
         pooled = None if learning == "all" or self.pooled is None else self.pooled[rows]
         inception = None if needs_images or self.inception is None else self.inception[rows]
@@ -79,27 +82,41 @@ class Sample:
 def predict(model: AstroMAE, batch: Batch, learning: Learning) -> Tensor:
     """Predict as `AstroMAE.forward` does, (N,); without images where the magnitudes alone learn."""
     device = batch.magnitudes.device
-    features = batch.joined if learning == "final" and batch.joined is not None else join(model, batch, learning)
-    hidden = model.final[:-1](features)
+    if learning == "magnitudes":
+        joint, relu, _ = model.final
+        assert isinstance(joint, nn.Linear), "the branches are joined by a dense layer"
+        # What reads the images is nothing to it: two thirds of the products would be with zeros.
+        hidden = relu(
+            functional.linear(_from_magnitudes(model, batch), joint.weight[:, 2 * IMAGE_FEATURES :], joint.bias)
+        )
+    else:
+        features = batch.joined if learning == "final" and batch.joined is not None else join(model, batch)
+        hidden = model.final[:-1](features)
     with torch.autocast(device.type, enabled=False):
         scaled: Tensor = model.final[-1](hidden.float()).squeeze(1)
     return scaled * model.redshift_scale + model.redshift_center
 
 
-def join(model: AstroMAE, batch: Batch, learning: Learning) -> Tensor:
+def join(model: AstroMAE, batch: Batch) -> Tensor:
     """Return what the final layers are given, (N, 3216)."""
-    device = batch.magnitudes.device
-    from_encoder = from_inception = batch.magnitudes.new_zeros(len(batch.magnitudes), IMAGE_FEATURES)
-    if learning != "magnitudes":
-        stretched = None if batch.images is None else model.scale_images(batch.images)
-        from_encoder = model.encoder_projection(
-            model.encoder.head(model.encoder.norm(_pooled(model, batch, stretched)))
-        )
-        from_inception = model.inception_projection(_inception(model, batch, stretched))
+    return torch.cat([_from_images(model, batch), _from_magnitudes(model, batch)], dim=1)
+
+
+def _from_images(model: AstroMAE, batch: Batch) -> Tensor:
+    if batch.joined is not None:
+        return batch.joined[:, : 2 * IMAGE_FEATURES]
+    stretched = None if batch.images is None else model.scale_images(batch.images)
+    from_encoder = model.encoder_projection(model.encoder.head(model.encoder.norm(_pooled(model, batch, stretched))))
+    from_inception = model.inception_projection(_inception(model, batch, stretched))
+    features = torch.cat([from_encoder, from_inception], dim=1)
+    return functional.relu(features) if model.variant.has_joint_relus else features
+
+
+def _from_magnitudes(model: AstroMAE, batch: Batch) -> Tensor:
     # bfloat16 would round magnitudes to 0.01 mag, as coarse as the colours that tell redshifts apart.
-    with torch.autocast(device.type, enabled=False):
+    with torch.autocast(batch.magnitudes.device.type, enabled=False):
         first = model.magnitude_branch[0]((batch.magnitudes - model.magnitude_center) / model.magnitude_scale)
-    features = torch.cat([from_encoder, from_inception, model.magnitude_branch[1:](first)], dim=1)
+    features: Tensor = model.magnitude_branch[1:](first)
     return functional.relu(features) if model.variant.has_joint_relus else features
 
 
@@ -151,7 +168,7 @@ def image_features(model: AstroMAE, sample: Sample, tick: Callable[[float], None
 def with_joined(model: AstroMAE, sample: Sample) -> Sample:
     """Compute once what the final layers are given, as long as all branches are frozen; from cached features."""
     parts = torch.split(torch.arange(len(sample)), 2 * EVALUATION_ROWS)
-    return replace(sample, joined=torch.cat([join(model, sample.batch(rows, "last"), "last") for rows in parts]))
+    return replace(sample, joined=torch.cat([join(model, sample.batch(rows, "last")) for rows in parts]))
 
 
 def learning_parameters(model: AstroMAE, learning: Learning) -> Iterator[tuple[str, nn.Parameter]]:

@@ -18,7 +18,8 @@ USUAL_DZ = 0.02
 """Errors of dz beyond this count by their size, those below by their square."""
 FEW, MANY = 300, 1_000
 """So many galaxies find about where the zero points are; so many, their differences to some thousandths [mag]."""
-NEGLIGIBLE_MAG = 0.001
+NEGLIGIBLE_GAIN = 0.1
+"""Of the chi-square."""
 MAX_ROUNDS = 30
 
 
@@ -69,7 +70,7 @@ class _Linearised:
         self.model, self.magnitudes, self.redshifts = model, sample.magnitudes[rows], sample.redshifts[rows]
         from_images, self.from_magnitudes = joint.weight.tensor_split([2 * IMAGE_FEATURES], dim=1)
         with torch.no_grad():
-            images = join(model, sample.batch(rows, "last"), "last")[:, : 2 * IMAGE_FEATURES]
+            images = join(model, sample.batch(rows, "last"))[:, : 2 * IMAGE_FEATURES]
         self.images = functional.linear(images, from_images, joint.bias)
 
     def at(self, shift: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,7 +92,7 @@ class _Linearised:
 
 
 def _descend(shift: Tensor, galaxies: _Linearised) -> Tensor:
-    step, lowest = torch.zeros_like(shift), torch.inf
+    step, gradient, lowest = torch.zeros_like(shift), torch.zeros_like(shift), torch.inf
     for _ in range(MAX_ROUNDS):
         errors, slopes = galaxies.at(shift + step)
         in_sigma = (shift + step) / USUAL_ERROR_MAG
@@ -99,10 +100,10 @@ def _descend(shift: Tensor, galaxies: _Linearised) -> Tensor:
         if loss < lowest:
             shift, lowest = shift + step, float(loss)
             weighted = slopes / errors.abs().clamp_min(1)[:, None]
-            curvature = slopes.T @ weighted + torch.eye(len(shift)) / USUAL_ERROR_MAG**2
-            step = torch.linalg.solve(curvature, weighted.T @ errors - in_sigma / USUAL_ERROR_MAG)
+            gradient = weighted.T @ errors - in_sigma / USUAL_ERROR_MAG
+            step = torch.linalg.solve(slopes.T @ weighted + torch.eye(len(shift)) / USUAL_ERROR_MAG**2, gradient)
         else:
             step = step / 2
-        if step.abs().max() < NEGLIGIBLE_MAG:
+        if gradient @ step < NEGLIGIBLE_GAIN:
             break
     return shift
