@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def packages_of_scripts() -> set[str]:
     return {path.parent.name for path in (ROOT / "scripts").glob("*/__init__.py")}
 
 
+@cache
 def parts_of_scripts(path: Path) -> set[str]:
     """Return the packages and commands of `scripts` that a file imports, wherever in it."""
     names = set()
@@ -83,6 +85,7 @@ def parts_of_scripts(path: Path) -> set[str]:
     return names
 
 
+@cache
 def imported_by(path: Path) -> set[str]:
     imported = set()
     for node in ast.walk(ast.parse(path.read_text())):

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import qp
 
 from inference import Redshifts
 from scripts.catalogs import write_catalog
@@ -75,6 +74,8 @@ def test_p_z_of_a_notebook_is_written_as_an_ensemble_or_not_at_all(tmp_path: Pat
     write_catalog(tmp_path / "a.hdf5", result, object_id=[1, 2, 3])
     with pytest.raises(CommandError, match=r"No galaxy has a p\(z\)"):
         write_catalog(tmp_path / "b.hdf5", replace(result, pz=None), object_id=[1, 2, 3])
+
+    import qp  # two seconds, for this test alone
 
     ensemble = qp.read(str(tmp_path / "a.hdf5"))
     np.testing.assert_allclose(ensemble.objdata["means"][:, 0], [0.1, 0.3], rtol=1e-6)

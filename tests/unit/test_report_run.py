@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,20 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "runs" / "run-a"
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is only looked at."""
+    folder = tmp_path_factory.mktemp("plain") / "runs" / "run-a"
+    write_run(folder, world_size=8)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(plain: Path) -> Report:
+    """Its report."""
+    return report_of(plain)
+
+
 def imported(tmp_path: Path, num: int, **changes: Any) -> Path:
     folder = tmp_path / "runs" / "imported"
     folder.mkdir(parents=True)
@@ -95,8 +110,8 @@ def imported(tmp_path: Path, num: int, **changes: Any) -> Path:
 # -------------------------------------------------------------------------------------------- the top
 
 
-def test_the_sentence_has_galaxies_time_ranks_and_accuracy(run: Path) -> None:
-    sentence = report_of(run).sentence
+def test_the_sentence_has_galaxies_time_ranks_and_accuracy(report: Report) -> None:
+    sentence = report.sentence
 
     assert sentence.startswith("512 galaxies in 41.0 s on 8 ranks, 12.5 galaxies/s end to end, NMAD 0.0")
     assert sentence.endswith("USD had it run on AWS.")
@@ -110,8 +125,8 @@ def test_an_incomplete_run_says_so_first(tmp_path: Path) -> None:
     assert report.warnings[0].startswith("Incomplete: 2 ranks of 8 gave no valid record. rank 6: ShardFormatError: ")
 
 
-def test_stragglers_retries_and_cold_starts_are_warned_of(run: Path) -> None:
-    warnings = "\n".join(report_of(run).warnings)
+def test_stragglers_retries_and_cold_starts_are_warned_of(report: Report) -> None:
+    warnings = "\n".join(report.warnings)
 
     assert "Stragglers: rank 4 took" in warnings
     assert "1 rank needed more than one attempt, up to 2: throttled" in warnings
@@ -133,9 +148,7 @@ def test_a_deployment_that_changed_under_the_run_is_warned_of(run: Path) -> None
 # ------------------------------------------------------------------------------------------- sections
 
 
-def test_a_run_has_every_figure_of_its_sections(run: Path) -> None:
-    report = report_of(run)
-
+def test_a_run_has_every_figure_of_its_sections(report: Report) -> None:
     assert titles(section(report, "Accuracy")) == [
         "Metrics",
         "Photometric against spectroscopic redshift",
@@ -157,8 +170,8 @@ def test_a_run_has_every_figure_of_its_sections(run: Path) -> None:
     assert titles(section(report, "Cost"))[0] == "Receipt"
 
 
-@pytest.fixture
-def clocked(run: Path) -> Path:
+@pytest.fixture(scope="module")
+def clocked(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight ranks, two of them cold, that compute for 2, 3 … 9 s."""
 
     def change(records: list[dict[str, Any]]) -> None:
@@ -167,12 +180,20 @@ def clocked(run: Path) -> Path:
             record["cold_start"] = i < 2
             record["clock"] = {**phases, "inference": 2.0 + i, "record": 0.0, "total": 3.0 + i}
 
-    edit(run, change, "combined_data.json")
-    return run
+    folder = tmp_path_factory.mktemp("clocked") / "run-a"
+    shutil.copytree(plain, folder)
+    edit(folder, change, "combined_data.json")
+    return folder
 
 
-def test_a_stage_has_its_share_of_the_whole_run(run: Path) -> None:
-    (stages, *_) = section(report_of(run), "Clock").blocks
+@pytest.fixture(scope="module")
+def clock(clocked: Path) -> Section:
+    """What its report says of time."""
+    return section(report_of(clocked), "Clock")
+
+
+def test_a_stage_has_its_share_of_the_whole_run(report: Report) -> None:
+    (stages, *_) = section(report, "Clock").blocks
 
     assert [row[:3] for row in stages.rows] == [
         ("Initialize", "0.50", "1.2 %"),
@@ -182,8 +203,8 @@ def test_a_stage_has_its_share_of_the_whole_run(run: Path) -> None:
     ]
 
 
-def test_a_phase_has_its_share_of_what_was_worked_and_its_quantiles(clocked: Path) -> None:
-    (phases,) = [block.table for block in section(report_of(clocked), "Clock").blocks if isinstance(block, Figure)][:1]
+def test_a_phase_has_its_share_of_what_was_worked_and_its_quantiles(clock: Section) -> None:
+    (phases,) = [block.table for block in clock.blocks if isinstance(block, Figure)][:1]
 
     assert phases is not None
     rows = {row[0]: row[1:] for row in phases.rows}
@@ -192,16 +213,16 @@ def test_a_phase_has_its_share_of_what_was_worked_and_its_quantiles(clocked: Pat
     assert rows["queue"][:2] == ("72.000", "–")  # noqa: RUF001
 
 
-def test_the_slowest_ranks_come_first_with_what_took_longest_in_each(clocked: Path) -> None:
-    (slowest,) = [block for block in section(report_of(clocked), "Clock").blocks if is_table(block, "Slowest ranks")]
+def test_the_slowest_ranks_come_first_with_what_took_longest_in_each(clock: Section) -> None:
+    (slowest,) = [block for block in clock.blocks if is_table(block, "Slowest ranks")]
 
     assert [row[0] for row in slowest.rows] == ["7", "6", "1", "5", "0", "4", "3", "2"]
     assert slowest.rows[0] == ("7", "64", "10.0 s", "1.33", "inference 9.00 s", "warm", "0")
     assert slowest.rows[2] == ("1", "64", "8.00 s", "1.07", "init 4.00 s", "cold", "1")
 
 
-def test_the_table_of_all_ranks_has_what_each_reported(clocked: Path) -> None:
-    (ranks,) = [block for block in section(report_of(clocked), "Clock").blocks if is_table(block, "All 8 ranks")]
+def test_the_table_of_all_ranks_has_what_each_reported(clocked: Path, clock: Section) -> None:
+    (ranks,) = [block for block in clock.blocks if is_table(block, "All 8 ranks")]
     record = json.loads((clocked / "combined_data.json").read_text())[1]
 
     row = dict(zip(ranks.columns, ranks.rows[1], strict=True))
@@ -241,8 +262,8 @@ def test_residuals_are_shown_against_r_where_the_datasets_table_is_at_hand(
     assert ("Residuals against r" in titles(section(report, "Accuracy"))) == is_shown
 
 
-def test_numbers_of_the_receipt_add_up(run: Path) -> None:
-    (table, *_) = section(report_of(run), "Cost").blocks
+def test_numbers_of_the_receipt_add_up(report: Report) -> None:
+    (table, *_) = section(report, "Cost").blocks
     prices = {row[0]: float(row[1]) for row in table.rows}
 
     items = sum(usd for name, usd in prices.items() if name not in ("together", "as published"))
@@ -284,8 +305,8 @@ def test_the_memory_of_the_ranks_has_its_parts_and_its_distribution(run: Path) -
     assert list(range(400, 408)) in [list(one.get_xdata()) for one in distribution.drawing.axes[0].lines]
 
 
-def test_what_is_needed_for_the_same_numbers_is_named_with_the_shards_that_were_read(run: Path) -> None:
-    origin, shards = section(report_of(run), "Provenance").blocks
+def test_what_is_needed_for_the_same_numbers_is_named_with_the_shards_that_were_read(report: Report) -> None:
+    origin, shards = section(report, "Provenance").blocks
 
     rows = {row[0]: row[1:] for row in origin.rows}
     assert rows["weights"][0] == "0" * 64
@@ -310,8 +331,8 @@ def test_a_dataset_has_the_checksum_of_the_checksums_of_its_shards(run: Path) ->
     assert shards.rows[3] == ("d/3.safetensors", "128", "3" * 64)
 
 
-def test_the_three_throughputs_stand_side_by_side_in_both_units(run: Path) -> None:
-    (table, *_) = section(report_of(run), "Throughput").blocks
+def test_the_three_throughputs_stand_side_by_side_in_both_units(report: Report) -> None:
+    (table, *_) = section(report, "Throughput").blocks
 
     assert [row[0] for row in table.rows] == ["sum of rank rates", "Map wall", "end to end"]
     assert table.rows[2][1:3] == ("12.49", "2.05 Mbit/s")  # 512 galaxies of 164,160 bits in 41 s
@@ -330,10 +351,10 @@ def test_many_ranks_are_listed_in_part_and_handed_to_the_script_in_full(tmp_path
     assert [len(row) for row in table.all_rows] == [len(table.columns)] * 100
 
 
-def test_p_z_is_compared_with_the_redshifts_and_added_up(run: Path) -> None:
-    accuracy = section(report_of(run), "Accuracy")
+def test_p_z_is_compared_with_the_redshifts_and_added_up(plain: Path, report: Report) -> None:
+    accuracy = section(report, "Accuracy")
     figures = {block.title: block for block in accuracy.blocks if isinstance(block, Figure)}
-    predictions = RunFolder(run).all_predictions()
+    predictions = RunFolder(plain).all_predictions()
     assert predictions is not None
     pair = labelled(predictions.pz, predictions.z_spec)
     assert pair is not None
