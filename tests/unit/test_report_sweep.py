@@ -22,8 +22,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "sweeps" / "s"
 
 
-@pytest.fixture
-def report(folder: Path) -> Report:
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report of a sweep that is only looked at."""
+    folder = tmp_path_factory.mktemp("sweep") / "s"
+    write_sweep(folder)
     return sweep_report(read_sweep(folder))
 
 
