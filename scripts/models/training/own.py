@@ -200,7 +200,7 @@ def _inputs(like: Inputs, dataset: DatasetCard | None) -> Inputs:
 
 _RECIPE = """\
 Ways to train competed on the selection part, with controls: they are the other methods below. *{winner}* won: of those
-as good as the best, within one standard error, it changes the least. It was then trained on all galaxies, seed {seed}.
+as good as the best, within one standard error, it risks the least. It was then trained on all galaxies, seed {seed}.
 {zero_points}Sigma, the 95 % interval and p(z), four Gaussians per galaxy, come from {cross_validated}."""
 _ZERO_POINTS = """\
 It adds zero points that these galaxies ask for to their magnitudes, {shifts} mag: how they
