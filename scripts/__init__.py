@@ -1,5 +1,6 @@
 """What a user runs: one module per command of the Makefile."""
 
+import gc
 import re
 import signal
 import sys
@@ -25,6 +26,8 @@ def _say_what_is_damaged(kind: type[BaseException], error: BaseException, trace:
 
 
 if _is_command:
+    # What it imports stays: looking for garbage in it is an eighth of that second. `command.program` ends this.
+    gc.disable()
     sys.excepthook = _say_what_is_damaged
 if _is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)

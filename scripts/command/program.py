@@ -1,5 +1,6 @@
 """A function of variables as a program: how it starts, and how it ends."""
 
+import gc
 import inspect
 import os
 import signal
@@ -22,6 +23,7 @@ Main = Callable[[V], int | None]
 
 def start(main: Main[V]) -> NoReturn:
     """Run a command with the variables of the environment and end the process."""
+    _collect_garbage_of_the_command()
     if len(sys.argv) > 1:
         _end_with_help(sys.argv[1:], usage(main))
     sys.exit(exit_status(main, _environment()))
@@ -29,10 +31,17 @@ def start(main: Main[V]) -> NoReturn:
 
 def start_one_of(mains: Mapping[str, Main[V]]) -> NoReturn:
     """Run the command that the first argument names and end the process."""
+    _collect_garbage_of_the_command()
     name, *others = sys.argv[1:] or [""]
     if name not in mains or others:
         _end_with_help(sys.argv[1:], f"There are: {', '.join(mains)}.")
     sys.exit(exit_status(mains[name], _environment()))
+
+
+def _collect_garbage_of_the_command() -> None:
+    """Look for garbage from now on, and never in what was imported."""
+    gc.freeze()
+    gc.enable()
 
 
 def exit_status(main: Main[V], environment: Mapping[str, str]) -> int:

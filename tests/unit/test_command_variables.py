@@ -266,6 +266,22 @@ def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> No
     assert f"PORT={port}: Address already in use" in capsys.readouterr().err
 
 
+def test_a_command_looks_for_garbage_once_it_is_imported_and_not_in_that() -> None:
+    program = """
+import gc, sys
+sys.argv, sys.orig_argv = ["-m"], ["python", "-m", "scripts.run"]
+import scripts
+print(gc.isenabled())
+from scripts.command import program, variables
+def main(_variables: variables.Variables) -> None: print(gc.isenabled(), gc.get_freeze_count() > 1000)
+program.start(main)
+"""
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.stdout.split() == ["False", "True", "True"], done.stderr
+
+
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
