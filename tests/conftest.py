@@ -44,6 +44,8 @@ LONGEST = (
     ),
     *("engine_answers", "sweep", "local_aws_processes", "model_runs", "local_aws_rude", "compare_runs", "handlers"),
     *("terraform", "accounting", "matrix", "report_browser"),
+    *("training_further", "training_fit", "training_supervised", "training", "catalog", "report_run", "training_own"),
+    *("training_magnitudes", "makefile", "convert", "forecast", "posterior", "imports"),
 )
 
 
