@@ -6,7 +6,8 @@ from pathlib import Path
 
 from inference.checksum import file_sha256
 from inference.engines import exported
-from inference.engines.exported import ExportCard, UnavailableError
+from inference.engines.exported import ExportCard
+from inference.engines.unavailable import UnavailableError
 from inference.errors import EngineError, ModelError, WeightsError
 from inference.models import Model
 from inference.predict import Engine

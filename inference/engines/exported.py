@@ -6,10 +6,7 @@ from pathlib import Path
 import msgspec
 
 from inference.contract import Payload
-
-
-class UnavailableError(Exception):
-    """An engine cannot be used here; the message says why. Never leaves `inference.engines.load`."""
+from inference.engines.unavailable import UnavailableError
 
 
 class Agreement(Payload, frozen=True, kw_only=True):

@@ -6,7 +6,8 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from inference.engines.exported import ExportCard, UnavailableError
+from inference.engines.exported import ExportCard
+from inference.engines.unavailable import UnavailableError
 from inference.predict import MICRO_BATCH
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}

@@ -22,13 +22,14 @@ from torch import nn
 from inference import engines
 from inference.checksum import file_sha256
 from inference.engines import exported
-from inference.engines.exported import Accuracy, Agreement, ExportCard, Rounding, UnavailableError
+from inference.engines.exported import Accuracy, Agreement, ExportCard, Rounding
 from inference.engines.native import compiler, library, pack
 from inference.engines.native.engine import NativeEngine, rows_of_a_part
 from inference.engines.native.library import INSTRUCTION_SETS, runnable
 from inference.engines.native.pack import PackCard, pack_path, read_pack, write_pack
 from inference.engines.native.packing import make_pack
 from inference.engines.native.prepare import can_prepare
+from inference.engines.unavailable import UnavailableError
 from inference.errors import WeightsError
 from inference.model.astromae import AstroMAE, Variant
 from inference.model.weights import load_astromae, save_weights

@@ -4,9 +4,9 @@ import platform
 import sys
 from pathlib import Path
 
-from inference.engines.exported import UnavailableError
 from inference.engines.native.compiler import compile_all
 from inference.engines.native.prepare import prepare
+from inference.engines.unavailable import UnavailableError
 from inference.errors import RunError
 from inference.models import SHIPPED, read_model
 

@@ -3,6 +3,7 @@
 A compiler of the system is not asked: its vectors, and so its speed and perhaps its last bits, would be others.
 """
 
+import platform
 import subprocess
 import sys
 import tempfile
@@ -10,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
-from inference.engines.exported import UnavailableError
 from inference.engines.native.library import FOLDER, INSTRUCTION_SETS, SOURCE, InstructionSet, library_path
+from inference.engines.unavailable import UnavailableError
 
 FLAGS = (
     "-std=c++17",
@@ -95,3 +96,10 @@ def compile_source(source: Path, instructions: InstructionSet, target: Path, *fu
         if done.returncode:
             raise UnavailableError(f"the native engine for {instructions.name} was not compiled: {done.stderr}")
         draft.replace(target)
+
+
+if __name__ == "__main__":
+    try:
+        compile_all(platform.machine())
+    except UnavailableError as error:
+        sys.exit(f"error: {error}")

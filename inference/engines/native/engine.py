@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.engines.exported import UnavailableError
 from inference.engines.native import library
 from inference.engines.native.pack import LINE_BYTES, pack_path, read_pack
+from inference.engines.unavailable import UnavailableError
 
 GROUP_ROWS = 16
 """Galaxies that pass the transformer together: the parts that threads take are whole groups of them."""

@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.engines.exported import UnavailableError
+from inference.engines.unavailable import UnavailableError
 
 SOURCE = Path(__file__).parent / "source"
 FOLDER = Path(__file__).parent / "build"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.contract import Payload
-from inference.engines.exported import UnavailableError
+from inference.engines.unavailable import UnavailableError
 
 LANES = 16
 """Numbers of a vector and outputs of a panel, whatever the instruction set: one pack serves every CPU."""

@@ -5,10 +5,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from inference.checksum import file_sha256
-from inference.engines.exported import Rounding, UnavailableError, read_card
+from inference.engines.exported import Rounding, read_card
 from inference.engines.native.compiler import compile_all
 from inference.engines.native.library import runnable
 from inference.engines.native.pack import pack_path, read_pack
+from inference.engines.unavailable import UnavailableError
 
 
 def can_prepare() -> bool:

@@ -19,10 +19,11 @@ from safetensors.numpy import load_file
 from inference.calibration import Calibration, find_calibration
 from inference.checksum import file_sha256
 from inference.engines import NAMES, exported
-from inference.engines.exported import Accuracy, ExportCard, Rounding, UnavailableError
+from inference.engines.exported import Accuracy, ExportCard, Rounding
 from inference.engines.native.engine import NativeEngine
 from inference.engines.native.pack import pack_path
 from inference.engines.native.prepare import can_prepare, prepare
+from inference.engines.unavailable import UnavailableError
 from inference.errors import WeightsError
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae
