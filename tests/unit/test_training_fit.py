@@ -214,6 +214,6 @@ def test_without_weights_to_begin_with_only_new_networks_compete() -> None:
 
 
 def test_more_galaxies_are_trained_on_longer() -> None:
-    few, many = (candidates(num, has_start=True, recipe=FitRecipe("", ""))[1].stage for num in (300, 8_000))
+    few, many = (candidates(num, has_start=True, recipe=FitRecipe("", ""))[0].stage for num in (300, 8_000))
 
     assert many.num_steps > 4 * few.num_steps
