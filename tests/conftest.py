@@ -51,8 +51,8 @@ LONGEST = (
 
 @pytest.hookimpl(optionalhook=True)  # unknown where the tests run in one process
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes share the tests: one more than cores, since one always waits; five at most."""
-    return min(num_cores() + 1, 5)
+    """Return how many processes share the tests: two more than cores, since some always wait; five at most."""
+    return min(num_cores() + 2, 5)
 
 
 def pytest_configure(config: pytest.Config) -> None:
