@@ -97,6 +97,7 @@ def test_what_is_dealt_and_collected_is_what_was_there(size: int, address: tuple
             comm.Allgather(mine, table)
             assert np.array_equal(table, every), root
             out = mine.copy()
+            out.setflags(write=comm.rank != root)  # the root's is only read
             comm.Bcast(out, root=root)
             assert np.array_equal(out, every[root]), root
         comm.Barrier()
