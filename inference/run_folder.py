@@ -3,8 +3,7 @@
 import hashlib
 import io
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -356,29 +355,14 @@ def _unreadable(path: Path, error: Exception) -> RunFolderError:
 def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
     """Return the arrays of a file of predictions; `numpy.load` parses every header, which takes 1 ms per file."""
     arrays = {}
-    for name, member in _members(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for name, member in members.items():
         # The length of the text that follows is in the last two of the first ten bytes.
         start = 10 + int.from_bytes(member[8:10], "little")
-        shape, order, dtype = _header(bytes(member[:start]))
+        shape, order, dtype = _header(member[:start])
         arrays[name.removesuffix(".npy")] = np.frombuffer(member, dtype, offset=start).reshape(shape, order=order)
     return arrays
-
-
-def _members(content: bytes) -> Iterator[tuple[str, bytes | memoryview]]:
-    """Yield name and content of each member of a zip file; `ZipFile.read` takes 0.1 ms, and a run has 60,000."""
-    view = memoryview(content)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        for info in archive.infolist():
-            if info.compress_type != zipfile.ZIP_STORED:
-                yield info.filename, archive.read(info)
-                continue
-            # Behind 30 bytes, the last four of which are the lengths of a name and of an extra field.
-            start = info.header_offset + 30
-            start += sum(int.from_bytes(view[at : at + 2], "little") for at in (start - 4, start - 2))
-            member = view[start : start + info.file_size]
-            if zlib.crc32(member) != info.CRC:
-                raise zipfile.BadZipFile(f"{info.filename} is not what its checksum says")
-            yield info.filename, member
 
 
 def _stored(path: Path) -> StoredObject | None:
