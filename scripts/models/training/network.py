@@ -87,7 +87,7 @@ def predict(model: AstroMAE, batch: Batch, learning: Learning) -> Tensor:
         assert isinstance(joint, nn.Linear), "the branches are joined by a dense layer"
         # What reads the images is nothing to it: two thirds of the products would be with zeros.
         hidden = relu(
-            functional.linear(_from_magnitudes(model, batch), joint.weight[:, 2 * IMAGE_FEATURES :], joint.bias)
+            functional.linear(from_magnitudes(model, batch), joint.weight[:, 2 * IMAGE_FEATURES :], joint.bias)
         )
     else:
         features = batch.joined if learning == "final" and batch.joined is not None else join(model, batch)
@@ -99,10 +99,11 @@ def predict(model: AstroMAE, batch: Batch, learning: Learning) -> Tensor:
 
 def join(model: AstroMAE, batch: Batch) -> Tensor:
     """Return what the final layers are given, (N, 3216)."""
-    return torch.cat([_from_images(model, batch), _from_magnitudes(model, batch)], dim=1)
+    return torch.cat([from_images(model, batch), from_magnitudes(model, batch)], dim=1)
 
 
-def _from_images(model: AstroMAE, batch: Batch) -> Tensor:
+def from_images(model: AstroMAE, batch: Batch) -> Tensor:
+    """Return the part of them that the images make, (N, 2192)."""
     if batch.joined is not None:
         return batch.joined[:, : 2 * IMAGE_FEATURES]
     stretched = None if batch.images is None else model.scale_images(batch.images)
@@ -112,7 +113,8 @@ def _from_images(model: AstroMAE, batch: Batch) -> Tensor:
     return functional.relu(features) if model.variant.has_joint_relus else features
 
 
-def _from_magnitudes(model: AstroMAE, batch: Batch) -> Tensor:
+def from_magnitudes(model: AstroMAE, batch: Batch) -> Tensor:
+    """Return the part of them that the magnitudes make, (N, 1024)."""
     # bfloat16 would round magnitudes to 0.01 mag, as coarse as the colours that tell redshifts apart.
     with torch.autocast(batch.magnitudes.device.type, enabled=False):
         first = model.magnitude_branch[0]((batch.magnitudes - model.magnitude_center) / model.magnitude_scale)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.model.astromae import BANDS, IMAGE_FEATURES, AstroMAE
-from scripts.models.training.network import Sample, join
+from scripts.models.training.network import Batch, Sample, from_images, from_magnitudes
 
 USUAL_ERROR_MAG = 0.1
 """Standard deviation of a zero point where the galaxies say little of it, as of all five together."""
@@ -65,25 +65,20 @@ class _Linearised:
     """Errors of some galaxies, and how they change with the zero points."""
 
     def __init__(self, model: AstroMAE, sample: Sample, rows: Tensor) -> None:
-        joint, *self.rest = model.final
+        joint = model.final[0]
         assert isinstance(joint, nn.Linear), "the branches are joined by a dense layer"
         self.model, self.magnitudes, self.redshifts = model, sample.magnitudes[rows], sample.redshifts[rows]
-        from_images, self.from_magnitudes = joint.weight.tensor_split([2 * IMAGE_FEATURES], dim=1)
+        of_images, self.of_magnitudes = joint.weight.tensor_split([2 * IMAGE_FEATURES], dim=1)
         with torch.no_grad():
-            images = join(model, sample.batch(rows, "last"))[:, : 2 * IMAGE_FEATURES]
-        self.images = functional.linear(images, from_images, joint.bias)
+            self.images = functional.linear(from_images(model, sample.batch(rows, "last")), of_images, joint.bias)
 
     def at(self, shift: Tensor) -> tuple[Tensor, Tensor]:
         """Return the errors of dz in `USUAL_DZ`, (n,), and their derivatives, (n, 5), both float64 on the CPU."""
         model = self.model
         magnitudes = (self.magnitudes + shift.to(self.magnitudes)).requires_grad_()
         with torch.enable_grad():
-            hidden = model.magnitude_branch((magnitudes - model.magnitude_center) / model.magnitude_scale)
-            hidden = functional.relu(hidden) if model.variant.has_joint_relus else hidden
-            hidden = self.images + functional.linear(hidden, self.from_magnitudes)
-            for layer in self.rest:
-                hidden = layer(hidden)
-            predicted = hidden.squeeze(1) * model.redshift_scale + model.redshift_center
+            hidden = self.images + functional.linear(from_magnitudes(model, Batch(magnitudes)), self.of_magnitudes)
+            predicted = model.final[1:](hidden).squeeze(1) * model.redshift_scale + model.redshift_center
             # Each redshift depends on its own row, so the gradient of their sum is that of each.
             (slopes,) = torch.autograd.grad(predicted.sum(), magnitudes)
         unit = USUAL_DZ * (1 + self.redshifts)
