@@ -105,10 +105,8 @@ class SweepPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def fingerprint(self) -> str:
         """Eight digits that the same sweep always has: the same command finds its folder again."""
-        values = msgspec.to_builtins(self)
-        # A sweep that names no model keeps the digits that it had before there were any.
-        named = {key: value for key, value in values.items() if value is not None or not key.startswith("model")}
-        return hashlib.sha256(msgspec.json.encode(named)).hexdigest()[:8]
+        # A default is left out: what a plan has learnt to name since then changes the digits of no older sweep.
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:8]
 
     def label(self, setting: Setting) -> str:
         """Return what varies of a setting, as typed."""

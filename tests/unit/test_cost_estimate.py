@@ -39,6 +39,8 @@ def before(**changes: Any) -> dict[str, str]:
         rates, num_rows=3033, num_shards=6, world_size=8, ranks_s=48.0, initialize_s=1.0, summarize_s=2.0
     )
     assert usage.billed_ms == {"infer": 48_000, "initialize": 1_000, "summarize": 2_000}
+    # Records of 9 kB, 35 bytes a galaxy; 2.5 kB of log lines an invocation.
+    assert (usage.stored_bytes, usage.log_bytes) == (8 * 9_000 + 3033 * 35, 10 * 2_500)
     return {item.name: item.quantity for item in bill(usage, rates, PRICES, prices_of="here").items}
 
 
@@ -51,7 +53,6 @@ def test_before_a_run_is_counted_what_it_asks_of_aws() -> None:
     assert quantities["Step Functions"] == "11 transitions"
     assert "Express ranks" not in quantities
     assert quantities["S3 requests"] == "22 PUT and LIST, 39 GET"
-    # Records of 9 kB, 35 bytes a galaxy; 2.5 kB of log lines an invocation.
     assert (quantities["S3 storage"], quantities["Logs"]) == ("0.2 MB for a month", "25 kB")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from inference.contract import Resumption
 from scripts.pricing import cost
 from scripts.pricing.cost import Rates, Usage, billed_ms, usage_of
 from scripts.pricing.prices import PRICES_FILE, PriceError, read_prices
@@ -145,15 +146,34 @@ def test_reported_durations_take_the_place_of_the_clocks() -> None:
     assert usage.num_invocations == 5
 
 
-@pytest.mark.parametrize(("num_reports", "num_entered"), [(11, 11), (5, 8)])
+@pytest.mark.parametrize(("num_reports", "num_lost", "num_entered"), [(11, 0, 11), (5, 0, 8), (0, 0, 8), (5, 1, 9 + 2)])
 def test_reports_that_came_late_or_of_attempts_without_a_record_leave_no_transition_out(
-    num_reports: int, num_entered: int
+    num_reports: int, num_lost: int, num_entered: int
 ) -> None:
-    summary = make_summary(num_records=8, num_retried_ranks=0)
+    summary = make_summary(num_records=8, num_retried_ranks=0, lost_ranks=(LOST,) * num_lost)
 
-    usage = usage_of(summary, make_rates(), billed={"infer": [1000] * num_reports})
+    usage = usage_of(summary, make_rates(), billed={"infer": [1000] * num_reports} if num_reports else {})
 
     assert usage.num_transitions == 3 + num_entered
+
+
+def test_a_resumed_run_pays_its_three_states_and_both_ends_again_and_the_ranks_that_were_left() -> None:
+    resumptions = (Resumption(execution_name="again", num_ranks=3),) * 2
+    resumed = make_summary(num_records=8, num_retried_ranks=0, resumptions=resumptions)
+
+    usage = usage_of(resumed, make_rates())
+
+    assert (usage.num_invocations, usage.num_transitions) == (8 + 2 * 3 + 3 * 2, 8 + 2 * 3 + 3 * 3)
+
+
+def test_sizes_that_were_not_measured_follow_from_the_ranks_and_the_rows() -> None:
+    summary = make_summary(world_size=8, num_records=8, num_samples=3071, num_retried_ranks=0)
+
+    modelled = usage_of(summary, make_rates())
+    measured = usage_of(summary, make_rates(), stored_bytes=0, log_bytes=0)
+
+    assert (modelled.stored_bytes, modelled.log_bytes) == (8 * 9_000 + 3071 * 35, (8 + 2) * 2_500)
+    assert (measured.stored_bytes, measured.log_bytes) == (0, 0)
 
 
 def test_without_reports_the_clocks_count_and_half_a_step_of_rounding_per_rank() -> None:

@@ -55,6 +55,13 @@ def test_a_label_names_what_varies_and_nothing_else() -> None:
     plan = SweepPlan(world=(1, 2), batch=(8,), profile=(False, True))
 
     assert [plan.label(setting) for setting in plan.settings][:2] == ["WORLD=1 PROFILE=0", "WORLD=1 PROFILE=1"]
+    assert SweepPlan(world=(1,), batch=(8,)).label(Setting(world=1, batch=8)) == "WORLD=1 BATCH=8"
+    assert SweepPlan(repeat=3).label(Setting()) == "default"
+
+
+def test_runs_are_numbered_in_their_order_which_the_seed_decides() -> None:
+    assert [run.position for run in PLAN.runs()] == list(range(12))
+    assert [run.setting for run in PLAN.runs()] != [run.setting for run in replace_plan(seed=1).runs()]
 
 
 # ---------------------------------------------------------------------------------------------- the lists
@@ -74,23 +81,27 @@ def test_a_sweep_is_a_list_or_repeats_of_one_run() -> None:
     assert read_plan({"WORLD": "1,2"}).repeat == 1
     assert read_plan({"REPEAT": "3"}).settings == (Setting(),)
     assert len(read_plan({"REPEAT": "1000", "WORLD": ",".join(map(str, range(1, 11)))}).settings) == 10
+    widest = read_plan({"MEMORY": "128,10240", "SHARD_MB": "1,10000"})
+    assert (widest.memory, widest.shard_mb) == ((128, 10_240), (1, 10_000))
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"MEMORY": "abc"}, "MEMORY=abc is not valid: MEMORY is whole megabytes from 128 to 10240."),
-        ({"MEMORY": "64"}, "MEMORY=64 is not valid"),
+        ({"MEMORY": "127"}, "MEMORY=127 is not valid"),
         ({"WORLD": "1,2,x"}, "WORLD=x is not valid: WORLD is a whole number of ranks from 1."),
         ({"WORLD": "1,"}, "WORLD= is not valid"),
         ({"BATCH": "8,8"}, "BATCH names 8 twice."),
         ({"REPEAT": "0"}, "REPEAT=0 is not valid"),
         ({"REPEAT": "2,3"}, "REPEAT is one value, not 2."),
         ({"SHARD_MB": "2.5"}, "SHARD_MB=2.5 is not valid"),
+        ({"SHARD_MB": "0"}, "SHARD_MB=0 is not valid"),
         ({"SHARD_MB": "10001"}, "SHARD_MB=10001 is not valid"),
         ({"MEMORY": "10241"}, "MEMORY=10241 is not valid"),
         ({"TARGET": "moon", "WORLD": "1,2"}, "TARGET=moon is not valid: TARGET is local or aws."),
-        ({"WORLD": ",".join(map(str, range(1, 102))), "REPEAT": "100"}, "That is 10,100 runs"),
+        ({"DATA": "sdss,"}, "DATA= is not valid"),
+        ({"WORLD": ",".join(map(str, range(1, 74))), "REPEAT": "137"}, "That is 10,001 runs"),
         ({}, "A sweep needs a list"),
     ],
     ids=lambda value: " ".join(f"{key}={text[:9]}" for key, text in value.items()) if isinstance(value, dict) else "",
@@ -103,7 +114,9 @@ def test_a_wrong_list_is_refused_in_one_line(given: dict[str, str], said: str) -
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("wrold: [1, 2]", "unknown key `wrold`. Did you mean `world`?"),
+        ("wrold: [1, 2]", "unknown key `wrold`. Did you mean `world`? Known are world, batch, data,"),
+        ("wod: [1, 2]", "unknown key `wod`. Did you mean `world`? Known"),
+        ("moon: 7", "unknown key `moon`. Known are"),
         ("world: [1, x]", "world=x is not valid: WORLD is a whole number"),
         ("world: {a: 1}", "is not valid"),
         ("[1, 2]", "holds no keys"),
@@ -132,6 +145,42 @@ def test_what_is_in_the_journal_does_not_run_again(tmp_path: Path) -> None:
         append(tmp_path, entry_of(run))
 
     assert read_journal(tmp_path, PLAN).remaining(retry=False) == runs[5:]
+
+
+def test_rows_are_in_the_order_of_the_sweep_in_whatever_order_they_ended(tmp_path: Path) -> None:
+    begin(tmp_path)
+    for run in reversed(list(PLAN.runs())):
+        append(tmp_path, entry_of(run))
+
+    assert [row.position for row in read_journal(tmp_path, PLAN).rows()[0]] == list(range(12))
+
+
+def test_the_plan_is_written_as_its_lists_were_given_and_never_again(tmp_path: Path) -> None:
+    begin(tmp_path)
+    begin(tmp_path, replace_plan(repeat=4))
+
+    assert (tmp_path / "sweep.yaml").read_text() == "world: [1, 2]\nbatch: [8, 32]\nrepeat: 3\ntarget: local\n"
+
+
+def test_a_line_of_another_version_is_refused_by_its_number(tmp_path: Path) -> None:
+    begin(tmp_path)
+    append(tmp_path, entry_of(next(PLAN.runs())))
+    with (tmp_path / "journal.jsonl").open("a") as journal:
+        journal.write('{"speed": 7}\n')
+
+    with pytest.raises(
+        UsageError, match=r"journal\.jsonl, line 2, is of another version \(.*\): choose another NAME\.$"
+    ):
+        read_journal(tmp_path, PLAN)
+
+
+def test_a_journal_without_its_plan_is_refused(tmp_path: Path) -> None:
+    begin(tmp_path)
+    append(tmp_path, entry_of(next(PLAN.runs())))
+    (tmp_path / "sweep.yaml").unlink()
+
+    with pytest.raises(UsageError, match=r"has a journal and no sweep\.yaml: it is not whole\. Move it away\."):
+        read_journal(tmp_path, PLAN)
 
 
 def test_a_line_that_a_kill_tore_counts_for_nothing(tmp_path: Path) -> None:
@@ -207,3 +256,6 @@ def test_the_plan_of_another_version_is_refused_in_one_line(tmp_path: Path) -> N
 def test_the_same_sweep_has_the_same_name() -> None:
     assert PLAN.fingerprint == SweepPlan(world=(1, 2), batch=(8, 32), repeat=3, target="local").fingerprint
     assert PLAN.fingerprint != replace_plan(world=(1, 2, 4)).fingerprint
+    assert len({one.fingerprint for one in (PLAN, replace_plan(model="mine"), replace_plan(model_sha256="0"))}) == 3
+    # Of a sweep made before a model could be named.
+    assert PLAN.fingerprint == "67aec9c4"

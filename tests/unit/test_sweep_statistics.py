@@ -12,12 +12,13 @@ import pytest
 from rich.console import Console
 
 from inference.intervals import bootstrap
+from scripts.sweeps.advice import recommend
 from scripts.sweeps.analyse import analyse, statistic
 from scripts.sweeps.journal import Entry, Journal
 from scripts.sweeps.plan import SweepPlan
 from scripts.sweeps.present import print_plan, print_statistics
 from scripts.sweeps.rows import RunRow
-from scripts.sweeps.statistics import SweepStatistics
+from scripts.sweeps.statistics import SettingStatistics, Statistic, SweepStatistics
 from tests.factories import make_run_row
 
 PLAN = SweepPlan(world=(1, 2, 4), repeat=3, target="local")
@@ -108,6 +109,45 @@ def test_speedup_is_to_the_smallest_world_size_and_efficiency_shares_it_out() ->
     assert four.speedup_map == pytest.approx(39.0 / 14.0)
 
 
+def test_the_smallest_world_size_is_its_own_reference() -> None:
+    one, _, four = found(rows()).settings
+
+    assert (one.reference, one.speedup, one.parallel_efficiency_map) == ("WORLD=1", 1.0, 1.0)
+    assert four.parallel_efficiency_map == pytest.approx(39.0 / 14.0 / 4)
+
+
+def test_a_setting_whose_only_rivals_failed_has_no_speedup() -> None:
+    made = [row if row.world_size == 2 else changed(row, state="failed") for row in rows()]
+
+    assert [(one.setting, one.reference, one.speedup) for one in found(made).settings] == [
+        ("WORLD=1", None, None),
+        ("WORLD=2", None, None),
+        ("WORLD=4", None, None),
+    ]
+
+
+def test_what_a_setting_counts_is_summed_over_its_runs_and_the_last_failure_is_told() -> None:
+    plan = SweepPlan(world=(2, 4), repeat=5, target="aws")
+    rest = {"num_cold_starts": 1, "num_records": 2}
+    made = [
+        make_run_row(setting="WORLD=2", repeat=0, state="failed", error="PlanError", message="first", batch_size=99),
+        make_run_row(setting="WORLD=2", repeat=1, num_samples=900, **rest),
+        make_run_row(setting="WORLD=2", repeat=2, num_samples=1001, map_s=None, **rest),
+        make_run_row(setting="WORLD=2", repeat=3, num_samples=1000, state="incomplete", **rest),
+        make_run_row(setting="WORLD=2", repeat=4, state="failed", error="PlanError", message="last", position=9),
+    ]
+
+    statistics = found(made, plan)
+    (one,) = statistics.settings
+
+    assert (one.num_runs, one.num_failed, one.num_cold_starts, one.num_ranks) == (3, 2, 3, 6)
+    assert (one.num_samples, one.error, one.values["batch_size"]) == (1000, "PlanError: last", 32)
+    assert (one.map_s, one.end_to_end_s) == (None, Statistic(median=10.0, low=10.0, high=10.0))
+    assert (statistics.sweep, statistics.target, statistics.varied) == ("tiny", "aws", ("world_size",))
+    assert (statistics.num_runs, statistics.num_planned, statistics.num_failed) == (5, 10, 2)
+    assert found(made, msgspec.structs.replace(plan, target=None)).target == "local"
+
+
 def test_speedup_compares_equal_settings_only() -> None:
     plan = SweepPlan(batch=(8, 32), repeat=1, target="local")
     made = [make_run_row(setting=f"BATCH={batch}", batch_size=batch) for batch in (8, 32)]
@@ -163,9 +203,13 @@ def test_the_three_goals_have_their_settings_and_their_reasons() -> None:
         "cheapest": "WORLD=1",
         "balanced": "WORLD=2",
     }
-    assert "16.00 s end to end" in goals["fastest"].why
-    assert "47% cheaper than the fastest and 156% slower" in goals["cheapest"].why
-    assert "31% slower than the fastest and 10% dearer than the cheapest" in goals["balanced"].why
+    assert [goals[goal].why for goal in ("fastest", "cheapest", "balanced")] == [
+        "16.00 s end to end, 0.001900 USD at list price: 2.56 times as fast as the slowest, WORLD=1; not "
+        "distinguishable from WORLD=2, whose intervals overlap.",
+        "41.00 s end to end, 0.001000 USD at list price: 47% cheaper than the fastest and 156% slower.",
+        "21.00 s end to end, 0.001100 USD at list price: the smallest product of time and price, 31% slower than the "
+        "fastest and 10% dearer than the cheapest.",
+    ]
 
 
 def test_a_setting_that_is_best_at_two_goals_says_so() -> None:
@@ -180,20 +224,75 @@ def test_a_setting_that_is_best_at_two_goals_says_so() -> None:
     assert goals["balanced"].why.endswith("is the fastest one's.")
 
 
-def test_of_two_equally_fast_settings_the_dearer_one_is_beaten() -> None:
+@pytest.mark.parametrize(
+    ("points", "on_front"),
+    [
+        ([(20.0, 0.001), (20.0, 0.002)], [True, False]),
+        ([(20.0, 0.001), (21.0, 0.001)], [True, False]),
+        ([(20.0, 0.001), (20.0, 0.001)], [True, True]),
+        ([(20.0, 0.001), (20.0, None)], [True, False]),
+    ],
+)
+def test_a_setting_is_beaten_by_one_as_fast_and_cheaper_or_as_cheap_and_faster(
+    points: list[tuple[float, float | None]], on_front: list[bool]
+) -> None:
     plan = SweepPlan(batch=(8, 32), repeat=1, target="local")
     made = [
-        make_run_row(setting=f"BATCH={batch}", batch_size=batch, end_to_end_s=20.0, list_price_usd=usd)
-        for batch, usd in ((8, 0.001), (32, 0.002))
+        make_run_row(setting=f"BATCH={batch}", batch_size=batch, end_to_end_s=time_s, list_price_usd=usd)
+        for batch, (time_s, usd) in zip((8, 32), points, strict=True)
     ]
 
-    assert [one.is_pareto for one in found(made, plan).settings] == [True, False]
+    assert [one.is_pareto for one in found(made, plan).settings] == on_front
 
 
-def test_overlapping_intervals_are_said_to_decide_nothing() -> None:
-    fastest = found(rows()).recommendations[0]
+def setting_of(name: str, low_s: float, high_s: float, usd: float = 0.001, num_samples: int = 1000) -> Any:
+    time = Statistic(median=(low_s + high_s) / 2, low=low_s, high=high_s)
+    price = Statistic(median=usd, low=usd, high=usd)
+    counts = {"num_samples": num_samples, "num_runs": 3, "num_failed": 0, "num_cold_starts": 0, "num_ranks": 1}
+    return SettingStatistics(setting=name, values={}, end_to_end_s=time, list_price_usd=price, **counts)
 
-    assert "not distinguishable from WORLD=2, whose intervals overlap" in fastest.why
+
+@pytest.mark.parametrize(
+    ("lows_s", "said"),
+    [
+        ([12.1], ""),
+        ([12.0], "; not distinguishable from 12.0, whose intervals overlap"),
+        ([11.0, 11.5], "; not distinguishable from 11.0, 11.5, whose intervals overlap"),
+        ([11.0, 11.5, 11.7, 13.0], "; not distinguishable from 11.0, 11.5 and 1 more, whose intervals overlap"),
+    ],
+)
+def test_settings_whose_interval_reaches_the_best_ones_are_named(lows_s: list[float], said: str) -> None:
+    settings = [setting_of("best", 8.0, 12.0), *(setting_of(f"{low_s}", low_s, 30.0) for low_s in lows_s)]
+    other = setting_of("another amount of data", 8.0, 50.0, num_samples=1001)
+
+    fastest = recommend([*settings, other], repeat=3)[0]
+
+    assert fastest.setting == "best"
+    assert fastest.why.endswith(f"as the slowest, another amount of data{said}.")
+    assert "not distinguishable" not in recommend(settings, repeat=1)[0].why
+
+
+def test_equally_cheap_settings_are_named_too() -> None:
+    cheapest = recommend(
+        [setting_of("a", 1.0, 2.0), setting_of("b", 5.0, 6.0), setting_of("c", 7.0, 8.0, 0.002)], repeat=3
+    )[1]
+
+    assert cheapest.why.endswith(": the fastest, too; not distinguishable from b, whose intervals overlap.")
+
+
+def test_the_balanced_setting_may_be_the_cheapest_one() -> None:
+    balanced = recommend([setting_of("fast", 10.0, 10.0, 0.004), setting_of("cheap", 20.0, 20.0, 0.001)], repeat=3)[2]
+
+    assert balanced.setting == "cheap"
+    assert balanced.why.endswith(": the smallest product of time and price is the cheapest one's.")
+
+
+@pytest.mark.parametrize("lacks", [{"end_to_end_s": None}, {"list_price_usd": None}, {"num_samples": 0}])
+def test_a_setting_without_a_time_a_price_or_a_galaxy_is_never_recommended(lacks: dict[str, Any]) -> None:
+    lacking = msgspec.structs.replace(setting_of("lacking", 1.0, 1.0), **lacks)
+
+    assert {one.setting for one in recommend([lacking, setting_of("usable", 5.0, 5.0)], repeat=3)} == {"usable"}
+    assert recommend([lacking], repeat=3) == ()
 
 
 def test_settings_over_different_data_compare_by_galaxy() -> None:
@@ -214,21 +313,81 @@ def test_settings_over_different_data_compare_by_galaxy() -> None:
     ("made", "said"),
     [
         (rows()[:4], "The sweep is unfinished: 4 of 9 runs have ended."),
-        (rows(), "2 ranks run at the same time: a larger world size waits in turns"),
-        (rows(), "Nothing was paid"),
-        (rows(), "Repeats of WORLD=4 differ by 100% of their median"),
-        ([*rows()[:8], changed(rows()[8], weights_sha256="f" * 64)], "different weights"),
-        ([*rows()[:8], changed(rows()[8], num_retried_ranks=2)], "2 ranks were retried"),
-        ([*rows()[:6], *(changed(row, num_cold_starts=2) for row in rows()[6:])], "started cold"),
+        (rows(), "2 ranks run at the same time: a larger world size waits in turns and cannot be faster."),
+        (
+            [*rows()[:8], changed(rows()[8], state="failed")],
+            "1 of 9 runs failed; no median counts them. RETRY=1 runs them again.",
+        ),
+        (
+            rows(),
+            "Repeats of WORLD=4 differ by 100% of their median: the machine was busy with other work, and small "
+            "differences mean nothing.",
+        ),
     ],
 )
 def test_what_limits_a_comparison_is_said(made: list[RunRow], said: str) -> None:
-    assert any(said in warning for warning in found(made).warnings)
+    assert said in found(made).warnings
 
 
 def quiet(**changes: Any) -> list[RunRow]:
-    """Return the rows of a sweep here that nothing limits but the machine."""
+    """Return the rows of a sweep on AWS that nothing limits."""
     return [changed(row, world_size=2, end_to_end_s=20.0 + row.repeat, **changes) for row in rows()]
+
+
+def limits(made: list[RunRow]) -> tuple[str, ...]:
+    return found(made, msgspec.structs.replace(PLAN, target="aws")).warnings
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"weights_sha256": "f" * 64}, "The runs used different weights: they are not repeats of the same thing."),
+        (
+            {"code_version": "2"},
+            "The runs used different versions of the code: they are not repeats of the same thing.",
+        ),
+        ({"image_digest": "sha256:1"}, "The runs used different images: they are not repeats of the same thing."),
+        ({"num_retried_ranks": 2}, "2 ranks were retried; the wall time includes their first attempts."),
+        ({"num_samples": 7}, "Settings predicted different numbers of galaxies: compare rates, not times."),
+        ({"world_size": None}, None),
+    ],
+)
+def test_one_run_that_differs_from_the_others_is_noticed(changes: dict[str, Any], said: str | None) -> None:
+    assert limits([*quiet()[:8], changed(quiet()[8], **changes)]) == ((said,) if said else ())
+
+
+@pytest.mark.parametrize(
+    ("num_records", "num_cold_starts", "said"),
+    [
+        (100, 25, ()),
+        (100, 26, ("Between 0% and 26% of a setting's ranks started cold: part of the difference.",)),
+        (1, 1, ("Between 0% and 100% of a setting's ranks started cold: part of the difference.",)),
+        (0, 0, ()),
+    ],
+)
+def test_settings_of_which_one_started_colder_are_noticed(
+    num_records: int, num_cold_starts: int, said: tuple[str, ...]
+) -> None:
+    cold = [changed(row, num_records=num_records, num_cold_starts=num_cold_starts) for row in quiet()[6:]]
+
+    assert limits([*quiet()[:6], *cold]) == said
+
+
+@pytest.mark.parametrize(
+    ("times_s", "said"),
+    [
+        ((20.0, 20.0, 25.0), None),
+        ((20.0, 20.0, 26.0), "30%"),
+        ((None, None, None), None),
+        ((None, 20.0, 20.0), "100%"),
+    ],
+)
+def test_repeats_that_differ_by_more_than_a_quarter_are_noticed(
+    times_s: tuple[float | None, ...], said: str | None
+) -> None:
+    made = [changed(row, end_to_end_s=times_s[row.repeat]) if row.setting == "WORLD=2" else row for row in quiet()]
+
+    assert [one[:37] for one in limits(made)] == ([f"Repeats of WORLD=2 differ by {said} of th"[:37]] if said else [])
 
 
 def test_a_quiet_sweep_has_the_notes_of_this_machine_and_no_others() -> None:
@@ -239,7 +398,7 @@ def test_a_quiet_sweep_has_the_notes_of_this_machine_and_no_others() -> None:
 
 
 def test_a_quiet_sweep_on_aws_has_none() -> None:
-    assert found(quiet(), msgspec.structs.replace(PLAN, target="aws")).warnings == ()
+    assert limits(quiet()) == ()
 
 
 @pytest.mark.parametrize(
@@ -262,10 +421,12 @@ def test_a_profiled_sweep_over_batches_has_no_note_about_them() -> None:
     assert found(made, plan).warnings == ()
 
 
-def test_other_numbers_of_galaxies_are_named() -> None:
-    made = [*quiet()[:8], changed(quiet()[8], num_samples=7)]
+def test_one_run_per_setting_leaves_the_scatter_unknown() -> None:
+    plan = msgspec.structs.replace(PLAN, repeat=1, target="aws")
 
-    assert "Settings predicted different numbers of galaxies: compare rates, not times." in found(made).warnings
+    assert found([row for row in quiet() if row.repeat == 0], plan).warnings == (
+        "One run per setting: the scatter between runs is unknown. REPEAT=3 gives intervals.",
+    )
 
 
 # ------------------------------------------------------------------------------------------------ printed
