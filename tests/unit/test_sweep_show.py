@@ -1,6 +1,7 @@
 """What a sweep prints while it is running: a line per run that ended, and on a terminal one that moves."""
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -89,6 +90,26 @@ def test_a_terminal_shows_how_far_the_run_is_and_how_long_the_sweep_takes() -> N
     assert f"1/4 runs · 0:26 left · {setting} · planning" in said
     assert f"1/4 runs · 0:26 left · {setting} · ranks 3/8" in said
     assert "━━━┈┈┈┈┈┈┈┈┈ 1/4" in said
+
+
+def test_a_sweep_that_takes_longer_than_foreseen_has_no_time_left_and_its_line_stays_one() -> None:
+    console = Console(file=io.StringIO(), width=40, force_terminal=True, color_system=None, _environ={})
+    seconds = iter([0.0, 0.0, 31.0])
+    with SweepShow(console, PLAN, [entry(0, 10.0)], now=lambda: next(seconds)) as show:
+        show.begin(RUNS[1:])
+        show.show(Progress(31.0))
+    said = console.file.getvalue()
+
+    assert "1/4 runs · 0:00 left" in said
+    assert {len(line) for line in re.findall(r"[━┈]{12} 1/4 [^\n\r\x1b]*", said)} == {39}
+
+
+def test_where_nothing_has_run_yet_the_time_is_unknown() -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None, _environ={})
+    with SweepShow(console, PLAN, []) as show:
+        show.begin(RUNS)
+
+    assert "┈┈┈┈┈┈┈┈┈┈┈┈ 0/4 runs · ? left" in console.file.getvalue()
 
 
 @pytest.mark.parametrize(("seconds", "read"), [(float("nan"), "?"), (9.6, "0:10"), (125, "2:05"), (3725, "1:02:05")])

@@ -488,16 +488,40 @@ def test_a_plan_is_counted_before_it_starts(plan: SweepPlan, num_left: int, said
 
 
 def test_what_is_printed_names_the_state_the_settings_and_the_files() -> None:
-    made = [*rows()[:8], changed(rows()[8], state="failed", error="PlanError", message="why")]
-    whole, broken = (printed(found(one), 200).splitlines() for one in (rows(), made))
+    made = rows(map_wall_per_s=1234.5, sum_of_rank_rates_per_s=2345.6, peak_memory_bytes=600 * 2**20)
+    made[0] = changed(made[0], end_to_end_s=41.0)
+    made[1] = changed(made[1], state="failed", error="PlanError", message="why")
+    made[2] = changed(made[2], end_to_end_s=41.0)
+    for index in (3, 4, 5):
+        made[index] = changed(made[index], list_price_usd=0.002)
+    broken = printed(found(made), 200).splitlines()
 
-    assert whole[0] == "tiny: complete, 9 of 9 runs"
     assert broken[0] == "tiny: complete, 9 of 9 runs, 1 failed"
-    assert printed(found(made[:7]), 200).startswith("tiny: not over, 7 of 9 runs")
-    assert whole[2].split("  ")[0] == "setting"
-    assert whole[3].split()[:4] == ["WORLD=1", "3", "41.00", "(40.00-44.00)"]
-    assert "2+1 failed" in broken[5]
+    assert printed(found(rows()), 200).startswith("tiny: complete, 9 of 9 runs\n")
+    assert printed(found(made[:7]), 200).startswith("tiny: not over, 7 of 9 runs, 1 failed\n")
+    cells = [re.split(" {2,}", line.strip()) for line in broken[2:8]]
+    rates = ["2,346 /s", "1,234 /s"]
+    assert cells[0][:4] == ["setting", "runs", "end to end [s]", "Map [s]"]
+    assert [" ".join(one[:4]) for one in cells[1:4]] == [
+        "WORLD=1 2+1 failed 41.00 40.00",
+        "WORLD=2 3 21.00 (20.00-22.00) 19.00",
+        "WORLD=4 3 16.00 (14.00-30.00) 14.00",
+    ]
+    assert [one[4:] for one in cells[1:4]] == [
+        [*rates, "24 /s", "1.00", "100%", "600", "0.001000 *", "0.49"],
+        [*rates, "48 /s", "1.95", "98%", "600", "0.002000", "0.49"],
+        [*rates, "62 /s", "2.56", "64%", "600", "0.001900 *", "0.68"],
+    ]
+    assert broken[6:8] == [
+        "  median; in brackets the interval: smallest and largest of 3 repeats",
+        "  * no other setting is both faster and cheaper; list prices",
+    ]
     # Numbers end where their titles do.
-    assert whole[2].index("end to end [s]") + len("end to end [s]") == whole[3].index("(40.00-44.00)") + 13
-    assert whole[-1] == "files      sweeps/tiny/: runs.parquet, ranks.parquet (and .csv), statistics.json"
-    assert "failed     WORLD=4, 1 of its runs: PlanError: why" in broken
+    assert broken[2].index("end to end [s]") + len("end to end [s]") == broken[4].index("(20.00-22.00)") + 13
+    assert broken[-1] == "files      sweeps/tiny/: runs.parquet, ranks.parquet (and .csv), statistics.json"
+    assert "failed     WORLD=1, 1 of its runs: PlanError: why" in broken
+    assert [line[:18] for line in broken if line.startswith(("fastest", "cheapest", "balanced"))] == [
+        "fastest    WORLD=4",
+        "cheapest   WORLD=1",
+        "balanced   WORLD=4",
+    ]
