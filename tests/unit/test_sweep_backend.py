@@ -1,7 +1,7 @@
 # ruff: noqa: N803 -- the names are those of AWS
 """Other memory sizes of the deployed function: versions that a sweep publishes, and what a killed one left."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from inference.contract import memory_alias
 from scripts.command.errors import UsageError
+from scripts.command.machine import num_cores
 from scripts.deployment.stack import Stack, StageSettings
 from scripts.deployment.variants import MemoryVariants
 from scripts.runs.target import LocalTarget
@@ -80,7 +81,12 @@ def variants(functions: FakeLambda) -> MemoryVariants:
     return MemoryVariants(functions, "photo-z-infer")
 
 
-def backend(functions: FakeLambda, *memories_mb: int, running: tuple[list[str], ...] = ()) -> AwsBackend:
+def backend(
+    functions: FakeLambda,
+    *memories_mb: int,
+    running: tuple[list[str], ...] = (),
+    sleep: Callable[[float], None] = lambda _: None,
+) -> AwsBackend:
     """Return the stack; `running` are the executions at the first looks, none later."""
     looks = iter(running)
 
@@ -101,7 +107,7 @@ def backend(functions: FakeLambda, *memories_mb: int, running: tuple[list[str], 
     )
     account = SimpleNamespace(client=lambda _: functions)
     target: Any = SimpleNamespace(stack=stack, account=account, states=states, state_machine_arn="arn")
-    return AwsBackend(target, memories_mb, sleep=lambda _: None)
+    return AwsBackend(target, memories_mb, sleep=sleep)
 
 
 # ---------------------------------------------------------------------------------------------- versions
@@ -205,6 +211,36 @@ def test_the_function_of_a_run_that_goes_on_is_never_changed() -> None:
     assert functions.versions == {"$LATEST": OWN}
 
 
+def test_a_stopped_run_is_waited_for_as_long_as_it_takes_to_end() -> None:
+    at_once, later, waited_s = [], [], []
+
+    with backend(FakeLambda(), 3008, sleep=at_once.append):
+        pass
+    with backend(FakeLambda(), 3008, running=(["run-a"],) * 2, sleep=later.append):
+        pass
+    with pytest.raises(UsageError):
+        backend(FakeLambda(), 3008, running=(["run-a"],) * 100, sleep=waited_s.append).__enter__()
+
+    assert (at_once, later) == ([], [backend_module.POLL_S] * 2)
+    assert sum(waited_s) == backend_module.SETTLE_S - backend_module.POLL_S
+
+
+def test_a_stack_says_where_it_is_what_it_bears_and_what_it_reads() -> None:
+    there = backend(FakeLambda())
+
+    assert (there.name, there.region, there.max_concurrency, there.buckets[0]) == ("aws", "us-east-1", 2, "b")
+
+
+def test_what_else_aws_refuses_stops_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    def throttled(_: MemoryVariants) -> list[str]:
+        raise ClientError({"Error": {"Code": "TooManyRequestsException", "Message": "later"}}, "ListVersions")
+
+    monkeypatch.setattr(MemoryVariants, "versions", throttled)
+
+    with pytest.raises(ClientError, match="later"):
+        backend(FakeLambda()).__enter__()
+
+
 def test_a_run_with_another_memory_is_billed_for_it() -> None:
     there = backend(FakeLambda(), 3008)
 
@@ -246,6 +282,7 @@ def test_a_local_aws_is_started_once_with_the_other_memory_sizes(started: list[F
         during = dict(started[0].aliases)
 
     assert first is second
+    assert (local.name, local.region, local.max_concurrency, local.buckets) == ("local", "us-east-1", num_cores(), ())
     assert list(during) == [memory_alias(3538)]
     assert [one.versions for one in started] == [{}]
 
@@ -284,6 +321,7 @@ def test_the_logs_of_a_run_are_what_was_logged_since_it_began(started: list[Fake
             log.write("during\n")
         (tmp_path / "run").mkdir()
 
+        local.after(tmp_path / "run")
         local.after(tmp_path / "run")
         local.after(tmp_path / "gone")
 

@@ -3,7 +3,6 @@
 import io
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,20 +59,25 @@ class FakeBackend:
 def carry_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Carry out the first runs of a sweep; `does` stands for each execution."""
 
-    def carry(backend: FakeBackend, does: Does, *, num_runs: int = 4) -> Any:
-        def run_in(_target: Any, run_id: str, draft: Any, dataset: Any, folder: Path, *_: Any, **__: Any) -> Ending:
+    def carry(backend: FakeBackend, does: Does, *, num_runs: int = 4, plan: SweepPlan = PLAN) -> Any:
+        def run_in(
+            _target: Any, run_id: str, draft: Any, dataset: Any, folder: Path, console: Console, *, line: Any
+        ) -> Ending:
             note = tmp_path / "sweeps" / "mine" / NOTE_KEY
             noted = note.read_text() if note.exists() else ""
             backend.asked.append({"payload": draft.payload, "folder": folder, "noted": noted, "run_id": run_id})
+            console.print("uploaded")
+            with line(console) as shown:
+                assert shown is show
             return does(folder)
 
         monkeypatch.setattr(runner, "run_in", run_in)
         folder = tmp_path / "sweeps" / "mine"
         dataset = LocalDataset(tmp_path, as_prefix("datasets/sdss/25MB"))
-        show = SweepShow(Console(file=backend.printed), PLAN, [])
+        show = SweepShow(Console(file=backend.printed), plan, [])
         sweep = Runner(backend=backend, datasets={("sdss/25MB", None): dataset}, root=tmp_path, show=show)
-        with held(folder, PLAN), nullcontext():
-            sweep.carry_out(read_journal(folder, PLAN), list(PLAN.runs())[:num_runs])
+        with held(folder, plan):
+            sweep.carry_out(read_journal(folder, plan), list(plan.runs())[:num_runs])
         return read_journal(folder, None)
 
     return carry
@@ -104,6 +108,65 @@ def test_a_run_asks_for_its_setting_and_for_memory_that_is_not_deployed(carry_ou
         ("sdss/25MB", 25, 4, True)
     }
     assert [row.position for row in rows] == [0, 1, 2, 3]
+
+
+def test_a_row_says_what_its_run_was_asked_for_before_anything_is_known_of_it(carry_out: Any) -> None:
+    plan = SweepPlan(
+        world=(2,),
+        batch=(64,),
+        data=("sdss/25MB",),
+        files=(3,),
+        engine=("torch",),
+        precision=("int8",),
+        profile=(False, True),
+        model="astromae",
+        target="local",
+    )
+    backend = FakeBackend()
+
+    journal = carry_out(backend, lambda _: Ending("FAILED", "PlanError", "why"), num_runs=1, plan=plan)
+
+    (row,), _ = journal.rows()
+    assert (row.sweep, row.setting, row.repeat, row.target) == (
+        "mine",
+        plan.label(journal.entries[0].planned),
+        0,
+        "local",
+    )
+    assert (row.world_size, row.batch_size, row.file_limit, row.engine, row.precision) == (2, 64, 3, "torch", "int8")
+    assert (row.state, row.error, row.message, row.num_records) == ("failed", "PlanError", "why", 0)
+    assert backend.asked[0]["payload"]["model"] == "astromae"
+    assert not journal.entries[0].is_of_backend
+
+
+def test_the_steps_of_a_run_are_not_printed(carry_out: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    backend = FakeBackend()
+
+    carry_out(backend, succeed)
+
+    assert "uploaded" not in backend.printed.getvalue() + "".join(capsys.readouterr())
+
+
+def test_a_run_takes_as_long_as_itself_without_its_warm_up(carry_out: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([0.0, 100.0, 105.0])
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: next(seconds), time=lambda: 1.8e9))
+
+    journal = carry_out(FakeBackend(cold=True), succeed, num_runs=1)
+
+    assert [(one.elapsed_s, one.run.started_at_s) for one in journal.entries] == [(5.0, 1.8e9)]
+
+
+def test_a_warm_up_that_left_or_removed_its_folder_stops_nothing(carry_out: Any, tmp_path: Path) -> None:
+    def does(folder: Path) -> Ending:
+        if folder.name == "warm-up":
+            folder.rmdir()
+        return Ending("SUCCEEDED")
+
+    (tmp_path / "sweeps" / "mine" / "warm-up").mkdir(parents=True)
+
+    journal = carry_out(FakeBackend(cold=True), does, num_runs=2)
+
+    assert [one.is_of_backend for one in journal.entries] == [False, False]
 
 
 def test_a_line_counts_every_run_that_ended(carry_out: Any) -> None:
@@ -155,6 +218,7 @@ def test_a_backend_that_fails_three_runs_in_a_row_stops_the_sweep_which_may_go_o
         carry_out(backend, fail)
 
     assert (backend.renewed, len(backend.asked)) == (3, 3)
+    assert all(one["after"] == one["folder"] for one in backend.asked)
     lines = [json.loads(line) for line in (tmp_path / "sweeps" / "mine" / "journal.jsonl").read_text().splitlines()]
     assert [(line["run"]["error"], line["is_of_place"]) for line in lines] == [("CommandError", True)] * 3
     assert len(read_journal(tmp_path / "sweeps" / "mine", None).remaining(retry=False)) == 4

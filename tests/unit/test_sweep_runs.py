@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from botocore.exceptions import ClientError
 
 from inference import contract, summary
 from inference.summary import RunTimes
@@ -139,6 +140,8 @@ def test_a_run_that_left_nothing_has_a_row_all_the_same(tmp_path: Path) -> None:
     run, ranks = measured(tmp_path, Ending("FAILED", "PlanError", "too many ranks"))
 
     assert (run.state, run.error, run.world_size, run.end_to_end_s) == ("failed", "PlanError", 2, None)
+    assert measured(tmp_path, Ending("TIMED_OUT"))[0].error == "TIMED_OUT"
+    assert measured(tmp_path, SUCCEEDED)[0].state == "failed"
     assert ranks == ()
 
 
@@ -191,6 +194,25 @@ def test_a_run_that_a_kill_left_going_is_stopped(
     assert states.status == ("ABORTED" if stopped else status)
     assert not (folder / sweep_journal.NOTE_KEY).exists()
     assert sweep_journal.stop_left(folder, tmp_path) is None
+
+
+def test_a_run_that_aws_does_not_know_any_more_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(**_: str) -> dict[str, str]:
+        raise ClientError({"Error": {"Code": "ExecutionDoesNotExist", "Message": "gone"}}, "DescribeExecution")
+
+    folder = leave_run(tmp_path)
+    states = SimpleNamespace(describe_execution=gone)
+    monkeypatch.setattr(sweep_journal, "connect_aws", lambda _: SimpleNamespace(states=states))
+
+    assert sweep_journal.stop_left(folder, tmp_path) is None
+
+
+def test_a_run_that_was_noted_and_never_started_is_no_run_to_stop(tmp_path: Path) -> None:
+    folder = leave_run(tmp_path)
+    (tmp_path / "runs" / RUN / "execution.json").unlink()
+
+    assert sweep_journal.stop_left(folder, tmp_path) is None
+    assert not (folder / sweep_journal.NOTE_KEY).exists()
 
 
 def test_a_run_that_ended_in_order_leaves_no_note(tmp_path: Path) -> None:
