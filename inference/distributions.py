@@ -207,10 +207,9 @@ class Mixture(Distributions):
     def quantiles(self, shares: Sequence[float]) -> Array:
         """Solve for each share by Newton's method inside a shrinking interval."""
         wanted = np.asarray(shares, np.float64)
-        low = np.repeat(np.maximum((self._centre - 8 * self._width).min(axis=1), 0)[:, None], len(wanted), axis=1)
-        high = np.repeat((self._centre + 8 * self._width).max(axis=1)[:, None], len(wanted), axis=1)
-        start = (self._weight * (1 - self._lost) * self._centre).sum(axis=1)[:, None]
-        z: Array = np.clip(np.repeat(start, len(wanted), axis=1), low, high)
+        low = np.maximum((self._centre - 8 * self._width).min(axis=1), 0)[:, None]
+        high = (self._centre + 8 * self._width).max(axis=1)[:, None]
+        z = np.repeat(self.mean()[:, None], len(wanted), axis=1)
         for _ in range(MAX_STEPS):
             excess = self._cumulative(z) - wanted
             low, high = np.where(excess < 0, z, low), np.where(excess < 0, high, z)
@@ -320,7 +319,7 @@ class Quantiles(Distributions):
     def quantiles(self, shares: Sequence[float]) -> Array:
         """Interpolate between the knots."""
         wanted = np.asarray(shares, np.float64)
-        piece = np.clip(np.searchsorted(self.levels, wanted, side="right") - 1, 0, len(LEVELS))
+        piece = np.maximum(np.searchsorted(self.levels, wanted) - 1, 0)
         inside = (wanted - self.levels[piece]) / np.diff(self.levels)[piece]
         found: Array = self.knots[:, piece] + inside * np.diff(self.knots, axis=1)[:, piece]
         return found

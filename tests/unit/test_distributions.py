@@ -59,13 +59,21 @@ def test_moments_mode_and_quantiles_are_those_of_the_density(pz: np.ndarray) -> 
     np.testing.assert_allclose(found.mean(), integral(density * FINE), atol=2e-4)
     np.testing.assert_allclose(found.integral_of_square(), integral(density**2), rtol=2e-3)
     # The density at the mode is the highest; where two peaks are level, either is a mode.
-    np.testing.assert_allclose(found.density(found.mode()), density.max(axis=1), rtol=1e-4)
+    mode = found.mode()
+    np.testing.assert_allclose(found.density(mode), density.max(axis=1), rtol=1e-4)
+    for off in (-1e-5, 1e-5):
+        assert (found.density(mode) >= found.density(np.maximum(mode + off, 0))).all()
     shares = (0.005, 0.025, 0.16, 0.5, 0.84, 0.975)
     np.testing.assert_allclose(found.cumulative(found.quantiles(shares)), np.tile(shares, (len(pz), 1)), atol=2e-6)
 
 
+def gaussian(width: float) -> np.ndarray:
+    """Three times the same, around .3."""
+    return np.tile(np.repeat([0.25, 0.3, width], 4), (3, 1)).astype(np.float32)
+
+
 def test_a_single_gaussian_has_the_textbook_s_numbers() -> None:
-    single = distributions(np.tile(np.repeat([0.25, 0.3, 0.02], 4), (3, 1)).astype(np.float32))
+    single = distributions(gaussian(0.02))
     middle = np.full(3, 0.3)
 
     np.testing.assert_allclose(
@@ -76,6 +84,21 @@ def test_a_single_gaussian_has_the_textbook_s_numbers() -> None:
     height = 1 / (0.02 * np.sqrt(2 * np.pi))
     assert single.cde_loss(middle) == pytest.approx(height / np.sqrt(2) - 2 * height, rel=1e-5)
     assert single.odds(middle, 0.02 / 1.3) == pytest.approx(0.6826895, abs=1e-6)
+    assert distributions(gaussian(0.05 * 1.3)).odds(middle) == pytest.approx(0.6826895, abs=1e-5)
+    values = [found[0] for found in summary(gaussian(0.02)).values()]
+    shares = stats.norm.ppf([0.5, 0.5, 0.5, 0.16, 0.84, 0.025, 0.975])
+    np.testing.assert_allclose(values, [*(0.3 + 0.02 * shares), 2 * stats.norm.cdf(3.25) - 1], atol=1e-5)
+
+
+def test_a_distribution_begins_at_redshift_0_or_at_its_first_quantile() -> None:
+    cut = distributions(gaussian(0.2))
+    begins, ends = distributions(quantiles()).quantiles((0, 1)).T
+
+    assert cut.density(np.zeros(3)) == pytest.approx(cut.density(np.full(3, 1e-9)))
+    assert (distributions(quantiles()).density(begins) > 0).all()
+    assert (distributions(quantiles()).density(ends + 1e-9) == 0).all()
+    assert distributions(quantiles()).cumulative(begins) == pytest.approx(0, abs=1e-12)
+    assert distributions(quantiles()).cumulative(ends) == pytest.approx(1)
 
 
 @both
@@ -133,6 +156,8 @@ def test_quantiles_that_coincide_are_no_trouble() -> None:
     assert found.cumulative(np.array([0.19, 0.21])[None]).tolist() == [[0, 1]]
     assert found.mean() == pytest.approx([0.2])
     assert found.crps(np.array([0.25])) == pytest.approx([0.05])
+    # A piece without width counts as a millionth of a redshift wide.
+    assert found.integral_of_square() == pytest.approx([1e6 * (np.diff([0, *LEVELS, 1]) ** 2).sum()])
     assert np.isfinite(found.cde_loss(np.array([0.2]))).all()
 
 
