@@ -139,10 +139,10 @@ def is_shard(name: str) -> bool:
     return name.endswith(SHARD_SUFFIXES) and not name.startswith(".")
 
 
-def natural_order(name: str) -> list[tuple[int, int, str]]:
+def natural_order(name: str) -> tuple[list[str | int], str]:
     """Sort key that puts ``2.safetensors`` before ``10.safetensors``."""
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts if part]
+    # Texts and the numbers between them, in turn; the name itself, because 1 and 01 are one number.
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
 def select_shards(keys: Iterable[str], prefix: str, *, file_limit: int | None) -> list[str]:

@@ -1,5 +1,7 @@
 """A model is a folder: found by its name or one clear error, there whole or not at all."""
 
+import math
+import re
 from pathlib import Path
 
 import msgspec
@@ -10,6 +12,7 @@ from inference.contract import DatasetCard, ShardEntry
 from inference.errors import ModelError
 from inference.models import mismatches, read_model, refuse_dataset, settle_model, shipped, without_images
 from inference.models.card import (
+    MAGNITUDES_OF_ONE,
     BinnedPz,
     EvenEdges,
     Graph,
@@ -17,6 +20,7 @@ from inference.models.card import (
     Knowledge,
     ModelCard,
     Quantiles,
+    Redshift,
     TrainingData,
     encode_card,
 )
@@ -33,6 +37,9 @@ def test_the_shipped_model_is_what_its_card_says() -> None:
     assert file_sha256(model.weights) == model.card.weights_sha256
     assert (model.card.inputs.bands, model.card.inputs.side_px) == (tuple("ugriz"), 32)
     assert model.card.inputs.row_bytes == 20_520
+    assert without_images().card.inputs.row_bytes == 5 * 8
+    images_and_ebv = msgspec.structs.replace(model.card.inputs, magnitudes=None, columns=("ebv",))
+    assert images_and_ebv.row_bytes == 20_480 + 8
 
 
 def test_a_card_is_written_as_it_is_read() -> None:
@@ -46,10 +53,14 @@ def test_a_card_is_written_as_it_is_read() -> None:
     ("changes", "message"),
     [
         ({"bands": ("g", "r")}, "2 bands; 3 to 12 are read"),
+        ({"bands": tuple("abcdefghijklm")}, "13 bands; 3 to 12 are read"),
         ({"bands": ("g", "r", "g")}, "bands names one twice: g r g"),
         ({"side_px": 15}, "cutouts of 15 pixels; 16 to 128 are read"),
+        ({"side_px": 129}, "cutouts of 129 pixels; 16 to 128 are read"),
         ({"side_px": 0, "magnitudes": None}, "neither images nor magnitudes"),
         ({"stretch": "asinh"}, "softening belongs to stretch asinh"),
+        ({"softening": (1.0,)}, "softening belongs to stretch asinh"),
+        ({"stretch": "asinh", "softening": (0.0,)}, "softening is one positive number"),
         ({"stretch": "asinh", "softening": (1.0, 2.0)}, "softening is one positive number for all bands or one per"),
         ({"pixel_unit": "counts"}, "Invalid enum value 'counts'"),
         ({"channels": 5}, "unknown field `channels`"),
@@ -63,10 +74,43 @@ def test_inputs_that_contradict_themselves_are_refused(changes: dict[str, object
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"bands": ("g", "r", "i")},
+        {"bands": tuple("abcdefghijkl")},
+        {"side_px": 16},
+        {"side_px": 128},
+        {"side_px": 0},
+        {"magnitudes": None},
+        {"stretch": "asinh", "softening": (1.0,)},
+        {"stretch": "asinh", "softening": (1.0, 2.0, 3.0, 4.0, 5.0)},
+    ],
+)
+def test_inputs_may_go_to_their_limits(changes: dict[str, object]) -> None:
+    stated = {**msgspec.to_builtins(shipped().card.inputs), **changes}
+
+    inputs = msgspec.convert(stated, Inputs)
+
+    assert {name: getattr(inputs, name) for name in changes} == changes
+
+
+def test_units_of_light_differ_by_their_prefixes() -> None:
+    brighter = {unit: 10 ** (0.4 * (MAGNITUDES_OF_ONE["nJy"] - one)) for unit, one in MAGNITUDES_OF_ONE.items()}
+
+    jansky = {"Jy": 1e9, "mJy": 1e6, "uJy": 1e3, "nJy": 1.0}
+    # A maggy is 3631 Jy, rounded to a tenth of a magnitude.
+    assert brighter == pytest.approx({"maggy": 3631e9, "nanomaggy": 3631.0, **jansky}, rel=1e-3)
+
+
+@pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
         (BinnedPz, {"kind": "binned", "edges": [0.0, 0.2, 0.1]}, "edges does not ascend"),
+        (BinnedPz, {"kind": "binned", "edges": [0.0, 0.1, 0.1]}, "edges does not ascend"),
+        (BinnedPz, {"kind": "binned", "edges": [0.0, 0.1, math.inf]}, "edges does not ascend"),
         (BinnedPz, {"kind": "binned", "edges": [0.0, 0.2]}, "edges has 2 numbers"),
+        (Quantiles, {"kind": "quantiles", "levels": [0.16, 0.84]}, "levels has 2 numbers"),
+        (Quantiles, {"kind": "quantiles", "levels": [0.16, 0.5, 0.83]}, "levels do not reach from .16 to .84"),
         (Quantiles, {"kind": "quantiles", "levels": [0.2, 0.5, 0.9]}, "levels do not reach from .16 to .84"),
     ],
 )
@@ -75,12 +119,57 @@ def test_outputs_that_are_no_distribution_are_refused(kind: type, values: dict[s
         msgspec.convert(values, kind)
 
 
-def test_photometry_of_other_bands_is_refused() -> None:
-    card = msgspec.to_builtins(shipped().card)
-    card["photometry"]["mean"] = [1.0, 2.0]
+def test_an_output_says_how_many_numbers_it_is() -> None:
+    even = BinnedPz(edges=EvenEdges(start=0.1, stop=0.4, num_bins=3))
 
-    with pytest.raises(msgspec.ValidationError, match=r"photometry\.mean has 2 numbers; 5 bands need 5"):
+    assert even.all_edges == pytest.approx((0.1, 0.2, 0.3, 0.4))
+    assert (even.num_values, BinnedPz(edges=(0.0, 0.1, 0.5)).num_values) == (3, 2)
+    assert Quantiles(levels=(0.16, 0.5, 0.84)).num_values == 3
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("photometry", {"mean": [1.0, 2.0]}, "photometry.mean has 2 numbers; 5 bands need 5"),
+        ("photometry", {"median_colors": [1.0] * 5}, "photometry.median_colors has 5 numbers; 5 bands need 4"),
+        ("photometry", {"color_sigma": [1.0] * 5}, "photometry.color_sigma has 5 numbers; 5 bands need 4"),
+        ("photometry", {"covariance": [[1.0] * 5] * 4}, "photometry.covariance has 4 numbers; 5 bands need 5"),
+        ("photometry", {"covariance": [[1.0] * 5] * 4 + [[1.0]]}, "photometry.covariance[4] has 1 numbers; 5 bands"),
+        ("photometry", {"reference_band": "y"}, "photometry.reference_band y is none of the bands u g r i z"),
+        ("domain", {"sky_noise": [1.0] * 4}, "domain.sky_noise has 4 numbers for 5 bands"),
+        ("domain", {"aperture_px": 16, "core_px": 17}, "the core is inside the aperture"),
+        ("domain", {"aperture_px": 33}, "the core is inside the aperture, and this inside the cutout"),
+    ],
+)
+def test_a_card_that_contradicts_itself_is_refused(part: str, changes: dict[str, object], message: str) -> None:
+    card = msgspec.to_builtins(shipped().card)
+    card[part] |= changes
+
+    with pytest.raises(msgspec.ValidationError, match=re.escape(message)):
         msgspec.convert(card, ModelCard)
+
+
+def test_the_core_may_be_the_whole_cutout() -> None:
+    domain = shipped().card.domain
+
+    make_card(domain=msgspec.structs.replace(domain, core_px=32, aperture_px=32))
+
+
+def test_a_graph_is_of_a_network_as_onnx() -> None:
+    with pytest.raises(ValueError, match="graph belongs to the kind onnx, which needs it"):
+        make_card(graph=Graph(output="z"))
+    with pytest.raises(ValueError, match="graph belongs to the kind onnx, which needs it"):
+        make_card(kind="onnx")
+
+
+def test_what_a_card_leaves_out_is_as_it_was_when_there_was_no_choice() -> None:
+    stated = msgspec.to_builtins(shipped().card)
+    few = {name: stated[name] for name in ("name", "weights_name", "weights_sha256", "num_parameters", "inputs")}
+
+    card = msgspec.convert({**few, "kind": "onnx", "graph": {"output": "z"}}, ModelCard)
+
+    assert (card.output, card.min_pixel, card.photometry, card.domain) == (Redshift(), -1000.0, None, None)
+    assert (card.graph.bands_last, card.graph.images) == (False, "")
 
 
 def test_a_model_is_found_by_its_name_and_the_shipped_one_without(tmp_path: Path) -> None:
@@ -191,6 +280,7 @@ def make_dataset_card(**changes: object) -> DatasetCard:
         ({"bands": ("g", "r", "z")}, {}, "has the bands g r z; the model m reads u g r i z: u i is missing"),
         ({"arrays": {"images": ""}}, {}, "holds images; the model m also reads magnitudes"),
         ({}, {"columns": ("ebv",)}, "holds images, magnitudes; the model m also reads ebv"),
+        ({"pixel_scale_arcsec": 0.405}, {}, r"pixels of 0\.405 arcsec"),
         ({"pixel_scale_arcsec": 0.262}, {}, r"pixels of 0\.262 arcsec; the model m was trained on 0\.396 arcsec"),
     ],
 )
@@ -202,6 +292,31 @@ def test_a_dataset_that_a_model_cannot_read_is_refused(
     refuse_dataset(make_dataset_card(pixel_scale_arcsec=0.398), shipped().card, "d/")
     with pytest.raises(ModelError, match=message):
         refuse_dataset(make_dataset_card(**dataset), make_card(name="m", inputs=reads), "d/")
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        {"pixel_scale_arcsec": 0.404},
+        {"arrays": {}},
+        {"bands": tuple("yzirgu")},
+        {"arrays": {"images": "", "magnitudes": "", "ebv": ""}},
+    ],
+)
+def test_a_dataset_may_have_more_and_be_two_percent_off(dataset: dict[str, object]) -> None:
+    refuse_dataset(make_dataset_card(**dataset), shipped().card, "d/")
+
+
+def test_what_a_model_does_not_read_may_be_anything() -> None:
+    bare = make_dataset_card(
+        arrays={"magnitudes": ""}, dereddened=True, pixel_scale_arcsec=9.0, image_origin="measured"
+    )
+    of_images = msgspec.structs.replace(shipped().card.inputs, magnitudes=None)
+
+    refuse_dataset(bare, without_images().card, "d/")
+    assert mismatches(bare, without_images().card, "d/") == ()
+    refuse_dataset(make_dataset_card(arrays={"images": ""}), make_card(inputs=of_images), "d/")
+    assert mismatches(make_dataset_card(dereddened=False), make_card(inputs=of_images), "d/") == ()
 
 
 @pytest.mark.parametrize(
