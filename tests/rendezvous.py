@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from handlers.rendezvous.health import Health
 from handlers.rendezvous.limits import Limits
@@ -63,6 +64,13 @@ class Running:
         """Wait until so many clients wait."""
         self.wait_for(lambda: self.rendezvous.gauges()["waiting"] == count)
 
+    def later(self, seconds: float) -> None:
+        """Let so much time pass at once, on the server's clock."""
+        now = self.loop.time
+        self.loop.time = lambda: now() + seconds  # type: ignore[method-assign]
+        for _ in range(3):  # what is due is done, and what that closes is forgotten
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop).result(DEADLINE_S)
+
     def drain(self) -> "asyncio.Future[None]":
         """Begin what SIGTERM begins."""
         return asyncio.run_coroutine_threadsafe(self.rendezvous.drain(), self.loop)  # type: ignore[return-value]
@@ -78,8 +86,13 @@ def running(
     port: int = 0,
     space: str = "",
 ) -> Iterator[Running]:
-    """Run a server on this machine, on a free port unless it is given, until the block ends; or in a namespace."""
+    """Run a server on this machine, on a free port unless it is given, until the block ends; or in a namespace.
+
+    No error may be left to its event loop, which would only log it.
+    """
     loop = asyncio.new_event_loop()
+    errors: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: errors.append(context))
 
     def run() -> None:
         if space:
@@ -112,6 +125,7 @@ def running(
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+    assert not errors
 
 
 @contextlib.contextmanager

@@ -38,6 +38,8 @@ class Connection(asyncio.Protocol):
     """A client. No byte of it and no silence of it keeps another one waiting."""
 
     transport: asyncio.Transport
+    address: Address
+    waits_since_s: float
 
     def __init__(self, rendezvous: "Rendezvous") -> None:
         self._rendezvous = rendezvous
@@ -47,9 +49,7 @@ class Connection(asyncio.Protocol):
         self._entered: str | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._phase = Phase.GREETING
-        self.address: Address = ("0.0.0.0", 0)  # noqa: S104 -- not known yet
         self.request: Request | None = None
-        self.waits_since_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the client in, or not."""
@@ -71,9 +71,10 @@ class Connection(asyncio.Protocol):
                 self._greet()
             except ProtocolError:
                 self.drop("malformed")
-        elif self._phase is Phase.WAITING:
+        else:
+            assert self.request
             self._noise_bytes += len(data)
-            if self._noise_bytes > MAX_NOISE_BYTES or self.is_relayed:
+            if self._noise_bytes > MAX_NOISE_BYTES or self.request.kind is Kind.RELAY:
                 self.drop("noise")
 
     def eof_received(self) -> None:
@@ -84,11 +85,6 @@ class Connection(asyncio.Protocol):
         """Forget the client."""
         self._leave_the_hall()
         self.forget()
-
-    @property
-    def is_relayed(self) -> bool:
-        """Whether it asks for a connection through the server."""
-        return self.request is not None and self.request.kind is Kind.RELAY
 
     def wait(self) -> None:
         """Begin to wait for a partner."""
@@ -125,11 +121,9 @@ class Connection(asyncio.Protocol):
 
     def forget(self) -> None:
         """Give back what the client took of the limits: its connection has ended."""
-        self._end()
         self._rendezvous.let_out(self)
         if self._entered is not None:
             self._rendezvous.admission.leave(self._entered)
-            self._entered = None
 
     def paired(self) -> None:
         """Stop the clock of the wait."""
@@ -139,7 +133,6 @@ class Connection(asyncio.Protocol):
         self._phase = Phase.DONE
         if self._timer:
             self._timer.cancel()
-            self._timer = None
 
     def _leave_the_hall(self) -> None:
         if self._phase is Phase.WAITING:
@@ -147,13 +140,12 @@ class Connection(asyncio.Protocol):
             self._rendezvous.stop_waiting(self)
         self._end()
 
-    def _enter(self, address: Address) -> bool:
+    def _enter(self, address: Address) -> None:
         self.address = address
         if reason := self._rendezvous.admission.enter(address[0], self._loop.time()):
             self.drop(reason)
-            return False
-        self._entered = address[0]
-        return True
+        else:
+            self._entered = address[0]
 
     def _greet(self) -> None:
         if self._rendezvous.expects_proxy_header and self._entered is None:
@@ -164,11 +156,11 @@ class Connection(asyncio.Protocol):
             if address is None:
                 self.close()  # the load balancer looks whether the port is open
                 return
-            if not self._enter(address):
+            self._enter(address)
+            if self._entered is None:
                 return
         self.request = parse_request(self._received)
         if self.request:
-            self._received = b""
             self._rendezvous.receive(self, self.request)
 
     def _after(self, delay_s: float, act: Callable[[], None]) -> None:
@@ -178,7 +170,6 @@ class Connection(asyncio.Protocol):
 
     def _is_silent(self) -> None:
         self._rendezvous.metrics.timeouts["greeting"] += 1
-        self._end()
         reset(self.transport)
 
     def _is_not_met(self) -> None:

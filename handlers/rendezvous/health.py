@@ -30,8 +30,8 @@ class Health:
 
     def close(self) -> None:
         """Stop listening."""
-        if self._server:
-            self._server.close()
+        assert self._server
+        self._server.close()
 
     def answer(self, method: str, path: str) -> tuple[HTTPStatus, str, str]:
         """Return status, content type and content for a request."""
@@ -61,7 +61,7 @@ class Health:
 
     async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        method, path, *_ = [*head.split(b"\r\n", 1)[0].decode("latin-1").split(" "), ""]
+        method, path, *_ = [*head.partition(b"\r\n")[0].decode("latin-1").split(" "), ""]
         status, content_type, text = self.answer(method, path)
         content = text.encode()
         lines = [

@@ -70,7 +70,7 @@ def _ask(host: str, port: int, name: bytes, timeout_s: float) -> Sighting:
             status=reply.status,
             server=server,
             seen_as=reply.address,
-            local=connection.getsockname()[:2],
+            local=connection.getsockname(),
             connect_s=connected_s - started_s,
             answer_s=time.perf_counter() - connected_s,
         )

@@ -15,7 +15,7 @@ BUFFER_BYTES = 256 * 1024
 def reset(transport: asyncio.Transport) -> None:
     """Close with RST: what was not sent yet is dropped, and the other side learns that this was no regular end."""
     connection = transport.get_extra_info("socket")
-    if connection is not None and not transport.is_closing():
+    if not transport.is_closing():
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 
@@ -51,16 +51,14 @@ class Relay:
         for side in self._sides:
             reset(side.transport)
 
-    def passed(self, num_bytes: int) -> bool:
-        """Count bytes on their way; False when there were too many, and both connections are reset."""
+    def count(self, num_bytes: int) -> None:
+        """Count bytes on their way; reset both connections when there were too many."""
         self._num_bytes += num_bytes
         self._metrics.relay_bytes += num_bytes
         self._moved_at_s = self._loop.time()
-        if self._num_bytes <= self._limits.relay_max_bytes:
-            return True
-        self._metrics.rejected["relay_bytes"] += 1
-        self.abort()
-        return False
+        if self._num_bytes > self._limits.relay_max_bytes:
+            self._metrics.rejected["relay_bytes"] += 1
+            self.abort()
 
     def lost(self, side: "_Side") -> None:
         """End the other connection too: in order when both have said all, else by a reset."""
@@ -68,7 +66,7 @@ class Relay:
         self._sides.remove(side)
         for other in self._sides:
             if side.has_ended and other.has_ended:
-                other.transport.close()
+                other.transport.close()  # it is open still where it could not be told of the end
             else:
                 reset(other.transport)
         if not self._sides:
@@ -95,8 +93,8 @@ class _Side(asyncio.Protocol):
         self.has_ended = False
 
     def data_received(self, data: bytes) -> None:
-        if self._relay.passed(len(data)):
-            self.other.transport.write(data)
+        self._relay.count(len(data))
+        self.other.transport.write(data)  # nothing happens where both were reset
 
     def eof_received(self) -> bool:
         self.has_ended = True

@@ -92,8 +92,6 @@ class Rendezvous:
             logger.warning("relays cut", extra={"num_relays": len(self._relays)})
             for relay in list(self._relays):
                 relay.abort()
-            for connection in list(self._connections):
-                connection.transport.abort()
             await self._emptied()
 
     def gauges(self) -> dict[str, float]:
@@ -134,15 +132,12 @@ class Rendezvous:
     def stop_waiting(self, connection: Connection) -> None:
         """Forget that a client waits."""
         assert connection.request
-        if self._waiting.get(connection.request) is connection:
-            del self._waiting[connection.request]
+        del self._waiting[connection.request]
 
     # ----------------------------------------------------------------------------------------------------- its own
 
     def _judge(self, request: Request) -> Status:
-        if self.is_closing:
-            return Status.CLOSING
-        if self._settings.key is not None and (request.name or request.kind is not Kind.CHECK):
+        if self._settings.key is not None and request.name:
             status = tokens.check(self._settings.key, request.name, now_s=self._clock())
             if status is not Status.OK:
                 return status
