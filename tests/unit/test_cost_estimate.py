@@ -91,6 +91,22 @@ def test_the_own_setting_costs_what_the_run_cost() -> None:
     assert small.rank_s.expected == pytest.approx(own.rank_s.expected * 1769 / 512)
 
 
+def test_a_memory_that_the_ranks_filled_to_the_last_byte_is_large_enough() -> None:
+    summary, rates = make_run(peak_memory_bytes=1024 * 2**20), make_rates()
+
+    rows = what_if.what_if(summary, usage_of(summary, rates), rates, PRICES)
+
+    assert [row.memory_mb for row in rows if not row.is_large_enough] == [512]
+
+
+def test_a_memory_of_its_own_is_among_those_it_is_compared_with() -> None:
+    summary, rates = make_run(), make_rates(2000)
+
+    rows = what_if.what_if(summary, usage_of(summary, rates), rates, PRICES)
+
+    assert [row.memory_mb for row in rows] == [512, 1024, 1769, 2000, 3008, 5307, 10_240]
+
+
 def test_half_a_vcpu_takes_twice_as_long_and_costs_about_the_same() -> None:
     summary, rates = make_run(), make_rates(1770)
     usage = usage_of(summary, rates)

@@ -8,7 +8,7 @@ import pytest
 from inference.contract import Resumption
 from scripts.pricing import cost
 from scripts.pricing.cost import Rates, Usage, billed_ms, usage_of
-from scripts.pricing.prices import PRICES_FILE, PriceError, read_prices
+from scripts.pricing.prices import PRICES_FILE, PriceError, bill_if_known, bill_of, price_note, read_prices
 from tests.unit.test_run_present import LOST, make_summary
 
 MEMORY = {"initialize": 1024, "infer": 2048, "summarize": 1024}
@@ -189,6 +189,22 @@ def test_without_reports_the_clocks_count_and_half_a_step_of_rounding_per_rank()
 def test_a_region_without_prices_is_named_and_those_that_have_some() -> None:
     with pytest.raises(PriceError, match=r"no prices of mars-1, only of us-east-1, .*add a table \[regions.mars-1\]"):
         read_prices().of("mars-1")
+
+
+def test_a_run_has_a_bill_where_there_are_prices_and_else_a_note_why_not() -> None:
+    summary, rates = make_summary(function_memory_mb=3008), make_rates()
+    used = make_rates(memory_mb={**MEMORY, "infer": 3008})
+
+    made = bill_of(summary, rates, "us-east-1")
+
+    assert made == bill_if_known(summary, rates, "us-east-1")
+    assert made == cost.bill(
+        usage_of(summary, used), used, PRICES, prices_of="us-east-1, January 2026, without free tier"
+    )
+    assert price_note("us-east-1") == []
+    assert bill_if_known(summary, rates, "mars-1") is None
+    (note,) = price_note("mars-1")
+    assert note.startswith("No receipt: The price file has no prices of mars-1, ")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What a sweep finds out before it starts: its datasets, what it may cost, and which folder it continues."""
 
 import io
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +19,8 @@ from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
 from scripts.data import writer
 from scripts.data.location import UNFINISHED
+from scripts.forecasts import system
+from scripts.forecasts.system import DEFAULT_CONCURRENCY
 from scripts.pricing.what_if import Range
 from scripts.sweeps import estimate
 from scripts.sweeps.backend import LocalBackend
@@ -117,7 +121,60 @@ def test_a_dataset_in_s3_is_never_cut(tmp_path: Path) -> None:
     assert find_datasets(msgspec.structs.replace(plan, shard_mb=()), tmp_path, ("mine",))
 
 
+def test_a_partition_is_cut_from_the_first_whole_one_and_said_to_be(tmp_path: Path) -> None:
+    make_dataset(tmp_path, "5MB", num_shards=1)
+    (tmp_path / "datasets/tiny/5MB" / UNFINISHED).touch()
+    make_dataset(tmp_path)
+    (tmp_path / "datasets/tiny/2MB").mkdir()
+    console = Console(file=io.StringIO(), width=200)
+
+    cut_missing(find_datasets(SweepPlan(data=("tiny",), shard_mb=(1,)), tmp_path, ()), tmp_path, console)
+
+    said = console.file.getvalue()
+    assert re.search(r"^cut +.*datasets/tiny/1MB: 90 galaxies in 2 shards \(", said, re.MULTILINE)
+
+
+def test_a_dataset_is_read_as_it_is_where_no_size_of_shards_is_asked_for(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    make_dataset(tmp_path, "1MB", num_shards=1)
+
+    found = find_datasets(SweepPlan(data=("tiny/1MB", "tiny/10MB"), world=(1, 2)), tmp_path, ())
+
+    assert folders(found, tmp_path) == {
+        ("tiny/1MB", None): "datasets/tiny/1MB",
+        ("tiny/10MB", None): "datasets/tiny/10MB",
+    }
+
+
 # --------------------------------------------------------------------------------------------- estimates
+
+
+def test_a_run_is_forecast_as_it_would_be_on_aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_dataset(tmp_path)
+    asked: list[Any] = []
+    forecast_one = estimate.forecast
+
+    def note(setting: Any, *rest: Any, **named: Any) -> Any:
+        asked.append(setting)
+        return forecast_one(setting, *rest, **named)
+
+    monkeypatch.setattr(estimate, "forecast", note)
+    forecast(tmp_path, SweepPlan(data=("tiny",), files=(2,), memory=(3538,), precision=("int8",), repeat=3))
+    forecast(tmp_path, SweepPlan(data=("tiny",), world=(7,), engine=("native",), profile=(True,)))
+
+    expected = system.Setting(
+        num_rows=2 * ROWS,
+        num_shards=2,
+        world_size=2,
+        memory_mb=3538,
+        architecture="x86_64",
+        child_type="STANDARD",
+        max_concurrency=DEFAULT_CONCURRENCY,
+        engine="auto",
+        precision="int8",
+    )
+    profiled = {"num_rows": 3 * ROWS, "num_shards": 3, "world_size": 7, "memory_mb": 1769, "engine": "torch"}
+    assert asked == [expected, replace(expected, **profiled, precision="fp32")]
 
 
 def forecast(root: Path, plan: SweepPlan) -> SweepForecast | None:

@@ -371,6 +371,7 @@ def test_settings_of_which_one_started_colder_are_noticed(
     cold = [changed(row, num_records=num_records, num_cold_starts=num_cold_starts) for row in quiet()[6:]]
 
     assert limits([*quiet()[:6], *cold]) == said
+    assert limits(quiet(num_cold_starts=2)) == ()
 
 
 @pytest.mark.parametrize(
