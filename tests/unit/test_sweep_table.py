@@ -93,6 +93,29 @@ def test_a_table_of_another_version_is_refused(tmp_path: Path) -> None:
         table.read_runs(tmp_path)
 
 
+def test_of_a_long_reason_the_beginning_is_told_and_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    table.parquet.write_table(table.pa.table({"x" * 300: [1]}), tmp_path / "mine" / "runs.parquet")
+
+    with pytest.raises(TableError) as caught:
+        table.read_runs(tmp_path / "mine")
+
+    reason, _, advice = str(caught.value).partition("). ")
+    assert len(reason.partition(" of runs (")[2]) == 160
+    assert advice == "`make sweep NAME=mine` writes it again from its journal."
+
+
+def test_a_folder_without_a_table_is_no_sweeps(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"holds no runs\.parquet and no runs\.csv: not a sweep's folder\.$"):
+        table.read_runs(tmp_path)
+
+
+def test_both_tables_are_written(tmp_path: Path) -> None:
+    table.write_tables(tmp_path, ROWS, [])
+
+    assert {path.name for path in tmp_path.iterdir()} == {"runs.parquet", "runs.csv", "ranks.parquet", "ranks.csv"}
+
+
 def test_a_write_that_fails_leaves_the_old_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table.write_table(tmp_path / table.RUNS, ROWS[:1], RunRow)
 
