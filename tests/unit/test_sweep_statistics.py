@@ -478,6 +478,11 @@ def test_the_state_the_table_the_advice_and_the_files_stand_apart() -> None:
             ],
         ),
         (SweepPlan(), 1, ["runs       1: 1 setting", "cost       free"]),
+        (
+            SweepPlan(repeat=2),
+            2,
+            ["runs       2: 1 setting by 2 repeats, interleaved, seed 0", "cost       free"],
+        ),
     ],
 )
 def test_a_plan_is_counted_before_it_starts(plan: SweepPlan, num_left: int, said: list[str]) -> None:

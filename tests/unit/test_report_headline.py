@@ -1,0 +1,249 @@
+"""What stands at the top of a report: the sentence, the few numbers, and every warning at its threshold."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from inference.run_folder import PartialRecord
+from scripts.reports.evidence import RunEvidence
+from scripts.reports.quantities import UNKNOWN, bits_per_s, count, decimals, megabytes, number, percent, seconds, usd
+from scripts.reports.ranks import as_columns
+from scripts.reports.sections.headline import facts, sentence, warnings
+
+CLOCK = {"queue": 1.0, "init": 0.0, "model_load": 0.5, "download": 0.5, "inference": 8.5, "upload": 0.5, "total": 10.0}
+SUMMARY = {
+    "complete": True,
+    "world_size": 4,
+    "num_records": 4,
+    "num_samples": 2000,
+    "num_samples_planned": 2000,
+    "num_cold_starts": 0,
+    "clock": {"end_to_end": 40.0, "map": 38.0},
+    "throughput": {"end_to_end": 50.0},
+    "accuracy": {"nmad": 0.0172, "bias": -0.0004},
+    "peak_memory_bytes": 500 * 2**20,
+    "function_memory_mb": 1769,
+}
+
+
+def make_records(*changes: dict[str, Any], num: int = 4) -> list[PartialRecord]:
+    """Return records of even ranks; each of the first ones with its changes, those of `clock` one by one."""
+    records = []
+    for rank, change in enumerate([*changes, *[{}] * (num - len(changes))]):
+        known: dict[str, Any] = {"rank": rank, "world_size": num, "num_samples": 500.0, "attempt": 0.0}
+        known |= {"function_memory_mb": 1000.0, "peak_memory_bytes": 500.0 * 2**20, "sample_persec": 62.5}
+        records.append(PartialRecord(**{**known, **change, "clock": {**CLOCK, **change.get("clock", {})}}))
+    return records
+
+
+def make_run(records: list[PartialRecord] | None = None, **changes: Any) -> RunEvidence:
+    """Return a run that nothing is wrong with, but for the changes; those of `summary` one by one."""
+    summary = {**SUMMARY, **changes.pop("summary", {})}
+    known = {"run_id": "run-a", "folder": Path("runs/run-a"), "predictions": None, "imported": {}, "entry": None}
+    ranks = as_columns(make_records() if records is None else records)
+    return RunEvidence(**{**known, "summary": summary, "ranks": ranks, **changes})
+
+
+def without_summary(records: list[PartialRecord], **changes: Any) -> RunEvidence:
+    known = make_run(records, **changes)
+    return RunEvidence(**{**known.__dict__, "summary": {}})
+
+
+# ---------------------------------------------------------------------------------------------- the sentence
+
+
+@pytest.mark.parametrize(
+    ("run", "cost_usd", "said"),
+    [
+        (
+            make_run(),
+            0.0123,
+            "2,000 galaxies in 40.0 s on 4 ranks, 50.0 galaxies/s end to end, NMAD 0.0172; 0.012 USD had it run "
+            "on AWS.",
+        ),
+        (
+            make_run(entry=SimpleNamespace(stack="photo-z", status="")),
+            0.0123,
+            "2,000 galaxies in 40.0 s on 4 ranks, 50.0 galaxies/s end to end, NMAD 0.0172; 0.012 USD at list prices.",
+        ),
+        (make_run(summary={"accuracy": None, "throughput": None}), None, "2,000 galaxies in 40.0 s on 4 ranks."),
+        (
+            make_run(summary={"accuracy": None, "throughput": None, "complete": False, "lost_ranks": [{}]}),
+            None,
+            "Incomplete: 1 rank of 4 lost. 2,000 galaxies in 40.0 s on 4 ranks.",
+        ),
+        (
+            make_run(summary={"accuracy": None, "throughput": None, "world_size": None}),
+            0.0,
+            "2,000 galaxies in 40.0 s on 4 ranks.",
+        ),
+        (
+            without_summary(make_records(num=3)),
+            None,
+            "Cut off when 3 of 3 ranks had ended: 1,500 galaxies. 188 galaxies/s, each rank's own rate added.",
+        ),
+        (
+            without_summary(make_records(num=3), imported={"source": "x"}),
+            None,
+            "3 records of ranks without a summary: 1,500 galaxies. 188 galaxies/s, each rank's own rate added.",
+        ),
+        (
+            without_summary([PartialRecord(num_samples=7.0)], entry=SimpleNamespace(stack=None, status="FAILED")),
+            None,
+            "1 record of ranks without a summary: 7 galaxies.",
+        ),
+        (
+            without_summary(make_records(num=1), entry=SimpleNamespace(stack=None, status="TIMED_OUT")),
+            None,
+            "Failed when 1 of 1 rank had ended: 500 galaxies. 62.5 galaxies/s, each rank's own rate added.",
+        ),
+    ],
+)
+def test_the_sentence_says_how_the_run_went(run: RunEvidence, cost_usd: float | None, said: str) -> None:
+    assert sentence(run, cost_usd) == said
+
+
+def test_the_top_holds_what_is_known_and_leaves_out_the_rest() -> None:
+    known = [(one.label, one.value, one.detail) for one in facts(make_run(), 0.0123)]
+    little = [(one.label, one.value, one.detail) for one in facts(without_summary(make_records(num=3)), None)]
+
+    assert known == [
+        ("galaxies", "2,000", "of 2,000 planned"),
+        ("ranks", "4", "0 cold"),
+        ("NMAD", "0.0172", "bias -0.0004"),
+        ("end to end", "40.0 s", "Map 38.0 s"),
+        ("galaxies/s", "50.0", "end to end"),
+        ("cost [USD]", "0.012", "had it run on AWS"),
+        ("peak memory", "500 MB", "of 1,769 MB"),
+    ]
+    assert little == [("galaxies", "1,500", "from the records"), ("ranks", "3", "")]
+
+
+# ---------------------------------------------------------------------------------------------- the warnings
+
+SLOW = {"inference": 18.5, "total": 20.0}
+LOST = [{"rank": rank, "error": "PlanError", "message": f"why {rank}"} for rank in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (make_run(), []),
+        (make_run(make_records({"clock": SLOW})), []),  # twice the median
+        (
+            make_run(
+                make_records(
+                    {"clock": {"inference": 19.5, "total": 21.0}}, {"clock": {"inference": 20.5, "total": 22.0}}, num=5
+                )
+            ),
+            ["Stragglers: rank 1 took 22.0 s, 2.2 times the median; 2 ranks took more than twice the median."],
+        ),
+        (make_run(make_records({"clock": {"inference": 98.5, "total": 100.0}}, num=2)), []),  # two have no median
+        (
+            make_run(make_records({"attempt": 1.0}, {"attempt": 3.0})),
+            [
+                "2 ranks needed more than one attempt, up to 4: throttled, or failed at first. The time of failed "
+                "attempts is in no number of a rank."
+            ],
+        ),
+        (make_run(make_records({"engine_note": "torch took its place"})), ["Torch took its place."]),
+        (make_run(make_records({"peak_memory_bytes": 900.0 * 2**20})), []),
+        (
+            make_run(make_records({"peak_memory_bytes": 901.0 * 2**20})),
+            ["1 rank used more than 90 % of the configured memory."],
+        ),
+        (make_run(make_records(*[{"peak_memory_bytes": 9e9, "function_memory_mb": None}] * 4)), []),
+        (make_run(make_records({"clock": {"init": 2.0}})), []),  # 2 + 4 · 0.5 of 42 s
+        (
+            make_run(make_records({"clock": {"init": 3.0}})),
+            ["Cold starts: 12 % of the ranks' time went into init and loading the model (5.00 s)."],
+        ),
+        (make_run(make_records({"clock": {"total": 10.2}})), []),
+        (
+            make_run(make_records({"clock": {"total": 10.21}}, {"clock": {"total": 9.8}})),
+            ["The phases of 2 ranks do not add up to the duration within 2 %."],
+        ),
+        (
+            make_run(
+                make_records({"weights_sha256": "a", "image_digest": "a", "code_version": "a"}, {"weights_sha256": "b"})
+            ),
+            ["2 different weights took part: the deployment changed under the run."],
+        ),
+        (
+            make_run(
+                make_records({"image_digest": "a", "code_version": "a"}, {"image_digest": "b", "code_version": "b"})
+            ),
+            [
+                "2 different images took part: the deployment changed under the run.",
+                "2 different versions of the code took part: the deployment changed under the run.",
+            ],
+        ),
+        (
+            make_run(summary={"lost_ranks": LOST[:1]}),
+            ["Incomplete: 1 rank of 4 gave no valid record. rank 0: PlanError: why 0"],
+        ),
+        (
+            make_run(summary={"lost_ranks": LOST[:3]}),
+            [
+                "Incomplete: 3 ranks of 4 gave no valid record. rank 0: PlanError: why 0; rank 1: PlanError: why 1; "
+                "rank 2: PlanError: why 2"
+            ],
+        ),
+        (
+            make_run(summary={"lost_ranks": LOST}),
+            [
+                "Incomplete: 5 ranks of 4 gave no valid record. rank 0: PlanError: why 0; rank 1: PlanError: why 1; "
+                "rank 2: PlanError: why 2; and 2 more"
+            ],
+        ),
+        (make_run([]), ["The records of the ranks are not in the run's folder: nothing can be said of single ranks."]),
+        (
+            without_summary(make_records()),
+            ["There is no summary.json: whether every rank reported was not checked, and wall times are unknown."],
+        ),
+        (
+            without_summary(make_records(num=4)[:3]),
+            [
+                "There is no summary.json: whether every rank reported was not checked, and wall times are unknown.",
+                "3 of 4 ranks left a record; 1 did not.",
+            ],
+        ),
+    ],
+)
+def test_a_warning_is_given_above_its_threshold_and_not_at_it(run: RunEvidence, said: list[str]) -> None:
+    assert list(warnings(run)) == said
+
+
+# --------------------------------------------------------------------------------------------- the numbers
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ([number(value) for value in (None, float("inf"), 0.0)], [UNKNOWN, UNKNOWN, "0"]),
+        ([number(value) for value in (1234.5, 999.0, 12.345, -0.012345)], ["1,234", "999", "12.3", "-0.0123"]),
+        ([number(value) for value in (1e-4, 9.99e-5)], ["0.000100", "9.99e-05"]),
+        ([number(12.345, 2), number(9.99e-5, 2)], ["12", "1.0e-04"]),
+        ([count(value) for value in (None, float("nan"), 1999.6)], [UNKNOWN, UNKNOWN, "2,000"]),
+        ([seconds(value) for value in (None, float("nan"), 0.0, 9e-7)], [UNKNOWN, UNKNOWN, "0 s", "0 s"]),
+        ([seconds(value) for value in (1e-6, 0.9994, 0.9995, 599.0)], ["0.00100 ms", "999 ms", "1.000 s", "599 s"]),
+        ([seconds(value) for value in (600.0, 6000.0)], ["10.0 min", "100 min"]),
+        ([decimals(value) for value in (None, float("nan"), 1234.5)], [UNKNOWN, UNKNOWN, "1,234.500"]),
+        ([decimals(1.25, 1), percent(0.123), percent(0.125, 0)], ["1.2", "12.3 %", "12 %"]),
+        ([percent(value) for value in (None, float("nan"))], [UNKNOWN, UNKNOWN]),
+        ([megabytes(None), megabytes(3 * 2**30)], [UNKNOWN, "3,072 MB"]),
+        (
+            [usd(value) for value in (None, float("nan"), 9.994, 10.0, 1234.5)],
+            [UNKNOWN, UNKNOWN, "9.99 USD", "10.00 USD", "1,234.50 USD"],
+        ),
+        ([bits_per_s(value) for value in (None, float("nan"), 999.0)], [UNKNOWN, UNKNOWN, "999 bit/s"]),
+        (
+            [bits_per_s(value) for value in (1e3, 1e6, 1e9, 1e12, -2e6)],
+            ["1.00 kbit/s", "1.00 Mbit/s", "1.00 Gbit/s", "1.00 Tbit/s", "-2.00 Mbit/s"],
+        ),
+    ],
+)
+def test_a_number_has_the_digits_that_mean_something_and_its_unit(written: list[str], expected: list[str]) -> None:
+    assert written == expected
