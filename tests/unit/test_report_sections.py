@@ -1,5 +1,6 @@
-"""What stands at the top of a report: the sentence, the few numbers, and every warning at its threshold."""
+"""What a report says of a run, word by word: its sentence, its warnings at their thresholds, the rows of its tables."""
 
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,10 +8,15 @@ from typing import Any
 import pytest
 
 from inference.run_folder import PartialRecord
+from scripts.reports.document import Figure, Section, Table
 from scripts.reports.evidence import RunEvidence
 from scripts.reports.quantities import UNKNOWN, bits_per_s, count, decimals, megabytes, number, percent, seconds, usd
 from scripts.reports.ranks import as_columns
 from scripts.reports.sections.headline import facts, sentence, warnings
+from scripts.reports.sections.memory import memory_section
+from scripts.reports.sections.provenance import provenance_section, settings_section
+from scripts.reports.sections.rank_tables import all_ranks, slowest_ranks
+from scripts.reports.sections.throughput import throughput_section
 
 CLOCK = {"queue": 1.0, "init": 0.0, "model_load": 0.5, "download": 0.5, "inference": 8.5, "upload": 0.5, "total": 10.0}
 SUMMARY = {
@@ -214,6 +220,203 @@ LOST = [{"rank": rank, "error": "PlanError", "message": f"why {rank}"} for rank 
 )
 def test_a_warning_is_given_above_its_threshold_and_not_at_it(run: RunEvidence, said: list[str]) -> None:
     assert list(warnings(run)) == said
+
+
+# -------------------------------------------------------------------------------------------- the sections
+
+ENTRY = SimpleNamespace(target="local", stack=None, status="", started_at_s=1_795_308_908.0, machine="Fast 9000")
+STACK = SimpleNamespace(region="eu-west-1", architecture="arm64", map_child_type="EXPRESS", max_concurrency=1000)
+
+
+def told(section: Section) -> list[Any]:
+    """Return what a section says: rows of its tables, captions of its figures, its notes."""
+    found: list[Any] = [section.lead]
+    for block in section.blocks:
+        if isinstance(block, Table):
+            found += [block.caption, *block.rows]
+        else:
+            found.append(block.caption if isinstance(block, Figure) else block.text)
+    return found
+
+
+def test_settings_are_those_of_the_request_and_what_the_deployment_added() -> None:
+    request = {"row_limit": None, "profile": True, "tolerated_failure_percentage": 12.5, "function_memory_mb": 1769}
+    deployed = SimpleNamespace(**{**ENTRY.__dict__, "target": "aws", "stack": STACK})
+
+    assert told(settings_section(make_run(summary={"request": request, "notes": ["a note"]}, entry=deployed))) == [
+        "Every key of the request, defaults filled in, and what the deployment added.",
+        "Request and deployment",
+        ("row_limit", "all", "default"),
+        ("profile", "yes", ""),
+        ("tolerated_failure_percentage", "12.5000", ""),
+        ("function_memory_mb", "1769", ""),
+        ("target", "aws", "AWS, eu-west-1"),
+        ("architecture", "arm64", ""),
+        ("child executions", "EXPRESS", ""),
+        ("max concurrency", "1,000", "ranks at the same time"),
+        "a note",
+    ]
+
+
+def test_settings_of_a_run_without_a_request_are_those_of_its_records() -> None:
+    records = make_records({"num_threads": 2.0, "batch_size": 32.0}, {"batch_size": 1024.0})
+
+    assert told(settings_section(without_summary(records, entry=ENTRY))) == [
+        "As far as the records say.",
+        "Request and deployment",
+        ("function_memory_mb", "1,000 MB", "from the records"),
+        ("num_threads", "2", "from the records"),
+        ("batch_size", "32, 1,024 galaxies", "from the records"),
+        ("target", "local", "the local AWS on one machine"),
+    ]
+
+
+def rows_of(shard: int, start: int, stop: int, sha256: str | None) -> dict[str, Any]:
+    return {"key": f"d/{shard}.safetensors", "start_row": start, "stop_row": stop, "sha256": sha256}
+
+
+def test_the_origin_of_a_run_is_what_made_its_numbers() -> None:
+    first = {
+        "inputs": [rows_of(0, 0, 5, "a"), rows_of(1, 0, 3, None)],
+        "engine": "torch",
+        "data_path": "d/0.safetensors",
+    }
+    second = {"inputs": [rows_of(1, 3, 9, "b")], "engine": "native"}
+    source = {"source": "/x/results.json", "source_sha256": "ab"}
+    run = make_run(make_records(first, second), entry=ENTRY, imported=source, summary={"image_digests": ["i", "j"]})
+
+    assert told(provenance_section(run)) == [
+        "With these, the same rows give the same redshifts.",
+        "Origin",
+        ("run", "run-a", ""),
+        ("imported from", "results.json", ""),
+        ("file sha256", "ab", "checksum of that file"),
+        ("started", "2026-11-22 00:55:08 UTC", ""),
+        ("image", "i, j", "digest of the container image; local: no image, the code of this clone"),
+        ("engine", "torch, native", "library that computed"),
+        ("machine", "Fast 9000", "shared by all workers"),
+        ("dataset", "d", "2 shards"),
+        ("dataset sha256", hashlib.sha256(b"ab").hexdigest(), "SHA-256 over the checksums of its shards, in order"),
+        "Shards that were read",
+        ("d/0.safetensors", "5", "a"),
+        ("d/1.safetensors", "9", "b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("num", "caption", "num_rows"),
+    [(12, "Shards that were read", 12), (13, "Shards that were read; the first 12 of 13", 12)],
+)
+def test_of_many_shards_the_first_are_named(num: int, caption: str, num_rows: int) -> None:
+    run = make_run(make_records({"inputs": [rows_of(shard, 0, 5, None) for shard in range(num)]}))
+
+    origin, shards = provenance_section(run).blocks
+
+    assert (shards.caption, len(shards.rows), shards.rows[0][2]) == (caption, num_rows, UNKNOWN)
+    assert "dataset sha256" not in [row[0] for row in origin.rows]
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (
+            make_run(make_records({"total_process_memory_mb": 300.0, "peak_memory_bytes": 700 * 2.0**20})),
+            [
+                "Peak of any rank 700 MB, 70 % of the 1,000 MB configured. MB are 2²⁰ bytes.",
+                "Memory of a rank, the published parts",
+                ("peak", "500.0", "500.0", "700.0", "highest resident memory so far, of our worker"),
+                ("process", "300.0", "300.0", "300.0", "resident after inference"),
+                "Median 500 MB. Processes serve several ranks, and a peak stays: warm ranks repeat it.",
+            ],
+        ),
+        (
+            make_run(make_records({"function_memory_mb": None}, num=1)),
+            [
+                "Peak of any rank 500 MB. MB are 2²⁰ bytes.",
+                "Memory of a rank, the published parts",
+                ("peak", "500.0", "500.0", "500.0", "highest resident memory so far, of our worker"),
+            ],
+        ),
+        (make_run([]), ["Peak of any rank 500 MB; the records are not there."]),
+        (without_summary([PartialRecord(rank=0)]), ["Unknown: no record says."]),
+    ],
+)
+def test_the_memory_of_a_run_is_told_as_far_as_it_is_known(run: RunEvidence, said: list[Any]) -> None:
+    assert told(memory_section(run)) == said
+
+
+RATES = {"sum_of_rank_rates": 250.0, "map_wall": 125.0, "end_to_end": 50.0, "end_to_end_bit_per_s": 7e6}
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (
+            make_run(summary={"throughput": RATES}),
+            [
+                ("sum of rank rates", "250.0", "41.0 Mbit/s", "1.0"),
+                ("Map wall", "125.0", "20.5 Mbit/s", "0.50"),
+                ("end to end", "50.00", "7.00 Mbit/s", "0.20"),
+                "Median 62.5, from 62.5 to 62.5 galaxies/s.",
+            ],
+        ),
+        (
+            without_summary(make_records({"sample_persec": 60.0})),
+            [("sum of rank rates", "247.5", "40.6 Mbit/s", "1.0"), "Median 62.5, from 60.0 to 62.5 galaxies/s."],
+        ),
+        (without_summary(make_records(num=1)), [("sum of rank rates", "62.50", "10.3 Mbit/s", "1.0")]),
+        (without_summary([PartialRecord(rank=0)]), []),
+    ],
+)
+def test_the_throughputs_of_a_run_are_those_that_are_known(run: RunEvidence, said: list[Any]) -> None:
+    found = told(throughput_section(run))
+
+    assert [one[:4] if isinstance(one, tuple) else one for one in found[2:]] == said
+    assert (found[0] == "Unknown: neither a summary nor a rate of any rank is there.") == (not said)
+
+
+def test_the_ten_slowest_ranks_are_named() -> None:
+    changes = [{"cold_start": True, "clock": {"init": 3.0}}, {"clock": {"total": 12.0, "inference": 0.25}}]
+
+    slowest = slowest_ranks(as_columns(make_records(*changes, num=12)))
+
+    assert [row[0] for row in slowest.rows] == [str(rank) for rank in range(10)]
+    assert slowest.rows[:2] == [
+        ("0", "500", "13.0 s", "1.30", "inference 8.50 s", "cold", "0"),
+        ("1", "500", "12.0 s", "1.20", "model load 500 ms", "warm", "0"),
+    ]
+
+
+def test_every_rank_has_its_numbers_as_exact_as_they_mean_something() -> None:
+    whole = all_ranks(
+        as_columns(
+            make_records(
+                {"cold_start": True, "num_samples": 1500.0, "sample_persec": 62.55}, {"cold_start": False}, num=3
+            )
+        )
+    )
+
+    phases = ["1.000", "0.000", "0.500", "0.500", "8.500", "0.500", "0.000", "10.000"]
+    assert (whole.caption, whole.all_rows) == ("All 3 ranks", ())
+    assert whole.rows == [
+        ["0", "1,500", *phases, "62.6", "500", "cold", "0"],
+        ["1", "500", *phases, "62.5", "500", "warm", "0"],
+        ["2", "500", *phases, "62.5", "500", UNKNOWN, "0"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("num", "caption", "num_rows", "num_handed"),
+    [
+        (64, "All 64 ranks", 64, 0),
+        (65, "The first 20 of 65 ranks; where scripts run, all can be sorted and filtered", 20, 65),
+    ],
+)
+def test_of_many_ranks_the_page_shows_the_first(num: int, caption: str, num_rows: int, num_handed: int) -> None:
+    table = all_ranks(as_columns(make_records({"cold_start": True}, num=num)))
+
+    assert (table.caption, len(table.rows), len(table.all_rows)) == (caption, num_rows, num_handed)
+    assert [row[-2:] for row in table.all_rows[:2]] == [[1.0, 0.0], [None, 0.0]][:num_handed]
 
 
 # --------------------------------------------------------------------------------------------- the numbers
