@@ -111,7 +111,7 @@ def _with_memory(summary: RunSummary, usage: Usage, rates: Rates, prices: Prices
     return WhatIf(
         memory_mb=memory_mb,
         num_vcpus=memory_mb / MB_PER_VCPU,
-        rank_s=factors.scaled(usage.billed_ms["infer"] / 1000 / max(summary.num_records, 1)),
+        rank_s=factors.scaled(usage.billed_ms["infer"] / 1000 / summary.num_records),
         usd={name: Range(*(usd(name, factor) for factor in factors)) for name in ARCHITECTURES},
         is_large_enough=summary.peak_memory_bytes <= memory_mb * 2**20,
     )

@@ -126,6 +126,9 @@ def test_only_inference_gains_from_further_threads() -> None:
     expected = [(16 * (serial + (1 - serial) / 5) + 4) / 20 for serial in (0.0, 0.25, 0.33)]
     assert factor == pytest.approx(expected)
     assert what_if.rescaled(summary, 10_240, 10_240) == pytest.approx((1, 1, 1))
+    # The clocks of some ranks leave nothing beside inference.
+    only = what_if.rescaled(make_run(rows_per_s=3071 / 16.0, rank_seconds=16.0), 1769, 10_240)
+    assert only == pytest.approx([serial + (1 - serial) / 5 for serial in (0.0, 0.25, 0.33)])
 
 
 def test_everything_slows_down_below_a_vcpu() -> None:
