@@ -1,5 +1,6 @@
 """What a report says about a sweep, also one that was cut."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,9 @@ from scripts.command.errors import CommandError
 from scripts.report import ReportVariables
 from scripts.report import main as write_report
 from scripts.reports.document import Figure, Note, Report, Table
+from scripts.reports.sections.sweep_headline import sentence, warnings
+from scripts.reports.sections.sweep_measures import price_section
+from scripts.reports.sections.sweep_tables import settings_section
 from scripts.reports.sweep_axes import AXES, Setting, series_along, varying
 from scripts.reports.sweep_evidence import read_sweep
 from scripts.reports.sweep_report import sweep_report
@@ -78,6 +82,90 @@ def test_what_all_runs_had_in_common_is_said_once(report: Report) -> None:
     )
 
 
+def table_of(report: Report, title: str) -> Table:
+    (section,) = [one for one in report.sections if one.title == title]
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
+    return table
+
+
+def captions(report: Report, title: str) -> list[str]:
+    (section,) = [one for one in report.sections if one.title == title]
+    return [section.lead, *(block.caption for block in section.blocks if isinstance(block, Figure))]
+
+
+def test_a_setting_and_a_run_have_their_numbers_in_a_row(report: Report) -> None:
+    settings, runs = table_of(report, "Settings").rows, table_of(report, "Runs").rows
+
+    one = ("2", "37.88", "37.00 to 38.75", "80.1", "1.00", "100 %", "256", "35.9", "0.00118", "1.00", "")
+    best = ("1 + 1 failed", "7.01", "7.01 to 7.01", "432", "4.57", "57 %", "272", "30.1", "0.00170", "1.00", "yes")
+    assert (settings[0], settings[-1]) == (("WORLD=1 BATCH=8", *one), ("WORLD=8 BATCH=512", *best))
+    known = ("0", "complete", "37.00", "36.00", "82.0", "0", "256", "0.0138", "run-0")
+    failed = ("1", "failed: IncompleteRunError", *["–"] * 3, "0", "–", "–", "run-23")  # noqa: RUF001
+    assert (runs[0], runs[-1]) == (("0", "WORLD=1 BATCH=8", *known), ("23", "WORLD=8 BATCH=512", *failed))
+
+
+def test_a_figure_names_its_lowest_and_its_highest_point(report: Report) -> None:
+    assert captions(report, "Execution time")[1] == (
+        "Lowest: WORLD=8 BATCH=512: 7.01 s. Highest: WORLD=1 BATCH=8: 37.9 s (37.0 to 38.8)."
+    )
+    assert captions(report, "Memory")[1] == "Lowest: WORLD=1 BATCH=8: 256 MB. Highest: WORLD=1 BATCH=512: 272 MB."
+
+
+def test_what_scales_is_compared_with_the_fewest_ranks(report: Report) -> None:
+    assert captions(report, "Speedup and efficiency") == [
+        "Speedup compares with the same setting on 1 rank; efficiency is the speedup over the factor in ranks. Dashed: "
+        "perfect scaling.",
+        *["Best: WORLD=8 BATCH=8: 4.72."] * 2,
+        *["Best: WORLD=1 BATCH=8: 1.00."] * 2,
+    ]
+
+
+def test_a_front_of_prices_says_whether_they_were_paid(folder: Path, report: Report) -> None:
+    evidence = read_sweep(folder)
+    on_aws = replace(evidence, statistics=msgspec.structs.replace(evidence.statistics, target="aws"))
+
+    prices = "Prices: us-east-1, January 2026, without free tier."
+    assert price_section(on_aws).lead == prices
+    assert captions(report, "Cost") == [
+        f"Nothing was paid: the runs were local, and their times are this machine's. {prices}",
+        "Filled: 2 settings on the Pareto front; no other that predicted as many galaxies is both faster and cheaper. "
+        "Hollow: the others.",
+    ]
+
+
+def test_runs_without_a_price_have_no_front(folder: Path) -> None:
+    evidence = read_sweep(folder)
+    settings = tuple(msgspec.structs.replace(one, list_price_usd=None) for one in evidence.statistics.settings)
+    free = replace(evidence, statistics=msgspec.structs.replace(evidence.statistics, settings=settings))
+
+    assert price_section(free).lead.endswith(" No run has a price.")
+    assert sentence(free).startswith("Fastest and balanced: WORLD=8 BATCH=512, 7.01 s; ")
+    (table,) = settings_section(free).blocks
+    assert isinstance(table, Table)
+    assert table.rows[0][9] == "–"  # noqa: RUF001
+
+
+def test_the_origin_names_what_the_runs_had_and_when_they_ran(report: Report) -> None:
+    assert table_of(report, "Provenance").rows == [
+        ("target", "local", ""),
+        ("dataset", "sdss/10MB", ""),
+        ("engine", "onnxruntime 1.31.1", "library that computed"),
+        ("started", "2026-11-22 00:55:08 to 2026-11-22 01:18:08 UTC", "first and last run"),
+    ]
+
+
+@pytest.mark.parametrize("num", [3, 4, 5])
+def test_of_many_failed_runs_three_are_named(num: int, folder: Path) -> None:
+    evidence = read_sweep(folder)
+    failed = [msgspec.structs.replace(row, state="failed") for row in evidence.runs[:num]]
+
+    said = list(warnings(replace(evidence, runs=[*failed, *evidence.runs[num:23]])))
+
+    more = [one for one in said if one.endswith(" more runs failed; the table of runs names them.")]
+    assert len([one for one in said if one.startswith("Failed: ")]) == 3
+    assert more == ([f"{num - 3} more runs failed; the table of runs names them."] if num > 3 else [])
+
+
 def test_a_failed_run_is_named_on_top_and_in_the_table(report: Report) -> None:
     assert report.warnings[0] == "Failed: WORLD=8 BATCH=512, repeat 1: IncompleteRunError: 1 of 8 ranks is lost"
     (runs,) = [one for one in report.sections if one.title == "Runs"]
@@ -90,7 +178,7 @@ def test_a_failed_run_is_named_on_top_and_in_the_table(report: Report) -> None:
 def test_a_sweep_that_is_not_over_says_how_to_go_on(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", num_planned=36)
 
-    warning, *_ = sweep_report(read_sweep(tmp_path / "s")).warnings
+    warning, *_ = warnings(read_sweep(tmp_path / "s"))
 
     assert warning == ("Incomplete: 12 of 36 planned runs are missing. `make sweep NAME=s` continues where it stopped.")
 

@@ -19,8 +19,10 @@ from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
 from scripts.data import writer
 from scripts.data.location import UNFINISHED
+from scripts.deployment.stages import read_stages
 from scripts.forecasts import system
 from scripts.forecasts.system import DEFAULT_CONCURRENCY
+from scripts.pricing.cost import Rates
 from scripts.pricing.what_if import Range
 from scripts.sweeps import estimate
 from scripts.sweeps.backend import LocalBackend
@@ -160,7 +162,10 @@ def test_a_run_is_forecast_as_it_would_be_on_aws(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(estimate, "forecast", note)
     forecast(tmp_path, SweepPlan(data=("tiny",), files=(2,), memory=(3538,), precision=("int8",), repeat=3))
-    forecast(tmp_path, SweepPlan(data=("tiny",), world=(7,), engine=("native",), profile=(True,)))
+    plan = SweepPlan(data=("tiny",), world=(7,), engine=("native",), profile=(True,))
+    arm64 = Rates(memory_mb=dict.fromkeys(read_stages(), 1769), architecture="arm64", child_type="EXPRESS")
+    aws: Any = SimpleNamespace(name="aws", region="us-east-1", max_concurrency=50, rates=lambda _: arm64)
+    paid = forecast_sweep(list(plan.runs()), aws, find_datasets(plan, tmp_path, ()), root=tmp_path)
 
     expected = system.Setting(
         num_rows=2 * ROWS,
@@ -173,8 +178,11 @@ def test_a_run_is_forecast_as_it_would_be_on_aws(tmp_path: Path, monkeypatch: py
         engine="auto",
         precision="int8",
     )
-    profiled = {"num_rows": 3 * ROWS, "num_shards": 3, "world_size": 7, "memory_mb": 1769, "engine": "torch"}
-    assert asked == [expected, replace(expected, **profiled, precision="fp32")]
+    profiled = {"num_rows": 3 * ROWS, "num_shards": 3, "world_size": 7, "engine": "torch", "precision": "fp32"}
+    there = {"memory_mb": 1769, "architecture": "arm64", "child_type": "EXPRESS", "max_concurrency": 50}
+    assert asked == [expected, replace(expected, **profiled, **there)]
+    assert paid is not None
+    assert paid.is_paid
 
 
 def forecast(root: Path, plan: SweepPlan) -> SweepForecast | None:

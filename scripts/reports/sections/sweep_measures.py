@@ -78,7 +78,7 @@ def scaling_sections(sweep: SweepEvidence) -> Iterator[Section]:
     )
     lead = (
         f"Speedup compares with the same setting on {counted(round(smallest), 'rank')}; efficiency is the speedup over "
-        " the factor in ranks. Dashed: perfect scaling."
+        "the factor in ranks. Dashed: perfect scaling."
     )
     yield Section("Speedup and efficiency", lead, [figure for figure in figures if figure])
 
