@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from inference.contract import as_prefix
-from scripts.command.errors import CommandError
+from scripts.command.errors import CommandError, UsageError
 from scripts.data.location import LocalDataset
 from scripts.runs.ending import Ending
 from scripts.sweeps import runner
@@ -137,6 +137,13 @@ def test_a_row_says_what_its_run_was_asked_for_before_anything_is_known_of_it(ca
     assert (row.state, row.error, row.message, row.num_records) == ("failed", "PlanError", "why", 0)
     assert backend.asked[0]["payload"]["model"] == "astromae"
     assert not journal.entries[0].is_of_backend
+
+
+def test_a_model_is_sought_where_the_runs_are(carry_out: Any, tmp_path: Path) -> None:
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+
+    with pytest.raises(UsageError, match="Did you mean mine"):
+        carry_out(FakeBackend(), succeed, plan=SweepPlan(data=("sdss/25MB",), model="min", target="local"))
 
 
 def test_the_steps_of_a_run_are_not_printed(carry_out: Any, capsys: pytest.CaptureFixture[str]) -> None:
