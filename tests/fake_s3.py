@@ -86,7 +86,7 @@ def serve(certificate: tuple[Path, Path] | None = None) -> Iterator[FakeS3]:
                 self.wfile.write(answer.body[: answer.cut])
             self.close_connection = self.close_connection or answer.cut is not None
 
-        do_GET = do_PUT = do_HEAD = do_CONNECT = answer  # noqa: N815 -- http.server's names
+        do_GET = do_POST = do_PUT = do_HEAD = do_CONNECT = answer  # noqa: N815 -- http.server's names
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""

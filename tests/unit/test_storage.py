@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from handlers import bucket_access, settings
-from handlers.storage import NUM_CONNECTIONS, ObjectExistsError, ObjectStore
+from handlers.storage import LARGE_BYTES, NUM_CONNECTIONS, PART_BYTES, ObjectExistsError, ObjectStore
 from inference.errors import (
     AccessDeniedError,
     InvalidRequestError,
@@ -27,6 +27,7 @@ from tests.certificates import make_certificates
 from tests.fake_s3 import Answer, Asked, FakeS3, refusal, serve, signed_region
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "very-secret", "AWS_SESSION_TOKEN": "session"}
+RANGE = {"Content-Range": "bytes 0-4/7"}
 LISTING = '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{}</ListBucketResult>'
 ENTRY = '<Contents><Key>{}</Key><Size>3</Size><ETag>"e"</ETag><LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>'  # noqa: E501
 
@@ -142,6 +143,18 @@ def test_another_range_than_was_asked_for_is_not_believed(
 
     with pytest.raises(StorageUnavailableError):
         ObjectStore("data").read_range("k", 2, 5, etag='"etag"')
+
+
+def test_of_an_object_larger_than_believed_one_byte_more_is_read(s3: FakeS3) -> None:
+    s3.otherwise = lambda asked: refusal(404, "NoSuchKey") if "none" in asked.path else Answer(206, b"conte", RANGE)
+
+    assert ObjectStore("data").read_at_most({"k": 4, "none": 9}) == {"k": b"conte", "none": None}
+    assert sorted(asked.headers["range"] for asked in s3.asked) == ["bytes=0-4", "bytes=0-9"]
+
+
+def test_parts_are_such_as_s3_takes() -> None:
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+    assert 5 * 2**20 <= PART_BYTES <= LARGE_BYTES <= 5 * 2**30
 
 
 def test_many_objects_are_read_at_once_but_not_all(s3: FakeS3) -> None:
