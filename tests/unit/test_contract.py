@@ -40,6 +40,25 @@ def test_only_the_bucket_is_required() -> None:
 
     assert request == RunRequest(bucket="b")
     assert notes == ()
+    chosen = {name: value for name, value in msgspec.structs.asdict(request).items() if value not in (None, False)}
+    assert chosen == {
+        "bucket": "b",
+        "data_prefix": "datasets/sdss/10MB/",
+        "batch_size": 256,
+        "engine": "auto",
+        "precision": "fp32",
+        "backup": True,
+    }
+    assert request.tolerated_failure_percentage == 0
+
+
+def test_a_published_key_is_read_under_our_name_unless_that_is_given_too() -> None:
+    published, notes = contract.parse_request({"bucket_name": "b", "dataset_path": "d"})
+    assert (published.bucket, published.data_prefix) == ("b", "d")
+    assert notes == ("`bucket_name` was read as `bucket`.", "`dataset_path` was read as `data_prefix`.")
+
+    both, notes = contract.parse_request({"bucket_name": "other", "bucket": "b"})
+    assert (both.bucket, notes) == ("b", ("`bucket_name` was ignored: `bucket` is given too.",))
 
 
 def test_numbers_and_booleans_may_be_strings() -> None:
@@ -118,8 +137,11 @@ def test_a_prefix_of_one_dataset_never_matches_another() -> None:
 
 def test_defaults_are_filled_in() -> None:
     request = make_request(data_prefix="datasets/x")
+    stated = make_request(data_bucket="data", world_size=7, result_path="/mine/")
 
     assert (request.data_bucket, request.data_prefix, request.result_path) == ("b", "datasets/x/", "runs/run-a/")
+    assert (request.world_size, stated.world_size) == (1, 7)
+    assert (stated.bucket, stated.data_bucket, stated.result_path) == ("b", "data", "mine/")
 
 
 def test_a_record_carries_every_published_key() -> None:

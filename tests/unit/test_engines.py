@@ -13,11 +13,13 @@ import pytest
 from inference import engines
 from inference.checksum import file_sha256
 from inference.engines import exported
-from inference.engines.exported import Accuracy, Agreement, ExportCard
-from inference.errors import EngineError, WeightsError
+from inference.engines.exported import Accuracy, Agreement, ExportCard, Rounding
+from inference.errors import EngineError, ModelError, WeightsError
+from inference.models import Model
+from inference.models.card import Graph
 from scripts.command.errors import CommandError
 from scripts.models.export.judge import compare
-from tests.factories import FakeEngine, make_arrays
+from tests.factories import FakeEngine, make_arrays, make_card
 
 ROOT = Path(__file__).parents[2]
 AGREED = Agreement(version="1", num_rows=512, max_abs=1e-7, mean_abs=1e-8)
@@ -116,7 +118,10 @@ def test_other_weights_never_meet_an_old_graph(checkpoint: Path) -> None:
 
 
 def test_torch_asked_for_is_no_replacement(checkpoint: Path) -> None:
-    assert engines.load("torch", checkpoint, num_threads=1).note is None
+    engine = engines.load("torch", checkpoint, num_threads=3)
+
+    assert engine.note is None
+    assert (engine.settings["num_threads"], engine.settings["as_published"]) == (3, False)  # type: ignore[attr-defined]
 
 
 def test_the_profiler_sees_the_published_network(checkpoint: Path) -> None:
@@ -161,6 +166,70 @@ def test_int8_has_a_graph_of_its_own(checkpoint: Path, monkeypatch: pytest.Monke
 def test_torch_computes_in_full_precision_only(checkpoint: Path) -> None:
     with pytest.raises(EngineError, match="torch computes in fp32, not int8"):
         engines.load("torch", checkpoint, num_threads=1, precision="int8")
+    with pytest.raises(EngineError, match="torch computes in fp32, not bf16"):
+        engines.load("auto", checkpoint, num_threads=1, precision="bf16", as_published=True)
+
+
+def test_a_precision_was_checked_with_one_engine(checkpoint: Path) -> None:
+    put_card(checkpoint, precisions={"bf16": accuracy()})
+
+    with pytest.raises(EngineError, match="it was checked with openvino, not with onnxruntime"):
+        engines.load("onnxruntime", checkpoint, num_threads=1, precision="bf16")
+
+
+def test_why_a_precision_will_be_rejected_is_known_where_the_graph_was_checked(checkpoint: Path) -> None:
+    weights = {"weights_name": checkpoint.name, "weights_sha256": file_sha256(checkpoint)}
+    model = Model(checkpoint.parent, make_card(**weights))
+    onnx = Model(checkpoint.parent, make_card(**weights, kind="onnx", graph=Graph(output="z")))
+    assert engines.why_rejected(model, "int8") == "", "only the ranks know"
+
+    rounding = Rounding(num_rows=1, ranges={}, shift=0.0, accuracy=accuracy())
+    put_card(checkpoint, precisions={"int8": accuracy(rejected="too coarse")})
+    assert engines.why_rejected(model, "int8") == "too coarse"
+    assert engines.why_rejected(model, "bf16") == engines.NOT_CHECKED
+    assert engines.why_rejected(model, "fp32") == engines.why_rejected(onnx, "int8") == ""
+    put_card(checkpoint, precisions={"int8": accuracy(rejected="too coarse")}, native_int8=rounding)
+    assert engines.why_rejected(model, "int8") == ""
+    assert engines.why_rejected(model, "bf16") == engines.NOT_CHECKED
+    rejected = msgspec.structs.replace(rounding, accuracy=accuracy(rejected="native is, too"))
+    put_card(checkpoint, precisions={"int8": accuracy()}, native_int8=rejected)
+    assert engines.why_rejected(model, "int8") == ""
+
+
+@pytest.mark.parametrize("kind", ["astromae", "onnx"])
+def test_weights_of_a_model_that_are_missing_are_named(checkpoint: Path, kind: str) -> None:
+    checkpoint.rename(checkpoint.with_name("other"))
+    graph = Graph(output="z") if kind == "onnx" else None
+    card = make_card(kind=kind, graph=graph, weights_name=checkpoint.name, weights_sha256="b" * 64)
+
+    with pytest.raises(WeightsError, match=rf"{checkpoint.name} does not exist"):
+        engines.load_model("auto", Model(checkpoint.parent, card), num_threads=1)
+
+
+def test_a_model_is_loaded_as_it_was_asked_for_and_by_its_checksum(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    def load(name: str, path: Path, **settings: object) -> FakeEngine:
+        asked.update(settings, name=name, path=path)
+        return FakeEngine()
+
+    monkeypatch.setattr(engines, "load", load)
+    model = Model(checkpoint.parent, make_card(weights_name=checkpoint.name, weights_sha256="0" * 64))
+
+    engines.load_model("native", model, num_threads=3, precision="int8", as_published=True)
+
+    assert asked == {
+        "name": "native",
+        "path": checkpoint,
+        "num_threads": 3,
+        "precision": "int8",
+        "as_published": True,
+    }
+    other = Model(checkpoint.parent, make_card(weights_name=checkpoint.name, weights_sha256="b" * 64))
+    with pytest.raises(ModelError, match="has the checksum 000000000000 and its card says bbbbbbbbbbbb"):
+        engines.load_model("auto", other, num_threads=1)
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def test_cold_and_warm_ranks_are_told_apart() -> None:
     clock = run_clock.run_clock(records, **STAGES)
 
     assert (clock.cold["inference"].sum, clock.warm["inference"].sum) == (9.0, 4.0)
+    assert (clock.phases, clock.slowest) == (run_clock.spread(records), run_clock.slowest(records))
+    assert (clock.num_concurrent_ranks, clock.ranks.inference, clock.end_to_end) == (3, 13.0, 11.5)
     assert run_clock.run_clock(make_records(1.0), **STAGES).cold == {}
 
 
