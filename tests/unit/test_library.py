@@ -175,6 +175,10 @@ def test_weights_without_a_calibration_predict_and_warn(tmp_path: Path, monkeypa
         "precision": "int8",
         "num_threads": 3,
     }
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: {0, 2, 5, 7}, raising=False)
+    with pytest.warns(UserWarning, match="No sigma"):
+        load_model(folder)
+    assert asked == {"name": "auto", "folder": folder, "precision": "fp32", "num_threads": 4}
 
 
 def test_an_engine_that_was_replaced_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -257,9 +257,20 @@ def test_three_ranks_can_name_1100_shards() -> None:
 def test_the_same_request_gives_the_same_plan() -> None:
     shards = [make_shard(f"{n}.safetensors", num_rows=7) for n in range(5)]
 
-    plans = [list(plan_tasks(make_request(world_size=4), shards, LIMITS, run_id=RUN)) for _ in range(2)]
+    plan, again = (plan_tasks(make_request(world_size=4), shards, LIMITS, run_id=RUN) for _ in range(2))
 
-    assert plans[0] == plans[1]
+    assert list(plan) == list(again)
+    assert [task.rank for task in plan] == [0, 1, 2, 3]
+
+
+def test_tasks_are_taken_out_of_a_plan_as_out_of_a_list() -> None:
+    plan = plan_tasks(make_request(world_size=5), [make_shard(num_rows=7)], LIMITS, run_id=RUN)
+
+    assert (len(plan), len(plan[1:4]), len(plan[3:9])) == (5, 3, 2)
+    assert [task.rank for task in plan[1:4]] == [plan[rank].rank for rank in (1, 2, 3)] == [1, 2, 3]
+    assert (plan[-1].rank, plan[1:4][-1].rank) == (4, 3)
+    with pytest.raises(IndexError):
+        plan[5]
 
 
 @pytest.mark.parametrize(

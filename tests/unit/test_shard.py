@@ -6,19 +6,21 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 from torch.utils.data import TensorDataset
 
-from inference.block import SDSS
+from inference.block import SDSS, Layout, join
 from inference.contract import RowRange
 from inference.errors import ShardChangedError, ShardFormatError
 from inference.header import HEAD_BYTES
+from inference.models import shipped
 from inference.shard import block_rows_of, count_rows, read_blocks
 from tests.factories import MemoryReader, make_arrays, make_shard_bytes
 
@@ -74,6 +76,66 @@ def test_a_range_reads_its_own_rows_and_not_the_file() -> None:
 @pytest.mark.parametrize(("at_once", "block_rows"), [(32, 256), (128, 256), (384, 384), (512, 512), (3072, 512)])
 def test_a_block_is_what_the_engine_takes_at_once_within_limits(at_once: int, block_rows: int) -> None:
     assert block_rows_of(SDSS, at_once) == block_rows
+
+
+@pytest.mark.parametrize(
+    ("layout", "block_rows"),
+    [
+        (Layout(side_px=64), 128),
+        (Layout(side_px=128), 32),
+        (Layout(bands=tuple("ugrizyjhklmn"), side_px=128), 32),
+        (Layout(side_px=0), 4096),
+        (Layout(bands=tuple("grz")), 832),
+    ],
+)
+def test_a_block_of_other_galaxies_is_as_large_in_whole_micro_batches(layout: Layout, block_rows: int) -> None:
+    assert block_rows_of(layout) == block_rows
+
+
+@pytest.mark.parametrize("key", ["0.safetensors", "0.npz"])
+@pytest.mark.parametrize(("has_images", "has_magnitudes"), [(True, True), (True, False), (False, True)])
+def test_a_model_reads_the_bands_the_centre_and_the_columns_that_it_wants(
+    key: str, has_images: bool, has_magnitudes: bool
+) -> None:
+    arrays = make_arrays(5) | {"ebv": np.arange(5.0), "size": np.arange(5.0) + 10}
+    layout = Layout(wanted=("z", "g"), side_px=16 * has_images, has_magnitudes=has_magnitudes, columns=("size", "ebv"))
+    kept = {"images": has_images, "magnitudes": has_magnitudes}
+    arrays = {name: array for name, array in arrays.items() if kept.get(name, True)}
+    content = npz(**arrays) if key.endswith(".npz") else save(arrays)
+    rows = RowRange(key=key, start_row=1, stop_row=5, etag='"e"')
+
+    blocks = list(read_blocks(MemoryReader(**{key: content}), rows, layout, block_rows=3))
+
+    assert [len(block) for block in blocks] == [3, 1]
+    block = join(blocks)
+    np.testing.assert_array_equal(block.columns, np.stack([np.arange(11.0, 15), np.arange(1.0, 5)], axis=1))
+    if has_images:
+        np.testing.assert_array_equal(block.images, arrays["images"][1:, [4, 1], 8:24, 8:24])
+    else:
+        assert block.images.shape == (4, 2, 0, 0)
+    wanted = arrays["magnitudes"][1:, [4, 1]] if has_magnitudes else np.full((4, 2), np.nan)
+    np.testing.assert_array_equal(block.magnitudes, wanted)
+    named = block[1:3].arrays(("size", "ebv"))
+    assert list(named) == [*(["images"] if has_images else []), "magnitudes", "redshifts", "object_id", "size", "ebv"]
+    assert (named["size"].tolist(), named["ebv"].tolist()) == ([12.0, 13.0], [2.0, 3.0])
+
+
+def test_a_layout_follows_from_what_a_model_reads() -> None:
+    inputs = msgspec.structs.replace(shipped().card.inputs, magnitudes=None, columns=("ebv",))
+
+    assert Layout.for_model(shipped().card.inputs) == SDSS
+    assert Layout.for_model(inputs, tuple("zirgu")) == Layout(
+        bands=tuple("zirgu"), has_magnitudes=False, columns=("ebv",)
+    )
+    assert SDSS.order is None
+    assert Layout(bands=tuple("zirgu")).order == [4, 3, 2, 1, 0]
+
+
+def test_a_shard_that_lacks_a_column_is_refused() -> None:
+    rows = RowRange(key="0.safetensors", start_row=0, stop_row=3, etag='"e"')
+
+    with pytest.raises(ShardFormatError, match=r"has no array `ebv`; it holds images, magnitudes, object_id, redsh"):
+        list(read_blocks(MemoryReader(**{"0.safetensors": make_shard_bytes(3)}), rows, Layout(columns=("ebv",))))
 
 
 def test_a_tiny_shard_takes_one_request() -> None:

@@ -9,7 +9,18 @@ import pytest
 from inference import contract, metrics, summary
 from inference.contract import RankFailure, RankTask
 from inference.errors import IncompleteRunError, ManifestError
-from tests.factories import RUN, make_arrays, make_plan, make_record_for, make_request, make_task, prove_run, stored_by
+from tests.factories import (
+    RUN,
+    make_arrays,
+    make_plan,
+    make_predictions,
+    make_pz,
+    make_record_for,
+    make_request,
+    make_task,
+    prove_run,
+    stored_by,
+)
 
 TIMES = summary.RunTimes(started_at_s=0.0, planned_at_s=1.0, mapped_at_s=5.0, summarized_at_s=6.0)
 
@@ -105,6 +116,13 @@ def test_objects_that_no_rank_writes_are_noted_the_first_by_name() -> None:
         {"started_at_s": -5.0},
         {"clock": contract.RankClock(**{**ZERO_CLOCK, "inference": -1.0})},
         {"clock": contract.RankClock(**{**ZERO_CLOCK, "total": 1e9})},
+        {"clock": contract.RankClock(**{**ZERO_CLOCK, "queue": np.inf})},
+        {"clock": contract.RankClock(**{**ZERO_CLOCK, "upload": summary.LONGEST_PHASE_S + 1})},
+        {"total_cpu_time_s": np.inf},
+        {"num_flagged": {"REFUSED": 4}},
+        {"num_flagged": {"SHINY": 1}},
+        {"accuracy": contract.AccuracySums(num_labelled=4), "residuals": bytes(16)},
+        {"accuracy": contract.AccuracySums(num_labelled=3, sum_dz=np.nan)},
         {"predictions": None},
         {"predictions_key": "runs/run-a/predictions/00001.npz"},
     ],
@@ -118,6 +136,83 @@ def test_a_record_that_states_what_cannot_be_loses_its_rank(change: dict[str, ob
     proof = summary.prove(tasks, records, (), stored)
 
     assert [(one.rank, one.error) for one in proof.lost] == [(2, "WrongRecord")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clock": contract.RankClock(**{**ZERO_CLOCK, "total": summary.LONGEST_PHASE_S})},
+        {"num_flagged": {"REFUSED": 3}},
+        {"sample_persec": 0.0, "total_cpu_time_s": 0.0, "started_at_s": 0.0},
+        {"accuracy": contract.AccuracySums(), "residuals": b""},
+    ],
+)
+def test_a_record_may_state_what_is_odd_but_can_be(change: dict[str, object]) -> None:
+    task = make_task()
+    records = {task.record_key: make_record_for(task, **change)}
+
+    assert summary.prove([task], records, (), stored_by(records)).is_complete
+
+
+def test_predictions_of_another_number_of_rows_are_not_those_of_the_rank() -> None:
+    task = make_task()
+    record = make_record_for(task)
+    other = msgspec.structs.replace(record.predictions, num_rows=4)
+    records = {task.record_key: msgspec.structs.replace(record, predictions=other)}
+
+    (lost,) = summary.prove([task], records, (), stored_by(records)).lost
+
+    assert (lost.error, "is about 4 predictions" in lost.message) == ("WrongRecord", True)
+
+
+def test_a_record_of_another_run_claims_no_rank_of_this_one() -> None:
+    tasks = make_tasks(3)
+    found = records_of(tasks)
+    found[tasks[1].record_key] = contract.encode(make_record_for(tasks[1], run_id="run-b", rank=0))
+
+    assert [(lost.rank, lost.error) for lost in prove_run(tasks, found).lost] == [(1, "StaleRecord")]
+
+
+def test_an_object_without_content_is_no_record() -> None:
+    task = make_task()
+
+    (lost,) = prove_run([task], {task.record_key: b""}).lost
+
+    assert lost.message == f"{task.record_key} is not a record (empty, or larger than a record can be)."
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        ('{"errorMessage": "dirt"}', "dirt"),
+        ('{"other": "dirt"}', '{"other": "dirt"}'),
+        ("[1]", "[1]"),
+        ("no JSON", "no JSON"),
+        ('{"errorMessage": "exit: signal: killed"}', f"exit: signal: killed{summary.KILLED}"),
+    ],
+)
+def test_the_message_of_a_failure_is_what_lambda_s_json_says_or_all_of_it(cause: str, message: str) -> None:
+    assert summary.message_of(cause) == message
+
+
+@pytest.mark.parametrize(("num", "num_notes", "last"), [(5, 5, "x4 belongs"), (6, 6, "1 more objects belong")])
+def test_five_objects_of_no_rank_are_named(num: int, num_notes: int, last: str) -> None:
+    notes = list(summary.name_strangers([f"x{number}" for number in range(num)]))
+
+    assert len(notes) == num_notes
+    assert notes[-1].startswith(last)
+
+
+@pytest.mark.parametrize("num_rows", [1, 100_000])
+def test_what_a_rank_writes_is_within_its_limits(num_rows: int) -> None:
+    task = make_task(num_samples=num_rows)
+    numbers = np.linspace(0.1, 0.3, num_rows)
+    predictions = make_predictions(
+        object_id=np.arange(num_rows), z_phot=numbers.astype(np.float32), z_spec=numbers, pz=make_pz(numbers)
+    )
+
+    assert len(contract.encode(make_record_for(task, predictions))) <= summary.record_limit_bytes(task)
+    assert len(predictions.to_npz()) <= summary.predictions_limit_bytes(task)
 
 
 def test_a_rank_may_have_waited_for_days() -> None:
@@ -184,6 +279,10 @@ def test_a_record_cannot_have_more_read_than_its_rows_can_take() -> None:
     records = {task.record_key: msgspec.structs.replace(record, predictions=huge)}
 
     assert summary.doubtful_predictions([task], records, {}) == {}
+    most = summary.predictions_limit_bytes(task)
+    (record,) = records.values()
+    largest = msgspec.structs.replace(record, predictions=msgspec.structs.replace(huge, size_bytes=most))
+    assert summary.doubtful_predictions([task], {task.record_key: largest}, {}) == {task.predictions_key: most}
 
 
 def test_an_error_that_no_file_can_hold_is_named_as_far_as_it_can() -> None:
@@ -208,6 +307,18 @@ def test_a_manifest_that_is_not_the_planned_one_is_refused() -> None:
             list(summary.as_planned(plan, other))
     with pytest.raises(ManifestError, match="belongs to run run-b, not to run-a"):
         list(summary.as_planned(plan, [msgspec.structs.replace(task, run_id="run-b") for task in tasks]))
+
+
+def test_of_a_manifest_that_was_changed_no_more_is_used_than_was_planned() -> None:
+    plan = make_plan(9, request=make_request(world_size=3))
+    tasks = make_tasks(3)
+    strange = msgspec.structs.replace(tasks[1], run_id="run-b")
+
+    for other, num_used in (([*tasks, tasks[2]], 3), ([tasks[0], tasks[2], tasks[1]], 1), ([tasks[0], strange], 1)):
+        used: list[RankTask] = []
+        with pytest.raises(ManifestError):
+            used.extend(summary.as_planned(plan, other))
+        assert used == tasks[:num_used]
 
 
 def test_merged_accuracy_equals_that_of_all_galaxies_at_once() -> None:
@@ -264,6 +375,44 @@ def test_what_the_ranks_report_is_counted_added_or_listed() -> None:
     assert clock.summarize == TIMES.summarized_at_s - TIMES.mapped_at_s
 
 
+def test_ranks_that_were_computed_by_different_code_are_noted() -> None:
+    tasks = make_tasks(2)
+    reported = [
+        make_record_for(
+            task, code_version=str(task.rank), image_digest="local", model="m", weights_sha256="a" * 64, ratio_95=ratio
+        )
+        for task, ratio in zip(tasks, (2.0, 2.1), strict=True)
+    ]
+    found = {task.record_key: contract.encode(record) for task, record in zip(tasks, reported, strict=True)}
+
+    merged = summary.summarize(make_plan(6), tasks, prove_run(tasks, found), TIMES)
+
+    assert merged.notes == ("The ranks were computed with 2 values of code_version: 0, 1.",)
+    assert (merged.code_versions, merged.image_digests) == (("0", "1"), ("local",))
+    assert (merged.models, merged.weights_sha256, merged.ratio_95) == (("m",), ("a" * 64,), None)
+
+
+def test_a_resumed_run_is_compared_with_the_ranks_of_its_last_execution() -> None:
+    tasks = make_tasks(3)
+    found = {
+        task.record_key: contract.encode(make_record_for(task, started_at_s=start_s))
+        for task, start_s in zip(tasks, (10.0, 50.0, 51.0), strict=True)
+    }
+    resumed = (contract.Resumption(execution_name="again", num_ranks=2),)
+    times = summary.RunTimes(started_at_s=50.0, planned_at_s=51.0, mapped_at_s=55.0, summarized_at_s=56.0)
+    plan = make_plan(9, started_at_s=50.0, request=make_request(world_size=3))
+
+    first = summary.summarize(plan, tasks, prove_run(tasks, found), times)
+    again = summary.summarize(msgspec.structs.replace(plan, resumptions=resumed), tasks, prove_run(tasks, found), times)
+
+    assert (first.throughput.map_wall, first.throughput.end_to_end) == (9 / 4, 9 / 6)
+    assert (again.throughput.map_wall, again.throughput.end_to_end) == (6 / 4, 6 / 6)
+    assert first.clock.parallel_efficiency is not None
+    assert again.clock.parallel_efficiency is None
+    assert (first.notes, again.resumptions) == ((), resumed)
+    assert again.notes[0].startswith("Resumed by again: 2 of 3 ranks were left.")
+
+
 def test_the_three_throughputs_are_what_their_names_say() -> None:
     tasks = make_tasks(2)
     found = {task.record_key: contract.encode(make_record_for(task, sample_persec=100.0)) for task in tasks}
@@ -273,6 +422,7 @@ def test_the_three_throughputs_are_what_their_names_say() -> None:
     assert throughput.sum_of_rank_rates == 200.0
     assert throughput.map_wall == pytest.approx(6 / 4)
     assert throughput.end_to_end == pytest.approx(6 / 6)
+    assert throughput.bits_per_row == 164_160
 
 
 def lossy_summary(*, lost: int, world_size: int, tolerated: float) -> contract.RunSummary:
@@ -287,13 +437,23 @@ def test_a_lost_rank_beyond_the_tolerance_fails_the_run_by_name() -> None:
         summary.refuse_incomplete(lossy_summary(lost=1, world_size=8, tolerated=0))
 
 
-def test_a_lost_rank_within_the_tolerance_is_incomplete_but_no_failure() -> None:
-    tolerated = lossy_summary(lost=1, world_size=8, tolerated=20)
+@pytest.mark.parametrize("tolerated_percent", [12.5, 20.0])
+def test_a_lost_rank_within_the_tolerance_is_incomplete_but_no_failure(tolerated_percent: float) -> None:
+    tolerated = lossy_summary(lost=1, world_size=8, tolerated=tolerated_percent)
 
     summary.refuse_incomplete(tolerated)
 
     assert not tolerated.complete
     assert tolerated.num_records == 7
+
+
+@pytest.mark.parametrize(("num", "end"), [(5, "rank 4 (d/0.safetensors): "), (6, "; and 1 more. ")])
+def test_the_first_five_lost_ranks_are_named(num: int, end: str) -> None:
+    with pytest.raises(IncompleteRunError) as refused:
+        summary.refuse_incomplete(lossy_summary(lost=num, world_size=8, tolerated=0))
+
+    assert end in str(refused.value)
+    assert ("more. " in str(refused.value)) == (num > 5)
 
 
 def test_a_message_about_many_lost_ranks_stays_short() -> None:
