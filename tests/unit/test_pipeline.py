@@ -1,10 +1,12 @@
 """A rank predicts its own rows in order, whatever the batch size, and its record says so."""
 
+import hashlib
 import json
 from dataclasses import replace
 from itertools import pairwise
 from threading import Event
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,14 +15,15 @@ from inference.calibration import Calibration
 from inference.clock import PhaseClock
 from inference.contract import RowRange
 from inference.domain import domain_features
+from inference.engines.torch import Profile
 from inference.errors import EngineError, ShardFormatError
 from inference.metrics import accuracy_sums
 from inference.models import shipped
-from inference.pipeline import Predictions, infer_rank
+from inference.pipeline import Outcome, Predictions, infer_rank
 from inference.posterior import NUM_NUMBERS
 from inference.predict import MICRO_BATCH, predict_values
 from inference.quality import Quality
-from inference.record import bind, count_flags, make_record
+from inference.record import Invocation, bind, count_flags, make_record
 from inference.shard import SMALL_BLOCK_ROWS
 from scripts.benchmarks.records import INVOCATION
 from tests.factories import (
@@ -28,6 +31,7 @@ from tests.factories import (
     MemoryReader,
     make_arrays,
     make_calibration,
+    make_card,
     make_posterior,
     make_predictions,
     make_pz,
@@ -316,6 +320,100 @@ def test_a_redshift_that_is_not_finite_is_never_written() -> None:
 
     with pytest.raises(EngineError, match="1 redshifts that are not finite, the first for row 3"):
         predict_values(FakeEngine(), arrays["images"], arrays["magnitudes"])
+
+
+def test_a_record_says_what_its_process_was_and_what_it_did() -> None:
+    rows = tuple(
+        RowRange(key=f"d/{n}.pt", start_row=0, stop_row=2, etag='"e"', crc32=b"1234", size_bytes=9) for n in (0, 1)
+    )
+    task = make_task(rank=2, world_size=4, num_samples=4, batch_size=3, rows=rows)
+    predictions = make_predictions(object_id=np.array([7, 8, 9, 6]), quality=np.array([0, 1, 64, 65], np.uint8))
+    content = predictions.to_npz()
+    clock, engine = PhaseClock(), FakeEngine()
+    engine.note, engine.num_threads, engine.precision = "why", 3, "int8"
+    for phase in ("model_load", "download", "inference", "upload"):
+        with clock.phase(phase):
+            pass
+    here = Invocation(
+        request_id="r",
+        attempt=2,
+        cold_start=True,
+        queue_s=1.5,
+        init_s=2.5,
+        function_memory_mb=3008,
+        image_digest="digest",
+        code_version="9",
+        resident_memory_bytes=100 * 2**20,
+        peak_memory_bytes=200 * 2**20,
+    )
+
+    record = make_record(
+        task,
+        Outcome(predictions, ratio_95=2.0),
+        engine,
+        clock,
+        here,
+        model=make_card(name="mine"),
+        stored=bind(predictions, content, "etag"),
+        request_times_s=[0.5, 0.25, 0.75],
+        sigma_note="No sigma.",
+    )
+
+    assert (record.run_id, record.rank, record.world_size, record.num_samples) == (task.run_id, 2, 4, 4)
+    assert (record.attempt, record.cold_start, record.request_id) == (2, True, "r")
+    assert (record.engine, record.engine_note, record.num_threads, record.precision) == ("fake 1", "why", 3, "int8")
+    assert (record.model, record.weights_sha256) == ("mine", engine.weights_sha256)
+    assert (record.code_version, record.image_digest, record.function_memory_mb) == ("9", "digest", 3008)
+    assert (record.peak_memory_bytes, record.total_process_memory_mb) == (200 * 2**20, 100.0)
+    images_mb, model_mb = 3 * 20_520 / 2**20, engine.num_parameters * 4 / 2**20
+    assert record.library_overhead_memory_mb == pytest.approx(100.0 - model_mb - images_mb)
+    assert record.total_cpu_memory_mb is None
+    requests = (
+        record.s3_num_requests,
+        record.s3_total_time,
+        record.s3_avg_time,
+        record.s3_min_time,
+        record.s3_max_time,
+    )
+    assert requests == (3, 1.5, 0.5, 0.25, 0.75)
+    assert (record.result_path, record.data_path, record.predictions_key) == (
+        task.run_prefix,
+        "d/0.pt",
+        task.predictions_key,
+    )
+    assert (record.started_at_s, record.clock.queue, record.clock.init) == (clock.started_at_s, 1.5, 2.5)
+    phases = ("model_load", "download", "inference", "upload", "record")
+    assert [getattr(record.clock, phase) for phase in phases] == [clock.seconds(phase) for phase in phases]
+    assert min(clock.seconds(phase) for phase in phases) > 0
+    assert sum(clock.seconds(phase) for phase in phases) <= record.clock.total <= clock.total
+    assert record.sample_persec == pytest.approx(4 / clock.seconds("inference"))
+    assert record.inputs == tuple(msgspec.structs.replace(one, crc32=b"", size_bytes=None) for one in rows)
+    assert record.num_flagged == {"IMPUTED_BAND": 2, "REFUSED": 2}
+    assert (record.ratio_95, record.sigma_note, record.bits_per_row, record.pz) == (2.0, "No sigma.", 164_160, None)
+    assert record.accuracy == accuracy_sums(predictions.z_phot, predictions.z_spec, predictions.sigma, ratio_95=2.0)
+    assert len(record.residuals) == 4 * 4
+    bound = record.predictions
+    assert (bound.size_bytes, bound.sha256, bound.etag) == (len(content), hashlib.sha256(content).hexdigest(), "etag")
+    assert (bound.num_rows, bound.first_id, bound.last_id) == (4, 7, 6)
+
+
+def test_a_profiled_rank_reports_what_the_profiler_saw() -> None:
+    outcome = Outcome(make_predictions(), Profile(cpu_time_s=2.0, allocated_bytes=3_000_000))
+
+    record = make_record(
+        make_task(),
+        outcome,
+        FakeEngine(),
+        PhaseClock(),
+        INVOCATION,
+        model=CARD,
+        stored=bind(outcome.predictions, b"", ""),
+        request_times_s=[],
+    )
+
+    assert (record.total_cpu_time_s, record.total_cpu_memory_mb, record.sample_persec) == (2.0, 3.0, 1.5)
+    assert (record.s3_num_requests, record.s3_avg_time, record.s3_min_time, record.s3_max_time) == (0, 0.0, 0.0, 0.0)
+    assert record.accuracy.num_within_95 is None
 
 
 def test_published_figures_follow_the_published_definitions() -> None:
