@@ -165,6 +165,14 @@ def test_counted_residuals_have_the_quantiles_of_all_within_a_bin() -> None:
     assert deviation == pytest.approx(every.deviations().quantile(0.5), abs=2 * metrics.BIN)
 
 
+def test_a_quantile_of_counted_residuals_is_the_one_at_its_place() -> None:
+    counted = metrics.Residuals(np.array([0.02, 0.0, 0.01, 0.0, 0.0])).counted()
+
+    assert counted.counts.tolist() == [3, 1, 1]
+    assert [counted.quantile(share) for share in (0.0, 0.5, 0.6, 0.75, 1.0)] == pytest.approx([0, 0, 0, 0.01, 0.02])
+    assert counted.counted() is counted.within(1) is counted
+
+
 def test_counted_residuals_take_no_more_memory_for_more_galaxies() -> None:
     few, many = (
         metrics.Residuals.join([residuals_of(50_000, seed).counted() for seed in range(num)]) for num in (2, 20)

@@ -61,6 +61,47 @@ def test_what_stands_for_a_missing_magnitude_is_imputed_and_flagged(code: float)
     assert cleaned.magnitudes[0] == pytest.approx(MEAN_MAGNITUDES)
 
 
+def test_a_bright_and_a_faint_magnitude_are_measurements() -> None:
+    assert not cleaning.missing_bands(np.array([[10.1, 12.0, 20.0, 28.0, 29.9]])).any()
+
+
+@pytest.mark.parametrize("level", [10.01, 29.99])
+@pytest.mark.parametrize("band", range(5))
+def test_what_stands_for_a_missing_magnitude_is_one_itself(level: float, band: int) -> None:
+    table = np.full((1, 5), level)
+    table[0, band] = NAN
+
+    assert not cleaning.missing_bands(cleaning.fill_bands(table)[0]).any()
+
+
+def test_a_model_that_knows_no_photometry_fills_no_band_in_and_finds_no_colour_odd() -> None:
+    ignorant = cleaning.Limits(np.float32(-1000), None)
+    table = magnitudes(u=NAN)
+
+    filled, quality = cleaning.fill_bands(table, ignorant)
+
+    assert quality.tolist() == [(Quality.IMPUTED_BAND | Quality.REFUSED).value, 0, 0, 0]
+    assert not cleaning.missing_bands(filled).any()
+    np.testing.assert_array_equal(filled[~np.isnan(table)], table[~np.isnan(table)])
+    assert not cleaning.has_odd_colors(magnitudes(u=25.0), ignorant).any()
+
+
+def test_a_colour_is_odd_beyond_8_sigma_on_either_side() -> None:
+    median, sigma = np.array([1.0, 0.5]), np.array([0.1, 0.2])
+    colors = median + sigma * np.array([[7.9, 0], [-7.9, 0], [8.1, 0], [-8.1, 0], [0, 8.1], [0, 7.9]])
+    table = 20 - np.concatenate([np.zeros((6, 1)), np.cumsum(colors, axis=1)], axis=1)
+
+    assert cleaning.are_odd(table, median, sigma).tolist() == [False, False, True, True, True, False]
+
+
+def test_the_spread_of_a_colour_is_robust() -> None:
+    table = np.array([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [4.0, 0.0], [99.0, 0.0]])
+
+    median, sigma = cleaning.color_spread(table)
+
+    assert (median.tolist(), sigma.tolist()) == ([3.0], [1.4826])
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -131,6 +172,19 @@ def test_a_missing_pixel_becomes_sky_and_is_counted(code: float) -> None:
     assert filled[0, 1, 2, 3:5].tolist() == [0, 0]
     assert num_filled.tolist() == [2, 0, 0, 0]
     assert filled[1:].tobytes() == images[1:].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("value", "is_filled"), [(-1000.0, False), (-1000.5, True), (9.9e7, False), (1e8, True), (0.0, False)]
+)
+def test_pixels_between_the_codes_are_measurements(value: float, is_filled: bool) -> None:
+    images = cutouts()
+    images[0, 1, 2, 3] = value
+
+    filled, num_filled, _ = cleaning.fill_pixels(images)
+
+    assert num_filled.tolist() == [is_filled, 0, 0, 0]
+    assert filled[0, 1, 2, 3] == (0.0 if is_filled else np.float32(value))
 
 
 @pytest.mark.parametrize(

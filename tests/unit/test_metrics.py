@@ -61,6 +61,18 @@ def test_coverage_counts_redshifts_inside_their_interval() -> None:
     assert accuracy.coverage_95 == 3 / 4
 
 
+def test_an_outlier_is_further_off_than_its_limit_and_an_interval_holds_its_ends() -> None:
+    z_phot = np.array([0.05, -0.05, 0.0501, -0.0501, 0.15, 0.1501])
+
+    sums = metrics.accuracy_sums(z_phot, np.zeros(6), np.full(6, 0.0501), ratio_95=2.0)
+
+    assert (sums.num_outliers_005, sums.num_outliers_015) == (4, 1)
+    assert (metrics.outlier_fraction(z_phot, 0.05), metrics.outlier_fraction(z_phot, 0.15)) == (4 / 6, 1 / 6)
+    assert (sums.num_with_sigma, sums.num_within_68, sums.num_within_95) == (6, 4, 4)
+    ends = metrics.accuracy_sums(np.array([0.04, 0.0401]), np.zeros(2), np.full(2, 0.02), ratio_95=2.0)
+    assert ends.num_within_95 == 1
+
+
 def test_without_sigma_there_is_no_coverage() -> None:
     accuracy = metrics.redshift_accuracy(Z_PHOT, Z_SPEC)
 
