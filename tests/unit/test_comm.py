@@ -1,6 +1,8 @@
 """What the run makes of its ranks' reports, and how a reader sees it."""
 
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,9 @@ from msgspec import structs
 from rich.console import Console
 
 from inference import comm, contract
-from inference.contract import CommReport, PeerReport, RankRecord, RunComm
+from inference.contract import AccuracySums, CommReport, PeerReport, RankRecord, RankTask, RunComm
 from inference.errors import InvalidRequestError, PlanError
-from inference.fmi import tree
+from inference.fmi import tokens, tree
 from inference.plan import MEETING_S, START_S, Limits, meet_by_s
 from scripts.command.errors import UsageError
 from scripts.reports.evidence import read_run
@@ -25,6 +27,7 @@ from scripts.runs.target import count_talking
 from scripts.runs.variables import RequestVariables
 from tests.factories import make_record_for, make_task
 from tests.run_folders import write_run
+from tests.unit.test_fmi_meeting import Shelf
 from tests.unit.test_run_present import SUCCEEDED
 
 
@@ -55,6 +58,56 @@ def make_records(size: int = 4, **changes: object) -> list[RankRecord]:
     reduced = dict(zip(comm.REDUCED, total.tolist(), strict=True))
     records[0] = structs.replace(records[0], comm=structs.replace(records[0].comm, reduced=reduced))
     return records
+
+
+def meeting_task(rank: int, world_size: int, port: int, *, in_s: float = 60.0) -> RankTask:
+    """A rank that waits for the others at a port until so many seconds from now."""
+    token = tokens.mint(b"k" * 32, "run", expires_at_s=int(time.time()) + 100)
+    how = contract.CommTask(endpoint=f"127.0.0.1:{port}", token=token.to_text(), meet_by_s=time.time() + in_s)
+    return make_task(rank=rank, world_size=world_size, comm=how)
+
+
+def test_ranks_meet_wait_for_each_other_and_the_first_has_the_sums() -> None:
+    # No one listens there: they meet in the store.
+    tasks = [meeting_task(rank, 2, 1) for rank in range(2)]
+    records = [make_record_for(tasks[0]), make_record_for(tasks[1], accuracy=AccuracySums(num_within_95=None))]
+    shelf, began_s = Shelf(), time.time()
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(
+            lambda pair: comm.talk(*pair, shelf, latest_s=began_s + 60), zip(tasks, records, strict=True)
+        )
+
+    took_s = time.time() - began_s
+    for report, other in ((first, 1), (second, 0)):
+        assert (report.status, report.why) == ("ok", None)
+        (peer,) = report.peers
+        assert (peer.peer, peer.path) == (other, "store")
+        assert min(peer.num_bytes_sent, peer.num_bytes_received, peer.num_messages_sent) > 0
+        assert began_s <= report.arrived_at_s <= began_s + took_s
+        assert 0 < report.meeting_s <= report.total_s <= took_s
+        assert 0 < report.barrier_s <= report.total_s - report.meeting_s
+    assert (first.peers[0].num_bytes_sent, first.peers[0].num_messages_sent) == (
+        second.peers[0].num_bytes_received,
+        second.peers[0].num_messages_received,
+    )
+    assert all(key.startswith(f"{tasks[0].run_prefix}fmi/") for key in shelf.objects)
+    assert second.reduced is None
+    assert first.reduced is not None
+    assert set(comm.REDUCED) - set(first.reduced) == {"num_within_95"}
+    assert first.reduced["num_samples"] == 6
+    assert first.reduced["total_cpu_time_s"] == sum(record.total_cpu_time_s for record in records)
+
+
+@pytest.mark.parametrize(("in_s", "latest_s"), [(-5.0, 60.0), (60.0, -5.0)])
+def test_a_rank_that_comes_too_late_reports_it_and_waits_for_no_one(in_s: float, latest_s: float) -> None:
+    task = meeting_task(1, 2, 1, in_s=in_s)
+
+    report = comm.talk(task, make_record_for(task), Shelf(), latest_s=time.time() + latest_s)
+
+    assert (report.status, report.peers, report.reduced) == ("failed", (), None)
+    assert str(report.why).startswith("FmiTimeout: Rank 1 came 5.")
+    assert (report.meeting_s, report.barrier_s) == (0.0, 0.0)
 
 
 def test_a_meeting_is_summed_up() -> None:
