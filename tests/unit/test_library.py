@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,11 +14,11 @@ from inference.block import Block
 from inference.calibration import calibration_path
 from inference.errors import EngineError, InputError, ModelError, RunError, WeightsError
 from inference.loading import load_model
-from inference.models import Model
+from inference.models import Model, shipped, without_images
 from inference.pipeline import Predictions, predict_block
 from inference.predict import MICRO_BATCH
 from inference.shard import BLOCK_ROWS
-from tests.factories import FakeEngine, make_arrays, make_calibration, write_model
+from tests.factories import FakeEngine, make_arrays, make_calibration, make_card, write_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,6 +115,61 @@ def test_the_centre_is_cut_out_of_larger_cutouts() -> None:
 
     np.testing.assert_array_equal(found.flags, make_model().predict(small, large["magnitudes"]).flags)
     np.testing.assert_array_equal(found.flags, as_a_run({**large, "images": small}).quality)
+
+
+class Summing(FakeEngine):
+    """Gives the sum of the further columns, and keeps what it was given."""
+
+    def predict(self, images: np.ndarray, magnitudes: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        self.given = images, magnitudes, columns
+        return columns.sum(axis=1).astype(np.float32)
+
+
+def with_columns(**inputs: object) -> RedshiftModel:
+    reads = msgspec.structs.replace(shipped().card.inputs, columns=("ebv", "size"), **inputs)
+    return RedshiftModel(Summing(), card=make_card(inputs=reads))
+
+
+def test_a_model_without_images_asks_for_none() -> None:
+    magnitudes = make_arrays(3)["magnitudes"]
+    model = RedshiftModel(FakeEngine(), card=without_images().card)
+
+    found = model.predict(magnitudes=magnitudes)
+
+    np.testing.assert_array_equal(found.redshift, FakeEngine().predict(magnitudes, magnitudes))
+    with pytest.raises(InputError, match="magnitudes are missing, which the model reads"):
+        model.predict()
+    with pytest.raises(InputError, match=r"magnitudes have the shape \(\)"):
+        model.predict(magnitudes=17.0)
+
+
+def test_further_columns_reach_a_model_that_reads_them_and_a_galaxy_without_one_is_rejected() -> None:
+    arrays, columns = make_arrays(3), [[1, 2], [3, 4], [5, 6]]
+
+    found = with_columns().predict(arrays["images"], arrays["magnitudes"], columns)
+    lacking = with_columns().predict(arrays["images"], arrays["magnitudes"], [[1, 2], [np.nan, 4], [5, 6]])
+
+    assert found.redshift.tolist() == [3, 7, 11]
+    assert np.isnan(lacking.redshift).tolist() == [False, True, False]
+    assert (lacking.flags & Quality.REFUSED != 0).tolist() == [False, True, False]
+    with pytest.raises(InputError, match=r"columns have the shape \(3,\); the model reads \(3, 2\): ebv, size of each"):
+        with_columns().predict(arrays["images"], arrays["magnitudes"], [1, 2, 3])
+    with pytest.raises(InputError, match="columns are missing"):
+        with_columns().predict(arrays["images"], arrays["magnitudes"])
+
+
+def test_magnitudes_that_a_model_does_not_read_are_not_missed() -> None:
+    images = make_arrays(2)["images"]
+    model = with_columns(magnitudes=None)
+
+    found = model.predict(images, None, [[1, 2], [3, 4]])
+
+    assert found.redshift.tolist() == [3, 7]
+    assert not found.flags.any()
+    pixels, magnitudes, columns = model.engine.given  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(pixels, images)
+    assert magnitudes.shape == (2, 5)
+    assert columns.dtype == np.float64
 
 
 @pytest.mark.parametrize(

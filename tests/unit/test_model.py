@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from inference.model.astromae import NUM_PARAMETERS, AstroMAE
+from inference.model.astromae import NUM_PARAMETERS, AstroMAE, Variant
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,12 @@ def test_every_part_has_its_published_size(model: AstroMAE) -> None:
     assert count(model.inception_projection) == 1_413_840
     assert count(model.magnitude_branch) == 4_204_544
     assert count(model.final) == 3_295_233
+
+
+def test_what_the_tensors_leave_open_is_what_the_weights_were_trained_with(model: AstroMAE) -> None:
+    assert Variant() == Variant(num_heads=6, norm_epsilon=1e-6, has_joint_relus=True, pools_first=False)
+    norms = [module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)]
+    assert norms == [1e-6] * 25
 
 
 def test_scalings_are_buffers_not_parameters(model: AstroMAE) -> None:
