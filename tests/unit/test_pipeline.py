@@ -19,6 +19,7 @@ from inference.engines.torch import Profile
 from inference.errors import EngineError, ShardFormatError
 from inference.metrics import accuracy_sums
 from inference.models import shipped
+from inference.models.card import BinnedPz
 from inference.pipeline import Outcome, Predictions, infer_rank
 from inference.posterior import NUM_NUMBERS
 from inference.predict import MICRO_BATCH, predict_values
@@ -46,6 +47,18 @@ PREDICTED = {"object_id": "int64", "z_phot": "float32", "sigma": "float32", "qua
 CARD = shipped().card
 
 
+class Watched(FakeEngine):
+    """Keeps how many galaxies each call had, and gives as many numbers for each as it has `values`."""
+
+    def __init__(self, micro_batch: int = MICRO_BATCH, values: tuple[float, ...] = (0.1,)) -> None:
+        self.micro_batch, self.values, self.sizes = micro_batch, values, []
+
+    def predict(self, images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
+        self.sizes.append(len(images))
+        found = np.tile(np.array(self.values, np.float32), (len(images), 1))
+        return found[:, 0] if len(self.values) == 1 else found
+
+
 def test_a_rank_over_several_shards_keeps_their_order() -> None:
     reader = MemoryReader(a=b"", **{f"{n}.safetensors": make_shard_bytes(5, **make_arrays(5, seed=n)) for n in (0, 1)})
     rows = (
@@ -63,20 +76,14 @@ def test_a_rank_over_several_shards_keeps_their_order() -> None:
 
 
 def test_tiny_shards_are_gathered_into_full_micro_batches() -> None:
-    sizes: list[int] = []
-
-    class Watched(FakeEngine):
-        def predict(self, images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
-            sizes.append(len(images))
-            return super().predict(images, magnitudes)
-
+    engine = Watched()
     reader = MemoryReader(**{f"{n}.safetensors": make_shard_bytes(3, **make_arrays(3, seed=n)) for n in range(50)})
     rows = tuple(RowRange(key=f"{n}.safetensors", start_row=0, stop_row=3, etag='"e"') for n in range(50))
 
-    found = infer_rank(make_task(rows=rows, num_samples=150), reader, Watched(), PhaseClock(), CARD).predictions
+    found = infer_rank(make_task(rows=rows, num_samples=150), reader, engine, PhaseClock(), CARD).predictions
 
     whole, rest = divmod(150, MICRO_BATCH)
-    assert sizes == [MICRO_BATCH] * whole + [rest]
+    assert engine.sizes == [MICRO_BATCH] * whole + [rest]
     np.testing.assert_array_equal(
         found.object_id, np.concatenate([make_arrays(3, seed=n)["object_id"] for n in range(50)])
     )
@@ -312,6 +319,45 @@ def test_the_micro_batch_does_not_change_which_galaxy_gets_which_redshift(micro_
     z_phot = predict_values(FakeEngine(), arrays["images"], arrays["magnitudes"], micro_batch=micro_batch)
 
     np.testing.assert_array_equal(z_phot, FakeEngine().predict(arrays["images"], arrays["magnitudes"]))
+
+
+@pytest.mark.parametrize(("profile", "sizes"), [(False, [5, 5, 5, 5]), (True, [7, 7, 6])])
+def test_only_under_the_profiler_a_call_is_a_batch_as_it_was_asked_for(profile: bool, sizes: list[int]) -> None:
+    engine = Watched(micro_batch=5)
+    reader = MemoryReader(**{"d/0.safetensors": make_shard_bytes(20)})
+    task = make_task(num_samples=20, batch_size=7, profile=profile)
+
+    outcome = infer_rank(task, reader, engine, PhaseClock(), CARD)
+
+    assert engine.sizes == sizes
+    assert (outcome.profile is not None) == profile
+
+
+def test_a_network_with_a_distribution_of_its_own_needs_no_calibration_for_it() -> None:
+    card = make_card(output=BinnedPz(edges=(0.0, 0.1, 0.2, 0.3)))
+    calibration = replace(make_calibration(), posterior=make_posterior())
+    reader = MemoryReader(**{"d/0.safetensors": make_shard_bytes(3)})
+
+    engine = Watched(values=(0.0, 1.0, 0.0))
+    outcome = infer_rank(make_task(), reader, engine, PhaseClock(), card, calibration)
+
+    found = outcome.predictions
+    assert found.z_phot == pytest.approx([0.15] * 3)
+    assert found.sigma == pytest.approx([0.034] * 3)
+    assert found.pz.shape == (3, 15)
+    assert (found.quality & Quality.OUT_OF_DOMAIN).all()
+    assert outcome.ratio_95 is None
+
+
+def test_as_many_numbers_per_galaxy_as_the_card_says_and_all_finite() -> None:
+    arrays = make_arrays(3)
+
+    three = Watched(values=(0.1, 0.2, 0.3))
+    assert predict_values(three, arrays["images"], arrays["magnitudes"], num_values=3).shape == (3, 3)
+    with pytest.raises(EngineError, match=r"fake 1 gave numbers of shape \(3,\) per galaxy, not \(\)"):
+        predict_values(three, arrays["images"], arrays["magnitudes"])
+    with pytest.raises(EngineError, match="gave 3 redshifts that are not finite, the first for row 0"):
+        predict_values(Watched(values=(0.1, np.inf)), arrays["images"], arrays["magnitudes"], num_values=2)
 
 
 def test_a_redshift_that_is_not_finite_is_never_written() -> None:

@@ -323,6 +323,12 @@ def test_a_truncated_shard_is_refused() -> None:
         read(make_shard_bytes(20)[:-100], 0, 20)
 
 
+def test_a_header_of_any_length_is_not_believed() -> None:
+    for length in (0, 2**24 + 1, 2**63):
+        with pytest.raises(ShardFormatError, match=rf"\(a header of {length} bytes\)"):
+            read(length.to_bytes(8, "little") + b"{}", 0, 1)
+
+
 def test_a_header_that_is_longer_than_the_file_is_refused() -> None:
     with pytest.raises(ShardFormatError, match="a header of 99 bytes in 16"):
         read((99).to_bytes(8, "little") + b'{"images', 0, 1)
