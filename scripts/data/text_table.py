@@ -232,11 +232,12 @@ class TextTable(TableFile):
 
     def _line_of(self, row: str) -> int:
         """Return the number of the first line that holds a row, from 1, which pyarrow cuts after some 100 letters."""
-        wanted = self._spaced(row.removesuffix("..."))
+        beginning = row.removesuffix(" ...")
+        wanted = self._spaced(beginning)
         with open_bytes(self.path) as stream:
             for number, line in enumerate(codecs.getreader(self.encoding)(stream, "replace"), start=1):
                 found = self._spaced(line)
-                if found == wanted or (row.endswith("...") and found.startswith(wanted)):
+                if found == wanted or (beginning != row and found.startswith(wanted)):
                     return number
         return 0
 
