@@ -117,8 +117,9 @@ def test_a_listing_is_paid_by_the_page(num_objects: int, pages: int) -> None:
     few = make_summary(num_records=8, lost_ranks=())
     many = make_summary(num_records=8, lost_ranks=(LOST,) * num_objects)
 
-    # A lost rank PUTs its failure.
+    # A lost rank PUTs its failure, which Summarize GETs.
     assert cost.s3_requests(many)[0] - cost.s3_requests(few)[0] == num_objects + pages - 1
+    assert cost.s3_requests(many)[1] - cost.s3_requests(few)[1] == num_objects
     assert cost.list_pages(num_objects) == pages
 
 
