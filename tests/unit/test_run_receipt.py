@@ -15,7 +15,7 @@ from inference import contract, summary
 from inference.errors import RunFolderError
 from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
-from scripts.cost import outlook
+from scripts.cost import outlook, receipt
 from scripts.data.location import LocalDataset
 from scripts.deployment.account import Account
 from scripts.deployment.stages import read_stages
@@ -24,6 +24,8 @@ from scripts.forecasts.system import DEFAULT_CONCURRENCY
 from scripts.local_aws.deploy import DEFINITION_PATH
 from scripts.pricing.cost import billed_ms
 from scripts.pricing.prices import PriceError, read_prices
+from scripts.reports.document import Table
+from scripts.reports.sections.cost import cost_section
 from scripts.runs import budget, journal
 from scripts.runs.budget import before_start, forecast, refuse_above
 from scripts.runs.journal import Entry
@@ -127,7 +129,134 @@ def test_the_receipt_is_written_whole(run: Run, tmp_path: Path) -> None:
     assert document["usd"] == pytest.approx(sum(item["usd"] for item in document["items"]))
     assert document["is_paid"] is False
     assert [row["memory_mb"] for row in document["what_if"] if row["is_own"]] == [1769]
+    assert document["what_if"][2]["rank_s"] == dict.fromkeys(("low", "expected", "high"), pytest.approx(10.0))
+    assert document["what_if"][2]["usd"]["x86_64"]["expected"] == pytest.approx(document["usd"])
+    assert (document["run_id"], document["basis"]) == (run.run_id, "from the clocks of 3 records")
+    assert (document["deployment"]["region"], document["resumed"]) == ("us-east-1", "")
+    assert document["usage"]["num_invocations"] == 5
     assert not list(tmp_path.glob(".*"))
+
+
+def on_stack(run: Run) -> Run:
+    """Return a run as one on AWS."""
+    assert run.entry is not None
+    entry = msgspec.structs.replace(run.entry, target="aws", stack=make_stack(run.path.parents[1]))
+    journal.write(run.path, entry)
+    return open_run(run.run_id, StackVariables(), root=run.path.parents[1])
+
+
+RECEIPT = """\
+run-a: 0.001147 USD on AWS, nothing here
+  List prices of us-east-1, January 2026, without free tier
+
+  Receipt, from the clocks of 3 records
+  Lambda time         0.000921 USD   55.3 GB-s, x86_64
+  Lambda requests     0.000001 USD   5 invocations
+  Step Functions      0.000150 USD   6 transitions
+  S3 requests         0.000069 USD   13 PUT and LIST, 9 GET
+  S3 storage          0.000000 USD   0.0 MB for a month
+  Logs                0.000006 USD   12 kB
+  together            0.001147 USD   127.453 USD per million galaxies
+  as published        0.000125 USD   used memory · inference: 9.2 times less
+
+  The same run with other memory or another processor, by the memory model
+   memory  vCPU       rank [s]      x86_64 [USD]       arm64 [USD]
+   512 MB  0.29          34.55           0.00115           0.00096
+ 1,024 MB  0.58          17.28           0.00115           0.00096
+ 1,769 MB  1.00          10.00           0.00115           0.00096  as run
+ 3,008 MB  1.70          10.00           0.00175           0.00145
+ 5,307 MB  3.00      3.33-5.53   0.00115-0.00172   0.00096-0.00142
+10,240 MB  5.79      2.00-4.64   0.00128-0.00260   0.00107-0.00213
+
+  A rank is faster with a larger share of a vCPU, up to 1,769 MB. Above, further threads speed up all but 0% to 33% of
+    inference. arm64 is assumed to be as fast, which was not measured.
+"""
+
+
+def test_a_receipt_is_printed_item_by_item_with_what_other_settings_would_have_cost(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+
+    receipt(run.run_id, read_prices(), StackVariables(), root=run.path.parents[1])
+
+    shown, _, path = capsys.readouterr().out.rpartition("\n  ")
+    assert shown == RECEIPT
+    assert "".join(path.split()) == str(run.path / "cost.json")
+
+
+def test_a_run_without_records_has_no_other_settings(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = receipt_of(run, read_prices())
+    monkeypatch.setattr("scripts.cost.receipt_of", lambda *_: replace(known, settings=(), published_usd=0.0))
+
+    receipt(run.run_id, read_prices(), StackVariables(), root=run.path.parents[1])
+
+    shown = capsys.readouterr().out
+    assert "as published        0.000000 USD   used memory · inference: 0.0 times less" in shown
+    assert "memory model" not in shown
+
+
+def test_a_run_on_aws_was_paid_and_says_how_to_know_its_price_better(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paid = on_stack(run)
+    edited = json.loads((run.path / "summary.json").read_text())
+    edited["resumptions"] = [{"execution_name": f"again-{num}", "num_ranks": num} for num in (2, 1)]
+    (run.path / "summary.json").write_text(json.dumps(edited))
+
+    found = receipt_of(paid, read_prices())
+    receipt(run.run_id, read_prices(), StackVariables(), root=run.path.parents[1])
+
+    assert (found.is_paid, found.region) == (True, "us-east-1")
+    assert found.basis == "from the clocks of 3 records; `make logs RUN=run-a` fetches what Lambda reported"
+    assert found.resumed == "Resumed with 2, then 1 of 3 ranks left: of these, what had begun is paid twice"
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"run-a: {found.bill.usd:.6f} USD\n")
+    assert "Resumed with 2, then 1 of 3 ranks left" in shown
+    assert cost_section(found).lead == (
+        f"{found.bill.usd:.5f} USD at list prices of us-east-1, January 2026, without free tier. Billed time from the "
+        "clocks of 3 records; `make logs RUN=run-a` fetches what Lambda reported."
+    )
+
+
+def test_a_report_has_the_receipt_and_the_other_settings(run: Run) -> None:
+    section = cost_section(receipt_of(run, read_prices()))
+
+    table, settings, _ = section.blocks
+    assert section.lead == (
+        "Nothing was paid: the run was local. On AWS, with these times and this memory: 0.00115 USD at list prices of "
+        "us-east-1, January 2026, without free tier. Billed time from the clocks of 3 records."
+    )
+    assert isinstance(table, Table)
+    assert isinstance(settings, Table)
+    assert table.rows[0] == ("Lambda time", "0.000921", "80.3 %", "55.3 GB-s, x86_64")
+    assert [row[:3] for row in table.rows[-2:]] == [
+        ("together", "0.001147", "100.0 %"),
+        ("as published", "0.000125", ""),
+    ]
+    assert table.rows[-2][3] == "127 USD per million galaxies"
+    assert table.rows[-1][3].endswith(": 9.2 times less")
+    assert settings.rows[2] == ("1,769", "1.00", "10.00", "0.00115", "0.00096", "as run")
+    assert settings.rows[4] == ("5,307", "3.00", "3.33 to 5.53", "0.00115 to 0.00172", "0.00096 to 0.00142", "")
+
+
+def test_a_memory_that_the_ranks_would_not_fit_into_is_marked(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = receipt_of(run, read_prices())
+    settings = [replace(one, is_large_enough=one.memory_mb > 1769) for one in known.settings]
+    tight = replace(known, settings=settings)
+    monkeypatch.setattr("scripts.cost.receipt_of", lambda *_: tight)
+
+    receipt(run.run_id, read_prices(), StackVariables(), root=run.path.parents[1])
+
+    marks = re.findall(r"^ *([\d,]+) MB .*\d(?:  (as run|too small))?$", capsys.readouterr().out, re.MULTILINE)
+    assert marks[:4] == [("512", "too small"), ("1,024", "too small"), ("1,769", "as run"), ("3,008", "")]
+    table = cost_section(tight).blocks[1]
+    assert isinstance(table, Table)
+    assert [row[-1] for row in table.rows[:4]] == ["too small", "too small", "as run", ""]
 
 
 def test_requests_of_older_summaries_are_counted_from_their_records(run: Run) -> None:
