@@ -86,7 +86,7 @@ class types:  # noqa: N801
         """
         try:
             given = np.asarray(value)
-            array = given.astype(self.dtype, casting="safe" if given.dtype.kind == "b" else "same_kind")
+            array = given.astype(self.dtype, casting="same_kind")
         except (TypeError, ValueError, OverflowError) as error:
             raise MessageMismatchError(f"{value!r} is no {self.kind.value}: {error}.") from error
         if array.shape != self.like().shape:

@@ -8,7 +8,7 @@ import pytest
 from inference import fmi
 from inference.errors import FmiError, MessageMismatchError
 from inference.fmi import tokens
-from inference.fmi.config import read_config
+from inference.fmi.config import Config, read_config
 
 
 def document(**direct: object) -> dict[str, Any]:
@@ -23,6 +23,27 @@ def test_a_file_of_fmi_is_read_as_it_is(tmp_path: Path) -> None:
     config = read_config(str(path))
 
     assert (config.host, config.port, config.timeout_s, config.token) == ("example.org", 10001, 5.0, None)
+
+
+def test_what_a_file_leaves_out_is_as_documented() -> None:
+    config = read_config({"backends": {"Direct": {"host": "example.org"}}})
+
+    assert config == Config(host="example.org")
+    assert (config.port, config.timeout_s, config.max_message_bytes) == (10000, 60.0, 2**30)
+    assert read_config(config) is config
+
+
+def test_ranks_of_two_communicators_do_not_meet_whether_they_have_a_token_or_not() -> None:
+    token = tokens.mint(b"k" * 32, "run-1", expires_at_s=2_000_000_000)
+    store = object()
+    signed, plain = (Config(host="h", port=1, token=one, paths=("store",), store=store) for one in (token, None))  # type: ignore[arg-type]
+
+    venue = signed.venue("a")
+    assert (venue.host, venue.port, venue.paths, venue.store, venue.store_prefix) == ("h", 1, ("store",), store, "a/")
+    assert (venue.name(1, 0), plain.venue("a").name(1, 0)) == (token.name(0, 1), b"a.0_1")
+    keys = [config.venue(name).key for config in (signed, plain) for name in "ab"]
+    assert len(set(keys)) == 4
+    assert {len(key) for key in keys} == {32}
 
 
 def test_a_token_in_it_is_kept() -> None:
@@ -66,6 +87,7 @@ def test_a_value_that_is_not_of_its_type_is_refused(kind: fmi.types, value: obje
     ("kind", "value"),
     [
         (fmi.types(fmi.datatypes.int), -(2**31)),
+        (fmi.types(fmi.datatypes.int), True),
         (fmi.types(fmi.datatypes.double), 14.2),
         (fmi.types(fmi.datatypes.double), 3),
         (fmi.types(fmi.datatypes.int_list, 2), [1, 2]),

@@ -83,6 +83,48 @@ def test_what_is_no_message_is_refused_before_anything_is_allocated(stream: byte
         FrameReader(1000).feed(stream)
 
 
+def test_eight_dimensions_and_a_payload_of_the_limit_are_taken() -> None:
+    deep, reader = np.arange(2.0).reshape((1,) * 7 + (2,)), FrameReader(16)
+    reader.feed(on_the_wire(Message(Kind.POINT, 2**32 - 1, deep)))
+
+    (came,) = reader.messages
+    assert (came.tag, came.array.shape, came.array.tolist()) == (2**32 - 1, deep.shape, deep.tolist())
+    with pytest.raises(MessageMismatchError, match="of 24 bytes is larger than the limit of 16"):
+        reader.feed(on_the_wire(Message(Kind.POINT, 0, np.zeros(3))))
+
+
+@pytest.mark.parametrize("tag", [-1, 2**32])
+def test_a_tag_that_has_no_place_is_refused(tag: int) -> None:
+    with pytest.raises(MessageMismatchError, match=f"{tag} is no tag of a message: tags count from 0 to 4294967295"):
+        header(Message(Kind.POINT, tag, np.zeros(1)))
+
+
+@pytest.mark.parametrize("count", [1, 2047, 2048, 5000])
+def test_a_payload_goes_straight_to_where_it_is_wanted(count: int) -> None:
+    step = Message(Kind.COLLECTIVE, 7, np.arange(float(count)))
+    target, reader = np.zeros(count), FrameReader(10**6)
+    reader.targets.append(target)
+    stream = on_the_wire(step)
+    states = []
+
+    while not reader.messages:
+        room = reader.rest or memoryview(bytearray(reader.num_bytes_wanted))
+        num_bytes = min(len(room), 1000)
+        room[:num_bytes] = stream[:num_bytes]
+        if reader.rest:
+            reader.filled(num_bytes)
+        else:
+            reader.feed(room[:num_bytes])
+        stream = stream[num_bytes:]
+        states.append((reader.has_begun_collective, reader.is_between_messages))
+
+    assert reader.messages[0].array is target
+    np.testing.assert_array_equal(target, step.array)
+    assert stream == b""
+    assert set(states[:-1]) <= {(True, False)}
+    assert states[-1] == (False, True)
+
+
 @pytest.mark.parametrize("array", [np.array([object()]), np.array(["text"]), np.zeros((1,) * 9)])
 def test_only_numbers_in_few_dimensions_are_sent(array: np.ndarray) -> None:
     with pytest.raises(MessageMismatchError, match="send numbers"):

@@ -1,6 +1,7 @@
 """Small steps of a collective over a pair of sockets: taken at once where they read as expected, sorted where not."""
 
 import socket
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 
 from inference.errors import MessageMismatchError
 from inference.fmi.frame import ABORT, BYE, COLLECTIVE, POINT, Array, Kind, Message, header
-from inference.fmi.link import SocketLink
+from inference.fmi.link import SocketLink, StoreLink
 from inference.fmi.meeting import Connection
+from tests.unit.test_fmi_meeting import MemoryStore
 
 LIKE = np.zeros(2)
 EXPECTED = Message(COLLECTIVE, 7, np.array([1.0, 2.0]))
@@ -166,3 +168,118 @@ def test_a_step_to_someone_who_has_left_breaks_the_link(pair: tuple[SocketLink, 
 
     assert not link.post(on_the_wire(EXPECTED))
     assert link.is_broken
+
+
+@pytest.mark.parametrize("num_ahead", [0, 1])
+def test_a_large_step_is_read_into_the_array_that_waits_for_it(
+    num_ahead: int, pair: tuple[SocketLink, socket.socket]
+) -> None:
+    link, theirs = pair
+    steps = [Message(COLLECTIVE, 7, np.arange(3000.0) + number) for number in range(2)]
+    targets = [np.zeros(3000) for _ in steps]
+    for step in steps[:num_ahead]:
+        theirs.sendall(on_the_wire(step))
+        link.pump()
+    link.offer(targets)
+    for step in steps[num_ahead:]:
+        theirs.sendall(on_the_wire(step))
+    while len(link.collective) < len(steps):
+        link.pump()
+
+    came = [message.array for message in link.collective]
+    assert [array is target for array, target in zip(came, targets, strict=True)] == [
+        number >= num_ahead for number in (0, 1)
+    ]
+    for array, step in zip(came, steps, strict=True):
+        np.testing.assert_array_equal(array, step.array)
+
+
+def test_a_step_that_has_begun_to_come_stays_where_it_is(pair: tuple[SocketLink, socket.socket]) -> None:
+    link, theirs = pair
+    steps = [Message(COLLECTIVE, 7, np.arange(3000.0) + number) for number in range(2)]
+    targets = [np.zeros(3000) for _ in steps]
+    theirs.sendall(on_the_wire(steps[0])[:1000])
+    link.pump()
+    link.offer(targets)
+    theirs.sendall(on_the_wire(steps[0])[1000:] + on_the_wire(steps[1]))
+    while len(link.collective) < len(steps):
+        link.pump()
+
+    first, second = (message.array for message in link.collective)
+    assert first is not targets[0]
+    assert second is targets[1]
+    np.testing.assert_array_equal(second, steps[1].array)
+
+
+# ----------------------------------------------------------------------------------------------------- the store
+
+
+@pytest.fixture
+def store_pair() -> tuple[StoreLink, StoreLink, MemoryStore]:
+    """Return both ends of a pair that talks through a store, and the store."""
+    store = MemoryStore()
+    keys = ("pair/0/", "pair/1/")
+    ends = [
+        StoreLink(Connection(peer=1 - rank, path="store", store_keys=keys[:: 1 - 2 * rank]), 10**6, store)
+        for rank in (0, 1)
+    ]
+    return ends[0], ends[1], store
+
+
+def test_messages_through_the_store_come_in_order_and_are_counted(
+    store_pair: tuple[StoreLink, StoreLink, MemoryStore],
+) -> None:
+    here, there, store = store_pair
+    here.send(Message(COLLECTIVE, 1, LIKE))
+    assert here.post(on_the_wire(Message(POINT, 2, LIKE)))
+    here.send(Message(COLLECTIVE, 3, LIKE))
+    here.send(Message(BYE, 0, np.empty(0, np.uint8)))
+
+    there.pump()
+
+    assert sorted(store.objects) == [f"pair/0/{number:08d}" for number in range(4)]
+    assert [message.tag for message in there.collective] == [1, 3]
+    assert [message.tag for message in there.point] == [2]
+    assert there.control is not None
+    assert (here.num_sent, here.num_bytes_sent) == (3, 3 * EXPECTED.num_bytes)
+    assert (there.num_received, there.num_bytes_received) == (3, 3 * EXPECTED.num_bytes)
+    assert there.catch(header(EXPECTED), LIKE) is None
+    there.send(EXPECTED)
+    here.pump()
+    assert [message.array.tolist() for message in here.collective] == [[1.0, 2.0]]
+
+
+def test_the_store_is_asked_less_often_while_nothing_comes_and_often_again_after(
+    store_pair: tuple[StoreLink, StoreLink, MemoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there, _ = store_pair
+    now_s = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    pauses_s = []
+    for _ in range(12):
+        there.pump()
+        pauses_s.append(there.next_look - now_s)
+        now_s = there.next_look
+
+    assert pauses_s[0] == pytest.approx(0.03)
+    assert pauses_s[1] == pytest.approx(0.045)
+    assert pauses_s[-1] == pytest.approx(1.0)
+    assert pauses_s == sorted(pauses_s)
+    there.pump()
+    here.send(EXPECTED)
+    there.pump()
+    assert not there.collective, "it does not look again so soon"
+    now_s = there.next_look
+    there.pump()
+    assert len(there.collective) == 1
+    assert there.next_look - now_s == pytest.approx(0.02)
+
+
+def test_a_message_in_the_store_that_is_cut_off_is_named(
+    store_pair: tuple[StoreLink, StoreLink, MemoryStore],
+) -> None:
+    _, there, store = store_pair
+    store.write("pair/0/00000000", on_the_wire(EXPECTED)[:-1])
+
+    with pytest.raises(MessageMismatchError, match="pair/0/00000000 is cut off: it is no message of rank 0"):
+        there.pump()

@@ -1,97 +1,356 @@
-"""Two ranks meet through the store where no socket works, and leave it alone before."""
+"""How two ranks find each other, and what they say where they do not: servers, stores and latecomers of the test."""
 
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 
-from inference.errors import FmiTimeout
-from inference.fmi import meeting
-from inference.fmi.config import Config
-from inference.fmi.meeting import Connection, Path, Store, Venue, meet_all
+from inference.errors import AuthError, FmiError, FmiTimeout
+from inference.fmi import meeting, wire
+from inference.fmi.meeting import Connection, Venue, meet_all
+from inference.fmi.wire import Kind, Reply, Status, pack_address, pack_reply
+from tests.rendezvous import DEADLINE_S, nowhere, running, take
+
+KEY = b"k" * 32
+NAME = b"test.0_1"
+SHORT_S = 0.3
 
 
-class Shelf:
-    """A store in memory that counts how often it was listed."""
+class MemoryStore:
+    """An object store that all ranks of a process can use."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.num_listed = 0
-        self._lock = threading.Lock()
 
     def read(self, key: str) -> bytes:
         return self.objects[key]
 
     def write(self, key: str, content: bytes) -> None:
-        with self._lock:
-            self.objects[key] = content
+        self.objects[key] = content
 
     def list(self, prefix: str) -> list[str]:
-        with self._lock:
-            self.num_listed += 1
-            return [key for key in self.objects if key.startswith(prefix)]
+        self.num_listed += 1
+        return [key for key in list(self.objects) if key.startswith(prefix)]
 
 
-@pytest.fixture
-def silent_port() -> Iterator[int]:
-    """A port that lets everyone in and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
+def make_venue(address: tuple[str, int] = ("127.0.0.1", 1), **changes: Any) -> Venue:
+    host, port = address
+    return Venue(
+        **{
+            "host": host,
+            "port": port,
+            "name": lambda rank, other: wire.open_name("test", rank, other),
+            "key": KEY,
+            "paths": ("direct", "relay"),
+            **changes,
+        }
+    )
 
 
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A port that is taken, and at which no one listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
+def meet(rank: int, venue: Venue, *, within_s: float = DEADLINE_S) -> Connection:
+    """Have one of the ranks 0 and 1 meet the other."""
+    met, failed = meet_all(rank, [1 - rank], venue, time.monotonic() + within_s)
+    for error in failed.values():
+        raise error
+    return met[1 - rank]
 
 
-def venue(port: int, store: Store, *paths: Path) -> Venue:
-    known = Config(host="127.0.0.1", port=port).venue("test")
-    return replace(known, paths=paths, store=store, store_prefix="runs/a/fmi/")
-
-
-def meet(place: Venue, rank: int, *, within_s: float) -> Connection:
-    """Meet the other of ranks 0 and 1."""
-    connections, failures = meet_all(rank, [1 - rank], place, time.monotonic() + within_s)
-    if failures:
-        raise failures[1 - rank]
-    return connections[1 - rank]
-
-
-def test_ranks_whose_server_is_away_meet_in_the_store(closed_port: int) -> None:
-    place = venue(closed_port, Shelf(), "direct", "store")
-
+@contextmanager
+def met(*venues: Venue, late_s: float = 0.0) -> Iterator[list[Connection]]:
+    """Have both ranks meet, the second later; they may have venues of their own."""
     with ThreadPoolExecutor(2) as pool:
-        lower, higher = pool.map(lambda rank: meet(place, rank, within_s=60), (0, 1))
+        first = pool.submit(meet, 0, venues[0])
+        time.sleep(late_s)  # what is measured
+        second = pool.submit(meet, 1, venues[-1])
+        found = [first.result(DEADLINE_S), second.result(DEADLINE_S)]
+    try:
+        yield found
+    finally:
+        for one in found:
+            if one.sock:
+                one.sock.close()
 
-    assert (lower.path, higher.path, lower.sock, higher.sock) == ("store", "store", None, None)
-    assert lower.store_keys == higher.store_keys[::-1]
-    assert all(key.startswith("runs/a/fmi/") and key.endswith("/") for key in lower.store_keys)
+
+@contextmanager
+def server(answer: Callable[[socket.socket, bytes], None]) -> Iterator[tuple[str, int]]:
+    """Serve connection after connection by a function, which gets what the client said first."""
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with client, suppress(OSError):
+                answer(client, client.recv(200))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(DEADLINE_S)
 
 
-def test_a_store_is_no_way_where_it_is_not_one_of_the_paths(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def wait_for_the_end(client: socket.socket) -> None:
+    while client.recv(100):
+        pass
+
+
+# ------------------------------------------------------------------------------------------------ that it works
+
+
+@pytest.mark.parametrize("path", ["direct", "relay"])
+def test_who_came_first_waited_and_both_can_talk(path: meeting.Path) -> None:
+    with running() as there, met(make_venue(there.address, paths=(path,)), late_s=0.2) as (first, second):
+        assert [(one.peer, one.path) for one in (first, second)] == [(1, path), (0, path)]
+        assert first.wait_s > 0.15 > second.wait_s >= 0
+        assert 0 <= first.meet_s < 10
+        assert 0 <= second.meet_s < 10
+        assert first.sock
+        assert second.sock
+        first.sock.sendall(b"hello")
+        second.sock.settimeout(DEADLINE_S)
+        assert take(second.sock, 5) == b"hello"
+
+
+def test_a_connection_sends_at_once_and_outlives_silence() -> None:
+    with running() as there, met(make_venue(there.address)) as connections:
+        for sock in (one.sock for one in connections):
+            assert sock
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            idle_s, every_s, count = (
+                sock.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+            assert idle_s + every_s * count <= 120
+
+
+def test_what_meets_on_this_machine_cannot_be_reached_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    interfaces = []
+    listening = meeting._listening
+    monkeypatch.setattr(
+        meeting, "_listening", lambda interface, port: (interfaces.append(interface), listening(interface, port))[1]
+    )
+
+    with running() as there, met(make_venue(there.address, paths=("direct",))):
+        assert set(interfaces) == {"127.0.0.1"}
+
+
+def test_ranks_that_have_only_the_relay_wait_there_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "RELAY_S", 0.05)
+
+    with running() as there, met(make_venue(there.address, paths=("relay",)), late_s=0.3) as (first, _):
+        assert first.wait_s > 0.25
+        assert there.rendezvous.metrics.departed == 0
+
+
+def test_many_ranks_are_met_at_once_and_who_does_not_come_is_a_failure_of_its_own() -> None:
+    def meet_two(rank: int) -> tuple[dict[int, Connection], dict[int, FmiError]]:
+        others = [other for other in (0, 1, 2) if other != rank]
+        return meet_all(rank, others, make_venue(there.address, paths=("direct",)), time.monotonic() + 1.0)
+
+    with running() as there, ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(meet_two, (0, 1)))
+
+    assert [list(connections) for connections, _ in found] == [[1], [0]]
+    assert [list(failures) for _, failures in found] == [[2], [2]]
+    for connections, failures in found:
+        assert isinstance(failures[2], FmiTimeout)
+        assert failures[2].ranks == (2,)
+        for one in connections.values():
+            assert one.sock
+            one.sock.close()
+    assert meet_all(0, [], make_venue(), time.monotonic()) == ({}, {})
+
+
+# ------------------------------------------------------------------------------------------- that it does not
+
+
+def why_not(venue: Venue, *, within_s: float = SHORT_S) -> str:
+    began_s = time.monotonic()
+    with pytest.raises(FmiTimeout) as failed:
+        meet(0, venue, within_s=within_s)
+    assert within_s <= time.monotonic() - began_s < within_s + 5
+    assert failed.value.ranks == (1,)
+    said = str(failed.value)
+    assert said.startswith(f"Rank 0 did not meet rank 1 within {within_s:.1f}"[:-1])
+    return said.partition(": ")[2]
+
+
+def test_a_rank_that_does_not_come_is_named() -> None:
+    with running() as there:
+        assert why_not(make_venue(there.address)) == "it did not come to the rendezvous."
+
+
+def test_a_server_that_accepts_and_says_nothing_is_waited_for_no_longer_than_the_rest() -> None:
+    with server(lambda client, _: wait_for_the_end(client)) as address:
+        why_not(make_venue(address))
+
+
+def test_a_server_that_does_not_accept_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        assert "cannot be reached (timed out)" in why_not(make_venue(full.getsockname()))
+
+
+def test_a_server_that_hangs_up_is_named() -> None:
+    with server(lambda client, said: None) as (host, port):
+        assert why_not(make_venue((host, port))) == f"the rendezvous server {host}:{port} hung up."
+
+
+@pytest.mark.parametrize("paths", [("direct",), ("relay",), ("direct", "relay")])
+def test_a_server_that_refuses_says_why(paths: tuple[meeting.Path, ...]) -> None:
+    def refuse(client: socket.socket, said: bytes) -> None:
+        request = wire.parse_request(said)
+        if request and request.kind is not Kind.MEET:
+            assert request.name == NAME
+            client.sendall(pack_reply(Reply(Status.FULL, ("127.0.0.1", 1))))
+
+    with server(refuse) as (host, port):
+        assert why_not(make_venue((host, port), paths=paths)) == f"the rendezvous server {host}:{port} answered FULL."
+
+
+@pytest.mark.parametrize("paths", [("direct",), ("relay",)])
+@pytest.mark.parametrize("status", [Status.TOKEN_INVALID, Status.TOKEN_EXPIRED])
+def test_a_token_that_is_refused_ends_the_search_at_once(status: Status, paths: tuple[meeting.Path, ...]) -> None:
+    def refuse(client: socket.socket, said: bytes) -> None:
+        if said.startswith(b"\0"):
+            client.sendall(pack_reply(Reply(status, ("127.0.0.1", 1))))
+
+    what = {Status.TOKEN_INVALID: "not made with the server's key", Status.TOKEN_EXPIRED: "expired"}[status]
+    with server(refuse) as address, pytest.raises(AuthError, match=f"refuses rank 0: .* is {what}") as refused:
+        meet(0, make_venue(address, paths=paths))
+    assert refused.value.ranks == (0,)
+
+
+@pytest.mark.parametrize("paths", [("direct",), ("relay",)])
+def test_a_server_of_another_protocol_is_named(paths: tuple[meeting.Path, ...]) -> None:
+    def answer(client: socket.socket, said: bytes) -> None:
+        if said.startswith(b"\0"):
+            client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with server(answer) as address:
+        assert "The answer is not of this protocol" in why_not(make_venue(address, paths=paths))
+
+
+def test_a_partner_that_cannot_be_connected_with_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "PUNCH_S", 0.1)
+
+    def send_away(client: socket.socket, said: bytes) -> None:
+        client.sendall(pack_address(client.getpeername()) + pack_address(gone))
+        wait_for_the_end(client)
+
+    with nowhere() as gone, server(send_away) as address:
+        said = why_not(make_venue(address, paths=("direct",)))
+    assert said == "neither a direct connection nor one through the relay came about."
+
+
+def test_whoever_answers_for_the_other_rank_without_the_key_is_the_reason() -> None:
+    with running() as there, ThreadPoolExecutor(1) as pool:
+        stranger = pool.submit(meet, 1, make_venue(there.address, key=b"x" * 32), within_s=1.0)
+        with pytest.raises(AuthError, match="connected to what should be rank 1, but it does not have the key") as lie:
+            meet(0, make_venue(there.address), within_s=1.0)
+        assert isinstance(stranger.exception(), AuthError)
+    assert lie.value.ranks == (1,)
+
+
+def test_the_server_is_asked_again_after_it_was_away() -> None:
+    with nowhere() as (host, port):
+        pass
+
+    with ThreadPoolExecutor(1) as pool:
+        early = pool.submit(meet, 0, make_venue((host, port)))
+        time.sleep(0.2)
+        with running(port=port) as there:
+            connections = [meet(1, make_venue(there.address)), early.result(DEADLINE_S)]
+    for one in connections:
+        assert one.sock
+        one.sock.close()
+
+
+# ----------------------------------------------------------------------------------------------------- the store
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+def test_where_there_is_no_server_ranks_meet_in_the_store(store: MemoryStore) -> None:
+    with nowhere() as address:
+        venue = make_venue(address, paths=("direct", "relay", "store"), store=store, store_prefix="messages/")
+        with met(venue, late_s=0.2) as (first, second):
+            assert [(one.peer, one.path, one.sock) for one in (first, second)] == [
+                (1, "store", None),
+                (0, "store", None),
+            ]
+            assert first.store_keys == second.store_keys[::-1]
+            assert len({*first.store_keys}) == 2
+            assert all(key.startswith("messages/0_1/") and key.endswith("/") for key in first.store_keys)
+    assert all(key.startswith("messages/0_1/") for key in store.objects)
+
+
+def test_a_rank_with_the_server_goes_to_the_store_where_the_other_has_none(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meeting, "GLANCE_S", 0.05)
+    paths = ("direct", "relay", "store")
+    with running() as there, nowhere() as away:
+        venues = [make_venue(address, paths=paths, store=store) for address in (there.address, away)]
+        with met(*venues) as (first, second):
+            assert (first.path, second.path) == ("store", "store")
+
+
+def test_what_an_earlier_attempt_chose_is_chosen_anew(store: MemoryStore) -> None:
+    store.objects = {"0_1/hello-0": b"earlier", "0_1/choice": b"earlier-earlier"}
+
+    with nowhere() as address, met(make_venue(address, paths=("direct", "store"), store=store)) as (first, second):
+        assert first.store_keys == second.store_keys[::-1]
+        assert not first.store_keys[0].startswith("0_1/earlier")
+
+
+@pytest.mark.parametrize("paths", [("direct", "relay"), ("direct", "relay", "store")])
+def test_a_store_is_only_used_where_it_is_a_path(
+    paths: tuple[meeting.Path, ...], store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(meeting, "GLANCE_S", 0.0)
-    shelf = Shelf()
+    with nowhere() as address:
+        why_not(make_venue(address, paths=paths, store=store))
 
-    with pytest.raises(FmiTimeout, match=r"Rank 0 did not meet rank 1 .* the rendezvous server .* cannot be reached"):
-        meet(venue(closed_port, shelf, "direct"), 0, within_s=0.1)
-
-    assert (shelf.objects, shelf.num_listed) == ({}, 0)
+    assert bool(store.objects) == bool(store.num_listed) == ("store" in paths)
 
 
 def test_a_rank_that_waits_for_the_server_looks_into_the_store_only_now_and_then(
-    silent_port: int, monkeypatch: pytest.MonkeyPatch
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(meeting, "GLANCE_S", 1000.0)
-    shelf = Shelf()
+    with server(lambda client, _: wait_for_the_end(client)) as address:
+        said = why_not(make_venue(address, paths=("direct", "store"), store=store))
 
-    with pytest.raises(FmiTimeout, match="it did not come to the rendezvous"):
-        meet(venue(silent_port, shelf, "direct", "store"), 0, within_s=0.1)
+    assert said == "it did not come to the rendezvous."
+    assert (store.objects, store.num_listed) == ({}, 0)
 
-    assert (shelf.objects, shelf.num_listed) == ({}, 0)
+
+def test_a_store_that_fails_is_the_reason(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "GLANCE_S", 0.05)
+
+    def fail(prefix: str) -> list[str]:
+        raise OSError("no space")
+
+    monkeypatch.setattr(store, "list", fail)
+    with running() as there:
+        said = why_not(make_venue(there.address, paths=("direct", "store"), store=store))
+    assert said == "the object store does not help either (no space)."
+
+
+def test_the_key_of_the_ranks_is_not_printed() -> None:
+    assert repr(KEY) not in repr(make_venue())
