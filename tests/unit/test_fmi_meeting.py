@@ -1,5 +1,6 @@
 """How two ranks find each other, and what they say where they do not: servers, stores and latecomers of the test."""
 
+import re
 import socket
 import threading
 import time
@@ -11,14 +12,15 @@ from typing import Any
 import pytest
 
 from inference.errors import AuthError, FmiError, FmiTimeout
-from inference.fmi import meeting, wire
+from inference.fmi import meeting, tokens, wire
 from inference.fmi.meeting import Connection, Venue, meet_all
 from inference.fmi.wire import Kind, Reply, Status, pack_address, pack_reply
 from tests.rendezvous import DEADLINE_S, nowhere, running, take
 
 KEY = b"k" * 32
 NAME = b"test.0_1"
-SHORT_S = 0.3
+SHORT_S = 1.0
+"""Long enough for what a rank tries first, on a busy machine too."""
 
 
 class MemoryStore:
@@ -62,11 +64,11 @@ def meet(rank: int, venue: Venue, *, within_s: float = DEADLINE_S) -> Connection
 
 
 @contextmanager
-def met(*venues: Venue, late_s: float = 0.0) -> Iterator[list[Connection]]:
-    """Have both ranks meet, the second later; they may have venues of their own."""
+def met(*venues: Venue, between: Callable[[], object] = lambda: None) -> Iterator[list[Connection]]:
+    """Have both ranks meet; they may have venues of their own, and something happen before the second begins."""
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(meet, 0, venues[0])
-        time.sleep(late_s)  # what is measured
+        between()
         second = pool.submit(meet, 1, venues[-1])
         found = [first.result(DEADLINE_S), second.result(DEADLINE_S)]
     try:
@@ -110,11 +112,21 @@ def wait_for_the_end(client: socket.socket) -> None:
 
 @pytest.mark.parametrize("path", ["direct", "relay"])
 def test_who_came_first_waited_and_both_can_talk(path: meeting.Path) -> None:
-    with running() as there, met(make_venue(there.address, paths=(path,)), late_s=0.2) as (first, second):
+    moments_s = [time.monotonic()]
+
+    def wait_a_while() -> None:
+        there.waiting(1)
+        moments_s.append(time.monotonic())
+        time.sleep(0.1)  # what is measured
+        moments_s.append(time.monotonic())
+
+    with running() as there, met(make_venue(there.address, paths=(path,)), between=wait_a_while) as (first, second):
+        began_s, waited_from_s, waited_to_s, ended_s = *moments_s, time.monotonic()
         assert [(one.peer, one.path) for one in (first, second)] == [(1, path), (0, path)]
-        assert first.wait_s > 0.15 > second.wait_s >= 0
-        assert 0 <= first.meet_s < 10
-        assert 0 <= second.meet_s < 10
+        assert first.wait_s >= waited_to_s - waited_from_s
+        assert 0 < first.wait_s + first.meet_s <= ended_s - began_s
+        assert 0 < second.wait_s + second.meet_s <= ended_s - waited_to_s
+        assert first.meet_s > 0 < second.meet_s
         assert first.sock
         assert second.sock
         first.sock.sendall(b"hello")
@@ -149,24 +161,30 @@ def test_what_meets_on_this_machine_cannot_be_reached_from_outside(monkeypatch: 
 def test_ranks_that_have_only_the_relay_wait_there_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meeting, "RELAY_S", 0.05)
 
-    with running() as there, met(make_venue(there.address, paths=("relay",)), late_s=0.3) as (first, _):
-        assert first.wait_s > 0.25
+    def wait_a_while() -> None:
+        there.waiting(1)
+        time.sleep(0.2)  # longer than at the relay as a last resort
+
+    with running() as there, met(make_venue(there.address, paths=("relay",)), between=wait_a_while):
         assert there.rendezvous.metrics.departed == 0
 
 
-def test_many_ranks_are_met_at_once_and_who_does_not_come_is_a_failure_of_its_own() -> None:
-    def meet_two(rank: int) -> tuple[dict[int, Connection], dict[int, FmiError]]:
-        others = [other for other in (0, 1, 2) if other != rank]
-        return meet_all(rank, others, make_venue(there.address, paths=("direct",)), time.monotonic() + 1.0)
+def test_many_ranks_are_met_at_once_and_who_cannot_be_met_is_a_failure_of_its_own() -> None:
+    token = tokens.mint(KEY, "run", expires_at_s=2_000_000_000)
 
-    with running() as there, ThreadPoolExecutor(2) as pool:
+    def name(rank: int, other: int) -> bytes:
+        return wire.open_name("unsigned", rank, other) if 2 in (rank, other) else token.name(rank, other)
+
+    def meet_two(rank: int) -> tuple[dict[int, Connection], dict[int, FmiError]]:
+        venue = make_venue(there.address, name=name)
+        return meet_all(rank, [1 - rank, 2], venue, time.monotonic() + DEADLINE_S)
+
+    with running(key=KEY) as there, ThreadPoolExecutor(2) as pool:
         found = list(pool.map(meet_two, (0, 1)))
 
-    assert [list(connections) for connections, _ in found] == [[1], [0]]
-    assert [list(failures) for _, failures in found] == [[2], [2]]
-    for connections, failures in found:
-        assert isinstance(failures[2], FmiTimeout)
-        assert failures[2].ranks == (2,)
+    assert [(list(connections), list(failures)) for connections, failures in found] == [([1], [2]), ([0], [2])]
+    assert {type(failures[2]) for _, failures in found} == {AuthError}
+    for connections, _ in found:
         for one in connections.values():
             assert one.sock
             one.sock.close()
@@ -180,11 +198,12 @@ def why_not(venue: Venue, *, within_s: float = SHORT_S) -> str:
     began_s = time.monotonic()
     with pytest.raises(FmiTimeout) as failed:
         meet(0, venue, within_s=within_s)
-    assert within_s <= time.monotonic() - began_s < within_s + 5
+    took_s = time.monotonic() - began_s
     assert failed.value.ranks == (1,)
-    said = str(failed.value)
-    assert said.startswith(f"Rank 0 did not meet rank 1 within {within_s:.1f}"[:-1])
-    return said.partition(": ")[2]
+    found = re.fullmatch(r"Rank 0 did not meet rank 1 within (\d+\.\d) s: (.*)", str(failed.value))
+    assert found
+    assert within_s <= float(found[1]) <= took_s + 0.1 < DEADLINE_S
+    return found[2]
 
 
 def test_a_rank_that_does_not_come_is_named() -> None:
@@ -192,12 +211,16 @@ def test_a_rank_that_does_not_come_is_named() -> None:
         assert why_not(make_venue(there.address)) == "it did not come to the rendezvous."
 
 
-def test_a_server_that_accepts_and_says_nothing_is_waited_for_no_longer_than_the_rest() -> None:
+def test_a_server_that_accepts_and_says_nothing_is_waited_for_no_longer_than_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(meeting, "CONNECT_S", 1000.0)
     with server(lambda client, _: wait_for_the_end(client)) as address:
         why_not(make_venue(address))
 
 
-def test_a_server_that_does_not_accept_is_named() -> None:
+def test_a_server_that_does_not_accept_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "CONNECT_S", 1000.0)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
         assert "cannot be reached (timed out)" in why_not(make_venue(full.getsockname()))
 
@@ -254,23 +277,16 @@ def test_a_partner_that_cannot_be_connected_with_is_named(monkeypatch: pytest.Mo
     assert said == "neither a direct connection nor one through the relay came about."
 
 
-def test_whoever_answers_for_the_other_rank_without_the_key_is_the_reason() -> None:
-    with running() as there, ThreadPoolExecutor(1) as pool:
-        stranger = pool.submit(meet, 1, make_venue(there.address, key=b"x" * 32), within_s=1.0)
-        with pytest.raises(AuthError, match="connected to what should be rank 1, but it does not have the key") as lie:
-            meet(0, make_venue(there.address), within_s=1.0)
-        assert isinstance(stranger.exception(), AuthError)
-    assert lie.value.ranks == (1,)
-
-
 def test_the_server_is_asked_again_after_it_was_away() -> None:
-    with nowhere() as (host, port):
+    # An address of its own: other tests take free ports.
+    host = "127.0.0.78"
+    with nowhere() as (_, port):
         pass
 
     with ThreadPoolExecutor(1) as pool:
         early = pool.submit(meet, 0, make_venue((host, port)))
-        time.sleep(0.2)
-        with running(port=port) as there:
+        time.sleep(0.2)  # it finds no one
+        with running(host=host, port=port) as there:
             connections = [meet(1, make_venue(there.address)), early.result(DEADLINE_S)]
     for one in connections:
         assert one.sock
@@ -288,7 +304,7 @@ def store() -> MemoryStore:
 def test_where_there_is_no_server_ranks_meet_in_the_store(store: MemoryStore) -> None:
     with nowhere() as address:
         venue = make_venue(address, paths=("direct", "relay", "store"), store=store, store_prefix="messages/")
-        with met(venue, late_s=0.2) as (first, second):
+        with met(venue) as (first, second):
             assert [(one.peer, one.path, one.sock) for one in (first, second)] == [
                 (1, "store", None),
                 (0, "store", None),
