@@ -1,19 +1,24 @@
 """How long a run will take and what it will cost: the simulation, the fit to published runs, the planner."""
 
 import itertools
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 
+from inference.contract import DatasetCard, ShardEntry, encode
 from scripts.command.errors import UsageError
+from scripts.command.machine import num_cores
 from scripts.command.repository import REPOSITORY
-from scripts.forecast import ForecastVariables, main, place_of, setting_of
+from scripts.forecast import LIMITS, ForecastVariables, main, place_of, print_forecast, print_plan, setting_of
 from scripts.forecasts import scale
 from scripts.forecasts.constants import CONSTANTS_FILE, Constant, read_constants
 from scripts.forecasts.fit import NAMES, Prediction, edge_median, fit, map_median, predict
@@ -22,7 +27,15 @@ from scripts.forecasts.kept import FORECAST_FILE, keep, read_kept, verdict
 from scripts.forecasts.planner import Wish, plan
 from scripts.forecasts.published import Runs, read_runs
 from scripts.forecasts.simulate import STEPS, Outcome, Pace, Room, simulate
-from scripts.forecasts.system import Habits, Setting, default_habits, forecast, learn, share_of_speed
+from scripts.forecasts.system import (
+    DEFAULT_CONCURRENCY,
+    Habits,
+    Setting,
+    default_habits,
+    forecast,
+    learn,
+    share_of_speed,
+)
 from scripts.pricing.prices import read_prices
 from scripts.pricing.what_if import SERIAL_SHARE
 from scripts.reports.evidence import read_run
@@ -572,27 +585,139 @@ def test_a_stack_that_is_deployed_is_what_is_forecast_and_variables_win(tmp_path
         place_of(ForecastVariables(outputs=outputs, target="local"), tmp_path)
 
 
+FIVE = (0.25, 0.5, 1.0, 99.96, 1234.5)
+
+
+def made_up(limit: str = "room", **setting: Any) -> Any:
+    """Return a forecast of round numbers."""
+    return SimpleNamespace(
+        setting=make_setting(num_rows=20_000, world_size=1000, max_concurrency=2000, **setting),
+        seconds=dict.fromkeys(("initialize", "map", "summarize", "end_to_end"), FIVE),
+        usd=(0.01, 0.02, 0.03, 0.04, 1.0),
+        outcome=SimpleNamespace(map_s=[0.0] * 1000),
+        source="defaults",
+        last={"before": 9.0, "dispatch": 0.04, "start": 0.05, "work": 250.0, "after": 9.0},
+        limit=limit,
+        bills=[SimpleNamespace(prices_of="us-east-1, today")],
+    )
+
+
+def printed(capsys: pytest.CaptureFixture[str], found: Any) -> list[str]:
+    print_forecast(Console(highlight=False, width=120), found)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_forecast_is_printed_with_its_intervals(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, made_up("tail")) == [
+        "1.0 s on AWS, 0.0300 USD; 90 %: 0.2 to 1,234 s",
+        "  20,000 galaxies by 1,000 ranks, 2,000 at a time; 1,769 MB, x86_64, STANDARD; not started",
+        "  Times defaults; intervals from 1,000 replications",
+        "",
+        "                  median                50 %                90 %",
+        *(
+            f"  {f'{name} [s]':<14}     1.0        0.5 to 100.0        0.2 to 1,234"
+            for name in ("Initialize", "Map", "Summarize", "end to end")
+        ),
+        "  price [USD]     0.0300    0.0200 to 0.0400    0.0100 to 1.0000",
+        "",
+        "  The rank that ends last: start 0.1 s, work 250 s",
+        f"  What limits it: {LIMITS['tail']}",
+        "  List prices of us-east-1, today; a forecast, nothing measured on AWS",
+    ]
+
+
+@pytest.mark.parametrize(("limit", "named"), [("room", "this machine's cores"), ("tail", LIMITS["tail"])])
 def test_a_local_forecast_names_the_cores_and_no_price(
+    limit: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = printed(capsys, made_up(limit, is_local=True))
+
+    assert lines[:2] == [
+        "1.0 s on this machine; 90 %: 0.2 to 1,234 s",
+        "  20,000 galaxies by 1,000 ranks, 2,000 at a time; not started",
+    ]
+    assert lines[-1] == f"  What limits it: {named}"
+    assert "USD" not in "\n".join(lines)
+    assert printed(capsys, made_up("room"))[-2] == f"  What limits it: {LIMITS['room']}"
+
+
+def test_a_plan_is_printed_with_its_cheapest_its_fastest_and_the_front(capsys: pytest.CaptureFixture[str]) -> None:
+    cheap, fast = made_up("tail"), made_up("room", memory_mb=3008)
+
+    print_plan(Console(highlight=False, width=140), SimpleNamespace(cheapest=cheap, fastest=fast, front=[cheap, fast]))
+
+    words = [f"WORLD=1000 MEMORY={memory_mb} x86_64, STANDARD, 0 MB per rank" for memory_mb in (1769, 3008)]
+    what = "           1.0 s (90 %: 0.2 to 1,234), 0.030 USD (90 %: 0.010 to 1.000)"
+    assert capsys.readouterr().out.splitlines() == [
+        f"cheapest   {words[0]}",
+        what,
+        f"fastest    {words[1]}",
+        what,
+        f"           binds: {LIMITS['room']}",
+        "",
+        "      end to end [s]             price [USD]   settings on the front",
+        f"     1.0 (0.2-1,234)     0.030 (0.010-1.000)   {words[0]}",
+        f"     1.0 (0.2-1,234)     0.030 (0.010-1.000)   {words[1]}",
+        "  Times defaults. In brackets the central 90 %.",
+    ]
+
+
+def test_a_forecast_of_any_run_can_be_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
     main(ForecastVariables(n=20_000, world=20, concurrency=2, target="local"))
-
-    printed = capsys.readouterr().out
-    assert "What limits it: this machine's cores" in printed
-    assert "USD" not in printed
-
-
-def test_a_forecast_is_printed_with_its_intervals(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
     main(ForecastVariables(n=20_000, world=20))
 
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "20,000 galaxies by 20 ranks" in printed
-    assert "end to end" in printed
-    assert "What limits it: " in printed
-    assert "nothing measured on AWS" in printed
+    here, there = re.findall(r"  20,000 galaxies by 20 ranks, ([\d,]+) at a time", capsys.readouterr().out)
+    assert (here, there) == ("2", f"{DEFAULT_CONCURRENCY:,}")
+
+
+GALAXIES_PER_MIB = 2**20 / 20_520
+
+
+@pytest.mark.parametrize(
+    ("asked", "size"),
+    [
+        ({"n": 5109}, (5109, 1)),
+        ({"n": 5110}, (5110, 1)),
+        ({"n": 5111}, (5111, 2)),
+        ({"n": 103, "shard_mb": 1}, (103, 3)),
+        ({"dataset": "tiny"}, (300, 3)),
+        ({"dataset": "tiny", "files": 2}, (200, 2)),
+        ({"dataset": "tiny", "shard_mb": 1}, (300, math.ceil(300 / GALAXIES_PER_MIB))),
+        ({"dataset": "tiny", "shard_mb": 1, "files": 1}, (100, 2)),
+    ],
+    ids=str,
+)
+def test_the_size_of_a_run_is_that_of_its_galaxies_and_shards(
+    asked: dict[str, Any], size: tuple[int, int], tmp_path: Path
+) -> None:
+    folder = tmp_path / "datasets" / "tiny" / "1MB"
+    folder.mkdir(parents=True)
+    shards = tuple(ShardEntry(name=f"{i}.safetensors", num_rows=100, size_bytes=1, sha256="0" * 64) for i in range(3))
+    card = {"name": "tiny", "partition": "1MB", "num_rows": 300, "arrays": {}, "seed": 0, "provenance": "a test"}
+    (folder / "dataset.json").write_bytes(encode(DatasetCard(shards=shards, **card)))
+    for shard in shards:
+        (folder / shard.name).write_bytes(b"0")
+    variables = ForecastVariables(**asked)
+
+    found = setting_of(variables, place_of(variables, tmp_path), tmp_path)
+
+    assert (found.num_rows, found.num_shards, found.world_size) == (*size, size[1])
+
+
+def test_what_a_run_is_asked_to_be_is_what_is_forecast(tmp_path: Path) -> None:
+    on_aws = ForecastVariables(
+        n=100, world=100, memory=512, arch="arm64", child="EXPRESS", engine="torch", precision="int8"
+    )
+    here = ForecastVariables(n=100, world=2, target="local", concurrency=5)
+
+    there = setting_of(on_aws, place_of(on_aws, tmp_path), tmp_path)
+    local = setting_of(here, place_of(here, tmp_path), tmp_path)
+
+    assert (there.memory_mb, there.architecture, there.child_type) == (512, "arm64", "EXPRESS")
+    assert (there.engine, there.precision, there.world_size, there.num_cores) == ("torch", "int8", 100, 1)
+    assert (there.is_local, there.max_concurrency) == (False, DEFAULT_CONCURRENCY)
+    assert (local.is_local, local.max_concurrency, local.num_cores) == (True, 2, num_cores())
