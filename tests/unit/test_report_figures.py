@@ -359,6 +359,8 @@ def test_errors_are_drawn_against_sigma_with_their_intervals() -> None:
     assert line(figure, 0) == [[0, 0], [pytest.approx(0.044), pytest.approx(0.044)]]
     assert line(figure, 1) == [[0.02, 0.025], [0.02, 0.04]]
     assert line(figure, 2) == [[0.02, 0.03]]
+    assert texts(figure) == ["calibrated"]
+    assert tips(figure) == ["sigma 0.0200: 68 % stay below 0.0300 (0.0250 to 0.0400)"]
 
 
 @pytest.mark.parametrize("num", [1, 2])
