@@ -297,7 +297,69 @@ def test_another_pack_is_refused(tmp_path: Path, changes: dict[str, object], why
         read_pack(small_pack(tmp_path, **changes), "a" * 64)
 
 
+def test_a_pack_of_another_precision_is_refused(tmp_path: Path) -> None:
+    small_pack(tmp_path, precision="int8")
+
+    assert read_pack(tmp_path / "small.native", "a" * 64, "int8")[0].precision == "int8"
+    with pytest.raises(UnavailableError, match=r"small\.native"):
+        read_pack(tmp_path / "small.native", "a" * 64)
+
+
 # ---------------------------------------------------------------------------------------- library and compiler
+
+
+@pytest.mark.parametrize(
+    ("machine", "line", "names"),
+    [
+        ("x86_64", f"flags\t: fpu {' '.join(library.AVX2_FLAGS)}", ["avx2"]),
+        ("x86_64", f"flags\t: fpu {' '.join(library.AVX2_FLAGS - {'fma'})}", []),
+        ("x86_64", f"flags\t: {' '.join(library.AVX512_FLAGS)}", ["avx512", "avx2"]),
+        ("x86_64", f"flags\t: {' '.join(library.AVX512_FLAGS)} avx512_vnni", ["avx512vnni", "avx512", "avx2"]),
+        ("aarch64", "Features\t: fp asimd", ["neon"]),
+        ("aarch64", f"flags\t: {' '.join(library.AVX2_FLAGS)}", []),
+        ("x86_64", "model name\t: avx2", []),
+    ],
+)
+def test_a_cpu_runs_what_it_has_the_fastest_first(
+    machine: str, line: str, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n\nprocessor\t: 1\n{line}\n")
+    monkeypatch.setattr(library, "Path", lambda _place: tmp_path / "cpuinfo")
+    monkeypatch.setattr(library.platform, "machine", lambda: machine)
+
+    assert [one.name for one in runnable()] == names
+    (tmp_path / "cpuinfo").unlink()
+    assert runnable() == [], "not Linux"
+
+
+def test_what_is_missing_is_compiled_and_what_other_sources_left_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    monkeypatch.setattr(compiler, "FOLDER", tmp_path)
+    monkeypatch.setattr(compiler, "compile_library", lambda one, path: compiled.append(f"{one.name} {path.name}"))
+    there = {one.name: library.library_path(one) for one in INSTRUCTION_SETS}
+    for name in ("avx512", "neon"):
+        there[name].touch()
+    for other in ("native-avx2-0123456789ab.so", "notes.txt"):
+        (tmp_path / other).touch()
+
+    found = compiler.compile_all("x86_64")
+
+    assert found == [there[name] for name in ("avx512vnni", "avx512", "avx2")]
+    assert sorted(compiled) == [f"{name} {there[name].name}" for name in ("avx2", "avx512vnni")]
+    assert {path.name for path in tmp_path.iterdir()} == {there["avx512"].name, there["neon"].name, "notes.txt"}
+
+
+def test_several_threads_are_given_several_parts_each(checkpoint: Path) -> None:
+    one, three = open_engine(checkpoint), open_engine(checkpoint, 3)
+
+    assert (one.num_threads, three.num_threads) == (1, 3)
+    assert three.micro_batch // one.micro_batch > 3
+    assert rows_of_a_part(three.micro_batch, 3, one.micro_batch) == one.micro_batch
+    assert one.name == f"native {library.VERSION}-{runnable()[0].name}"
+    assert (one.num_parameters, one.weights_sha256, one.precision) == (15_902_889, file_sha256(checkpoint), "fp32")
 
 
 def test_other_sources_never_meet_an_old_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
