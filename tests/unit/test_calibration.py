@@ -13,7 +13,7 @@ from inference.checksum import file_sha256
 from inference.domain import domain_features
 from inference.errors import WeightsError
 from inference.models import shipped
-from inference.uncertainty import MAX_FEATURE, conformal_factor
+from inference.uncertainty import MAX_FEATURE, ErrorModel, FeatureNetwork, Layer, conformal_factor, error_features
 from scripts.models.card_text import card_text, pz_table
 from scripts.models.training.broken_rows import STAR_COLORS, STAR_SCATTER, broken
 from scripts.models.training.calibrate import Samples, _weights, calibrate, measure
@@ -44,6 +44,25 @@ def test_the_conformal_factor_is_the_score_of_the_published_rank() -> None:
     # ceil(10 · .68) = 7, ceil(10 · .95) = 10: more than there are.
     assert conformal_factor(scores, 0.68) == 7.0
     assert conformal_factor(scores, 0.95) == 9.0
+
+
+def test_sigma_is_the_expected_dz_times_one_plus_z_and_the_factor() -> None:
+    layers = (Layer(np.zeros((6, 1)), np.log([0.02])),)
+    model = ErrorModel(np.zeros(6), np.ones(6), layers, factor_68=1.5, factor_95=4.5)
+    z_phot = np.array([0.0, 0.25], np.float32)
+
+    assert model.sigma(np.full((2, 5), 17.0), z_phot).tolist() == pytest.approx([0.03, 0.0375])
+    assert model.sigma(np.full((2, 5), 17.0), z_phot).dtype == np.float32
+    assert model.ratio_95 == 3.0
+
+
+def test_an_error_depends_on_r_the_colours_and_the_redshift_each_within_4_of_its_scatters() -> None:
+    features = error_features(np.array([[20.0, 18.5, 17.5, 17.0, 16.75]]), np.array([0.25]))
+    assert features[:, 0].tolist() == [17.5, 1.5, 1.0, 0.5, 0.25, 0.25]
+
+    network = FeatureNetwork(np.array([17.0, 1.0]), np.array([0.5, 2.0]), ())
+    given = np.array([[17.0, 18.9, 99.0, 10.0], [1.0, 8.9, 9.1, -99.0]])
+    np.testing.assert_allclose(network.standardise(given), [[0, 3.8, 4, -4], [0, 3.95, 4, -4]])
 
 
 def test_intervals_cover_new_galaxies_bright_and_faint() -> None:
@@ -218,6 +237,21 @@ def test_a_file_that_is_missing_or_none_is_refused(content: bytes | None, tmp_pa
 
     with pytest.raises(WeightsError, match=r"calibration.safetensors (does not exist|is not a calib).*make calib"):
         load_calibration(path, "0" * 64)
+
+
+def test_only_a_network_without_a_sigma_of_its_own_lacks_a_calibration(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+
+    found, why = find_calibration(weights, "0" * 64)
+    assert found is None
+    assert str(why).startswith("No sigma, no p(z) and no OUT_OF_DOMAIN flags: calibration.safetensors does not exist")
+    assert find_calibration(weights, "0" * 64, needs_one=False) == (None, None)
+    calibration_path(weights).write_bytes(make_calibration().to_bytes())
+    for needs_one in (True, False):
+        found, why = find_calibration(weights, "0" * 64, needs_one=needs_one)
+        assert (found is not None, why) == (True, None)
+        found, why = find_calibration(weights, "b" * 64, needs_one=needs_one)
+        assert (found, "made for the weights 000000000000" in str(why)) == (None, True)
 
 
 def test_p_z_comes_with_the_calibration_where_its_file_is_there(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from inference.distributions import distributions
 from inference.errors import WeightsError
-from inference.posterior import NUM_NUMBERS, PosteriorModel, load_posterior_model
+from inference.posterior import NUM_NUMBERS, PosteriorModel, load_posterior_model, mixture
 from inference.pz_metrics import LIMITS_68, LIMITS_95, kolmogorov_smirnov, pit, share_inside
 from scripts.models.training.error_model import Predicted
 from scripts.models.training.posterior_model import fit_posterior_model, rescaled
@@ -64,6 +64,19 @@ def test_distributions_are_stretched_and_moved_to_galaxies_that_nothing_was_fitt
     assert kolmogorov_smirnov(pit_of(fitted, worse(new))) > 0.12
     # 700 galaxies settle the two numbers to some percent of the width.
     assert kolmogorov_smirnov(pit_of(again, worse(new))) < 0.05
+
+
+def test_what_the_network_says_is_in_units_of_the_expected_error() -> None:
+    said = np.zeros((12, 3))
+    said[0, 0], said[4:8, 1], said[8:10, 2] = np.log(3) + 700, 1.0, (-50.0, 50.0)
+    said[1:4, 0] = 700
+
+    found = mixture(said, np.array([0.0, 0.25, 1.0]))
+
+    np.testing.assert_allclose(found[:4], [[0.5, 0.25, 0.25], *[[1 / 6, 0.25, 0.25]] * 3])
+    np.testing.assert_allclose(found[4:8], [[0.0, 0.275, 1.0]] * 4)
+    np.testing.assert_allclose(found[8:, :2], [[0.02, 0.025]] * 4)
+    np.testing.assert_allclose(found[8:, 2], [0.002, 1.0, 0.04, 0.04])
 
 
 def test_a_galaxy_takes_48_bytes(fitted: PosteriorModel) -> None:

@@ -9,7 +9,7 @@ import pytest
 from inference import contract
 from inference.contract import LostRank, RankFailure, RankTask
 from inference.errors import RunFolderError
-from inference.run_folder import RunFolder, name_lost
+from inference.run_folder import RunFolder, name_lost, read_summary
 from tests.factories import RUN, make_predictions, make_pz, make_record_for, make_task
 from tests.unit.test_run_present import make_summary
 
@@ -134,6 +134,36 @@ def test_a_compressed_file_of_predictions_is_read_too(folder: RunFolder) -> None
     np.testing.assert_array_equal(again.z_phot, whole.z_phot)
 
 
+@pytest.mark.parametrize(("sigma", "is_known"), [((np.nan, np.nan), False), ((np.nan, 0.02), True)])
+def test_a_sigma_that_no_galaxy_has_is_not_known(folder: RunFolder, sigma: tuple[float, ...], is_known: bool) -> None:
+    unbind(folder)
+    for name in ("00001.npz", "00002.npz"):
+        (folder.path / "predictions" / name).unlink()
+    predictions = make_predictions(z_phot=np.array([0.1, 0.2], np.float32), sigma=np.array(sigma, np.float32))
+    (folder.path / "predictions" / "00000.npz").write_bytes(predictions.to_npz())
+
+    found = folder.all_predictions()
+
+    assert found is not None
+    assert (found.sigma is not None) == is_known
+    assert found.is_labelled.tolist() == [True, True]
+
+
+def test_what_is_not_there_yet_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "import.json").write_text('{"from": "elsewhere"}')
+
+    assert RunFolder(tmp_path).document("import.json") == {"from": "elsewhere"}
+    assert RunFolder(tmp_path).document("receipt.json") == {}
+    assert read_summary(tmp_path) is None
+    assert not RunFolder(tmp_path).is_planned
+    (tmp_path / "manifest.json").write_bytes(contract.encode(make_tasks()))
+    assert RunFolder(tmp_path).is_planned
+    nothing = RunFolder(tmp_path).inventory()
+    assert (len(nothing.lost), nothing.started_at_s, nothing.facts["engine"]) == (3, 0.0, ())
+    (tmp_path / "summary.json").write_bytes(contract.encode(make_summary()))
+    assert read_summary(tmp_path) == make_summary()
+
+
 def test_without_files_there_are_no_predictions(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).all_predictions() is None
 
@@ -240,6 +270,7 @@ def test_many_lost_ranks_are_counted() -> None:
     lost = [LostRank(rank=rank, error="E", message="m", shards=()) for rank in range(7)]
 
     assert name_lost(lost, limit=2) == "rank 0: E: m; rank 1: E: m; and 5 more"
+    assert name_lost(lost).endswith("rank 4: E: m; and 2 more")
     assert name_lost(lost[:2], limit=2) == "rank 0: E: m; rank 1: E: m"
 
 

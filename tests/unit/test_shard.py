@@ -186,6 +186,17 @@ def test_a_cube_with_bands_last_and_named_labels_is_read() -> None:
     np.testing.assert_array_equal(block.redshifts, arrays["redshifts"])
 
 
+def test_a_cube_with_bands_first_is_read_and_labels_of_other_names_say_nothing() -> None:
+    arrays = make_arrays(3)
+    labels = np.array([(0.1, 17.0)] * 3, dtype=[("z", "f8"), ("modelMag_u", "f8")])
+
+    (block,) = read(npz(cube=arrays["images"], labels=labels, magnitudes=arrays["magnitudes"]), 0, 3, key="0.npz")
+
+    np.testing.assert_array_equal(block.images, arrays["images"])
+    np.testing.assert_array_equal(block.magnitudes, arrays["magnitudes"])
+    assert block.redshifts.tolist() == [0.1] * 3
+
+
 @pytest.mark.parametrize("object_id", [True, False])
 def test_an_npz_with_named_arrays_is_read(object_id: bool) -> None:
     arrays = make_arrays(4)
@@ -233,7 +244,13 @@ def test_a_published_shard_with_fewer_rows_than_planned_is_refused(key: str) -> 
 
 
 @pytest.mark.parametrize(
-    "tensors", [[np.zeros((3, 5))], [np.zeros((3, 7)), np.zeros((3, 5))], [make_arrays(3)["images"], np.zeros((3, 4))]]
+    "tensors",
+    [
+        [np.zeros((3, 5))],
+        [np.zeros((3, 7)), np.zeros((3, 5))],
+        [make_arrays(3)["images"], np.zeros((3, 4))],
+        [make_arrays(3)["images"], np.zeros((3, 5)), np.zeros(3), np.zeros(3)],
+    ],
 )
 def test_tensors_that_are_no_galaxies_are_not_counted(tensors: list[np.ndarray]) -> None:
     buffer = io.BytesIO()
