@@ -1,5 +1,10 @@
 """Every step of the folding is exact algebra: before and after agree to float32 rounding."""
 
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,8 +12,10 @@ from torch.nn import functional
 
 from inference.engines import folded
 from inference.engines.folded import Affine, Conv, Dense, FoldedAstroMAE, weights_of
-from inference.engines.torch import PackedDense, prepare
-from inference.model.astromae import WIDTH, AstroMAE, Block, ConvBranch, InceptionBlock
+from inference.engines.torch import PackedDense, TorchEngine, prepare, profiler
+from inference.model.astromae import NUM_PARAMETERS, WIDTH, AstroMAE, Block, ConvBranch, InceptionBlock, Variant
+from inference.model.weights import save_weights
+from inference.predict import MICRO_BATCH
 
 
 def randomised(module: nn.Module) -> nn.Module:
@@ -131,6 +138,46 @@ def test_the_prepared_network_is_the_network() -> None:
 
     with torch.inference_mode():
         agree(prepare(FoldedAstroMAE(model))(images, magnitudes), model(images, magnitudes))
+
+
+@pytest.fixture
+def own_threads() -> Iterator[None]:
+    """Give torch back the threads that it had."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("own_threads")
+@pytest.mark.parametrize("variant", [Variant(), Variant(pools_first=True)])
+def test_the_torch_engine_is_the_network_and_as_published_to_the_bit(variant: Variant, tmp_path: Path) -> None:
+    model = randomised(AstroMAE(variant))
+    save_weights(model, tmp_path / "w.safetensors", half=False)  # type: ignore[arg-type]
+    images, magnitudes = numbers(3, 5, 32, 32), 18 + numbers(3, 5, seed=1)
+    read_only = np.frombuffer(images.numpy().tobytes(), np.float32).reshape(images.shape)
+
+    engine, published = (
+        TorchEngine(tmp_path / "w.safetensors", "a" * 64, num_threads=2, as_published=one, note="why")
+        for one in (False, True)
+    )
+
+    found, layer_by_layer = (one.predict(read_only, magnitudes.double().numpy()) for one in (engine, published))
+    agree(torch.from_numpy(found), model(images, magnitudes))
+    np.testing.assert_array_equal(layer_by_layer, model(images, magnitudes).numpy())
+    assert np.array_equal(found, layer_by_layer) == (variant != Variant()), "other variants are never folded"
+    assert (engine.name.split()[0], engine.num_threads, torch.get_num_threads()) == ("torch", 2, 2)
+    assert (engine.note, engine.weights_sha256, engine.precision) == ("why", "a" * 64, "fp32")
+    assert (engine.num_parameters, engine.micro_batch) == (NUM_PARAMETERS, MICRO_BATCH)
+
+
+def test_the_profiler_adds_up_time_and_allocations() -> None:
+    began_s = time.perf_counter()
+    with profiler() as profile:
+        held = [torch.ones(1000, 250) for _ in range(3)]
+
+    assert held
+    assert 0 < profile.cpu_time_s < time.perf_counter() - began_s
+    assert 3_000_000 <= profile.allocated_bytes < 3_100_000
 
 
 def test_weights_are_combined_in_double_precision() -> None:

@@ -1,6 +1,7 @@
 """What a stranger wrote never moves a cursor, reorders a line or stops a file from being written."""
 
 import json
+import unicodedata
 
 import pytest
 
@@ -17,6 +18,15 @@ SHOWN = "a?]0;title??[2J??31m?b?c"
 def test_what_a_terminal_would_obey_is_replaced_and_text_stays() -> None:
     assert printable(WICKED) == SHOWN
     assert printable("größer\n\tals ✓ 星系 😀") == "größer\n\tals ✓ 星系 😀"
+
+
+def test_what_is_replaced_are_controls_breaks_of_lines_and_changes_of_direction() -> None:
+    directions = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+    for char in map(chr, range(0x3000)):
+        is_control = unicodedata.category(char) in ("Cc", "Zl", "Zp") and char not in "\n\t"
+        is_hidden = is_control or unicodedata.bidirectional(char) in directions
+        assert printable(char) == ("?" if is_hidden else char), hex(ord(char))
 
 
 @pytest.mark.parametrize("ensure_ascii", [True, False])
