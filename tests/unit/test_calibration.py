@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from inference.block import Block, join
 from inference.calibration import calibration_path, find_calibration, load_calibration
 from inference.checksum import file_sha256
-from inference.domain import domain_features
+from inference.domain import DomainModel, domain_features
 from inference.errors import WeightsError
 from inference.models import shipped
+from inference.models.card import DomainLimits
 from inference.uncertainty import MAX_FEATURE, ErrorModel, FeatureNetwork, Layer, conformal_factor, error_features
 from scripts.models.card_text import card_text, pz_table
 from scripts.models.training.broken_rows import STAR_COLORS, STAR_SCATTER, broken
@@ -145,6 +147,38 @@ def test_the_features_compare_the_central_light_with_the_magnitudes(
     excess = np.arcsinh(light / (32 * noise)) - np.arcsinh(expected / (32 * noise))
     concentration = np.arcsinh(core / (16 * noise[2])) - np.arcsinh(light / (16 * noise[2]))
     np.testing.assert_allclose(features, [17.0, 1.5, 0.5, 0.5, 0.25, *excess, concentration], rtol=1e-12)
+
+
+def test_the_square_and_the_core_in_which_light_is_measured_are_those_of_the_model() -> None:
+    images = np.zeros((1, 5, 32, 32), dtype=np.float32)
+    images[0, :, 13, 13] = images[0, :, 16, 16] = 1000.0
+    magnitudes = np.full((1, 5), 17.0)
+    limits = DomainLimits(aperture_px=4, core_px=2, sky_noise=(1.0, 2.0, 3.0, 4.0, 5.0))
+
+    features = domain_features(images, magnitudes, limits)[:, 0]
+
+    noise = np.arange(1.0, 6)
+    excess = np.arcsinh(1000 / (8 * noise)) - np.arcsinh(10**2.2 / (8 * noise))
+    np.testing.assert_allclose(features, [17, 0, 0, 0, 0, *excess, 0], rtol=1e-6, atol=1e-9)
+    assert len(domain_features(images[:, :, :0, :0], magnitudes)) == 5
+
+
+def test_the_density_is_that_of_the_mixture_of_gaussians_up_to_a_constant() -> None:
+    generator = np.random.default_rng(0)
+    weight, mean, features = np.array([0.3, 0.7]), generator.normal(size=(2, 11)), generator.normal(size=(11, 6))
+    whitening = np.triu(0.3 * generator.normal(size=(2, 11, 11))) + np.eye(11)
+    center, scale = generator.normal(size=11), generator.uniform(1, 2, 11)
+    log_weight = np.log(weight) + np.linalg.slogdet(whitening)[1]
+
+    model = DomainModel(center, scale, log_weight, mean, whitening, threshold=0.0)
+
+    standardised = (features.T - center) / scale
+    gaussians = [
+        stats.multivariate_normal(one, np.linalg.inv(white @ white.T))
+        for one, white in zip(mean, whitening, strict=True)
+    ]
+    density = sum(w * gaussian.pdf(standardised) for w, gaussian in zip(weight, gaussians, strict=True))
+    np.testing.assert_allclose(model.log_density(features), np.log(density) + 5.5 * np.log(2 * np.pi))
 
 
 def test_galaxies_are_broken_as_the_table_says() -> None:
