@@ -12,8 +12,6 @@ from torch import nn
 from inference.model.astromae import AstroMAE
 from inference.model.weights import save_weights
 from inference.models import read_model
-from inference.models.card import BinnedPz, EvenEdges, Quantiles
-from inference.pz import LEVELS, MEDIAN, answer
 from scripts.command.errors import CommandError, UsageError
 from scripts.models.importing import import_model
 from tests.networks import GRZ_CARD, Grz, export
@@ -177,54 +175,3 @@ def test_a_network_that_computes_nonsense_is_refused_and_leaves_nothing(
 
     assert "\n" not in str(refused.value)
     assert list((tmp_path / "models").iterdir()) == []
-
-
-# ------------------------------------------------------------------------------------------------ what is given
-
-
-def test_bins_give_median_mode_and_half_the_68_percent_interval() -> None:
-    edges = EvenEdges(start=0.0, stop=1.0, num_bins=100)
-    middle = np.linspace(0.005, 0.995, 100)
-    values = np.exp(-0.5 * ((middle - np.array([[0.3], [0.7]])) / 0.05) ** 2).astype(np.float32)
-
-    found = answer(BinnedPz(edges=edges), values)
-    mode = answer(BinnedPz(edges=edges, point="mode"), values)
-
-    assert found.sigma is not None
-    assert found.pz is not None
-    np.testing.assert_allclose(found.z_phot, [0.3, 0.7], atol=1e-3)
-    np.testing.assert_allclose(mode.z_phot, [0.3, 0.7], atol=0.006)
-    np.testing.assert_allclose(found.sigma, 0.9945 * 0.05, rtol=0.01)
-    assert (np.diff(found.pz, axis=1) > 0).all()
-
-
-def test_logits_are_bins_after_a_softmax_and_a_row_stands_alone() -> None:
-    rng = np.random.default_rng(0)
-    output = BinnedPz(edges=(0.0, 0.1, 0.4, 1.0), values="logit")
-    logits = rng.normal(size=(50, 3)).astype(np.float32)
-    shares = np.exp(logits.astype(np.float64))
-    shares /= shares.sum(axis=1, keepdims=True)
-
-    together = answer(output, logits)
-    plain = answer(BinnedPz(edges=(0.0, 0.1, 0.4, 1.0)), shares.astype(np.float32))
-
-    np.testing.assert_allclose(together.z_phot, plain.z_phot, atol=1e-6)
-    for row in range(50):
-        assert answer(output, logits[row : row + 1]).z_phot[0] == together.z_phot[row]
-
-
-def test_bins_without_any_probability_are_spread_evenly() -> None:
-    assert answer(BinnedPz(edges=(0.0, 0.5, 1.0)), np.zeros((1, 2), np.float32)).z_phot[0] == pytest.approx(0.5)
-
-
-def test_quantiles_are_interpolated_and_put_in_order() -> None:
-    output = Quantiles(levels=(0.16, 0.5, 0.84))
-
-    found = answer(output, np.array([[0.2, 0.3, 0.5], [0.5, 0.3, 0.2]], np.float32))
-
-    assert found.sigma is not None
-    assert found.pz is not None
-    np.testing.assert_allclose(found.z_phot, [0.3, 0.3])
-    np.testing.assert_allclose(found.sigma, [0.15, 0.15], rtol=1e-6)
-    assert found.pz.shape == (2, len(LEVELS))
-    assert found.pz[0, MEDIAN] == found.z_phot[0]
