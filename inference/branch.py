@@ -30,9 +30,6 @@ class Branch:
     run_id: str
     first_rank: int
     stop_rank: int
-    num_planned: int
-    """Galaxies that these ranks were to predict."""
-
     ranks: tuple[RankTimes, ...]
     """Of the valid records, in rank order."""
 
@@ -72,7 +69,6 @@ def branch_of(tasks: Sequence[RankTask], records: Sequence[RankRecord], lost: Se
         run_id=tasks[0].run_id,
         first_rank=tasks[0].rank,
         stop_rank=tasks[-1].rank + 1,
-        num_planned=sum(task.num_samples for task in tasks),
         ranks=tuple(map(RankTimes.of, records)),
         lost=tuple(lost),
         sums=metrics.add_sums(record.accuracy for record in records),
@@ -108,7 +104,6 @@ def join(branches: Iterable[Branch]) -> Branch:
         run_id=parts[0].run_id,
         first_rank=parts[0].first_rank,
         stop_rank=parts[-1].stop_rank,
-        num_planned=sum(one.num_planned for one in parts),
         ranks=tuple(itertools.chain.from_iterable(one.ranks for one in parts)),
         lost=tuple(itertools.chain.from_iterable(one.lost for one in parts)),
         sums=metrics.add_sums(one.sums for one in parts),

@@ -154,6 +154,12 @@ def residuals_of(num: int, seed: int = 0) -> metrics.Residuals:
     return metrics.Residuals(np.random.default_rng(seed).normal(0.003, 0.01, num))
 
 
+def test_the_residuals_of_a_hundred_galaxies_are_kept_one_by_one() -> None:
+    tasks = make_tasks(40)
+
+    assert branch_from(tasks, records_of(tasks)).residuals.counts is None
+
+
 def test_counted_residuals_have_the_quantiles_of_all_within_a_bin() -> None:
     every = residuals_of(20_000)
     counted = every.counted()
