@@ -45,7 +45,9 @@ def test_a_flipped_bit_is_noticed_by_whoever_reads_its_part(crc32: bytes, at: in
     content[at] ^= 0x10
     proved, _ = reader_of(bytes(content), crc32)
 
-    with pytest.raises(ShardFormatError, match=r"0\.safetensors is not what it was: its bytes"):
+    begin = at // MIN_BLOCK_BYTES * MIN_BLOCK_BYTES
+    end = min(begin + MIN_BLOCK_BYTES, len(CONTENT)) - 1
+    with pytest.raises(ShardFormatError, match=rf"0\.safetensors is not what it was: its bytes {begin} to {end} have"):
         proved.read_range(KEY, at, at + 1)
     with pytest.raises(ShardFormatError):
         proved.read(KEY)
@@ -60,6 +62,22 @@ def test_a_file_that_ends_early_is_noticed(crc32: bytes, content: bytes) -> None
 
     with pytest.raises(ShardFormatError):
         assert len(proved.read_range(KEY, 0, len(CONTENT))) == len(CONTENT)
+
+
+def test_a_part_of_a_file_that_ends_early_says_where(crc32: bytes) -> None:
+    proved, _ = reader_of(CONTENT[:MIN_BLOCK_BYTES], crc32)
+
+    with pytest.raises(ShardFormatError, match=f"ends at byte {MIN_BLOCK_BYTES} of {len(CONTENT)}. Upload it again"):
+        proved.read_range(KEY, 100, MIN_BLOCK_BYTES + 1)
+
+
+@pytest.mark.parametrize(("size_bytes", "has_crc32"), [(None, True), (5, False)])
+def test_checksums_without_a_size_or_a_size_without_checksums_prove_nothing(
+    crc32: bytes, size_bytes: int | None, has_crc32: bool
+) -> None:
+    rows = RowRange(key=KEY, start_row=0, stop_row=1, crc32=crc32 if has_crc32 else b"", size_bytes=size_bytes)
+
+    assert ProvedReader(MemoryReader(**{KEY: b"other"}), [rows]).read(KEY) == b"other"
 
 
 def test_what_has_no_checksums_is_read_as_it_is(crc32: bytes) -> None:

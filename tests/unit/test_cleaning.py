@@ -45,6 +45,18 @@ def test_clean_rows_come_back_as_the_very_same_arrays() -> None:
     assert not cleaned.quality.any()
 
 
+def test_flags_are_the_bits_that_stored_predictions_have() -> None:
+    assert {flag.name: flag.value for flag in Quality} == {
+        "IMPUTED_BAND": 1,
+        "FILLED_PIXELS": 2,
+        "LOW_SIGNAL": 4,
+        "COLOR_OUTLIER": 8,
+        "HIGH_EXTINCTION": 16,
+        "OUT_OF_DOMAIN": 32,
+        "REFUSED": 64,
+    }
+
+
 def test_a_block_without_rows_stays_empty() -> None:
     assert [len(part) for part in clean_cutouts(cutouts(0), magnitudes(0))] == [0, 0, 0]
 

@@ -1,12 +1,14 @@
 """Where the time of a run went, from the clocks of its ranks."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import pytest
 
 from inference import contract, run_clock, summary
+from inference.clock import PhaseClock
 from inference.contract import RankClock, RankRecord, RunSummary, Throughput
 from tests.factories import make_plan, make_record_for, make_request, make_task, prove_run
 from tests.unit.test_run_present import make_summary
@@ -26,6 +28,19 @@ def make_records(*inference_s: float, **changes: Any) -> list[RankRecord]:
         make_record_for(make_task(rank=rank, world_size=world_size), clock=make_clock(seconds), **changes)
         for rank, seconds in enumerate(inference_s)
     ]
+
+
+def test_a_clock_adds_up_what_a_phase_takes_however_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments_s = iter([0.0, 1.0, 3.0, 10.0, 14.0, 20.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(moments_s))
+
+    clock = PhaseClock()
+    with clock.phase("download"):
+        pass
+    with suppress(OSError), clock.phase("download"):
+        raise OSError
+
+    assert (clock.seconds("download"), clock.seconds("upload"), clock.total) == (6.0, 0.0, 20.0)
 
 
 def test_a_phase_has_its_sum_median_95th_percentile_and_maximum() -> None:
