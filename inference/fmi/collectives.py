@@ -74,8 +74,8 @@ class Collective:
             self._send([place.parent], total)
         # From 0 down to the root: so that the order, and the bits, are the same for every root.
         way = tree.path(root)
-        if self._rank not in way or self._size == 1:
-            return total if self._size == 1 else None
+        if self._rank not in way:
+            return None
         position = way.index(self._rank)
         if position > 0:
             (total,) = self._receive([way[position - 1]], array)

@@ -150,7 +150,7 @@ def parse_request(received: bytes) -> Request | None:
     if not received:
         return None
     if received[0] != 0:
-        return Request(Kind.MEET, received[:MAX_NAME_BYTES].split(b"\0", 1)[0])
+        return Request(Kind.MEET, received[:MAX_NAME_BYTES].partition(b"\0")[0])
     if not received.startswith(_MAGIC[: len(received)]):
         raise ProtocolError("The name is empty.")
     if len(received) < _REQUEST.size:

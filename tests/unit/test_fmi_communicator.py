@@ -11,6 +11,7 @@ import pytest
 from inference import fmi
 from inference.errors import FmiError, MessageMismatchError
 from inference.fmi import Communicator, Config
+from inference.fmi.mesh import ABORT_GRACE_S
 
 HERE = Config(host="nowhere.invalid", timeout_s=7.0)
 WHOLE, REALS = fmi.types(fmi.datatypes.int), fmi.types(fmi.datatypes.double_list, 3)
@@ -90,6 +91,12 @@ def test_a_rank_alone_has_met_no_one() -> None:
         assert comm.timeout_s == 7.0
         comm.timeout_s = 3.0
         assert comm.timeout_s == 3.0
+
+
+def test_a_call_ends_as_soon_as_it_says() -> None:
+    said = " ".join((Communicator.__doc__ or "").split())
+
+    assert f"All calls end within `timeout_s` and {ABORT_GRACE_S:g} s" in said
 
 
 # ------------------------------------------------------------------------------------------------ what is refused

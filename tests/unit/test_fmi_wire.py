@@ -43,7 +43,14 @@ def test_the_first_bytes_are_a_name_as_the_original_reads_it(received: bytes, na
 
 
 @pytest.mark.parametrize(
-    "request_", [Request(Kind.MEET, b"a"), Request(Kind.RELAY, b"n" * 100), Request(Kind.CHECK, b"")]
+    "request_",
+    [
+        Request(Kind.MEET, b"a"),
+        Request(Kind.MEET, b"n" * 100),
+        Request(Kind.RELAY, b"n" * 100),
+        Request(Kind.CHECK, b""),
+        Request(Kind.CHECK, b"name"),
+    ],
 )
 def test_a_request_is_read_as_it_was_written(request_: Request) -> None:
     assert wire.parse_request(wire.pack_request(request_)) == request_
@@ -123,6 +130,30 @@ def test_a_connection_without_a_proxy_header_of_tcp_over_ipv4_is_refused(receive
         wire.parse_proxy_header(received)
 
 
+def test_the_numbers_on_the_wire_are_those_of_earlier_servers() -> None:
+    assert [kind.name for kind in Kind] == ["MEET", "RELAY", "CHECK"]
+    assert [(status.name, status.value) for status in Status] == [
+        ("OK", 0),
+        ("PAIRED", 1),
+        ("TOKEN_INVALID", 2),
+        ("TOKEN_EXPIRED", 3),
+        ("FULL", 4),
+        ("TIMEOUT", 5),
+        ("CLOSING", 6),
+    ]
+    assert wire.pack_request(Request(Kind.RELAY, b"a")) == b"\0FMI\x01\x01a"
+    assert wire.pack_request(Request(Kind.CHECK, b"")) == b"\0FMI\x02\x00"
+    assert [status.is_refusal for status in Status] == [False, False, True, True, True, True, True]
+
+
+def test_what_the_load_balancer_says_of_itself_is_incomplete_until_its_last_byte() -> None:
+    header = proxy_header(command=0x20, family=0, body=b"12345678")
+
+    assert {wire.parse_proxy_header(header[:end]) for end in range(len(header))} == {None}
+    assert wire.parse_proxy_header(header + b"name") == (None, 24)
+
+
 def test_a_proxy_header_cannot_announce_more_than_a_kilobyte() -> None:
+    assert wire.parse_proxy_header(proxy_header(body=PROXY[16:] + bytes(1012))) == (("10.0.0.1", 8080), 1040)
     with pytest.raises(ProtocolError, match="1025 bytes"):
         wire.parse_proxy_header(proxy_header(body=bytes(1025))[:16])
