@@ -11,7 +11,7 @@ from inference.errors import MessageMismatchError
 from inference.fmi.frame import ABORT, BYE, COLLECTIVE, POINT, Array, Kind, Message, header
 from inference.fmi.link import SocketLink, StoreLink
 from inference.fmi.meeting import Connection
-from tests.unit.test_fmi_meeting import MemoryStore
+from tests.unit.test_fmi_meeting import Shelf
 
 LIKE = np.zeros(2)
 EXPECTED = Message(COLLECTIVE, 7, np.array([1.0, 2.0]))
@@ -215,9 +215,9 @@ def test_a_step_that_has_begun_to_come_stays_where_it_is(pair: tuple[SocketLink,
 
 
 @pytest.fixture
-def store_pair() -> tuple[StoreLink, StoreLink, MemoryStore]:
+def store_pair() -> tuple[StoreLink, StoreLink, Shelf]:
     """Return both ends of a pair that talks through a store, and the store."""
-    store = MemoryStore()
+    store = Shelf()
     keys = ("pair/0/", "pair/1/")
     ends = [
         StoreLink(Connection(peer=1 - rank, path="store", store_keys=keys[:: 1 - 2 * rank]), 10**6, store)
@@ -227,7 +227,7 @@ def store_pair() -> tuple[StoreLink, StoreLink, MemoryStore]:
 
 
 def test_messages_through_the_store_come_in_order_and_are_counted(
-    store_pair: tuple[StoreLink, StoreLink, MemoryStore],
+    store_pair: tuple[StoreLink, StoreLink, Shelf],
 ) -> None:
     here, there, store = store_pair
     here.send(Message(COLLECTIVE, 1, LIKE))
@@ -250,7 +250,7 @@ def test_messages_through_the_store_come_in_order_and_are_counted(
 
 
 def test_the_store_is_asked_less_often_while_nothing_comes_and_often_again_after(
-    store_pair: tuple[StoreLink, StoreLink, MemoryStore], monkeypatch: pytest.MonkeyPatch
+    store_pair: tuple[StoreLink, StoreLink, Shelf], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there, _ = store_pair
     now_s = 1000.0
@@ -276,7 +276,7 @@ def test_the_store_is_asked_less_often_while_nothing_comes_and_often_again_after
 
 
 def test_a_message_in_the_store_that_is_cut_off_is_named(
-    store_pair: tuple[StoreLink, StoreLink, MemoryStore],
+    store_pair: tuple[StoreLink, StoreLink, Shelf],
 ) -> None:
     _, there, store = store_pair
     store.write("pair/0/00000000", on_the_wire(EXPECTED)[:-1])

@@ -23,7 +23,7 @@ SHORT_S = 1.0
 """Long enough for what a rank tries first, on a busy machine too."""
 
 
-class MemoryStore:
+class Shelf:
     """An object store that all ranks of a process can use."""
 
     def __init__(self) -> None:
@@ -297,11 +297,11 @@ def test_the_server_is_asked_again_after_it_was_away() -> None:
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
+def store() -> Shelf:
+    return Shelf()
 
 
-def test_where_there_is_no_server_ranks_meet_in_the_store(store: MemoryStore) -> None:
+def test_where_there_is_no_server_ranks_meet_in_the_store(store: Shelf) -> None:
     with nowhere() as address:
         venue = make_venue(address, paths=("direct", "relay", "store"), store=store, store_prefix="messages/")
         with met(venue) as (first, second):
@@ -316,7 +316,7 @@ def test_where_there_is_no_server_ranks_meet_in_the_store(store: MemoryStore) ->
 
 
 def test_a_rank_with_the_server_goes_to_the_store_where_the_other_has_none(
-    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+    store: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(meeting, "GLANCE_S", 0.05)
     paths = ("direct", "relay", "store")
@@ -326,7 +326,7 @@ def test_a_rank_with_the_server_goes_to_the_store_where_the_other_has_none(
             assert (first.path, second.path) == ("store", "store")
 
 
-def test_what_an_earlier_attempt_chose_is_chosen_anew(store: MemoryStore) -> None:
+def test_what_an_earlier_attempt_chose_is_chosen_anew(store: Shelf) -> None:
     store.objects = {"0_1/hello-0": b"earlier", "0_1/choice": b"earlier-earlier"}
 
     with nowhere() as address, met(make_venue(address, paths=("direct", "store"), store=store)) as (first, second):
@@ -336,7 +336,7 @@ def test_what_an_earlier_attempt_chose_is_chosen_anew(store: MemoryStore) -> Non
 
 @pytest.mark.parametrize("paths", [("direct", "relay"), ("direct", "relay", "store")])
 def test_a_store_is_only_used_where_it_is_a_path(
-    paths: tuple[meeting.Path, ...], store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+    paths: tuple[meeting.Path, ...], store: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(meeting, "GLANCE_S", 0.0)
     with nowhere() as address:
@@ -346,7 +346,7 @@ def test_a_store_is_only_used_where_it_is_a_path(
 
 
 def test_a_rank_that_waits_for_the_server_looks_into_the_store_only_now_and_then(
-    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+    store: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(meeting, "GLANCE_S", 1000.0)
     with server(lambda client, _: wait_for_the_end(client)) as address:
@@ -356,7 +356,7 @@ def test_a_rank_that_waits_for_the_server_looks_into_the_store_only_now_and_then
     assert (store.objects, store.num_listed) == ({}, 0)
 
 
-def test_a_store_that_fails_is_the_reason(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_fails_is_the_reason(store: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meeting, "GLANCE_S", 0.05)
 
     def fail(prefix: str) -> list[str]:
