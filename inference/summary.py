@@ -370,8 +370,8 @@ def _what_is_wrong(record: RankRecord, task: RankTask) -> str | None:
         return f"says its loop took {rates[0]:g} s, {rates[1]:g} galaxies/s, from {rates[2]:g} s"
     if strange := sorted(record.num_flagged.keys() - Quality.__members__.keys()):
         return f"counts flags that there are not: {printable(strange[0])[:40]}"
-    if max(record.num_flagged.values(), default=0) > record.num_samples:
-        return f"counts {max(record.num_flagged.values())} flagged of {record.num_samples} galaxies"
+    if record.num_flagged and (most := max(record.num_flagged.values())) > record.num_samples:
+        return f"counts {most} flagged of {record.num_samples} galaxies"
     sums = record.accuracy
     if sums.num_labelled > record.num_samples or len(record.residuals) != metrics.RESIDUAL_BYTES * sums.num_labelled:
         return f"has {len(record.residuals)} bytes of residuals for {sums.num_labelled} labelled galaxies"

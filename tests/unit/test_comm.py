@@ -174,6 +174,9 @@ def test_no_report_at_all_is_a_failed_meeting() -> None:
     met = comm.merge("run", 2, []).summary
 
     assert (met.status, met.num_met, met.last_rank, met.reduced) == ("failed", 0, None, {})
+    assert (met.paths, met.meet_s, met.skew_s, met.waited_s, met.total_s) == ({}, 0.0, 0.0, 0.0, 0.0)
+    assert met.why == "Ranks without a record: 0, 1."
+    assert comm.merge("run", 9, []).summary.why == "Ranks without a record: 0, 1, 2, 3, 4, 5, 6, 7."
 
 
 def test_ranks_wait_as_long_as_the_plan_takes() -> None:

@@ -163,6 +163,12 @@ def test_a_task_with_an_unknown_key_is_refused() -> None:
         contract.decode(event, RankTask)
 
 
+def test_an_invocation_that_says_nothing_else_is_the_first() -> None:
+    event = contract.decode({"task": msgspec.to_builtins(make_task())}, contract.InferEvent)
+
+    assert (event.task, event.attempt, event.entered_at) == (make_task(), 0, None)
+
+
 def test_keys_of_ranks_sort_as_ranks_do() -> None:
     keys = [contract.rank_keys("runs/a/", rank)["record_key"] for rank in (2, 10, 1000, 10_239)]
 

@@ -48,6 +48,10 @@ def test_every_difference_between_a_folder_and_its_card_is_named(
     assert list(find_differences(described, sizes)) == differences
 
 
+def test_a_card_that_says_nothing_of_its_pixels_means_nanomaggies() -> None:
+    assert (card().pixel_unit, card().zero_point_mag, card().bands) == ("nanomaggy", 22.5, tuple("ugriz"))
+
+
 def test_of_shards_that_a_run_does_not_read_nothing_is_asked() -> None:
     assert list(find_differences(card(*TWO), {"2.safetensors": 100}, file_limit=1)) == []
     assert list(find_differences(card(*TWO), {"10.safetensors": 1, "2.safetensors": 100}, file_limit=1)) == []

@@ -126,6 +126,8 @@ def test_a_summary_of_an_older_version_is_still_read() -> None:
     old = contract.decode(json.dumps(document), RunSummary)
 
     assert (old.clock.phases, old.retries, old.clock.parallel_efficiency) == ({}, {}, None)
+    assert (old.clock.cold, old.clock.slowest, old.clock.num_concurrent_ranks) == ({}, (), 0)
+    assert old.clock.ranks.record == 0.0
     assert old.throughput.map_wall_bit_per_s == 164_160
 
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch.utils.data import TensorDataset
 
+from inference import published_shard
 from inference.block import SDSS, Layout, join
 from inference.contract import RowRange
 from inference.errors import ShardChangedError, ShardFormatError
@@ -127,7 +128,7 @@ def test_a_layout_follows_from_what_a_model_reads() -> None:
     assert Layout.for_model(inputs, tuple("zirgu")) == Layout(
         bands=tuple("zirgu"), has_magnitudes=False, columns=("ebv",)
     )
-    assert SDSS.order is None
+    assert (SDSS.order, SDSS.row_bytes) == (None, 20_520)
     assert Layout(bands=tuple("zirgu")).order == [4, 3, 2, 1, 0]
 
 
@@ -291,6 +292,15 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(key: str) -> N
     assert not hasattr(builtins, "canary_sang")
 
 
+@pytest.mark.parametrize(("error", "reason"), [(ValueError("\n why\nmore"), "why"), (EOFError(), "EOFError")])
+def test_a_damaged_file_is_named_with_the_first_line_of_the_reason(error: Exception, reason: str) -> None:
+    with (
+        pytest.raises(ShardFormatError, match=rf"0\.pt is not a list, or damaged \({reason}\)\. Convert"),
+        published_shard._refusing("0.pt", "a list"),
+    ):
+        raise error
+
+
 @pytest.mark.parametrize("key", ["0.pt", "0.npz", "0.safetensors"])
 @pytest.mark.parametrize(
     "content", [b"", b"hello", pickle.dumps({"a": 1}), bytes(2000)], ids=["empty", "text", "pickle", "zeros"]
@@ -321,6 +331,9 @@ def test_a_value_that_is_no_measurement_is_read_as_it_is(name: str, value: float
         ({"magnitudes": make_arrays(2)["magnitudes"]}, r"magnitudes of shape \(2, 5\)"),
         ({"redshifts": make_arrays(3)["redshifts"].astype(np.int64)}, "redshifts.*int64"),
         ({"images": np.array(1, np.float32)}, r"images of shape \(\)"),
+        ({"images": np.zeros((3, 5), np.float32)}, r"images of shape \(3, 5\)"),
+        ({"images": np.zeros((3, 5, 64, 32), np.float32)}, r"images of shape \(3, 5, 64, 32\)"),
+        ({"images": np.zeros((3, 5, 32, 64), np.float32)}, r"images of shape \(3, 5, 32, 64\)"),
         ({"images": None}, "no array `images`"),
         ({"magnitudes": None}, "no array `magnitudes`"),
     ],

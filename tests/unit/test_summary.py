@@ -484,6 +484,8 @@ def test_a_run_without_any_record_still_has_a_summary() -> None:
     nothing = lossy_summary(lost=3, world_size=3, tolerated=100)
 
     assert (nothing.num_records, nothing.accuracy, nothing.throughput.end_to_end) == (0, None, 0.0)
+    assert (nothing.peak_memory_bytes, nothing.function_memory_mb, nothing.rank_seconds) == (0, 0, 0.0)
+    assert (nothing.throughput.bits_per_row, nothing.ratio_95) == (164_160, None)
 
 
 @pytest.mark.parametrize("behind_s", [0.0, 5.0])
