@@ -1,11 +1,13 @@
 """`make logs` of a run on AWS, which moto plays, and of files: what is fetched, kept, and refused."""
 
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
 import scripts.logs
 import scripts.runs.logs.of_run
@@ -13,6 +15,9 @@ from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
 from scripts.deployment.stack import Stack, StageSettings
 from scripts.runs import journal
+from scripts.runs.logs.invocations import Invocation, Log
+from scripts.runs.logs.lines import LogEvent, LogLine
+from scripts.runs.logs.show import print_lines, print_table
 from tests.unit.test_log_invocations import START_S, cloudwatch, put, report
 from tests.unit.test_run_receipt import REQUEST_IDS, write_run
 
@@ -127,3 +132,82 @@ def test_many_invocations_are_shown_by_their_slowest(root: Path, capsys: Any) ->
     assert "300 of 1769" in shown
     assert "00000099" in shown
     assert "00000001" not in shown
+
+
+# ------------------------------------------------------------------------------------------------- as it is printed
+
+
+def lines_of(capsys: Any) -> list[str]:
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+def invocation(number: int, **known: Any) -> Invocation:
+    return Invocation(request_id=f"{number:08d}-0000", **known)
+
+
+def test_an_invocation_has_what_its_report_states_and_marks_for_the_rest(capsys: Any) -> None:
+    whole = {"stage": "infer", "duration_ms": 1234.0, "billed_ms": 1300, "memory_mb": 1769, "max_memory_mb": 300}
+    found = (
+        invocation(0, rank=0, attempt=0, init_ms=66.0, **whole),
+        invocation(1, rank=7, attempt=2, **whole, status="error: a long reason"),
+        invocation(2, stage="summarize"),
+    )
+    log = Log({}, found, Counter({"what": 1200, "is": 3, "this": 2, "now": 1}))
+
+    print_table(Console(highlight=False, width=80), "run-a", log, Path("logs.csv"))
+
+    assert lines_of(capsys) == [
+        "run-a",
+        "",
+        "    rank      stage  duration    billed    init    memory [MB]  request",
+        "       0      infer    1.23 s    1.30 s  0.07 s    300 of 1769  00000000",
+        "     7.2      infer    1.23 s    1.30 s       -    300 of 1769  error: a long re",
+        "          summarize         ?         ?       -         ? of ?  00000002",
+        "",
+        "  3 invocations, 1 cold, 1 failed; billed 2.6 s; at most 300 MB used",
+        "  1 have no REPORT line: they were cut off, or the log was",
+        "  1,206 lines are in another format: 'what' (1200), 'is' (3), 'this' (2)",
+        "  logs.csv",
+    ]
+
+
+@pytest.mark.parametrize(("num", "num_shown"), [(40, 40), (41, 20)])
+def test_above_forty_invocations_the_slowest_are_shown(num: int, num_shown: int, capsys: Any) -> None:
+    log = Log({}, tuple(invocation(number, duration_ms=float(number) or None) for number in range(num)))
+
+    print_table(Console(highlight=False, width=80), "run-a", log, Path("logs.csv"))
+
+    shown = lines_of(capsys)
+    assert len([line for line in shown if line.endswith("-0000") or line[-8:].isdigit()]) == num_shown
+    assert (f"  the 20 slowest of {num}" in shown) == (num > 40)
+    assert f"  {num} invocations, 0 cold, 0 failed; billed 0.0 s; at most 0 MB used" in shown
+
+
+def test_a_line_says_when_it_was_of_which_kind_and_what(capsys: Any) -> None:
+    event = LogEvent("stream", "  as it came ")
+    ours = {"message": "rank inferred", "level": "INFO", "timestamp": "t", "requestId": "r", "rank": 3, "rows": 2}
+    lines = [
+        LogLine("start", event, request_id="r-1", time_s=1_795_308_908.25),
+        LogLine("report", event, numbers={"Duration": 1.5, "Billed": 2.0}, status="timeout"),
+        LogLine("report", event, numbers={"Duration": 1.5}),
+        LogLine("end", event, request_id="r-1"),
+        LogLine("error", event, fields={"errorType": "PlanError", "errorMessage": "why"}),
+        LogLine("error", event, fields={"errorType": "PlanError"}),
+        LogLine("error", event),
+        LogLine("ours", event, fields=ours),
+        LogLine("unknown", event),
+    ]
+
+    print_lines(Console(highlight=False, width=80), lines)
+
+    assert lines_of(capsys) == [
+        "00:55:08.250  START    r-1",
+        "              REPORT   Duration 1.5, Billed 2, timeout",
+        "              REPORT   Duration 1.5",
+        "              END      r-1",
+        "              ERROR    PlanError: why",
+        "              ERROR    PlanError:",
+        "              ERROR    as it came",
+        "              INFO     rank inferred  rank=3  rows=2",
+        "              UNKNOWN  as it came",
+    ]
