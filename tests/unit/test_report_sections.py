@@ -5,18 +5,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from inference.run_folder import PartialRecord
+from inference.quality import Quality
+from inference.run_folder import PartialRecord, RunPredictions
 from scripts.reports.document import Figure, Section, Table
 from scripts.reports.evidence import RunEvidence
 from scripts.reports.quantities import UNKNOWN, bits_per_s, count, decimals, megabytes, number, percent, seconds, usd
 from scripts.reports.ranks import as_columns
+from scripts.reports.sections.accuracy import accuracy_section
 from scripts.reports.sections.headline import facts, sentence, warnings
 from scripts.reports.sections.memory import memory_section
 from scripts.reports.sections.provenance import provenance_section, settings_section
 from scripts.reports.sections.rank_tables import all_ranks, slowest_ranks
 from scripts.reports.sections.throughput import throughput_section
+from tests.factories import make_pz
 
 CLOCK = {"queue": 1.0, "init": 0.0, "model_load": 0.5, "download": 0.5, "inference": 8.5, "upload": 0.5, "total": 10.0}
 SUMMARY = {
@@ -417,6 +421,109 @@ def test_of_many_ranks_the_page_shows_the_first(num: int, caption: str, num_rows
 
     assert (table.caption, len(table.rows), len(table.all_rows)) == (caption, num_rows, num_handed)
     assert [row[-2:] for row in table.all_rows[:2]] == [[1.0, 0.0], [None, 0.0]][:num_handed]
+
+
+# -------------------------------------------------------------------------------------------- the accuracy
+
+ACCURACY = {
+    "num_labelled": 3000,
+    "nmad": 0.0172,
+    "bias": -0.0004,
+    "outlier_005": 0.0124,
+    "coverage_68": None,
+    "r2": None,
+}
+METRICS = [
+    ("bias", "-0.0004000", "mean of dz"),
+    ("outliers beyond 0.05", "1.24 %", "share of galaxies with |dz| > 0.05"),
+    ("R²", UNKNOWN, "depends on the width of the sample, the next line"),
+]
+OF_SAMPLE = "galaxies with a spectroscopic redshift; dz = (z_phot - z_spec) / (1 + z_spec). Compare numbers of the same"
+FLAGS = "Quality flags of the input; a galaxy can have several"
+
+
+def make_predictions(num: int, **changes: Any) -> RunPredictions:
+    """Return redshifts from 0.05 to 0.25, each 0.01 too low or too high."""
+    z_spec = np.linspace(0.05, 0.25, num)
+    known = {"object_id": np.arange(num), "z_spec": z_spec, "z_phot": z_spec + 0.01 * (-1.0) ** np.arange(1, num + 1)}
+    return RunPredictions(**{**known, "sigma": None, "quality": None, **changes})
+
+
+def accuracy_of(predictions: RunPredictions | None, r: Any = None, **summary: Any) -> list[Any]:
+    run = make_run(summary={"accuracy": None, **summary}, predictions=predictions)
+    return told(accuracy_section(run, r))
+
+
+def test_metrics_are_those_of_the_summary_with_an_interval_of_the_nmad_where_there_are_redshifts() -> None:
+    alone = accuracy_of(None, accuracy=ACCURACY)
+    beside = accuracy_of(make_predictions(41), accuracy=ACCURACY)
+
+    nmad = "1.48 · median(|dz - median(dz)|), the published precision"
+    assert alone == [
+        f"Over 3,000 {OF_SAMPLE} sample only.",
+        "Metrics",
+        ("NMAD", "0.01720", nmad),
+        *METRICS,
+        "The predictions are not in the run's folder: no plots.",
+    ]
+    assert beside[2] == ("NMAD", "0.01720", f"95 % interval 0.000991 to 0.00226; {nmad}")
+    assert beside[3:6] == METRICS
+
+
+def test_a_plot_is_drawn_where_enough_galaxies_are_known() -> None:
+    z = np.linspace(0.05, 0.25, 41)
+    both = {"sigma": np.full(41, 0.02), "pz": make_pz(z)}
+
+    many = accuracy_of(make_predictions(41, **both), np.linspace(14, 18, 41), ratio_95=2.0)
+    few = accuracy_of(make_predictions(39, pz=make_pz(z[:39])), np.full(39, 15.0))
+    dark = accuracy_of(make_predictions(41, sigma=np.zeros(41)), np.where(np.arange(41) < 40, 15.0, np.nan))
+
+    captions = [one for one in many if isinstance(one, str)]
+    assert captions[0] == "From the predictions; the run left no summary."
+    assert captions[1] == "Solid: equal redshifts. Dashed: |dz| = 0.05; 0.00 % of the galaxies are outside."
+    assert captions[2].startswith("Filled: spectroscopic. Dashed: photometric. Dotted: all p(z) added up. Where they")
+    assert captions[5].startswith(
+        "Circles: the nominal 68 % and 95 %; 100.0 % and 100.0 % of the galaxies are inside. "
+    )
+    assert captions[6].startswith("In bins of equal numbers of galaxies; bars are 95 % intervals.")
+    assert captions[7].startswith("For each galaxy the probability that p(z) gives")
+    assert (len(captions), len(few), len(dark)) == (8, 4, 4)
+    assert "left out" not in "".join(captions)
+    assert accuracy_of(make_predictions(39))[-1] == (
+        "Residuals against r are left out: no table of these galaxies with r was found."
+    )
+
+
+def test_flags_are_counted_with_the_accuracy_of_those_that_have_them() -> None:
+    quality = np.where(np.arange(41) < 40, 0, Quality.LOW_SIGNAL.value).astype(np.uint8)
+
+    flagged = accuracy_of(make_predictions(41, quality=quality))
+    clean = accuracy_of(make_predictions(3, quality=np.zeros(3, np.uint8)))
+
+    start = flagged.index(FLAGS)
+    assert flagged[start + 1 : start + 3] == [
+        ("low signal", "1", "2.44 %", UNKNOWN),
+        ("none", "40", "97.56 %", "0.0129"),
+    ]
+    assert "No quality flag is set on any of 3 galaxies." in clean
+
+
+def test_without_spectroscopic_redshifts_the_predicted_ones_are_shown() -> None:
+    unknown = np.full(5, np.nan)
+    pz = np.where(np.arange(5)[:, None] < 4, make_pz(np.linspace(0.05, 0.25, 5)), np.nan)
+
+    without = "Unknown: no galaxy of this run has a spectroscopic redshift."
+    histogram = "Histogram of 5 predicted redshifts."
+    assert accuracy_of(make_predictions(5, z_spec=unknown)) == [without, histogram]
+    assert accuracy_of(make_predictions(5, z_spec=unknown, pz=pz)) == [
+        without,
+        f"{histogram} Dashed: all p(z) added up, the n(z) to be expected.",
+    ]
+    assert accuracy_of(make_predictions(5, z_spec=unknown, z_phot=unknown)) == [without]
+    assert accuracy_of(None) == [without]
+    assert told(accuracy_section(without_summary(make_records()), None)) == [
+        "Unknown: the run's folder holds neither predictions nor a summary."
+    ]
 
 
 # --------------------------------------------------------------------------------------------- the numbers
