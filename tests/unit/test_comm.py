@@ -27,7 +27,7 @@ from scripts.runs.target import count_talking
 from scripts.runs.variables import RequestVariables
 from tests.factories import make_record_for, make_task
 from tests.run_folders import write_run
-from tests.unit.test_fmi_meeting import MemoryStore
+from tests.unit.test_fmi_meeting import Shelf
 from tests.unit.test_run_present import SUCCEEDED
 
 
@@ -71,7 +71,7 @@ def test_ranks_meet_wait_for_each_other_and_the_first_has_the_sums() -> None:
     # No one listens there: they meet in the store.
     tasks = [meeting_task(rank, 2, 1) for rank in range(2)]
     records = [make_record_for(tasks[0]), make_record_for(tasks[1], accuracy=AccuracySums(num_within_95=None))]
-    shelf, began_s = MemoryStore(), time.time()
+    shelf, began_s = Shelf(), time.time()
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(
@@ -103,7 +103,7 @@ def test_ranks_meet_wait_for_each_other_and_the_first_has_the_sums() -> None:
 def test_a_rank_that_comes_too_late_reports_it_and_waits_for_no_one(in_s: float, latest_s: float) -> None:
     task = meeting_task(1, 2, 1, in_s=in_s)
 
-    report = comm.talk(task, make_record_for(task), MemoryStore(), latest_s=time.time() + latest_s)
+    report = comm.talk(task, make_record_for(task), Shelf(), latest_s=time.time() + latest_s)
 
     assert (report.status, report.peers, report.reduced) == ("failed", (), None)
     assert str(report.why).startswith("FmiTimeout: Rank 1 came 5.")

@@ -10,12 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from handlers import infer, initialize, invocation, model, settings, summarize, talking
 from handlers.storage import Folder, ObjectExistsError, ObjectInfo
-from inference import contract
-from inference.contract import DatasetCard, RankRecord, RankTask, RunSummary, ShardEntry
+from inference import comm, contract
+from inference.contract import CommReport, CommTask, DatasetCard, RankRecord, RankTask, RunSummary, ShardEntry
 from inference.errors import (
     IncompleteRunError,
     InvalidRequestError,
@@ -444,6 +445,44 @@ def test_a_rank_says_which_it_is_at_its_start_and_what_it_did_at_its_end(
     }
 
 
+@pytest.mark.parametrize("is_written", [True, False])
+def test_a_rank_that_met_the_others_adds_its_report_to_the_record_if_it_can(
+    is_written: bool,
+    bucket: Bucket,
+    two_ranks: list[RankTask],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    report = CommReport(
+        status="failed", why="no one came", arrived_at_s=1.0, meeting_s=0.5, barrier_s=0.25, total_s=1.0
+    )
+    until_s = []
+
+    def talk(task: RankTask, record: RankRecord, store: object, *, latest_s: float) -> CommReport:
+        until_s.append(latest_s)
+        if not is_written:
+            monkeypatch.setattr(bucket, "write", refuse)
+        return report
+
+    def refuse(key: str, content: bytes) -> str:
+        raise StorageUnavailableError("S3 answered 503")
+
+    monkeypatch.setattr(comm, "talk", talk)
+    meeting = CommTask(endpoint="127.0.0.1:1", token="run-a.1.key", meet_by_s=2.0)
+    began_s = time.time()
+    with caplog.at_level("INFO", logger="handlers"):
+        infer_one(msgspec.structs.replace(two_ranks[1], comm=meeting))
+
+    record = contract.decode(bucket.objects[two_ranks[1].record_key], RankRecord)
+    assert record.comm == (report if is_written else None)
+    # The function has 900 s left, and keeps some for itself.
+    assert began_s + 800 < until_s[0] < time.time() + 900
+    facts = {"run_id": "run-a", "rank": 1, "status": "failed", "why": "no one came"}
+    assert said(caplog, "ranks met") == [facts | {"meeting_s": 0.5, "barrier_s": 0.25}]
+    unwritten = [one for one in caplog.records if one.getMessage() == "report of the meeting not written"]
+    assert [vars(one)["rank"] for one in unwritten] == ([] if is_written else [1])
+
+
 # --------------------------------------------------------------------------------------------------- Summarize
 
 
@@ -510,3 +549,37 @@ def test_a_note_as_large_as_a_state_can_make_it_is_read_and_no_larger_one(
     assert not [one for one in bucket.asked if one[0] == "read at most"]
     assert said(caplog, "object larger than it can be") == [{"key": key, "size_bytes": 2**19 + 1}] * spare_bytes
     assert any(key in note for note in summary.notes) == bool(spare_bytes)
+
+
+def test_objects_of_no_rank_are_named(bucket: Bucket, inferred: dict[str, Any]) -> None:
+    bucket.objects["runs/run-a/ranks/00009.json"] = b"{}"
+
+    assert summarize.handler(inferred, None)["complete"]
+    summary = contract.decode(bucket.objects["runs/run-a/summary.json"], RunSummary)
+    assert any("ranks/00009.json" in note for note in summary.notes)
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_predictions_with_another_entity_tag_are_proved_by_their_content(
+    is_changed: bool, bucket: Bucket, inferred: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "runs/run-a/predictions/00001.npz"
+    list_folder = bucket.list_folder
+
+    def list_with_other_tags(prefix: str) -> Folder:
+        found = list_folder(prefix)
+        return Folder([info._replace(etag="other") if info.key == key else info for info in found.objects], [])
+
+    monkeypatch.setattr(bucket, "list_folder", list_with_other_tags)
+    if is_changed:
+        content = bytearray(bucket.objects[key])
+        content[-100] ^= 1
+        bucket.objects[key] = bytes(content)
+        with pytest.raises(IncompleteRunError):
+            summarize.handler(inferred, None)
+    else:
+        assert summarize.handler(inferred, None)["complete"]
+
+    assert [asked for what, asked, *_ in bucket.asked if what == "read at most"] == [key]
+    summary = contract.decode(bucket.objects["runs/run-a/summary.json"], RunSummary)
+    assert [one.rank for one in summary.lost_ranks] == [1] * is_changed
