@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from inference.errors import AuthError, FmiError, FmiTimeout, MessageMismatchError, PeerLost
+from inference.errors import AuthError, FmiError, FmiTimeout, MessageMismatchError, PeerLost, StorageUnavailableError
 from inference.fmi import mesh as module
 from inference.fmi.config import Config
 from inference.fmi.frame import ABORT, BYE, COLLECTIVE, POINT, FrameReader, Message, header
+from inference.fmi.link import StoreLink
 from inference.fmi.meeting import Connection
 from inference.fmi.mesh import ABORT_GRACE_S, Mesh, Want, collective_tag
+from tests.unit.test_fmi_meeting import Shelf
 
 LIKE = np.zeros(1)
 TAG = collective_tag("allreduce", 3)
@@ -383,6 +385,87 @@ def test_ranks_are_met_once_and_until_the_deadline(make_mesh: MakeMesh, deadline
     assert began_s + 50 <= deadlines[0] <= ended_s + 50
     assert deadlines[1:] == [began_s + 2]
     assert 0 < mesh.meeting_s <= ended_s - began_s
+
+
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Mesh, StoreLink]]:
+    """Rank 0 of two that only a store connects, and the other end."""
+    shelf = Shelf()
+
+    def meet_all(
+        _rank: int, missing: list[int], _venue: object, _deadline: float
+    ) -> tuple[dict[int, Connection], dict[int, FmiError]]:
+        return {peer: Connection(peer=peer, path="store", store_keys=("to 1/", "to 0/")) for peer in missing}, {}
+
+    monkeypatch.setattr(module, "meet_all", meet_all)
+    venue = Config(host="127.0.0.1", store=shelf).venue("test")
+    mesh = Mesh(0, 2, venue, timeout_s=60.0, max_message_bytes=10**6)
+    mesh.connect([1])
+    yield mesh, StoreLink(Connection(peer=0, path="store", store_keys=("to 0/", "to 1/")), 10**6, shelf)
+    mesh.close()
+
+
+@WAYS
+def test_a_rank_that_only_the_store_reaches_is_heard_like_the_others(
+    wait: Callable[..., list[float]], far: tuple[Mesh, StoreLink]
+) -> None:
+    mesh, there = far
+    there.send(Message(COLLECTIVE, TAG, np.array([3.0])))
+
+    assert wait(mesh, 1) == [3.0]
+    mesh.tell((1,), HEAD, np.array([4.0]))
+    mesh.close()
+    there.pump()
+    assert [message.array.tolist() for message in there.collective] == [[4.0]]
+    assert there.control is not None
+    assert there.control.kind is BYE
+
+
+def test_the_store_is_looked_into_while_a_rank_is_waited_for(
+    far: tuple[Mesh, StoreLink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh, there = far
+    link = mesh.links[1]
+    assert isinstance(link, StoreLink)
+    looks_s: list[float] = []
+    pump = link.pump
+
+    def look() -> None:
+        looks_s.append(time.monotonic())
+        if len(looks_s) == 4:
+            there.send(Message(COLLECTIVE, TAG, np.array([3.0])))
+        pump()
+
+    monkeypatch.setattr(link, "pump", look)
+
+    assert exchanged(mesh, 1) == [3.0]
+    # Not again and again, but when it is time: each look that found nothing is followed by a pause.
+    assert 4 <= len(looks_s) <= 8
+    assert looks_s[-1] - looks_s[0] < 30
+
+
+def test_an_error_that_comes_through_the_store_is_raised(far: tuple[Mesh, StoreLink]) -> None:
+    mesh, there = far
+    facts = json.dumps({"error": "AuthError", "message": "rank 5 lies", "ranks": [5]}).encode()
+    there.send(Message(ABORT, 0, np.frombuffer(facts, np.uint8)))
+
+    with pytest.raises(AuthError, match="rank 5 lies"):
+        exchanged(mesh, 1)
+
+
+def test_a_store_that_fails_ends_the_meeting_with_what_it_said(
+    far: tuple[Mesh, StoreLink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh, _ = far
+
+    def fail(message: Message) -> None:
+        raise StorageUnavailableError("S3 answered 503")
+
+    monkeypatch.setattr(mesh.links[1], "send", fail)
+
+    with pytest.raises(FmiError, match="Rank 0 cannot talk through the object store: S3 answered 503") as failed:
+        mesh.exchange([(1, Message(POINT, 0, LIKE))], [])
+    assert type(failed.value) is FmiError
 
 
 def test_many_ranks_are_named_by_the_first_few() -> None:
