@@ -1,6 +1,11 @@
-"""Where the emulator comes from when it cannot be had."""
+"""Where the emulator comes from, where it listens, and what its answers mean."""
 
+import hashlib
 import os
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -44,3 +49,112 @@ def test_a_binary_with_another_checksum_is_not_used(monkeypatch: pytest.MonkeyPa
     with pytest.raises(rie.EmulatorUnavailableError, match="sha256"):
         rie.emulator()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_binary_is_fetched_once_and_can_be_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fetched = []
+    checksum = hashlib.sha256(b"binary").hexdigest()
+    monkeypatch.setattr(rie, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(rie, "_fetch", lambda member: (fetched.append(member), b"binary")[1])
+    monkeypatch.setattr(rie, "MEMBERS", {"x86_64": ("a/rie", checksum), "arm64": ("a/rie", checksum)})
+
+    first, second = rie.emulator(), rie.emulator()
+
+    assert first == second == tmp_path / "cache" / f"rie-{checksum[:12]}"
+    assert first.read_bytes() == b"binary"
+    assert first.stat().st_mode & 0o777 == 0o755
+    assert fetched == ["a/rie"]
+    assert list(first.parent.iterdir()) == [first]
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "member"),
+    [("linux", "x86_64", "x86_64"), ("linux", "aarch64", "arm64"), ("darwin", "arm64", None), ("linux", "ppc", None)],
+)
+def test_every_machine_gets_the_emulator_of_its_processor(
+    system: str, machine: str, member: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("sys.platform", system)
+
+    if member:
+        assert rie._member() == rie.MEMBERS[member]
+    else:
+        with pytest.raises(rie.EmulatorUnavailableError, match=f"not for {system} on {machine}"):
+            rie._member()
+
+
+def test_an_emulator_listens_on_this_machine_only() -> None:
+    place = rie.Emulator()
+
+    words = place.arguments(["python", "-m", "awslambdaric", "handler"])
+
+    port = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/2015-03-31/functions/function/invocations", place.url)
+    assert port
+    assert words[:4] == ["--log-level", "info", "--runtime-interface-emulator-address", f"127.0.0.1:{port[1]}"]
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", words[5])
+    assert words[4] == "--runtime-api-address"
+    assert words[5] != words[3]
+    assert words[6:] == ["python", "-m", "awslambdaric", "handler"]
+
+
+def test_an_emulator_is_waited_for_until_it_listens_or_ends() -> None:
+    place = rie.Emulator()
+
+    assert not place.wait(lambda: False, 1000.0)
+    assert not place.wait(lambda: True, 0.05)
+    with socket.create_server(("127.0.0.1", place._port)):
+        assert place.wait(lambda: False, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ('{"rank": 3}', rie.Answer(None, {"rank": 3})),
+        ("null", rie.Answer(None, None)),
+        ('{"errorType": "PlanError"}', rie.Answer(None, {"errorType": "PlanError"})),
+        (
+            '{"errorType": "PlanError", "errorMessage": "too many"}',
+            rie.Answer("PlanError", {"errorType": "PlanError", "errorMessage": "too many"}),
+        ),
+        (
+            "Task timed out after 3.00 seconds",
+            rie.Answer(
+                "Sandbox.Timedout",
+                {"errorType": "Sandbox.Timedout", "errorMessage": "Task timed out after 3.00 seconds"},
+            ),
+        ),
+    ],
+)
+def test_an_answer_is_told_from_an_error(said: str, answer: rie.Answer) -> None:
+    asked: list[tuple[str, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(said.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    place = rie.Emulator()
+    with HTTPServer(("127.0.0.1", place._port), Handler) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(server.handle_request)
+        assert place.invoke({"rank": 3}) == answer
+    assert asked == [("/2015-03-31/functions/function/invocations", b'{"rank": 3}')]
+
+
+def test_a_log_is_read_without_the_emulators_own_lines_and_what_it_does_not_measure() -> None:
+    log = (
+        "02 Jan 2026 03:04:05,678 [INFO] (rapid) exec '/usr/bin/python' (cwd=/, handler=)\n"
+        "START RequestId: id Version: $LATEST\n"
+        "02 Jan 2026 03:04:05,678 [WARNING] (rapid) Cannot list external agents\n"
+        "printed\n"
+        "REPORT RequestId: id\tInit Duration: 0.11 ms\tDuration: 4.19 ms\tMax Memory Used: 128 MB\t\n"
+    )
+
+    assert rie.readable_log(log) == (
+        "START RequestId: id Version: $LATEST\nprinted\nREPORT RequestId: id\tDuration: 4.19 ms\t\n"
+    )
