@@ -74,10 +74,15 @@ def packages_of_scripts() -> set[str]:
 
 
 @cache
+def imports_in(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """Return the imports of a file, wherever in it."""
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def parts_of_scripts(path: Path) -> set[str]:
-    """Return the packages and commands of `scripts` that a file imports, wherever in it."""
+    """Return the packages and commands of `scripts` that a file imports."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in imports_in(path):
         if isinstance(node, ast.ImportFrom) and node.module == "scripts":
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -85,10 +90,9 @@ def parts_of_scripts(path: Path) -> set[str]:
     return names
 
 
-@cache
 def imported_by(path: Path) -> set[str]:
     imported = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in imports_in(path):
         if isinstance(node, ast.Import):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
