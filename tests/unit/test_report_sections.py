@@ -15,6 +15,7 @@ from scripts.reports.evidence import RunEvidence
 from scripts.reports.quantities import UNKNOWN, bits_per_s, count, decimals, megabytes, number, percent, seconds, usd
 from scripts.reports.ranks import as_columns
 from scripts.reports.sections.accuracy import accuracy_section
+from scripts.reports.sections.clock import clock_section
 from scripts.reports.sections.headline import facts, sentence, warnings
 from scripts.reports.sections.memory import memory_section
 from scripts.reports.sections.provenance import provenance_section, settings_section
@@ -421,6 +422,83 @@ def test_of_many_ranks_the_page_shows_the_first(num: int, caption: str, num_rows
 
     assert (table.caption, len(table.rows), len(table.all_rows)) == (caption, num_rows, num_handed)
     assert [row[-2:] for row in table.all_rows[:2]] == [[1.0, 0.0], [None, 0.0]][:num_handed]
+
+
+# ------------------------------------------------------------------------------------------------ the clock
+
+
+def test_the_clock_of_a_run_is_told_by_stage_and_by_phase() -> None:
+    wall = {"initialize": 1.0, "map": 38.0, "summarize": 1.0, "end_to_end": 40.0}
+    efficiency = {"parallel_efficiency": 0.85, "num_concurrent_ranks": 4}
+    changes = [{"cold_start": True, "clock": {"init": 3.0, "record": 0.2}}, {"clock": {"total": 12.0}}]
+
+    said = told(clock_section(make_run(make_records(*changes), summary={"clock": wall | efficiency})))
+
+    assert said[:6] == [
+        "40.0 s end to end, of which 38.0 s in the Map. A rank took 11.0 s in the median, 12.8 s at the 95th "
+        "percentile and at most 13.0 s. Parallel efficiency 85 %: seconds of inference over 4 concurrent ranks times "
+        "the Map's wall time.",
+        "Wall time by stage",
+        ("Initialize", "1.00", "2.5 %", "listing the shards and dealing their rows"),
+        ("Map", "38.00", "95.0 %", "all ranks"),
+        ("Summarize", "1.00", "2.5 %", "proving that all ranks reported, merging"),
+        ("end to end", "40.00", "100.0 %", "from Initialize to the summary"),
+    ]
+    assert said[6:8] == [
+        "Share of each phase in 43.2 s of all ranks. 1 of 4 ranks began in a fresh process (cold). The queue, before "
+        "the handler, is not in the shares; it includes the init of a cold rank.",
+        "Median 11.0 s, 95th percentile 12.8 s, longest 13.0 s: 1.18 times the median.",
+    ]
+    assert said[8] == "Slowest ranks"
+    alone = told(clock_section(make_run(make_records(num=1), summary={"clock": {"end_to_end": 40.0, "map": 38.0}})))
+    assert alone[0].endswith("and at most 10.0 s.")
+    assert alone[2] == ("Initialize", UNKNOWN, "0.0 %", "listing the shards and dealing their rows")
+
+
+def test_a_phase_has_its_sum_its_share_and_its_quantiles_cold_and_warm() -> None:
+    changes = [{"cold_start": True, "clock": {"init": 3.0, "record": 0.2}}]
+    section = clock_section(make_run(make_records(*changes), summary={"clock": None}))
+
+    (table,) = [block.table for block in section.blocks if isinstance(block, Figure) and block.table]
+
+    assert [row[:3] for row in table.rows] == [
+        ("queue", "4.000", UNKNOWN),
+        ("init", "3.000", "6.9 %"),
+        ("model load", "2.000", "4.6 %"),
+        ("download", "2.000", "4.6 %"),
+        ("inference", "34.000", "78.7 %"),
+        ("upload", "2.000", "4.6 %"),
+        ("record", "0.200", "0.5 %"),
+    ]
+    assert table.rows[1][3:] == ("0.000", "2.550", "3.000", "3.000", "0.000")
+    warm = clock_section(make_run(make_records())).blocks[1].table
+    assert warm.rows[1][3:] == ("0.000", "0.000", "0.000", UNKNOWN, "0.000")
+
+
+@pytest.mark.parametrize("num", [64, 65])
+def test_the_ranks_of_a_large_run_are_shown_at_work_over_time(num: int) -> None:
+    run = make_run(make_records(*[{"started_at_s": 100.0 + rank} for rank in range(num)], num=num))
+
+    said = told(clock_section(run))
+
+    assert ("How many ranks were in each phase at each moment." in said) == (num > 64)
+    assert any(str(one).startswith("Each row is a rank, its phases from left to right") for one in said)
+
+
+def test_published_records_have_the_time_of_their_loops() -> None:
+    records = [PartialRecord(rank=rank, total_cpu_time_s=20.0 + rank, num_samples=100.0 * rank) for rank in range(11)]
+
+    said = told(clock_section(without_summary(records)))
+
+    assert said[:4] == [
+        "From the records of the ranks; the run left no summary.",
+        "The records have no clock of our kind: the published loop times are all there is.",
+        "Median 25.0 s, 95th percentile 29.5 s, longest 30.0 s: 1.20 times the median.",
+        "Slowest records",
+    ]
+    assert said[4] == ("10", "30.0 s", "1.20", "1,000")
+    assert [row[0] for row in said[4:]] == [str(rank) for rank in range(10, 0, -1)]
+    assert len(told(clock_section(without_summary([PartialRecord(rank=0)])))) == 2
 
 
 # -------------------------------------------------------------------------------------------- the accuracy
