@@ -16,7 +16,9 @@ from typing import Any
 
 import boto3
 import botocore.loaders
+import msgspec
 from botocore.config import Config
+from botocore.loaders import JSONFileLoader
 from moto import backends
 from moto.awslambda.models import ImageConfig, LambdaFunction, LambdaStorage
 from moto.core import utils as core_utils
@@ -476,6 +478,16 @@ def _copy_json_fast() -> None:
     copier = _JsonCopier()
     for module in (environment, states, state_map, execute_state, string_expression, state_task_service, result_path):
         _put(module, "copy", copier)
+
+
+@_replaces(JSONFileLoader)
+def _load_file(_load: Any, _self: JSONFileLoader, full_path: str, open_method: Any) -> Any:
+    """Read botocore's descriptions of services fast: it takes a quarter of a deployment otherwise."""
+    try:
+        with open_method(full_path, "rb") as file:
+            return msgspec.json.decode(file.read())
+    except FileNotFoundError:
+        return None
 
 
 @_corrections.append
