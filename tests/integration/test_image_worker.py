@@ -52,8 +52,8 @@ KEY = "datasets/tiny/10MB/0.safetensors"
 NUM_ROWS = 70
 LARGEST_IMAGE_BYTES = 770e6
 LARGEST_SLIM_IMAGE_BYTES = 310e6
-LARGEST_DOWNLOAD_BYTES = 310e6
-"""Compressed, as a registry holds it."""
+LARGEST_DOWNLOAD_BYTES = 150e6
+"""Of the slim image, compressed as a registry holds it."""
 LARGEST_RENDEZVOUS_BYTES = 60e6
 WHOLE = fmi.types(fmi.datatypes.int)
 
@@ -115,6 +115,29 @@ def rendezvous(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         context=built.context,
         arguments=built.arguments,
         name=f"localhost/rendezvous:test-{os.getpid()}",
+        log=tmp_path_factory.mktemp("log") / "build.log",
+    )
+    yield image
+    forget(built.engine, image.name)
+
+
+@pytest.fixture(scope="module")
+def slim(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    """Return the same content from another checkout, model and code built anew, without torch and ONNX Runtime."""
+    again = copy_context(built.context, tmp_path_factory.mktemp("again"))
+    # As another checkout would have it: other times, other modes.
+    for folder in ("handlers", "inference"):
+        for path in (again / folder).rglob("*.*"):
+            path.chmod(0o600)
+            os.utime(path, (1, 1))
+    image = build.build(
+        built.engine,
+        architecture=built.image.architecture,
+        model=shipped_in(again),
+        context=again,
+        # The libraries are before both layers and change neither: fewer of them are built and pushed sooner.
+        arguments=built.arguments | {"REBUILD": "1", "SLIM": "1"},
+        name=f"localhost/worker:again-{os.getpid()}",
         log=tmp_path_factory.mktemp("log") / "build.log",
     )
     yield image
@@ -394,29 +417,11 @@ def cpu_quota_us(pid: int) -> int:
 # ------------------------------------------------------------------------------------------- digests and the registry
 
 
-def test_the_same_content_is_the_same_layers(built: Built, tmp_path: Path) -> None:
-    again = copy_context(built.context, tmp_path)
-    # As another checkout would have it: other times, other modes.
-    for folder in ("handlers", "inference"):
-        for path in (again / folder).rglob("*.*"):
-            path.chmod(0o600)
-            os.utime(path, (1, 1))
-
-    image = build.build(
-        built.engine,
-        architecture=built.image.architecture,
-        model=shipped_in(again),
-        context=again,
-        # The libraries are before both layers and change neither: fewer of them are built sooner.
-        arguments=built.arguments | {"REBUILD": "1", "SLIM": "1"},
-        name=f"localhost/worker:again-{os.getpid()}",
-        log=tmp_path / "build.log",
-    )
-    forget(built.engine, image.name)
-
-    assert image.layers[-2:] == built.image.layers[-2:]
-    assert image.layers[-3] != built.image.layers[-3]
-    assert image.size_bytes < LARGEST_SLIM_IMAGE_BYTES
+def test_the_same_content_is_the_same_layers(built: Built, slim: Image) -> None:
+    assert slim.layers[-2:] == built.image.layers[-2:]
+    assert slim.layers[-3] != built.image.layers[-3]
+    assert slim.size_bytes < LARGEST_SLIM_IMAGE_BYTES
+    assert built.image.size_bytes < LARGEST_IMAGE_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -468,7 +473,7 @@ def compressed_bytes(repository: str, digest: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def clone(built: Built, rendezvous: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def clone(built: Built, slim: Image, rendezvous: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A working copy of its own, in which the images built here have the names that the commands look for."""
     folder = tmp_path_factory.mktemp("clone")
     (REPOSITORY / "datasets").mkdir(exist_ok=True)
@@ -477,7 +482,7 @@ def clone(built: Built, rendezvous: Image, tmp_path_factory: pytest.TempPathFact
     copy_configuration(folder / "terraform")
     architecture = built.image.architecture
     with (
-        named(built.engine, built.image, build.image_name(architecture)),
+        named(built.engine, slim, build.image_name(architecture)),
         named(built.engine, rendezvous, build.image_name(architecture, build.RENDEZVOUS)),
     ):
         yield folder
@@ -558,7 +563,7 @@ def test_make_emulate_image_serves_a_function_until_it_is_interrupted(clone: Pat
 
 @pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
 def test_make_push_makes_the_registries_sends_both_images_once_and_they_come_back_by_their_digests(
-    clone: Path, built: Built, rendezvous: Image, aws: LocalAws, local_registry: str
+    clone: Path, built: Built, slim: Image, rendezvous: Image, aws: LocalAws, local_registry: str
 ) -> None:
     rehearsal = aws.environment | {"TF_VAR_local_endpoint": aws.endpoint_url, "TF_VAR_rendezvous": "true"}
 
@@ -572,8 +577,8 @@ def test_make_push_makes_the_registries_sends_both_images_once_and_they_come_bac
     assert second.stdout == first.stdout
     recorded = json.loads((clone / "terraform" / "image.auto.tfvars.json").read_text())
     assert [recorded.pop("image_uri"), recorded.pop("rendezvous_image_uri")] == first.stdout.split()
-    assert recorded == {"code_version": built.image.revision}
-    images = {"": (built.image, LARGEST_DOWNLOAD_BYTES), "-rendezvous": (rendezvous, LARGEST_RENDEZVOUS_BYTES)}
+    assert recorded == {"code_version": slim.revision}
+    images = {"": (slim, LARGEST_DOWNLOAD_BYTES), "-rendezvous": (rendezvous, LARGEST_RENDEZVOUS_BYTES)}
     for uri, (suffix, (image, largest_bytes)) in zip(first.stdout.split(), images.items(), strict=True):
         name, _, digest = uri.partition("@")
         assert name == f"123456789012.dkr.ecr.us-east-1.amazonaws.com/redshift-inference{suffix}"
@@ -581,7 +586,6 @@ def test_make_push_makes_the_registries_sends_both_images_once_and_they_come_bac
         assert registry.find_digest(repository, image.tag) == digest
         assert compressed_bytes(repository, digest) < largest_bytes
         assert pulled(built.engine, f"{repository}@{digest}").id == image.id
-    assert built.image.size_bytes < LARGEST_IMAGE_BYTES
 
 
 def pulled(engine: Engine, uri: str) -> Image:
