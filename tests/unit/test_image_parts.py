@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,24 @@ def test_docker_is_preferred_when_its_server_answers(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
 
     assert str(engine.find_engine()) == "Docker 28.2.2"
+
+
+def test_every_cache_has_a_short_folder_of_its_own_for_what_podman_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, "podman", "echo 4.3.1")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    folders = [tmp_path / name / "a_home_folder_with_a_name_as_long_as_companies_give" for name in ("one", "two")]
+    runroots = []
+    for folder in folders:
+        for module in (bare, engine):
+            monkeypatch.setattr(module, "CONFIGURATION", folder)
+        bare._configure()
+        runroots.append(tomllib.loads((folder / "storage.conf").read_text())["storage"]["runroot"])
+
+    # A longer one is refused as an option: "the specified runroot is longer than 50 characters".
+    assert max(map(len, runroots)) <= 50
+    assert runroots[0] != runroots[1]
 
 
 def test_podman_is_taken_when_dockers_server_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

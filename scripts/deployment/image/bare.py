@@ -1,5 +1,6 @@
 """A machine without container engine or registry: Podman and a base image from Debian's packages."""
 
+import hashlib
 import os
 import platform
 import shutil
@@ -45,8 +46,10 @@ STORAGE_CONF = """\
 [storage]
 driver = "overlay"
 graphroot = "{folder}/storage"
-runroot = "{folder}/run"
+runroot = "/run/redshift-{digest}"
 """
+"""Podman takes no longer path than 50 characters for what is running, and waits 20 s for the end of each container if
+the path is longer: its monitor hands it over as an option, which is refused."""
 
 
 def install_tools() -> Engine:
@@ -167,7 +170,8 @@ def _configure() -> None:
         return
     CONFIGURATION.mkdir(parents=True, exist_ok=True)
     (CONFIGURATION / "containers.conf").write_text(CONTAINERS_CONF)
-    (CONFIGURATION / "storage.conf").write_text(STORAGE_CONF.format(folder=CONFIGURATION))
+    digest = hashlib.sha256(bytes(CONFIGURATION)).hexdigest()[:12]
+    (CONFIGURATION / "storage.conf").write_text(STORAGE_CONF.format(folder=CONFIGURATION, digest=digest))
 
 
 def _debootstrap(tar: Path) -> None:
