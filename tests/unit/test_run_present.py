@@ -84,6 +84,113 @@ def table(
     return console.file.getvalue()
 
 
+WHOLE = """\
+run-a: complete
+
+  ranks                     8 of 8   2 cold, 6 warm, 1 retried
+  galaxies          3,071 of 3,100   torch 2.13.0
+  flagged                        3   refused: too little was measured
+                             1,031   with little signal
+  peak memory               488 MB   of any rank; 1,769 MB configured
+
+  Accuracy over 3,071 galaxies, dz = (z_phot - z_spec) / (1 + z_spec)
+  NMAD                     0.01724   1.48 · median(|dz - median(dz)|)
+  bias                    -0.00042   mean of dz
+  outliers                  1.24 %   share with |dz| > 0.05
+                            0.13 %   share with |dz| > 0.15
+  MAE                      0.01631   mean of |z_phot - z_spec|
+  R²                        0.9123   with std(z_spec) = 0.0871
+
+  Throughput
+  sum of rank rates       812.4 /s   each rank's own rate, added: as published
+  Map wall                512.3 /s   galaxies over the wall time of the Map
+  end to end              401.0 /s   galaxies over the wall time of the run
+
+  Wall time
+  plan                      0.21 s   Initialize
+  Map                       6.02 s   all ranks
+  summarize                 0.33 s   Summarize, up to the summary
+  end to end                6.56 s
+  efficiency                  62 %   inference; 4 ranks at a time
+
+  Cost at the prices of here
+  Lambda time          0.00180 USD   110.4 GB-s
+  together             0.00180 USD   the dataset's storage comes on top
+
+  phases [s]         queue  init  model load  download  inference  upload
+  mean of rank        0.40  0.25        0.12      0.06       7.53    0.01
+  slowest: 7          3.20  2.00        1.00      0.50      60.25    0.10
+
+  Notes
+  a note.
+
+  Files
+  runs/run-a/
+  summary.json, ranks/ (1)
+"""
+
+
+def test_a_run_is_told_from_its_state_to_its_files(folder: Path) -> None:
+    known = make_summary().clock
+    slow = SlowRank(rank=7, num_samples=9, attempt=0, cold_start=True, clock=known.ranks)
+    summary = make_summary(
+        clock=msgspec.structs.replace(known, slowest=(slow,), num_concurrent_ranks=4, parallel_efficiency=0.625),
+        num_flagged={"REFUSED": 3, "LOW_SIGNAL": 1031},
+        num_samples_planned=3100,
+    )
+    console = Console(file=io.StringIO(), width=80, color_system=None, highlight=False)
+    bill = Bill((CostItem("Lambda time", 0.0018, "110.4 GB-s"),), "here")
+
+    print_result(console, "run-a", summary, SUCCEEDED, folder, notes=("a note.",), bill=bill)
+
+    assert console.file.getvalue() == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (Ending("ABORTED"), "run-a: stopped\n\n  Reason\n  `make resume RUN=run-a` goes on with it.\n\n"),
+        (Ending("TIMED_OUT"), "run-a: out of time\n\n  Reason\n  TIMED_OUT\n\n"),
+        (Ending("FAILED", "PlanError"), "run-a: failed\n\n  Reason\n  PlanError\n\n"),
+    ],
+)
+def test_a_run_without_a_summary_says_why(ending: Ending, said: str, folder: Path) -> None:
+    assert table(folder, None, ending) == f"{said}  Files\n  runs/run-a/\n  summary.json, ranks/ (1)\n"
+
+
+def test_a_failed_run_with_a_summary_and_every_rank_says_why_it_failed(folder: Path) -> None:
+    ending = Ending("FAILED", "SummarizeError", "the bucket is full")
+
+    assert "\n  Reason\n  SummarizeError: the bucket is full\n" in table(folder, make_summary(), ending)
+    assert "Reason" not in table(folder, make_summary(lost_ranks=(LOST,)), ending)
+    assert "Reason" not in table(folder, make_summary())
+
+
+@pytest.mark.parametrize(("num", "more"), [(10, ""), (11, "and 1 more in summary.json")])
+def test_ten_lost_ranks_are_named(num: int, more: str, folder: Path) -> None:
+    two_shards = msgspec.structs.replace(LOST, shards=("a", "b", "c"))
+
+    text = table(folder, make_summary(lost_ranks=(two_shards,) * num), INCOMPLETE, width=300)
+
+    assert text.count("  rank 3, a and 2 more: ShardFormatError: ") == 10
+    assert ("more in summary.json" in text) == bool(more)
+    assert more in text
+
+
+def test_a_rate_that_was_not_measured_and_an_undefined_r2_are_no_numbers(folder: Path) -> None:
+    known = make_summary()
+    text = table(
+        folder,
+        make_summary(
+            throughput=msgspec.structs.replace(known.throughput, map_wall=0.0),
+            accuracy=msgspec.structs.replace(known.accuracy, r2=None),
+        ),
+    )
+
+    assert "\n  Map wall                 unknown   galaxies over" in text
+    assert "\n  R²                     undefined   with std" in text
+
+
 def test_a_complete_run_says_so_first(folder: Path) -> None:
     assert table(folder, make_summary()).splitlines()[0] == "run-a: complete"
 
