@@ -29,6 +29,7 @@ from inference.errors import (
     StorageUnavailableError,
 )
 from tests.factories import STAGE_VARIABLES, FakeEngine, make_arrays, make_shard_bytes, write_model
+from tests.rendezvous import running
 
 PREFIX = "datasets/tiny/10MB/"
 MANIFEST = "runs/run-a/manifest.json"
@@ -443,6 +444,14 @@ def test_a_rank_says_which_it_is_at_its_start_and_what_it_did_at_its_end(
         "peak_memory_bytes": record.peak_memory_bytes,
         "cold_starts": 1,
     }
+
+
+def test_a_function_that_is_asked_looks_for_a_rendezvous_server_and_infers_nothing() -> None:
+    with running() as server:
+        host, port = server.address
+        said = infer.handler({"check": "rendezvous", "host": host, "port": port}, None)
+
+    assert (said["status"], said["server"]) == ("OK", (host, port))
 
 
 @pytest.mark.parametrize("is_written", [True, False])
