@@ -137,7 +137,8 @@ class Rendezvous:
     # ----------------------------------------------------------------------------------------------------- its own
 
     def _judge(self, request: Request) -> Status:
-        if self._settings.key is not None and request.name:
+        # Only who asks whether the server answers may be without a name, and so without a token.
+        if self._settings.key is not None and (request.name or request.kind is not Kind.CHECK):
             status = tokens.check(self._settings.key, request.name, now_s=self._clock())
             if status is not Status.OK:
                 return status
