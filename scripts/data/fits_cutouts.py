@@ -303,20 +303,23 @@ def _nanomaggies(path: Path, header: Any) -> np.float32:
 
 def _scales(header: Any) -> NDArray[np.float64] | None:
     """Return the angular size of a pixel along both axes [arcsec]; None where nothing says it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
-        sky = WCS(header).celestial
-    if sky.has_celestial:
-        scales: NDArray[np.float64] = proj_plane_pixel_scales(sky) * 3600
-        return scales
+    if header["CTYPE*"]:  # reading coordinates takes longer than all else of a cutout
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            sky = WCS(header).celestial
+        if sky.has_celestial:
+            scales: NDArray[np.float64] = proj_plane_pixel_scales(sky) * 3600
+            return scales
     stated = next((header[keyword] for keyword in SCALE_KEYWORDS if keyword in header), None)
     return np.array([stated, stated]) if isinstance(stated, int | float) and stated > 0 else None
 
 
 def _check_scale(path: Path, header: Any, wanted_arcsec: float | None) -> None:
     """Refuse pixels that are not those of the model; without coordinates nothing is known of them."""
+    if not wanted_arcsec:
+        return
     scales = _scales(header)
-    if scales is not None and wanted_arcsec and np.abs(scales / wanted_arcsec - 1).max() > MAX_SCALE_ERROR:
+    if scales is not None and np.abs(scales / wanted_arcsec - 1).max() > MAX_SCALE_ERROR:
         raise SourceError(
             f"{path} has pixels of {scales[0]:.3f} arcsec; the model reads {wanted_arcsec:g} arcsec"
             f"{', those of SDSS' if wanted_arcsec == PIXEL_ARCSEC else ''}. "

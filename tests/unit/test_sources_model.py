@@ -28,7 +28,7 @@ from scripts.runs.request import without_images as settled
 from scripts.runs.variables import RunVariables
 from tests.factories import write_model
 
-NUM = 30
+NUM, NUM_STAMPS = 30, 6
 LIGHT = {"u": 19.2, "g": 17.5, "r": 16.6, "i": 16.1, "z": 15.8, "y": 15.6}
 
 
@@ -234,7 +234,7 @@ def test_galaxies_without_extinction_are_counted_where_others_are_corrected(tmp_
 def stamps(folder: Path, planes: str, side: int, *, as_cube: bool, scale_arcsec: float = 0.262) -> np.ndarray:
     """Write FITS cutouts in these bands, and their table; return the pixels."""
     folder.mkdir()
-    pixels = np.random.default_rng(0).normal(size=(NUM, len(planes), side, side)).astype(np.float32)
+    pixels = np.random.default_rng(0).normal(size=(NUM_STAMPS, len(planes), side, side)).astype(np.float32)
     sky = WCS(naxis=2)
     sky.wcs.ctype, sky.wcs.cdelt = ["RA---TAN", "DEC--TAN"], [-scale_arcsec / 3600, scale_arcsec / 3600]
     for number, bands in enumerate(pixels, 1):
@@ -243,7 +243,7 @@ def stamps(folder: Path, planes: str, side: int, *, as_cube: bool, scale_arcsec:
             parts = [fits.ImageHDU(bands, fits.Header([("BANDS", ",".join(planes))]))]
         fits.HDUList([fits.PrimaryHDU(), *parts]).writeto(folder / f"{number}.fits")
     rows = table(folder, "grz").read_text().splitlines()
-    numbered = [f"{number},{row}" for number, row in enumerate(rows[1:], 1)]
+    numbered = [f"{number},{row}" for number, row in enumerate(rows[1 : NUM_STAMPS + 1], 1)]
     (folder / "my.csv").write_text("\n".join([f"object_id,{rows[0]}", *numbered]) + "\n")
     return pixels
 
