@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,12 @@ class Runs:
     def __getitem__(self, which: NDArray[Any]) -> "Runs":
         return Runs(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
 
-    @property
+    @cached_property
     def num_rows(self) -> Array:
         """Galaxies of a rank, which reads one shard."""
         return np.round(self.shard_mb * 2**20 / (BITS_PER_ROW / 8))
 
-    @property
+    @cached_property
     def num_batches(self) -> Array:
         """Batches of a rank."""
         return np.ceil(self.num_rows / self.batch_size)

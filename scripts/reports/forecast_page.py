@@ -204,12 +204,14 @@ class Headline:
 
 def _headline(found: Judgement) -> list[Headline]:
     settings, lines = _settings(found.runs), []
+    num_replications = found.unseen.map_s.shape[1]
     for shard_mb, num_ranks, map_s, end_to_end_s in HEADLINE:
         setting = (float(shard_mb), HEADLINE_GB, 512.0)
         if setting in settings:
             i, there = settings.index(setting), found.unseen
         else:
-            i, there = 0, predict(found.fitted, single_run(shard_mb, HEADLINE_GB, num_ranks))
+            run = single_run(shard_mb, HEADLINE_GB, num_ranks)
+            i, there = 0, predict(found.fitted, run, num_replications=num_replications)
         ends = quantiles(there.map_s[i]), quantiles(there.end_to_end_s[i])
         lines.append(Headline(shard_mb, num_ranks, map_s, end_to_end_s, *ends))
     return lines

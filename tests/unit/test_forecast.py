@@ -20,7 +20,7 @@ from scripts.command.machine import num_cores
 from scripts.command.repository import REPOSITORY
 from scripts.forecast import LIMITS, ForecastVariables, main, place_of, print_forecast, print_plan, setting_of
 from scripts.forecasts import scale
-from scripts.forecasts.constants import CONSTANTS_FILE, Constant, read_constants
+from scripts.forecasts.constants import CONSTANTS_FILE, Constant, Fitted, read_constants
 from scripts.forecasts.fit import NAMES, Prediction, edge_median, fit, map_median, predict
 from scripts.forecasts.judge import cross_validated, judge_own, linear_regression, mean_of_others, score
 from scripts.forecasts.kept import FORECAST_FILE, keep, read_kept, verdict
@@ -381,31 +381,31 @@ def made_up_runs() -> Runs:
     return replace(runs, map_s=map_s, end_to_end_s=map_s + edge_median(TRUE, runs) * noise[1])
 
 
-def test_a_fit_finds_the_system_that_the_runs_are_of() -> None:
-    runs = made_up_runs()
-
-    found = fit(runs)
-
-    off = np.array(found.log_values[:7]) - TRUE[:7]
-    assert (np.abs(off) < 3 * np.sqrt(np.diag(found.log_covariance))[:7]).all()
-    assert np.exp(found.log_values[1]) == pytest.approx(0.006, rel=0.15)
+@pytest.fixture(scope="module")
+def as_made() -> Fitted:
+    return fit(made_up_runs())
 
 
-def test_a_cell_that_the_others_do_not_foresee_makes_tails_heavier_and_not_all_of_it_wider() -> None:
+def test_a_fit_finds_the_system_that_the_runs_are_of(as_made: Fitted) -> None:
+    off = np.array(as_made.log_values[:7]) - TRUE[:7]
+    assert (np.abs(off) < 3 * np.sqrt(np.diag(as_made.log_covariance))[:7]).all()
+    assert np.exp(as_made.log_values[1]) == pytest.approx(0.006, rel=0.15)
+
+
+def test_a_cell_that_the_others_do_not_foresee_makes_tails_heavier_and_not_all_of_it_wider(as_made: Fitted) -> None:
     runs = made_up_runs()
     odd = np.where(runs.in_cell(runs.cells[2]), 3.0, 1.0)
     edge_s = runs.end_to_end_s - runs.map_s
 
-    as_made, surprised = (
-        fit(replace(runs, map_s=by * runs.map_s, end_to_end_s=by * runs.map_s + edge_s)) for by in (1.0, odd)
-    )
+    surprised = fit(replace(runs, map_s=odd * runs.map_s, end_to_end_s=odd * runs.map_s + edge_s))
 
     map_noise, freedom = NAMES.index("map_noise"), NAMES.index("freedom")
     assert surprised.log_values[freedom] < as_made.log_values[freedom] - 0.2
     # By least squares it would be eight times as much.
     assert surprised.log_values[map_noise] < as_made.log_values[map_noise] + np.log(2)
+    first = runs[np.array([0])]
     widths = [
-        np.ptp(np.quantile(np.log(predict(one, runs, num_replications=1000).map_s[0]), (0.05, 0.95)))
+        np.ptp(np.quantile(np.log(predict(one, first, num_replications=1000).map_s[0]), (0.05, 0.95)))
         for one in (as_made, surprised)
     ]
     assert widths[1] > 1.3 * widths[0]
@@ -440,9 +440,10 @@ def test_a_cell_has_no_say_in_its_own_forecast(unseen: Prediction) -> None:
     assert linear_regression(runs)[1][cell] == pytest.approx(linear_regression(changed)[1][cell])
 
 
-def test_the_page_is_the_same_bytes_each_time_and_states_what_was_found(unseen: Prediction, tmp_path: Path) -> None:
-    runs = made_up_runs()
-    found = Judgement(runs=runs, constants=CONSTANTS, fitted=fit(runs), unseen=unseen)
+def test_the_page_is_the_same_bytes_each_time_and_states_what_was_found(
+    as_made: Fitted, unseen: Prediction, tmp_path: Path
+) -> None:
+    found = Judgement(runs=made_up_runs(), constants=CONSTANTS, fitted=as_made, unseen=unseen)
     best = forecast_of(make_setting())
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
