@@ -28,6 +28,7 @@ from inference.errors import (
     ShardFormatError,
     StorageUnavailableError,
 )
+from inference.plan import Limits
 from tests.factories import STAGE_VARIABLES, FakeEngine, make_arrays, make_shard_bytes, write_model
 from tests.rendezvous import running
 
@@ -280,6 +281,24 @@ def test_as_many_ranks_at_the_same_time_as_asked_for_deployed_or_possible(
         monkeypatch.setenv("INFER_MAX_CONCURRENCY", deployed)
 
     assert plan(max_concurrency=asked)["max_concurrency"] == planned
+
+
+@pytest.mark.usefixtures("bucket")
+def test_what_a_rank_may_use_is_what_was_deployed_or_the_version_with_that_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deployed = Limits(memory_mb=1769, timeout_s=900, qualifier="$LATEST")
+    assert settings.infer_limits(None) == deployed
+
+    monkeypatch.setenv("INFER_STARTS_PER_S", "2.5")
+    monkeypatch.setenv("INFER_MAX_CONCURRENCY", "7")
+    larger = msgspec.structs.replace(deployed, memory_mb=3008, qualifier="memory-3008", starts_per_s=2.5)
+    assert settings.infer_limits(3008) == msgspec.structs.replace(larger, max_concurrency=7)
+    assert settings.infer_limits(3008, 3) == msgspec.structs.replace(larger, max_concurrency=3)
+
+    monkeypatch.setenv("INFER_TIMEOUT_S", "")
+    with pytest.raises(settings.SettingMissingError, match="no environment variable INFER_TIMEOUT_S; deploy it again"):
+        settings.infer_limits(None)
 
 
 def test_a_rank_is_planned_for_what_the_deployed_model_needs(
