@@ -359,6 +359,14 @@ def test_a_header_of_any_length_is_not_believed() -> None:
             read(length.to_bytes(8, "little") + b"{}", 0, 1)
 
 
+def test_an_empty_object_is_asked_for_nothing() -> None:
+    reader = MemoryReader(**{"0.safetensors": b""})
+
+    with pytest.raises(ShardFormatError, match=r"a header of 0 bytes"):
+        count_rows(reader, "0.safetensors", 0, etag='"e"')
+    assert reader.requests == []
+
+
 def test_a_header_that_is_longer_than_the_file_is_refused() -> None:
     with pytest.raises(ShardFormatError, match="a header of 99 bytes in 16"):
         read((99).to_bytes(8, "little") + b'{"images', 0, 1)
