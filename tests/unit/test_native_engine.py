@@ -5,6 +5,7 @@ import logging
 import math
 import mmap
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,9 @@ from inference import engines
 from inference.checksum import file_sha256
 from inference.engines import exported
 from inference.engines.exported import Accuracy, Agreement, ExportCard, Rounding
+from inference.engines.native import __main__ as command
 from inference.engines.native import compiler, library, pack
+from inference.engines.native import prepare as preparing
 from inference.engines.native.engine import NativeEngine, rows_of_a_part
 from inference.engines.native.library import INSTRUCTION_SETS, runnable
 from inference.engines.native.pack import PackCard, pack_path, read_pack, write_pack
@@ -33,8 +36,10 @@ from inference.engines.unavailable import UnavailableError
 from inference.errors import WeightsError
 from inference.model.astromae import AstroMAE, Variant
 from inference.model.weights import load_astromae, save_weights
+from inference.models import shipped
+from inference.models.card import Graph
 from scripts.models.export.rounding import measure_ranges
-from tests.factories import FakeEngine
+from tests.factories import FakeEngine, write_model
 
 pytestmark = pytest.mark.skipif(not can_prepare(), reason="the native engine cannot be compiled for this machine")
 
@@ -249,10 +254,13 @@ def test_published_variants_are_not_packed(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- bad packs
 
 
+SMALL = {"weight": np.ones(32, np.float32), "bias": np.zeros(16, np.float32)}
+
+
 def small_pack(folder: Path, **changes: object) -> Path:
     card = msgspec.structs.replace(PackCard(weights_sha256="a" * 64, num_parameters=1), **changes)
     path = folder / "small.native"
-    write_pack(path, card, {"weight": np.ones(32, np.float32), "bias": np.zeros(16, np.float32)})
+    write_pack(path, card, SMALL)
     return path
 
 
@@ -350,6 +358,56 @@ def test_what_is_missing_is_compiled_and_what_other_sources_left_is_deleted(
     assert found == [there[name] for name in ("avx512vnni", "avx512", "avx2")]
     assert sorted(compiled) == [f"{name} {there[name].name}" for name in ("avx2", "avx512vnni")]
     assert {path.name for path in tmp_path.iterdir()} == {there["avx512"].name, there["neon"].name, "notes.txt"}
+
+
+@pytest.mark.parametrize(
+    ("rejected", "precisions"), [(None, ["fp32"]), ("too coarse", ["fp32"]), ("", ["fp32", "int8"])]
+)
+def test_what_is_packed_already_is_not_packed_again(
+    rejected: str | None, precisions: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    path = tmp_path / "astromae.safetensors"
+    path.write_bytes(b"weights")
+
+    def make(_checkpoint: Path, sha256: str, target: Path, rounding: Rounding | None) -> None:
+        precision = "int8" if rounding else "fp32"
+        done.append(precision)
+        write_pack(target, PackCard(weights_sha256=sha256, num_parameters=1, precision=precision), SMALL)
+
+    monkeypatch.setattr("inference.engines.native.packing.make_pack", make)
+    monkeypatch.setattr(preparing, "compile_all", done.append)
+    if rejected is not None:
+        accuracy = Accuracy(engine="native", nmad=0.01, bias=0, outlier_005=0, rejected=rejected)
+        card = ExportCard(
+            weights_sha256=file_sha256(path),
+            weights_name=path.name,
+            num_parameters=1,
+            engines={},
+            precisions={},
+            native_int8=Rounding(num_rows=1, ranges={}, shift=0.0, accuracy=accuracy),
+        )
+        exported.card_path(path, file_sha256(path)).write_bytes(msgspec.json.encode(card))
+        exported.graph_path(path, file_sha256(path)).touch()
+
+    for _ in range(2):
+        preparing.prepare(path)
+
+    assert done == [platform.machine(), *precisions, platform.machine()]
+
+
+def test_only_weights_of_astromae_are_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(command, "prepare", done.append)
+    monkeypatch.setattr(command, "compile_all", done.append)
+    mine = write_model(tmp_path / "mine")
+    theirs = write_model(tmp_path / "theirs", kind="onnx", graph=Graph(output="z"))
+
+    command.main()
+    command.main(mine.folder)
+    command.main(theirs.folder)
+
+    assert done == [shipped().weights, mine.weights, platform.machine()]
 
 
 def test_several_threads_are_given_several_parts_each(checkpoint: Path) -> None:
