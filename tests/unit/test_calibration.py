@@ -124,6 +124,7 @@ def test_few_untouched_galaxies_are_outside_and_broken_ones_are() -> None:
     outside = {what: model.is_outside(*rows).mean() for what, *rows in broken(images, magnitudes)}
 
     assert model.is_outside(images, magnitudes).mean() < 0.05
+    assert model.is_outside(*galaxies(500, 2)).sum() == pytest.approx(5, abs=1), "1 % of those that set the threshold"
     for what in ("one band off by 1 mag", "image of noise alone", "image in other units (x 1/1000)", "stars"):
         assert outside[what] > 0.95, what
 

@@ -93,6 +93,13 @@ def test_a_shard_has_few_checksums_however_large_it_is(size_bytes: int) -> None:
     assert -(-size_bytes // block_bytes(size_bytes)) <= MAX_BLOCKS
 
 
+@pytest.mark.parametrize(
+    ("size_bytes", "part_bytes"), [(1, 2**18), (2**26, 2**18), (2**26 + 1, 2**18 + 1), (2**28, 2**20)]
+)
+def test_parts_are_those_of_the_checksums_that_datasets_have(size_bytes: int, part_bytes: int) -> None:
+    assert block_bytes(size_bytes) == part_bytes
+
+
 def test_a_record_names_the_rows_without_them(crc32: bytes) -> None:
     rows = RowRange(key=KEY, start_row=0, stop_row=1, etag="e", sha256="s", crc32=crc32, size_bytes=5)
 

@@ -17,7 +17,7 @@ from inference.contract import AccuracySums, CommReport, PeerReport, RankRecord,
 from inference.errors import InvalidRequestError, PlanError
 from inference.fmi import tokens, tree
 from inference.fmi.communicator import Communicator
-from inference.plan import MEETING_S, START_S, Limits, meet_by_s
+from inference.plan import Limits, meet_by_s
 from scripts.command.errors import UsageError
 from scripts.reports.evidence import read_run
 from scripts.reports.sections.talking import talking_sections
@@ -199,10 +199,13 @@ def test_no_report_at_all_is_a_failed_meeting() -> None:
 
 
 def test_ranks_wait_as_long_as_the_plan_takes() -> None:
-    limits = Limits(memory_mb=1769, timeout_s=900, max_concurrency=1000, starts_per_s=100)
+    limits = Limits(memory_mb=1769, timeout_s=900)
     tasks = [make_task(rank=rank, world_size=200, num_samples=100 * (rank + 1)) for rank in range(200)]
 
-    assert meet_by_s(tasks, limits, now_s=1000.0) == 1000.0 + 2.0 + START_S + 200.0 + MEETING_S
+    # All are started after 2 s; the slowest starts its process in 20 s, computes for 200 s and has 10 s for the others.
+    assert meet_by_s(tasks, limits, now_s=1000.0) == 1000.0 + 2.0 + 20.0 + 200.0 + 10.0
+    exactly = Limits(memory_mb=1769, timeout_s=900, max_concurrency=200, starts_per_s=50)
+    assert meet_by_s(tasks, exactly, now_s=1000.0) == 1234.0
 
 
 def test_ranks_that_cannot_be_alive_at_once_are_refused() -> None:

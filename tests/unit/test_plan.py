@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference import plan
 from inference.contract import NO_DEADLINE_S, RankTask, RowRange
 from inference.errors import DatasetNotFoundError, PlanError
 from inference.plan import Demand, Limits, Shard, deal, first_rows, natural_order, plan_tasks, select_shards
@@ -207,6 +208,10 @@ def test_tasks_that_exceed_what_a_map_reads_are_refused_with_a_world_size_that_f
     plan_tasks(make_request(world_size=most), shards, LIMITS, run_id=RUN)
     with pytest.raises(PlanError, match="Use world_size"):
         plan_tasks(make_request(world_size=most + 1), shards, LIMITS, run_id=RUN)
+
+
+def test_quotas_are_those_that_aws_states_and_a_row_is_a_published_one() -> None:
+    assert (plan.MAX_CHILDREN, plan.MAX_MANIFEST_BYTES, plan.ROW_BYTES) == (10_000, 10_000_000_000, 20_520)
 
 
 def test_a_task_says_all_that_its_rank_needs() -> None:

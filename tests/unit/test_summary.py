@@ -117,7 +117,7 @@ def test_objects_that_no_rank_writes_are_noted_the_first_by_name() -> None:
         {"clock": contract.RankClock(**{**ZERO_CLOCK, "inference": -1.0})},
         {"clock": contract.RankClock(**{**ZERO_CLOCK, "total": 1e9})},
         {"clock": contract.RankClock(**{**ZERO_CLOCK, "queue": np.inf})},
-        {"clock": contract.RankClock(**{**ZERO_CLOCK, "upload": summary.LONGEST_PHASE_S + 1})},
+        {"clock": contract.RankClock(**{**ZERO_CLOCK, "upload": 86_401.0})},
         {"total_cpu_time_s": np.inf},
         {"num_flagged": {"REFUSED": 4}},
         {"num_flagged": {"SHINY": 1}},
@@ -141,7 +141,7 @@ def test_a_record_that_states_what_cannot_be_loses_its_rank(change: dict[str, ob
 @pytest.mark.parametrize(
     "change",
     [
-        {"clock": contract.RankClock(**{**ZERO_CLOCK, "total": summary.LONGEST_PHASE_S})},
+        {"clock": contract.RankClock(**{**ZERO_CLOCK, "total": 86_400.0})},
         {"num_flagged": {"REFUSED": 3}},
         {"sample_persec": 0.0, "total_cpu_time_s": 0.0, "started_at_s": 0.0},
         {"accuracy": contract.AccuracySums(), "residuals": b""},
