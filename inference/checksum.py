@@ -72,7 +72,7 @@ class ProvedReader:
         """Return bytes start … stop-1 of the object, fewer at its end."""
         if key not in self._known:
             return self._reader.read_range(key, start, stop, etag=etag)
-        size_bytes = self._known[key][0] or 0
+        size_bytes, _ = self._known[key]
         step, stop = block_bytes(size_bytes), min(stop, size_bytes)
         if stop <= start:
             return b""
@@ -89,7 +89,7 @@ class ProvedReader:
 
     def _prove(self, key: str, content: bytes | memoryview, first: int) -> None:
         size_bytes, known = self._known[key]
-        step = block_bytes(size_bytes or 0)
+        step = block_bytes(size_bytes)
         view = memoryview(content)
         for index, offset in enumerate(range(0, len(view), step), start=first):
             part = view[offset : offset + step]

@@ -207,9 +207,9 @@ def _blocks(task: RankTask, reader: RangeReader, layout: Layout, block_rows: int
     rest: list[Block] = []
     parts = (read_blocks(reader, rows, layout, block_rows=block_rows) for rows in task.rows)
     for block in itertools.chain.from_iterable(parts):
-        # An empty rest is none: joined to the next block, it would copy all of it.
-        joined = join([*rest, block]) if rest else block
+        joined = join([*rest, block])
         num_whole = len(joined) // MICRO_BATCH * MICRO_BATCH
+        # An empty rest is none: joined to the next block, it would copy all of it.
         rest = [joined[num_whole:]] if num_whole < len(joined) else []
         if num_whole:
             yield joined[:num_whole]

@@ -87,6 +87,16 @@ def test_missing_tensor_is_named(stored: Path, tmp_path: Path) -> None:
         load_astromae(path)
 
 
+@pytest.mark.parametrize(("num", "end"), [(5, "final.2.bias)."), (6, "final.2.bias and 1 more).")])
+def test_the_first_five_tensors_are_named(stored: Path, tmp_path: Path, num: int, end: str) -> None:
+    blocks = [f"encoder.blocks.{block}.norm1.bias" for block in range(3)]
+    lost = [*blocks, "final.0.weight", "final.2.bias", "inception.first.bias"][:num]
+    path = store_changed(stored, tmp_path / "w.safetensors", **dict.fromkeys(lost))
+
+    with pytest.raises(WeightsError, match=re.escape(end)):
+        load_astromae(path)
+
+
 def test_unknown_tensor_is_named(stored: Path, tmp_path: Path) -> None:
     path = store_changed(stored, tmp_path / "w.safetensors", surprise=torch.ones(1))
 
