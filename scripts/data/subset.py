@@ -95,21 +95,21 @@ def _values(source: Source, start: int, stop: int) -> dict[str, NDArray[Any]]:
     }
 
 
-def _holds(node: ast.expr, values: Mapping[str, Any], condition: str) -> Any:
-    """Return for which galaxies a condition holds."""
+def _holds(node: ast.expr, values: Mapping[str, Any], condition: str, *, is_true: bool = True) -> Any:
+    """Return for which galaxies a condition is known to be true, or to be false."""
     match node:
         case ast.BoolOp(op=ast.And() | ast.Or() as joint, values=parts):
-            join = np.logical_and if isinstance(joint, ast.And) else np.logical_or
-            return reduce(join, [_holds(part, values, condition) for part in parts])
+            join = np.logical_and if isinstance(joint, ast.And) == is_true else np.logical_or
+            return reduce(join, [_holds(part, values, condition, is_true=is_true) for part in parts])
         case ast.UnaryOp(op=ast.Not(), operand=part):
-            return np.logical_not(_holds(part, values, condition))
+            return _holds(part, values, condition, is_true=not is_true)
         case ast.Compare(left=first, ops=signs, comparators=others) if all(
             type(sign) in _COMPARISONS for sign in signs
         ):
             numbers = [_number(part, values, condition) for part in (first, *others)]
             pairs = zip(signs, numbers, numbers[1:], strict=False)
-            known = map(np.isfinite, numbers)
-            return reduce(np.logical_and, [*known, *(_COMPARISONS[type(sign)](a, b) for sign, a, b in pairs)])
+            found = reduce(np.logical_and, [_COMPARISONS[type(sign)](a, b) for sign, a, b in pairs])
+            return reduce(np.logical_and, map(np.isfinite, numbers), found == is_true)
     raise _wrong(condition)
 
 
