@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
 def num_draws_for(num_values: int) -> int:
     """Return how many resamples of so many values are drawn by default."""
-    return min(NUM_DRAWS, max(MIN_DRAWS, MAX_RESAMPLED // max(num_values, 1)))
+    return min(NUM_DRAWS, max(MIN_DRAWS, MAX_RESAMPLED // num_values))
 
 
 def bootstrap(
@@ -134,7 +134,7 @@ def _resamples(num_values: int, num_draws: int | None, seed: int) -> Iterator[ND
     """Yield indices drawn with replacement, shape (D, N), in pieces that fit the memory; D add up to `num_draws`."""
     num_draws = num_draws_for(num_values) if num_draws is None else num_draws
     generator = np.random.default_rng(seed)
-    at_once = max(1, MAX_AT_ONCE // max(num_values, 1))
+    at_once = max(1, MAX_AT_ONCE // num_values)
     for first in range(0, num_draws, at_once):
         yield generator.integers(0, num_values, (min(at_once, num_draws - first), num_values))
 

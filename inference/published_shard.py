@@ -203,7 +203,7 @@ class _RemoteFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        stop = min(self._position + max(len(buffer), 1), self._size)
+        stop = min(self._position + len(buffer), self._size)
         if self._position >= stop:
             return 0
         content = self._reader.read_range(self._key, self._position, stop, etag=self._etag)

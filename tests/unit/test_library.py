@@ -235,6 +235,12 @@ def test_weights_without_a_calibration_predict_and_warn(tmp_path: Path, monkeypa
     with pytest.warns(UserWarning, match="No sigma"):
         load_model(folder)
     assert asked == {"name": "auto", "folder": folder, "precision": "fp32", "num_threads": 4}
+    monkeypatch.delattr("os.sched_getaffinity")
+    for num_cpus, num_threads in ((7, 7), (None, 1)):
+        monkeypatch.setattr("os.cpu_count", lambda found=num_cpus: found)
+        with pytest.warns(UserWarning, match="No sigma"):
+            load_model(folder)
+        assert asked["num_threads"] == num_threads
 
 
 def test_an_engine_that_was_replaced_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

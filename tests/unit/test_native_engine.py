@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -415,6 +416,11 @@ def test_several_threads_are_given_several_parts_each(checkpoint: Path) -> None:
 
     assert (one.num_threads, three.num_threads) == (1, 3)
     assert three.micro_batch // one.micro_batch > 3
+    before = set(threading.enumerate())
+    one.predict(*galaxies(1))
+    assert set(threading.enumerate()) == before
+    three.predict(*galaxies(100))
+    assert {thread.name.rpartition("_")[0] for thread in set(threading.enumerate()) - before} == {"native"}
     assert rows_of_a_part(three.micro_batch, 3, one.micro_batch) == one.micro_batch
     assert one.name == f"native {library.VERSION}-{runnable()[0].name}"
     assert (one.num_parameters, one.weights_sha256, one.precision) == (15_902_889, file_sha256(checkpoint), "fp32")

@@ -132,7 +132,7 @@ def test_a_rank_that_would_outlast_the_timeout_is_refused_with_a_world_size_that
     plan_tasks(make_request(world_size=12), shards, LIMITS, run_id=RUN)
 
 
-@pytest.mark.parametrize(("memory_mb", "num_rows"), [(1769, 88_000), (3537, 88_000), (3538, 176_000)])
+@pytest.mark.parametrize(("memory_mb", "num_rows"), [(1000, 88_000), (1769, 88_000), (3537, 88_000), (3538, 176_000)])
 def test_a_rank_may_take_all_of_the_timeout_on_every_vcpu(memory_mb: int, num_rows: int) -> None:
     limits = Limits(memory_mb=memory_mb, timeout_s=900)
 
