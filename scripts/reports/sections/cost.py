@@ -13,8 +13,6 @@ from scripts.runs.run_folder import Run
 
 def find_receipt(run: RunEvidence) -> Receipt | None:
     """Return the receipt of a run; None where its folder does not tell enough, or the prices are not known."""
-    if not run.summary:
-        return None
     folder = Run(run.folder, run.run_id, run.entry)
     try:
         return receipt_of(folder, read_prices())
