@@ -31,7 +31,7 @@ from inference.predict import predict_values
 from scripts.command.repository import REPOSITORY
 from scripts.deployment.image import bare, build, registry
 from scripts.deployment.image.build import Image
-from scripts.deployment.image.engine import Engine, EngineError
+from scripts.deployment.image.engine import Engine, EngineError, find_engine
 from scripts.deployment.stages import read_stages
 from scripts.image import offline_arguments
 from scripts.local_aws.container import Container, image_variables
@@ -82,10 +82,22 @@ def shipped_in(context: Path) -> Model:
     return read_model(context / SHIPPED.relative_to(REPOSITORY))
 
 
+def installed_engine() -> Engine:
+    """Return the engine of this machine; where none answers, install it and whatever else the tests take from Debian.
+
+    At once: each call of apt costs 7 s of CPU, half of it for the index of manual pages.
+    """
+    try:
+        find_engine()
+    except EngineError:
+        bare.install_programs(*bare.PACKAGES)
+    return bare.install_tools()
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     try:
-        engine = bare.install_tools()
+        engine = installed_engine()
         architecture = build.machine_architecture()
         arguments = offline_arguments(engine, architecture)
     except EngineError as error:
