@@ -114,8 +114,8 @@ class Distributions(ABC):
         score = np.empty(len(self))
         for rows, part in self.in_parts():
             true = z_spec[rows, None]
-            nodes = np.sort(np.concatenate([part._nodes(), true], axis=1), axis=1)
-            middle, half = (nodes[:, 1:] + nodes[:, :-1]) / 2, np.diff(nodes, axis=1) / 2
+            nodes = np.sort(np.concatenate([part._nodes(), true], axis=1))
+            middle, half = (nodes[:, 1:] + nodes[:, :-1]) / 2, np.diff(nodes) / 2
             # Below z_spec the perfect forecast has 0, above it 1; no piece holds both. Gauss's two points on each.
             perfect = middle > true
             squares = [(part.cumulative(middle + side * half / np.sqrt(3)) - perfect) ** 2 for side in (-1, 1)]
@@ -135,7 +135,7 @@ class Distributions(ABC):
         """Return how many galaxies are expected in each bin of redshift, shape (len(edges) - 1,)."""
         total = np.zeros(len(edges) - 1)
         for _, part in self.in_parts():
-            total += np.diff(part.cumulative(np.tile(edges, (len(part), 1))), axis=1).sum(axis=0)
+            total += np.diff(part.cumulative(np.tile(edges, (len(part), 1)))).sum(axis=0)
         return total
 
     @staticmethod
@@ -273,7 +273,7 @@ class Mixture(Distributions):
     def _nodes(self, reach: float = 5.0, num: int = 17) -> Array:
         offsets = np.linspace(-reach, reach, num)
         nodes = (self._centre[:, :, None] + self._width[:, :, None] * offsets).reshape(len(self), -1)
-        return np.sort(np.maximum(nodes, 0.0), axis=1)
+        return np.sort(np.maximum(nodes, 0.0))
 
     def _components(self) -> Iterator[tuple[Array, Array, Array, Array]]:
         for parts in zip(self._weight.T, self._centre.T, self._width.T, self._lost.T, strict=True):
@@ -321,7 +321,7 @@ class Quantiles(Distributions):
         wanted = np.asarray(shares, np.float64)
         piece = np.maximum(np.searchsorted(self.levels, wanted) - 1, 0)
         inside = (wanted - self.levels[piece]) / np.diff(self.levels)[piece]
-        found: Array = self.knots[:, piece] + inside * np.diff(self.knots, axis=1)[:, piece]
+        found: Array = self.knots[:, piece] + inside * np.diff(self.knots)[:, piece]
         return found
 
     def mean(self) -> Array:
@@ -343,7 +343,7 @@ class Quantiles(Distributions):
 
     def _heights(self) -> Array:
         """Density of each piece, (N, 16); one without width counts as a millionth of a redshift wide."""
-        heights: Array = np.diff(self.levels) / np.maximum(np.diff(self.knots, axis=1), 1e-6)
+        heights: Array = np.diff(self.levels) / np.maximum(np.diff(self.knots), 1e-6)
         return heights
 
     def _cumulative(self, z: Array) -> Array:

@@ -66,7 +66,7 @@ def read_blocks(content: bytes, rows: RowRange, layout: Layout, block_rows: int)
     if rows.stop_row > num_rows:
         raise ShardFormatError(f"{rows.key} holds {num_rows} rows; the manifest says {rows.stop_row}. {_FIX}")
     arrays.setdefault("redshifts", np.full(num_rows, np.nan))
-    arrays.setdefault("object_id", np.arange(num_rows, dtype=np.int64))
+    arrays.setdefault("object_id", np.arange(num_rows))
     num_wanted = len(layout.wanted)
     if not layout.has_magnitudes:
         arrays["magnitudes"] = np.full((num_rows, len(layout.bands)), np.nan)

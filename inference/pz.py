@@ -101,7 +101,7 @@ def _mode(output: BinnedPz, values: Float32) -> NDArray[np.float64]:
 def _of_quantiles(output: Quantiles, values: Float32) -> NDArray[np.float64]:
     """Interpolate the levels between those that the network gives, beyond which its outermost stand: to (N, 15)."""
     # Networks may let quantiles cross.
-    ordered = np.sort(values.astype(np.float64), axis=1)
+    ordered = np.sort(values.astype(np.float64))
     levels = np.array(output.levels)
     upper = np.clip(np.searchsorted(levels, LEVELS), 1, len(levels) - 1)
     share = np.clip((LEVELS - levels[upper - 1]) / (levels[upper] - levels[upper - 1]), 0.0, 1.0)

@@ -121,7 +121,7 @@ def _read_safetensors(reader: RangeReader, rows: RowRange, layout: Layout, block
     if "object_id" in arrays:
         object_id = read("object_id", rows.start_row, rows.stop_row)
     else:
-        object_id = np.arange(rows.start_row, rows.stop_row, dtype=np.int64)
+        object_id = np.arange(rows.start_row, rows.stop_row)
     for start in range(rows.start_row, rows.stop_row, block_rows):
         stop = min(start + block_rows, rows.stop_row)
         part = slice(start - rows.start_row, stop - rows.start_row)

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 def encode(payload: object) -> bytes:
     """Encode a payload, or a list of them, as indented JSON with the published keys."""
-    return msgspec.json.format(msgspec.json.encode(payload), indent=2)
+    return msgspec.json.format(msgspec.json.encode(payload))
 
 
 def encode_each(payloads: Iterable[object]) -> Iterator[bytes]:

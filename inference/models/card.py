@@ -387,4 +387,4 @@ def _refuse_unordered(name: str, values: Sequence[float], *, fewest: int) -> Non
 
 def encode_card(card: ModelCard) -> bytes:
     """Return the content of ``card.json``."""
-    return msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(card)) + b"\n"

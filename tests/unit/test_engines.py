@@ -66,6 +66,8 @@ def test_torch_replaces_a_missing_graph_and_says_so(checkpoint: Path, caplog: py
     assert engine.name == "torch 0"
     assert "have no exported graph; `make engines` makes it" in str(engine.note)
     assert "engine fell back to torch" in caplog.text
+    (record,) = caplog.records
+    assert (record.engine, record.reason) == ("auto", engine.note)  # type: ignore[attr-defined]
 
 
 def test_torch_replaces_an_engine_that_was_never_compared(checkpoint: Path) -> None:

@@ -240,6 +240,7 @@ def test_a_pack_needs_whole_panels_and_begins_on_lines(checkpoint: Path) -> None
 
     assert card.num_parameters == 15_902_889
     assert all(array.ctypes.data % pack.LINE_BYTES == 0 for array in arrays.values())
+    assert not any(array.flags.writeable for array in arrays.values())
 
 
 def test_published_variants_are_not_packed(tmp_path: Path) -> None:

@@ -399,7 +399,7 @@ def test_a_record_says_what_its_process_was_and_what_it_did() -> None:
         engine,
         clock,
         here,
-        model=make_card(name="mine"),
+        model=make_card(name="mine", inputs=msgspec.structs.replace(CARD.inputs, side_px=64)),
         stored=bind(predictions, content, "etag"),
         request_times_s=[0.5, 0.25, 0.75],
         sigma_note="No sigma.",
@@ -411,7 +411,7 @@ def test_a_record_says_what_its_process_was_and_what_it_did() -> None:
     assert (record.model, record.weights_sha256) == ("mine", engine.weights_sha256)
     assert (record.code_version, record.image_digest, record.function_memory_mb) == ("9", "digest", 3008)
     assert (record.peak_memory_bytes, record.total_process_memory_mb) == (200 * 2**20, 100.0)
-    images_mb, model_mb = 3 * 20_520 / 2**20, engine.num_parameters * 4 / 2**20
+    images_mb, model_mb = 3 * 81_960 / 2**20, engine.num_parameters * 4 / 2**20
     assert record.library_overhead_memory_mb == pytest.approx(100.0 - model_mb - images_mb)
     assert record.total_cpu_memory_mb is None
     requests = (
@@ -435,7 +435,7 @@ def test_a_record_says_what_its_process_was_and_what_it_did() -> None:
     assert record.sample_persec == pytest.approx(4 / clock.seconds("inference"))
     assert record.inputs == tuple(msgspec.structs.replace(one, crc32=b"", size_bytes=None) for one in rows)
     assert record.num_flagged == {"IMPUTED_BAND": 2, "REFUSED": 2}
-    assert (record.ratio_95, record.sigma_note, record.bits_per_row, record.pz) == (2.0, "No sigma.", 164_160, None)
+    assert (record.ratio_95, record.sigma_note, record.bits_per_row, record.pz) == (2.0, "No sigma.", 655_680, None)
     assert record.accuracy == accuracy_sums(predictions.z_phot, predictions.z_spec, predictions.sigma, ratio_95=2.0)
     assert len(record.residuals) == 4 * 4
     bound = record.predictions

@@ -379,7 +379,13 @@ def test_ranks_that_were_computed_by_different_code_are_noted() -> None:
     tasks = make_tasks(2)
     reported = [
         make_record_for(
-            task, code_version=str(task.rank), image_digest="local", model="m", weights_sha256="a" * 64, ratio_95=ratio
+            task,
+            code_version=str(task.rank),
+            image_digest="local",
+            model="m",
+            weights_sha256="a" * 64,
+            ratio_95=ratio,
+            bits_per_row=8 + task.rank,
         )
         for task, ratio in zip(tasks, (2.0, 2.1), strict=True)
     ]
@@ -390,6 +396,7 @@ def test_ranks_that_were_computed_by_different_code_are_noted() -> None:
     assert merged.notes == ("The ranks were computed with 2 values of code_version: 0, 1.",)
     assert (merged.code_versions, merged.image_digests) == (("0", "1"), ("local",))
     assert (merged.models, merged.weights_sha256, merged.ratio_95) == (("m",), ("a" * 64,), None)
+    assert merged.throughput.bits_per_row == 9
 
 
 def test_a_resumed_run_is_compared_with_the_ranks_of_its_last_execution() -> None:

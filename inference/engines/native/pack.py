@@ -88,7 +88,7 @@ def read_pack(path: Path, sha256: str, precision: str = "fp32") -> tuple[PackCar
         If there is none, or it was cut, is of other weights, of another version, or another file.
     """
     try:
-        content = np.memmap(path, dtype=np.uint8, mode="r")
+        content = np.memmap(path, mode="r")
         begin = 8 + int.from_bytes(content[:8].tobytes(), "little")
         header = json.loads(content[8:begin].tobytes())
         card = msgspec.json.decode(header.pop("__metadata__")["card"], type=PackCard)
