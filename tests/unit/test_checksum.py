@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from inference.checksum import MAX_BLOCKS, MIN_BLOCK_BYTES, ProvedReader, block_bytes, file_crc32, without_crc32
 from inference.contract import RowRange
-from inference.errors import ShardFormatError
+from inference.errors import ShardChangedError, ShardFormatError
 from tests.factories import MemoryReader
 
 CONTENT = np.random.default_rng(0).bytes(2 * MIN_BLOCK_BYTES + 1000)
@@ -78,6 +78,16 @@ def test_checksums_without_a_size_or_a_size_without_checksums_prove_nothing(
     rows = RowRange(key=KEY, start_row=0, stop_row=1, crc32=crc32 if has_crc32 else b"", size_bytes=size_bytes)
 
     assert ProvedReader(MemoryReader(**{KEY: b"other"}), [rows]).read(KEY) == b"other"
+
+
+@pytest.mark.parametrize("key", [KEY, "other"])
+def test_a_shard_that_was_replaced_is_refused_whether_it_is_proved_or_not(crc32: bytes, key: str) -> None:
+    proved, _ = reader_of(CONTENT, crc32)
+
+    with pytest.raises(ShardChangedError):
+        proved.read(key, etag='"old"')
+    with pytest.raises(ShardChangedError):
+        proved.read_range(key, 0, 1, etag='"old"')
 
 
 def test_what_has_no_checksums_is_read_as_it_is(crc32: bytes) -> None:

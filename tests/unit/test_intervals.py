@@ -57,6 +57,15 @@ def test_the_nmad_has_one_interval_alone_and_among_all_metrics() -> None:
     assert alone == pytest.approx(accuracy_intervals(z_phot, z_spec)["nmad"], rel=1e-12)
 
 
+def test_draws_and_seed_are_the_same_for_the_nmad_alone() -> None:
+    z_phot, z_spec = draw(30)
+    asked = {"num_draws": 21, "seed": 3}
+
+    alone = nmad_interval(normalised_residuals(z_phot, z_spec), **asked)
+
+    assert alone == pytest.approx(accuracy_intervals(z_phot, z_spec, **asked)["nmad"], rel=1e-12)
+
+
 def test_each_interval_is_that_of_the_accuracies_of_resampled_galaxies() -> None:
     z_phot, z_spec = draw(31)
     sigma = np.where(np.arange(31) % 7, 0.02, np.nan)

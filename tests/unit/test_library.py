@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from inference.calibration import calibration_path
 from inference.errors import EngineError, InputError, ModelError, RunError, WeightsError
 from inference.loading import load_model
 from inference.models import Model, shipped, without_images
+from inference.models.card import BinnedPz
 from inference.pipeline import Predictions, predict_block
 from inference.predict import MICRO_BATCH
 from inference.shard import BLOCK_ROWS
@@ -241,6 +243,15 @@ def test_weights_without_a_calibration_predict_and_warn(tmp_path: Path, monkeypa
         with pytest.warns(UserWarning, match="No sigma"):
             load_model(folder)
         assert asked["num_threads"] == num_threads
+
+
+def test_a_network_with_its_own_sigma_needs_no_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "load_model", lambda *_name, **_settings: FakeEngine())
+    model = write_model(tmp_path / "m", output=BinnedPz(edges=(0.0, 0.1, 0.2)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_model(model.folder).ratio_95 is None
 
 
 def test_an_engine_that_was_replaced_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -307,6 +307,13 @@ def test_another_pack_is_refused(tmp_path: Path, changes: dict[str, object], why
         read_pack(small_pack(tmp_path, **changes), "a" * 64)
 
 
+def test_a_pack_is_written_next_to_where_it_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "on another disk"))
+
+    assert small_pack(tmp_path).exists()
+    assert [one.name for one in tmp_path.iterdir()] == ["small.native"]
+
+
 def test_a_pack_of_another_precision_is_refused(tmp_path: Path) -> None:
     small_pack(tmp_path, precision="int8")
 

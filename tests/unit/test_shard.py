@@ -493,5 +493,18 @@ def test_a_header_longer_than_the_first_read_is_read_on() -> None:
     assert count_rows(MemoryReader(**{"0.safetensors": content}), "0.safetensors", len(content), etag='"e"') == 3
 
 
+def test_a_shard_that_is_replaced_while_its_header_is_read_is_refused() -> None:
+    class Replaced(MemoryReader):
+        def read_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
+            content = super().read_range(key, start, stop, etag=etag)
+            self.etag = '"new"'
+            return content
+
+    long = with_header(make_shard_bytes(3), lambda header: header.update(__metadata__={"history": "x" * 70_000}))
+
+    with pytest.raises(ShardChangedError):
+        count_rows(Replaced(**{"0.safetensors": long}), "0.safetensors", len(long), etag='"e"')
+
+
 def test_an_array_of_a_type_that_no_shard_has_is_no_concern_of_ours() -> None:
     assert len(read(make_shard_bytes(3, mask=np.zeros((3, 7), np.uint8)), 0, 3)[0]) == 3
