@@ -1,15 +1,18 @@
-"""Small networks of other people's kind, as ONNX, and shards that they read."""
+"""Small networks: our own for tests of its training; other people's as ONNX, and shards that they read."""
 
 import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.numpy import save_file
 from torch import nn
 
 from inference.checksum import file_sha256
 from inference.contract import DatasetCard, ShardEntry, encode
+from inference.model import astromae
+from scripts.models.training import network, regress, zero_points
 
 NUM_BINS, Z_MAX = 180, 0.4
 
@@ -38,6 +41,14 @@ stretch = "asinh"
 softening = [100.0]
 magnitudes = {which = "model", dereddened = true}
 """
+
+
+def build_small(patch: pytest.MonkeyPatch) -> None:
+    """Let `AstroMAE` have the parts it has, two blocks deep and narrow: far fewer weights to train and keep."""
+    patch.setattr(astromae, "DEPTH", 2)
+    patch.setattr(astromae, "MAGNITUDE_FEATURES", 64)
+    for module in (astromae, network, regress, zero_points):
+        patch.setattr(module, "IMAGE_FEATURES", 64)
 
 
 class Pasquet(nn.Module):

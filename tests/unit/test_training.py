@@ -26,8 +26,17 @@ from scripts.models.training.scalings import set_scalings
 from scripts.models.training.schedule import warm_cosine
 from scripts.models.training.whitening import principal_axes, whitened_magnitudes
 from scripts.simulation.sdss import SourceCatalog, load_sources
+from tests.networks import build_small
 
 TINY = replace(QUICK, pretrain_batch=4, head_batch=4, joint_batch=4, head_steps=3, joint_steps=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """What training does to the parts of a network is the same at every size."""
+    with pytest.MonkeyPatch.context() as patch:
+        build_small(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

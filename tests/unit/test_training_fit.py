@@ -1,5 +1,6 @@
 """Ways to train compete on galaxies that did not teach, and the winner's redshifts are all of that kind."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +22,19 @@ from scripts.models.training.fit import (
 )
 from scripts.models.training.journal import Journal
 from scripts.models.training.pretrain import initialise_encoder
+from tests.networks import build_small
 
 RECIPE = FitRecipe(galaxies="x", start="y", pace=0.01)
 NUM = 24
 LAST_RESORT = "zero points, then the magnitude branch too"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """What training does to the parts of a network is the same at every size."""
+    with pytest.MonkeyPatch.context() as patch:
+        build_small(patch)
+        yield
 
 
 @dataclass(frozen=True)

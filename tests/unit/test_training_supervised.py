@@ -1,5 +1,6 @@
 """A stage changes what it should and nothing else, and gives the same weights after a kill."""
 
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from inference.model.astromae import AstroMAE
 from scripts.command.errors import UsageError
@@ -24,10 +26,19 @@ from scripts.models.training.network import (
 from scripts.models.training.pretrain import initialise_encoder
 from scripts.models.training.recipe import QUICK
 from scripts.models.training.supervised import Rows, Stage, train_stage
+from tests.networks import build_small
 
 NUM = 24
 ALL = torch.arange(NUM)
 TINY = Stage("last", num_steps=4, batch_size=4, check_every=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """What training does to the parts of a network is the same at every size."""
+    with pytest.MonkeyPatch.context() as patch:
+        build_small(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +121,13 @@ def test_learning_parts_grow_from_last_to_all(model: AstroMAE) -> None:
         for learning in ("last", "heads", "behind", "all")
     ]
 
-    last, dense, inception = 4_204_544 + 3_295_233, 37_440 + 2 * 1_413_840, 32_968 + 192
-    assert sizes == [last, last + dense, last + dense + inception, 15_902_889]
+    def size_of(*parts: Module) -> int:
+        return sum(parameter.numel() for part in parts for parameter in part.parameters())
+
+    encoder = model.encoder
+    last = size_of(model.magnitude_branch, model.final)
+    dense = size_of(encoder.norm, encoder.head, model.encoder_projection, model.inception_projection)
+    assert sizes == [last, last + dense, last + dense + size_of(model.inception), size_of(model)]
 
 
 def test_killed_stage_goes_on_to_the_same_weights(
