@@ -67,7 +67,7 @@ def test_reductions_equal_numpy_for_every_root_dtype_and_operation(size: int, ad
             comm.Scan(mine, out, op=operation)
             assert np.array_equal(out, parts[comm.rank]), what
 
-    run_ranks(size, job, address)
+    assert run_ranks(size, job, address) == [None] * size
 
 
 def prefixes(arrays: list[Array], name: str) -> list[Array]:
@@ -102,7 +102,7 @@ def test_what_is_dealt_and_collected_is_what_was_there(size: int, address: tuple
             assert np.array_equal(out, every[root]), root
         comm.Barrier()
 
-    run_ranks(size, job, address)
+    assert run_ranks(size, job, address) == [None] * size
 
 
 @pytest.mark.parametrize("size", [2, 3, 5, 8])
@@ -161,7 +161,7 @@ def test_sums_come_into_any_buffer(size: int, count: int, address: tuple[str, in
         comm.Allreduce(fmi.IN_PLACE, mine)
         np.testing.assert_array_equal(mine, expected)
 
-    run_ranks(size, job, address)
+    assert run_ranks(size, job, address) == [None] * size
 
 
 def test_a_large_sum_adds_round_the_ring_from_the_rank_after_each_chunk(address: tuple[str, int]) -> None:
