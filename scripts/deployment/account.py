@@ -3,9 +3,9 @@
 import os
 from typing import Any
 
-import boto3
 from botocore.config import Config
 
+from scripts.command.aws_clients import new_session
 from scripts.deployment.stack import Stack, StackError
 
 NUM_CONNECTIONS = 16
@@ -27,7 +27,7 @@ class Account:
     """
 
     def __init__(self, region: str | None = None) -> None:
-        self._session = boto3.Session(region_name=region)
+        self._session = new_session(region)
         self._clients: dict[str, Any] = {}
 
     @property

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-import boto3
 from botocore.exceptions import ClientError
 
+from scripts.command.aws_clients import new_client
 from scripts.deployment.terraform import DeployError
 
 
@@ -14,10 +14,10 @@ class Holdings:
     """Data, images and runs of a deployment in one region."""
 
     def __init__(self, region: str | None) -> None:
-        self._s3 = boto3.client("s3", region_name=region)
-        self._ecr = boto3.client("ecr", region_name=region)
-        self._states = boto3.client("stepfunctions", region_name=region)
-        self._functions = boto3.client("lambda", region_name=region)
+        self._s3 = new_client("s3", region_name=region)
+        self._ecr = new_client("ecr", region_name=region)
+        self._states = new_client("stepfunctions", region_name=region)
+        self._functions = new_client("lambda", region_name=region)
 
     def describe_bucket(self, bucket: str | None) -> Iterator[str]:
         """Yield one line per folder of the bucket."""

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
-
 from inference.contract import SAMPLE_PREFIX
+from scripts.command.aws_clients import new_client
 from scripts.command.repository import REPOSITORY
 from scripts.data.sample import ensure_sample
 from scripts.deployment.stages import function_variables, read_stages
@@ -80,7 +79,7 @@ def deploy(
     )
     function_arns = _make_functions(aws, stages, variables, role_arn=role_arn)
     values: dict[str, object] = {f"{stage}_arn": arn for stage, arn in function_arns.items()}
-    state_machine = boto3.client("stepfunctions", **aws.credentials).create_state_machine(
+    state_machine = new_client("stepfunctions", **aws.credentials).create_state_machine(
         name="redshift-local", definition=render_definition(definition, values), roleArn=role_arn
     )
     return Deployment(bucket=bucket, state_machine_arn=state_machine["stateMachineArn"], function_arns=function_arns)
@@ -88,7 +87,7 @@ def deploy(
 
 def upload_sample(aws: LocalAws, bucket: str) -> None:
     """Put the sample dataset under its own prefix, where requests without a prefix look for it."""
-    s3 = boto3.client("s3", **aws.credentials)
+    s3 = new_client("s3", **aws.credentials)
     for path in sorted(ensure_sample().iterdir()):
         s3.upload_file(str(path), bucket, f"{SAMPLE_PREFIX}{path.name}")
 
@@ -109,12 +108,12 @@ def render_definition(text: str, values: Mapping[str, object]) -> str:
 
 
 def _make_bucket(aws: LocalAws, bucket: str) -> None:
-    boto3.client("s3", **aws.credentials).create_bucket(Bucket=bucket)
+    new_client("s3", **aws.credentials).create_bucket(Bucket=bucket)
 
 
 def make_role(credentials: Mapping[str, str]) -> str:
     """Make the role that functions and state machine have, or find it; return its ARN."""
-    iam = boto3.client("iam", **credentials)
+    iam = new_client("iam", **credentials)
     services = {"Service": ["lambda.amazonaws.com", "states.amazonaws.com"]}
     trust = {
         "Version": "2012-10-17",
@@ -131,7 +130,7 @@ def make_role(credentials: Mapping[str, str]) -> str:
 def _make_functions(
     aws: LocalAws, stages: Mapping[str, Mapping[str, Any]], variables: Mapping[str, str], *, role_arn: str
 ) -> dict[str, str]:
-    functions = boto3.client("lambda", **aws.credentials)
+    functions = new_client("lambda", **aws.credentials)
     arns: dict[str, str] = {}
     for stage, settings in stages.items():
         function = functions.create_function(

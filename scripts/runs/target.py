@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import boto3
 import msgspec
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from inference.contract import RunSummary
+from scripts.command.aws_clients import new_client
 from scripts.command.aws_errors import explain
 from scripts.command.errors import UsageError
 from scripts.command.machine import machine_in_words, num_cores
@@ -256,7 +256,7 @@ def start_local(log_dir: Path, model: Path | None = None, *, num_talking: int = 
                 f"The local AWS cannot be reached: {error}. This machine lets no program talk to itself over 127.0.0.1 "
                 f"or {log_dir}/server.log says why it ended."
             ) from error
-        s3, states = (boto3.client(name, config=LOCAL_CONFIG, **aws.credentials) for name in ("s3", "stepfunctions"))
+        s3, states = (new_client(name, config=LOCAL_CONFIG, **aws.credentials) for name in ("s3", "stepfunctions"))
         yield LocalTarget(
             aws.endpoint_url,
             aws.key,
@@ -306,5 +306,5 @@ def rejoin(entry: Entry) -> Target | None:
         return None
     forget_aws_settings()
     arguments = client_arguments(entry.endpoint_url, entry.key)
-    s3, states = (boto3.client(name, config=LOCAL_CONFIG, **arguments) for name in ("s3", "stepfunctions"))
+    s3, states = (new_client(name, config=LOCAL_CONFIG, **arguments) for name in ("s3", "stepfunctions"))
     return LocalTarget(entry.endpoint_url, entry.key, _bucket(s3, entry.bucket, entry.key), states)

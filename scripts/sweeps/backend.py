@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-import boto3
 import msgspec
 from botocore.exceptions import ClientError
 
+from scripts.command.aws_clients import new_client
 from scripts.command.aws_errors import is_denied
 from scripts.command.errors import UsageError
 from scripts.command.machine import num_cores
@@ -134,9 +134,7 @@ class LocalBackend(Backend):
             self._log_dir.mkdir(parents=True, exist_ok=True)
             started = self._served.enter_context(start_local(self._log_dir, self._model))
             assert isinstance(started, LocalTarget), "it was started here"
-            functions = boto3.client(
-                "lambda", config=LOCAL_CONFIG, **client_arguments(started.endpoint_url, started.key)
-            )
+            functions = new_client("lambda", config=LOCAL_CONFIG, **client_arguments(started.endpoint_url, started.key))
             MemoryVariants(functions, "infer").make(self._memories_mb)
             self._target = started
         if self.variant(memory_mb) != self._memory_mb:

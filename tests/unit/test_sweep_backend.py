@@ -272,7 +272,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[FakeLambda]:
         found[-1].versions.clear()
 
     monkeypatch.setattr(backend_module, "start_local", start_local)
-    monkeypatch.setattr(backend_module.boto3, "client", lambda *_, **__: found[-1])
+    monkeypatch.setattr(backend_module, "new_client", lambda *_, **__: found[-1])
     return found
 
 

@@ -178,12 +178,12 @@ def keep(uri: str) -> None:
     ClientError
         If the credentials may not.
     """
-    import boto3
+    from scripts.command.aws_clients import new_client
 
     repository, _, digest = uri.partition("@")
     match = ECR.match(repository)
     assert match, f"{uri} is in ECR: Terraform accepts no other"
-    ecr, name = boto3.client("ecr", region_name=match["region"]), repository.partition("/")[2]
+    ecr, name = new_client("ecr", region_name=match["region"]), repository.partition("/")[2]
     for image in ecr.batch_get_image(repositoryName=name, imageIds=[{"imageDigest": digest}])["images"]:
         kept = {key: image[key] for key in ("imageManifest", "imageManifestMediaType") if image.get(key)}
         kept["imageTag"] = f"deployed-{digest.partition(':')[2][:12]}"
@@ -199,14 +199,15 @@ def ecr_login(repository: str) -> Login:
     EngineError
         If `repository` is none of ECR, or AWS refuses.
     """
-    import boto3
     from botocore.exceptions import BotoCoreError, ClientError
+
+    from scripts.command.aws_clients import new_client
 
     match = ECR.match(repository + "/")
     if match is None:
         raise EngineError(f"{repository} is not a repository of ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME.")
     try:
-        answer = boto3.client("ecr", region_name=match["region"]).get_authorization_token()
+        answer = new_client("ecr", region_name=match["region"]).get_authorization_token()
     except (BotoCoreError, ClientError) as error:
         raise EngineError(f"AWS gives no login for {repository}: {error}") from error
     user, _, password = base64.b64decode(answer["authorizationData"][0]["authorizationToken"]).decode().partition(":")
