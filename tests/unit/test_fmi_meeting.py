@@ -158,6 +158,16 @@ def test_what_meets_on_this_machine_cannot_be_reached_from_outside(monkeypatch: 
         assert set(interfaces) == {"127.0.0.1"}
 
 
+def test_ranks_that_no_direct_connection_joins_meet_at_the_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(interface: str, port: int) -> socket.socket:
+        raise OSError("no listener here")
+
+    monkeypatch.setattr(meeting, "_listening", refuse)
+
+    with running() as there, met(make_venue(there.address)) as connections:
+        assert {one.path for one in connections} == {"relay"}
+
+
 def test_ranks_that_have_only_the_relay_wait_there_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meeting, "RELAY_S", 0.05)
 
