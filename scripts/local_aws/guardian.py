@@ -48,12 +48,7 @@ class Guardian:
                 raise BrokenPipeError("The local AWS is ending.")
             theirs, ours = os.pipe()
             try:
-                process = subprocess.Popen(
-                    ["/bin/sh", "-c", ANNOUNCE, "sh", *command],
-                    stdin=self._process.stdin,
-                    pass_fds=(theirs,),
-                    **options,
-                )
+                process = self._spawn(command, theirs, **options)
                 _kill_at_the_end_of(theirs, process.pid)
             except BaseException:
                 os.close(ours)
@@ -62,6 +57,10 @@ class Guardian:
                 os.close(theirs)
             self._lifelines[process.pid] = ours
             return process
+
+    def _spawn(self, command: list[str], lifeline: int, **options: Any) -> "subprocess.Popen[bytes]":
+        announced = ["/bin/sh", "-c", ANNOUNCE, "sh", *command]
+        return subprocess.Popen(announced, stdin=self._process.stdin, pass_fds=(lifeline,), **options)
 
     def forget(self, pid: int) -> None:
         """Leave `pid` alone: it has ended and its number may be given to another process."""

@@ -179,6 +179,8 @@ def _build(
 
 def _import_when_used(name: str) -> None:
     """Let a module of a package be imported by whoever first uses something in it, not by who only names it."""
+    if name in sys.modules:
+        return
     spec = importlib.util.find_spec(name)
     assert spec is not None, f"there is no {name} any more"
     assert spec.loader is not None

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import urllib.request
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import msgspec
 
@@ -92,17 +92,7 @@ class LocalAws:
         settings["rudeness"] = msgspec.to_builtins(self._rudeness)
         settings["call_log"] = str(self._call_log.resolve()) if self._call_log else None
         with (self.log_dir / SERVER_LOG).open("ab") as log:
-            # A session of its own: Ctrl-C reaches only us, and we end it in order. Its stdin ends with this process.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "scripts.local_aws.serve", json.dumps(settings)],
-                cwd=REPOSITORY,
-                env=_server_environment(self.key),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+            self._process = self._start(json.dumps(settings), log)
         self._wait_until_ready()
         return self
 
@@ -135,6 +125,19 @@ class LocalAws:
         process.stdout.close()
         if self._temporary is not None:
             self._temporary.cleanup()
+
+    def _start(self, settings: str, log: BinaryIO) -> "subprocess.Popen[str]":
+        # A session of its own: Ctrl-C reaches only us, and we end it in order. Its stdin ends with this process.
+        return subprocess.Popen(
+            [sys.executable, "-m", "scripts.local_aws.serve", settings],
+            cwd=REPOSITORY,
+            env=_server_environment(self.key),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None

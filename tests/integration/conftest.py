@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 from scripts.local_aws.deploy import IMAGE_URI, Deployment, deploy, make_role
-from scripts.local_aws.server import LocalAws
+from tests.forked import LocalAws
 
 MARK = "PYTHON_TEST_MARK"
 """A variable that workers inherit, as those of Python."""

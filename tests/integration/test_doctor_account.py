@@ -12,9 +12,9 @@ import pytest
 
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import Deployment, deploy
-from scripts.local_aws.server import LocalAws
 from tests.commands import run_command
 from tests.factories import make_shard_bytes
+from tests.forked import LocalAws
 
 OURS = re.compile(r"AWS_|WORLD|BATCH|DATASET|FILES|PROFILE|PAYLOAD|TARGET|ENGINE|PRECISION|OUTPUTS|COLUMNS")
 LAYER = {"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": 1, "digest": "sha256:" + "b" * 64}

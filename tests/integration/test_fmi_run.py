@@ -19,8 +19,8 @@ from inference import plan as planning
 from inference.comm import REDUCED
 from inference.contract import RankTask, RunComm, RunSummary
 from inference.errors import AccessDeniedError, PlanError, RendezvousError, RunError, StorageUnavailableError
-from scripts.local_aws.server import LocalAws
 from tests.factories import STAGE_VARIABLES, FakeEngine, make_arrays, make_shard_bytes
+from tests.forked import LocalAws
 from tests.rendezvous import nowhere, running
 
 BUCKET = "tests"

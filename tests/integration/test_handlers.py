@@ -34,10 +34,10 @@ from inference.errors import (
 from inference.pipeline import Predictions
 from inference.quality import Quality
 from scripts.local_aws.admission import KEY_HEADER
-from scripts.local_aws.server import LocalAws
 from scripts.simulation.cutouts import real_rows
 from scripts.simulation.sdss import load_sources
 from tests.factories import STAGE_VARIABLES, FakeEngine, make_arrays, make_calibration, make_shard_bytes
+from tests.forked import LocalAws
 
 BUCKET = "tests"
 PREFIX = "datasets/tiny/10MB/"

@@ -36,10 +36,10 @@ from scripts.deployment.stages import read_stages
 from scripts.image import offline_arguments
 from scripts.local_aws.container import Container, image_variables
 from scripts.local_aws.deploy import deploy
-from scripts.local_aws.server import LocalAws
 from tests.certificates import make_certificates
 from tests.factories import make_arrays, make_shard_bytes
 from tests.fake_s3 import serve
+from tests.forked import LocalAws
 from tests.integration.test_terraform import copy_configuration
 from tests.ranks import run_ranks
 

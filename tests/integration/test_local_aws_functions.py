@@ -23,8 +23,9 @@ from botocore.exceptions import ClientError
 
 from scripts.local_aws.admission import KEY_HEADER
 from scripts.local_aws.deploy import deploy
-from scripts.local_aws.server import LocalAws, client_arguments
+from scripts.local_aws.server import client_arguments
 from scripts.runs.logs.lines import LogEvent, parse
+from tests.forked import LocalAws
 from tests.integration.conftest import ECHO, LocalCloud, is_running, stage, wait_until
 
 ONE_TASK = """{

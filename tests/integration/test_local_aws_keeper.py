@@ -9,7 +9,8 @@ import boto3
 import pytest
 
 from handlers.storage import ObjectStore
-from scripts.local_aws.server import LocalAws, keep_results
+from scripts.local_aws.server import keep_results
+from tests.forked import LocalAws
 from tests.integration.conftest import wait_until
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 
-from scripts.local_aws.server import LocalAws
+from tests.forked import LocalAws
 
 Answer = tuple[int, dict[str, str], bytes, bool]
 BUCKET = "plain"

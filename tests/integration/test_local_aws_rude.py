@@ -16,8 +16,8 @@ from inference.models import MAGNITUDES
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import DEFINITION_PATH, deploy
 from scripts.local_aws.rudeness import Rudeness
-from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
+from tests.forked import LocalAws
 from tests.integration.conftest import make_functions, wait_until
 from tests.integration.test_aws_target import Rehearsal, command, make_dataset
 

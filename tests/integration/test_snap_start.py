@@ -25,8 +25,8 @@ from inference.pipeline import Predictions
 from scripts.command.repository import REPOSITORY
 from scripts.local_aws.lambda_variables import lambda_variables, worker_environment
 from scripts.local_aws.runtime_api import Request, RuntimeApi
-from scripts.local_aws.server import LocalAws
 from tests.factories import STAGE_VARIABLES, make_arrays, make_shard_bytes
+from tests.forked import LocalAws
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 ROWS = 6

@@ -15,8 +15,9 @@ from inference import contract
 from inference.contract import RankRecord, RunSummary
 from inference.models import MAGNITUDES
 from scripts.local_aws.deploy import Deployment, deploy
-from scripts.local_aws.server import REGION, LocalAws
+from scripts.local_aws.server import REGION
 from tests.factories import make_arrays, make_shard_bytes
+from tests.forked import LocalAws
 
 
 class Cloud:

@@ -14,8 +14,8 @@ from inference import contract, shard
 from inference.contract import RankTask
 from inference.errors import InvalidRequestError, ObjectMissingError
 from inference.models import SHIPPED
-from scripts.local_aws.server import LocalAws
 from tests.factories import make_arrays, make_shard_bytes
+from tests.forked import LocalAws
 
 BUCKET = "keys"
 ORDINARY = [

@@ -16,11 +16,11 @@ import pytest
 
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import Deployment, deploy
-from scripts.local_aws.server import LocalAws
 from scripts.sweeps import table
 from scripts.sweeps.rows import RankRow
 from tests.commands import run_command
 from tests.factories import make_shard_bytes
+from tests.forked import LocalAws
 from tests.integration.conftest import wait_until
 
 OURS = re.compile(

@@ -24,12 +24,12 @@ from scripts.deployment.stack import read_stack
 from scripts.deployment.terraform import FOLDER, IMAGE_FILE, DeployError, Terraform
 from scripts.local_aws.calls import STATES
 from scripts.local_aws.deploy import DEFINITION_PATH, render_definition
-from scripts.local_aws.server import LocalAws
 from scripts.runs.first_account import Trial, settle
 from scripts.runs.smoke_report import SmokeAnswer
 from scripts.runs.target import connect_aws
 from tests.commands import run_command
 from tests.factories import make_arrays, make_shard_bytes
+from tests.forked import LocalAws
 from tests.iam import (
     ACCOUNT,
     OPERATOR,
