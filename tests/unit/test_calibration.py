@@ -226,6 +226,15 @@ def test_a_density_that_is_no_number_is_outside() -> None:
         assert make_calibration(threshold=-np.inf).domain.is_outside(images, magnitudes)[1]
 
 
+def test_a_galaxy_as_likely_as_the_threshold_is_inside() -> None:
+    arrays = make_arrays(5)
+    likely = make_calibration().domain.log_density(domain_features(arrays["images"], arrays["magnitudes"]))
+
+    domain = make_calibration(threshold=float(likely[2])).domain
+
+    assert domain.is_outside(arrays["images"], arrays["magnitudes"]).tolist() == (likely < likely[2]).tolist()
+
+
 def test_one_galaxy_alone_gets_the_bits_it_gets_among_others() -> None:
     arrays = make_arrays(65)
     calibration = make_calibration()

@@ -193,9 +193,10 @@ def test_pixels_between_the_codes_are_measurements(value: float, is_filled: bool
     images = cutouts()
     images[0, 1, 2, 3] = value
 
-    filled, num_filled, _ = cleaning.fill_pixels(images)
+    filled, num_filled, quality = cleaning.fill_pixels(images)
 
     assert num_filled.tolist() == [is_filled, 0, 0, 0]
+    assert quality.tolist() == [Quality.FILLED_PIXELS if is_filled else 0, 0, 0, 0]
     assert filled[0, 1, 2, 3] == (0.0 if is_filled else np.float32(value))
 
 

@@ -47,6 +47,11 @@ def test_the_distribution_is_linear_inside_a_bin_and_passes_over_empty_ones() ->
     np.testing.assert_allclose(found.pz[0], expected, rtol=1e-6)
 
 
+def test_a_level_that_a_bin_just_reaches_is_its_upper_edge() -> None:
+    assert of_bins(0.5, 0.0, 0.5, 0.0).z_phot == pytest.approx([0.3])
+    assert of_bins(0.0, 0.5, 0.0, 0.5).z_phot == pytest.approx([0.5])
+
+
 def test_bins_of_unequal_width_have_their_mode_where_the_density_is_highest() -> None:
     edges = (0.0, 0.4, 0.5, 1.0)
 

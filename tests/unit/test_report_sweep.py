@@ -175,6 +175,16 @@ def test_a_failed_run_is_named_on_top_and_in_the_table(report: Report) -> None:
     assert len(table.rows) == 24
 
 
+def test_a_setting_is_placed_by_the_size_of_its_data(folder: Path) -> None:
+    evidence = read_sweep(folder)
+
+    assert len(evidence.settings) == 12
+    assert {setting.place["data_mb"] for setting in evidence.settings} == {62.2}  # 3,033 galaxies of 20,520 bytes
+    assert evidence.fastest.statistics.setting == "WORLD=8 BATCH=512"
+    without = [msgspec.structs.replace(row, data_bytes=0) for row in evidence.runs if row.setting == "WORLD=1 BATCH=8"]
+    assert len(replace(evidence, runs=without).settings) == 0
+
+
 def test_a_sweep_that_is_not_over_says_how_to_go_on(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", num_planned=36)
 
