@@ -92,6 +92,9 @@ class Rendezvous:
             logger.warning("relays cut", extra={"num_relays": len(self._relays)})
             for relay in list(self._relays):
                 relay.abort()
+            # Whoever else is still here, for whatever reason, does not keep the server from ending.
+            for connection in list(self._connections):
+                connection.transport.abort()
             await self._emptied()
 
     def gauges(self) -> dict[str, float]:
@@ -137,6 +140,8 @@ class Rendezvous:
     # ----------------------------------------------------------------------------------------------------- its own
 
     def _judge(self, request: Request) -> Status:
+        if self.is_closing:  # it came in later than `drain` looked
+            return Status.CLOSING
         # Only who asks whether the server answers may be without a name, and so without a token.
         if self._settings.key is not None and (request.name or request.kind is not Kind.CHECK):
             status = tokens.check(self._settings.key, request.name, now_s=self._clock())
