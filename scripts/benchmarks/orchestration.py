@@ -18,6 +18,7 @@ from scripts.benchmarks.records import make_predictions, make_tasks, record_of
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import deploy
 from scripts.local_aws.server import LocalAws
+from scripts.runs.execution import map_runs
 
 GALAXIES_PER_RANK = 100
 BUCKET = "bench"
@@ -96,9 +97,7 @@ def map_empty_ranks(counts: list[int]) -> list[dict[str, Any]]:
                 time.sleep(0.05)
             took_s = time.perf_counter() - start
             # A Map that fails is caught by the state machine, which succeeds: only ranks that answered were measured.
-            map_runs = [one["mapRunArn"] for one in step_functions.list_map_runs(executionArn=arn)["mapRuns"]]
-            items = [step_functions.describe_map_run(mapRunArn=one)["itemCounts"] for one in map_runs]
-            answered = sum(one["succeeded"] for one in items)
+            answered = sum(one["itemCounts"]["succeeded"] for one in map_runs(step_functions, arn).values())
             assert (status, answered) == ("SUCCEEDED", count), f"{status}: {answered} of {count} ranks answered"
             return took_s
 

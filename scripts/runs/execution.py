@@ -102,7 +102,7 @@ def stop_children(
     Step Functions ends the Map Run of a stopped execution by itself, within seconds: this makes sure of it.
     """
     for _ in range(int(wait_s / POLL_S)):
-        running = _running_map_runs(states, execution_arn)
+        running = [arn for arn, one in map_runs(states, execution_arn).items() if one["status"] == "RUNNING"]
         if not running:
             return 0
         sleep(POLL_S)
@@ -118,9 +118,10 @@ def stop_children(
     return len(children)
 
 
-def _running_map_runs(states: Any, execution_arn: str) -> list[str]:
+def map_runs(states: Any, execution_arn: str) -> dict[str, Any]:
+    """Return the Map Runs of an execution, by their ARN what DescribeMapRun says of each."""
     arns = [map_run["mapRunArn"] for map_run in states.list_map_runs(executionArn=execution_arn)["mapRuns"]]
-    return [arn for arn in arns if states.describe_map_run(mapRunArn=arn)["status"] == "RUNNING"]
+    return {arn: states.describe_map_run(mapRunArn=arn) for arn in arns}
 
 
 def _running_children(states: Any, map_run_arn: str) -> list[str]:

@@ -131,11 +131,11 @@ def _ranks_start(trial: Trial) -> Seen:
 
 
 def _map_run(trial: Trial, execution_arn: str) -> tuple[str, dict[str, int]]:
-    map_runs = trial.aws.states.list_map_runs(executionArn=execution_arn)["mapRuns"]
+    map_runs = execution.map_runs(trial.aws.states, execution_arn)
     if not map_runs:
         raise CommandError("There is no Map Run: the execution ended before its ranks.")
-    arn = map_runs[0]["mapRunArn"]
-    return arn, trial.aws.states.describe_map_run(mapRunArn=arn)["itemCounts"]
+    arn, found = next(iter(map_runs.items()))
+    return arn, found["itemCounts"]
 
 
 def _map_output(trial: Trial) -> Seen:
