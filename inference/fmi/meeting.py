@@ -182,7 +182,7 @@ class Meeting:
             self._store_names = _StoreNames(venue.store_prefix, rank, other)
         self._interface = "127.0.0.1"
         self._num_failed = 0
-        self._is_announced = False
+        self._greeting = ""
         self._glance_s = GLANCE_S
         self._next_glance = self._began + self._glance_s
 
@@ -441,11 +441,17 @@ class Meeting:
     def _announce(self) -> None:
         """Let the other rank know, through the store, that no socket worked from here."""
         names, store = self._store_names, self._venue.store
-        if names is None or store is None or self._is_announced:
+        if names is None or store is None or self._greeting:
             return
-        self._is_announced = True
+        self._note_store_trouble(lambda: self._greet(names, store, names.nonce if names.is_lower else names.pair("")))
+
+    def _greet(self, names: "_StoreNames", store: Store, greeting: str) -> None:
+        """Write this rank's greeting, unless it is there already, and look for the answer soon."""
+        if greeting == self._greeting:
+            return
+        store.write(names.own, greeting.encode())
+        self._greeting = greeting
         self._glance_s, self._next_glance = ANNOUNCED_GLANCE_S, 0.0
-        self._note_store_trouble(lambda: store.write(names.own, names.nonce.encode()))
 
     def _glance(self) -> None:
         """Look whether the other rank is at the store; if so, go there too, and the lower rank chooses it."""
@@ -457,22 +463,24 @@ class Meeting:
         self._next_glance = time.monotonic() + self._glance_s
 
     def _look(self, names: "_StoreNames", store: Store) -> None:
+        """Answer a greeting, and choose or be chosen: only by what names this very attempt of both (`_StoreNames`)."""
         found = store.list(names.folder)
         if names.theirs not in found:
             return
-        self._announce()
-        if self._rank < self._other:
-            theirs = store.read(names.theirs).decode()
-            both = f"{names.nonce}-{theirs}"
-            store.write(names.choice, both.encode())
-        elif names.choice in found:
-            both = store.read(names.choice).decode()
+        theirs = store.read(names.theirs).decode()
+        if names.is_lower:
+            self._greet(names, store, names.nonce)
+            if not theirs.startswith(f"{names.nonce}-"):
+                return
+            pair = theirs
+            store.write(names.choice, pair.encode())
         else:
-            return
-        # A choice of an earlier attempt of this rank names another nonce.
-        if self._chosen is None and names.nonce in both.split("-"):
-            ways = tuple(f"{names.folder}{both}/{rank}/" for rank in (self._rank, self._other))
-            self._chosen = Connection(peer=self._other, path="store", store_keys=(ways[0], ways[1]))
+            pair = names.pair(theirs)
+            self._greet(names, store, pair)
+            if names.choice not in found or store.read(names.choice).decode() != pair:
+                return
+        ways = tuple(f"{names.folder}{pair}/{rank}/" for rank in (self._rank, self._other))
+        self._chosen = Connection(peer=self._other, path="store", store_keys=(ways[0], ways[1]))
 
     def _note_store_trouble(self, act: Callable[[], None]) -> None:
         try:
@@ -526,13 +534,25 @@ class Meeting:
 
 
 class _StoreNames:
-    """Keys of one pair's meeting in the store."""
+    """Keys of one pair's meeting in the store, and what is written there.
+
+    Objects of an earlier attempt may lie under the same keys, so that each step names the one that it answers::
+
+        lower   hello-LOWER    L, its nonce
+        higher  hello-HIGHER   L-H, with its own; -H where no greeting lies there, again when another one does
+        lower   choice         L-H, once that begins with its own nonce; the higher rank takes no other pair
+    """
 
     def __init__(self, prefix: str, rank: int, other: int) -> None:
         self.folder = f"{prefix}{wire.pair_label(rank, other)}/"
         self.own, self.theirs = f"{self.folder}hello-{rank}", f"{self.folder}hello-{other}"
         self.choice = f"{self.folder}choice"
+        self.is_lower = rank < other
         self.nonce = secrets.token_hex(8)
+
+    def pair(self, theirs: str) -> str:
+        """Return the higher rank's answer to the greeting of the lower one."""
+        return f"{theirs}-{self.nonce}"
 
 
 def _bound(interface: str, port: int = 0) -> socket.socket:

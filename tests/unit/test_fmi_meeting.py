@@ -1,5 +1,6 @@
 """How two ranks find each other, and what they say where they do not: servers, stores and latecomers of the test."""
 
+import itertools
 import re
 import socket
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from inference.errors import AuthError, FmiError, FmiTimeout
 from inference.fmi import meeting, tokens, wire
-from inference.fmi.meeting import Connection, Venue, meet_all
+from inference.fmi.meeting import Connection, Meeting, Venue, meet_all
 from inference.fmi.wire import Kind, Reply, Status, pack_address, pack_reply
 from tests.rendezvous import DEADLINE_S, nowhere, running, take
 
@@ -100,6 +101,13 @@ def server(answer: Callable[[socket.socket, bytes], None]) -> Iterator[tuple[str
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join(DEADLINE_S)
+
+
+def wait_for(claim: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not claim():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)
 
 
 def wait_for_the_end(client: socket.socket) -> None:
@@ -336,12 +344,64 @@ def test_a_rank_with_the_server_goes_to_the_store_where_the_other_has_none(
             assert (first.path, second.path) == ("store", "store")
 
 
-def test_what_an_earlier_attempt_chose_is_chosen_anew(store: Shelf) -> None:
-    store.objects = {"0_1/hello-0": b"earlier", "0_1/choice": b"earlier-earlier"}
+EARLIER = {"0_1/hello-0": b"earlier", "0_1/hello-1": b"earlier-too", "0_1/choice": b"earlier-too"}
+LEFT = [dict(some) for count in range(4) for some in itertools.combinations(EARLIER.items(), count)]
+"""What earlier attempts of either rank, or of both, may have left."""
 
+
+@pytest.mark.parametrize("left", LEFT, ids=lambda left: ", ".join(left) or "nothing")
+def test_whatever_earlier_attempts_left_and_whoever_looks_first_both_agree(
+    left: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pause_s in ("GLANCE_S", "ANNOUNCED_GLANCE_S"):
+        monkeypatch.setattr(meeting, pause_s, 0.0)
+
+    for order in itertools.product((0, 1), repeat=7):
+        store = Shelf()
+        store.objects |= left
+        venue = make_venue(paths=("store",), store=store)
+        ranks = [Meeting(rank, 1 - rank, venue, time.monotonic() + DEADLINE_S, set()) for rank in (0, 1)]
+        for rank in (*order, 0, 1, 0, 1):
+            if ranks[rank]._chosen is None:
+                ranks[rank]._announce()
+                ranks[rank]._glance()
+
+        first, second = (one.meet().store_keys for one in ranks)
+        assert first == second[::-1], order
+        assert "earlier" not in first[0], order
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_what_an_earlier_attempt_chose_is_chosen_anew(
+    order: tuple[int, int], store: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meeting, "ANNOUNCED_GLANCE_S", 0.01)
+    store.objects |= EARLIER
+    own = f"0_1/hello-{order[0]}"
+
+    with nowhere() as address, ThreadPoolExecutor(1) as pool:
+        venue = make_venue(address, paths=("direct", "store"), store=store)
+        early = pool.submit(meet, order[0], venue)
+        wait_for(lambda: b"earlier" != store.objects[own] != b"earlier-too")
+        late = meet(order[1], venue)
+
+        assert late.store_keys == early.result(DEADLINE_S).store_keys[::-1]
+        assert not late.store_keys[0].startswith("0_1/earlier")
+
+
+def test_a_greeting_that_the_store_did_not_take_is_written_again(store: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "ANNOUNCED_GLANCE_S", 0.01)
+    failures = [OSError("busy")] * 3
+    write = store.write
+
+    def write_later(key: str, content: bytes) -> None:
+        if failures:
+            raise failures.pop()
+        write(key, content)
+
+    monkeypatch.setattr(store, "write", write_later)
     with nowhere() as address, met(make_venue(address, paths=("direct", "store"), store=store)) as (first, second):
         assert first.store_keys == second.store_keys[::-1]
-        assert not first.store_keys[0].startswith("0_1/earlier")
 
 
 @pytest.mark.parametrize("paths", [("direct", "relay"), ("direct", "relay", "store")])
