@@ -55,10 +55,82 @@ def test_a_mirror_with_another_version_is_none(tmp_path: Path) -> None:
     assert terraform.find_mirror("5.100.0", (str(tmp_path),)) is None
 
 
+def test_a_mirror_that_lies_deeper_is_not_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b" / "c" / terraform.PROVIDER / "5.100.0").mkdir(parents=True)
+
+    assert terraform.find_mirror("5.100.0", (str(tmp_path),)) is None
+
+
 def test_the_version_of_the_provider_is_the_pinned_one() -> None:
     assert (
         f'version = "{terraform.provider_version(terraform.FOLDER)}"' in (terraform.FOLDER / "versions.tf").read_text()
     )
+
+
+@pytest.fixture
+def echoing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terraform:
+    """A terraform that prints what it was given, and fails where its command is `taint`."""
+    script = '#!/bin/sh\necho "$@ $TF_IN_AUTOMATION $TF_CLI_CONFIG_FILE $MINE"; cat; [ "$2" != taint ]\n'
+    (tmp_path / "terraform").write_text(script)
+    (tmp_path / "terraform").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("TF_CLI_CONFIG_FILE", raising=False)
+    return Terraform(tmp_path / "here", {"MINE": "mine"})
+
+
+def test_terraform_works_in_its_folder_and_reads_expressions(echoing: Terraform) -> None:
+    assert echoing.evaluate("var.name") == f"-chdir={echoing.folder} console 1  mine\nvar.name"
+    with pytest.raises(DeployError, match=r"^terraform taint failed:\n-chdir=.*here taint x 1  mine"):
+        echoing.read("taint", "x", expression="")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_settings_that_do_not_exist_are_not_named_to_terraform(
+    is_there: bool, echoing: Terraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = echoing.folder.parent / ("terraform" if is_there else "missing")
+    monkeypatch.setenv("TF_CLI_CONFIG_FILE", str(settings))
+
+    printed = Terraform(echoing.folder).evaluate("")
+
+    assert (str(settings) in printed) is is_there
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "no_color", "plain"), [(True, "", ""), (True, "1", "-no-color "), (False, "", "-no-color ")]
+)
+def test_what_terraform_shows_is_progress_and_coloured_for_eyes_that_like_colours(
+    is_terminal: bool,
+    no_color: str,
+    plain: str,
+    echoing: Terraform,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    monkeypatch.setenv("NO_COLOR", no_color)
+
+    echoing.show("apply", "plan.tfplan")
+    with pytest.raises(DeployError, match=r"^terraform taint failed; what it said stands above"):
+        echoing.show("taint")
+
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert f"apply {plain}plan.tfplan 1" in err
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_provider_comes_from_a_mirror_where_there_is_one(
+    is_there: bool, echoing: Terraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(terraform, "find_mirror", lambda version: Path("/mirror") if is_there else None)
+    monkeypatch.setattr(Terraform, "read", lambda _, *arguments: asked.append(arguments))
+
+    Terraform(terraform.FOLDER).init("-upgrade")
+
+    mirror = ["-plugin-dir=/mirror"] if is_there else []
+    assert asked == [("init", "-input=false", "-no-color", *mirror, "-upgrade")]
 
 
 SLOW_TO_END = """#!/bin/sh
