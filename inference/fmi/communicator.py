@@ -111,7 +111,7 @@ class Communicator:
         comm_name: str,
         faas_memory: int = 128,  # noqa: ARG002
     ) -> None:
-        if num_peers < 1 or not 0 <= peer_id < num_peers:
+        if not 0 <= peer_id < num_peers:
             raise FmiError(f"There is no rank {peer_id} among {num_peers}: ranks count from 0 to num_peers - 1.")
         if not comm_name or "/" in comm_name:
             raise FmiError(f"{comm_name!r} is no name for a communicator: it needs a character, and no slash.")

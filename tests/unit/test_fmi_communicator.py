@@ -1,7 +1,10 @@
 """What a communicator gives, refuses and says of itself before it needs a connection."""
 
 import re
-from collections.abc import Callable
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -10,8 +13,10 @@ import pytest
 
 from inference import fmi
 from inference.errors import FmiError, MessageMismatchError
-from inference.fmi import Communicator, Config
+from inference.fmi import Communicator, Config, mesh
+from inference.fmi.meeting import Connection
 from inference.fmi.mesh import ABORT_GRACE_S
+from tests.ranks import run_ranks
 
 HERE = Config(host="nowhere.invalid", timeout_s=7.0)
 WHOLE, REALS = fmi.types(fmi.datatypes.int), fmi.types(fmi.datatypes.double_list, 3)
@@ -99,7 +104,122 @@ def test_a_call_ends_as_soon_as_it_says() -> None:
     assert f"All calls end within `timeout_s` and {ABORT_GRACE_S:g} s" in said
 
 
+# ------------------------------------------------------------------------------------------------ a rank and others
+
+
+@pytest.fixture
+def meetings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, list[int], float]]]:
+    """Have ranks of this process meet at once; return who met whom, and until when they would have waited."""
+    ends: dict[tuple[int, int], socket.socket] = {}
+    made: list[tuple[int, list[int], float]] = []
+    lock = threading.Lock()
+
+    def meet_all(
+        rank: int, others: list[int], _venue: object, deadline: float
+    ) -> tuple[dict[int, Connection], dict[int, FmiError]]:
+        with lock:
+            made.append((rank, others, deadline))
+            for other in others:
+                if (rank, other) not in ends:
+                    ends[rank, other], ends[other, rank] = socket.socketpair()
+            return {
+                other: Connection(peer=other, path="relay", sock=ends[rank, other], wait_s=rank + 0.5, meet_s=0.25)
+                for other in others
+            }, {}
+
+    monkeypatch.setattr(mesh, "meet_all", meet_all)
+    yield made
+    for end in ends.values():
+        end.close()
+
+
+@pytest.mark.usefixtures("meetings")
+def test_what_one_rank_sends_another_has() -> None:
+    with make_comm(0, 2) as here, make_comm(1, 2) as there:
+        here.send(3, 1, WHOLE)
+        here.send([1.0, 2.0, 3.0], 1, REALS)
+        assert (there.recv(0, WHOLE), there.recv(0, REALS)) == (3, [1.0, 2.0, 3.0])
+
+        out = np.zeros(1)
+        for tag in (0, 1, 2, 3):
+            here.Send(np.array([tag + 0.5]), 1, tag)
+        here.Send(np.array([9.0]), 1)
+        for tag, value in ((2, 2.5), (fmi.ANY_TAG, 0.5), (0, 9.0)):
+            there.Recv(out, 0, tag)
+            assert out == [value]
+        there.Recv(out, 0)
+        assert out == [1.5]
+
+        there.Send(np.array([4.0]), 0, 5)
+        here.Sendrecv(np.array([6.0]), 1, 7, recvbuf=out, source=1, recvtag=5)
+        assert out == [4.0]
+        there.Recv(out, 0, 7)
+        assert out == [6.0]
+
+
+def test_ranks_are_met_before_there_is_something_to_say(meetings: list[tuple[int, list[int], float]]) -> None:
+    began_s = time.monotonic()
+    with make_comm(0, 8) as comm:
+        comm.connect([5, 3], deadline=began_s + 1000)
+        comm.connect()
+        comm.connect(deadline=began_s + 2000)
+
+    assert [(rank, others) for rank, others, _ in meetings] == [(0, [3, 5]), (0, [1, 2, 4])]
+    assert meetings[0][2] == began_s + 1000
+    assert began_s + 7 <= meetings[1][2] < began_s + 1000
+
+
+@pytest.mark.usefixtures("meetings")
+def test_statistics_are_of_every_connection_by_rank() -> None:
+    with make_comm(1, 3) as comm, make_comm(0, 3) as zero, make_comm(2, 3) as two:
+        for peer in (2, 0):
+            comm.Send(np.zeros(2), peer)
+        zero.Recv(np.zeros(2), 1)
+        two.Send(np.zeros(1), 1)
+        comm.Recv(np.zeros(1), 2)
+
+        common = {"path": "relay", "wait_s": 1.5, "meet_s": 0.25, "num_bytes_sent": 48, "num_messages_sent": 1}
+        stats = comm.stats()
+        assert (stats.rank, stats.size) == (1, 3)
+        assert stats.meeting_s > 0
+        assert stats.peers == (
+            fmi.PeerStats(peer=0, num_bytes_received=0, num_messages_received=0, **common),
+            fmi.PeerStats(peer=2, num_bytes_received=40, num_messages_received=1, **common),
+        )
+
+
+@pytest.mark.usefixtures("meetings")
+def test_who_makes_another_call_is_told_which_of_them_it_is() -> None:
+    with make_comm(0, 2) as here, make_comm(1, 2) as there:
+        here.bcast(1, 0, WHOLE)
+        there.reduce(1, 0, SUM, WHOLE)
+        with pytest.raises(
+            MessageMismatchError, match=r"Rank 1 is at step reduce \(call 1\), rank 0 at gather \(call 2\)"
+        ):
+            here.gather(1, 0, WHOLE)
+
+
+@pytest.mark.usefixtures("meetings")
+@pytest.mark.parametrize("count", [4, 4000])
+def test_a_sum_of_two_fills_any_buffer_of_its_dtype_and_size(count: int) -> None:
+    def job(comm: Communicator) -> None:
+        mine, table = np.arange(count) + 1.0, np.zeros((count // 4, 4))
+        comm.Allreduce(mine, table)
+        np.testing.assert_array_equal(table.ravel(), 2 * mine)
+        np.testing.assert_array_equal(mine, np.arange(count) + 1.0)
+        with pytest.raises(MessageMismatchError, match="buffer is float32"):
+            comm.Allreduce(mine, np.zeros(count, np.float32))
+
+    assert run_ranks(2, job, ("nowhere.invalid", 1)) == [None, None]
+
+
 # ------------------------------------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(("rank", "size"), [(-1, 3), (3, 3), (0, 0), (0, -1)])
+def test_a_rank_that_is_none_of_so_many_is_refused(rank: int, size: int) -> None:
+    with pytest.raises(FmiError, match=f"There is no rank {rank} among {size}: ranks count from 0 to num_peers - 1"):
+        make_comm(rank, size)
 
 
 @pytest.mark.parametrize("name", ["", "a/b"])
