@@ -140,6 +140,11 @@ def test_what_one_rank_sends_another_has() -> None:
         here.send([1.0, 2.0, 3.0], 1, REALS)
         assert (there.recv(0, WHOLE), there.recv(0, REALS)) == (3, [1.0, 2.0, 3.0])
 
+        here.send(4, 1, WHOLE)
+        whole = np.zeros((), np.int32)
+        there.Recv(whole, 0, 0)
+        assert whole == 4
+
         out = np.zeros(1)
         for tag in (0, 1, 2, 3):
             here.Send(np.array([tag + 0.5]), 1, tag)
@@ -155,6 +160,10 @@ def test_what_one_rank_sends_another_has() -> None:
         assert out == [4.0]
         there.Recv(out, 0, 7)
         assert out == [6.0]
+        there.Send(np.array([4.0]), 0)
+        here.Sendrecv(np.array([8.0]), 1, recvbuf=out, source=1)
+        there.Recv(out, 0, 0)
+        assert out == [8.0]
 
 
 def test_ranks_are_met_before_there_is_something_to_say(meetings: list[tuple[int, list[int], float]]) -> None:
@@ -290,7 +299,7 @@ def test_after_the_block_it_is_of_no_more_use_and_says_why(error: Exception | No
             raise error
 
     with pytest.raises(FmiError, match=f"^{re.escape(said)}$") as refused:
-        comm.barrier()
+        comm.Barrier()
     assert refused.value.ranks == ((0,) if isinstance(error, ValueError) else ())
 
 

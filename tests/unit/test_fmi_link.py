@@ -1,8 +1,9 @@
 """Small steps of a collective over a pair of sockets: taken at once where they read as expected, sorted where not."""
 
+import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -100,14 +101,31 @@ def test_last_words_are_heard(kind: Kind, pair: tuple[SocketLink, socket.socket]
     assert link.control.kind is kind
 
 
-def test_the_end_of_a_connection_is_noticed(pair: tuple[SocketLink, socket.socket]) -> None:
+@pytest.mark.parametrize("is_reset", [False, True])
+@pytest.mark.parametrize("look", [caught, SocketLink.pump])
+def test_the_end_of_a_connection_is_noticed(
+    look: Callable[[SocketLink], object], is_reset: bool, pair: tuple[SocketLink, socket.socket]
+) -> None:
     link, theirs = pair
-    assert caught(link) is None
+    assert look(link) is None
     assert not link.is_ended
+    if is_reset:
+        link.post(on_the_wire(EXPECTED))  # it is never read
     theirs.close()
 
-    assert caught(link) is None
+    assert look(link) is None
     assert link.is_ended
+    assert link.reader.is_between_messages
+
+
+def test_the_other_end_notices_a_close_while_a_forked_process_still_has_the_socket(
+    pair: tuple[SocketLink, socket.socket],
+) -> None:
+    link, theirs = pair
+    with socket.socket(fileno=os.dup(link.fileno())):
+        link.close()
+        theirs.setblocking(False)
+        assert theirs.recv(1) == b""
 
 
 def test_a_step_without_numbers_is_its_header(pair: tuple[SocketLink, socket.socket]) -> None:
@@ -171,6 +189,7 @@ def test_a_step_to_someone_who_has_left_breaks_the_link(pair: tuple[SocketLink, 
 
     assert not link.post(on_the_wire(EXPECTED))
     assert link.is_broken
+    assert link.num_pending == 0, "nothing that could ever go"
 
 
 @pytest.mark.parametrize("num_ahead", [0, 1])

@@ -14,6 +14,7 @@ import pytest
 
 from inference.errors import AuthError, FmiError, FmiTimeout
 from inference.fmi import meeting, tokens, wire
+from inference.fmi.hello import Handshake
 from inference.fmi.meeting import Connection, Meeting, Venue, meet_all
 from inference.fmi.wire import Kind, Reply, Status, pack_address, pack_reply
 from tests.rendezvous import DEADLINE_S, nowhere, running, take
@@ -243,9 +244,13 @@ def test_a_server_that_does_not_accept_is_named(monkeypatch: pytest.MonkeyPatch)
         assert "cannot be reached (timed out)" in why_not(make_venue(full.getsockname()))
 
 
-def test_a_server_that_hangs_up_is_named() -> None:
-    with server(lambda client, said: None) as (host, port):
-        assert why_not(make_venue((host, port))) == f"the rendezvous server {host}:{port} hung up."
+def test_a_server_that_hangs_up_is_named_and_asked_again_after_a_pause_each() -> None:
+    asked: list[bytes] = []
+    with server(lambda client, said: asked.append(said)) as (host, port):
+        said = why_not(make_venue((host, port), paths=("relay",)))
+
+    assert said == f"the rendezvous server {host}:{port} hung up."
+    assert 2 <= len(asked) <= SHORT_S / 0.05 + 1
 
 
 @pytest.mark.parametrize("paths", [("direct",), ("relay",), ("direct", "relay")])
@@ -295,6 +300,64 @@ def test_a_partner_that_cannot_be_connected_with_is_named(monkeypatch: pytest.Mo
     assert said == "neither a direct connection nor one through the relay came about."
 
 
+def speak(client: socket.socket, *, rank: int, other: int, key: bytes = KEY) -> None:
+    """Say hello, and prove the key."""
+    handshake = Handshake(rank, other, key, set())
+    client.sendall(handshake.hello())
+    while received := client.recv(handshake.num_bytes_wanted):
+        if answer := handshake.feed(received):
+            client.sendall(answer)
+
+
+STRANGERS: dict[str, Callable[[socket.socket], None]] = {
+    "it does not speak this protocol": lambda client: client.sendall(b"HTTP" + bytes(24)),
+    "it does not have the key": lambda client: speak(client, rank=1, other=0, key=b"another"),
+    "it is rank 2 and looks for rank 0": lambda client: speak(client, rank=2, other=0),
+}
+
+
+@pytest.mark.parametrize("why", STRANGERS)
+def test_who_does_not_prove_to_be_the_other_rank_is_no_reason_to_stop_and_named_in_the_end(why: str) -> None:
+    came: list[bytes] = []
+
+    def pass_on(client: socket.socket, said: bytes) -> None:
+        client.sendall(pack_reply(Reply(Status.OK, ("127.0.0.1", 1))))
+        STRANGERS[why](client)
+        wait_for_the_end(client)
+        came.append(said)
+
+    with (
+        server(pass_on_a_stranger) as address,
+        pytest.raises(AuthError, match=f"should be rank 1, but {why}") as failed,
+    ):
+        meet(0, make_venue(address, paths=("relay",)), within_s=SHORT_S)
+    assert failed.value.ranks == (1,)
+    assert came
+
+
+def test_a_second_process_of_the_same_rank_ends_the_search_at_once() -> None:
+    def pass_on(client: socket.socket, said: bytes) -> None:
+        client.sendall(pack_reply(Reply(Status.PAIRED, ("127.0.0.1", 1))))
+        speak(client, rank=0, other=1)
+
+    with server(pass_on) as address, pytest.raises(AuthError, match="Two processes claim to be rank 0") as failed:
+        meet(0, make_venue(address, paths=("relay",)))
+    assert failed.value.ranks == (0,)
+
+
+def test_who_says_nothing_at_the_relay_is_left_in_the_end() -> None:
+    ended: list[bytes] = []
+
+    def pass_on(client: socket.socket, said: bytes) -> None:
+        client.sendall(pack_reply(Reply(Status.OK, ("127.0.0.1", 1))))
+        wait_for_the_end(client)
+        ended.append(said)
+
+    with server(pass_on) as address:
+        assert why_not(make_venue(address, paths=("relay",))) == "it did not come to the rendezvous."
+    assert len(ended) == 1
+
+
 def test_the_server_is_asked_again_after_it_was_away() -> None:
     # An address of its own: other tests take free ports.
     host = "127.0.0.78"
@@ -331,6 +394,21 @@ def test_where_there_is_no_server_ranks_meet_in_the_store(store: Shelf) -> None:
             assert len({*first.store_keys}) == 2
             assert all(key.startswith("messages/0_1/") and key.endswith("/") for key in first.store_keys)
     assert all(key.startswith("messages/0_1/") for key in store.objects)
+
+
+def test_ranks_that_have_only_the_store_meet_there(store: Shelf) -> None:
+    with met(make_venue(paths=("store",), store=store)) as (first, second):
+        assert (first.path, second.path) == ("store", "store")
+
+
+def test_a_rank_goes_to_the_store_when_two_rounds_have_failed(store: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    num_asked = []
+    monkeypatch.setattr(store, "write", lambda key, content: num_asked.append(len(asked)))
+    with server(lambda client, said: asked.append(said)) as address:
+        why_not(make_venue(address, paths=("relay", "store"), store=store))
+
+    assert num_asked == [meeting.ROUNDS_BEFORE_STORE] == [2]
 
 
 def test_a_rank_with_the_server_goes_to_the_store_where_the_other_has_none(

@@ -12,7 +12,7 @@ import pytest
 from inference.errors import AuthError, FmiError, FmiTimeout, MessageMismatchError, PeerLost, StorageUnavailableError
 from inference.fmi import mesh as module
 from inference.fmi.config import Config
-from inference.fmi.frame import ABORT, BYE, COLLECTIVE, POINT, FrameReader, Message, header
+from inference.fmi.frame import ABORT, BYE, COLLECTIVE, LARGE_PAYLOAD_BYTES, POINT, FrameReader, Message, header
 from inference.fmi.link import StoreLink
 from inference.fmi.meeting import Connection
 from inference.fmi.mesh import ABORT_GRACE_S, Mesh, Want, collective_tag
@@ -280,32 +280,40 @@ def test_every_message_has_the_whole_time(make_mesh: MakeMesh, others: dict[int,
     assert time.monotonic() - began_s > 0.4
 
 
-def test_who_sends_ahead_of_being_asked_is_held_back(
-    make_mesh: MakeMesh, others: dict[int, socket.socket], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("limit_bytes", "is_held_back"), [(20, True), (module.MAX_WAITING_BYTES, False)])
+def test_who_sends_too_far_ahead_of_being_asked_is_held_back(
+    limit_bytes: int,
+    is_held_back: bool,
+    make_mesh: MakeMesh,
+    others: dict[int, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 20)
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", limit_bytes)
     mesh = make_mesh(1, 2)
-    others[2].sendall(b"".join(wire(Message(POINT, number, LIKE)) for number in range(3)))
+    others[2].sendall(b"".join(wire(Message(POINT, number, np.zeros(1000))) for number in range(3)))
     link = mesh.links[2]
-    link.pump()
-    assert link.num_waiting_bytes == 24
+    while link.num_waiting_bytes < 24_000:
+        link.pump()
     others[2].sendall(wire(Message(POINT, 9, LIKE)))
     others[1].sendall(step(1.0))
 
     assert exchanged(mesh, 1) == [1.0]
-    assert link.num_waiting_bytes == 24, "not read"
+    assert link.num_waiting_bytes == (24_000 if is_held_back else 24_008)
     (came,) = mesh.exchange([], [Want(2, POINT, 9, LIKE)])
     assert came.tolist() == [0.0]
 
 
-def test_numbers_come_into_the_array_that_waits_for_them(make_mesh: MakeMesh, others: dict[int, socket.socket]) -> None:
-    mesh, into = make_mesh(1), np.zeros(1)
-    others[1].sendall(step(3.0))
+@pytest.mark.parametrize("count", [1, LARGE_PAYLOAD_BYTES // 8 + 1])
+def test_numbers_come_into_the_arrays_that_wait_for_them(
+    count: int, make_mesh: MakeMesh, others: dict[int, socket.socket]
+) -> None:
+    mesh, into = make_mesh(1), [np.zeros(count) for _ in range(2)]
+    others[1].sendall(b"".join(step(*np.full(count, value)) for value in (3.0, 4.0)))
 
-    (came,) = mesh.exchange([], [Want(1, COLLECTIVE, TAG, LIKE, into)])
+    came = mesh.exchange([], [Want(1, COLLECTIVE, TAG, one, one) for one in into])
 
-    assert came is into
-    assert into.tolist() == [3.0]
+    assert [one is two for one, two in zip(came, into, strict=True)] == [True, True]
+    assert [{*one} for one in into] == [{3.0}, {4.0}]
 
 
 def test_what_has_come_can_be_passed_on_at_once(make_mesh: MakeMesh, others: dict[int, socket.socket]) -> None:
@@ -316,6 +324,15 @@ def test_what_has_come_can_be_passed_on_at_once(make_mesh: MakeMesh, others: dic
     mesh.exchange([], wants, lambda index: (2, Message(COLLECTIVE, TAG, LIKE + index)) if index else None)
 
     assert [message.array.tolist() for message in said(others[2])] == [[1.0]]
+
+
+def test_what_is_passed_on_is_gone_before_the_call_ends(make_mesh: MakeMesh, others: dict[int, socket.socket]) -> None:
+    mesh = make_mesh(1, 2, wait_s=SHORT_S)
+    others[1].sendall(step(1.0))
+    much = Message(COLLECTIVE, TAG, np.zeros(100_000))
+
+    with pytest.raises(FmiTimeout, match="for rank 2"):
+        mesh.exchange([], [Want(1, COLLECTIVE, TAG, LIKE)], lambda _: (2, much))
 
 
 def test_last_words_wait_for_room(make_mesh: MakeMesh, others: dict[int, socket.socket]) -> None:
@@ -387,6 +404,29 @@ def test_ranks_are_met_once_and_until_the_deadline(make_mesh: MakeMesh, deadline
     assert 0 < mesh.meeting_s <= ended_s - began_s
 
 
+def test_who_is_not_met_yet_is_met_for_the_message(make_mesh: MakeMesh, others: dict[int, socket.socket]) -> None:
+    mesh = make_mesh(wait_s=SHORT_S)
+
+    with pytest.raises(FmiTimeout, match="for rank 6"):
+        mesh.exchange([(5, Message(COLLECTIVE, TAG, LIKE))], [Want(6, COLLECTIVE, TAG, LIKE)])
+
+    assert [[message.kind for message in said(others[peer])] for peer in (5, 6)] == [[COLLECTIVE, ABORT], [ABORT]]
+
+
+def test_a_rank_that_is_not_met_ends_the_others(
+    make_mesh: MakeMesh, others: dict[int, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh = make_mesh(1)
+    monkeypatch.setattr(module, "meet_all", lambda *_: ({}, {2: FmiTimeout("rank 2 is late", ranks=(2,))}))
+
+    with pytest.raises(FmiTimeout, match="rank 2 is late") as caught:
+        mesh.connect([1, 2])
+
+    assert caught.value.ranks == (2,)
+    (last,) = said(others[1])
+    assert json.loads(last.array.tobytes())["message"] == "rank 2 is late"
+
+
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Mesh, StoreLink]]:
     """Rank 0 of two that only a store connects, and the other end."""
@@ -451,6 +491,16 @@ def test_an_error_that_comes_through_the_store_is_raised(far: tuple[Mesh, StoreL
 
     with pytest.raises(AuthError, match="rank 5 lies"):
         exchanged(mesh, 1)
+
+
+def test_who_gave_up_says_no_goodbye_in_the_store(far: tuple[Mesh, StoreLink]) -> None:
+    mesh, there = far
+    mesh.abort(FmiError("why"))
+    mesh.close()
+    there.pump()
+
+    assert there.control is not None
+    assert there.control.kind is ABORT
 
 
 def test_a_store_that_fails_ends_the_meeting_with_what_it_said(
