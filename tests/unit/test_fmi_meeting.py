@@ -327,7 +327,7 @@ def test_who_does_not_prove_to_be_the_other_rank_is_no_reason_to_stop_and_named_
         came.append(said)
 
     with (
-        server(pass_on_a_stranger) as address,
+        server(pass_on) as address,
         pytest.raises(AuthError, match=f"should be rank 1, but {why}") as failed,
     ):
         meet(0, make_venue(address, paths=("relay",)), within_s=SHORT_S)
