@@ -41,7 +41,11 @@ class Machine:
         self.makes(words)
         status = next((found for word, found in self.statuses.items() if word in words), 0)
         said = "noise\nERROR: no wheel" + "." * 1500
-        return SimpleNamespace(returncode=status, stdout="found\n", stderr=said if options.get("text") else None)
+        return SimpleNamespace(
+            returncode=status,
+            stdout="found\n",
+            stderr=said if options.get("capture_output") and options.get("text") else None,
+        )
 
 
 @pytest.fixture
