@@ -13,7 +13,6 @@ CONFIG = Config(
     max_pool_connections=NUM_CONNECTIONS,
     retries={"mode": "standard", "total_max_attempts": 5},
     connect_timeout=5,
-    read_timeout=60,
 )
 
 

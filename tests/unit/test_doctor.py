@@ -82,6 +82,9 @@ def finding(name: str, look: Callable[[], Finding | list[Finding]]) -> Finding:
         (1000, 8, "ok", "1,000 invocations at the same time"),
         (10, 8, "warn", "1,000 are usual"),
         (10, 64, "warn", "64 ranks wait in turns"),
+        (1000, 1000, "ok", "1,000"),
+        (2000, 2001, "warn", "2,000 invocations at the same time: 2,001 ranks"),
+        (999, None, "warn", "1,000 are usual"),
         (1000, None, "ok", "1,000"),
     ],
 )
@@ -97,14 +100,139 @@ def test_a_reduced_quota_is_told_with_what_raises_it(
     assert ("Service Quotas" in found.fix) == (verdict == "warn")
 
 
-@pytest.mark.parametrize(("world_size", "verdict"), [(50, "ok"), (51, "warn")])
-def test_what_is_reserved_for_ranks_is_all_that_they_have(world_size: int, verdict: str) -> None:
+@pytest.mark.parametrize(("world_size", "verdict"), [(50, "ok"), (51, "warn"), (None, "ok")])
+def test_what_is_reserved_for_ranks_is_all_that_they_have(world_size: int | None, verdict: str) -> None:
     there = StubbedAccount().answers("lambda", "get_function_concurrency", {"ReservedConcurrentExecutions": 50})
 
     found = finding("concurrency", lambda: account._concurrency(there, make_stack(), world_size))
 
     assert (found.verdict, found.text.startswith("50 invocations at the same time, reserved")) == (verdict, True)
     assert ("infer_reserved_concurrency" in found.fix) == (verdict == "warn")
+
+
+def test_before_the_first_deployment_the_doctor_says_where_and_how_large_it_would_be() -> None:
+    there: Any = StubbedAccount()
+
+    assert account._region(there, None).text == "us-east-1, where `make apply` would deploy"
+    assert account._memory_cap(None).text == "stages.json stays below the 3,008 MB of a new account"
+    assert account._memory_cap(make_stack()).text == "the largest function has 1,769 MB and was accepted"
+
+
+def test_a_region_that_is_not_the_stacks_is_told_with_what_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    there: Any = StubbedAccount()
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    assert account._region(there, make_stack()) == Finding("region", "ok", "us-east-1")
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+
+    found = account._region(there, make_stack())
+    assert (found.verdict, found.fix) == ("warn", "export AWS_REGION=us-east-1")
+    assert found.text == "AWS_DEFAULT_REGION=eu-west-1 is not where the stack is: us-east-1 is used."
+
+
+@pytest.mark.parametrize(
+    ("programs", "verdicts"),
+    [
+        ({"terraform", "docker", "podman"}, ["ok: terraform is installed", "ok: docker is installed"]),
+        ({"podman"}, ["warn: terraform is not installed", "ok: podman is installed"]),
+        (set[str](), ["warn: terraform is not installed", "warn: docker or podman is not installed"]),
+    ],
+)
+def test_what_deploying_needs_is_looked_for(
+    programs: set[str], verdicts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account.shutil, "which", lambda name: name if name in programs else None)
+
+    found = list(account.tool_findings())
+
+    assert [f"{one.verdict}: {one.text}" for one in found] == verdicts
+    assert [one.fix for one in found] == ["Deploying needs it." if one.verdict == "warn" else "" for one in found]
+
+
+def asked_findings(
+    stack: Stack | None, monkeypatch: pytest.MonkeyPatch, *, account_id: str = "123456789012"
+) -> dict[str, Finding]:
+    """Return the findings of an account whose every check has an answer of one word."""
+
+    class Answering:
+        region = "us-east-1"
+
+        def __init__(self, region: str | None) -> None:
+            assert region == (stack.region if stack else None)
+
+        def identity(self) -> tuple[str, str]:
+            return account_id, "arn:me"
+
+    monkeypatch.setattr(account, "Account", Answering)
+    for check in ("permissions", "_concurrency", "_bucket", "_data_bucket", "_state_machine", "_image"):
+        monkeypatch.setattr(account, check, lambda *asked, check=check: Finding(check, "ok", str(asked[-1])))
+    monkeypatch.setattr(account, "_function", lambda there, stack, stage: Finding(stage, "ok", stage))
+    monkeypatch.setattr(account, "rendezvous_findings", lambda *_: iter([Finding("rendezvous", "ok", "")]))
+    return {one.name: one for one in account.account_findings(stack, world_size=8)}
+
+
+def test_the_account_is_asked_of_itself_and_then_of_everything_that_is_deployed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = ["credentials", "permissions", "region", "_concurrency", "memory cap"]
+    whole = ["_bucket", "_state_machine", "initialize", "infer", "summarize", "_image", "rendezvous"]
+
+    before, after = (asked_findings(stack, monkeypatch) for stack in (None, make_stack()))
+
+    assert [*before] == alone
+    assert before["credentials"].text == "arn:me of account 123456789012"
+    assert before["_concurrency"].text == "8"
+    assert [*after] == [*alone, *whole]
+    assert "_data_bucket" in asked_findings(make_stack(data_bucket="sky"), monkeypatch)
+
+
+def test_nothing_is_asked_of_the_stack_of_another_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = asked_findings(make_stack(), monkeypatch, account_id="7")
+
+    assert [*found][-1] == "stack"
+    assert (found["stack"].verdict, "belong to account 7" in found["stack"].text) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("refused", "worst", "verdict"),
+    [("AccessDenied", "fail", "warn"), ("InternalError", "fail", "fail"), ("InternalError", "warn", "warn")],
+)
+def test_what_aws_does_not_say_is_as_bad_as_a_run_depends_on_it(refused: str, worst: Any, verdict: str) -> None:
+    there = StubbedAccount().refuses("s3", "head_bucket", refused, 500)
+
+    (found,) = looked("bucket", lambda: account._bucket(there, make_stack()), worst=worst)
+
+    assert found.verdict == verdict
+
+
+def test_a_stack_that_cannot_be_looked_at_fails_whatever_depends_on_it() -> None:
+    def look() -> Finding:
+        raise account.StackError("no stack")
+
+    (found,) = looked("bucket", look, worst="warn")
+
+    assert (found.verdict, found.text) == ("fail", "no stack")
+
+
+def test_what_is_there_is_named() -> None:
+    there = StubbedAccount().answers("s3", "head_bucket", {}).answers("s3", "head_bucket", {})
+    machine = {
+        "status": "ACTIVE",
+        "name": "x",
+        "definition": "{}",
+        "roleArn": "x",
+        "type": "STANDARD",
+        "creationDate": 0,
+    }
+    there.answers("stepfunctions", "describe_state_machine", {**machine, "stateMachineArn": "arn"})
+
+    stack = make_stack(data_bucket="sky")
+
+    assert account._bucket(there, stack) == Finding("bucket", "ok", "redshift-data")
+    # AWS does not always say where a bucket is.
+    assert account._data_bucket(there, stack) == Finding("data bucket", "ok", "sky")
+    assert account._state_machine(there, stack) == Finding("state machine", "ok", "redshift")
 
 
 def test_a_permission_that_only_the_doctor_needs_is_no_failure() -> None:
@@ -126,7 +254,10 @@ def test_a_quota_that_cannot_be_read_is_no_failure() -> None:
 
 def test_an_image_that_is_in_the_registry_is_told_with_its_size() -> None:
     image = {"imageDigest": DIGEST, "imageSizeInBytes": 240_000_000, "imageManifestMediaType": "application/x+json"}
-    there = StubbedAccount().answers("ecr", "describe_images", {"imageDetails": [image]})
+    there = StubbedAccount()
+    asked = {"registryId": "123456789012", "repositoryName": "redshift", "imageIds": [{"imageDigest": DIGEST}]}
+    there.client("ecr")
+    there.stubs["ecr"].add_response("describe_images", {"imageDetails": [image]}, asked)
 
     found = account._image(there, make_stack())
 
@@ -158,22 +289,33 @@ def test_an_image_that_is_gone_says_how_to_push_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "verdict"),
+    ("answer", "verdict", "said"),
     [
-        ({"State": "Active", "LastUpdateStatus": "Successful"}, "ok"),
-        ({"State": "Pending", "LastUpdateStatus": "InProgress"}, "warn"),
-        ({"State": "Failed", "StateReason": "no image"}, "fail"),
-        ({"State": "Active", "LastUpdateStatus": "Failed", "LastUpdateStatusReason": "no image"}, "fail"),
-        ({"State": "Active", "MemorySize": 512}, "warn"),
+        ({}, "ok", ""),
+        ({"State": "Active", "LastUpdateStatus": "Successful"}, "ok", ""),
+        ({"State": "Pending", "LastUpdateStatus": "Successful"}, "warn", ": Pending, last update Successful"),
+        ({"State": "Active", "LastUpdateStatus": "InProgress"}, "warn", ": Active, last update InProgress"),
+        ({"State": "Failed", "StateReason": "no image"}, "fail", ": Failed, last update Successful. no image"),
+        ({"LastUpdateStatus": "Failed"}, "fail", ": Active, last update Failed."),
+        (
+            {"State": "Active", "LastUpdateStatus": "Failed", "LastUpdateStatusReason": "no image"},
+            "fail",
+            ": Active, last update Failed. no image",
+        ),
+        ({"State": "Active", "MemorySize": 512}, "warn", "; Terraform says 1,769 MB, 900 s"),
+        ({"State": "Active", "Timeout": 60}, "warn", "; Terraform says 1,769 MB, 900 s"),
     ],
-    ids=["active", "pending", "failed", "update failed", "changed by hand"],
+    ids=str,
 )
-def test_a_function_that_cannot_be_invoked_is_told(answer: dict[str, Any], verdict: str) -> None:
+def test_a_function_that_cannot_be_invoked_is_told(answer: dict[str, Any], verdict: str, said: str) -> None:
     there = StubbedAccount().answers(
         "lambda", "get_function_configuration", {"MemorySize": 1769, "Timeout": 900, **answer}
     )
 
-    assert account._function(there, make_stack(), "infer").verdict == verdict
+    found = account._function(there, make_stack(), "infer")
+
+    size = f"{answer.get('MemorySize', 1769):,} MB, {answer.get('Timeout', 900)} s"
+    assert (found.verdict, found.text) == (verdict, f"redshift-infer, {size}{said}")
 
 
 def test_a_function_that_is_asleep_is_woken() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from scripts.deployment.image import bare, tools
 from scripts.deployment.image.engine import Engine, EngineError
+from tests.unit.test_image_lock import is_read
 from tests.unit.test_image_parts import make_image
 
 DOCKER, PODMAN = Engine("docker", "28"), Engine("podman", "4")
@@ -44,7 +45,7 @@ class Machine:
         return SimpleNamespace(
             returncode=status,
             stdout="found\n",
-            stderr=said if options.get("capture_output") and options.get("text") else None,
+            stderr=said if is_read(options) else None,
         )
 
 

@@ -173,13 +173,16 @@ def test_the_image_of_the_rendezvous_has_no_model(monkeypatch: pytest.MonkeyPatc
 
 
 def saved(*layers: bytes) -> bytes:
-    """Return an archive as engines save it: a folder, a manifest and layers by the digest of their content."""
+    """Return an archive as engines save it: a folder, a link, a manifest and layers by the digest of their content."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("folder"))
         folder = tarfile.TarInfo("blobs")
         folder.type = tarfile.DIRTYPE
         archive.addfile(folder)
+        link = tarfile.TarInfo("layer.tar")
+        link.type, link.linkname = tarfile.SYMTYPE, "blobs"
+        archive.addfile(link)
         for name, content in [("manifest.json", b"[]"), *((f"{digest(one)[7:]}.tar", one) for one in layers)]:
             member = tarfile.TarInfo(name)
             member.size = len(content)

@@ -97,6 +97,11 @@ def test_a_missing_wheel_that_was_never_locked_is_an_error(
 # ---------------------------------------------------------------------------------------------- asking pip
 
 
+def is_read(options: dict[str, Any]) -> bool:
+    """Return whether a program was started so that what it says can be read as text."""
+    return bool(options.get("capture_output") and options.get("text"))
+
+
 class Pip:
     """Offers one wheel of every pin and architecture, those of `versions` in another version."""
 
@@ -106,11 +111,12 @@ class Pip:
         self.missing: set[str] = set()
         monkeypatch.setattr(subprocess, "run", self.run)
 
-    def run(self, command: list[str], **_: Any) -> SimpleNamespace:
+    def run(self, command: list[str], **options: Any) -> SimpleNamespace:
         self.commands.append(command)
         machine = next(word for word in ("x86_64", "aarch64") if f"manylinux_2_28_{word}" in command)
         if machine in self.missing:
-            return SimpleNamespace(returncode=1, stderr="Looking\nERROR: none\nERROR: at all")
+            said = "Looking\nERROR: none\nERROR: at all"
+            return SimpleNamespace(returncode=1, stderr=said if is_read(options) else None)
         pins = [word.partition("==") for word in command if re.match(r"[A-Za-z_-]+==", word)]
         install = []
         for name, _, pinned in pins:

@@ -268,6 +268,8 @@ def test_wheels_are_downloaded_once_for_every_clone_and_lock_file(
     downloaded = []
 
     def download(_: str, folder: Path) -> None:
+        # A rename from another file system would fail.
+        assert folder.is_relative_to(tmp_path / "cache")
         downloaded.append(lock.read_text())
         folder.mkdir()
         (folder / "a.whl").write_text(lock.read_text())

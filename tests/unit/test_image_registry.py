@@ -77,6 +77,16 @@ def test_a_registry_that_refuses_a_login_says_so(repository: str) -> None:
         registry.find_digest(repository, "there", Login("AWS", "wrong"))
 
 
+def test_a_registry_that_keeps_silent_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(_: object, *, timeout: float) -> None:
+        raise TimeoutError(f"silent for {timeout} s")
+
+    monkeypatch.setattr(registry.urllib.request, "urlopen", wait)
+
+    with pytest.raises(EngineError, match=r"^example\.org does not answer: silent for \d+ s"):
+        registry.find_digest("example.org/x", "tag")
+
+
 # ---------------------------------------------------------------------------------------------------- pushing
 
 

@@ -14,6 +14,7 @@ import pytest
 from scripts.deployment import packages
 from scripts.deployment.image import lock
 from scripts.deployment.image.lock import LockError
+from tests.unit.test_image_lock import is_read
 
 TEXT = packages.REQUIREMENTS.read_text()
 LOCKED = lock.parse(TEXT)
@@ -225,13 +226,13 @@ class Uv:
 
     def run(self, command: list[str], **options: Any) -> SimpleNamespace:
         if command[1:3] == ["-m", "pip"]:
-            return SimpleNamespace(stdout="https://index.example/simple\n")
+            return SimpleNamespace(stdout="https://index.example/simple\n" if is_read(options) else None)
         told = dict(pairwise(command))
         self.settings = tomllib.loads(Path(told["--config-file"]).read_text())
         self.wanted = Path(command[-1]).read_text().splitlines()
         self.environment = options["env"]
         Path(told["--output-file"]).write_text('packages = [{name = "thing"}]')
-        return SimpleNamespace(returncode=self.status, stderr="no versions\n")
+        return SimpleNamespace(returncode=self.status, stderr="no versions\n" if is_read(options) else None)
 
 
 @pytest.mark.parametrize(("mine", "index"), [("", "index.example"), ("https://mine.example/simple", "mine.example")])

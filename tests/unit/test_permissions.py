@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from scripts.deployment.permissions import (
     POLICY,
@@ -31,6 +32,24 @@ def answered(*denied: str, host: str = "") -> StubbedAccount:
             if question.sid != RENDEZVOUS_RECORD or ".elb." not in host:
                 account.answers("iam", "simulate_principal_policy", answer(question, denied))
     return account
+
+
+class RecordingAccount:
+    """IAM allows everything but what is denied, and notes what it was asked."""
+
+    region = "us-east-1"
+
+    def __init__(self, *denied: str) -> None:
+        self.denied = denied
+        self.asked: list[dict[str, Any]] = []
+
+    def client(self, service: str) -> "RecordingAccount":
+        assert service == "iam"
+        return self
+
+    def simulate_principal_policy(self, **asked: Any) -> dict[str, Any]:
+        self.asked.append(asked)
+        return answer(Question("", asked["ActionNames"], "", []), self.denied)
 
 
 def with_rendezvous(host: str) -> Stack:
@@ -65,6 +84,39 @@ def test_another_deployment_is_asked_about_by_its_own_name() -> None:
 
     assert "arn:aws-cn:states:eu-west-1:1:stateMachine:photo-z" in resources
     assert not [resource for resource in resources if "redshift-inference" in resource]
+
+
+def test_a_user_of_another_partition_is_asked_about_its_resources() -> None:
+    there = RecordingAccount()
+
+    found = permissions(there, "arn:aws-cn:iam::7:user/astronomer", None)
+
+    assert (found.verdict, found.text) == ("ok", "all of operator-policy.json")
+    assert {one["PolicySourceArn"] for one in there.asked} == {"arn:aws-cn:iam::7:user/astronomer"}
+    resources = {resource for one in there.asked for resource in one["ResourceArns"]}
+    assert "arn:aws-cn:states:us-east-1:7:stateMachine:redshift-inference" in resources
+    assert any(one["ContextEntries"] for one in there.asked)
+    expected = [*questions("redshift-inference", "7", "us-east-1", partition="aws-cn")]
+    assert [one["ActionNames"] for one in there.asked] == [one.actions for one in expected]
+
+
+def test_the_root_user_may_do_everything_and_is_advised_against() -> None:
+    found = permissions(RecordingAccount(), "arn:aws:iam::1:root", None)
+
+    assert (found.verdict, found.text) == ("ok", "the root user may do everything; a role with less would be safer")
+
+
+def test_before_the_first_deployment_every_permission_is_needed() -> None:
+    found = permissions(RecordingAccount("iam:CreateRole"), ARN, None)
+
+    assert (found.verdict, found.text) == ("fail", "iam:CreateRole (ApplyRoles) is not allowed")
+
+
+def test_an_iam_that_fails_for_another_reason_is_no_answer() -> None:
+    there = StubbedAccount().refuses("iam", "simulate_principal_policy", "Throttling")
+
+    with pytest.raises(ClientError, match="Throttling"):
+        permissions(there, ARN, make_stack())
 
 
 def test_all_permissions_are_one_line() -> None:

@@ -109,7 +109,9 @@ def test_without_terraform_the_message_says_how_to_do_without_it(
 
 
 def test_outputs_of_another_version_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(StackError, match=r"`bucket`.*`make apply` brings it up to date"):
+    with pytest.raises(
+        StackError, match=r"^OUTPUTS=.*outputs\.json is not of this .*`bucket`.*`make apply` brings it up to date"
+    ):
         read_stack(tmp_path, outputs=write_outputs(tmp_path, bucket=None))
 
 
@@ -179,6 +181,14 @@ def test_an_account_has_one_client_of_each_service_in_its_region(monkeypatch: py
     assert account.client("s3") is account.client("s3")
     assert (account.region, account.client("lambda").meta.region_name) == ("eu-west-1", "eu-west-1")
     assert Account().region == "us-east-1"
+
+
+def test_aws_is_asked_again_by_as_many_threads_as_ask_and_not_waited_for_where_nobody_answers() -> None:
+    config = Account("eu-west-1").client("s3").meta.config
+
+    assert config.retries["total_max_attempts"] > 3
+    assert config.max_pool_connections > 10
+    assert config.connect_timeout < 10
 
 
 def make_stack(tmp_path: Path) -> Stack:
