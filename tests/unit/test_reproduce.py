@@ -103,6 +103,11 @@ def test_the_same_files_are_the_same_bytes(tmp_path: Path) -> None:
     assert {"reproduction.md", "runs.csv", "discrepancies.csv", "end-to-end.png", "throughput.png", "batch.png"} <= {
         path.name for path in first
     }
+    tables = {path.name: path.read_bytes().decode().split("\n") for path in first if path.suffix == ".csv"}
+    assert tables["runs.csv"][0].startswith("partition_mb,data_gb,batch_size,run,ranks,records,end_to_end_s,map_s,")
+    assert tables["runs.csv"][1].startswith("25,0.1,32,1,5,5,40.00,33.00,6.00,6.00,")
+    assert "50,0.1,512,1," in tables["discrepancies.csv"][-2]
+    assert tables["runs.csv"][-1] == ""
     page = first[0].read_text()
     assert "| 25 MB | 0.1 GB | 512 | 5 | 4-5 | 21.00 | 16.00 | 6.00 |" in page
     assert "## By batch size" in page
