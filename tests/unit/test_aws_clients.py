@@ -31,6 +31,14 @@ def test_a_client_has_the_region_and_the_address_of_boto3s() -> None:
         assert client.waiter_names == theirs.waiter_names
 
 
+def test_sessions_read_descriptions_by_the_quicker_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+    new_client("s3", region_name="eu-central-1")
+    ours, default = new_session()._session, boto3.DEFAULT_SESSION._session
+    assert all(isinstance(core.get_component("data_loader"), DescriptionFinder) for core in (ours, default))
+
+
 def test_a_service_that_does_not_exist_is_refused_as_by_boto3() -> None:
     with pytest.raises(UnknownServiceError, match="no-such-service"):
         new_client("no-such-service", region_name="us-east-1")

@@ -1,12 +1,25 @@
 """Lines as wide as the screen."""
 
 import io
+import re
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 from rich.text import Text
 
-from scripts.command.console import fact, say, say_here
+from scripts.command.console import (
+    MovingLine,
+    clock,
+    counted,
+    fact,
+    fitting_table,
+    megabytes,
+    progress_bar,
+    say,
+    say_here,
+    step,
+)
 
 
 def said(text: str | Text, width: int) -> list[str]:
@@ -68,3 +81,111 @@ def test_what_is_known_under_a_name_stands_next_to_it(monkeypatch: pytest.Monkey
     monkeypatch.setenv("COLUMNS", "20")
 
     assert fact("extinction", "one two three").splitlines() == ["extinction one two", "           three"]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("word " * 4, 19, ["word word word word"]),
+        ("word word", 4, ["word", "  word"]),
+        ("  " + "a" * 30, 10, ["  " + "a" * 30]),
+        ("aaaa " + "b" * 30 + " c", 10, ["aaaa", "  " + "b" * 30, "  c"]),
+        ("one  two three four", 10, ["one  two", "     three", "     four"]),
+        # A column that begins beyond six tenths of the width is too far to the right to go on below.
+        ("1234567  two three", 12, ["1234567", "  two three"]),
+        ("a  b  c  d  e", 8, ["a  b  c", "  d  e"]),
+    ],
+)
+def test_a_line_is_cut_between_columns_or_words(text: str, width: int, lines: list[str]) -> None:
+    assert said(text, width) == lines
+
+
+@pytest.mark.parametrize(
+    ("num", "noun", "words"),
+    [(1, "shard", "1 shard"), (0, "shard", "0 shards"), (3033, "galaxy", "3,033 galaxies"), (1, "galaxy", "1 galaxy")],
+)
+def test_things_are_counted_in_words(num: int, noun: str, words: str) -> None:
+    assert counted(num, noun) == words
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "said"),
+    [(0, "1 kB"), (1_400, "1 kB"), (9_999_999, "10,000 kB"), (1e7, "10 MB"), (2.5e9, "2,500 MB")],
+)
+def test_a_size_is_read_in_megabytes_or_kilobytes(num_bytes: float, said: str) -> None:
+    assert megabytes(num_bytes) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0:00"), (65.0, "1:05"), (3599.6, "1:00:00"), (3725.0, "1:02:05"), (float("nan"), "?")],
+)
+def test_a_duration_is_read_as_on_a_clock(seconds: float, said: str) -> None:
+    assert clock(seconds) == said
+
+
+def shown(width: int, *columns: tuple[int, str, Callable[[str], str]]) -> list[str]:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(fitting_table(columns, ["run-a", "run-bb"], width))
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_a_table_leaves_out_what_is_empty_and_then_what_matters_least() -> None:
+    name, size = (1, "run", str), (2, "size", lambda row: str(len(row)))
+    least, empty = (3, "note", lambda row: "long words"), (9, "model", lambda row: "")
+
+    assert shown(80, name, size, least, empty) == [
+        "run     size  note",
+        "run-a      5  long words",
+        "run-bb     6  long words",
+    ]
+    # Every column takes its widest cell and two characters: 8, 6 and 12.
+    assert shown(26, name, size, least)[0] == "run     size  note"
+    assert shown(25, name, size, least) == ["run     size", "run-a      5", "run-bb     6"]
+    assert shown(5, name, size) == ["run     size", "run-a      5", "run-bb     6"]
+    assert shown(5, least, size, name)[0] == "size  run"
+
+
+def test_marks_in_a_table_are_text() -> None:
+    assert "[bold]" in shown(80, (1, "[bold]", str))[0]
+    assert shown(80, (1, "a", lambda row: "[red]x"))[1] == "[red]x"
+
+
+@pytest.mark.parametrize("spinner", [True, False])
+def test_a_step_says_what_it_found_and_how_long_it_took(spinner: bool) -> None:
+    console = Console(file=io.StringIO(), width=80)
+
+    with step(console, "dataset", spinner=spinner) as facts:
+        facts += ["30 galaxies,", "3 shards"]
+    with step(console, "engine", spinner=spinner):
+        pass
+
+    lines = console.file.getvalue().splitlines()
+    assert re.fullmatch(r"dataset    30 galaxies, 3 shards \(\d\.\d s\)", lines[0])
+    assert re.fullmatch(r"engine     ready \(\d\.\d s\)", lines[1])
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "kind", "moves"), [(True, "xterm", True), (True, "dumb", False), (False, "xterm", False)]
+)
+def test_a_line_moves_on_a_terminal_that_can_and_vanishes(
+    is_terminal: bool, kind: str, moves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", kind)
+    console = Console(file=io.StringIO(), width=80, force_terminal=is_terminal)
+
+    with MovingLine(console) as line:
+        assert (line._live is not None) is moves
+        if line._live:
+            line._live.update(Text("half"), refresh=True)
+            assert line._live.is_started
+    assert ("half" in console.file.getvalue()) is moves
+    assert line._live is None or not line._live.is_started
+    # The cursor goes back and the line is erased.
+    assert ("\x1b[2K" in console.file.getvalue()) is moves
+
+
+def test_a_bar_counts_on_a_terminal_only() -> None:
+    assert progress_bar().disable
+    assert progress_bar().console.stderr
+    assert progress_bar().live.transient

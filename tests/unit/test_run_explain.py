@@ -33,6 +33,18 @@ def refusal(code: str, message: str = "it said no", *, operation: str = "StartEx
         (refusal("PermanentRedirect", operation="PutObject"), "in another region than the stack"),
         (refusal("ThrottlingException"), "throttling StartExecution (ThrottlingException): wait a minute"),
         (refusal("ExecutionLimitExceeded"), "`make stop RUN=…` ends one"),
+        (refusal("400", operation="HeadBucket"), "S3 refuses the credentials (400)"),
+        (refusal("400"), "StartExecution failed with 400: it said no."),
+        (refusal("RequestExpired", "Signature not yet current"), "set this machine's clock"),
+        (refusal("PermanentRedirect", "Use it there!"), "in another region than the stack. Use it there!"),
+        (refusal("Strange", ""), "StartExecution failed with Strange: "),
+        (ClientError({"Error": {"message": "small"}}, "X"), "X failed with {'message': 'small'}: small."),
+        (ClientError({"ResponseMetadata": {"HTTPStatusCode": 503}}, "X"), "X failed with 503: "),
+        (exceptions.ConnectTimeoutError(endpoint_url="https://sts"), "Check the network, the proxy and the region"),
+        (exceptions.ReadTimeoutError(endpoint_url="https://sts"), "Check the network, the proxy and the region"),
+        (exceptions.ProxyConnectionError(proxy_url="http://p"), "AWS cannot be reached: Failed to connect to proxy"),
+        (exceptions.DataNotFoundError(data_path="x"), "Unable to load data for: x."),
+        (exceptions.CredentialRetrievalError(provider="x", error_msg="y"), "There are no AWS credentials here"),
         (refusal("502", "<html>Bad gateway</html>"), "StartExecution failed with 502."),
         (refusal("Strange", "two\nlines"), "StartExecution failed with Strange: two lines."),
     ],
@@ -43,6 +55,7 @@ def test_an_error_is_one_line_that_says_what_to_do(error: exceptions.BotoCoreErr
 
     assert said in line
     assert "\n" not in line
+    assert ".." not in line
 
 
 @pytest.mark.parametrize(
