@@ -112,6 +112,10 @@ def test_what_is_dealt_and_collected_is_what_was_there(size: int, address: tuple
     assert run_ranks(size, job, address) == [None] * size
 
 
+def num_bytes_sent(comm: Communicator) -> int:
+    return sum(peer.num_bytes_sent for peer in comm.stats().peers)
+
+
 @pytest.mark.parametrize("size", [2, 3, 5, 8])
 def test_large_arrays_go_round_the_ring_and_are_right(size: int, address: tuple[str, int]) -> None:
     # Longer than two segments of a chain, and not divisible by the number of ranks.
@@ -129,11 +133,17 @@ def test_large_arrays_go_round_the_ring_and_are_right(size: int, address: tuple[
             comm.Bcast(out, root=root)
             np.testing.assert_array_equal(out, arrays[root])
             out[...] = 0
+        sent = [num_bytes_sent(comm)]
         comm.Allreduce(mine, out, op=fmi.MAX)
         np.testing.assert_array_equal(out, arrays[-1])
+        sent.append(num_bytes_sent(comm))
         table = np.zeros_like(every)
         comm.Allgather(mine, table)
         np.testing.assert_array_equal(table, every)
+        sent.append(num_bytes_sent(comm))
+        # Nothing twice: every chunk to all but one, once to be combined and once combined; every row to all others.
+        shares = np.diff(sent) / mine.nbytes
+        assert shares == pytest.approx([1 if size == 2 else 2 * (size - 1) / size, size - 1], rel=0.01)
         return {peer.peer for peer in comm.stats().peers}
 
     for rank, peers in enumerate(run_ranks(size, job, address)):

@@ -169,12 +169,14 @@ def test_what_meets_on_this_machine_cannot_be_reached_from_outside(monkeypatch: 
 
 def test_ranks_that_no_direct_connection_joins_meet_at_the_relay(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(interface: str, port: int) -> socket.socket:
+        time.sleep(0.05)  # what is measured
         raise OSError("no listener here")
 
     monkeypatch.setattr(meeting, "_listening", refuse)
 
     with running() as there, met(make_venue(there.address)) as connections:
         assert {one.path for one in connections} == {"relay"}
+        assert all(one.meet_s >= 0.05 for one in connections)
 
 
 def test_ranks_that_have_only_the_relay_wait_there_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,10 +216,11 @@ def test_many_ranks_are_met_at_once_and_who_cannot_be_met_is_a_failure_of_its_ow
 
 
 def why_not(venue: Venue, *, within_s: float = SHORT_S) -> str:
-    began_s = time.monotonic()
+    began_s, worked_s = time.monotonic(), time.thread_time()
     with pytest.raises(FmiTimeout) as failed:
         meet(0, venue, within_s=within_s)
     took_s = time.monotonic() - began_s
+    assert time.thread_time() - worked_s < within_s / 5, "it sleeps"
     assert failed.value.ranks == (1,)
     found = re.fullmatch(r"Rank 0 did not meet rank 1 within (\d+\.\d) s: (.*)", str(failed.value))
     assert found
@@ -251,6 +254,40 @@ def test_a_server_that_hangs_up_is_named_and_asked_again_after_a_pause_each() ->
 
     assert said == f"the rendezvous server {host}:{port} hung up."
     assert 2 <= len(asked) <= SHORT_S / 0.05 + 1
+
+
+def test_the_relay_as_a_last_resort_is_left_for_another_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "RELAY_S", 0.02)
+    asked: list[Kind] = []
+
+    def answer(client: socket.socket, said: bytes) -> None:
+        request = wire.parse_request(said)
+        assert request
+        asked.append(request.kind)
+        if request.kind is Kind.RELAY:
+            wait_for_the_end(client)
+
+    with server(answer) as address:
+        why_not(make_venue(address))
+
+    assert asked[:6] == [Kind.MEET, Kind.CHECK, Kind.RELAY] * 2
+
+
+def test_a_connection_through_the_relay_has_its_time_to_prove_that_it_leads_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(meeting, "RELAY_S", 1000.0)
+    asked: list[bytes] = []
+    ask = Meeting._ask
+    monkeypatch.setattr(Meeting, "_ask", lambda self, request: (asked.append(request), ask(self, request))[1])
+
+    def pass_on(client: socket.socket, said: bytes) -> None:
+        client.sendall(AT_THE_RELAY)
+        wait_for_the_end(client)
+
+    with server(pass_on) as address:
+        why_not(make_venue(address, paths=("relay",)))
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("paths", [("direct",), ("relay",), ("direct", "relay")])
@@ -288,29 +325,79 @@ def test_a_server_of_another_protocol_is_named(paths: tuple[meeting.Path, ...]) 
         assert "The answer is not of this protocol" in why_not(make_venue(address, paths=paths))
 
 
-def test_a_partner_that_cannot_be_connected_with_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "PUNCH_S", 0.1)
+def send_to(partner: tuple[str, int], asked: list[bytes]) -> Callable[[socket.socket, bytes], None]:
+    """Serve whoever asks for a partner that this is its address."""
 
-    def send_away(client: socket.socket, said: bytes) -> None:
-        client.sendall(pack_address(client.getpeername()) + pack_address(gone))
+    def answer(client: socket.socket, said: bytes) -> None:
+        asked.append(said)
+        client.sendall(pack_address(client.getpeername()) + pack_address(partner))
         wait_for_the_end(client)
 
-    with nowhere() as gone, server(send_away) as address:
+    return answer
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_a_partner_that_cannot_be_connected_with_is_named_and_asked_for_again(
+    is_elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meeting, "PUNCH_S", 0.1)
+    asked: list[bytes] = []
+
+    # The kernel sends nothing from 127.0.0.1 to another machine.
+    with nowhere() as gone, server(send_to(("192.0.2.1", 9) if is_elsewhere else gone, asked)) as address:
         said = why_not(make_venue(address, paths=("direct",)))
     assert said == "neither a direct connection nor one through the relay came about."
+    assert len(asked) > 1
+
+
+def test_a_port_that_cannot_be_listened_on_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(interface: str, port: int) -> socket.socket:
+        raise OSError(f"{interface} has no {port}")
+
+    monkeypatch.setattr(meeting, "_listening", refuse)
+    with nowhere() as gone, server(send_to(gone, [])) as address:
+        said = why_not(make_venue(address, paths=("direct",)))
+    assert re.fullmatch(r"its own port (\d+) cannot be listened on \(127\.0\.0\.1 has no \1\)\.", said)
+
+
+def test_a_partner_that_does_not_answer_is_tried_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "NEW_SYN_S", (0.01, 0.02))
+    tried: list[tuple[str, int]] = []
+    start = meeting._start_connecting
+
+    def start_connecting(interface: str, port: int, partner: tuple[str, int]) -> socket.socket | None:
+        tried.append(partner)
+        return start(interface, port, partner)
+
+    monkeypatch.setattr(meeting, "_start_connecting", start_connecting)
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as full,
+        socket.create_connection(full.getsockname()),
+        server(send_to(full.getsockname(), [])) as address,
+    ):
+        why_not(make_venue(address, paths=("direct",)))
+    assert 3 <= len(tried) <= SHORT_S / 0.01
+
+
+def test_an_address_that_is_not_this_machines_cannot_be_bound() -> None:
+    with pytest.raises(OSError, match="assign"):
+        meeting._bound("192.0.2.1")
+
+
+AT_THE_RELAY = pack_reply(Reply(Status.OK, ("127.0.0.1", 1)))
 
 
 def speak(client: socket.socket, *, rank: int, other: int, key: bytes = KEY) -> None:
-    """Say hello, and prove the key."""
+    """Say hello, right behind the server's reply, and prove the key."""
     handshake = Handshake(rank, other, key, set())
-    client.sendall(handshake.hello())
+    client.sendall(AT_THE_RELAY + handshake.hello())
     while received := client.recv(handshake.num_bytes_wanted):
         if answer := handshake.feed(received):
             client.sendall(answer)
 
 
 STRANGERS: dict[str, Callable[[socket.socket], None]] = {
-    "it does not speak this protocol": lambda client: client.sendall(b"HTTP" + bytes(24)),
+    "it does not speak this protocol": lambda client: client.sendall(AT_THE_RELAY + b"HTTP" + bytes(24)),
     "it does not have the key": lambda client: speak(client, rank=1, other=0, key=b"another"),
     "it is rank 2 and looks for rank 0": lambda client: speak(client, rank=2, other=0),
 }
@@ -321,7 +408,6 @@ def test_who_does_not_prove_to_be_the_other_rank_is_no_reason_to_stop_and_named_
     came: list[bytes] = []
 
     def pass_on(client: socket.socket, said: bytes) -> None:
-        client.sendall(pack_reply(Reply(Status.OK, ("127.0.0.1", 1))))
         STRANGERS[why](client)
         wait_for_the_end(client)
         came.append(said)
@@ -337,7 +423,6 @@ def test_who_does_not_prove_to_be_the_other_rank_is_no_reason_to_stop_and_named_
 
 def test_a_second_process_of_the_same_rank_ends_the_search_at_once() -> None:
     def pass_on(client: socket.socket, said: bytes) -> None:
-        client.sendall(pack_reply(Reply(Status.PAIRED, ("127.0.0.1", 1))))
         speak(client, rank=0, other=1)
 
     with server(pass_on) as address, pytest.raises(AuthError, match="Two processes claim to be rank 0") as failed:
@@ -345,17 +430,24 @@ def test_a_second_process_of_the_same_rank_ends_the_search_at_once() -> None:
     assert failed.value.ranks == (0,)
 
 
-def test_who_says_nothing_at_the_relay_is_left_in_the_end() -> None:
+@pytest.mark.parametrize("limit", [meeting.MAX_CANDIDATES, 0])
+def test_who_says_nothing_at_the_relay_is_left_in_the_end_and_at_once_where_there_are_too_many(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meeting, "RELAY_S", 0.02)
+    monkeypatch.setattr(meeting, "MAX_CANDIDATES", limit)
     ended: list[bytes] = []
 
     def pass_on(client: socket.socket, said: bytes) -> None:
-        client.sendall(pack_reply(Reply(Status.OK, ("127.0.0.1", 1))))
+        client.sendall(AT_THE_RELAY)
         wait_for_the_end(client)
         ended.append(said)
 
     with server(pass_on) as address:
-        assert why_not(make_venue(address, paths=("relay",))) == "it did not come to the rendezvous."
-    assert len(ended) == 1
+        why_not(make_venue(address, paths=("relay",)))
+    assert ended
+    assert ended[1:] == [] or limit == 0
+    assert len(ended) > 1 or limit > 0
 
 
 def test_the_server_is_asked_again_after_it_was_away() -> None:
