@@ -2,8 +2,10 @@
 
 import math
 import re
+from collections.abc import Callable
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -517,6 +519,114 @@ def test_names_of_marks_stay_inside_the_figure(end: float, side: str) -> None:
     assert texts(figure) == (["median_is_1", "p95_is_2"] if side == "left" else ["p95_is_2", "median_is_1"])
     heights = [text.xy[1] for text in axes_in(figure).texts]  # type: ignore[attr-defined]
     assert heights[0] > heights[1] > 1
+
+
+# ------------------------------------------------------------------------------------------ what axes reach and say
+
+
+def frame(figure: Figure) -> tuple[tuple[float, float], tuple[float, float], str, str, tuple[int, int]]:
+    """Return the ends of both axes, what stands at them, and the size in pixels."""
+    axes, (width, height) = axes_in(figure), 72 * figure.get_size_inches()
+    labels = axes.get_xlabel(), figure.texts[0].get_text()
+    return (axes.get_xlim(), axes.get_ylim(), *labels, (round(width), round(height)))
+
+
+WIDTHS = redshifts.Widths(*(np.array([value]) for value in (0.02, 0.03, 0.025, 0.04)))
+WIDTHS_LABELS = ("sigma, median of the bin", "|z_phot - z_spec| that 68 % stay below")
+SINCE = "seconds after the first rank entered the Map"
+
+
+@pytest.mark.parametrize(
+    ("draw", "x", "y", "labels", "size"),
+    [
+        (lambda: distribution(np.arange(1, 9.0)), (0, 8 * 1.06), (0, 8.5), ("x", "ranks at or below"), (430, 244)),
+        (lambda: distribution(np.array([-1.0, 1.0])), (-1.1, 1.1), (0, 2.5), ("x", "ranks at or below"), (430, 244)),
+        (lambda: distribution(np.array([0.0, 0.0])), (-0.5, 0.5), (0, 2.5), ("x", "ranks at or below"), (430, 244)),
+        (lambda: distribution(np.array([0.0, 2.0])), (0, 2.12), (0, 2.5), ("x", "ranks at or below"), (430, 244)),
+        (lambda: distribution(np.arange(50.0)), (0, 49), (0, 5 * 1.15), ("x", "ranks per bin"), (430, 244)),
+        (lambda: redshifts.draw_widths(WIDTHS), (0, 0.044), (0, 0.044), WIDTHS_LABELS, (430, 300)),
+        (
+            lambda: redshifts.draw_coverage(redshifts.coverage(np.ones(9), np.ones(9), 4.0)),
+            (0, 4.5),
+            (0, 1.04),
+            ("half-width of the interval [sigma]", "share of galaxies inside"),
+            (430, 300),
+        ),
+        (
+            lambda: redshifts.draw_comparison(np.full(9, 0.3), np.full(9, 0.2))[0],
+            (0, 0.315),
+            (0, 0.315),
+            ("spectroscopic redshift", "photometric redshift"),
+            (430, 400),
+        ),
+        (
+            lambda: redshifts.draw_residuals(np.linspace(15, 17, 1001), np.zeros(1001), label="r [mag]")[0],
+            (15.002 - 0.02 * 1.996, 16.998 + 0.02 * 1.996),
+            (-6e-4, 6e-4),
+            ("r [mag]", "dz"),
+            (430, 300),
+        ),
+        (
+            lambda: redshifts.draw_redshifts({"z_spec": np.full(10, 0.2)}),
+            (0.19, 0.21),
+            (0, 10.8),
+            ("redshift", "galaxies per bin"),
+            (430, 400),
+        ),
+        (
+            lambda: ranks.draw_waterfall(timeline(2), waterfall_rows(timeline(2))),
+            (0, 1.02 * timeline(2).end.max()),
+            (2, 0),
+            (SINCE, "rank"),
+            (880, 108),
+        ),
+        (
+            lambda: ranks.draw_waterfall(timeline(256), waterfall_rows(timeline(256))),
+            (0, 1.02 * timeline(256).end.max()),
+            (128, 0),
+            (SINCE, "groups of 2 ranks, in order of start"),
+            (880, 537),
+        ),
+        (
+            lambda: ranks.draw_ranks_at_work(timeline(3)),
+            (0, timeline(3).end.max()),
+            (0, 3 * 1.08),
+            (SINCE, "ranks"),
+            (880, 230),
+        ),
+    ],
+)
+def test_axes_begin_and_end_with_what_they_show_and_name_it(
+    draw: Callable[[], Figure],
+    x: tuple[float, float],
+    y: tuple[float, float],
+    labels: tuple[str, str],
+    size: tuple[int, int],
+) -> None:
+    found_x, found_y, *found_labels, found_size = frame(draw())
+
+    assert (found_x, found_y) == (pytest.approx(x), pytest.approx(y))
+    assert (tuple(found_labels), found_size) == (labels, size)
+
+
+def test_axes_leave_room_for_their_labels_and_tick_as_often_as_they_are_long() -> None:
+    @styled
+    def made(**changes: Any) -> Axes:
+        return axes_of(**{"x": (0, 10), "y": (0, 3), "x_label": "x", "y_label": "y", **changes})[1]
+
+    usual, wide, plain, whole = (
+        made(),
+        made(size=(880, 550), left=70.0, top=50.0),
+        made(y_ticks=False),
+        made(y=(0, 2), whole_y=True),
+    )
+
+    boxes_px = [axes.get_window_extent().bounds for axes in (usual, wide)]
+    np.testing.assert_allclose(boxes_px, [(52, 42, 430 - 52 - 12, 300 - 28 - 42), (70, 42, 798, 458)])
+    # A tick every 75 pixels along x and every 55 along y, about.
+    assert [len(axes.get_xticks()) for axes in (usual, wide)] == [6, 11]
+    assert [len(axes.get_yticks()) for axes in (usual, wide, plain)] == [4, 7, 0]
+    assert whole.get_yticks().tolist() == [0, 1, 2]
 
 
 # ---------------------------------------------------------------------------------------------------- settings
