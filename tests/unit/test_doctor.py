@@ -457,6 +457,15 @@ def test_a_run_that_does_not_fit_fails_with_the_words_of_the_plan(
     assert said in found["plan"].text
 
 
+def test_the_longest_time_of_a_rank_is_its_start_and_its_rows(tmp_path: Path) -> None:
+    make_dataset(tmp_path, num_rows=1_000)
+
+    found = fit(tmp_path, WORLD="1")["timeout"]
+
+    # 100 galaxies a second, or what the card of the model says, after 20 s.
+    assert 20 < float(found.text.split("at most ")[1].split(" s")[0]) <= 30
+
+
 def test_a_timeout_that_is_near_is_a_warning(tmp_path: Path) -> None:
     make_dataset(tmp_path)
 

@@ -79,6 +79,26 @@ def test_a_record_with_few_keys_is_read_as_far_as_it_goes(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("keys", "rate"),
+    [
+        ({"sample_persec": 5.0, "throughput_bps": 164_160 * 7.0}, 5.0),
+        ({"throughput_bps": 164_160 * 7.0, "batch_size": 8, "execution_time (seconds/batch)": 4.0}, 7.0),
+        ({"batch_size": 8, "execution_time (seconds/batch)": 4.0}, 2.0),
+        ({"batch_size": 8}, None),
+        ({"execution_time (seconds/batch)": 4.0}, None),
+        ({"batch_size": 8, "execution_time (seconds/batch)": 0.0}, None),
+    ],
+    ids=str,
+)
+def test_a_rate_is_read_from_whichever_key_states_it(
+    keys: dict[str, float], rate: float | None, tmp_path: Path
+) -> None:
+    found = import_run(asked(write(tmp_path / "a.json", [{"total_cpu_time (seconds)": 7.0, **keys}])), root=tmp_path)
+
+    assert found.sum_of_rank_rates_per_s == rate
+
+
+@pytest.mark.parametrize(
     ("records", "world", "said"),
     [
         (distinct(8), "130", "Only 8 of 130 ranks have a record"),

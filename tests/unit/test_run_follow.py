@@ -1,6 +1,7 @@
 import io
 import json
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -139,6 +140,38 @@ def test_a_narrow_line_keeps_failures_rather_than_zeros() -> None:
 
     assert "1 failed" in line
     assert "retried" not in line
+
+
+WORDS = {
+    "ranks 5/8 done": 0,
+    "2 running": 3,
+    "0 failed": 5,
+    "0 retried": 6,
+    "rows 1,920/3,071": 4,
+    "412 rows/s": 2,
+    "0:12": 1,
+}
+"""What a line says, and how soon a narrower one goes without it: the highest goes first."""
+
+TROUBLE = {"1 failed": 1, "3 retried": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"), [({}, WORDS), ({"failed": 1, "retried": 3}, {**WORDS, **TROUBLE})], ids=["well", "trouble"]
+)
+def test_a_line_that_gets_narrower_loses_the_least_important_words_first(
+    changes: dict[str, int], words: dict[str, int]
+) -> None:
+    lines = [live_line(make_progress(**changes), width) for width in range(100, 0, -1)]
+
+    lost = []
+    for before, after in pairwise(lines):
+        lost += [word for word in before.split(" · ") if word not in after.split(" · ")]
+    said = [word for word in lines[0].split(" · ") if words[word]]
+    assert [words[word] for word in lost] == sorted((words[word] for word in said), reverse=True)
+    # What fits exactly is not shortened, and how many ranks are done is said on any screen.
+    assert live_line(make_progress(**changes), len(lines[0])) == lines[0]
+    assert lines[-1] == "ranks 5/8 done"
 
 
 def test_when_every_rank_is_settled_the_line_says_what_happens_then() -> None:

@@ -21,7 +21,7 @@ from scripts.runs.run_folder import Run, open_run
 from scripts.runs.variables import StackVariables
 from tests.factories import make_task
 from tests.unit.test_run_present import make_summary
-from tests.unit.test_run_stack import make_stack
+from tests.unit.test_run_stack import make_stack, write_outputs
 
 RUN = "run-20260131T120000Z-abcd"
 DEAD_PID = 2**22 + 1
@@ -56,6 +56,33 @@ class Elsewhere:
 
     def list_executions(self, **_: Any) -> dict[str, Any]:
         return {"executions": [{"name": RUN}]}
+
+
+def test_the_newest_run_of_a_model_is_the_one_that_began_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, model, began_s in (("a", "mine", 7.0), ("b", "mine", 9.0), ("c", "other", 11.0)):
+        write_entry(tmp_path, name, started_at_s=began_s)
+        (tmp_path / "runs" / name / "request.json").write_text(f'{{"model": "{model}"}}')
+
+    assert recall.newest_of_model("mine", tmp_path) == "b"
+    assert capsys.readouterr().err == "RUN=b, the newest\n"
+    with pytest.raises(UsageError, match=r"^There is no run with the model theirs here: `make run MODEL=theirs`"):
+        recall.newest_of_model("theirs", tmp_path)
+
+
+def test_outputs_name_a_stack_wherever_it_was_applied_and_a_local_target_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recall, "connect_aws", lambda stack: stack)
+    outputs = write_outputs(tmp_path, region="eu-west-1")
+
+    found = recall.stack_target(StackVariables(outputs=outputs), root=tmp_path)
+
+    assert found is not None
+    assert found.region == "eu-west-1"
+    assert recall.stack_target(StackVariables(), root=tmp_path) is None
+    assert recall.stack_target(StackVariables(outputs=outputs, target="local"), root=tmp_path) is None
 
 
 def elsewhere(root: Path, monkeypatch: pytest.MonkeyPatch, **description: Any) -> Elsewhere:

@@ -34,6 +34,7 @@ from scripts.runs.run_folder import Run, local_rates, open_run
 from scripts.runs.target import AwsTarget
 from scripts.runs.variables import RequestVariables, RunVariables, StackVariables
 from tests.factories import make_plan, make_record_for, make_request
+from tests.unit.test_doctor import StubbedAccount
 from tests.unit.test_log_invocations import report
 from tests.unit.test_run_clock import make_clock
 from tests.unit.test_run_stack import make_stack, write_outputs
@@ -424,6 +425,25 @@ def test_only_the_rows_that_are_asked_for_count(make_dataset: Any, tmp_path: Pat
         sizes.append((setting.num_rows, setting.num_shards))
 
     assert sizes == [(6_000, 2), (3_500, 2), (3_000, 1), (100, 1)]
+
+
+@pytest.mark.parametrize("profile", [True, False])
+def test_a_request_is_priced_as_the_stack_runs_it(profile: bool, make_dataset: Any, tmp_path: Path) -> None:
+    deployed = make_stack(tmp_path)
+    stack = msgspec.structs.replace(deployed, architecture="arm64", map_child_type="EXPRESS", max_concurrency=7)
+    request = make_request(memory_mb=512, engine="onnxruntime", precision="int8", profile=profile)
+    dataset = make_dataset(90)
+
+    there = budget.setting_of(request, dataset, AwsTarget(stack, StubbedAccount()))
+    here = budget.setting_of(make_request(world_size=3), dataset, None)
+
+    assert there is not None
+    assert here is not None
+    assert (there.architecture, there.child_type, there.max_concurrency) == ("arm64", "EXPRESS", 7)
+    assert (there.memory_mb, there.precision) == (512, "int8")
+    assert there.engine == ("torch" if profile else "onnxruntime")
+    assert (there.world_size, here.world_size) == (1, 3)
+    assert (here.memory_mb, here.max_concurrency) == (local_rates().memory_mb["infer"], DEFAULT_CONCURRENCY)
 
 
 def test_only_the_shards_that_are_read_count(make_dataset: Any, tmp_path: Path) -> None:
