@@ -230,6 +230,22 @@ def test_a_message_of_who_has_said_goodbye_is_not_waited_for(
 
 
 @WAYS
+def test_who_has_said_goodbye_and_gone_is_not_watched_any_more(
+    wait: Callable[..., list[float]], make_mesh: MakeMesh, others: dict[int, socket.socket]
+) -> None:
+    mesh = make_mesh(1, 2)
+    others[2].sendall(wire(Message(BYE, 0, np.empty(0, np.uint8))))
+    others[2].close()
+    for value in (1.0, 2.0, 3.0):
+        others[1].sendall(step(value))
+        assert exchanged(mesh, 1) == [value]
+    assert mesh.links[2].is_ended
+
+    with pytest.raises(PeerLost, match="Rank 2 has closed its communicator"):
+        wait(mesh, 2)
+
+
+@WAYS
 def test_another_step_than_the_one_awaited_is_named(
     wait: Callable[..., list[float]], make_mesh: MakeMesh, others: dict[int, socket.socket]
 ) -> None:
@@ -347,6 +363,22 @@ def test_what_is_passed_on_is_gone_before_the_call_ends(make_mesh: MakeMesh, oth
 
     with pytest.raises(FmiTimeout, match="for rank 2"):
         mesh.exchange([], [Want(1, COLLECTIVE, TAG, LIKE)], lambda _: (2, much))
+
+
+def test_much_is_sent_as_the_other_end_reads(make_mesh: MakeMesh, others: dict[int, socket.socket]) -> None:
+    mesh = make_mesh(1)
+    reader = FrameReader(10**6)
+
+    def read() -> None:
+        while not reader.messages:
+            reader.feed(others[1].recv(2**16))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    mesh.exchange([(1, Message(POINT, 0, np.arange(100_000.0)))], [])
+    thread.join(60)
+
+    assert reader.messages[0].array[-1] == 99_999
 
 
 def test_last_words_wait_for_room(make_mesh: MakeMesh, others: dict[int, socket.socket]) -> None:
@@ -496,6 +528,17 @@ def test_the_store_is_looked_into_while_a_rank_is_waited_for(
     # Not again and again, but when it is time: each look that found nothing is followed by a pause.
     assert 4 <= len(looks_s) <= 8
     assert looks_s[-1] - looks_s[0] < 30
+
+
+@WAYS
+def test_goodbye_in_the_store_is_heard(wait: Callable[..., list[float]], far: tuple[Mesh, StoreLink]) -> None:
+    mesh, there = far
+    there.send(Message(COLLECTIVE, TAG, np.array([3.0])))
+    there.send(Message(BYE, 0, np.empty(0, np.uint8)))
+
+    assert wait(mesh, 1) == [3.0]
+    with pytest.raises(PeerLost, match="Rank 1 has closed its communicator"):
+        wait(mesh, 1)
 
 
 def test_an_error_that_comes_through_the_store_is_raised(far: tuple[Mesh, StoreLink]) -> None:
