@@ -381,11 +381,14 @@ def test_much_is_sent_as_the_other_end_reads(make_mesh: MakeMesh, others: dict[i
     assert reader.messages[0].array[-1] == 99_999
 
 
-def test_last_words_wait_for_room(make_mesh: MakeMesh, others: dict[int, socket.socket]) -> None:
+def test_last_words_wait_for_room(
+    make_mesh: MakeMesh, others: dict[int, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GOODBYE_S", 60.0)
     mesh = make_mesh(1, 2)
-    while not mesh.links[1].num_pending:
-        mesh.links[1].post(wire(Message(COLLECTIVE, TAG, np.zeros(1500))))
-    reader = FrameReader(10**6)
+    mesh.links[1].send(Message(COLLECTIVE, TAG, np.zeros(500_000)))
+    assert mesh.links[1].num_pending, "more than the kernel takes"
+    reader = FrameReader(10**7)
 
     def read() -> None:
         while piece := others[1].recv(2**16):
@@ -396,7 +399,20 @@ def test_last_words_wait_for_room(make_mesh: MakeMesh, others: dict[int, socket.
     mesh.close()
     thread.join(60)
 
-    assert reader.messages[-1].kind is BYE
+    assert [message.kind for message in reader.messages] == [COLLECTIVE, BYE]
+
+
+def test_last_words_do_not_wait_for_who_never_reads(
+    make_mesh: MakeMesh, others: dict[int, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GOODBYE_S", SHORT_S)
+    mesh = make_mesh(1, 2)
+    mesh.links[1].send(Message(COLLECTIVE, TAG, np.zeros(500_000)))
+
+    mesh.close()
+
+    assert [message.kind for message in said(others[2])] == [BYE]
+    assert others[2].recv(1) == b""
 
 
 def test_tags_choose_and_any_takes_the_first(make_mesh: MakeMesh, others: dict[int, socket.socket]) -> None:
