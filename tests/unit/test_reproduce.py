@@ -105,12 +105,81 @@ def test_the_same_files_are_the_same_bytes(tmp_path: Path) -> None:
     }
     tables = {path.name: path.read_bytes().decode().split("\n") for path in first if path.suffix == ".csv"}
     assert tables["runs.csv"][0].startswith("partition_mb,data_gb,batch_size,run,ranks,records,end_to_end_s,map_s,")
-    assert tables["runs.csv"][1].startswith("25,0.1,32,1,5,5,40.00,33.00,6.00,6.00,")
+    assert tables["runs.csv"][1:] == [
+        "25,0.1,32,1,5,5,40.00,33.00,6.00,6.00,0.1748,0.0318,0.0262,0.0010,0.0050",
+        "25,0.1,512,1,5,5,20.00,15.00,6.00,6.00,0.1748,0.0699,0.0524,0.0010,0.0050",
+        "25,0.1,512,2,5,4,22.00,17.00,6.00,6.00,0.1399,0.0494,0.0381,0.0008,0.0040",
+        "50,0.1,512,1,3,3,30.00,25.00,6.00,40.00,0.0752,0.0252,0.0210,0.0017,0.0087",
+        "75,0.1,512,1,2,0,39.00,36.00,,,,,,,",
+        "",
+    ]
     assert "50,0.1,512,1," in tables["discrepancies.csv"][-2]
-    assert tables["runs.csv"][-1] == ""
     page = first[0].read_text()
     assert "| 25 MB | 0.1 GB | 512 | 5 | 4-5 | 21.00 | 16.00 | 6.00 |" in page
-    assert "## By batch size" in page
+    parts = {part.partition("\n")[0]: rows_of(part) for part in page.split("\n## ")}
+    whole = [
+        "25 MB | 0.1 GB | 512 | 5 | 4-5 | 21.00 | 16.00 | 6.00 | 0.16 | 0.06 | 0.05",
+        "50 MB | 0.1 GB | 512 | 3 | 3 | 30.00 | 25.00 | 6.00 | 0.08 | 0.03 | 0.02",
+        "75 MB | 0.1 GB | 512 | 2 | 0 | 39.00 | 36.00 |  |  |  | ",
+    ]
+    assert parts["By shard size, 0.1 GB"] == parts["By data size"] == whole
+    in_batches = "25 MB | 0.1 GB | 32 | 5 | 5 | 40.00 | 33.00 | 6.00 | 0.17 | 0.03 | 0.03"
+    assert parts["By batch size"] == [in_batches, whole[0]]
+    assert parts["Cost"] == [
+        "25 MB | 0.1 GB | 32 | 5 | 6.00 | 0.001 | 0.005",
+        "25 MB | 0.1 GB | 512 | 4 | 6.00 | 0.001 | 0.005",
+        "50 MB | 0.1 GB | 512 | 3 | 6.00 | 0.002 | 0.009",
+    ]
+    assert "5 runs of 4 settings; 4 with something that does not add up." in page
+    assert page.count("\n- ") == sum(len(one.doubts) for one in results(kit)) == len(tables["discrepancies.csv"]) - 2
+    assert "Nothing." not in page
+
+
+def rows_of(part: str) -> list[str]:
+    """Return the rows of the first table of a part of a page."""
+    return [line[2:-2] for line in part.splitlines() if line.startswith("| ")][1:]
+
+
+def test_a_page_of_runs_that_add_up_says_so(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(
+        "partition_mb,data_gb,batch_size,run,ranks,end_to_end_s,map_s\n25,1.0,512,1,41,20,15\n25,2.0,512,1,82,30,25\n"
+    )
+
+    page, *_ = write_reproduction(read_kit(tmp_path), tmp_path)
+
+    text = page.read_text()
+    assert text.endswith("## What does not add up\n\nNothing.\n")
+    # The whole data is the largest that several shard sizes have, or else the largest.
+    assert "## By shard size, 2 GB" in text
+    assert "By batch size" not in text
+
+
+@pytest.mark.parametrize(("used_mb", "is_doubted"), [(10_240.0, False), (9_800.0, False), (9_700.0, True)])
+def test_a_cost_is_doubted_from_a_difference_of_five_percent_on(
+    used_mb: float, is_doubted: bool, tmp_path: Path
+) -> None:
+    write_records(tmp_path / "25MB" / "0.1GB" / "1", [record(i, **{MEMORY: used_mb}) for i in range(5)])
+
+    (found,) = results(read_kit(tmp_path))
+
+    assert any("configured memory" in doubt for doubt in found.doubts) is is_doubted
+
+
+MEMORY = "total_process_memory (MB)"
+
+
+@pytest.mark.parametrize("missing", [MEMORY, "sample_persec", "total_cpu_time (seconds)"])
+def test_what_one_record_does_not_say_is_not_summed_over_the_others(missing: str, tmp_path: Path) -> None:
+    records = [record(i) for i in range(5)]
+    del records[2][missing]
+    write_records(tmp_path / "25MB" / "0.1GB" / "1", records)
+
+    (found,) = results(read_kit(tmp_path))
+
+    assert (found.published_usd is None) == (missing != "sample_persec")
+    assert (found.rank_rates_bit_per_s is None, found.num_rows is None) == (missing != MEMORY, missing != MEMORY)
+    assert found.map_bit_per_s is None
+    assert found.loop_median_s == 6
 
 
 def test_a_run_that_only_the_table_has_is_kept_and_two_of_one_name_are_two(tmp_path: Path) -> None:
