@@ -144,7 +144,6 @@ def learn(
     *,
     is_local: bool,
     num_cores: int = 1,
-    constants: Constants | None = None,
     rows_per_s: float | None = None,
 ) -> Habits:
     """Return the habits that complete runs show, those they do not show as by default.
@@ -160,7 +159,7 @@ def learn(
     rows_per_s : float, optional
         What the card of the model says of its speed on one thread, where nothing was learnt.
     """
-    known = default_habits(is_local=is_local, constants=constants, rows_per_s=rows_per_s)
+    known = default_habits(is_local=is_local, rows_per_s=rows_per_s)
     runs = [run for run in summaries if run.num_records and run.function_memory_mb and run.num_samples]
     if not runs:
         return known

@@ -134,7 +134,7 @@ def test_the_provider_comes_from_a_mirror_where_there_is_one(
 
 
 SLOW_TO_END = """#!/bin/sh
-trap 'sleep 0.5; touch "$PWD/saved"; exit 1' INT
+trap 'exec >&- 2>&-; sleep 0.5; touch "$PWD/saved"; exit 1' INT
 echo begun
 while :; do sleep 0.02; done
 """
