@@ -443,7 +443,7 @@ class Meeting:
         names, store = self._store_names, self._venue.store
         if names is None or store is None or self._greeting:
             return
-        self._note_store_trouble(lambda: self._greet(names, store, names.nonce if names.is_lower else names.pair("")))
+        self._note_store_trouble(lambda: self._greet(names, store, names.nonce))
 
     def _greet(self, names: "_StoreNames", store: Store, greeting: str) -> None:
         """Write this rank's greeting, unless it is there already, and look for the answer soon."""
@@ -475,7 +475,7 @@ class Meeting:
             pair = theirs
             store.write(names.choice, pair.encode())
         else:
-            pair = names.pair(theirs)
+            pair = f"{theirs}-{names.nonce}"
             self._greet(names, store, pair)
             if names.choice not in found or store.read(names.choice).decode() != pair:
                 return
@@ -539,7 +539,7 @@ class _StoreNames:
     Objects of an earlier attempt may lie under the same keys, so that each step names the one that it answers::
 
         lower   hello-LOWER    L, its nonce
-        higher  hello-HIGHER   L-H, with its own; -H where no greeting lies there, again when another one does
+        higher  hello-HIGHER   H, its own; L-H as soon as a greeting lies there, again when another one does
         lower   choice         L-H, once that begins with its own nonce; the higher rank takes no other pair
     """
 
@@ -549,10 +549,6 @@ class _StoreNames:
         self.choice = f"{self.folder}choice"
         self.is_lower = rank < other
         self.nonce = secrets.token_hex(8)
-
-    def pair(self, theirs: str) -> str:
-        """Return the higher rank's answer to the greeting of the lower one."""
-        return f"{theirs}-{self.nonce}"
 
 
 def _bound(interface: str, port: int = 0) -> socket.socket:
