@@ -6,10 +6,12 @@ import signal
 import sys
 
 import pytest
+from execnet import gateway_io
 
 from inference.engines.native.prepare import can_prepare, prepare
 from inference.models import shipped
 from scripts.command.machine import num_cores
+from tests.forked import Tester
 
 # A shell without job control starts background programs with Ctrl-C ignored, and children inherit that: tests that
 # interrupt a program would wait for ever.
@@ -53,6 +55,12 @@ LONGEST = (
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many processes share the tests: two more than cores, since some always wait; five at most."""
     return min(num_cores() + 2, 5)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Fork those processes from one that has collected the tests."""
+    gateway_io.create_io = lambda spec, execmodel: Tester(config.args, execmodel)
 
 
 def pytest_configure(config: pytest.Config) -> None:

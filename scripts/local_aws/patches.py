@@ -224,7 +224,7 @@ def _eval_body(matches: Any, self: Any, env: Environment) -> None:
         matches(self, env)
 
 
-class _TolerantJobPool(JobPool):
+class _TolerantJobPool(JobPool):  # type: ignore[misc]
     """The iterations of one Map Run, handed out until too many have failed."""
 
     def __init__(self, program: Any, items: list[Any], *, env: Environment, record: Any) -> None:
@@ -238,7 +238,8 @@ class _TolerantJobPool(JobPool):
         num_failed = self._record.item_counter.failed.get() + self._record.item_counter.timed_out.get()
         if _exceeds(num_failed, self._jobs_number, self._record):
             with self._mutex:
-                self._worker_exception = self._worker_exception or _threshold_exceeded(self._env)
+                failure: Exception | None = self._worker_exception  # type: ignore[has-type]
+                self._worker_exception = failure or _threshold_exceeded(self._env)
                 self._notify_on_termination()
 
 
