@@ -103,7 +103,7 @@ class Preloaded:
         self._process.wait()
 
     def start(self, *argv: str, cwd: Path, env: Mapping[str, str], streams: Iterable[Any]) -> Forked:
-        """Start ``python -m ARGV`` or ``python -c CODE`` in a session of its own, with files or descriptors as streams."""
+        """Start ``python -m ARGV`` or ``-c CODE`` in a session of its own, with files or descriptors as its streams."""
         line, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(self.channel, [b"+"], [theirs.fileno()])
