@@ -164,6 +164,9 @@ def _run(argv: list[str], cwd: str, environment: dict[str, str], descriptors: li
     sys.modules.pop(argv[0], None)  # what it imports stays; it is run as the program
     if argv[0] == "-c":
         exec(argv[1], {"__name__": "__main__"})
+        # Libraries that started a thread when they were imported would wait for it, and it was not forked.
+        atexit._run_exitfuncs()
+        os._exit(0)
     else:
         runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
     sys.exit()
