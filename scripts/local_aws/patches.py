@@ -24,7 +24,7 @@ from moto.core import utils as core_utils
 from moto.core.responses import ActionResult
 from moto.iam.access_control import PermissionResult
 from moto.iam.responses import IamResponse
-from moto.s3.models import FakeBucket
+from moto.s3.models import FakeBucket, S3Backend
 from moto.stepfunctions.exceptions import InvalidExecutionInput
 from moto.stepfunctions.models import StateMachine
 from moto.stepfunctions.parser.api import HistoryEventType
@@ -438,6 +438,16 @@ def start_ranks_in_turn(wait: Callable[[], None]) -> None:
     """Let every iteration of a Map begin when `wait` returns."""
     global _wait_for_turn
     _wait_for_turn = wait
+
+
+def shorten_lists(num_keys: int) -> None:
+    """Let no page of a list of objects have more keys than these."""
+    cut = S3Backend._truncate_result
+
+    def _truncate_result(self: S3Backend, keys: Any, max_keys: int) -> Any:
+        return cut(self, keys, min(max_keys, num_keys))
+
+    _put(S3Backend, "_truncate_result", _truncate_result)
 
 
 class _ClientCache:

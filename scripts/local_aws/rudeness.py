@@ -58,6 +58,12 @@ class Rudeness(msgspec.Struct, frozen=True, kw_only=True):
     https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
     """
 
+    list_keys: int = 0
+    """Keys of a page of a list of objects: S3 may return fewer than the 1,000 it is asked for; 0: as many as asked for.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+    """
+
 
 NO_ANSWER = 0
 """In place of a status: the connection is closed."""

@@ -173,6 +173,8 @@ def _build(
     app = LambdaFront(DomainDispatcherApplication(create_backend_app), pool, region=REGION, rude=rude, calls=calls)
     patches.invoke_lambda_directly(app.invoke_task)
     patches.start_ranks_in_turn(rude.start_rank)
+    if rudeness.list_keys:
+        patches.shorten_lists(rudeness.list_keys)
     server = make_server(HOST, port, app, threaded=True, request_handler=Handler, fd=listener.fileno())
     return server, pool
 

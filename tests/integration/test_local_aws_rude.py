@@ -94,6 +94,21 @@ def test_a_session_that_expires_under_way_is_named_with_what_renews_it(
     assert left in said
 
 
+def test_pages_of_a_list_are_shorter_than_asked_for(tmp_path: Path) -> None:
+    with LocalAws(log_dir=tmp_path, rudeness=Rudeness(list_keys=2)) as aws:
+        s3 = boto3.client("s3", **aws.credentials)
+        s3.create_bucket(Bucket="pages")
+        for key in "abcde":
+            s3.put_object(Bucket="pages", Key=f"many/{key}")
+
+        pages = list(s3.get_paginator("list_objects_v2").paginate(Bucket="pages", Prefix="many/"))
+        # Of the plain lists our own code answers, of one with a delimiter moto.
+        folders = list(s3.get_paginator("list_objects_v2").paginate(Bucket="pages", Prefix="many/", Delimiter="/"))
+
+    for found in (pages, folders):
+        assert [[entry["Key"][-1] for entry in page["Contents"]] for page in found] == [["a", "b"], ["c", "d"], ["e"]]
+
+
 @pytest.fixture(scope="module")
 def unkind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
     """Serve with an S3 that always fails, and functions that are always cold."""
