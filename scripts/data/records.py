@@ -190,7 +190,7 @@ def _in_units(
     """Return the columns in the units that are read, and those that are one value of several; notes what was done."""
     batch = dict(stated)
     for name, (column, position) in columns.elements.items():
-        values = batch[column]
+        values = _widened(batch[column], position + 1)
         if values.ndim != 2 or position >= values.shape[1]:
             num = values.shape[1] if values.ndim == 2 else 1
             raise UsageError(f"FIELDS: {name} asks for value {position}, counted from 0, of {num} in {source}.")
@@ -285,7 +285,7 @@ def _records(
 def _bands(batch: Batch, names: tuple[str, ...], bands: tuple[str, ...], source: str) -> NDArray[np.float64]:
     """Stack the bands of N galaxies: shape (N, B)."""
     if len(names) == 1:
-        stacked = batch[names[0]]
+        stacked = _widened(batch[names[0]], len(bands))
     else:
         absent = np.full(len(next(iter(batch.values()))), np.nan)
         stacked = np.stack([batch[name] if name else absent for name in names], axis=1)
@@ -294,6 +294,11 @@ def _bands(batch: Batch, names: tuple[str, ...], bands: tuple[str, ...], source:
             f"{source}: {', '.join(names)} must hold one value for each of {', '.join(bands)} per galaxy."
         )
     return stacked
+
+
+def _widened(values: NDArray[Any], num: int) -> NDArray[Any]:
+    """Return lists with so many missing values each where no row of the batch has a list."""
+    return np.full((len(values), num), np.nan) if values.ndim == 2 and not values.shape[1] else values
 
 
 def _is_code(values: NDArray[np.float64]) -> NDArray[np.bool_]:

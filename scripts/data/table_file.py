@@ -137,10 +137,15 @@ class TableFile(ABC):
         return arrays
 
     def _as_matrix(self, column: Any, name: str) -> NDArray[Any]:
-        """Return lists as rows; one without a list, or with another number of values than most, is NaN."""
+        """Return lists as rows; one without a list, or with another number of values than most, is NaN.
+
+        Where no row of the batch has a list they have no columns, unless the type says how many.
+        """
         lengths = np.nan_to_num(pc.list_value_length(column).to_numpy(zero_copy_only=False).astype(float), nan=-1)
         widths, counts = np.unique(lengths[lengths >= 0].astype(int), return_counts=True)
-        width = int(widths[counts.argmax()]) if len(widths) else 0
+        if not len(widths):
+            return np.full((len(column), getattr(column.type, "list_size", 0)), np.nan)
+        width = int(widths[counts.argmax()])
         is_there = lengths == width
         for other in widths[widths != width].tolist():
             self.odd_cells[name, f"a list of {other}"] += int(np.sum(lengths == other))

@@ -119,6 +119,20 @@ def test_a_list_of_another_length_costs_its_row(tmp_path: Path) -> None:
     assert found.report.notes == ("modelFlux: 1 cell holds no number, as 'a list of 1', read as missing",)
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.list_(pa.float64(), 5)], ids=["any length", "five"])
+def test_a_batch_without_any_list_costs_its_rows(
+    kind: pa.DataType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.data.user_table.BATCH_ROWS", 2)
+    fluxes = pa.array([None, None, *[[5.0, 20.0, 40.0, 60.0, 70.0]] * 3, None], kind)
+    pyarrow.parquet.write_table(pa.table({"modelFlux": fluxes}), tmp_path / "my.parquet")
+
+    found = read_galaxies(tmp_path / "my.parquet")
+
+    is_missing = np.isnan(found.block.magnitudes).all(axis=1)
+    np.testing.assert_array_equal(is_missing, [True] * 2 + [False] * 3 + [True])
+
+
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     table = open_table(write(tmp_path, f"u,g,r,i,z\n{ROW}\n"))
 
