@@ -6,12 +6,10 @@ import signal
 import sys
 
 import pytest
-from execnet import gateway_io
 
 from inference.engines.native.prepare import can_prepare, prepare
 from inference.models import shipped
 from scripts.command.machine import num_cores
-from tests.forked import Tester
 
 # A shell without job control starts background programs with Ctrl-C ignored, and children inherit that: tests that
 # interrupt a program would wait for ever.
@@ -60,6 +58,10 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """Fork those processes from one that has collected the tests."""
+    from execnet import gateway_io
+
+    from tests.forked import Tester
+
     gateway_io.create_io = lambda spec, execmodel: Tester(config.args, execmodel)
 
 
