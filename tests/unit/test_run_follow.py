@@ -193,6 +193,15 @@ def test_without_a_terminal_a_line_is_printed_every_few_seconds_at_most() -> Non
     assert [text.split()[1] for text in printed(console)] == ["0/8", "3/8", "6/8", "7/8"]
 
 
+def test_a_line_that_a_program_reads_arrives_at_once() -> None:
+    pipe = io.BytesIO()
+    console = Console(file=io.TextIOWrapper(pipe), width=80)
+
+    LiveLine(console, now=Clock()).show(make_progress())
+
+    assert pipe.getvalue().startswith(b"ranks 5/8 done")
+
+
 def test_without_a_terminal_nothing_is_repeated_while_only_time_passes() -> None:
     console, clock = make_console(), Clock()
     with LiveLine(console, now=clock) as line:
