@@ -80,5 +80,4 @@ _NUMBERS = tuple(
 
 
 def _column(records: Sequence[PartialRecord], name: str) -> Array:
-    values = (getattr(record, name) for record in records)
-    return np.array([NAN if value is None else value for value in values], float)
+    return np.array([getattr(record, name) for record in records], float)  # None becomes NaN
