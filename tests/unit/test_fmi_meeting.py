@@ -590,6 +590,7 @@ def test_a_store_is_only_used_where_it_is_a_path(
         why_not(make_venue(address, paths=paths, store=store))
 
     assert bool(store.objects) == bool(store.num_listed) == ("store" in paths)
+    assert store.num_listed <= 6, "less and less often"
 
 
 def test_a_rank_that_waits_for_the_server_looks_into_the_store_only_now_and_then(
