@@ -39,7 +39,6 @@ LONGEST = (
         "terraform_deployment",
         "aws_target",
         "whole",
-        "state_machine_runs",
         "run",
     ),
     *("engine_answers", "sweep", "local_aws_processes", "model_runs", "local_aws_rude", "compare_runs", "handlers"),
