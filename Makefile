@@ -166,7 +166,7 @@ test: $(READY) ## Run unit and integration tests (no AWS, no network)
 check: $(READY) ## Lint, formatting, types, Terraform's format, docs/schema
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy
+	$(PY) -m mypy --cache-dir "$${XDG_CACHE_HOME:-$$HOME/.cache}/serverless-redshift-inference/types"
 	@if command -v terraform >/dev/null; then set -x; terraform fmt -check -recursive terraform; \
 	else echo "skipped: terraform fmt (terraform is not installed)"; fi
 	@if npx --yes $(ASL_VALIDATOR) --version >/dev/null 2>&1; then set -x; npx --yes $(ASL_VALIDATOR) --json-path terraform/state_machine.asl.json; \
