@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,13 +53,17 @@ class Terraform:
         plain = [] if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ["-no-color"]
         command = self._command(arguments[0], *plain, *arguments[1:])
         # Standard output belongs to results such as `output`; what Terraform prints on its way is progress.
-        process = subprocess.Popen(command, env=self._environment, stdout=sys.stderr)
+        # Terraform hears Ctrl-C too, and ends what it has begun: killed, it would forget what it made.
+        interrupts: list[int] = []
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.SIG_IGN:  # as in the background; what is started there is to ignore it too
+            signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
         try:
-            status = process.wait()
-        except KeyboardInterrupt:
-            # Terraform heard Ctrl-C too, and ends what it has begun: killed, it would forget what it made.
-            process.wait()
-            raise
+            status = subprocess.run(command, env=self._environment, stdout=sys.stderr, check=False).returncode
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if interrupts:
+            raise KeyboardInterrupt
         if status:
             raise DeployError(f"terraform {arguments[0]} failed; what it said stands above.")
 
