@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import platform
+import random
 import re
 import socket
 import subprocess
@@ -41,6 +42,11 @@ MEMBERS = {
 
 
 HOST = "127.0.0.1"
+PORTS = range(20_000, 32_768)
+"""Below those that Linux gives to any program: until the emulator listens, a connection could take one of them."""
+
+NUM_TRIED = 100
+
 LARGEST_ANSWER_S = 1000.0
 """Beyond Lambda's longest timeout: the emulator answers before."""
 
@@ -91,13 +97,16 @@ class Emulator:
         return False
 
     def wait(self, is_running: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait until it accepts invocations; return False when the program has ended, or after `timeout_s` [s]."""
+        """Wait until it accepts invocations; return False when the program has ended, or after `timeout_s` [s].
+
+        What listens while the program has ended is another one.
+        """
         deadline = time.monotonic() + timeout_s
         while not self.is_listening():
             if not is_running() or time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
-        return True
+        return is_running()
 
     def invoke(self, event: object) -> Answer:
         """Run one invocation; what the limits end has the error ``Sandbox.Timedout`` or ``Runtime.ExitError``."""
@@ -171,9 +180,16 @@ def _install(binary: bytes, sha256: str, path: Path) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    try:
-        with contextlib.ExitStack() as stack:
-            probes = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
-            return [probe.getsockname()[1] for probe in probes]
-    except OSError as error:
-        raise EmulatorUnavailableError(f"The emulator needs {count} ports of {HOST} and gets none: {error}.") from error
+    found: list[int] = []
+    reason = None
+    with contextlib.ExitStack() as stack:
+        for port in random.sample(PORTS, NUM_TRIED):
+            try:
+                stack.enter_context(socket.create_server((HOST, port)))
+            except OSError as error:
+                reason = error
+                continue
+            found.append(port)
+            if len(found) == count:
+                return found
+    raise EmulatorUnavailableError(f"The emulator needs {count} ports of {HOST} and gets none: {reason}.")

