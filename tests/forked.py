@@ -114,6 +114,14 @@ class Preloaded:
         line.sendall(json.dumps([argv, str(cwd), dict(env)]).encode() + b"\n")
         return Forked(line, held)
 
+    def start_piped(self, *argv: str, cwd: Path, env: Mapping[str, str], stderr: Any) -> tuple[Forked, int, int]:
+        """Start it between two pipes; return also what to write to and what to read from."""
+        inputs, outputs = os.pipe(), os.pipe()
+        process = self.start(*argv, cwd=cwd, env=env, streams=(inputs[0], outputs[1], stderr))
+        os.close(inputs[0])
+        os.close(outputs[1])
+        return process, inputs[1], outputs[0]
+
     def fork_programs(self, *handed_on: int) -> None:
         """Fork a program whenever one is asked for, until nobody is left who could ask."""
         if self._asks:
@@ -167,8 +175,7 @@ def _run(argv: list[str], cwd: str, environment: dict[str, str], descriptors: li
         # Libraries that started a thread when they were imported would wait for it, and it was not forked.
         atexit._run_exitfuncs()
         os._exit(0)
-    else:
-        runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
+    runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
     sys.exit()
 
 
@@ -216,16 +223,13 @@ class LocalAws(server.LocalAws):
     """The local AWS, its server and workers forked."""
 
     def _start(self, settings: str, log: Any) -> Any:
-        inputs, outputs = os.pipe(), os.pipe()
-        process = SERVERS.start(
+        process, to_it, from_it = SERVERS.start_piped(
             *("scripts.local_aws.serve", settings),
             cwd=REPOSITORY,
             env=server._server_environment(self.key),
-            streams=(inputs[0], outputs[1], log),
+            stderr=log,
         )
-        os.close(inputs[0])
-        os.close(outputs[1])
-        process.stdin, process.stdout = os.fdopen(inputs[1], "w"), os.fdopen(outputs[0])
+        process.stdin, process.stdout = os.fdopen(to_it, "w"), os.fdopen(from_it)
         return process
 
 
@@ -257,12 +261,10 @@ class Tester(gateway_base.Popen2IO):
 
     def __init__(self, paths: list[str], execmodel: Any) -> None:
         TESTERS.imports = f"import pytest\npytest.main(['--collect-only', '-qq', '-n0', *{paths}])"
-        inputs, outputs = os.pipe(), os.pipe()
-        line = gateway_io.popen_bootstrapline
-        self._process = TESTERS.start("-c", line, cwd=Path.cwd(), env=os.environ, streams=(inputs[0], outputs[1], 2))
-        os.close(inputs[0])
-        os.close(outputs[1])
-        super().__init__(os.fdopen(inputs[1], "wb"), os.fdopen(outputs[0], "rb"), execmodel)
+        self._process, to_it, from_it = TESTERS.start_piped(
+            *("-c", gateway_io.popen_bootstrapline), cwd=Path.cwd(), env=os.environ, stderr=2
+        )
+        super().__init__(os.fdopen(to_it, "wb"), os.fdopen(from_it, "rb"), execmodel)
 
     def wait(self) -> int:
         """Return its exit status once it has ended."""
