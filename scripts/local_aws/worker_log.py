@@ -25,7 +25,7 @@ class WorkerLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = path.open("ab", buffering=0)
-        self._start = 0
+        self._start: int
         self.mark()
 
     def close(self) -> None:

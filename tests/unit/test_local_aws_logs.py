@@ -88,6 +88,15 @@ def test_init_is_billed_and_an_invocation_that_was_lost_says_why(log: WorkerLog)
     log.close()
 
 
+def test_an_init_and_an_invocation_have_their_own_parts_of_a_log(log: WorkerLog) -> None:
+    log.file.write(b"cannot be imported\n")
+    assert log.tail() == b"cannot be imported\n"
+    log.start("id", "1")
+
+    assert log.tail() == b"START RequestId: id Version: 1\n"
+    log.close()
+
+
 def test_of_what_was_printed_the_end_is_returned(log: WorkerLog) -> None:
     log.mark()
     assert log.tail() == b""
