@@ -92,7 +92,7 @@ def later(workers: list[FakeWorker]) -> Iterator[Callable[..., Any]]:
 def test_a_worker_is_reused_and_writes_one_log(workers: list[FakeWorker]) -> None:
     pool = make_pool()
 
-    outcomes = [pool.invoke(INFER, b"", with_log=is_asked) for is_asked in (True, False)]
+    outcomes = [pool.invoke(INFER, b"", with_log=True), pool.invoke(INFER, b"")]
 
     assert outcomes == [Outcome(payload=b"100", is_error=False, log_tail=log) for log in (b"log", b"")]
     [worker] = workers
