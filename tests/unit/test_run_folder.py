@@ -319,7 +319,7 @@ def test_a_file_of_predictions_with_a_flipped_bit_is_named(folder: RunFolder) ->
     content[content.index(b"z_phot.npy") + 150] ^= 1
     path.write_bytes(content)
 
-    with pytest.raises(RunFolderError, match=r"00001\.npz cannot be read \(Bad CRC-32 for file 'z_phot\.npy'"):
+    with pytest.raises(RunFolderError, match=r"00001\.npz cannot be read \(z_phot\.npy has a wrong checksum\)"):
         folder.all_predictions()
 
 
