@@ -156,9 +156,9 @@ class Bucket:
 
     def _holds(self, path: Path, prefix: str, sha256: str) -> bool:
         head = self._head(prefix + path.name)
-        if head is None:
-            return False
-        return bool(head["Metadata"].get(SHA256_KEY) == sha256 and head["ContentLength"] == path.stat().st_size)
+        return bool(
+            head and head["Metadata"].get(SHA256_KEY) == sha256 and head["ContentLength"] == path.stat().st_size
+        )
 
     def _upload(
         self, files: list[Path], prefix: str, sha256_of: Mapping[Path, str], tick: Callable[[int], None]
@@ -282,8 +282,7 @@ def _forget_times(response_dict: dict[str, Any], **_: object) -> None:
 def _is_copy(path: Path, size_bytes: int, etag: str) -> bool:
     """Tell whether a file has the content of an object: S3's tag of one that was sent whole is its MD5."""
     try:
-        if path.stat().st_size != size_bytes:
-            return False
-        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == etag
+        is_as_large = path.stat().st_size == size_bytes
+        return is_as_large and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == etag
     except OSError:
         return False

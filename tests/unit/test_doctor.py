@@ -9,7 +9,10 @@ import pytest
 from botocore.stub import Stubber
 from rich.console import Console
 
-from inference.plan import Limits
+import scripts.runs.fit
+from inference import contract
+from inference.contract import DatasetCard
+from inference.plan import START_S, Demand, Limits
 from scripts import doctor
 from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
@@ -18,9 +21,9 @@ from scripts.deployment.finding import Finding, looked
 from scripts.deployment.stack import Stack
 from scripts.deployment.waking import wake, waking_note
 from scripts.local_aws import machine_checks as machine
-from scripts.runs.fit import Ceiling, fit_findings
+from scripts.runs.fit import Ceiling, _dispatch, _payload, _time, fit_findings
 from scripts.runs.variables import RequestVariables
-from tests.factories import make_shard_bytes, write_model
+from tests.factories import make_shard_bytes, make_task, write_model
 from tests.unit.test_run_stack import VALUES
 
 DIGEST = "sha256:" + "a" * 64
@@ -489,6 +492,65 @@ def test_ranks_that_end_before_the_last_one_starts_are_a_warning(tmp_path: Path)
 
     assert found["dispatch"].verdict == "warn"
     assert "lower WORLD" in found["dispatch"].fix
+
+
+def test_a_named_model_says_what_it_reads_and_how_fast_it_is(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    model = write_model(tmp_path / "models" / "slow", rows_per_s=1.0).card
+    longest_s = START_S + 30 / Demand.of(model).rows_per_s
+
+    assert f"30 rows, at most {longest_s:.0f} s of 900 s" in fit(tmp_path, MODEL="slow", WORLD="1")["timeout"].text
+    too_short = Limits(memory_mb=1769, timeout_s=int(longest_s) - 1)
+    assert fit(tmp_path, too_short, MODEL="slow", WORLD="1")["plan"].verdict == "fail"
+    card = DatasetCard(
+        name="d", partition="1MB", num_rows=0, shards=(), arrays={}, seed=0, provenance="p", bands=("g", "r")
+    )
+    (tmp_path / "datasets" / "tiny" / "1MB" / "dataset.json").write_bytes(contract.encode(card))
+    assert "has the bands g r; the model slow reads" in fit(tmp_path, MODEL="slow")["plan"].text
+
+
+@pytest.mark.parametrize(("timeout_s", "verdict"), [(100, "ok"), (99, "warn")])
+def test_the_largest_rank_decides_whether_the_time_limit_is_near(timeout_s: int, verdict: str) -> None:
+    tasks = [make_task(rank=rank, world_size=2, num_samples=rows) for rank, rows in enumerate((12_000, 100))]
+
+    # Two vCPUs: 20 s and 60 s more, 80 % of the limit.
+    found = _time(tasks, Limits(memory_mb=2 * 1769, timeout_s=timeout_s), Demand(rows_per_s=100.0))
+
+    assert found.verdict == verdict
+    assert found.text == f"the largest rank has 12,000 rows, at most 80 s of {timeout_s} s"
+
+
+@pytest.mark.parametrize(("spare_bytes", "verdict"), [(0, "ok"), (-1, "warn")])
+def test_the_longest_task_decides_whether_the_payload_is_near_its_limit(
+    spare_bytes: int, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_task().rows
+    tasks = [make_task(rank=rank, world_size=2, rows=rows * num) for rank, num in enumerate((50, 1))]
+    longest = len(contract.encode_compact(tasks[0]))
+    monkeypatch.setattr(scripts.runs.fit, "NEAR", 0.5)
+    monkeypatch.setattr(scripts.runs.fit, "MAX_TASK_BYTES", 2 * longest + spare_bytes)
+
+    found = _payload(tasks)
+
+    assert found.verdict == verdict
+    assert f"largest task {longest / 1e3:.1f} of {2 * longest / 1e3:.0f} kB" in found.text
+    assert f"manifest {len(contract.encode(tasks)) / 1e3:.0f} kB" in found.text
+
+
+@pytest.mark.parametrize(
+    ("largest", "max_concurrency", "fix"),
+    [(100, 100, ""), (99, 100, "lower WORLD"), (100, 99, "Terraform's max_concurrency raises it, up to 10,000.")],
+    ids=["fits", "ends before the last starts", "waits"],
+)
+def test_ranks_fit_when_all_run_at_a_time_and_none_ends_before_the_last_starts(
+    largest: int, max_concurrency: int, fix: str
+) -> None:
+    tasks = [make_task(rank=rank, world_size=100, num_samples=largest if rank == 7 else 1) for rank in range(100)]
+
+    found = _dispatch(tasks, 100, max_concurrency, Demand(rows_per_s=100.0))
+
+    assert found.text.startswith("100 ranks start within 1.0 s, 100 per second")
+    assert (found.verdict, fix in found.fix) == ("warn" if fix else "ok", True)
 
 
 @pytest.mark.parametrize(

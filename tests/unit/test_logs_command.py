@@ -15,9 +15,12 @@ from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
 from scripts.deployment.stack import Stack, StageSettings
 from scripts.runs import journal
+from scripts.runs.logs.cloudwatch import EARLIER_S, LATER_S
 from scripts.runs.logs.invocations import Invocation, Log
 from scripts.runs.logs.lines import LogEvent, LogLine
 from scripts.runs.logs.show import print_lines, print_table
+from scripts.runs.run_folder import open_run
+from scripts.runs.variables import StackVariables
 from tests.unit.test_log_invocations import START_S, cloudwatch, put, report
 from tests.unit.test_run_receipt import REQUEST_IDS, write_run
 
@@ -64,6 +67,17 @@ def test_what_cloudwatch_has_is_fetched_and_kept(root: Path, cloudwatch: Any, ca
     assert said.err.count("collected  3 events of 3 invocations from CloudWatch") == 1
     assert said.out.count("3 invocations, 0 cold, 0 failed; billed 0.3 s") == 2
     assert (root / "runs" / "run-a" / "logs" / "infer.jsonl").exists()
+
+
+def test_what_was_logged_somewhat_before_and_after_is_of_the_run_too(root: Path, cloudwatch: Any, capsys: Any) -> None:
+    end_s = START_S + open_run("run-a", StackVariables(), root=root).summary.clock.end_to_end
+    times_s = (START_S - EARLIER_S - 1, START_S - EARLIER_S + 1, end_s + LATER_S - 1, end_s + LATER_S + 1)
+    for number, at_s in enumerate(times_s):
+        put(cloudwatch, GROUP, f"{number}", [report(REQUEST_IDS[number % 3], billed=100 * number)], at_s=at_s)
+
+    logs(root)
+
+    assert "2 invocations, 0 cold, 0 failed; billed 0.3 s" in capsys.readouterr().out
 
 
 def test_a_log_that_came_late_is_fetched_again(root: Path, cloudwatch: Any, capsys: Any) -> None:

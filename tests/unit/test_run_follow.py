@@ -1,6 +1,6 @@
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -11,14 +11,16 @@ from rich.console import Console
 
 from inference import contract
 from scripts.command.errors import CommandError
+from scripts.local_aws.admission import KEY_HEADER
 from scripts.local_aws.deploy import DEFINITION_PATH
 from scripts.runs import execution
 from scripts.runs.ending import Ending
 from scripts.runs.follow import LiveLine, live_line
 from scripts.runs.map_run import MapRunObserver
-from scripts.runs.observe import Invocations, Observer, Progress
+from scripts.runs.observe import Invocations, Observer, Progress, local_invocations
 from scripts.runs.patience import longest_quiet_s
 from tests.factories import make_task
+from tests.fake_s3 import Answer, serve
 
 PREFIX = "runs/run-a/"
 
@@ -47,18 +49,26 @@ class FakeStore:
 
 
 class FakeStates:
-    """Step Functions that answers DescribeExecution from a list."""
+    """Step Functions that answers DescribeExecution from a list, and keeps what it is asked to start and to stop."""
 
     def __init__(self, *descriptions: dict[str, Any]) -> None:
         self.descriptions = list(descriptions)
+        self.asked: list[dict[str, Any]] = []
 
     def describe_execution(self, **_: str) -> dict[str, Any]:
         return self.descriptions.pop(0)
 
+    def start_execution(self, **asked: str) -> dict[str, str]:
+        self.asked.append(asked)
+        return {"executionArn": "arn"}
+
+    def stop_execution(self, **asked: str) -> None:
+        self.asked.append(asked)
+
 
 def make_progress(**changes: Any) -> Progress:
     fields = {"world_size": 8, "num_rows": 3071, "done": 5, "running": 2, "rows_done": 1920, "rows_per_s": 412.4}
-    return Progress(elapsed_s=12.0, **{**fields, **changes})
+    return Progress(**{"elapsed_s": 12.0, **fields, **changes})
 
 
 def make_console(*, terminal: bool = False) -> Console:
@@ -121,6 +131,25 @@ def test_rows_per_second_count_from_the_manifest() -> None:
     assert observer.look().rows_per_s == pytest.approx(5.0)
 
 
+@pytest.mark.parametrize(
+    ("body", "counts"),
+    [
+        (b'{"infer": {"running": 2, "failed": 3}}', Invocations(running=2, failed=3)),
+        (b'{"infer": {}}', Invocations()),
+        (b'{"initialize": {"running": 1, "failed": 1}}', Invocations()),
+    ],
+    ids=["ranks", "no counts yet", "no ranks yet"],
+)
+def test_the_local_aws_is_asked_for_the_counts_of_its_ranks(body: bytes, counts: Invocations) -> None:
+    with serve() as server:
+        server.script = [Answer(body=body)]
+
+        assert local_invocations(server.url, "secret") == counts
+
+    (asked,) = server.asked
+    assert (asked.path, asked.headers[KEY_HEADER.lower()]) == ("/_local/functions", "secret")
+
+
 # --------------------------------------------------------------------------------------- the live line
 
 
@@ -153,11 +182,13 @@ WORDS = {
 }
 """What a line says, and how soon a narrower one goes without it: the highest goes first."""
 
-TROUBLE = {"1 failed": 1, "3 retried": 2}
+TROUBLE = {"9 failed": 1, "5 retried": 2, "9:05": 1}
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"), [({}, WORDS), ({"failed": 1, "retried": 3}, {**WORDS, **TROUBLE})], ids=["well", "trouble"]
+    ("changes", "words"),
+    [({}, WORDS), ({"failed": 9, "retried": 5, "elapsed_s": 545.0}, {**WORDS, **TROUBLE})],
+    ids=["well", "trouble"],
 )
 def test_a_line_that_gets_narrower_loses_the_least_important_words_first(
     changes: dict[str, int], words: dict[str, int]
@@ -205,17 +236,18 @@ def test_a_line_that_a_program_reads_arrives_at_once() -> None:
 def test_without_a_terminal_nothing_is_repeated_while_only_time_passes() -> None:
     console, clock = make_console(), Clock()
     with LiveLine(console, now=clock) as line:
-        for second in range(10):
+        for second in range(31):
             clock.now_s = float(second)
-            line.show(make_progress())
+            line.show(make_progress(elapsed_s=clock.now_s))
 
-    assert len(printed(console)) == 1
+    assert [text.split(" · ")[-1] for text in printed(console)] == ["0:00", "0:15", "0:30"]
 
 
 def test_on_a_terminal_the_line_is_rewritten_and_removed() -> None:
     console = make_console(terminal=True)
     with LiveLine(console) as line:
         line.show(make_progress(done=1))
+        assert "ranks 1/8 done" in console.file.getvalue()
         line.show(make_progress(done=2))
 
     assert "ranks 2/8 done" in console.file.getvalue()
@@ -229,6 +261,18 @@ def follow(*descriptions: dict[str, Any]) -> Ending:
     observer = Observer(FakeStore(), PREFIX, invocations=Invocations, now=Clock())
     with LiveLine(make_console()) as line:
         return execution.follow(FakeStates(*descriptions), "arn", observer, line, sleep=lambda _: None)
+
+
+def test_an_execution_is_started_under_the_name_of_its_run_and_stopped_with_a_reason() -> None:
+    states = FakeStates()
+
+    assert execution.start(states, "machine", "run-a", {"bucket": "b"}) == "arn"
+    execution.stop(states, "arn")
+
+    assert states.asked == [
+        {"stateMachineArn": "machine", "name": "run-a", "input": '{"bucket": "b"}'},
+        {"executionArn": "arn", "error": "Interrupted", "cause": "The user stopped the run."},
+    ]
 
 
 def test_a_run_is_followed_until_its_execution_has_ended() -> None:
@@ -265,7 +309,7 @@ def throttled() -> ClientError:
 
 def test_a_throttled_look_doubles_the_pause_until_one_succeeds() -> None:
     pauses: list[float] = []
-    answers: list[Any] = [throttled(), throttled(), Progress(3.0), Progress(4.0)]
+    answers: list[Any] = [*(throttled() for _ in range(6)), Progress(3.0), Progress(4.0)]
 
     class Watcher:
         def look(self) -> Progress:
@@ -274,11 +318,11 @@ def test_a_throttled_look_doubles_the_pause_until_one_succeeds() -> None:
                 raise answer
             return answer
 
-    running = [{"status": "RUNNING"}] * 3
+    running = [{"status": "RUNNING"}] * 7
     with LiveLine(make_console()) as line:
         execution.follow(FakeStates(*running, {"status": "SUCCEEDED"}), "arn", Watcher(), line, sleep=pauses.append)
 
-    assert pauses == [2.0, 4.0, 1.0]
+    assert pauses == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 1.0]
 
 
 def test_an_error_that_is_no_throttling_ends_the_following() -> None:
@@ -304,17 +348,25 @@ class FakeMapRun:
         self.running_children = ["child-1", "child-2"]
         self.status = "RUNNING"
         self.stopped: list[str] = []
+        self.ended: dict[str, Any] = {}
+        self.refusal = ""
 
-    def list_map_runs(self, **_: str) -> dict[str, Any]:
+    def list_map_runs(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803 -- boto3's name
+        assert executionArn == "arn"
         return {"mapRuns": [{"mapRunArn": arn} for arn in self.arns]}
 
-    def describe_map_run(self, **_: str) -> dict[str, Any]:
-        return {"itemCounts": self.counts, "startDate": BEGAN, "status": self.status}
+    def describe_map_run(self, *, mapRunArn: str) -> dict[str, Any]:  # noqa: N803
+        assert mapRunArn in self.arns
+        return {"itemCounts": self.counts, "startDate": BEGAN, "status": self.status, **self.ended}
 
     def get_paginator(self, _: str) -> "FakeMapRun":
         return self
 
-    def paginate(self, **_: str) -> list[dict[str, Any]]:
+    def paginate(self, *, mapRunArn: str, statusFilter: str) -> list[dict[str, Any]]:  # noqa: N803
+        assert mapRunArn in self.arns
+        assert statusFilter == "RUNNING"
+        if self.refusal:
+            raise ClientError({"Error": {"Code": self.refusal}}, "ListExecutions")
         return [{"executions": [{"executionArn": child}]} for child in self.running_children]
 
     def stop_execution(self, *, executionArn: str, **_: str) -> None:  # noqa: N803 -- boto3's name
@@ -350,6 +402,28 @@ def test_a_map_run_tells_ranks_and_rows() -> None:
     assert (progress.rows_done, progress.rows_per_s) == (20, 2.0)
 
 
+def test_whatever_ends_a_rank_on_aws_it_is_lost() -> None:
+    states = FakeMapRun(failed=1, timedOut=2, aborted=4)
+    states.arns = ["map-run"]
+
+    assert look_at(states).failed == 7
+
+
+def test_a_map_run_that_has_ended_counts_its_rows_per_second_to_its_end() -> None:
+    states = FakeMapRun(succeeded=4)
+    states.arns, states.ended = ["map-run"], {"stopDate": BEGAN + timedelta(seconds=5)}
+
+    assert look_at(states, elapsed_s=100.0).rows_per_s == 8.0
+    assert look_at(states, elapsed_s=-1.0).elapsed_s == 0.0  # the clock here is behind AWS's
+
+
+def test_a_map_run_that_begins_now_has_no_rows_per_second_yet() -> None:
+    states = FakeMapRun()
+    states.arns = ["map-run"]
+
+    assert look_at(states, elapsed_s=0.0).rows_per_s == 0.0
+
+
 def test_the_ranks_of_a_stopped_run_are_left_to_step_functions_when_it_ends_them() -> None:
     states = FakeMapRun()
     states.arns, states.status = ["map-run"], "ABORTED"
@@ -361,9 +435,23 @@ def test_the_ranks_of_a_stopped_run_are_left_to_step_functions_when_it_ends_them
 def test_ranks_that_go_on_after_their_run_was_stopped_are_stopped() -> None:
     states = FakeMapRun()
     states.arns = ["map-run"]
+    pauses: list[float] = []
 
-    assert execution.stop_children(states, "arn", sleep=lambda _: None) == 2
+    assert execution.stop_children(states, "arn", sleep=pauses.append) == 2
     assert states.stopped == ["child-1", "child-2"]
+    assert sum(pauses) == 10.0
+    assert execution.stop_children(states, "arn", wait_s=3.0, sleep=pauses.append) == 2
+    assert sum(pauses) == 13.0
+
+
+def test_ranks_of_an_express_map_end_by_themselves_and_no_other_refusal_is_taken_for_theirs() -> None:
+    states = FakeMapRun()
+    states.arns, states.refusal = ["map-run"], "StateMachineTypeNotSupported"
+
+    assert execution.stop_children(states, "arn", sleep=lambda _: None) == 0
+    states.refusal = "AccessDeniedException"
+    with pytest.raises(ClientError):
+        execution.stop_children(states, "arn", sleep=lambda _: None)
 
 
 def test_looks_are_at_least_a_second_apart() -> None:

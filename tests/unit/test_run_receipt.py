@@ -10,13 +10,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from botocore.exceptions import ClientError
 
 from inference import contract, summary
+from inference.contract import DatasetCard, ShardEntry
 from inference.errors import RunFolderError
 from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
 from scripts.cost import outlook, receipt
-from scripts.data.location import LocalDataset
+from scripts.data.location import LocalDataset, RemoteDataset
 from scripts.deployment.account import Account
 from scripts.deployment.stages import read_stages
 from scripts.forecast import ForecastVariables, Place, setting_of
@@ -368,6 +370,123 @@ def test_the_worst_case_counts_every_invocation_that_the_state_machine_makes() -
 def test_a_cost_nobody_can_estimate_is_above_every_budget() -> None:
     with pytest.raises(UsageError, match="cannot be estimated"):
         refuse_above(2.0, None)
+
+
+def test_a_line_about_the_price_is_printed_where_something_is_paid_or_a_budget_given(
+    make_dataset: Any, tmp_path: Path
+) -> None:
+    request, dataset = make_request(world_size=8), make_dataset(3000)
+
+    assert before_start(None, request, dataset, None, root=tmp_path) == []
+    (here,) = before_start(100.0, request, dataset, None, root=tmp_path)
+    (there,) = before_start(None, request, dataset, on_aws(tmp_path), root=tmp_path)
+
+    assert "USD on AWS in 95 of 100 runs" in here
+    assert "USD in 95 of 100 runs" in there
+
+
+def survey(root: Path, content: bytes | None, *, is_denied: bool = False) -> Any:
+    """A stack that reads one dataset of another bucket."""
+
+    def read(key: str) -> bytes | None:
+        if is_denied:
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetObject")
+        return content if key == "sky/dataset.json" else None
+
+    aws = on_aws(root)
+    aws.bucket_named = lambda name: {"survey": SimpleNamespace(read=read)}[name]
+    return aws
+
+
+def card_of(*nums_rows: int) -> bytes:
+    shards = tuple(
+        ShardEntry(name=f"{number}.safetensors", num_rows=num_rows, size_bytes=1, sha256="0" * 64)
+        for number, num_rows in enumerate(nums_rows)
+    )
+    card = DatasetCard(
+        name="d", partition="10MB", num_rows=sum(nums_rows), shards=shards, arrays={}, seed=0, provenance="p"
+    )
+    return contract.encode(card)
+
+
+def test_the_size_of_a_dataset_in_s3_is_read_from_its_card(tmp_path: Path) -> None:
+    dataset = RemoteDataset("survey", "sky/")
+
+    found = budget.setting_of(make_request(), dataset, survey(tmp_path, card_of(100, 50)))
+    first = budget.setting_of(make_request(file_limit=1), dataset, survey(tmp_path, card_of(100, 50)))
+
+    assert found is not None
+    assert (found.num_rows, found.num_shards) == (150, 2)
+    assert first is not None
+    assert (first.num_rows, first.num_shards) == (100, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "is_denied"), [(None, False), (b"{", False), (card_of(7), True)], ids=["absent", "damaged", "denied"]
+)
+def test_a_dataset_in_s3_without_a_card_that_can_be_read_has_an_unknown_price(
+    content: bytes | None, is_denied: bool, tmp_path: Path
+) -> None:
+    dataset, aws = RemoteDataset("survey", "sky/"), survey(tmp_path, content, is_denied=is_denied)
+
+    assert before_start(None, make_request(), dataset, aws, root=tmp_path) == [
+        "unknown: the dataset has no dataset.json"
+    ]
+    assert budget.setting_of(make_request(), dataset, None) is None
+
+
+def test_a_card_says_more_of_a_dataset_here_than_its_files(make_dataset: Any) -> None:
+    dataset = make_dataset(3000)
+    alone = budget.setting_of(make_request(), dataset, None)
+    (dataset.folder / "dataset.json").write_bytes(card_of(7))
+    described = budget.setting_of(make_request(), dataset, None)
+    least = budget.setting_of(make_request(), make_dataset(1), None)
+
+    assert [one.num_rows for one in (alone, described, least) if one] == [3000, 7, 1]
+
+
+def test_the_worst_case_ends_at_the_time_limit_of_the_stack(make_dataset: Any, tmp_path: Path) -> None:
+    stages = make_stack(tmp_path).stages
+    half = {name: msgspec.structs.replace(one, timeout_s=one.timeout_s // 2) for name, one in stages.items()}
+    dataset = make_dataset(3000)
+
+    usual, shorter = (
+        forecast(make_request(world_size=8), dataset, on_aws(tmp_path, stages=given), root=tmp_path)
+        for given in (stages, half)
+    )
+
+    assert usual is not None
+    assert shorter is not None
+    assert shorter.worst_usd == pytest.approx(usual.worst_usd / 2, rel=0.01)
+
+
+def test_without_earlier_runs_the_speed_that_the_model_states_decides(
+    make_dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, usd = make_dataset(3000), []
+    for rows_per_s in (1.0, 100.0):
+        monkeypatch.setattr(budget, "stated_speed", lambda *_, stated=rows_per_s: stated)
+        found = forecast(make_request(world_size=8), dataset, None, root=tmp_path)
+        assert found is not None
+        usd.append(found.forecast.usd[2])
+
+    assert usd[0] > 10 * usd[1]
+
+
+def test_runs_here_of_another_model_teach_nothing(tmp_path: Path) -> None:
+    made = write_run(tmp_path)
+    assert made.entry is not None
+    path = made.path / "summary.json"
+    found = made.summary
+    mine = msgspec.structs.replace(found, request=msgspec.structs.replace(found.request, model="mine"))
+    path.write_bytes(contract.encode(mine))
+
+    def num_found(target: str, model: str | None) -> int:
+        return len(budget.earlier_runs(tmp_path, target, local_rates(), model))
+
+    assert [num_found("local", model) for model in (None, "mine", "theirs")] == [0, 1, 0]
+    journal.write(made.path, msgspec.structs.replace(made.entry, target="aws"))
+    assert [num_found("aws", model) for model in (None, "mine", "theirs")] == [1, 1, 0]
 
 
 def test_a_region_without_prices_stops_only_who_gave_a_budget(

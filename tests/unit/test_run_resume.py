@@ -151,6 +151,23 @@ def test_another_dataset_is_refused_by_the_name_of_what_differs(tag: str | None,
         refuse_other_data(rest_of(RUN, tmp_path), FakeBucket(tag))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("num", "end"), [(5, r"4 is gone\. Put"), (6, r"4 is gone; and 1 more\. Put")])
+def test_five_shards_that_differ_are_named_and_more_are_counted(num: int, end: str, tmp_path: Path) -> None:
+    rows = tuple(structs.replace(make_task().rows[0], key=f"d/{number}") for number in range(num))
+    rest = Rest(tmp_path, make_plan(), (), (make_task(rows=rows),))
+
+    with pytest.raises(CommandError, match=f"d/0 is gone; .*d/{end}"):
+        refuse_other_data(rest, FakeBucket(None))  # type: ignore[arg-type]
+
+
+def test_a_refusal_that_is_no_lack_of_permission_is_told(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    gone = ClientError({"Error": {"Code": "NoSuchBucket"}, "ResponseMetadata": {"HTTPStatusCode": 404}}, "HeadObject")
+
+    with pytest.raises(ClientError):
+        refuse_other_data(rest_of(RUN, tmp_path), FakeBucket(gone))  # type: ignore[arg-type]
+
+
 def test_the_same_dataset_may_be_gone_on_with_and_one_that_cannot_be_seen_is_left_to_the_ranks(tmp_path: Path) -> None:
     write_run(tmp_path)
     denied = ClientError({"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "HeadObject")

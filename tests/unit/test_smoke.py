@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +22,6 @@ from scripts.deployment import working_copy
 from scripts.deployment.image.engine import EngineError
 from scripts.deployment.terraform import FOLDER, DeployError, Terraform
 from scripts.pricing.prices import read_prices
-from scripts.runs import execution, first_account
 from scripts.runs.smoke_report import SmokeAnswer
 from tests.iam import Call, is_allowed
 from tests.unit.test_image_parts import make_image
@@ -268,34 +266,3 @@ def test_whoever_may_make_the_users_own_may_make_this_one() -> None:
     ]
 
     assert [call for call in calls if not is_allowed(call, policies)] == []
-
-
-@pytest.mark.parametrize(("succeeded", "failed", "is_expected"), [(2, 1, True), (0, 3, False), (3, 0, False)])
-def test_ranks_that_all_fail_were_perhaps_not_let_in(
-    succeeded: int, failed: int, is_expected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    counts = {"succeeded": succeeded, "failed": failed}
-    states = SimpleNamespace(
-        list_map_runs=lambda **_: {"mapRuns": [{"mapRunArn": "arn"}]},
-        describe_map_run=lambda **_: {"itemCounts": counts},
-    )
-    aws: Any = SimpleNamespace(states=states, state_machine_arn="arn:aws:states:us-east-1:1:stateMachine:x")
-    monkeypatch.setattr(first_account, "run_in", lambda *_: execution.Ending("SUCCEEDED"))
-    trial = first_account.Trial(FakeTerraform(tmp_path), aws, tmp_path, smoke.Console(stderr=True))
-
-    seen, found, evidence = first_account._ranks_start(trial)
-
-    assert (found, evidence[0]) == (is_expected, "arn")
-    assert seen == f"{succeeded} child executions succeed, {failed} fails"
-
-
-def test_a_refusal_of_aws_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Denied(FakeTerraform):
-        def read(self, *arguments: str, expression: str | None = None) -> str:
-            raise OSError("no disk")
-
-    trial = first_account.Trial(Denied(Path()), None, Path(), smoke.Console(stderr=True))
-
-    first = next(first_account.settle(trial, snap_start=False))
-
-    assert (first.seen, first.is_expected) == ("no disk", False)

@@ -42,7 +42,7 @@ def _collect(folder: Run) -> tuple[Log, dict[str, list[CollectedEvent]]]:
     started_s = folder.entry.started_at_s
     ended_s = time.time()
     if (folder.path / "summary.json").exists():
-        ended_s = folder.entry.began_at_s + folder.summary.clock.end_to_end + 60
+        ended_s = folder.entry.began_at_s + folder.summary.clock.end_to_end
     with _counter() as tick:
         return collect(
             account.client("logs"),
