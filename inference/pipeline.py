@@ -20,6 +20,7 @@ from inference.clock import PhaseClock
 from inference.contract import RankTask
 from inference.models import shipped
 from inference.models.card import ModelCard, Redshift
+from inference.npz import read_arrays
 from inference.predict import MICRO_BATCH, Engine, predict_values
 from inference.quality import Quality
 from inference.shard import BLOCK_ROWS, block_rows_of, read_blocks
@@ -64,9 +65,9 @@ class Predictions:
 
     @classmethod
     def from_npz(cls, content: bytes) -> "Predictions":
-        """Read what `to_npz` wrote."""
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return cls(**{name: arrays[name] for name in _names(with_pz="pz" in arrays)})
+        """Read what `to_npz` wrote; its arrays are read-only."""
+        arrays = read_arrays(content)
+        return cls(**{name: arrays[name] for name in _names(with_pz="pz" in arrays)})
 
     @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":

@@ -1,15 +1,13 @@
 """A run's folder, read: what is missing, cut off or of another version is one error that names the file."""
 
 import hashlib
-import io
 import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,6 +27,7 @@ from inference.contract import (
     T,
 )
 from inference.errors import RunFolderError
+from inference.npz import read_arrays, shape_of
 from inference.pipeline import Predictions
 from inference.summary import StoredObject, decode_records, prove
 from inference.text import printable_json
@@ -266,7 +265,7 @@ class RunFolder:
             content = path.read_bytes()
             if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
                 raise RunFolderError(f"{path} is not what the rank wrote: fetch the run again, or run again.")
-            return _arrays(content)
+            return read_arrays(content)
         except BROKEN as error:
             raise _unreadable(path, error) from error
 
@@ -353,32 +352,6 @@ def _unreadable(path: Path, error: Exception) -> RunFolderError:
     )
 
 
-def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a file of predictions; `numpy.load` parses every header, which takes 1 ms per file."""
-    arrays = {}
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = {member.filename: _member(content, archive, member) for member in archive.infolist()}
-    for name, member in members.items():
-        # The length of the text that follows is in the last two of the first ten bytes.
-        start = 10 + int.from_bytes(member[8:10], "little")
-        shape, order, dtype = _header(member[:start])
-        arrays[name.removesuffix(".npy")] = np.frombuffer(member, dtype, offset=start).reshape(shape, order=order)
-    return arrays
-
-
-def _member(content: bytes, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Return a member; one that is not compressed, as ranks write them, without all that `zipfile` does to open it."""
-    if member.compress_type != zipfile.ZIP_STORED:
-        return archive.read(member)
-    # Its header has 30 bytes, the last four of which are the lengths of the name and of the extra field after it.
-    start = member.header_offset + 30
-    start += sum(int.from_bytes(content[end - 2 : end], "little") for end in (start - 2, start))
-    found = content[start : start + member.file_size]
-    if zlib.crc32(found) != member.CRC:
-        raise zipfile.BadZipFile(f"{member.filename} has a wrong checksum")
-    return found
-
-
 def _stored(path: Path) -> StoredObject | None:
     """Describe a file as an object; None where there is none."""
     try:
@@ -390,16 +363,7 @@ def _stored(path: Path) -> StoredObject | None:
 def _count_rows(path: Path) -> int:
     """Return the rows of a file of predictions by its table of contents; 0 when it is missing or broken."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open("z_phot.npy") as member:
-            return _header(member.readline())[0][0]
+        with path.open("rb") as file:
+            return shape_of("z_phot", file)[0]
     except (*BROKEN, IndexError):
         return 0
-
-
-@lru_cache
-def _header(line: bytes) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:
-    """Return shape, order and type of an array in npy format 1.0; the files of a run share a few headers."""
-    file = io.BytesIO(line)
-    np.lib.format.read_magic(file)
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    return shape, "F" if is_fortran else "C", dtype
