@@ -131,7 +131,7 @@ def read_value(name: str, text: str, kind: Any, *, words: str = "") -> Any:
     # 100,000 and 100_000 are numbers to a person.
     value = re.sub(r"[,_]", "", text) if int in _plain(kind) and re.fullmatch(r"\d[\d,_]*", text) else text
     try:
-        return msgspec.convert(value, kind, strict=False)
+        return msgspec.convert(value, kind, strict=False, dec_hook=lambda kind, text: kind(text))  # a Path
     except msgspec.ValidationError as error:
         raise UsageError(f"{words or name}={text} is not valid: {name} is {expected(kind)}.") from error
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from scripts import bench
 from scripts.benchmarks import pairs, parts
 from scripts.benchmarks.machine import AVX2
 from scripts.benchmarks.plot import draw
 from scripts.benchmarks.records import make_predictions, make_tasks, record_of
 from scripts.benchmarks.show import read_earlier, show, show_changes
 from scripts.command.errors import UsageError
+from scripts.command.program import exit_status
 
 
 class Clock:
@@ -292,3 +295,36 @@ def test_an_earlier_result_is_read(tmp_path: Path) -> None:
     (tmp_path / "base.json").write_text(json.dumps(results(2.0, "1")))
 
     assert read_earlier(tmp_path / "base.json") == results(2.0, "1")
+
+
+@pytest.mark.parametrize("is_compared", [False, True])
+def test_make_bench_saves_what_it_measured_and_shows_what_changed(
+    is_compared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = {"engines": [], "rank": [], "quick": True}
+    said: list[str] = []
+    (tmp_path / "old.json").write_text('{"engines": 1, "rank": 2}')
+    monkeypatch.setattr(bench, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(bench, "OUTPUT_DIR", tmp_path / "runs" / "bench")
+    monkeypatch.setattr(bench, "measure_all", lambda *, quick: measured if quick else pytest.fail("asked for quick"))
+    monkeypatch.setattr("scripts.benchmarks.plot.draw", lambda results, path: path.write_bytes(b"plot"))
+    monkeypatch.setattr(bench, "show", lambda results, console: said.append("shown"))
+    monkeypatch.setattr(bench, "show_changes", lambda before, after, console: said.append(f"{before['rank']} before"))
+    base = {"BASE": str(tmp_path / "old.json")} if is_compared else {}
+
+    assert exit_status(bench.main, {"QUICK": "1", **base}) == 0
+
+    plot, result = sorted((tmp_path / "runs" / "bench").iterdir(), key=lambda path: path.suffix, reverse=True)
+    assert re.fullmatch(r"\d{8}T\d{6}\.json", result.name)
+    assert result.read_text() == f"{json.dumps(measured, indent=2)}\n"
+    assert (plot.name, plot.read_bytes()) == (f"{result.stem}.png", b"plot")
+    assert said == ["shown", "2 before"][: 1 + is_compared]
+    assert capsys.readouterr().out == f"runs/bench/{result.name} and {plot.name}\n"
+
+
+def test_make_bench_measures_nothing_where_what_it_shall_compare_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench, "measure_all", lambda **_: pytest.fail("it takes minutes"))
+
+    assert exit_status(bench.main, {"BASE": str(tmp_path / "gone.json")}) == 2

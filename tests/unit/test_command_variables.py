@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -18,7 +19,7 @@ from scripts import emulate
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.exhausted import OUT_OF_MEMORY, REMEDIES, with_remedy
 from scripts.command.program import exit_status, start, usage
-from scripts.command.variables import Flag, Variables, read_variables
+from scripts.command.variables import Flag, Variables, read_value, read_variables
 from scripts.data.plan import DatasetVariables
 from scripts.import_run import ImportVariables
 from scripts.sweep import SweepVariables
@@ -62,6 +63,12 @@ def test_a_word_of_another_program_does_not_count_and_is_said_by_the_commands_th
 @pytest.mark.parametrize("text", ["1000", "1,000", "1_000", "1e3", "1000.0"])
 def test_a_whole_number_is_written_as_people_do(text: str) -> None:
     assert read(BATCH=text).batch == 1000
+
+
+def test_a_path_is_read_as_one() -> None:
+    assert read_value("BASE", "runs/12,5.json", Annotated[Path | None, Meta(description="a file")]) == Path(
+        "runs/12,5.json"
+    )
 
 
 @pytest.mark.parametrize("empty", ["", "  "])

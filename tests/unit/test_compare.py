@@ -15,6 +15,7 @@ from inference.models import shipped
 from inference.models.card import Graph
 from inference.pipeline import Predictions
 from inference.summary import RunTimes
+from scripts import compare as command
 from scripts.benchmarks.comparison.agreement import Redshifts, agreement
 from scripts.benchmarks.comparison.baseline import BaselineResult
 from scripts.benchmarks.comparison.comparison import compare_methods, pair_rates
@@ -24,6 +25,7 @@ from scripts.benchmarks.comparison.present import COLUMNS, print_comparison
 from scripts.benchmarks.comparison.published import DEFINITIONS, read_published
 from scripts.benchmarks.comparison.runs import CompareVariables, find_runs
 from scripts.command.errors import CommandError, UsageError
+from scripts.command.program import exit_status
 from tests.factories import RUN, make_plan, make_predictions, make_record_for, make_task, prove_run, write_model
 
 WIDEST = 200
@@ -83,6 +85,39 @@ def test_a_galaxy_that_both_rejected_agrees_and_one_that_one_rejected_is_counted
 def test_other_galaxies_are_not_compared(other: Redshifts) -> None:
     with pytest.raises(CommandError, match="The galaxies differ"):
         agreement(redshifts(0.1, 0.2, 0.3), other)
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (None, 0, ""),
+        (UsageError("RUN=x is no run."), 2, "RUN=x is no run.\n"),
+        (CommandError("The disk is full."), 1, "The comparison stopped: The disk is full.\n"),
+    ],
+)
+def test_a_comparison_is_printed_or_says_why_it_stopped(
+    error: Exception | None,
+    status: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def compare(variables: CompareVariables, *, root: Path, console: Console) -> tuple[str, list[Path]]:
+        assert (variables.world, root, console.stderr) == (3, Path(), True)
+        if error:
+            raise error
+        return "found", [Path("runs/a/comparison.json"), Path("runs/b")]
+
+    monkeypatch.setattr(command, "compare", compare)
+    monkeypatch.setattr(
+        command, "print_comparison", lambda console, *what: console.print(*what, "[1] 'a'", soft_wrap=True)
+    )
+
+    assert exit_status(command.main, {"WORLD": "3"}) == status
+    assert capsys.readouterr() == ("" if error else "found runs/a/comparison.json [1] 'a'\n", said)
 
 
 # -------------------------------------------------------------------------------------------------- rates
