@@ -97,7 +97,7 @@ class Worker:
         self._api: RuntimeApi
         self._log: WorkerLog
         self._opened: contextlib.ExitStack
-        self._init_s = 0.0
+        self._init_s: float
         self._peak_mb: int | None = None
 
     @property

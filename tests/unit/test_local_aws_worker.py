@@ -56,7 +56,7 @@ class Runtime:
         self.request: Request | None = None
         self.waited_s: list[float] = []
         self.answered: list[tuple[HTTPStatus, dict[str, str] | None, bytes]] = []
-        self.is_killed = self.is_deaf = self.is_closed = False
+        self.is_killed = self.is_waited_for = self.is_deaf = self.is_closed = False
         self.started: dict[str, Any] = {}
         self.forgotten: list[int] = []
 
@@ -99,6 +99,7 @@ class Runtime:
 
     def wait(self) -> None:
         assert self.returncode is not None
+        self.is_waited_for = True
 
     # as a guardian
 
@@ -122,7 +123,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(module, "Path", lambda path: tmp_path / Path(path).relative_to("/proc/4711"))
         given: Any = {"environment": {"PATH": "/bin", "SHARED": "server"}, "guardian": runtime}
-        workers.append(Worker(replace(SETTINGS, **changes), log_path=tmp_path / "infer-0.log", slot=0, **given))
+        workers.append(Worker(replace(SETTINGS, **changes), log_path=tmp_path / "infer-2.log", slot=2, **given))
         return workers[-1]
 
     yield make
@@ -131,13 +132,13 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 
 
 def log_of(tmp_path: Path) -> str:
-    return re.sub(r"RequestId: [0-9a-f-]{36}", "RequestId: ID", (tmp_path / "infer-0.log").read_text())
+    return re.sub(r"RequestId: [0-9a-f-]{36}", "RequestId: ID", (tmp_path / "infer-2.log").read_text())
 
 
 def test_a_result_is_handed_in_and_the_runtime_stays(make: Callable[..., Worker], tmp_path: Path) -> None:
     runtime = Runtime(NEXT, RESULT, NEXT, INVALID)
     worker = make(runtime)
-    assert (worker.pid, worker.is_usable()) == (None, True)
+    assert (worker.pid, worker.is_usable(), worker.slot) == (None, True, 2)
 
     result, failure = worker.invoke(b"[1]", with_log=True), worker.invoke(b"[2]")
 
@@ -183,7 +184,7 @@ def test_a_runtime_has_the_environment_of_lambda_whatever_the_function_sets(
 
     environment = runtime.started.pop("env")
     assert runtime.started.pop("command")[1:] == ["-m", "awslambdaric", "handlers.infer.handler"]
-    assert runtime.started.pop("stdout").name == str(tmp_path / "infer-0.log")
+    assert runtime.started.pop("stdout").name == str(tmp_path / "infer-2.log")
     assert runtime.started == {"cwd": REPOSITORY, "stderr": subprocess.STDOUT, "start_new_session": True}
     expected = {
         "PATH": "/bin",
@@ -192,7 +193,7 @@ def test_a_runtime_has_the_environment_of_lambda_whatever_the_function_sets(
         "AWS_LAMBDA_FUNCTION_NAME": "infer",
         "AWS_LAMBDA_FUNCTION_VERSION": "1",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "100",
-        "AWS_LAMBDA_LOG_STREAM_NAME": "infer-0",
+        "AWS_LAMBDA_LOG_STREAM_NAME": "infer-2",
         "AWS_REGION": "eu-central-1",
         "AWS_DEFAULT_REGION": "eu-central-1",
         "AWS_SESSION_TOKEN": "infer",
@@ -211,7 +212,7 @@ def test_an_invocation_that_takes_too_long_ends_its_runtime(make: Callable[..., 
     said = json.loads(outcome.payload)
     assert (outcome.is_error, said["errorType"]) == (True, "Sandbox.Timedout")
     assert re.fullmatch(r"RequestId: [0-9a-f-]{36} Error: Task timed out after 3.02 seconds", said["errorMessage"])
-    assert (runtime.is_killed, worker.is_usable()) == (True, False)
+    assert (runtime.is_killed, runtime.is_waited_for, worker.is_usable()) == (True, True, False)
     assert "RequestId: ID Error: Task timed out after 3.02 seconds\nEND" in log_of(tmp_path)
     assert log_of(tmp_path).endswith("\tInit Duration: 125.00 ms\tStatus: timeout\n")
     # Memory and the end are looked for so often, and never for longer than is left.

@@ -19,6 +19,9 @@ from handlers.rendezvous.metrics import Metrics
 from handlers.rendezvous.relay import Relay, reset
 from handlers.rendezvous.server import Rendezvous, Settings
 from handlers.rendezvous.service import JsonFormatter
+from inference.fmi.tokens import MIN_KEY_BYTES
+from scripts import rendezvous as command
+from scripts.command.program import exit_status
 from scripts.command.repository import REPOSITORY
 
 
@@ -384,3 +387,38 @@ def test_a_server_takes_the_files_it_may_have_and_lets_in_no_more_clients_than_f
     assert asked == taken
     said = [(vars(one)["num_files"], vars(one)["max_connections"]) for one in caplog.records]
     assert said == ([(hard, let_in)] if let_in < 10_000 else [])
+
+
+@pytest.mark.parametrize(("key", "said"), [("", "every name is let in"), ("k" * MIN_KEY_BYTES, "signed names only")])
+def test_make_rendezvous_serves_where_it_is_told_and_shows_its_health_on_this_machine_only(
+    key: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, Any] = {}
+
+    async def serve(settings: Settings, *, on_ready: Any, **where: object) -> None:
+        asked.update(where, settings=settings)
+        on_ready(("10.0.0.1", 7), ("127.0.0.1", 8))
+
+    monkeypatch.setattr(command, "serve", serve)
+    where = {"HOST": "0.0.0.0", "PORT": "0", "HEALTH_PORT": "8"}
+
+    assert exit_status(command.main, {**where, "RENDEZVOUS_KEY": key}) == 0
+    settings = Settings(host="0.0.0.0", port=0, key=key.encode() or None)
+    assert asked == {"settings": settings, "health_host": "127.0.0.1", "health_port": 8}
+    assert capsys.readouterr().out.splitlines() == [
+        f"rendezvous  10.0.0.1:7, {said}",
+        "health      http://127.0.0.1:8/readyz",
+        "metrics     http://127.0.0.1:8/metrics",
+    ]
+
+
+def test_make_rendezvous_refuses_a_key_that_can_be_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status(command.main, {"RENDEZVOUS_KEY": "k" * (MIN_KEY_BYTES - 1)}) == 2
+
+    assert f"has {MIN_KEY_BYTES - 1} characters; it needs {MIN_KEY_BYTES} or more" in capsys.readouterr().err
+
+
+def test_make_rendezvous_listens_on_this_machine_where_nothing_is_said() -> None:
+    variables = command.RendezvousVariables()
+
+    assert (variables.host, variables.port, variables.health_port) == ("127.0.0.1", 10000, 10001)
