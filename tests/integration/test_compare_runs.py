@@ -25,7 +25,7 @@ def test_the_plain_loop_and_a_run_say_the_same_of_the_same_rows(tmp_path: Path) 
     done = subprocess.run(
         [sys.executable, "-m", "scripts.compare"],
         cwd=tmp_path,
-        env=inherited | {"DATASET": "tiny", "WORLD": "2", "BATCH": "6", "TARGET": "local", "COLUMNS": "80"},
+        env=inherited | {"DATASET": "tiny", "WORLD": "2", "BATCH": "12", "TARGET": "local", "COLUMNS": "80"},
         capture_output=True,
         text=True,
         check=False,

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from inference import contract, summary
@@ -16,6 +17,7 @@ from inference.models.card import Graph
 from inference.pipeline import Predictions
 from inference.summary import RunTimes
 from scripts import compare as command
+from scripts.benchmarks import reference_loop
 from scripts.benchmarks.comparison.agreement import Redshifts, agreement
 from scripts.benchmarks.comparison.baseline import BaselineResult
 from scripts.benchmarks.comparison.comparison import compare_methods, pair_rates
@@ -290,6 +292,21 @@ def test_a_run_that_lacks_predictions_is_reported_in_one_line(tmp_path: Path) ->
 
     with pytest.raises(CommandError, match="predictions/ does not hold the 600 galaxies"):
         measure_run(tmp_path)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 8])
+def test_the_plain_loop_predicts_every_galaxy_once_and_in_order(batch_size: int) -> None:
+    images, magnitudes = torch.arange(5.0).reshape(5, 1, 1), torch.arange(5.0, 10.0)
+    sizes = []
+
+    def network(images: torch.Tensor, magnitudes: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return images[:, 0, 0] + 10 * magnitudes
+
+    found, profiled_s = reference_loop.predict(network, images, magnitudes, batch_size=batch_size, profiled=False)
+
+    assert found.tolist() == [50, 61, 72, 83, 94]
+    assert (sum(sizes), max(sizes), profiled_s) == (5, min(batch_size, 5), None)
 
 
 def test_a_process_that_fails_is_reported_with_its_last_line(tmp_path: Path) -> None:
