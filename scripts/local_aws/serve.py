@@ -57,7 +57,6 @@ def main() -> None:
 
     stop.wait()
     pool.close()
-    sys.stderr.flush()
     os._exit(0)  # executions still running are threads that would wait for their workers
 
 
@@ -65,7 +64,7 @@ def _end_without_threads(failed: threading.ExceptHookArgs) -> None:
     """End the server when a thread of it could not start another one: its run would wait for ever."""
     threading.__excepthook__(failed)
     if isinstance(failed.exc_value, RuntimeError) and "start new thread" in str(failed.exc_value):
-        print("No more threads can be started here: see `ulimit -u` and `ulimit -v`.", file=sys.stderr, flush=True)
+        print("No more threads can be started here: see `ulimit -u` and `ulimit -v`.", file=sys.stderr)
         os._exit(1)
 
 
