@@ -18,10 +18,13 @@ from inference.errors import ShardFormatError
 from scripts import emulate
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.exhausted import OUT_OF_MEMORY, REMEDIES, with_remedy
+from scripts.command.machine import num_cores
 from scripts.command.program import exit_status, start, usage
 from scripts.command.variables import Flag, Variables, read_value, read_variables
 from scripts.data.plan import DatasetVariables
 from scripts.import_run import ImportVariables
+from scripts.local_aws import server
+from scripts.local_aws.rudeness import Rudeness
 from scripts.sweep import SweepVariables
 
 Galaxies = Annotated[int, Meta(ge=1, le=1000, description="a whole number of galaxies from 1 to 1000")]
@@ -271,6 +274,42 @@ def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> No
         assert exit_status(emulate.main, {"PORT": str(port)}) == 2
 
     assert f"PORT={port}: Address already in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_make_emulate_is_as_rude_as_it_is_told_and_says_how_to_reach_it(
+    is_asked: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class FakeAws(server.LocalAws):
+        def __enter__(self) -> "FakeAws":
+            asked.update(workers=self.workers, log_dir=self.log_dir, port=self._port, rudeness=self._rudeness)
+            self.endpoint_url = "http://127.0.0.1:9"
+            return self
+
+        def wait(self, stop: object) -> None:
+            asked["waits_for"] = stop
+
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(emulate, "LocalAws", FakeAws)
+    monkeypatch.setattr(emulate, "stop_signals", lambda: "Ctrl-C")
+    rudeness = {"concurrency": 3, "inactive_s": 4, "s3_failure_every": 5, "starts_per_s": 6}
+    variables = {name.upper(): str(number) for name, number in rudeness.items()} if is_asked else {}
+    if is_asked:
+        variables |= {"ALL_COLD": "1", "WORKERS": "7", "LOG_DIR": "logs"}
+
+    assert exit_status(emulate.main, variables) == 0
+
+    said = capsys.readouterr()
+    assert "export AWS_ENDPOINT_URL=http://127.0.0.1:9\n" in said.out
+    assert len(said.out.splitlines()) == len(server.client_environment("", "", ""))
+    assert said.err == f"Local AWS at http://127.0.0.1:9, logs in {asked['log_dir']}. Ctrl-C ends it.\n"
+    assert asked == {
+        "workers": 7 if is_asked else num_cores(),
+        "log_dir": Path("logs" if is_asked else "runs/emulate"),
+        "port": 0,
+        "rudeness": Rudeness(**rudeness, all_cold=True) if is_asked else Rudeness(),
+        "waits_for": "Ctrl-C",
+    }
 
 
 def test_a_command_looks_for_garbage_once_it_is_imported_and_not_in_that() -> None:

@@ -269,6 +269,22 @@ def test_verify_ends_with_1_and_says_what_is_wrong(
     assert "2.safetensors is missing." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("num", "shown"), [(20, 20), (21, 21), (30, 21)])
+def test_of_many_problems_the_first_are_shown_and_the_others_counted(
+    num: int, shown: int, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(verify, "find_problems", lambda *_: (f"problem {number}." for number in range(num)))
+
+    assert exit_status(verify.main, {"DATASET": "dirty"}) == FAILED
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:20] == [f"datasets/dirty/1MB: problem {number}." for number in range(20)]
+    assert lines[20:] == ([f"datasets/dirty/1MB: and {num - 20} more problems."] if num > 20 else [])
+    assert len(lines) == shown
+    assert exit_status(verify.main, {}) == 2
+
+
 def test_verify_says_what_it_found_sound(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -116,7 +116,7 @@ def test_a_server_is_told_what_it_was_asked_for_and_says_where_it_is(
     monkeypatch.chdir(tmp_path)
     rudeness = Rudeness(concurrency=3)
     aws = FakeServer(log_dir=Path("a/logs"), workers=5, port=4566, rudeness=rudeness, call_log=Path("calls.jsonl"))
-    assert not aws.is_running()
+    assert (aws.endpoint_url, aws.pid, aws.is_running()) == ("", 0, False)
     with aws:
         assert (aws.endpoint_url, aws.pid, aws.is_running()) == ("http://127.0.0.1:9", 4711, True)
         assert aws.credentials == client_arguments("http://127.0.0.1:9", aws.key)
