@@ -20,7 +20,7 @@ from scripts.data.columns import BANDS, Columns, recognize
 from scripts.data.galaxies import TEXT_COLUMNS
 from scripts.data.light import fault_of_light
 from scripts.data.split_column import read_split
-from scripts.data.table_file import Batch, NotWholeError, TableFile
+from scripts.data.table_file import BATCH_ROWS, Batch, NotWholeError, TableFile
 from scripts.data.units import Conversion, conversions, degrees_of, in_words
 from scripts.simulation.photometry import ASINH_SOFTENING, NANOMAGGY, asinh_magnitudes
 
@@ -218,16 +218,14 @@ def _num_without_position(rows: NDArray[Any], columns: Columns) -> int:
 def repeated(records: Records) -> NDArray[np.bool_]:
     """Return which rows carry an identifier that an earlier row has; holds 17 bytes of memory per row."""
     identifiers = np.empty(records.num_rows, dtype=np.int64)
-    for start in range(0, records.num_rows, 100_000):
-        stop = min(start + 100_000, records.num_rows)
+    for start in range(0, records.num_rows, BATCH_ROWS):
+        stop = min(start + BATCH_ROWS, records.num_rows)
         identifiers[start:stop] = records.rows(start, stop)["object_id"]
     ordered = np.sort(identifiers)
     several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    is_repeated = np.zeros(records.num_rows, dtype=bool)
-    if len(several):
-        rows = np.flatnonzero(np.isin(identifiers, several))
-        is_repeated[rows] = True
-        is_repeated[rows[np.unique(identifiers[rows], return_index=True)[1]]] = False
+    is_repeated = np.isin(identifiers, several)
+    rows = np.flatnonzero(is_repeated)
+    is_repeated[rows[np.unique(identifiers[rows], return_index=True)[1]]] = False
     return is_repeated
 
 
