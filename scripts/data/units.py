@@ -52,7 +52,7 @@ class Conversion:
     unit: str
     needed: str
     factor: float
-    offset: float = 0.0
+    offset: float
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Convert; NaN and codes of missing values stay what they are."""
@@ -117,7 +117,7 @@ def conversions(table: TableFile, columns: Columns) -> dict[str, Conversion]:
         If a column's unit is of another kind.
     """
     of_elements = {name: table.units.get(column, "") for name, (column, _) in columns.elements.items()}
-    usual = {name: columns.usual_unit for name in columns.light if columns.usual_unit}
+    usual = dict.fromkeys(columns.light, columns.usual_unit)
     stated = {**usual, **table.units, **of_elements, **columns.units}
     found = {}
     for name, field, quantity in _quantities(columns):

@@ -76,7 +76,7 @@ def open_table(path: Path) -> TableFile:
     head = read_head(path)
     if not head:
         raise SourceError(f"{path} is cut off or damaged: nothing of it can be unpacked.")
-    start = head[:1024].lstrip(b"\xef\xbb\xbf \r\n\t")
+    start = head.lstrip(b"\xef\xbb\xbf \r\n\t")
     if compression_of(path) and start.startswith((b"PAR1", b"ARROW1", b"FEA1")):
         raise SourceError(f"{path} is compressed as a whole: unpack it first.")
     for read, marks in READERS.items():
@@ -228,8 +228,6 @@ def _flat(table: Any) -> Any:
 
 
 def _flat_batch(batch: Any) -> Any:
-    if not any(pa.types.is_struct(field.type) for field in batch.schema):
-        return batch
     table = _flat(pa.Table.from_batches([batch]))
     return pa.record_batch([column.chunk(0) for column in table.columns], names=table.column_names)
 

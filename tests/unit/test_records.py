@@ -13,7 +13,7 @@ from inference.models import shipped
 from inference.quality import Quality
 from scripts.command.errors import SourceError, UsageError
 from scripts.data import records, table_file, user_table
-from scripts.data.records import SFD_COEFFICIENTS, Records, observed_flux, read_records
+from scripts.data.records import Records, observed_flux, read_records
 from scripts.data.table_file import ArrayTable
 from scripts.data.user_table import open_table
 from scripts.simulation.photometry import asinh_magnitudes
@@ -86,7 +86,8 @@ def test_columns_of_extinction_go_before_a_reddening(tmp_path: Path) -> None:
     _, of_ebv = read(tmp_path, galaxies(1, ebv=[0.02]))
     _, of_columns = read(tmp_path, galaxies(1, ebv=[0.02], **of_bands("A_{b}", [0.3])))
 
-    assert of_ebv["extinction"][0] == pytest.approx(0.02 * SFD_COEFFICIENTS)
+    # Schlafly & Finkbeiner 2011, table 6, R_V = 3.1.
+    assert of_ebv["extinction"][0] == pytest.approx([0.08478, 0.06606, 0.0457, 0.03396, 0.02526])
     assert of_columns["extinction"][0].tolist() == [0.3] * 5
 
 

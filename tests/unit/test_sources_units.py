@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from inference.cleaning import shipped_limits
 from scripts.command.errors import SourceError
 from scripts.data import ReadGalaxies, read_galaxies
-from scripts.data.records import observed_flux
+from scripts.data.records import observed_flux, read_records
+from scripts.data.table_file import ArrayTable
 from scripts.data.units import CODES, conversion, degrees_of
 
 KNOWN = shipped_limits().photometry
@@ -133,6 +134,31 @@ def test_errors_without_a_unit_are_in_that_of_their_fluxes(tmp_path: Path) -> No
 
     assert found.quality.astype(bool).tolist() == [True, False] * 6
     assert "modelFluxIvar_u to modelFluxIvar_z converted from nJy^-2 to nanomaggy" in found.report.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "values", "said"),
+    [
+        ("modelFluxIvar", "nJy^-2", (5 * 3631.0) ** -2, "nJy^-2"),
+        ("modelFluxIvar", "", (5 * 3631.0) ** -2, "nJy^-2"),
+        ("flux_err", "uJy", 5 * 3.631, "uJy"),
+        ("flux_err", "", 5 * 3631.0, "nJy"),
+    ],
+)
+def test_errors_of_any_unit_become_those_in_nanomaggies(
+    name: str, unit: str, values: float, said: str, tmp_path: Path
+) -> None:
+    light = "modelFlux" if name == "modelFluxIvar" else "flux"
+    columns = {f"{light}_{band}": NANOMAGGIES[:, number] * 3631 for number, band in enumerate("ugriz")}
+    errors = {f"{name}_{band}": np.full(12, values) for band in "ugriz"}
+    units = {**dict.fromkeys(columns, "nJy"), **dict.fromkeys(errors, unit)}
+    table = ArrayTable.of(Path("my.npz"), columns | errors, units)
+
+    found = read_records(table, "", tmp_path / "records")
+
+    assert found.rows(0, 12)["flux_error"] == pytest.approx(5, rel=1e-9)
+    assert found.notes[0].startswith(f"{name}_u to ")
+    assert found.notes[0].endswith(f" converted from {said} to nanomaggy")
 
 
 def test_units_of_astropy_in_parquet_and_csv_are_read(tmp_path: Path) -> None:
