@@ -41,7 +41,7 @@ LONGEST = (
         "whole",
         "run",
     ),
-    *("engine_answers", "sweep", "local_aws_processes", "model_runs", "local_aws_rude", "compare_runs", "handlers"),
+    *("engine_answers", "sweep", "local_aws_processes", "model_runs", "state_machine_runs", "compare_runs", "handlers"),
     *("terraform", "accounting", "matrix", "report_browser"),
     *("training_further", "training_fit", "training_supervised", "training", "catalog", "report_run", "training_own"),
     *("training_magnitudes", "makefile", "convert", "forecast", "posterior", "imports"),

@@ -41,7 +41,7 @@ from scripts.command.variables import Variables, Whole
 EQUIVALENT = REPOSITORY / "tests" / "equivalent_mutants.toml"
 INTEGRATION = {
     "handlers": ("handlers", "storage_keys", "rendezvous", "fmi_run"),
-    "scripts/local_aws": ("local_aws_functions", "local_aws_invoke", "local_aws_objects", "local_aws_patches"),
+    "scripts/local_aws": ("local_aws_functions", "local_aws_objects", "local_aws_patches", "local_aws_rude"),
     "scripts/deployment": ("doctor_account", "rendezvous_checks"),
     "inference/fmi": ("rendezvous", "fmi_collectives", "fmi_failures"),
     "inference/engines/network.py": ("model_runs",),

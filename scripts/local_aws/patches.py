@@ -123,18 +123,16 @@ _one_start = threading.Lock()
 
 
 @_replaces(StepFunctionsParserBackend)
-def start_execution(
-    start: Any, self: Any, state_machine_arn: str, name: str | None = None, *args: Any, **kwargs: Any
-) -> Any:
+def start_execution(start: Any, self: Any, state_machine_arn: str, name: str | None, execution_input: str) -> Any:
     """Let two clients start a state machine at once, without names, and none with more input than a state may have.
 
     Without a name, every execution is called None and the second is taken for the first.
     """
-    if len(kwargs.get("execution_input") or (args[0] if args else "") or "") > MAX_STATE_BYTES:
+    if len(execution_input) > MAX_STATE_BYTES:
         # https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html
         raise InvalidExecutionInput(f"Input exceeds the maximum of {MAX_STATE_BYTES} bytes.")
     with _one_start:
-        return start(self, state_machine_arn, name or str(uuid.uuid4()), *args, **kwargs)
+        return start(self, state_machine_arn, name or str(uuid.uuid4()), execution_input)
 
 
 @_adds(StateMachine)
@@ -355,23 +353,22 @@ def update_configuration(update: Any, self: LambdaFunction, config_updates: dict
 
 
 @_replaces(LambdaFunction)
-def __init__(init: Any, self: LambdaFunction, *args: Any, **kwargs: Any) -> None:  # noqa: N807 -- a method
+def __init__(init: Any, self: LambdaFunction, *, spec: dict[str, Any], **others: Any) -> None:  # noqa: N807 -- a method
     """Keep a function's LoggingConfig, which is forgotten."""
-    init(self, *args, **kwargs)
-    spec: dict[str, Any] = kwargs.get("spec") or (args[1] if len(args) > 1 else {})
+    init(self, spec=spec, **others)
     vars(self)["logging_config"] = spec.get("LoggingConfig")
 
 
 @_replaces(LambdaFunction)
-def get_configuration(get: Any, self: LambdaFunction, *args: Any, **kwargs: Any) -> dict[str, Any]:
+def get_configuration(get: Any, self: LambdaFunction, **asked: Any) -> dict[str, Any]:
     """Return it: every plan of Terraform would add it again."""
     logging_config = vars(self).get("logging_config")
     found = {"LoggingConfig": logging_config} if logging_config else {}
-    return {**get(self, *args, **kwargs), **found}
+    return {**get(self, **asked), **found}
 
 
 @_replaces(LambdaStorage)
-def publish_version(publish: Any, self: LambdaStorage, name_or_arn: str, *args: Any, **kwargs: Any) -> Any:
+def publish_version(publish: Any, self: LambdaStorage, name_or_arn: str, *description: str) -> Any:
     """Give a new version of a function a number of its own, whatever was deleted.
 
     The number is that of the versions left plus one, which another may have; and when the newest was deleted, an older
@@ -383,7 +380,7 @@ def publish_version(publish: Any, self: LambdaStorage, name_or_arn: str, *args: 
     if not versions or versions[-1].version != num_published:
         function.code_or_config_updated = True
     num_before = len(versions)
-    version = publish(self, name_or_arn, *args, **kwargs)
+    version = publish(self, name_or_arn, *description)
     if len(versions) > num_before:
         vars(function)["num_published"] = num_published + 1
         function.code_or_config_updated = False

@@ -16,6 +16,7 @@ import pytest
 
 from scripts.deployment.stages import read_stages
 from scripts.local_aws.deploy import Deployment, deploy
+from scripts.local_aws.rudeness import Rudeness
 from tests.commands import run_command
 from tests.factories import make_shard_bytes
 from tests.forked import LocalAws
@@ -356,3 +357,25 @@ def test_a_stack_that_is_not_there_is_told_in_one_line(
     assert done.returncode == 1
     assert re.search(said, " ".join(done.stderr.split()))
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("num_requests", "left"), [(8, ""), (24, "The run may still be running: `make status RUN=")], ids=["upload", "end"]
+)
+def test_a_session_that_expires_under_way_is_named_with_what_renews_it(
+    num_requests: int, left: str, tmp_path: Path
+) -> None:
+    stages = read_stages()
+    stages["infer"]["handler"] = "tests.integration.functions.rehearse.handler"
+    rudeness = Rudeness(session_requests=num_requests)
+    with LocalAws(log_dir=tmp_path / "logs", workers=2, rudeness=rudeness) as aws:
+        account = Rehearsal(aws, deploy(aws, stages=stages))
+        make_dataset(tmp_path, "tiny")
+
+        done = command("run", account, tmp_path, DATASET="tiny", WORLD="4")
+
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())  # lines are as wide as the screen
+    assert "have expired" in said
+    assert "`aws sso login`" in said
+    assert left in said

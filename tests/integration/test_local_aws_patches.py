@@ -127,6 +127,9 @@ def test_times_are_written_as_aws_does(cloud: LocalCloud) -> None:
         ({"ToleratedFailurePercentage": 25.0}, 2, "SUCCEEDED"),
         ({"ToleratedFailurePercentage": 25.0}, 3, "FAILED"),
         ({"ToleratedFailurePercentage": 100.0}, 8, "SUCCEEDED"),
+        ({"ToleratedFailureCount": 3, "ToleratedFailurePercentage": 25.0}, 2, "SUCCEEDED"),
+        ({"ToleratedFailureCount": 3, "ToleratedFailurePercentage": 25.0}, 3, "FAILED"),
+        ({"ToleratedFailureCount": 1, "ToleratedFailurePercentage": 50.0}, 2, "FAILED"),
     ],
 )
 def test_a_map_fails_when_more_iterations_fail_than_it_tolerates(
@@ -209,7 +212,7 @@ def test_no_execution_is_given_more_than_a_state_may_have(cloud: LocalCloud) -> 
     def start(size: int) -> str:
         return cloud.execute(machine, unique("sized"), "x" * (size - 2))["status"]
 
-    assert start(LIMIT - 1) == "SUCCEEDED"
+    assert start(LIMIT) == "SUCCEEDED"
     with pytest.raises(ClientError, match="InvalidExecutionInput"):
         start(LIMIT + 1)
 
@@ -280,7 +283,12 @@ def test_a_map_run_tells_how_many_items_wait_run_and_ended(cloud: LocalCloud, tm
     assert (seen[-1]["pending"], seen[-1]["succeeded"], seen[-1]["total"]) == (4, 0, 6)
     gate.touch()
     wait_until(lambda: counts().get("succeeded") == 6)
+    assert (seen[-1]["pending"], seen[-1]["running"], seen[-1]["total"]) == (0, 0, 6)
     assert max(count.get("running", 0) for count in seen) == 2
+    [run] = cloud.step_functions.list_map_runs(executionArn=arn)["mapRuns"]
+    found = cloud.step_functions.describe_map_run(mapRunArn=run["mapRunArn"])
+    # One child execution per item.
+    assert found["executionCounts"] == found["itemCounts"]
 
 
 # ------------------------------------------------------------------------------------------------ our state machine
@@ -393,14 +401,33 @@ def test_a_definition_can_be_validated(cloud: LocalCloud, definition: str, resul
 
     answer = cloud.step_functions.validate_state_machine_definition(definition=definition)
 
-    assert answer["result"] == result
-    assert bool(answer["diagnostics"]) == (result == "FAIL")
+    assert (answer["result"], answer["truncated"]) == (result, False)
+    codes = [(problem["severity"], problem["code"]) for problem in answer["diagnostics"]]
+    assert codes == ([("ERROR", "SCHEMA_VALIDATION_FAILED")] if result == "FAIL" else [])
 
 
-def test_versions_can_be_listed(cloud: LocalCloud) -> None:
-    machine = cloud.deployment.state_machine_arn
-
+def test_versions_can_be_listed_the_newest_first(cloud: LocalCloud) -> None:
+    machine = cloud.state_machine(unique("versions"), {"Pass": {"Type": "Pass", "End": True}})
     assert cloud.step_functions.list_state_machine_versions(stateMachineArn=machine)["stateMachineVersions"] == []
+    for number in (1, 2):
+        definition = json.dumps({"StartAt": "P", "States": {"P": {"Type": "Pass", "Result": number, "End": True}}})
+        cloud.step_functions.update_state_machine(stateMachineArn=machine, definition=definition, publish=True)
+
+    found = cloud.step_functions.list_state_machine_versions(stateMachineArn=machine)["stateMachineVersions"]
+
+    assert [one["stateMachineVersionArn"] for one in found] == [f"{machine}:2", f"{machine}:1"]
+    assert found[0]["creationDate"] >= found[1]["creationDate"]
+
+
+def test_whoever_has_the_key_of_the_server_may_do_everything(cloud: LocalCloud) -> None:
+    with contextlib.closing(boto3.client("iam", **cloud.aws.credentials)) as iam:
+        answer = iam.simulate_principal_policy(
+            PolicySourceArn="arn:aws:iam::123456789012:user/me", ActionNames=["s3:GetObject", "states:StartExecution"]
+        )
+
+    found = [(one["EvalActionName"], one["EvalDecision"]) for one in answer["EvaluationResults"]]
+    assert found == [("s3:GetObject", "allowed"), ("states:StartExecution", "allowed")]
+    assert not answer["IsTruncated"]
 
 
 def test_the_logging_of_a_function_is_remembered(cloud: LocalCloud) -> None:
@@ -413,9 +440,14 @@ def test_the_logging_of_a_function_is_remembered(cloud: LocalCloud) -> None:
         LoggingConfig={"LogFormat": "JSON", "LogGroup": "/aws/lambda/own"},
     )
     cloud.functions.update_function_configuration(FunctionName=name, LoggingConfig={"LogFormat": "Text"})
+    cloud.functions.update_function_configuration(FunctionName=name, EphemeralStorage={"Size": 700})
+    cloud.functions.update_function_configuration(FunctionName=name, MemorySize=300)
 
     assert made["LoggingConfig"]["LogGroup"] == "/aws/lambda/own"
-    assert cloud.functions.get_function_configuration(FunctionName=name)["LoggingConfig"] == {"LogFormat": "Text"}
+    found = cloud.functions.get_function_configuration(FunctionName=name)
+    assert found["LoggingConfig"] == {"LogFormat": "Text"}
+    assert (found["EphemeralStorage"], found["MemorySize"]) == ({"Size": 700}, 300)
+    assert "LoggingConfig" not in cloud.functions.get_function_configuration(FunctionName="infer")
 
 
 @pytest.mark.parametrize(("service", "call"), [("batch", "describe_job_queues"), ("ec2", "describe_vpcs")])

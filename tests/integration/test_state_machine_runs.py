@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,13 +15,15 @@ from obstore.store import S3Store
 from inference import contract
 from inference.contract import RankRecord, RunSummary
 from inference.models import MAGNITUDES
-from scripts.local_aws.deploy import Deployment, deploy
+from scripts.local_aws.deploy import DEFINITION_PATH, Deployment, deploy
 from scripts.local_aws.rudeness import Rudeness
 from scripts.local_aws.server import REGION
 from tests.factories import make_arrays, make_shard_bytes
 from tests.forked import LocalAws
+from tests.integration.conftest import wait_until
 
 NUM_RANKS, LIST_KEYS = 63, 50
+AT_ONCE = '"MaxConcurrencyPath": "$.max_concurrency"'
 
 
 class Cloud:
@@ -151,3 +154,51 @@ def test_one_bad_shard_among_eight_fails_the_run_and_keeps_the_other_seven(cloud
     assert [record.rank for record in cloud.records("bad")] == [0, 1, 2, 3, 4, 6, 7]
     for record in cloud.records("bad"):
         assert cloud.get(record.predictions_key)
+
+
+def sooner(definition: str) -> str:
+    """Return the state machine with waits of a second at most: what they wait for comes as much sooner here."""
+
+    def shorten(document: Any) -> Any:
+        if isinstance(document, list):
+            return [shorten(value) for value in document]
+        if not isinstance(document, dict):
+            return document
+        waits = {name: 1 for name in ("IntervalSeconds", "MaxDelaySeconds") if name in document}
+        return {name: shorten(value) for name, value in document.items()} | waits
+
+    return json.dumps(shorten(json.loads(definition)))
+
+
+def test_runs_at_once_lose_no_rank_where_there_is_little_room_and_all_is_slow_to_wake(tmp_path: Path) -> None:
+    rudeness = Rudeness(concurrency=2, inactive_s=2, s3_failure_every=20, starts_per_s=50, environments_per_10_s=1)
+    definition = sooner(DEFINITION_PATH.read_text())
+    assert AT_ONCE in definition
+    with LocalAws(log_dir=tmp_path, workers=2, rudeness=rudeness) as aws:
+        # Four times as many ranks at a time as the account has room for, and that in each of two runs.
+        deployed = deploy(aws, definition=definition.replace(AT_ONCE, '"MaxConcurrency": 8'), model=MAGNITUDES)
+        s3, states = (boto3.client(name, **aws.credentials) for name in ("s3", "stepfunctions"))
+        s3.put_object(Bucket=deployed.bucket, Key="d/0.safetensors", Body=make_shard_bytes(64, **make_arrays(64)))
+        request = {"bucket": deployed.bucket, "data_prefix": "d/"}
+        arns = {
+            name: states.start_execution(
+                stateMachineArn=deployed.state_machine_arn,
+                name=name,
+                input=json.dumps({**request, "world_size": world_size}),
+            )["executionArn"]
+            for name, world_size in (("many", 64), ("few", 8))
+        }
+
+        def status(name: str) -> str:
+            return str(states.describe_execution(executionArn=arns[name])["status"])
+
+        for name, world_size in (("many", 64), ("few", 8)):
+            wait_until(lambda name=name: status(name) != "RUNNING", timeout_s=200)
+            assert status(name) == "SUCCEEDED"
+            content = s3.get_object(Bucket=deployed.bucket, Key=f"runs/{name}/summary.json")["Body"].read()
+            summary = contract.decode(content, RunSummary)
+            assert (summary.complete, summary.num_records, summary.num_samples) == (True, world_size, 64)
+        history = states.get_execution_history(executionArn=arns["many"], maxResults=100)["events"]
+
+    refused = {event["taskFailedEventDetails"]["error"] for event in history if event["type"] == "TaskFailed"}
+    assert "Lambda.CodeArtifactUserPendingException" in refused
