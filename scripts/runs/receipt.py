@@ -122,7 +122,7 @@ def reported(folder: Run) -> list[Invocation]:
     events = list(events_of_run(folder.path))
     if not events:
         return read_csv(folder.path / LOGS_FILE) or []
-    return list(read_log(events, rank_of=folder.rank_of, run_id=folder.run_id, is_all_ours=True).invocations)
+    return list(read_log(events, rank_of=folder.rank_of, is_all_ours=True).invocations)
 
 
 def write_receipt(path: Path, run_id: str, receipt: Receipt) -> None:

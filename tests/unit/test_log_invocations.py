@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from scripts.command.errors import UsageError
@@ -17,7 +18,7 @@ from scripts.runs.logs.lines import LogEvent
 from scripts.runs.logs.sources import events_of_export, events_of_run
 from tests.unit.test_log_lines import platform
 
-A, B, C = (f"{letter * 8}-0000-4000-8000-000000000000" for letter in "abc")
+A, B, C, D, E = (f"{letter * 8}-0000-4000-8000-000000000000" for letter in "abcde")
 
 
 def report(request_id: str, *, duration: float = 100.0, billed: int = 100) -> str:
@@ -56,6 +57,24 @@ def test_an_attempt_that_left_no_record_is_joined_by_the_line_it_wrote() -> None
     log = read_log(events(*invocation(A, rank=3, attempt=1), *invocation(B, rank=3)), rank_of={A: 3}, run_id="run-a")
 
     assert [(one.rank, one.attempt, one.request_id) for one in log.invocations] == [(3, 0, B), (3, 1, A)]
+
+
+def test_invocations_come_by_rank_attempt_and_time_those_without_a_rank_last() -> None:
+    started = [f"START RequestId: {name} Version: $LATEST" for name in (C, D)]
+    log = read_log(
+        events(*started, *invocation(A, rank=1), *invocation(B, rank=0), report(E)), rank_of={C: 0, D: 0, E: 2}
+    )
+
+    assert [(one.rank, one.request_id) for one in log.invocations] == [(0, C), (0, D), (0, B), (1, A), (2, E)]
+    unknown = read_log(events(report(C), *invocation(A, rank=1)), rank_of={}).invocations
+    assert [one.rank for one in unknown] == [1, None]
+
+
+def test_an_invocation_has_as_many_bytes_as_cloudwatch_counts() -> None:
+    start = f"START RequestId: {A} Version: 1"
+    (one,) = read_log(events(start, "ü", report(A)), rank_of={}).invocations
+
+    assert (one.num_lines, one.log_bytes) == (3, len(start) + 2 + len(report(A)) + 3 * 26)
 
 
 def test_lines_without_a_name_belong_to_the_invocation_around_them() -> None:
@@ -156,6 +175,14 @@ def test_the_table_of_invocations_survives_csv(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["logs.csv"]
 
 
+def test_a_table_of_an_older_version_is_read(tmp_path: Path) -> None:
+    (tmp_path / "logs.csv").write_text("request_id,rank\nx,3\n")
+
+    (one,) = read_csv(tmp_path / "logs.csv") or []
+
+    assert (one.request_id, one.rank, one.num_lines, one.log_bytes) == ("x", 3, 0, 0)
+
+
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "request_id,rank\nx,first\n"])
 def test_a_csv_that_is_another_one_is_no_table_of_invocations(content: str, tmp_path: Path) -> None:
     (tmp_path / "logs.csv").write_text(content)
@@ -168,6 +195,7 @@ def test_a_run_here_is_read_from_its_workers_files(tmp_path: Path) -> None:
     (tmp_path / "logs" / "infer-0.log").write_text("\n".join(invocation(A, rank=0)) + "\n")
     (tmp_path / "logs" / "infer-1.log").write_bytes("\n".join(invocation(B, rank=1)).encode() + b"\n\xff\xfe\n")
     (tmp_path / "logs" / "server.log").write_text("REPORT of nobody\n")
+    (tmp_path / "logs" / "infer-2.log").write_text("\n \n")
 
     log = read_log(events_of_run(tmp_path), rank_of={}, run_id="run-a", is_all_ours=True)
 
@@ -176,6 +204,19 @@ def test_a_run_here_is_read_from_its_workers_files(tmp_path: Path) -> None:
         ("infer", 1, "infer-1"),
     ]
     assert sum(log.unread.values()) == 1
+
+
+def test_a_damaged_line_of_what_was_collected_is_one_in_another_format(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "infer.jsonl").write_bytes(
+        b'{"timestamp": 1000, "stream": "s", "message": "hi\\n"}\ncut\n\xff\n'
+    )
+
+    found = [(event.stream, event.message, event.time_s, event.stage) for event in events_of_run(tmp_path)]
+
+    assert found[0] == ("s", "hi", 1.0, "infer")
+    assert [(stream, time_s, stage) for stream, _, time_s, stage in found[1:]] == [("infer.jsonl", None, "infer")] * 2
+    assert found[1][1] == "cut"
 
 
 # ------------------------------------------------------------------------------------------- exported files
@@ -195,6 +236,13 @@ def test_a_file_exported_from_the_console_is_read(is_newest_first: bool, tmp_pat
     assert (one.rank, one.billed_ms, one.started_at_s, one.stage) == (4, 100, 1767323045.0, "infer")
 
 
+def test_an_event_of_the_greatest_size_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "export.csv"
+    path.write_text(f'timestamp,message\n1,"{report(A)}"\n2,{"x" * 1_000_000}\n')
+
+    assert [len(event.message) for event in events_of_export(path)] == [len(report(A)), 1_000_000]
+
+
 def test_a_file_exported_from_logs_insights_is_read(tmp_path: Path) -> None:
     path = tmp_path / "export.csv"
     path.write_text(f'@timestamp,@message,@logStream\n2026-01-02 03:04:05.678,"{report(A)}",2026/01/02/[$LATEST]1\n')
@@ -202,6 +250,30 @@ def test_a_file_exported_from_logs_insights_is_read(tmp_path: Path) -> None:
     (one,) = read_log(events_of_export(path), rank_of={A: 2}).invocations
 
     assert (one.rank, one.started_at_s, one.stream) == (2, 1767323045.678, "2026/01/02/[$LATEST]1")
+
+
+@pytest.mark.parametrize("is_newest_first", [False, True])
+def test_events_of_one_millisecond_keep_their_order(is_newest_first: bool, tmp_path: Path) -> None:
+    rows = ["1,a", "2,b", "2,c"]
+    path = tmp_path / "export.csv"
+    path.write_text("\n".join(["timestamp,message", *(reversed(rows) if is_newest_first else rows)]))
+
+    assert [event.message for event in events_of_export(path)] == ["a", "b", "c"]
+
+
+def test_events_without_a_time_come_first(tmp_path: Path) -> None:
+    path = tmp_path / "export.csv"
+    path.write_text("timestamp,message\n500,b\n,a\n600,\n")
+
+    assert [event.message for event in events_of_export(path)] == ["a", "b"]
+
+
+def test_a_file_without_messages_is_refused_with_its_first_columns(tmp_path: Path) -> None:
+    path = tmp_path / "export.csv"
+    path.write_text("a,b,c,d,e,f\n")
+
+    with pytest.raises(UsageError, match=r"this file has a, b, c, d, e\.$"):
+        events_of_export(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\xff\xfe\x00"], ids=["empty", "other columns", "no text"])
@@ -269,6 +341,19 @@ def test_events_of_another_day_are_not_read(cloudwatch: Any) -> None:
     assert collected(cloudwatch)[0].invocations == ()
 
 
+def test_a_group_that_may_not_be_read_is_not_taken_for_an_absent_one() -> None:
+    class Denied:
+        def get_paginator(self, _: str) -> "Denied":
+            return self
+
+        def paginate(self, **_: Any) -> Any:
+            raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "FilterLogEvents")
+            yield
+
+    with pytest.raises(ClientError):
+        collected(Denied())
+
+
 def test_every_page_is_read() -> None:
     class Paged:
         """Answers as boto3's paginator does, one event a page."""
@@ -281,9 +366,11 @@ def test_every_page_is_read() -> None:
             for number, message in enumerate(invocation(A, rank=7)):
                 yield {"events": [{"logStreamName": "s", "message": message, "timestamp": number}]}
 
-    log, _ = collect(Paged(), {"infer": "g"}, window_s=(0, 1), rank_of={}, run_id="run-a")
+    counts: list[int] = []
+    log, _ = collect(Paged(), {"infer": "g"}, window_s=(0, 1), rank_of={}, run_id="run-a", tick=counts.append)
 
     assert [(one.rank, one.num_lines, one.billed_ms) for one in log.invocations] == [(7, 4, 100)]
+    assert counts == [1] * 4
 
 
 def test_the_log_groups_are_those_terraform_names_or_lambdas_own() -> None:

@@ -1,6 +1,7 @@
 """Every kind of line that Lambda, its emulator or our loggers write."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -62,6 +63,22 @@ def test_an_exception_in_text_keeps_its_class_and_its_first_line() -> None:
     assert found.fields == {"errorType": "ShardFormatError", "errorMessage": "d/0 is cut off"}
 
 
+def test_a_line_of_lambdas_text_logger_keeps_its_level_its_words_and_its_time() -> None:
+    found = line(f"[INFO]\t2026-01-02T03:04:05.678Z\t{ID}\trank inferred")
+
+    assert (found.fields, found.time_s) == ({"level": "INFO", "message": "rank inferred"}, 1767323045.678)
+
+
+def test_what_killed_an_invocation_is_kept_as_it_was_said() -> None:
+    said = f"RequestId: {ID} Error: Runtime exited with error: signal: killed"
+
+    assert line(said).fields == {"errorMessage": said}
+
+
+def test_a_line_of_json_that_is_no_text_is_read_all_the_same() -> None:
+    assert line('{"level": "INFO", "message": "\udcff"}').fields["message"] == "?"
+
+
 @pytest.mark.parametrize("message", [REPORT + "\tStatus: timeout", platform("report", metrics={}, status="timeout")])
 def test_a_report_says_when_it_is_no_success(message: Any) -> None:
     assert line(message).status == "timeout"
@@ -81,6 +98,13 @@ def test_a_report_says_when_it_is_no_success(message: Any) -> None:
         ({"level": "INFO", "message": "hi", "requestId": ID, "_aws": {"CloudWatchMetrics": []}}, "ours", ID),
         ({"_aws": {"CloudWatchMetrics": []}, "rows": 3, "requestId": ID}, "metrics", ID),
         ({"errorType": "PlanError", "errorMessage": "no", "requestId": ID, "level": "ERROR"}, "error", ID),
+        ({"errorType": "PlanError"}, "error", ""),
+        ({"errorMessage": "no"}, "error", ""),
+        ({"level": "INFO", "message": "hi", "AWSRequestId": ID}, "ours", ID),
+        ({"level": "INFO", "requestId": ID}, "unknown", ID),
+        ({"message": "hi", "requestId": ID}, "unknown", ID),
+        ({"type": "platform.start", "requestId": ID}, "unknown", ID),
+        ({"type": "mine", "record": {"requestId": ID}}, "unknown", ""),
         (f"[INFO]\t2026-01-02T03:04:05.678Z\t{ID}\trank inferred", "text", ID),
         (f"RequestId: {ID} Error: Runtime exited with error: signal: killed", "error", ID),
         (f"2026-01-02T03:04:05.678Z {ID} Task timed out after 3.00 seconds", "error", ID),
@@ -111,6 +135,16 @@ def test_the_time_of_the_event_wins_over_what_the_line_says() -> None:
 )
 def test_times_are_read_as_the_console_and_insights_write_them(value: object, expected: float) -> None:
     assert seconds(value) == expected
+
+
+def test_a_time_without_a_zone_is_utc_wherever_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "America/New_York")
+        time.tzset()
+        read = [seconds(f"2026-01-02 03:04:05{zone}") for zone in ("", "+00:00", "+02:00")]
+    time.tzset()
+
+    assert read == [1767323045.0, 1767323045.0, 1767323045.0 - 7200]
 
 
 def test_no_time_is_no_error() -> None:

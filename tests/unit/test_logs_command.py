@@ -1,6 +1,8 @@
 """`make logs` of a run on AWS, which moto plays, and of files: what is fetched, kept, and refused."""
 
+import io
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -56,17 +58,32 @@ def logs(root: Path, *, rank: str = "", file: str = "", run: str = "run-a") -> N
     scripts.logs.main(asked, root=root)
 
 
-def test_what_cloudwatch_has_is_fetched_and_kept(root: Path, cloudwatch: Any, capsys: Any) -> None:
+def test_what_cloudwatch_has_is_fetched_and_kept(
+    root: Path, cloudwatch: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(cloudwatch, GROUP, "s", [report(name) for name in REQUEST_IDS[:3]])
 
     logs(root)
-    cloudwatch.delete_log_group(logGroupName=GROUP)
+    monkeypatch.setattr(scripts.runs.logs.of_run, "connect_aws", lambda _: pytest.fail("the log is whole"))
     logs(root)
 
     said = capsys.readouterr()
     assert said.err.count("collected  3 events of 3 invocations from CloudWatch") == 1
     assert said.out.count("3 invocations, 0 cold, 0 failed; billed 0.3 s") == 2
     assert (root / "runs" / "run-a" / "logs" / "infer.jsonl").exists()
+
+
+def test_on_a_terminal_the_events_are_counted_while_they_come(
+    root: Path, cloudwatch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    status = nullcontext(SimpleNamespace(update=shown.append))
+    monkeypatch.setattr(scripts.runs.logs.of_run, "Console", lambda **_: SimpleNamespace(status=lambda _: status))
+    put(cloudwatch, GROUP, "s", [report(name) for name in REQUEST_IDS[:3]])
+
+    logs(root)
+
+    assert shown[-1] == "CloudWatch: 3 events"
 
 
 def test_what_was_logged_somewhat_before_and_after_is_of_the_run_too(root: Path, cloudwatch: Any, capsys: Any) -> None:
@@ -183,6 +200,31 @@ def test_an_invocation_has_what_its_report_states_and_marks_for_the_rest(capsys:
         "  1,206 lines are in another format: 'what' (1200), 'is' (3), 'this' (2)",
         "  logs.csv",
     ]
+
+
+def test_what_is_wider_than_the_screen_stays_in_one_line(capsys: Any) -> None:
+    one = invocation(0, stage="infer", billed_ms=10**9, max_memory_mb=10_240)
+    log = Log({}, (one,), Counter({"w" * 60: 1}))
+
+    print_table(Console(highlight=False, width=74), "r" * 90, log, Path("t" * 90))
+
+    shown = lines_of(capsys)
+    assert shown[0] == "r" * 90
+    assert shown[-3:] == [
+        "  1 invocations, 0 cold, 0 failed; billed 1,000,000.0 s; at most 10,240 MB used",
+        f"  1 line is in another format: '{'w' * 60}' (1)",
+        f"  {'t' * 90}",
+    ]
+
+
+def test_an_invocation_that_failed_stands_out() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", highlight=False, width=80)
+
+    print_table(console, "run-a", Log({}, (invocation(0), invocation(1, status="timeout"))), Path("logs.csv"))
+
+    good, failed = console.file.getvalue().splitlines()[3:5]  # type: ignore[attr-defined]
+    assert "\x1b[1m" not in good
+    assert failed.startswith("\x1b[1m")
 
 
 @pytest.mark.parametrize(("num", "num_shown"), [(40, 40), (41, 20)])

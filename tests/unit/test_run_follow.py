@@ -84,15 +84,22 @@ def printed(console: Console) -> list[str]:
 
 def test_before_the_manifest_nothing_is_known_but_the_time() -> None:
     clock = Clock()
+    clock.now_s = 100.0
     observer = Observer(FakeStore(), PREFIX, invocations=Invocations, now=clock)
-    clock.now_s = 3.0
+    later = Observer(FakeStore(), PREFIX, invocations=Invocations, now=clock, elapsed_s=7.0)
+    clock.now_s = 103.0
 
-    assert observer.look() == Progress(3.0)
+    found = observer.look()
+    assert found == Progress(3.0)
+    assert (found.world_size, found.num_rows, found.done, found.failed, found.running) == (None, 0, 0, 0, 0)
+    assert (found.retried, found.rows_done, found.rows_per_s, found.is_talking) == (0, 0, 0.0, False)
+    assert later.look().elapsed_s == 10.0
 
 
 def test_ranks_and_rows_are_counted_from_the_keys_of_the_run() -> None:
     tasks = [make_task(rank=rank, world_size=3, num_samples=10 + rank) for rank in range(3)]
-    store = FakeStore(tasks[0].record_key, tasks[2].failure_key, manifest=tasks)
+    strange = PREFIX + "ranks/note.json"
+    store = FakeStore(tasks[0].record_key, tasks[2].failure_key, strange, manifest=tasks)
     observer = Observer(store, PREFIX, invocations=lambda: Invocations(running=1, failed=3), now=Clock())
 
     progress = observer.look()
@@ -126,17 +133,19 @@ def test_rows_per_second_count_from_the_manifest() -> None:
     observer = Observer(store, PREFIX, invocations=Invocations, now=clock)
     observer.look()
     store.objects[tasks[0].record_key] = b""
-    clock.now_s = 2.0
+    rates = []
+    for clock.now_s in (0.0, 0.5, 2.0):
+        rates.append(observer.look().rows_per_s)
 
-    assert observer.look().rows_per_s == pytest.approx(5.0)
+    assert rates == [0.0, 20.0, 5.0]
 
 
 @pytest.mark.parametrize(
     ("body", "counts"),
     [
         (b'{"infer": {"running": 2, "failed": 3}}', Invocations(running=2, failed=3)),
-        (b'{"infer": {}}', Invocations()),
-        (b'{"initialize": {"running": 1, "failed": 1}}', Invocations()),
+        (b'{"infer": {}}', Invocations(running=0, failed=0)),
+        (b'{"initialize": {"running": 1, "failed": 1}}', Invocations(running=0, failed=0)),
     ],
     ids=["ranks", "no counts yet", "no ranks yet"],
 )
@@ -400,6 +409,7 @@ def test_a_map_run_tells_ranks_and_rows() -> None:
     assert (progress.world_size, progress.num_rows) == (4, 40)
     assert (progress.done, progress.failed, progress.running) == (2, 1, 1)
     assert (progress.rows_done, progress.rows_per_s) == (20, 2.0)
+    assert look_at(states, elapsed_s=0.5).rows_per_s == 40.0
 
 
 def test_whatever_ends_a_rank_on_aws_it_is_lost() -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
-from inference import contract
-from inference.contract import LostRank
+from inference import contract, summary
+from inference.contract import LostRank, RankFailure
 from scripts.command.errors import CommandError, UsageError
 from scripts.deployment.stack import Stack
 from scripts.runs import journal, recall
@@ -19,7 +20,7 @@ from scripts.runs.ending import Ending
 from scripts.runs.journal import Entry
 from scripts.runs.run_folder import Run, open_run
 from scripts.runs.variables import StackVariables
-from tests.factories import make_task
+from tests.factories import make_record_for, make_task
 from tests.unit.test_run_present import make_summary
 from tests.unit.test_run_stack import make_stack, write_outputs
 
@@ -262,6 +263,57 @@ def test_the_key_of_a_local_aws_is_the_users_alone_and_goes_with_the_run(tmp_pat
     assert (entry.key, path.stat().st_mode & 0o077) == ("secret", 0)
     journal.write(folder, journal.ended(entry, Ending("SUCCEEDED", "", "")))
     assert "secret" not in path.read_text()
+
+
+def test_what_a_map_reads_is_the_manifest_until_the_run_is_resumed() -> None:
+    entry = Entry(run_id=RUN, target="local", execution_arn="arn", bucket="b", run_prefix="r/", started_at_s=5.0)
+    resumed = msgspec.structs.replace(entry, pending_key="r/pending/1.json", resumed_at_s=9.0)
+
+    assert (entry.items_key, entry.began_at_s) == ("r/manifest.json", 5.0)
+    assert (resumed.items_key, resumed.began_at_s) == ("r/pending/1.json", 9.0)
+
+
+@pytest.mark.parametrize(
+    ("pid", "is_served"),
+    [(os.getpid(), True), (1, True), (0, False), (DEAD_PID, False), (2**70, False)],
+    ids=["this", "of another user", "none", "gone", "no number of a process"],
+)
+def test_a_local_aws_is_there_while_its_terminal_is(pid: int, is_served: bool, tmp_path: Path) -> None:
+    entry = journal.read(write_entry(tmp_path, pid=pid))
+
+    assert entry is not None
+    assert entry.is_served is is_served
+
+
+def test_the_terminal_of_another_user_may_not_be_signalled_and_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_pid: int, _signal: int) -> None:
+        raise PermissionError
+
+    entry = journal.read(write_entry(tmp_path, pid=7))
+    monkeypatch.setattr(os, "kill", refuse)
+
+    assert entry is not None
+    assert entry.is_served is True
+
+
+@pytest.mark.parametrize(
+    ("cause", "ranks"),
+    [('{"requestId": "f"}', {"r": 0, "f": 1}), ('{"error": "E"}', {"r": 0}), ("[1]", {"r": 0}), ("cut", {"r": 0})],
+)
+def test_an_invocation_is_of_the_rank_whose_record_or_failure_names_it(
+    cause: str, ranks: dict[str, int], tmp_path: Path
+) -> None:
+    folder = write_entry(tmp_path, status="SUCCEEDED")
+    tasks = [make_task(rank=rank, world_size=2) for rank in range(2)]
+    (folder / "manifest.json").write_bytes(contract.encode(tasks))
+    (folder / "combined_data.json").write_bytes(summary.combine([make_record_for(tasks[0], request_id="r")]))
+    (folder / "failures").mkdir()
+    failure = RankFailure(run_id=tasks[1].run_id, rank=1, error="E", cause=cause)
+    (folder / "failures" / "00001.json").write_bytes(contract.encode(failure))
+
+    assert opened(tmp_path).rank_of == ranks
 
 
 # ------------------------------------------------------------------------------------------ names

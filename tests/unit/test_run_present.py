@@ -133,8 +133,11 @@ run-a: complete
 def test_a_run_is_told_from_its_state_to_its_files(folder: Path) -> None:
     known = make_summary().clock
     slow = SlowRank(rank=7, num_samples=9, attempt=0, cold_start=True, clock=known.ranks)
+    next_one = msgspec.structs.replace(slow, rank=3)
     summary = make_summary(
-        clock=msgspec.structs.replace(known, slowest=(slow,), num_concurrent_ranks=4, parallel_efficiency=0.625),
+        clock=msgspec.structs.replace(
+            known, slowest=(slow, next_one), num_concurrent_ranks=4, parallel_efficiency=0.625
+        ),
         num_flagged={"REFUSED": 3, "LOW_SIGNAL": 1031},
         num_samples_planned=3100,
     )

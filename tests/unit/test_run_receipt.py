@@ -29,6 +29,7 @@ from scripts.pricing.prices import PriceError, read_prices
 from scripts.reports.document import Table
 from scripts.reports.sections.cost import cost_section
 from scripts.runs import budget, journal
+from scripts.runs import outlook as ahead
 from scripts.runs.budget import before_start, forecast, refuse_above
 from scripts.runs.journal import Entry
 from scripts.runs.receipt import receipt_of, write_receipt
@@ -471,6 +472,53 @@ def test_without_earlier_runs_the_speed_that_the_model_states_decides(
         usd.append(found.forecast.usd[2])
 
     assert usd[0] > 10 * usd[1]
+
+
+def test_a_run_is_forecast_where_it_is_to_run(
+    make_dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "num_cores", lambda: 2)
+    dataset, aws, request = make_dataset(3000), on_aws(tmp_path), make_request(world_size=8)
+
+    here = ahead.look_ahead(request, dataset, None, root=tmp_path)
+    one = ahead.look_ahead(make_request(world_size=1), dataset, None, root=tmp_path)
+    there = ahead.look_ahead(request, dataset, aws, root=tmp_path)
+
+    assert (here.setting.is_local, here.setting.num_cores, here.setting.max_concurrency) == (True, 2, 2)
+    assert one.setting.max_concurrency == 1
+    priced = forecast(request, dataset, aws, root=tmp_path)
+    assert priced is not None
+    assert (there.usd, there.seconds, there.setting) == (
+        priced.forecast.usd,
+        priced.forecast.seconds,
+        priced.forecast.setting,
+    )
+    times = r"\d+\.\d s end to end \(90 %: \d+\.\d to \d+\.\d s\), "
+    assert re.fullmatch(times + re.escape(here.source), ahead.in_words(here))
+    usd = r"(0\.\d{4}) USD \(90 %: (0\.\d{4}) to (0\.\d{4})\), "
+    found = re.fullmatch(times + usd + re.escape(there.source), ahead.in_words(there))
+    assert found is not None
+    assert [float(value) for value in found.groups()] == [round(there.usd[place], 4) for place in (2, 0, 4)]
+
+
+def test_a_forecast_here_is_calibrated_on_the_runs_here_and_on_what_the_model_states(
+    make_dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, request, seconds = make_dataset(3000), make_request(world_size=3), []
+    for rows_per_s in (1.0, 100.0):
+        monkeypatch.setattr(budget, "stated_speed", lambda *_, stated=rows_per_s: stated)
+        seconds.append(ahead.look_ahead(request, dataset, None, root=tmp_path).seconds["end_to_end"][2])
+    write_run(tmp_path, seconds=900.0)
+    found = ahead.look_ahead(request, dataset, None, root=tmp_path)
+
+    assert seconds[0] > 10 * seconds[1]
+    assert found.source == "calibrated on 1 earlier run"
+    assert found.seconds["end_to_end"][2] > 10 * seconds[1]
+
+
+def test_a_run_of_unknown_size_cannot_be_forecast(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="FORECAST=1 needs the number of galaxies"):
+        ahead.look_ahead(make_request(), RemoteDataset("survey", "sky/"), survey(tmp_path, None), root=tmp_path)
 
 
 def test_runs_here_of_another_model_teach_nothing(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ import io
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from rich.console import Console
 
 from inference import contract, summary
-from inference.contract import RankFailure
+from inference.contract import LostRank, RankFailure
 from scripts import explain
 from scripts.command.errors import UsageError
 from scripts.runs.logs.invocations import Invocation, Log
@@ -18,6 +19,7 @@ from scripts.runs.run_folder import Run
 from scripts.runs.story import Story, print_story
 from tests.factories import RUN, make_predictions, make_record_for
 from tests.unit.test_run_clock import make_clock
+from tests.unit.test_run_present import make_summary
 from tests.unit.test_summary import make_tasks
 
 NOTHING = Log({}, ())
@@ -83,6 +85,13 @@ def test_a_rank_without_record_and_failure_may_still_go_on(run: Run) -> None:
     assert "rank 0 of 3: neither a record nor a failure" in story_of(run, 0)
 
 
+def test_what_the_summary_says_of_a_lost_rank_comes_before_its_failure(run: Run) -> None:
+    lost = LostRank(rank=0, error="StaleRecord", message="of another run", shards=("d/0",))
+    (run.path / "summary.json").write_bytes(contract.encode(make_summary(num_samples_planned=9, lost_ranks=(lost,))))
+
+    assert story_of(run, 0).startswith(f"{RUN}, rank 0 of 3: lost: StaleRecord: of another run\n")
+
+
 def test_a_phase_has_its_share_of_the_handlers_time(run: Run) -> None:
     lines = story_of(run, 1).splitlines()
 
@@ -113,6 +122,16 @@ def test_what_computed_is_named_with_its_rate_its_memory_and_its_requests(run: R
         f"  weights {'0' * 64}",
         "  image local, code 1",
     ]
+
+
+def test_threads_are_counted_and_what_an_engine_notes_is_told(run: Run) -> None:
+    records = [msgspec.structs.replace(one, num_threads=2, engine_note="no AVX", model="") for one in run.records]
+    (run.path / "combined_data.json").write_bytes(summary.combine(records))
+
+    found = story_of(Run(run.path, RUN), 1)
+
+    assert "with fake 1 in fp32, 2 threads\n  no AVX\n" in found
+    assert "model   of an older version\n" in found
 
 
 def test_every_attempt_has_its_numbers_and_what_was_printed_follows(run: Run) -> None:
@@ -170,6 +189,19 @@ def test_the_rows_of_a_rank_are_named_with_their_checksum(run: Run) -> None:
     assert "  Input: 3 galaxies\n" in found
     assert f"  {rows.key} rows {rows.start_row} to {rows.stop_row - 1}\n" in found
     assert f"    sha256 not stated by dataset.json, etag {(rows.etag or '').strip(chr(34))}\n" in found
+
+
+@pytest.mark.parametrize(("num", "end"), [(20, ""), (21, "  and 1 more in runs/run-a/ranks/00000.json\n")])
+def test_twenty_parts_of_shards_are_named_and_more_are_counted(num: int, end: str, run: Run) -> None:
+    (rows,) = run.tasks[0].rows
+    part = msgspec.structs.replace(rows, start_row=1000, stop_row=3000, sha256="f" * 64, etag="")
+    tasks = [msgspec.structs.replace(run.tasks[0], rows=(part,) * num), *run.tasks[1:]]
+    (run.path / "manifest.json").write_bytes(contract.encode(tasks))
+
+    found = story_of(Run(run.path, RUN), 0)
+
+    named = f"  {rows.key} rows 1,000 to 2,999\n    sha256 {'f' * 64}, etag none\n"
+    assert f"  Input: 3 galaxies\n{named * 20}{end}\n" in found
 
 
 @pytest.mark.parametrize(("rank", "asked"), [(None, "RANK=…"), (3, "RANK=3")])

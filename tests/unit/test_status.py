@@ -1,5 +1,6 @@
 import os
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from scripts.runs import journal, listing, recall, run_folder
 from scripts.runs.journal import Entry
 from scripts.runs.variables import StackVariables
 from tests.factories import make_task
+from tests.unit.test_doctor import make_stack
 from tests.unit.test_run_present import make_summary
 
 RUN = "run-20260131T120000Z-abcd"
@@ -122,6 +124,46 @@ def test_without_a_name_every_run_is_listed_with_how_it_ended(here: Path, capsys
     assert first.split()[-2:] == [f"{summary.num_samples:,}", f"{summary.accuracy.nmad:.4f}"]
     assert "cut off" in second
     assert "mine/10MB" in second
+
+
+@pytest.mark.parametrize(
+    ("noted", "is_complete", "state"),
+    [
+        ({"pid": 2**22 + 1}, None, "cut off"),
+        ({"pid": os.getpid()}, None, "running"),
+        ({"stack": make_stack()}, None, "on AWS"),
+        ({"stack": make_stack()}, True, "complete"),
+        ({"pid": 2**22 + 1}, False, "incomplete"),
+        ({"status": "SUCCEEDED"}, True, "complete"),
+        ({"status": "ABORTED"}, None, "stopped"),
+        ({"status": "FAILED"}, None, "failed"),
+        ({"status": "FAILED"}, False, "incomplete"),
+        (None, True, "complete"),
+        (None, None, "unknown"),
+    ],
+)
+def test_the_state_of_a_run_is_read_from_its_note_and_its_summary(
+    noted: dict[str, Any] | None, is_complete: bool | None, state: str, tmp_path: Path
+) -> None:
+    folder = make_folder(tmp_path, **noted or {})
+    if noted is None:
+        (folder / journal.FILE_NAME).unlink()
+    if is_complete is not None:
+        (folder / "summary.json").write_bytes(contract.encode(make_summary(complete=is_complete)))
+
+    (found,) = listing.listed(tmp_path, [RUN])
+
+    assert (found.state, found.began == "") == (state, noted is None)
+
+
+def test_a_narrow_list_goes_without_the_least_important_columns() -> None:
+    run = listing.Listed("run-a", "complete", "sdss/10MB", "2026-01-31", 626, 0.0172)
+
+    shown = [[str(column.header) for column in listing.as_table([run], width).columns] for width in range(80, 0, -1)]
+
+    lost = [name for before, after in pairwise(shown) for name in before if name not in after]
+    assert shown[0] == ["run", "state", "dataset", "began", "galaxies", "NMAD"]
+    assert lost == ["dataset", "began", "galaxies", "NMAD"]
 
 
 def test_runs_that_have_ended_are_deleted_when_the_answer_is_yes(

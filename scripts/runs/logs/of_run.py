@@ -17,7 +17,7 @@ from scripts.runs.target import connect_aws
 def log_of_run(folder: Run) -> Log:
     """Return the log of a run: the files here, or what CloudWatch has, which is kept in the run's folder."""
     # What is in the folder is the run's own: its workers wrote it, or it was collected for it.
-    here = read_log(events_of_run(folder.path), rank_of=folder.rank_of, run_id=folder.run_id, is_all_ours=True)
+    here = read_log(events_of_run(folder.path), rank_of=folder.rank_of, is_all_ours=True)
     if folder.stack is None or (_is_whole(here, folder) and not folder.is_running):
         return here
     there, events = _collect(folder)
