@@ -106,7 +106,7 @@ def find_run(name: str, where: StackVariables, *, root: Path, results_suffice: b
         If there is no such run; the message names similar ones.
     """
     name = whole_name(name.strip(), root)
-    run_id = run_of(name.strip("/").rsplit("/", maxsplit=1)[-1].rsplit(":", maxsplit=1)[-1])
+    run_id = run_of(name.strip("/").rpartition("/")[2].rpartition(":")[2])
     folder = root / "runs" / run_id
     if not is_run(folder) and is_run(Path(name)):
         folder = Path(name)

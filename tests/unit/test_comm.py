@@ -22,7 +22,7 @@ from scripts.command.errors import UsageError
 from scripts.reports.evidence import read_run
 from scripts.reports.sections.talking import talking_sections
 from scripts.runs.logs.invocations import Log
-from scripts.runs.present import print_result
+from scripts.runs.present import _comm, print_result
 from scripts.runs.request import draft_request, meet_here
 from scripts.runs.run_folder import Run
 from scripts.runs.story import Story, print_story
@@ -248,6 +248,7 @@ def test_here_ranks_meet_here_whatever_the_payload_names(tmp_path: Path) -> None
     assert here.request.fmi_enabled
     assert "rendezvous_endpoint" not in here.payload
     assert "rendezvous.example.org:10000" in here.notes[-1]
+    assert meet_here(here) is here
 
 
 # --------------------------------------------------------------------------------------------- what a reader sees
@@ -266,6 +267,17 @@ def test_the_result_says_who_waited_for_whom(tmp_path: Path) -> None:
     assert "met 4 of 4 3 direct" in text
     assert "barrier skew 3.00 s all waited for rank 3" in text
     assert "equal sums 13 of 13" in text
+
+
+@pytest.mark.parametrize(("world_size", "last_rank", "is_told"), [(2, 1, True), (1, 0, False), (2, None, False)])
+def test_only_where_several_ranks_met_one_waited_for_another(
+    world_size: int, last_rank: int | None, is_told: bool
+) -> None:
+    met = structs.replace(comm.merge("run", 4, make_records()).summary, last_rank=last_rank)
+
+    labels = [label for label, _, _ in _comm(met, world_size)]
+
+    assert (labels[0], "barrier skew" in labels, "connecting" in labels) == ("met", is_told, is_told)
 
 
 def test_the_result_says_why_ranks_did_not_meet(tmp_path: Path) -> None:

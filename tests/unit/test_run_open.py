@@ -1,5 +1,6 @@
 """Every command finds a run in the same way, brings its results home, and says the same about one that has none."""
 
+import json
 import os
 import shutil
 from datetime import UTC, datetime
@@ -9,18 +10,20 @@ from typing import Any
 
 import msgspec
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from inference import contract, summary
-from inference.contract import LostRank, RankFailure
+from inference.contract import LostRank, RankFailure, Resumption
+from inference.errors import InvalidRequestError
+from inference.run_folder import IMPORT_KEY
 from scripts.command.errors import CommandError, UsageError
 from scripts.deployment.stack import Stack
 from scripts.runs import journal, recall
 from scripts.runs.ending import Ending
 from scripts.runs.journal import Entry
-from scripts.runs.run_folder import Run, open_run
+from scripts.runs.run_folder import Run, make_folder, open_run
 from scripts.runs.variables import StackVariables
-from tests.factories import make_record_for, make_task
+from tests.factories import make_plan, make_record_for, make_task
 from tests.unit.test_run_present import make_summary
 from tests.unit.test_run_stack import make_stack, write_outputs
 
@@ -42,6 +45,7 @@ class Elsewhere:
     def download(self, prefix: str, folder: Path) -> int:
         assert prefix == f"runs/{RUN}/"
         self.num_downloads += 1
+        assert folder.is_dir()
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
         return 7
 
@@ -158,7 +162,10 @@ def test_a_run_that_is_here_asks_no_deployment(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("name", ["combined_data.json", "ranks/00000.json"])
-def test_a_run_that_was_imported_or_copied_by_hand_is_one_too(name: str, tmp_path: Path) -> None:
+def test_a_run_that_was_imported_or_copied_by_hand_is_one_too_and_no_deployment_knows_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recall, "stack_target", lambda *_, **__: pytest.fail("a deployment was looked for"))
     path = tmp_path / "runs" / "mine" / name
     path.parent.mkdir(parents=True)
     path.write_text("[]")
@@ -188,11 +195,12 @@ def test_a_run_that_goes_on_is_not_read_yet(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_log_of_a_run_that_goes_on_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    elsewhere(tmp_path, monkeypatch, status="RUNNING")
+    there = elsewhere(tmp_path, monkeypatch, status="RUNNING")
 
     run = opened(tmp_path, may_run=True)
 
     assert run.is_running
+    assert there.num_downloads == 0
     assert run.entry is not None
     assert run.entry.run_prefix == f"runs/{RUN}/"
 
@@ -229,12 +237,185 @@ def test_an_unknown_run_names_similar_ones(tmp_path: Path) -> None:
         opened(tmp_path, RUN[:-1] + "e")
 
 
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_run_that_was_seen_to_end_asks_no_deployment_even_about_its_execution(
+    is_over: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = {"status": "SUCCEEDED"} if is_over else {}
+    write_results(write_entry(tmp_path, stack=make_stack(tmp_path), **noted))
+    elsewhere(tmp_path, monkeypatch, status="RUNNING")
+
+    assert recall.find_run(RUN, StackVariables(), root=tmp_path).is_running is not is_over
+
+
+def test_a_deployment_that_cannot_be_reached_is_an_error_and_a_local_aws_that_is_gone_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: str) -> None:
+        raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+
+    write_entry(tmp_path, stack=make_stack(tmp_path))
+    there = elsewhere(tmp_path, monkeypatch)
+    there.describe_execution = refuse  # type: ignore[method-assign,assignment]
+
+    with pytest.raises(EndpointConnectionError):
+        recall.find_run(RUN, StackVariables(), root=tmp_path)
+    there.name = "local"
+    found = recall.find_run(RUN, StackVariables(), root=tmp_path)
+    assert (found.run_id, found.target, found.is_running) == (RUN, None, False)
+
+
+def test_an_error_that_says_nothing_of_the_execution_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: str) -> None:
+        raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "DescribeExecution")
+
+    write_entry(tmp_path, stack=make_stack(tmp_path))
+    elsewhere(tmp_path, monkeypatch).describe_execution = refuse  # type: ignore[method-assign,assignment]
+
+    with pytest.raises(ClientError):
+        recall.find_run(RUN, StackVariables(), root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "run_prefix", "pending_key"),
+    [
+        ({"bucket": "b", "data_prefix": "d/"}, f"runs/{RUN}/", ""),
+        ({"bucket": "b", "data_prefix": "d/", "result_path": "my/run"}, "my/run/", ""),
+        ({"bucket": "b", "pending_key": "my/run/pending/1.json"}, "my/run/", "my/run/pending/1.json"),
+    ],
+)
+def test_where_a_run_stores_its_results_is_read_from_what_its_execution_was_asked(
+    asked: dict[str, str], run_prefix: str, pending_key: str
+) -> None:
+    found = recall.FoundRun(RUN, Path(), None, None, {"status": "RUNNING", "input": json.dumps(asked)})
+
+    assert (found.run_prefix, found.pending_key) == (run_prefix, pending_key)
+    assert recall.FoundRun(RUN, Path(), None).pending_key == ""
+
+
+@pytest.mark.parametrize("asked", [[1], {"bucket": 3}, {"bucket": "b", "pending_key": "x"}])
+def test_an_execution_that_make_run_did_not_start_is_refused(asked: object) -> None:
+    found = recall.FoundRun(RUN, Path(), None, None, {"status": "RUNNING", "input": json.dumps(asked)})
+
+    with pytest.raises(UsageError, match=f"RUN={RUN} was not started by `make run`: "):
+        _ = found.run_prefix
+
+
+@pytest.mark.parametrize(("num_resumptions", "status"), [(0, "FAILED"), (1, "ABORTED"), (2, "SUCCEEDED")])
+def test_a_run_that_another_machine_started_ended_as_the_execution_that_went_on_with_it_last(
+    num_resumptions: int, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = elsewhere(tmp_path, monkeypatch)
+    asked = {"startDate": datetime(2026, 1, 31, tzinfo=UTC), "input": '{"bucket": "b", "data_prefix": "d/"}'}
+    arn = f"arn:aws:states:us-east-1:1:execution:s:{RUN}"
+    statuses = {arn: "FAILED", f"{arn}-resume-1": "ABORTED", f"{arn}-resume-2": "SUCCEEDED"}
+    there.describe_execution = lambda executionArn: asked | {"status": statuses[executionArn]}  # type: ignore[assignment,method-assign]  # noqa: N803
+    resumptions = tuple(Resumption(execution_name=f"{RUN}-resume-{number + 1}", num_ranks=1) for number in range(2))
+    plan = make_plan(resumptions=resumptions[:num_resumptions])
+    (there.folder / "plan.json").write_bytes(contract.encode(plan))
+
+    found = recall.find_run(RUN, StackVariables(), root=tmp_path)
+
+    assert found.description is not None
+    assert found.description["status"] == status
+    (there.folder / "plan.json").write_text("{")
+    with pytest.raises(InvalidRequestError, match=r"plan\.json"):
+        recall.find_run(RUN, StackVariables(), root=tmp_path)
+
+
+def test_executions_that_go_on_with_a_run_are_of_that_run() -> None:
+    names = [{"name": name} for name in ("run-b", "run-a-resume-2", "run-a")]
+    there: Any = SimpleNamespace(
+        states=SimpleNamespace(list_executions=lambda **_: {"executions": names}), state_machine_arn="machine"
+    )
+
+    assert recall.runs_there(there) == ["run-a", "run-b"]
+
+
+@pytest.mark.parametrize(
+    ("files", "model"),
+    [
+        ({}, "astromae"),
+        ({"request.json": "{}"}, "astromae"),
+        ({"request.json": '{"model": "mine"}'}, "mine"),
+        ({"request.json": '{"model": "mine"}', "summary.json": '{"request": {"model": "theirs"}}'}, "theirs"),
+        ({"request.json": '{"model": "mine"}', "summary.json": '{"request": {}}'}, "astromae"),
+        ({"request.json": '{"model": "mine"}', "summary.json": "{"}, "mine"),
+        ({"request.json": "{"}, "astromae"),
+        ({IMPORT_KEY: "{}", "request.json": '{"model": "mine"}'}, "a network that the file does not name"),
+    ],
+)
+def test_the_model_of_a_run_is_what_it_used_or_was_asked_to_use(
+    files: dict[str, str], model: str, tmp_path: Path
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+
+    assert recall.model_of(tmp_path) == model
+
+
+def test_the_prices_of_a_run_are_those_of_the_region_it_ran_in(tmp_path: Path) -> None:
+    stack = make_stack(tmp_path)
+    there = journal.read(write_entry(tmp_path, "there", stack=msgspec.structs.replace(stack, region="eu-west-1")))
+    here = journal.read(write_entry(tmp_path, "here"))
+
+    assert [Run(tmp_path, RUN, entry).region for entry in (there, here, None)] == [
+        "eu-west-1",
+        "us-east-1",
+        "us-east-1",
+    ]
+
+
+def test_the_size_of_the_results_is_of_what_is_in_the_bucket(tmp_path: Path) -> None:
+    names = ("manifest.json", "summary.json", "ranks/0.json", "predictions/0.npz", "failures/1.json")
+    for number, name in enumerate(("execution.json", "logs/server.log", *names)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * 10**number)
+
+    assert Run(tmp_path, RUN).result_bytes() == 1_111_100
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_results_go_where_result_says_also_into_an_empty_folder(is_there: bool, tmp_path: Path) -> None:
+    if is_there:
+        (tmp_path / "my").mkdir()
+        (tmp_path / "runs").mkdir()
+
+    assert make_folder(RUN, "my", tmp_path) == tmp_path / "my"
+    assert (tmp_path / "runs" / RUN).resolve() == tmp_path / "my"
+    assert make_folder("run-b", "my/b/c", tmp_path).is_dir()
+    assert make_folder("run-c", "", tmp_path) == tmp_path / "runs" / "run-c"
+
+
+def test_a_result_is_a_folder_that_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("mine")
+
+    for name in ("note", "."):
+        with pytest.raises(UsageError, match=f"RESULT={name} is there already"):
+            make_folder(RUN, name, tmp_path)
+
+
+def test_a_run_is_found_by_its_model_and_refused_where_it_has_another_one(tmp_path: Path) -> None:
+    for name, model, began_s in (("run-a", "mine", 7.0), ("run-b", "other", 9.0)):
+        folder = write_entry(tmp_path, name, started_at_s=began_s, status="SUCCEEDED")
+        write_results(folder)
+        made = make_summary()
+        request = msgspec.structs.replace(made.request, model=model)
+        (folder / "summary.json").write_bytes(contract.encode(msgspec.structs.replace(made, request=request)))
+
+    assert open_run(" ", StackVariables(), root=tmp_path, model="mine").run_id == "run-a"
+    assert open_run("run-b", StackVariables(), root=tmp_path, model="other").run_id == "run-b"
+    with pytest.raises(UsageError, match=r"^RUN=run-b was made with other: leave out MODEL=mine\.$"):
+        open_run("run-b", StackVariables(), root=tmp_path, model="mine")
+
+
 # ------------------------------------------------------------------------------------------ without a name
 
 
 def test_without_a_name_the_run_that_began_last_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, started_at_s in (("run-z", 5.0), (RUN, 9.0), ("run-y", 7.0)):
+    for name, started_at_s in (("run-z", 5.0), (RUN, 9.0), ("run-y", 7.0), ("run-without-a-note", 0.0)):
         write_results(write_entry(tmp_path, name, started_at_s=started_at_s, status="SUCCEEDED"))
+    (tmp_path / "runs" / "run-without-a-note" / journal.FILE_NAME).unlink()
 
     assert opened(tmp_path, "").run_id == RUN
     assert capsys.readouterr().err == f"RUN={RUN}, the newest\n"

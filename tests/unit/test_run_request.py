@@ -187,6 +187,19 @@ def test_a_variable_overrides_the_payload_and_says_so(tmp_path: Path) -> None:
 
     assert (draft.request.world_size, draft.request.batch_size) == (8, 32)
     assert f'`world_size` "2" of {source} was replaced by WORLD=8.' in draft.notes
+    assert not draft.dataset_is_from_payload
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "value"), [("profile", "PROFILE", "1"), ("tolerated_failure_percentage", "TOLERATE", "5")]
+)
+def test_what_wins_is_told_as_one_types_it(key: str, name: str, value: str, tmp_path: Path) -> None:
+    source = tmp_path / "request.json"
+    source.write_text(json.dumps({key: 0}))
+
+    draft = draft_request(asked(PAYLOAD=str(source), **{name: value}))
+
+    assert draft.notes == (f"`{key}` 0 of {source} was replaced by {name}={value}.",)
 
 
 def test_the_prefix_of_the_payload_names_the_dataset(tmp_path: Path) -> None:
