@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from scripts.command.machine import num_cores
+from scripts.command.repository import REPOSITORY
 from scripts.local_aws import server
 from scripts.local_aws.lambda_variables import worker_environment
 from scripts.local_aws.rudeness import Rudeness
@@ -62,7 +63,7 @@ time.sleep(60)
     [
         (b"ValueError: x\nOSError: [Errno 28] No space left on device\n127.0.0.1 PUT\n", "No space left on device."),
         (b"OSError: [Errno 27] File too large\n", "The local AWS said: OSError: [Errno 27] File too large."),
-        (b"x\nMemoryError\n", "The local AWS said: MemoryError."),
+        (b"\xff\nMemoryError\n", "The local AWS said: MemoryError."),
         (b"RuntimeError: can't start new thread\n" + b"x" * server.TAIL_BYTES, "server.log may say why."),
         (None, "logs/server.log may say why."),
     ],
@@ -74,6 +75,10 @@ def test_what_the_local_aws_has_run_out_of_is_said_by_who_asked(tmp_path: Path, 
     target = LocalTarget("http://127.0.0.1:1", "key", None, None, log=path)
 
     assert target.why(ClientError({"Error": {"Code": "500"}}, "UploadPart")).endswith(said)
+
+
+def test_without_a_log_there_is_no_reason(tmp_path: Path) -> None:
+    assert server.last_reason(tmp_path / "server.log") == ""
 
 
 class FakeProcess:
@@ -105,7 +110,7 @@ class FakeServer(LocalAws):
 
     def _start(self, settings: str, log: Any) -> Any:
         self.settings: dict[str, Any] = json.loads(settings)
-        log.write(b"x" * 3000 + b"the reason\n")
+        log.write(b"x" * 3000 + b"\xff reason\n")
         self.process = FakeProcess(self.said, hangs=self.hangs)
         return self.process
 
@@ -135,6 +140,27 @@ def test_a_server_is_told_what_it_was_asked_for_and_says_where_it_is(
     aws.stop()  # again
 
 
+def test_a_server_ends_with_this_process_and_not_with_ctrl_c(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("subprocess.Popen", lambda command, **options: asked.update(options, command=command))
+    aws = LocalAws(log_dir=tmp_path)
+
+    with (tmp_path / "log").open("wb") as log:
+        aws._start("{}", log)
+
+    assert asked == {
+        "command": [sys.executable, "-m", "scripts.local_aws.serve", "{}"],
+        "cwd": REPOSITORY,
+        "env": server._server_environment(aws.key),
+        # It ends with its stdin, and Ctrl-C reaches no other session.
+        "stdin": subprocess.PIPE,
+        "start_new_session": True,
+        "stdout": subprocess.PIPE,
+        "stderr": log,
+        "text": True,
+    }
+
+
 def test_a_server_has_a_key_of_its_own_and_a_folder_that_goes_with_it() -> None:
     with FakeServer() as aws, FakeServer() as other:
         assert (aws.workers, aws.settings["port"], aws.settings["call_log"]) == (num_cores(), 0, None)
@@ -154,7 +180,7 @@ def test_a_server_that_does_not_start_is_ended_and_the_end_of_its_log_is_shown(
     with pytest.raises(LocalAwsError) as failed, aws:
         pytest.fail("it did not start")
 
-    assert str(failed.value) == f"The local AWS did not start:\n{'x' * 1989}the reason\n"
+    assert str(failed.value) == f"The local AWS did not start:\n{'x' * 1991}\ufffd reason\n"
     assert (aws.is_running(), aws.process.returncode) == (False, 0)
 
 
