@@ -173,7 +173,7 @@ def stop_signals() -> threading.Event:
 def keep_results(endpoint_url: str, key: str, *, bucket: str, prefix: str, folder: Path) -> None:
     """Let a server write what is put under a prefix into a folder, too, as soon as it is there."""
     body = json.dumps({"bucket": bucket, "prefix": prefix, "folder": str(folder.resolve())}).encode()
-    request = urllib.request.Request(f"{endpoint_url}/_local/keep", body, {KEY_HEADER: key}, method="POST")  # noqa: S310
+    request = urllib.request.Request(f"{endpoint_url}/_local/keep", body, {KEY_HEADER: key})  # noqa: S310
     urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
 
 

@@ -19,7 +19,7 @@ from scripts.command.repository import REPOSITORY
 from scripts.local_aws import server
 from scripts.local_aws.lambda_variables import worker_environment
 from scripts.local_aws.rudeness import Rudeness
-from scripts.local_aws.server import LocalAws, LocalAwsError, client_arguments, keep_results, stop_signals
+from scripts.local_aws.server import LocalAws, LocalAwsError, keep_results, stop_signals
 from scripts.runs.target import LocalTarget
 
 
@@ -124,7 +124,12 @@ def test_a_server_is_told_what_it_was_asked_for_and_says_where_it_is(
     assert (aws.endpoint_url, aws.pid, aws.is_running()) == ("", 0, False)
     with aws:
         assert (aws.endpoint_url, aws.pid, aws.is_running()) == ("http://127.0.0.1:9", 4711, True)
-        assert aws.credentials == client_arguments("http://127.0.0.1:9", aws.key)
+        assert aws.credentials == {
+            "endpoint_url": "http://127.0.0.1:9",
+            "region_name": "us-east-1",
+            "aws_access_key_id": aws.key,
+            "aws_secret_access_key": aws.key,
+        }
         assert aws.environment["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
 
     assert aws.settings == {
