@@ -299,6 +299,7 @@ def test_of_the_error_of_a_task_no_more_is_kept_than_by_step_functions(front: Fr
 
     answer = front.app.invoke_task({"FunctionName": "infer"}, "us-east-1")
 
+    assert MAX_CAUSE == 32_768
     cut = {"errorType": "E", "errorMessage": "x" * 16_384, "stackTrace": []}
     assert answer == {
         "ExecutedVersion": "$LATEST",
