@@ -116,6 +116,42 @@ def test_an_unknown_target_is_refused(tmp_path: Path) -> None:
         choose_target(asked(TARGET="moon"), terraform=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "taken", "refused", "is_what"),
+    [
+        ("WORLD", ["1"], ["0"], "a whole number of ranks from 1"),
+        ("BATCH", ["1", "65536"], ["0", "65537"], "a whole number of galaxies from 1 to 65536"),
+        ("FILES", ["1"], ["0"], "a whole number of shards from 1"),
+        ("TOLERATE", ["0", "100"], ["-0.1", "100.1"], "a percentage from 0 to 100"),
+        ("BUDGET", ["0", "1e9"], ["-0.1", "1000000001"], "an amount in USD, such as 2.00"),
+        ("RESULT", ["my/run"], ["/", " / "], "a folder in the bucket, such as experiments/7"),
+        ("ENGINE", ["native"], ["pytorch"], "native"),
+        ("PRECISION", ["int8"], ["fp64"], "fp32, bf16 or int8"),
+    ],
+)
+def test_a_variable_is_taken_up_to_its_limits_and_says_what_it_is(
+    name: str, taken: list[str], refused: list[str], is_what: str
+) -> None:
+    assert [name.lower() in {key.lower() for key in asked(**{name: text}).given} for text in taken] == [True] * len(
+        taken
+    )
+    for text in refused:
+        with pytest.raises(UsageError, match=rf"{name} is .*{re.escape(is_what)}"):
+            asked(**{name: text})
+
+
+def test_without_variables_nothing_is_asked_for() -> None:
+    nothing = asked()
+
+    assert (nothing.request_keys, nothing.yes, nothing.forecast, nothing.source, nothing.fields) == (
+        {},
+        False,
+        False,
+        "",
+        "",
+    )
+
+
 def test_aws_is_refused_while_nothing_is_deployed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing is deployed from this working copy"):
         choose_target(asked(TARGET="aws"), terraform=tmp_path)
@@ -128,8 +164,12 @@ def test_without_a_target_the_run_is_local_and_says_why(tmp_path: Path) -> None:
 def test_once_this_working_copy_is_deployed_the_run_goes_there(tmp_path: Path) -> None:
     apply(tmp_path / "terraform", {"state_machine_arn": {"value": "arn"}})
 
-    assert choose_target(asked(), terraform=tmp_path / "terraform")[0] == "aws"
-    assert choose_target(asked(TARGET="local"), terraform=tmp_path / "terraform")[0] == "local"
+    assert choose_target(asked(), terraform=tmp_path / "terraform") == (
+        "aws",
+        "this working copy is deployed; TARGET=local runs here",
+    )
+    assert choose_target(asked(TARGET="aws"), terraform=tmp_path / "terraform") == ("aws", "TARGET=aws says so")
+    assert choose_target(asked(TARGET="local"), terraform=tmp_path / "terraform") == ("local", "TARGET=local says so")
 
 
 @pytest.mark.parametrize("outputs", [{}, {"repository_url": {"value": "registry"}}], ids=["destroyed", "registry only"])

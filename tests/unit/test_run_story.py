@@ -85,6 +85,51 @@ def test_a_rank_without_record_and_failure_may_still_go_on(run: Run) -> None:
     assert "rank 0 of 3: neither a record nor a failure" in story_of(run, 0)
 
 
+def test_a_rank_that_failed_has_its_input_and_no_output(run: Run) -> None:
+    line = LogLine("ours", LogEvent("s", ""), "r", 0.0, fields={"message": "hi", "level": "INFO"})
+    attempt = Invocation(request_id="r", rank=0)
+
+    lines = story_of(run, 0, Log({"r": [line]}, (attempt,))).splitlines()
+
+    assert lines == [
+        f"{RUN}, rank 0 of 3: lost: ShardFormatError: d/0 is cut",
+        "",
+        "  Input: 3 galaxies",
+        "  d/0.safetensors rows 0 to 2",
+        "    sha256 not stated by dataset.json, etag e",
+        "",
+        "  Attempts",
+        "  1. r  succeeded",
+        "     time unknown, no REPORT line, warm",
+        "",
+        "  Output",
+        "  none: runs/run-a/predictions/00000.npz does not exist",
+        "",
+        "  What its workers printed (UTC)",
+        "00:00:00.000  INFO     hi",
+    ]
+
+
+def test_a_long_message_stays_in_one_line(run: Run) -> None:
+    failure = RankFailure(run_id=RUN, rank=0, error="E", cause="why " * 40)
+    (run.path / "failures" / "00000.json").write_bytes(contract.encode(failure))
+
+    assert story_of(run, 0).splitlines()[0].endswith("E: " + "why " * 40)
+
+
+def test_what_a_rank_read_is_told_in_the_place_of_what_it_was_to_read(run: Run) -> None:
+    (record, other), (rows,) = run.records, run.tasks[1].rows
+    read = msgspec.structs.replace(rows, etag="", sha256="f" * 64)
+    clock = make_clock(0.0, total=0.0)
+    records = [msgspec.structs.replace(record, inputs=(read,), clock=clock), other]
+    (run.path / "combined_data.json").write_bytes(summary.combine(records))
+
+    found = story_of(Run(run.path, RUN), 1)
+
+    assert f"    sha256 {'f' * 64}, etag none\n" in found
+    assert "  inference      0.000 s    0%\n" in found
+
+
 def test_what_the_summary_says_of_a_lost_rank_comes_before_its_failure(run: Run) -> None:
     lost = LostRank(rank=0, error="StaleRecord", message="of another run", shards=("d/0",))
     (run.path / "summary.json").write_bytes(contract.encode(make_summary(num_samples_planned=9, lost_ranks=(lost,))))

@@ -3,6 +3,7 @@
 What it asks of an account is rehearsed in tests/integration/test_terraform_deployment.py.
 """
 
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from inference.models import shipped
 from scripts import deploy, smoke
@@ -22,7 +24,7 @@ from scripts.deployment import working_copy
 from scripts.deployment.image.engine import EngineError
 from scripts.deployment.terraform import FOLDER, DeployError, Terraform
 from scripts.pricing.prices import read_prices
-from scripts.runs.smoke_report import SmokeAnswer
+from scripts.runs.smoke_report import SmokeAnswer, answer_table
 from tests.iam import Call, is_allowed
 from tests.unit.test_image_parts import make_image
 
@@ -91,6 +93,7 @@ def test_what_was_seen_is_written_and_nothing_is_left(
     assert run(tmp_path) == COMPLETE
 
     found = report(tmp_path)
+    assert next((tmp_path / "smoke").glob("report-*.json")).read_text().startswith('{\n  "began_at": "')
     assert (found["code_version"], found["stopped_by"], found["left_behind"]) == ("v1", "", [])
     assert found["answers"][0]["evidence"] == ["arn:aws:states:us-east-1:000000000000:mapRun:x"]
     assert not (tmp_path / "smoke" / "terraform").exists()
@@ -266,3 +269,18 @@ def test_whoever_may_make_the_users_own_may_make_this_one() -> None:
     ]
 
     assert [call for call in calls if not is_allowed(call, policies)] == []
+
+
+def test_answers_are_a_table_of_what_was_asked_expected_and_seen() -> None:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    answers = [answer(), SmokeAnswer(question="Why?", expected="2 records", seen="none", is_expected=False)]
+
+    console.print(answer_table(answers))
+
+    assert [line.rstrip() for line in console.file.getvalue().splitlines()] == [  # type: ignore[attr-defined]
+        "             question  expected   seen",
+        "",
+        "as expected  Q?        yes        yes",
+        "",
+        "otherwise    Why?      2 records  none",
+    ]

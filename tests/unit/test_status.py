@@ -1,20 +1,29 @@
+import io
 import os
 import time
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
+from rich.console import Console
 
 from inference import contract
+from inference.contract import RunSummary
 from scripts import clean_runs, status, stop
 from scripts.command import program
 from scripts.command.errors import UsageError
-from scripts.runs import journal, listing, recall, run_folder
+from scripts.pricing.cost import Bill, CostItem
+from scripts.runs import journal, listing, recall, run_folder, standing
 from scripts.runs.journal import Entry
+from scripts.runs.observe import Progress
+from scripts.runs.target import AwsTarget
 from scripts.runs.variables import StackVariables
 from tests.factories import make_task
-from tests.unit.test_doctor import make_stack
+from tests.unit.test_doctor import StubbedAccount, make_stack
 from tests.unit.test_run_present import make_summary
 
 RUN = "run-20260131T120000Z-abcd"
@@ -49,6 +58,107 @@ def test_a_local_run_that_ended_is_read_from_its_folder(here: Path, capsys: pyte
     said = capsys.readouterr()
     assert said.out.startswith(f"{RUN}: complete\n")
     assert f"read from runs/{RUN}/" in said.err
+
+
+def shown(found: recall.FoundRun, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what is said of a run that was found."""
+    monkeypatch.setattr(standing, "find_run", lambda name, where, root: found)
+    monkeypatch.setattr(standing, "bring_home", lambda found: None)
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    standing.show(RUN, StackVariables(), console)
+    lines: list[str] = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    return lines
+
+
+class FakeTarget:
+    name = "local"
+
+    def watch(self, entry: Entry) -> Any:
+        assert entry.run_id == RUN
+        return SimpleNamespace(look=lambda: Progress(7.0))
+
+    def bill(self, summary: RunSummary) -> Bill:
+        assert summary.num_records
+        return Bill((CostItem("Lambda time", 0.0018, "110.4 GB-s"),), "here")
+
+
+@pytest.mark.parametrize(
+    ("is_deployed", "url", "more"),
+    [(False, "https://d", []), (True, "https://d", ["https://d"]), (True, None, [])],
+)
+def test_a_run_that_goes_on_is_told_with_how_far_it_is_and_how_to_end_it(
+    is_deployed: bool, url: str | None, more: list[str], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = msgspec.structs.replace(make_stack(), dashboard_url=url)
+    target: Any = AwsTarget(stack, StubbedAccount()) if is_deployed else FakeTarget()
+    monkeypatch.setattr(AwsTarget, "watch", FakeTarget.watch)
+    began = datetime(2026, 1, 31, 14, 0, tzinfo=timezone(timedelta(hours=2)))
+    asked = '{"bucket": "b", "data_prefix": "d/"}'
+    description = {"status": "RUNNING", "startDate": began, "executionArn": "arn", "input": asked}
+    entry = journal.read(make_folder(here)) if not is_deployed else None
+
+    lines = shown(recall.FoundRun(RUN, Path(f"runs/{RUN}"), entry, target, description), monkeypatch)
+
+    assert lines == [
+        f"{RUN}: running since 2026-01-31 12:00:00 UTC ({target.name})",
+        "planning · 0:07",
+        f"`make stop RUN={RUN}` ends it.",
+        *more,
+    ]
+
+
+@pytest.mark.parametrize("has_summary", [True, False])
+def test_a_run_that_has_ended_is_told_with_its_price_where_it_has_a_summary(
+    has_summary: bool, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(here)
+    if has_summary:
+        (folder / "summary.json").write_bytes(contract.encode(make_summary()))
+    target: Any = FakeTarget()
+    description = {"status": "SUCCEEDED" if has_summary else "FAILED", "error": "PlanError"}
+
+    lines = shown(recall.FoundRun(RUN, folder, None, target, description), monkeypatch)
+
+    assert lines[0] == f"{RUN}: {'complete' if has_summary else 'failed'}"
+    assert any("together" in line and "0.00180 USD" in line for line in lines) == has_summary
+    assert ("  PlanError" in lines) != has_summary
+
+
+@pytest.mark.parametrize(
+    ("noted", "is_complete", "state", "is_priced"),
+    [
+        ({"status": "ABORTED"}, True, "stopped", False),
+        ({"stack": make_stack(), "status": "SUCCEEDED"}, True, "complete", True),
+        ({"stack": make_stack(), "status": "SUCCEEDED"}, None, "complete", False),
+        (None, True, "complete", False),
+        (None, False, "failed", False),
+        (None, None, "stopped", False),
+    ],
+)
+def test_of_a_run_that_only_its_folder_is_left_of_note_and_summary_say_how_it_ended(
+    noted: dict[str, Any] | None,
+    is_complete: bool | None,
+    state: str,
+    is_priced: bool,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = make_folder(here, **noted or {})
+    entry = journal.read(folder) if noted else None
+    if is_complete is not None:
+        (folder / "summary.json").write_bytes(contract.encode(make_summary(complete=is_complete)))
+    (folder / "failures").mkdir()
+    (folder / "failures" / "00001.json").write_text("{}")
+
+    lines = shown(recall.FoundRun(RUN, folder, entry), monkeypatch)
+
+    is_unknown = noted is None and is_complete is None
+    assert (lines[0] == "ranks 0 done · 1 failed") == is_unknown
+    assert lines[is_unknown] == f"{RUN}: {state}"
+    assert ("  Cost at the prices of us-east-1" in "\n".join(lines)) == is_priced
+    assert ("The run ended before there was a summary." in "\n".join(lines)) == is_unknown
+    assert ("local AWS is gone" in capsys.readouterr().err) == (noted is None)
 
 
 def test_a_local_run_whose_terminal_died_says_how_far_it_came(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
