@@ -277,9 +277,11 @@ class FitsTable(TableFile):
         if name in self.missing and (is_missing := values == self.missing[name]).any():
             if kind == "whole":
                 raise NotWholeError("an empty one")
-            values = np.where(is_missing, np.nan, values) if kind == "number" else values.astype(object)
             if kind == "text":
+                values = values.astype(object)  # as floating point it would be rounded
                 values[is_missing] = None
+            else:
+                values = np.where(is_missing, np.nan, values)
         return self._as_kind(values, kind, name)
 
 

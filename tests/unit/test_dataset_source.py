@@ -4,11 +4,13 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from inference.cleaning import shipped_limits
 from scripts.command.errors import SourceError, UsageError
 from scripts.data import plan as plan_module
+from scripts.data import selection, subset
 from scripts.data.plan import DatasetVariables, plan_dataset
 from scripts.data.writer import DatasetPlan
 
@@ -167,6 +169,102 @@ def test_a_condition_compares_the_values_of_a_galaxy(condition: str, identifiers
     galaxies = plan_of(table, where=condition)[0].galaxies
 
     assert galaxies.rows(0, len(galaxies)).object_id.tolist() == identifiers
+
+
+@pytest.fixture
+def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two galaxies are judged at a time."""
+    for module in (selection, subset):
+        monkeypatch.setattr(module, "BLOCK_ROWS", 2)
+        monkeypatch.setattr(module, "TABLE_BLOCK_ROWS", 2)
+
+
+@pytest.mark.usefixtures("short_blocks")
+@pytest.mark.parametrize(
+    ("given", "identifiers"),
+    [
+        ({"where": "z_spec != 0.3"}, [1, 2, 4, 5]),
+        ({"where": "object_id > 3"}, [4, 5, 6]),
+        ({"training": True}, [1, 2, 3, 4, 5]),
+        ({"training": True, "where": "object_id > 1", "rows": 3}, [2, 3, 4]),
+    ],
+    ids=str,
+)
+def test_galaxies_are_judged_and_read_block_by_block(
+    given: dict[str, Any], identifiers: list[int], table: Path
+) -> None:
+    galaxies = plan_of(table, **given)[0].galaxies
+
+    assert galaxies.rows(0, len(galaxies)).object_id.tolist() == identifiers
+    assert galaxies.rows(1, 3).object_id.tolist() == identifiers[1:3]
+    facts = galaxies.facts(0, len(galaxies))
+    assert len(facts.quality) == len(facts.ra_deg) == len(identifiers)
+
+
+@pytest.mark.usefixtures("short_blocks")
+@pytest.mark.parametrize("where", ["object_id > 3", "z_spec > 0.3 or object_id == 6"])
+def test_a_condition_on_measured_galaxies_is_that_on_a_table(where: str, table: Path) -> None:
+    lines = table.read_text().splitlines()
+    rows = np.array([[float(cell or "nan") for cell in line.split(",")] for line in lines[1:]])
+    images = np.random.default_rng(0).normal(size=(NUM, 5, 32, 32)).astype(np.float32)
+    archive = table.parent / "my.npz"
+    np.savez(
+        archive, images=images, magnitudes=rows[:, 1:6], redshifts=rows[:, 6], object_id=rows[:, 0].astype(np.int64)
+    )
+
+    galaxies = plan_of(archive, where=where)[0].galaxies
+
+    block = galaxies.rows(0, len(galaxies))
+    assert block.object_id.tolist() == [4, 5, 6]
+    assert np.array_equal(block.images, images[3:])
+
+
+@pytest.mark.parametrize(
+    ("condition", "identifiers"),
+    [
+        ("u > 0", [3, 4, 5, 6]),
+        ("u < 99", [3, 4, 5, 6]),
+        ("not u > 50", [3, 4, 5, 6]),
+        ("dec >= 0.5", [4, 5, 6]),
+        ("ra == 2", [2]),
+        ("object_id < 9223372036854775808", [1, 2, 3, 4, 5, 6]),
+        ("object_id < 1e30 and object_id > 2", [3, 4, 5, 6]),
+        ("z_spec > 0.4 and 1 / (object_id - 5) != 7", []),
+    ],
+)
+def test_a_value_that_is_none_fulfils_no_condition(condition: str, identifiers: list[int], table: Path) -> None:
+    """The first two galaxies have codes in u; of the fifth 1 / 0 is asked for."""
+    header, *lines = table.read_text().splitlines()
+    rows = [line.split(",") for line in lines]
+    rows[0][1], rows[1][1] = "0", "99"
+    lines = [",".join([*row, row[0], str((int(row[0]) - 3) / 2)]) for row in rows]
+    table.write_text("\n".join([f"{header},ra,dec", *lines]) + "\n")
+
+    if not identifiers:
+        with pytest.raises(SourceError, match="none of the 6 galaxies is left"):
+            plan_of(table, where=condition)
+        return
+    galaxies = plan_of(table, where=condition)[0].galaxies
+    assert galaxies.rows(0, len(galaxies)).object_id.tolist() == identifiers
+
+
+def test_for_training_each_rule_counts_and_an_identifier_is_taken_once(table: Path) -> None:
+    header, *lines = table.read_text().splitlines()
+    rows = [line.split(",") for line in lines]
+    rows[1][0] = "1"
+    rows[2][2] = "-9999"
+    table.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
+
+    plan, *_ = plan_of(table, training=True)
+
+    assert plan.galaxies.rows(0, 3).object_id.tolist() == [1, 4, 5]
+    assert plan.report.outcomes == {"dropped": 3}
+    assert {rule: num for rule, num in plan.report.rules.items() if num} == {
+        "object_id repeated": 1,
+        "magnitude is -9999": 1,
+        "one or two bands missing": 1,
+        "no usable redshift": 1,
+    }
 
 
 @pytest.mark.parametrize(

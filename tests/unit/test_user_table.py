@@ -249,7 +249,8 @@ def test_a_number_that_stands_for_none_is_none(bzero: int | None, tmp_path: Path
     column = fits.Column("n", "I", array=array, null=99 - (bzero or 0), bzero=bzero)
     of_fits(fits.BinTableHDU.from_columns([column]))(tmp_path / "my.fits")
 
-    np.testing.assert_array_equal(values(tmp_path / "my.fits")["n"], [7, np.nan, 8])
+    for kind in ("number", "angle"):
+        np.testing.assert_array_equal(values(tmp_path / "my.fits", kind)["n"], [7, np.nan, 8])
     assert values(tmp_path / "my.fits", "text")["n"] == ["7", "", "8"]
 
 
