@@ -157,7 +157,7 @@ class TextTable(TableFile):
         try:
             for batch in self._read(as_text):
                 rows = batch.slice(max(num_done, 0))
-                num_done -= len(batch) - len(rows)
+                num_done -= len(batch)
                 if len(rows):
                     yield self._from_arrow(self._with_points(rows), kinds)
         except pa.ArrowInvalid as error:
@@ -309,7 +309,7 @@ def _places(lines: Sequence[str], num: int) -> list[tuple[int, int]]:
     """Find the places of so many columns, between which all lines are blank; none where there are others."""
     if any("\t" in line for line in lines):
         return []
-    is_used = np.zeros(max(map(len, lines), default=0) + 1, dtype=bool)
+    is_used = np.zeros(max(map(len, lines)) + 1, dtype=bool)
     for line in lines:
         is_used[: len(line)] |= np.frombuffer(line.encode("utf-32-le"), "<u4") != ord(" ")
     edges = np.flatnonzero(np.diff(is_used, prepend=False)).reshape(-1, 2).tolist()
@@ -353,10 +353,10 @@ def _names_in_comments(comments: Sequence[str], delimiter: str, num: int) -> tup
     described = [found for line in comments if (found := SEXTRACTOR.fullmatch(line))]
     if described and described[0][1] == "1":
         names = [""] * num
-        starts = [int(found[1]) for found in described]
-        for found, stop in zip(described, [*starts[1:], num + 1], strict=True):
-            for number in range(int(found[1]), min(stop, num + 1)):  # a column of several values is named once
-                names[number - 1] = found[2] + (f"_{number - int(found[1])}" if number > int(found[1]) else "")
+        for found in described:
+            first = int(found[1])
+            for number in range(first, num + 1):  # a column of several values is named once
+                names[number - 1] = found[2] + (f"_{number - first}" if number > first else "")
         return names, {found[2]: found[3] or "" for found in described}
     for line in reversed(comments):
         names = _cells(line.lstrip("#%!/ "), delimiter)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.command.errors import SourceError
-from scripts.data import text_table
+from scripts.data import compressed, text_table
 from scripts.data.table_file import NotWholeError
 from scripts.data.text_table import TextTable
 
@@ -79,10 +79,17 @@ def read(table: TextTable, kind: str) -> dict[str, list[Any]]:
             "",
         ),
         ("#   1 U  Kron [mag]\n#   2 V  several\n 1 2 3\n", {"U": ["1"], "V": ["2"], "V_1": ["3"]}, {"U": "mag"}, ""),
+        ("# 1 U\n# 2 V\n# 9 W\n 1 2 3\n", {"U": ["1"], "V": ["2"], "V_1": ["3"]}, {}, ""),
         # A column without a name.
         ('"u","g"\n"7",1,2\n"9",3,4\n', {"row_name": ["7", "9"], **U_G}, {}, NAMED_ROWS),
         ("u g\n1 1 2\n2 3 4\n", {"row_name": ["1", "2"], **U_G}, {}, NAMED_ROWS),
         ("u g\na 1 2\nb 3 4\n", {"row_name": ["a", "b"], **U_G}, {}, NAMED_ROWS),
+        (
+            "u,g\na,1,2\nb,3,\n",
+            {"row_name": ["a", "b"], "u": ["1", "3"], "g": ["2", ""]},
+            {},
+            NAMED_ROWS,
+        ),
         ("u,g\n1,2,\n3,4,\n", {**U_G, "unnamed": ["", ""]}, {}, ""),
         ("u,7\n1,2\n3,4\n", {"u": ["1", "3"], "7": ["2", "4"]}, {}, ""),  # half of the names are none
         # Places.
@@ -152,6 +159,38 @@ def test_a_row_that_does_not_fit_is_named_by_its_line(content: str, said: str, t
     assert said in str(caught.value)
 
 
+def test_a_first_row_that_is_too_short_is_named_too(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="line 2 has 1 cells, and there are 2 names"):
+        list(opened(tmp_path, "ra,u\n1\n").batches({"u": "angle"}))
+
+
+def test_a_row_longer_than_a_block_is_told_as_pyarrow_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_table, "BLOCK_BYTES", 64)
+
+    with pytest.raises(SourceError, match=r"my\.csv: .*[^.]$") as caught:
+        read(opened(tmp_path, f"u,g\n1,{'2' * 500}\n3,4\n"), "text")
+
+    assert "Save it as UTF-8" not in str(caught.value)
+
+
+@pytest.mark.parametrize("odd", ["x 1.0  2.0", "  1.0  2.0 x", "  1.0 x2.0"])
+def test_a_value_between_the_columns_is_an_error_wherever_it_is(
+    odd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (compressed, text_table):
+        monkeypatch.setattr(module, "HEAD_BYTES", 100)
+    lines = ["    u    g", "  1.0     ", *["  1.0  2.0"] * 20]
+
+    assert len(read(opened(tmp_path, "\n".join(lines)), "number")["u"]) == 21
+    with pytest.raises(SourceError, match=f"has a value between its columns, .* rows above: '{odd}'. Save it with"):
+        read(opened(tmp_path, "\n".join([*lines, odd])), "number")
+
+
+def test_a_tab_has_no_place(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="line 3 has 1 cells, and there are 2 names"):
+        read(opened(tmp_path, "u    g\n1.0  2\n\t     3\n"), "number")
+
+
 def test_a_letter_that_is_not_of_the_encoding_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = opened(tmp_path, b"u,g\n1,2\n")
     table.path.write_bytes(b"u,g\n1,\xef\n")
@@ -175,6 +214,7 @@ def test_numbers_are_read_block_by_block_also_where_one_is_none(
     assert found["u"] == [number + 0.5 for number in range(1000)]
     np.testing.assert_array_equal(found["g"], [np.nan if number == bad else number for number in range(1000)])
     assert dict(table.odd_cells) == ({} if bad is None else {("g", "bad"): 1})
+    assert len(list(table.batches({"u": "number"}))) > 10
 
 
 @pytest.mark.parametrize(
@@ -182,6 +222,7 @@ def test_numbers_are_read_block_by_block_also_where_one_is_none(
     [
         ("u;g\n1,5;2\n2,5;x\n3,5;4\n", "number", {"u": [1.5, 2.5, 3.5], "g": [2.0, np.nan, 4.0]}),
         ("u,g\n1,NA\n--,INDEF\n", "number", {"u": [1.0, np.nan], "g": [np.nan, np.nan]}),
+        ("u,g\na,--\nINDEF,NA\n", "text", {"u": ["a", ""], "g": ["", ""]}),
         ("u,g\n1,2\n3,4\n", "whole", {"u": [1, 3], "g": [2, 4]}),
         ("u,g\n1.5,12:00:00\n", "angle", {"u": [1.5], "g": ["12:00:00"]}),
         ("u,g\n,12:00\n", "angle", {"u": [np.nan], "g": ["12:00"]}),
