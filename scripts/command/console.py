@@ -90,7 +90,7 @@ def _parts(line: Text, width: int, indent: int = 0) -> list[Text]:
     columns = [gap.end() for gap in GAP.finditer(plain)]
     if indent:
         columns = [indent]
-    indent = columns[-1] if columns and columns[-1] <= 0.6 * width else min(begin, 2 if columns else begin) + 2
+    indent = columns[-1] if columns and columns[-1] <= 0.6 * width else min(begin, 2 if columns else width // 2) + 2
     cuts: list[int] = []
     start, room = 0, width
     while len(plain) - start > room:
@@ -98,12 +98,12 @@ def _parts(line: Text, width: int, indent: int = 0) -> list[Text]:
         # Rather between columns than between words, rather a word too wide than in two.
         found = [end for end in columns if first < end <= start + room + 1 and end != indent]
         cut = found[-1] if found else plain.rfind(" ", first + 1, start + room + 1) + 1
-        cut = cut or plain.find(" ", start + room) + 1
+        cut = cut or plain.find(" ", first + 1) + 1
         if not cut:
             break
         cut += len(plain[cut:]) - len(plain[cut:].lstrip())
         cuts.append(cut)
-        start, room = cut, width - indent
+        start, room = cut, max(width - indent, 1)
     parts = line.divide(cuts)
     for part in parts:
         part.rstrip()

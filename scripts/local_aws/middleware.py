@@ -81,7 +81,7 @@ class LambdaFront:
             return start_response(status, *others)
 
         answer = self._moto(environ, start)
-        if statuses[-1:] and statuses[-1].startswith("200"):
+        if statuses and statuses[-1].startswith("200"):
             self.keep(environ["PATH_INFO"].encode("latin-1").decode(errors="replace"))
         return answer
 

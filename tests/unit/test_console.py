@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
@@ -96,10 +98,23 @@ def test_what_is_known_under_a_name_stands_next_to_it(monkeypatch: pytest.Monkey
         # A column that begins beyond six tenths of the width is too far to the right to go on below.
         ("1234567  two three", 12, ["1234567", "  two three"]),
         ("a  b  c  d  e", 8, ["a  b  c", "  d  e"]),
+        ("g ddd  bbbbbbb  d", 4, ["g", "  ddd", "  bbbbbbb", "  d"]),
+        ("    eeeee b   c  fffff  f aa", 12, ["    eeeee b", "    c", "    fffff", "    f aa"]),
+        ("cccc  hhhhhhh gg", 10, ["cccc  hhhhhhh", "      gg"]),
+        # A screen that has no room behind the spaces at the begin of a line.
+        (" " * 22 + "→ one two three", 20, [" " * 22 + "→", " " * 12 + "one two", " " * 12 + "three"]),
+        ("    ee f", 4, ["    ee", "    f"]),
+        ("a b", 1, ["a", "  b"]),
+        (" " * 10 + "a b c d e f g h", 16, [" " * 10 + "a b c", " " * 10 + "d e f", " " * 10 + "g h"]),
     ],
 )
 def test_a_line_is_cut_between_columns_or_words(text: str, width: int, lines: list[str]) -> None:
     assert said(text, width) == lines
+
+
+@given(st.text("ab  ", max_size=40), st.integers(1, 30), st.integers(0, 40))
+def test_no_screen_is_too_narrow_for_the_words_of_a_line(words: str, width: int, begin: int) -> None:
+    assert " ".join(said(" " * begin + words, width)).split() == words.split()
 
 
 @pytest.mark.parametrize(
