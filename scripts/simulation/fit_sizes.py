@@ -16,22 +16,23 @@ from scripts.simulation.structure import ARCSEC_PER_RADIAN, quadratic_terms
 FLUX_ERROR = 0.03
 """Relative flux error assumed for every band; the file has none."""
 
+LIMITS = {
+    "expRad_r": (0.3, 30.0),
+    "deVRad_r": (0.3, 29.0),
+    "expAB_r": (0.051, 0.999),
+    "redshift": (0.01, np.inf),
+}
+"""Outside of them is no measurement of a galaxy."""
+
 
 def main(path: Path) -> None:
     """Print the coefficients of the apparent and the physical size law, and of the axis ratio."""
     rows = np.genfromtxt(path, delimiter=",", names=True)
     magnitudes = np.stack([rows[f"mag_{band}"] for band in "ugriz"], axis=1)
     radius, ratio, z = rows["expRad_r"], rows["expAB_r"], rows["redshift"]
-    good = (
-        np.all((magnitudes > 10) & (magnitudes < 24), axis=1)
-        & (radius > 0.3)
-        & (radius < 30)
-        & (rows["deVRad_r"] > 0.3)
-        & (rows["deVRad_r"] < 29)
-        & (ratio > 0.051)
-        & (ratio < 0.999)
-        & (z > 0.01)
-    )
+    good = np.all((magnitudes > 10) & (magnitudes < 24), axis=1)
+    for name, (low, high) in LIMITS.items():
+        good &= (rows[name] > low) & (rows[name] < high)
     magnitudes, radius, ratio, z = magnitudes[good], radius[good], ratio[good], z[good]
     log_radius = np.log10(radius)
     log_bulge_over_disc = np.log10(rows["deVRad_r"][good] / radius)

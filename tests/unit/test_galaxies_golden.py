@@ -6,14 +6,18 @@ under three settings of OPENBLAS_CORETYPE; the tolerance leaves room for other l
 generator on purpose changes `GENERATOR` and these numbers.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
 from inference.block import Block
+from scripts.simulation.conditions import draw_conditions
 from scripts.simulation.cutouts import draw_chances, real_rows, synthetic_rows
 from scripts.simulation.population import Population
-from scripts.simulation.sdss import load_sources
-from scripts.simulation.structure import apparent_structure
+from scripts.simulation.render import render
+from scripts.simulation.sdss import SourceCatalog, load_sources
+from scripts.simulation.structure import Structure, apparent_structure, physical_structure
 
 PATTERN = np.cos(np.arange(5 * 32 * 32)).reshape(5, 32, 32)
 """Every pixel counts in the sum over an image weighted with this."""
@@ -49,20 +53,145 @@ STRUCTURE = {
 }
 """Of the eight real galaxies."""
 
+# What follows are weighted sums over many galaxies, in which those at the limits of every law are, too.
+CONDITIONS = {
+    "core_sigma_arcsec": 0.0069825,
+    "centre_arcsec": -1.5926,
+    "sky_noise": -0.559158,
+    "correlation": -0.132406,
+    "is_masked": -17.4869,
+}
+NEIGHBOURS = {
+    "row": -1059.86,
+    "flux": -553.75,
+    "centre_arcsec": -9.10811,
+    "disc_radius_arcsec": -7.37159,
+    "bulge_radius_arcsec": -7.37159,
+    "axis_ratio": 8.51382,
+    "angle_rad": -20.1297,
+    "bulge_fraction": -0.153987,
+}
+"""Of 1,000 galaxies."""
+PHYSICAL = {
+    "disc_radius_arcsec": -186.794,
+    "bulge_radius_arcsec": -268.471,
+    "axis_ratio": 9.47119,
+    "angle_rad": 15.3909,
+    "bulge_fraction": 7.20908,
+}
+APPARENT = {
+    "disc_radius_arcsec": 164.543,
+    "bulge_radius_arcsec": 259.425,
+    "axis_ratio": 5.26797,
+    "angle_rad": 13.2723,
+    "bulge_fraction": 2.4239,
+}
+"""With chances three times as wide."""
+POPULATION = {
+    "redshift": 1.38577,
+    "absolute_r": -12.9032,
+    "rest_g_minus_r": 0.382132,
+    "model_flux": -9436.67,
+    "model_flux_error": -11.7729,
+    "petrosian_flux": -8195.92,
+    "extinction": 3.1318,
+    "true model_flux": -9489.89,
+    "true model_flux_error": -11.7729,
+    "true petrosian_flux": -8258.12,
+    "true extinction": 3.1318,
+}
+"""Of 400 synthetic galaxies, measured and true."""
+LIGHT_ALIKE = [
+    2.35301,
+    1.88894,
+    0.0243105,
+    8.51885,
+    0.881848,
+    10.4308,
+    2.71697,
+    1.40244,
+    -0.615298,
+    1.38153,
+    4.8034,
+    37.1284,
+    0.277444,
+    1.02451,
+    1.31364,
+    -0.606451,
+]
+LIGHT_VARIED = [
+    4.49677,
+    3.92854,
+    0.125102,
+    0.55089,
+    2.18397,
+    -0.831481,
+    -1.07954,
+    5.31838,
+    13.6899,
+    6.83577,
+    -0.0538043,
+    0.848412,
+    6.58032,
+    12.811,
+    7.14125,
+    28.9219,
+]
+"""Of sixteen real galaxies, without noise; two neighbours and a gap are among the varied ones."""
+VARIED = [
+    33.2469,
+    7.04331,
+    16.1649,
+    55.2665,
+    8.62371,
+    -0.625903,
+    8.73689,
+    -2.73932,
+    13.704,
+    13.2152,
+    27.4153,
+    1.89056,
+    -2.47489,
+    -2.70748,
+    8.42885,
+    4.26551,
+]
+"""Of sixteen synthetic galaxies under varied conditions, half of them with the structure of real ones."""
+
+
+def weighted_sum(values: np.ndarray) -> float:
+    """One number in which every value has a weight of its own."""
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    return float(np.cos(np.arange(flat.size)) @ flat)
+
+
+def sums(of: object, names: Iterable[str]) -> dict[str, float]:
+    return {name: weighted_sum(getattr(of, name)) for name in names}
+
+
+@pytest.fixture(scope="module")
+def sources() -> SourceCatalog:
+    return load_sources().of("held_out")
+
+
+@pytest.fixture(scope="module")
+def population(sources: SourceCatalog) -> Population:
+    return Population(sources)
+
 
 def fingerprints(rows: Block) -> np.ndarray:
     """One number per galaxy and band [nanomaggy]."""
     return np.einsum("nbyx,byx->nb", rows.images.astype(np.float64), PATTERN)
 
 
-def test_real_galaxies_are_drawn_as_before() -> None:
-    rows = real_rows(load_sources().of("held_out"), slice(0, 8), seed=0)
+def test_real_galaxies_are_drawn_as_before(sources: SourceCatalog) -> None:
+    rows = real_rows(sources, slice(0, 8), seed=0)
 
     assert fingerprints(rows) == pytest.approx(np.array(REAL), abs=2e-3)
 
 
-def test_structure_of_real_galaxies_is_drawn_as_before() -> None:
-    photometry = load_sources().of("held_out").photometry[:8]
+def test_structure_of_real_galaxies_is_drawn_as_before(sources: SourceCatalog) -> None:
+    photometry = sources.photometry[:8]
 
     drawn = apparent_structure(photometry, draw_chances(0, photometry.object_id).structure)
 
@@ -70,9 +199,61 @@ def test_structure_of_real_galaxies_is_drawn_as_before() -> None:
         assert getattr(drawn, name) == pytest.approx(expected, abs=2e-5), name
 
 
-def test_synthetic_galaxies_are_drawn_as_before() -> None:
-    rows = synthetic_rows(Population(load_sources().of("held_out")), np.arange(1, 9), seed=0)
+def test_synthetic_galaxies_are_drawn_as_before(population: Population) -> None:
+    rows = synthetic_rows(population, np.arange(1, 9), seed=0)
 
     assert rows.redshifts == pytest.approx(SYNTHETIC_REDSHIFTS, abs=2e-5)
     assert rows.magnitudes[:5, [0, 2]] == pytest.approx(np.array(SYNTHETIC_U_R), abs=2e-4)
     assert fingerprints(rows) == pytest.approx(np.array(SYNTHETIC), abs=2e-3)
+
+
+def test_conditions_are_drawn_as_before() -> None:
+    found = draw_conditions(0, np.arange(1000))
+
+    assert sums(found, CONDITIONS) == pytest.approx(CONDITIONS, rel=1e-4)
+    places = sums(found.neighbours, ("row", "flux", "centre_arcsec"))
+    assert places | sums(found.neighbours.structure, Structure._fields) == pytest.approx(NEIGHBOURS, rel=1e-4)
+
+
+def test_the_population_is_drawn_as_before(population: Population) -> None:
+    object_id = np.arange(1, 401)
+    chances = draw_chances(0, object_id)
+
+    found = population.draw(object_id, chances.uniform, chances.flux)
+
+    measured = ("model_flux", "model_flux_error", "petrosian_flux", "extinction")
+    true = {f"true {name}": value for name, value in sums(found.true_photometry, measured).items()}
+    whole = sums(found, ("redshift", "absolute_r", "rest_g_minus_r")) | sums(found.photometry, measured) | true
+    assert whole == pytest.approx(POPULATION, rel=1e-4)
+    shape = physical_structure(
+        found.true_photometry, found.absolute_r, found.rest_g_minus_r, found.redshift, 3 * chances.structure
+    )
+    assert sums(shape, Structure._fields) == pytest.approx(PHYSICAL, rel=1e-4)
+
+
+def test_the_structure_of_many_real_galaxies_is_drawn_as_before(sources: SourceCatalog) -> None:
+    photometry = sources.photometry[:600]
+
+    found = apparent_structure(photometry, 3 * draw_chances(0, photometry.object_id).structure)
+
+    assert sums(found, Structure._fields) == pytest.approx(APPARENT, rel=1e-4)
+
+
+@pytest.mark.parametrize(("is_varied", "expected"), [(False, LIGHT_ALIKE), (True, LIGHT_VARIED)])
+def test_the_light_of_real_galaxies_is_as_before(
+    is_varied: bool, expected: list[float], sources: SourceCatalog
+) -> None:
+    few = sources.photometry[:16]
+    chances = draw_chances(0, few.object_id)
+    conditions = draw_conditions(5, few.object_id) if is_varied else None
+    no_noise = np.zeros((16, 5, 32, 32), dtype=np.float32)
+
+    images = render(few, apparent_structure(few, chances.structure), chances.view, no_noise, conditions)
+
+    assert [weighted_sum(image) for image in images] == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+def test_varied_galaxies_are_drawn_as_before(population: Population) -> None:
+    rows = synthetic_rows(population, np.arange(1, 17), 0, informative_share=0.5, is_varied=True)
+
+    assert [weighted_sum(image) for image in rows.images] == pytest.approx(VARIED, abs=5e-3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scripts.simulation import sdss
-from scripts.simulation.photometry import asinh_magnitudes
+from scripts.simulation.photometry import Photometry, asinh_magnitudes
 from scripts.simulation.sdss import SourceCatalogError, load_sources
 
 
@@ -82,3 +82,16 @@ def test_asinh_magnitudes_equal_logarithmic_ones_for_bright_galaxies() -> None:
 
 def test_asinh_magnitudes_of_negative_flux_are_finite() -> None:
     assert np.isfinite(asinh_magnitudes(np.full(5, -1.0))).all()
+
+
+def test_a_band_that_is_faint_takes_the_petrosian_difference_of_r() -> None:
+    flux = np.full((2, 5), 20.0)
+    error = np.ones((2, 5))
+    error[1, 0] = 1.01
+    petrosian = flux * np.array([0.9, 1.0, 0.8, 1e-9, 1.0])
+
+    found = Photometry(np.arange(2), flux, error, petrosian, np.zeros((2, 5))).petrosian_minus_model
+
+    own, of_r = -2.5 * np.log10([0.9, 0.8])
+    assert found[0] == pytest.approx([own, 0.0, of_r, 0.7, 0.0])
+    assert found[1] == pytest.approx([of_r, 0.0, of_r, 0.7, 0.0])
