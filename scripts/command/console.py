@@ -153,5 +153,5 @@ def step(console: Console, name: str, *, spinner: bool = True) -> Iterator[list[
 def progress_bar() -> Progress:
     """Make bars on stderr that count galaxies and vanish when done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -19,7 +19,7 @@ from scripts import emulate
 from scripts.command.errors import CommandError, UsageError
 from scripts.command.exhausted import OUT_OF_MEMORY, REMEDIES, with_remedy
 from scripts.command.machine import num_cores
-from scripts.command.program import exit_status, start, usage
+from scripts.command.program import exit_status, start, start_one_of, usage
 from scripts.command.variables import Flag, Variables, read_value, read_variables
 from scripts.data.plan import DatasetVariables
 from scripts.import_run import ImportVariables
@@ -242,6 +242,42 @@ def test_options_are_refused_because_variables_are_meant(
         start(main)
 
     assert "BATCH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "out", "err"),
+    [
+        (["one"], 3, "", ""),
+        (["two"], 4, "", ""),
+        ([], 2, "", "There are: one, two.\n"),
+        (["three"], 2, "", "There are: one, two.\n"),
+        (["one", "two"], 2, "", "There are: one, two.\n"),
+        (["--help"], 0, "There are: one, two.\n", ""),
+        (["-h"], 0, "There are: one, two.\n", ""),
+    ],
+)
+def test_a_program_of_several_commands_runs_the_one_that_is_named(
+    words: list[str],
+    status: int,
+    out: str,
+    err: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def one(variables: ExampleVariables) -> int:
+        return 3
+
+    def two(variables: ExampleVariables) -> int:
+        return variables.batch or 0
+
+    monkeypatch.setattr("sys.argv", ["example", *words])
+    monkeypatch.setitem(os.environ, "BATCH", "4")
+
+    with pytest.raises(SystemExit) as ended:
+        start_one_of({"one": one, "two": two})
+
+    assert ended.value.code == status
+    assert capsys.readouterr() == (out, err)
 
 
 def test_a_program_reads_its_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:

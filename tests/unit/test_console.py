@@ -163,6 +163,30 @@ def test_a_table_leaves_out_what_is_empty_and_then_what_matters_least() -> None:
     assert shown(5, least, size, name)[0] == "size  run"
 
 
+def test_of_columns_that_matter_alike_the_first_goes_first() -> None:
+    columns = [(3, title, lambda row: "wide cell") for title in ("b", "a")]
+
+    assert shown(25, (1, "run", str), (2, "size", lambda row: "5"), *columns)[0] == "run     size  a"
+
+
+def test_words_stand_to_the_left_and_numbers_to_the_right_and_no_cell_is_cut_in_lines() -> None:
+    mixed, number = (1, "error", lambda row: {"run-a": "7", "run-bb": "unknown"}[row]), (2, "size in MB", len)
+    table = fitting_table([mixed, (2, "size in MB", lambda row: f"{number[2](row)}x")], ["run-a", "run-bb"], 80)
+    narrow = Console(file=io.StringIO(), width=12)
+
+    assert shown(80, mixed, (2, "size", lambda row: "5x")) == ["error    size", "7          5x", "unknown    5x"]
+    narrow.print(table)
+    assert len(narrow.file.getvalue().splitlines()) == 3
+
+
+def test_titles_of_columns_are_dim() -> None:
+    console = Console(file=io.StringIO(), width=80, color_system="standard", force_terminal=True)
+
+    console.print(fitting_table([(1, "run", str)], ["a"], 80))
+
+    assert console.file.getvalue().splitlines()[0].startswith("\x1b[2mrun")
+
+
 def test_marks_in_a_table_are_text() -> None:
     assert "[bold]" in shown(80, (1, "[bold]", str))[0]
     assert shown(80, (1, "a", lambda row: "[red]x"))[1] == "[red]x"
@@ -180,6 +204,27 @@ def test_a_step_says_what_it_found_and_how_long_it_took(spinner: bool) -> None:
     lines = console.file.getvalue().splitlines()
     assert re.fullmatch(r"dataset    30 galaxies, 3 shards \(\d\.\d s\)", lines[0])
     assert re.fullmatch(r"engine     ready \(\d\.\d s\)", lines[1])
+
+
+@pytest.mark.parametrize(("options", "turns"), [({}, True), ({"spinner": True}, True), ({"spinner": False}, False)])
+def test_a_step_turns_on_a_terminal_unless_something_else_moves(options: dict[str, bool], turns: bool) -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+
+    with step(console, "dataset", **options):
+        pass
+
+    # The cursor is hidden meanwhile.
+    assert ("\x1b[?25l" in console.file.getvalue()) is turns
+
+
+def test_numbers_in_what_is_said_have_the_colour_of_the_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    say_here("30 galaxies")
+
+    assert capsys.readouterr().out == "30 galaxies\n"
 
 
 @pytest.mark.parametrize(
