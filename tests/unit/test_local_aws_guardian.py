@@ -48,9 +48,12 @@ def test_what_runs_ends_with_us_without_a_guardian_too(guardian: Guardian) -> No
     assert process.wait(10) == -signal.SIGKILL
 
 
-def test_what_has_ended_is_left_alone(guardian: Guardian, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_ended_is_left_alone(guardian: Guardian, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "_kill_at_the_end_of", lambda *_: None)
-    process = guardian.start(SLEEP)
+    with (tmp_path / "said").open("wb") as said:
+        process = guardian.start(["sh", "-c", "pwd; exec sleep 600"], stdout=said)
+    while not (tmp_path / "said").read_text():  # the guardian knows it by then
+        assert process.poll() is None
     lifeline = guardian._lifelines[process.pid]
 
     guardian.forget(process.pid)  # as if its number were another process's by now
