@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from inference.contract import DatasetCard, ShardEntry, encode
+from scripts import forecast as command
 from scripts.command.errors import UsageError
 from scripts.command.machine import num_cores
 from scripts.command.repository import REPOSITORY
@@ -722,3 +723,171 @@ def test_what_a_run_is_asked_to_be_is_what_is_forecast(tmp_path: Path) -> None:
     assert (there.engine, there.precision, there.world_size, there.num_cores) == ("torch", "int8", 100, 1)
     assert (there.is_local, there.max_concurrency) == (False, DEFAULT_CONCURRENCY)
     assert (local.is_local, local.max_concurrency, local.num_cores) == (True, 2, num_cores())
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ...]]:
+    """Return what is planned and drawn, where nothing is deployed."""
+    planned: list[tuple[Any, ...]] = []
+    choice = SimpleNamespace(cheapest=made_up("tail"), fastest=made_up("room"), front=[])
+
+    def plan(wish: Wish, prices: Any, *, prices_of: str, habits: Habits) -> Any:
+        planned.append((wish, prices, prices_of))
+        return choice
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "plan", plan)
+    monkeypatch.setattr("scripts.reports.forecast_page.pareto", lambda found: f"front of {len(found.front)}")
+    monkeypatch.setattr(
+        "scripts.reports.figures.output.as_png",
+        lambda figure, path, *, title: planned.append((figure, path, title)) or path.touch(),
+    )
+    return planned
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected", "folder"),
+    [
+        ({"n": 20_000, "deadline": 60.0}, {"deadline_s": 60.0}, "forecasts"),
+        (
+            {"n": 20_000, "budget": 0.5, "shard_mb": 50, "concurrency": 7, "memory": 885, "to": "my/plans"},
+            {"budget_usd": 0.5, "world_size": 8, "max_concurrency": 7, "memory_mb": 885},
+            "my/plans",
+        ),
+        (
+            {"n": 20_000, "budget": 0.5, "world": 3, "arch": "arm64", "child": "EXPRESS", "engine": "torch"},
+            {"budget_usd": 0.5, "world_size": 3, "architecture": "arm64", "child_type": "EXPRESS", "engine": "torch"},
+            "forecasts",
+        ),
+        (
+            {"n": 20_000, "deadline": 9.0, "budget": 0.5, "precision": "int8"},
+            {"deadline_s": 9.0, "budget_usd": 0.5, "precision": "int8"},
+            "forecasts",
+        ),
+    ],
+    ids=str,
+)
+def test_a_plan_is_for_what_was_asked_and_is_drawn(
+    asked: dict[str, Any],
+    expected: dict[str, Any],
+    folder: str,
+    planned: list[tuple[Any, ...]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(ForecastVariables(**asked))
+
+    wish = Wish(**({"num_rows": 20_000, "max_concurrency": DEFAULT_CONCURRENCY} | expected))
+    (asked_for, _, prices_of), (figure, path, title) = planned
+    assert (asked_for, prices_of) == (wish, read_prices().label("us-east-1"))
+    assert (figure, path) == ("front of 0", Path(folder) / "pareto.png")
+    assert title == "20,000 galaxies, settings by time and price"
+    assert path.exists()
+    assert capsys.readouterr().out.endswith(f"  {path}\n")
+
+
+@pytest.mark.parametrize(("num_runs", "is_judged"), [(3, False), (4, True)])
+def test_forecasts_of_earlier_runs_by_each_other_are_told_where_there_are_enough(
+    num_runs: int,
+    is_judged: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def judged(runs: list[Any], **where: Any) -> Any:
+        asked.update(where, num=len(runs))
+        return SimpleNamespace(error=0.0642, inside_90=0.75)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "earlier_runs", lambda *_: [run_of(380.0)] * num_runs)
+    monkeypatch.setattr(command, "judge_own", judged)
+
+    main(ForecastVariables(n=20_000, world=20, target="local"))
+
+    said = " ".join(capsys.readouterr().out.split())
+    told = f"The {num_runs} earlier runs, each forecast by the others: median error 6%, 75% within the central 90 %"
+    assert (told in said) is is_judged
+    assert f"calibrated on {num_runs} earlier runs" in said
+    assert asked == ({"is_local": True, "num_cores": num_cores(), "num": 4} if is_judged else {})
+
+
+def write_published(path: Path, num_cells: int) -> Path:
+    """Write two published runs of each cell, which is a size of shards."""
+    rows = [f"{10 * cell},1,{batch},41,20,15" for cell in range(1, num_cells + 1) for batch in (128, 512)]
+    path.write_text(HEADER + "\n".join(rows) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("num_cells", [4, 5])
+def test_forecasts_are_judged_on_published_runs(
+    num_cells: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_published(tmp_path / "runs.csv", num_cells)
+    known = SimpleNamespace(map_s="known", end_to_end_s="known as a whole")
+    unseen = SimpleNamespace(map_s="unseen", end_to_end_s="unseen as a whole")
+    errors = {"known": 0.1, "known as a whole": 0.2, "unseen": 0.3, "unseen as a whole": 0.4}
+    monkeypatch.setattr(command, "predict", lambda fitted, runs: known)
+    monkeypatch.setattr(command, "cross_validated", lambda runs: unseen)
+    monkeypatch.setattr(
+        command,
+        "score",
+        lambda predicted, measured: SimpleNamespace(
+            error=errors[predicted], inside_90=measured[0] / 100, inside_50=0.5
+        ),
+    )
+
+    main(ForecastVariables(file=str(path)))
+
+    def lines(name: str, map_error: str, error: str) -> list[str]:
+        inside = "within the central 90 %, 50% within 50 %"
+        return [
+            f"{name}: {2 * num_cells} runs in {num_cells} cells",
+            f"  Map          median error {map_error}; 15% {inside}",
+            f"  end to end   median error {error}; 20% {inside}",
+        ]
+
+    assert capsys.readouterr().out.splitlines() == [
+        *lines("as shipped", "10.0%", "20.0%"),
+        *(
+            lines("every cell by the others", "30.0%", "40.0%")
+            if num_cells == 5
+            else ["  Fewer than 5 cells: none is forecast by the others."]
+        ),
+    ]
+
+
+def test_the_pages_about_forecasts_are_written_where_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_published(tmp_path / "runs.csv", 5)
+    asked: dict[str, Any] = {}
+
+    def plan(wish: Wish, *_: Any, prices_of: str, habits: Habits) -> Any:
+        asked.update(wish=wish, prices_of=prices_of, source=habits.source)
+        return SimpleNamespace(fastest="best")
+
+    def write(judgement: Judgement, best: str, folder: Path) -> list[Path]:
+        assert folder.is_dir()
+        asked.update(num_runs=len(judgement.runs), fitted=judgement.fitted, best=best)
+        return [folder / "forecast.md"]
+
+    monkeypatch.setattr(command, "cross_validated", lambda runs: predict(CONSTANTS.fitted, runs, num_replications=10))
+    monkeypatch.setattr(command, "plan", plan)
+    monkeypatch.setattr(command, "fit", lambda runs: "fitted")
+    monkeypatch.setattr("scripts.reports.forecast_page.write_page", write)
+    monkeypatch.setattr("scripts.reports.scale_page.write_scale_page", lambda _, folder: [folder / "scale.md"])
+
+    main(ForecastVariables(file=str(path), to=str(tmp_path / "a" / "pages")))
+
+    assert asked == {
+        # The published 12.6 GB, where the default account has them run.
+        "wish": Wish(num_rows=659_857, max_concurrency=DEFAULT_CONCURRENCY, world_size=517, architecture="x86_64"),
+        "prices_of": read_prices().label("us-east-1"),
+        "source": learn([], is_local=False).source,
+        "num_runs": 10,
+        "fitted": "fitted",
+        "best": "best",
+    }
+    names = [line.strip().rpartition("/")[2] for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert names == ["forecast.md", "scale.md"]
