@@ -293,6 +293,41 @@ def test_runs_that_have_ended_are_deleted_when_the_answer_is_yes(
     assert (ended.exists(), running.exists()) == (False, True)
 
 
+class Terminal(io.StringIO):
+    """What a person types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("answer", "status"), [("yes\n", 0), (" yes \n", 0), ("y\n", 1), ("no\n", 1), ("", 1)])
+def test_a_person_is_asked_before_runs_are_deleted(
+    answer: str, status: int, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [make_folder(here, name, status="SUCCEEDED") for name in ("run-a", "run-b")]
+    for folder in folders:
+        (folder / "ranks" / "0").write_bytes(b"x" * 6_000_000)
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+
+    assert program.exit_status(clean_runs.main, {}) == status
+
+    said = capsys.readouterr()
+    assert "have not ended" not in said.out
+    assert "These 2 runs are to be deleted here, 12 MB; what is in a bucket stays.\nType yes to continue:\n" in said.out
+    assert [folder.exists() for folder in folders] == [status == 1] * 2
+    assert said.out.endswith("2 deleted\n") == (status == 0)
+    assert said.err == ("" if status == 0 else "Nothing is deleted.\n")
+
+
+def test_where_there_is_no_run_none_is_deleted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_folder(here, pid=os.getpid())
+
+    assert program.exit_status(clean_runs.main, {"RUN": RUN, "YES": "1"}) == 0
+    assert capsys.readouterr().out.endswith("There is no run to delete.\n")
+    assert program.exit_status(clean_runs.main, {"RUN": "run-z", "YES": "1"}) == 2
+    assert capsys.readouterr().err.startswith("RUN=run-z: there is no such run")
+
+
 def test_results_are_where_result_says_and_are_found_and_deleted_by_the_run_s_name(here: Path) -> None:
     folder = run_folder.make_folder(RUN, "my/run", here)
     noted = {"target": "local", "execution_arn": "arn", "bucket": "b", "run_prefix": "my/run/", "pid": 2**22 + 1}
