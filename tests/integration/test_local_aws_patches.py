@@ -316,12 +316,12 @@ def test_a_lost_rank_is_noted_by_the_state_machine(cloud: LocalCloud, failing_in
 
 
 def test_a_run_whose_ranks_are_all_lost_is_summarized(cloud: LocalCloud, failing_infer: None) -> None:
-    # Gathered in the state, 300 tasks of a kilobyte would have ended the execution before Summarize.
-    tasks = [{**task, "raise": "no galaxies here", "rows": "x" * 1000} for task in manifest(300)]
+    # Gathered in the state, 40 tasks of 8 kB would have ended the execution before Summarize.
+    tasks = [{**task, "raise": "no galaxies here", "rows": "x" * 8000} for task in manifest(40)]
 
     execution, run = run_ours(cloud, tasks)
 
-    assert (execution["status"], run["itemCounts"]["failed"]) == ("SUCCEEDED", 300)
+    assert (execution["status"], run["itemCounts"]["failed"]) == ("SUCCEEDED", 40)
 
 
 @pytest.fixture
