@@ -137,12 +137,12 @@ class TableFile(ABC):
         return arrays
 
     def _as_matrix(self, column: Any, name: str) -> NDArray[Any]:
-        """Return lists as rows; one without a list, or with another number of values than most, is NaN.
+        """Return lists as rows; one without values, or with another number of them than most, is NaN.
 
         Where no row of the batch has a list they have no columns, unless the type says how many.
         """
-        lengths = np.nan_to_num(pc.list_value_length(column).to_numpy(zero_copy_only=False).astype(float), nan=-1)
-        widths, counts = np.unique(lengths[lengths >= 0].astype(int), return_counts=True)
+        lengths = np.nan_to_num(pc.list_value_length(column).to_numpy(zero_copy_only=False).astype(float))
+        widths, counts = np.unique(lengths[lengths > 0].astype(int), return_counts=True)
         if not len(widths):
             return np.full((len(column), getattr(column.type, "list_size", 0)), np.nan)
         width = int(widths[counts.argmax()])

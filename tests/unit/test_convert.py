@@ -23,6 +23,7 @@ from scripts.command.program import exit_status
 from scripts.convert import main
 from scripts.models.conversion import published, unpickle
 from scripts.models.conversion.isolation import Checkpoint, read_pickled
+from scripts.models.conversion.structure import read_variant
 from scripts.models.conversion.weights import to_ours, to_published
 from tests.published_network import HEADS, ViT_Astro, load, random_network, save
 
@@ -175,6 +176,86 @@ def test_a_network_of_another_function_is_refused(
     with pytest.raises(CommandError) as refused:
         to_ours(Checkpoint(checkpoint.tensors, modules), {})
     assert message in str(refused.value)
+
+
+VIS = "inception_model.vis_inception"
+CHANGES: list[tuple[str, str, Any]] = [
+    ("blocks.5", "class", "Block"),
+    ("blocks.5", "class_token", False),
+    *(("blocks.0.PCM." + place, key, 7) for place in "03" for key in ("groups", "kernel_size", "stride", "padding")),
+    ("blocks.0.PCM.0", "class", "Conv1d"),
+    ("blocks.0.PCM.1", "class", "LayerNorm"),
+    ("blocks.0.PCM.1", "track_running_stats", False),
+    ("blocks.0.PCM.2", "class", "ReLU"),
+    ("blocks.0.PCM.3", "class", "Conv1d"),
+    ("fc_norm", "class", "GroupNorm"),
+    ("patch_embed.proj", "class", "Linear"),
+    ("patch_embed.proj", "stride", [8, 4]),
+    ("patch_embed.proj", "padding", 1),
+    *((f"{VIS}.{block}", "class", "Block") for block in (2, 3, 5, 6, 8)),
+    *((f"{VIS}.{block}", "is_custom", block != 8) for block in (2, 3, 5, 6, 8)),
+    *(
+        (f"{VIS}.6.{branch}.conv", key, 5)
+        for branch in ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1")
+        for key in ("padding", "stride", "dilation")
+    ),
+    *((f"{VIS}.{place}", key, value) for place in (1, 4, 7) for key, value in (("class", "Pool"), ("kernel_size", 3))),
+    *((f"{VIS}.8.branch4.0", key, 4) for key in ("kernel_size", "stride", "padding")),
+    *((f"inception_model.magnitude_block.{place}", "class", "Tanh") for place in (1, 3, 5, 7)),
+    *((name, "class", "Tanh") for name in ("vit_block.1", f"{VIS}.11", "concat_block.1")),
+]
+
+
+@pytest.mark.parametrize(("module", "key", "value"), CHANGES, ids=lambda value: str(value))
+def test_whatever_else_a_network_computes_is_told(module: str, key: str, value: Any, checkpoint: Checkpoint) -> None:
+    assert checkpoint.modules[module][key] != value
+    modules = {**checkpoint.modules, module: {**checkpoint.modules[module], key: value}}
+
+    with pytest.raises(CommandError) as refused:
+        read_variant(modules)
+
+    message = str(refused.value)
+    assert message.startswith(f"The file's network computes something else than AstroMAE: {module} has {key} {value}, ")
+    assert message.count(";") == 0
+
+
+@pytest.mark.parametrize(
+    ("part", "facts", "said"),
+    [
+        ("attn", {"num_heads": 5, "scale": 1.0}, "5 attention heads do not divide 192."),
+        ("attn", {"num_heads": 0}, "0 attention heads do not divide 192."),
+        ("attn", {"num_heads": None}, "have several values of num_heads, or none; 0 attention heads do not"),
+        ("norm1", {"eps": 1e-3}, "blocks.0.norm1 … blocks.11.norm2 have several values of eps, or none."),
+        ("attn", {"scale": 1.0}, "blocks.7.attn has scale 1.0, not 0.125; and 4 more."),
+    ],
+)
+def test_what_all_cells_have_is_told_once(part: str, facts: dict[str, Any], said: str, checkpoint: Checkpoint) -> None:
+    modules = dict(checkpoint.modules)
+    for block in range(12):
+        modules[f"blocks.{block}.{part}"] = {**modules[f"blocks.{block}.{part}"], **facts}
+
+    with pytest.raises(CommandError) as refused:
+        read_variant(modules)
+
+    assert str(refused.value).endswith(said) or said in str(refused.value)
+
+
+def test_the_variant_is_read_from_the_modules(checkpoint: Checkpoint) -> None:
+    assert read_variant(checkpoint.modules) == AS_PUBLISHED
+
+    norms = [f"blocks.{block}.{norm}" for block in range(12) for norm in ("norm1", "norm2")]
+    joints = ("vit_block.3", f"{VIS}.13", "inception_model.magnitude_block.9")
+    modules = {**checkpoint.modules, **{name: {**checkpoint.modules[name], "eps": 1e-3} for name in norms}}
+    modules |= {name: {"class": "ReLU"} for name in (*joints, f"{VIS}.1.0")}
+    modules[f"{VIS}.1.1"] = checkpoint.modules[f"{VIS}.1"]
+    for block in (2, 3, 5, 6, 8):
+        modules[f"{VIS}.{block}.branch4.2"] = {"class": "AvgPool2d", "kernel_size": 3, "stride": 1, "padding": 1}
+        modules[f"{VIS}.{block}.branch4.0"] = {"class": "Conv2d"}
+
+    assert read_variant(modules) == Variant(num_heads=HEADS, norm_epsilon=1e-3, has_joint_relus=True, pools_first=False)
+    del modules[f"{VIS}.13"]
+    with pytest.raises(CommandError, match="some of the joints between the branches have activations and some have no"):
+        read_variant(modules)
 
 
 # ------------------------------------------------------------------------------------------------- pickles

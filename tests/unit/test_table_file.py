@@ -195,6 +195,14 @@ def test_lists_of_the_usual_length_are_rows_and_others_are_odd() -> None:
     np.testing.assert_array_equal(arrow([[1.0, 2.0]], "number", pa.list_(pa.float64(), 2))[0], [[1, 2]])
 
 
+def test_an_empty_list_is_a_missing_one() -> None:
+    rows, odd = arrow([[], [], None, [5.0]], "number", pa.list_(pa.float64()))
+
+    np.testing.assert_array_equal(rows, [[np.nan], [np.nan], [np.nan], [5]])
+    assert odd == {}
+    assert arrow([[], None], "number", pa.list_(pa.float64()))[0] == [[], []]
+
+
 @pytest.mark.parametrize("error", [OSError("cut"), EOFError(), ValueError("cut\nbelow"), pa.ArrowInvalid("cut")])
 def test_a_file_that_cannot_be_read_is_named_in_one_line(error: Exception) -> None:
     with pytest.raises(SourceError, match=r"^my\.parquet cannot be read to its end, .*: (cut|EOFError)\.$"):
