@@ -238,7 +238,7 @@ def _names(network: onnx.ModelProto, draft: CardDraft) -> Graph:
         raise UsageError(f"The network gives {', '.join(outputs)}: name the one to read as `output` under [graph].")
     size = num_values(draft.output)
     allowed = [(None, size)] + ([(None,)] if size == 1 else [])
-    if outputs[output] is not None and not any(_agrees(outputs[output], one) for one in allowed):
+    if not any(_agrees(outputs[output], one) for one in allowed):
         raise UsageError(
             f"The card says that the network gives {size} numbers per galaxy; its output {output} has the shape "
             f"{_text(outputs[output])}."
@@ -258,23 +258,19 @@ def _wanted(inputs: Inputs) -> Iterator[tuple[str, list[tuple[int | None, ...]]]
         yield "columns", [(None, len(inputs.columns))]
 
 
-def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
-    """Return the sizes that a graph states, None where any fits; None as a whole where it states no shape."""
-    kind = value.type.tensor_type
-    if not kind.HasField("shape"):
-        return None
-    return tuple(one.dim_value if one.HasField("dim_value") else None for one in kind.shape.dim)
+def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    """Return the sizes that a graph states, None where any fits; the checker has seen that it states a shape."""
+    sizes = value.type.tensor_type.shape.dim
+    return tuple(one.dim_value if one.HasField("dim_value") else None for one in sizes)
 
 
-def _agrees(stated: Sequence[int | None] | None, wanted: Sequence[int | None]) -> bool:
-    if stated is None:
-        return True
+def _agrees(stated: Sequence[int | None], wanted: Sequence[int | None]) -> bool:
     sizes = zip(stated[1:], wanted[1:], strict=False)
     return len(stated) == len(wanted) and all(one in (None, other) for one, other in sizes)
 
 
-def _text(shape: Sequence[int | None] | None) -> str:
-    return "of any shape" if shape is None else f"({', '.join('N' if one is None else str(one) for one in shape)})"
+def _text(shape: Sequence[int | None]) -> str:
+    return f"({', '.join('N' if one is None else str(one) for one in shape)})"
 
 
 def _size(dims: Sequence[int]) -> int:
