@@ -5,20 +5,26 @@ import json
 import os
 import re
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
+from safetensors.numpy import load
 
 from scripts import bench
 from scripts.benchmarks import pairs, parts
 from scripts.benchmarks.machine import AVX2
-from scripts.benchmarks.plot import draw
+from scripts.benchmarks.plot import BAR_COLORS, draw
 from scripts.benchmarks.records import make_predictions, make_tasks, record_of
 from scripts.benchmarks.show import read_earlier, show, show_changes
 from scripts.command.errors import UsageError
 from scripts.command.program import exit_status
+from scripts.command.repository import REPOSITORY
+from tests.factories import make_shard_bytes
 
 
 class Clock:
@@ -164,7 +170,9 @@ def test_threads_are_those_that_lambda_gives_and_the_machine_has() -> None:
     assert [parts.thread_counts(num_cpus) for num_cpus in (1, 2, 5, 64)] == [[1], [1, 2], [1, 2, 4], [1, 2, 4, 6]]
 
 
-def test_a_part_is_a_program_of_its_own_whose_last_line_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_is_a_program_of_its_own_whose_last_line_is_the_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     given: dict[str, Any] = {}
 
     def run(command: list[str], **settings: Any) -> Any:
@@ -174,11 +182,155 @@ def test_a_part_is_a_program_of_its_own_whose_last_line_is_the_answer(monkeypatc
     monkeypatch.setattr(parts.subprocess, "run", run)
 
     answer = parts.run_program("rank", {"num_rows": 3}, {"AWS_REGION": "here"})
+    capsys.readouterr()
+    parts.run_program("rank", {"num_rows": 3, "key": "a.pt", "program": "torch"})
+    assert capsys.readouterr().err == "measuring rank torch a.pt …\n"
+    parts.run_program("rank", {"num_rows": 3}, {"AWS_REGION": "here"})
 
     assert answer == {"program": "torch"}
     assert given["command"][1:] == ["-m", "scripts.benchmarks.rank", '{"num_rows": 3}']
     assert given["env"] == {**os.environ, "AWS_REGION": "here"}
     assert given["check"]
+    assert (given["cwd"], given["stdout"], given["text"]) == (REPOSITORY, subprocess.PIPE, True)
+
+
+def test_every_part_is_measured_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("engines", "starts", "ranks", "orchestration", "data", "collectives")
+    for name in names:
+        monkeypatch.setattr(parts, f"measure_{name}", lambda quick, name=name: f"{name} {quick}")
+    monkeypatch.setattr(parts, "describe_machine", lambda load: f"a machine under {load}")
+    monkeypatch.setattr(parts.os, "getloadavg", lambda: (0.25, 1.0, 2.0))
+
+    assert parts.measure_all(quick=True) == {
+        "quick": True,
+        "engines": "engines True",
+        "starts": "starts True",
+        "rank": "ranks True",
+        "orchestration": "orchestration True",
+        "generator": "data True",
+        "collectives": "collectives True",
+        "machine": "a machine under 0.25",
+    }
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What fresh processes are asked to measure, where native and torch are present, and native in int8."""
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(parts, "present_engines", lambda: ["native", "torch"])
+    monkeypatch.setattr(parts, "why_rejected", lambda model, precision: "")
+    monkeypatch.setattr(parts, "run_fresh", lambda *asked: calls.append(asked) or asked[1]["program"])
+    monkeypatch.setattr(parts, "merge_rounds", lambda rounds, reference: [{"rounds": rounds, "reference": reference}])
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("quick", "num_rounds", "programs"),
+    [
+        (True, 2, ["native", "load_model"]),
+        (False, 7, ["initialize", "summarize", "infer", "native", "torch", "load_model"]),
+    ],
+)
+def test_starts_are_of_stages_of_engines_and_of_a_program(
+    quick: bool, num_rounds: int, programs: list[str], fresh: list[tuple[Any, ...]]
+) -> None:
+    assert parts.measure_starts(quick=quick) == [{"rounds": [programs] * num_rounds, "reference": "torch"}]
+    assert fresh[0] == ("start", {"program": programs[0]})
+
+
+@pytest.mark.parametrize(
+    ("quick", "num_rounds", "sizes", "programs"),
+    [
+        (True, 1, [(5, 256)], ["reference", "native"]),
+        (False, 3, [(25, 1278), (100, 5113)], ["reference", "torch", "native", "native int8"]),
+    ],
+)
+def test_whole_ranks_are_measured_next_to_the_reference(
+    quick: bool,
+    num_rounds: int,
+    sizes: list[tuple[int, int]],
+    programs: list[str],
+    fresh: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aws = SimpleNamespace(environment={"AWS_ENDPOINT_URL": "here"})
+    monkeypatch.setattr(parts, "LocalAws", lambda log_dir, workers: nullcontext(aws))
+    monkeypatch.setattr(parts, "upload_shards", lambda aws, folder, num_rows: (f"{num_rows}.ours", f"{num_rows}.pt"))
+
+    lines = parts.measure_ranks(quick=quick)
+
+    assert lines == [
+        {"shard_mb": shard_mb, "rounds": [programs] * num_rounds, "reference": "reference loop"}
+        for shard_mb, _ in sizes
+    ]
+    num_rows = sizes[0][1]
+    expected = [
+        {"program": name, "key": f"{num_rows}.{'pt' if name == 'reference' else 'ours'}", "num_rows": num_rows}
+        for name in programs
+    ]
+    assert [asked for _, asked, _ in fresh[: len(programs)]] == [{**one, "num_threads": 1} for one in expected]
+    assert {(part, environment["AWS_ENDPOINT_URL"]) for part, _, environment in fresh} == {("rank", "here")}
+    monkeypatch.setattr(parts, "why_rejected", lambda model, precision: "its error is too large")
+    fresh.clear()
+    parts.measure_ranks(quick=quick)
+    assert "native int8" not in {asked["program"] for _, asked, _ in fresh}
+
+
+def test_engines_are_present_where_their_package_is_and_native_where_it_can_be_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parts, "NAMES", ("native", "onnxruntime", "torch"))
+    monkeypatch.setattr(parts, "find_spec", lambda name: name == "torch")
+    found = []
+    for can_prepare in (True, False):
+        monkeypatch.setattr(parts, "can_prepare", lambda is_it=can_prepare: is_it)
+        found.append(parts.present_engines())
+
+    assert found == [["native", "torch"], ["torch"]]
+
+
+def test_galaxies_are_repeated_in_a_shard_of_ours_and_in_a_pickled_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = tmp_path / "sample"
+    sample.mkdir()
+    (sample / "0.safetensors").write_bytes(make_shard_bytes(3))
+    (tmp_path / "work").mkdir()
+    objects: dict[str, bytes] = {}
+    made: list[str] = []
+    s3 = SimpleNamespace(
+        list_buckets=lambda: {"Buckets": [{"Name": name} for name in made]},
+        create_bucket=lambda Bucket: made.append(Bucket),  # noqa: N803 -- boto3's name
+        put_object=lambda Bucket, Key, Body: objects.update({Key: Body}),  # noqa: N803
+    )
+    monkeypatch.setattr("boto3.client", lambda name, **_: {"s3": s3}[name])
+    monkeypatch.setattr("scripts.data.sample.ensure_sample", lambda: sample)
+    aws: Any = SimpleNamespace(credentials={})
+
+    for _ in range(2):
+        assert parts.upload_shards(aws, tmp_path / "work", 7) == ("7.safetensors", "7.pt")
+
+    ours = load(objects["7.safetensors"])
+    theirs = torch.load(io.BytesIO(objects["7.pt"]), weights_only=True)
+    assert made == ["bench"]
+    assert ours["images"].shape == (7, 5, 32, 32)
+    assert (ours["images"][3:6] == ours["images"][:3]).all()
+    assert {name: array.numpy().tolist() for name, array in theirs.items()} == {
+        name: array.tolist() for name, array in ours.items()
+    }
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_fresh_process_is_told_when_it_was_started(
+    asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts.time, "time", lambda: 100.0)
+
+    assert parts.run_fresh("start", {"program": "torch"}, {"A": "b"}) == [{"program": "p"}]
+    parts.run_fresh("start", {"program": "torch"})
+
+    given = {"program": "torch", "started_at_s": 100.0}
+    assert asked == [("start", given, {"A": "b"}), ("start", given, {})]
 
 
 # ------------------------------------------------------------------------------------------------------- the tables
@@ -246,6 +398,8 @@ def test_every_part_is_a_table() -> None:
 
 def test_the_plot_has_a_bar_for_every_program_and_every_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pyplot = pytest.importorskip("matplotlib.pyplot")
+    from matplotlib import colors
+
     phases = {"start": 0.5, "model_load": 0.25, "download": 0.125, "inference": 2.0, "upload": 0.0625}
     measured = results(2.0, "1")
     measured["rank"] = [{**line, "phases_s": phases} for line in measured["rank"]]
@@ -263,6 +417,21 @@ def test_the_plot_has_a_bar_for_every_program_and_every_phase(tmp_path: Path, mo
     assert [label.get_text() for label in speeds.get_xticklabels()] == ["1 thread(s)\nbatch 256"]
     spans = [next(iter(bars)).get_bbox().intervalx.tolist() for bars in ranks.containers]
     assert spans == [[0, 0.5], [0.5, 0.75], [0.75, 0.875], [0.875, 2.875], [2.875, 2.9375]]
+    assert speeds.get_ylabel() == "galaxies per CPU second, relative to the reference loop"
+    assert speeds.get_title() == "Same work, same run, paired medians"
+    assert [text.get_text() for text in speeds.get_legend().get_texts()] == ["reference loop", "onnxruntime 1"]
+    assert {"1.00", "2.00"} <= {text.get_text() for text in speeds.texts}
+    assert [bars.patches[0].get_facecolor() for bars in speeds.containers] == [
+        colors.to_rgba(BAR_COLORS[name]) for name in ("reference loop", "onnxruntime")
+    ]
+    assert loop.get_width() == pytest.approx(0.4 * 0.92)
+    assert ranks.yaxis_inverted()
+    assert ranks.get_title() == "Start to predictions"
+    assert ranks.get_xlabel() == "wall time of a whole rank in a fresh process [s]"
+    assert [text.get_text() for text in ranks.get_legend().get_texts()] == [name.replace("_", " ") for name in phases]
+    assert [label.get_text() for label in ranks.get_yticklabels()] == [
+        f"{name}\n10 MB, peak 431 MB" for name in ("reference loop", "torch 1")
+    ]
     assert figures[0].get_suptitle() == "AstroMAE on Fast 9000, load 0.2 to 1.0 on 2 CPUs"
     assert (tmp_path / "bench.png").stat().st_size > 0
     close(figures[0])

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scripts.benchmarks import realism
 from scripts.benchmarks.realism import measure
 from scripts.simulation.structure import LOG_RADIUS_SCATTER
 
@@ -34,3 +35,40 @@ def test_sizes_follow_the_law_fitted_to_real_ones(found: dict[str, Any]) -> None
 
     assert sizes["median"] == pytest.approx(0, abs=0.02)
     assert sizes["scatter"] == pytest.approx(LOG_RADIUS_SCATTER, abs=0.02)
+
+
+def test_the_comparison_is_as_before(found: dict[str, Any]) -> None:
+    assert found["redshift percentiles"] == {
+        "real": pytest.approx([0.021, 0.055, 0.1, 0.164, 0.293], abs=2e-3),
+        "synthetic": pytest.approx([0.028, 0.076, 0.13, 0.257, 0.449], abs=2e-3),
+    }
+    assert found["colour offsets [mag]"] == {
+        "0.04-0.08": pytest.approx([-0.037, -0.009, -0.009, -0.001], abs=2e-3),
+        "0.08-0.12": pytest.approx([-0.067, -0.008, -0.001, -0.007], abs=2e-3),
+        "0.12-0.18": pytest.approx([-0.087, -0.003, 0.004, -0.004], abs=2e-3),
+        "0.18-0.25": pytest.approx([-0.125, -0.025, 0.001, -0.006], abs=2e-3),
+    }
+    assert found["log10 radius about the law"] == pytest.approx({"median": -0.00327, "scatter": 0.18252}, abs=1e-4)
+
+
+def test_the_comparison_is_printed_as_two_tables_and_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = [0.02, 0.05, 0.1, 0.16, 0.29]
+    measured = {
+        "redshift percentiles": {"real": values, "synthetic": values[::-1]},
+        "colour offsets [mag]": {"0.04-0.08": [-0.037, 0.009, 0.0, 0.1]},
+        "log10 radius about the law": {"median": -0.003, "scatter": 0.18},
+    }
+    monkeypatch.setattr(realism, "measure", lambda: measured)
+
+    realism.main()
+
+    assert " ".join(capsys.readouterr().out.split()) == (
+        "Redshift percentiles galaxies 1 % 16 % 50 % 84 % 99 % "
+        "real 0.020 0.050 0.100 0.160 0.290 "
+        "synthetic 0.290 0.160 0.100 0.050 0.020 "
+        "Median colour, synthetic minus real, r < 17.77 [mag] redshift u-g g-r r-i i-z "
+        "0.04-0.08 -0.037 +0.009 +0.000 +0.100 "
+        "log10 radius about the law: -0.003 ± 0.180"
+    )
