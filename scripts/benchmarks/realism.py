@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from scripts.simulation.cosmology import angular_diameter_distance_mpc
 from scripts.simulation.cutouts import draw_chances
@@ -74,7 +75,9 @@ def main() -> None:
         table.add_column(name)
     for name, values in found["redshift percentiles"].items():
         table.add_row(name, *(f"{value:.3f}" for value in values))
-    colors = Table(title="Median colour, synthetic minus real, r < 17.77 [mag]", title_justify="left", box=None)
+    # As a text: in a string, rich would take the unit for a tag and leave it out.
+    title = Text("Median colour, synthetic minus real, r < 17.77 [mag]", "table.title")
+    colors = Table(title=title, title_justify="left", box=None)
     for name in ("redshift", *COLORS):
         colors.add_column(name)
     for name, values in found["colour offsets [mag]"].items():
