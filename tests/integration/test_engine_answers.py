@@ -17,7 +17,7 @@ from inference.engines import exported
 from inference.errors import WeightsError
 from inference.models import shipped
 from inference.pipeline import infer_rank
-from inference.predict import Engine
+from inference.predict import MICRO_BATCH, Engine
 from scripts.data.sample import ensure_sample
 from scripts.models.export import engines as exporting
 from scripts.models.export.engines import export, exported_already, remove_graphs_of_other_weights
@@ -25,7 +25,7 @@ from scripts.models.export.judge import MAX_ABS, MEAN_ABS
 from tests.factories import MemoryReader, make_arrays, make_shard_bytes, make_task
 from tests.kept_graph import write_graph_once
 
-NUM_ROWS = 70
+NUM_ROWS = MICRO_BATCH + 8
 NUM_COMPARED = 64
 
 
@@ -57,12 +57,12 @@ def engine(request: pytest.FixtureRequest, checkpoint: Path) -> Engine:
 
 @pytest.fixture(scope="module")
 def answer(engine: Engine) -> np.ndarray:
-    return predict(engine, batch_size=64)
+    return predict(engine, batch_size=MICRO_BATCH)
 
 
 @pytest.fixture(scope="module")
 def published() -> np.ndarray:
-    return predict(engines.load("torch", shipped().weights, num_threads=1, as_published=True), batch_size=64)
+    return predict(engines.load("torch", shipped().weights, num_threads=1, as_published=True), batch_size=MICRO_BATCH)
 
 
 def predict(engine: Engine, *, batch_size: int) -> np.ndarray:
@@ -101,7 +101,7 @@ def test_the_shipped_graph_is_the_one_that_the_export_makes(engine: Engine, answ
     as_shipped = engines.load(engine.name.split()[0], shipped().weights, num_threads=1)
 
     assert as_shipped.name == engine.name
-    np.testing.assert_array_equal(predict(as_shipped, batch_size=64), answer)
+    np.testing.assert_array_equal(predict(as_shipped, batch_size=MICRO_BATCH), answer)
 
 
 def test_the_shipped_card_was_made_with_the_installed_libraries() -> None:
