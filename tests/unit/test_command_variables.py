@@ -1,5 +1,6 @@
 """How the variables behind `make` are read, and how a command ends."""
 
+import gc
 import os
 import re
 import socket
@@ -273,8 +274,13 @@ def test_a_program_of_several_commands_runs_the_one_that_is_named(
     monkeypatch.setattr("sys.argv", ["example", *words])
     monkeypatch.setitem(os.environ, "BATCH", "4")
 
-    with pytest.raises(SystemExit) as ended:
-        start_one_of({"one": one, "two": two})
+    gc.disable()  # as it is while a command is imported
+    try:
+        with pytest.raises(SystemExit) as ended:
+            start_one_of({"one": one, "two": two})
+        assert gc.isenabled()
+    finally:
+        gc.enable()
 
     assert ended.value.code == status
     assert capsys.readouterr() == (out, err)

@@ -6,8 +6,11 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import boto3
 import pytest
@@ -15,7 +18,7 @@ from moto import mock_aws
 
 from scripts import image
 from scripts.command.errors import UsageError
-from scripts.command.program import start_one_of
+from scripts.command.program import exit_status, start_one_of
 from scripts.command.repository import REPOSITORY
 from scripts.deployment.image import bare, build, engine, registry
 from scripts.deployment.image.build import Image
@@ -352,3 +355,180 @@ def test_push_sends_the_image_of_the_rendezvous_only_where_one_is_deployed(
     server = {"rendezvous_image_uri": f"{ECR}-rendezvous@sha256:{'bb' * 32}"} if is_deployed else {}
     recorded = json.loads((tmp_path / "image.auto.tfvars.json").read_text())
     assert recorded == {"image_uri": f"{ECR}@sha256:{'aa' * 32}", "code_version": "c" * 40, **server}
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Find Podman and an image of every name; return what they were asked for."""
+    found: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(build, "machine_architecture", lambda: "x86_64")
+    monkeypatch.setattr(image, "find_engine", lambda wanted: found.append(("engine", wanted)) or Engine("podman", "4"))
+    monkeypatch.setattr(build, "inspect", lambda engine, name: found.append(("image", name)) or make_image(name=name))
+    return found
+
+
+@pytest.mark.parametrize("variables", [{}, {"ARCH": "arm64", "CONTAINER_ENGINE": "docker"}])
+def test_the_function_that_is_named_runs_next_to_a_local_aws_until_ctrl_c(
+    variables: dict[str, str],
+    found: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: dict[str, Any] = {}
+
+    class FakeAws:
+        environment: ClassVar = {"AWS_REGION": "us-east-1"}
+
+        def wait(self, stop: str) -> None:
+            asked["waited"] = stop
+
+    @contextmanager
+    def local_aws(**options: Any) -> Iterator[FakeAws]:
+        asked["aws"] = options
+        yield FakeAws()
+
+    @contextmanager
+    def container(engine: Engine, its_image: Image, **options: Any) -> Iterator[Any]:
+        asked["container"] = (engine.program, its_image.name, options)
+        yield SimpleNamespace(url="http://127.0.0.1:9/x", memory_mb=300)
+
+    monkeypatch.setattr(image, "stop_signals", lambda: "Ctrl-C")
+    monkeypatch.setattr(image, "LocalAws", local_aws)
+    monkeypatch.setattr(image, "deploy", lambda aws: SimpleNamespace(bucket="b"))
+    monkeypatch.setattr(image, "upload_sample", lambda aws, bucket: asked.update(sample=bucket))
+    monkeypatch.setattr(image, "image_variables", lambda stages, its_image: {"IMAGE": its_image.name})
+    monkeypatch.setattr(image, "Container", container)
+
+    assert exit_status(image.emulate, {"FUNCTION": "infer", **variables}) == 0
+
+    name = build.image_name(variables.get("ARCH", "x86_64"))
+    assert found == [("engine", variables.get("CONTAINER_ENGINE", "")), ("image", name)]
+    assert asked == {
+        "aws": {"log_dir": image.LOG_DIR, "workers": 1},
+        "sample": "b",
+        "container": (
+            "podman",
+            name,
+            {
+                "stage": image.read_stages()["infer"],
+                "environment": {"AWS_REGION": "us-east-1", "IMAGE": name},
+                "name": "infer",
+            },
+        ),
+        "waited": "Ctrl-C",
+    }
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "export AWS_REGION=us-east-1",
+        "curl --data @tests/events/rank_task.json http://127.0.0.1:9/x",
+    ]
+    assert said.err.endswith("infer within 300 MB at http://127.0.0.1:9/x; bucket b. Ctrl-C ends it.\n")
+
+
+def test_what_an_image_contains_is_written_next_to_its_recipe(
+    found: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(
+        image.tools, "write_sbom", lambda engine, its_image, path: written.append((its_image.name, path))
+    )
+
+    assert exit_status(image.sbom, {"ARCH": "arm64"}) == 0
+
+    assert written == [(build.image_name("arm64"), REPOSITORY / "docker" / "image-arm64.spdx.json")]
+    said = capsys.readouterr()
+    assert said.out == "docker/image-arm64.spdx.json\n"
+    assert said.err.startswith("Container engine: ")
+
+
+@pytest.mark.parametrize(("findings", "status"), [("", 0), ("Dockerfile:3 DL3006", 1)])
+def test_what_is_wrong_with_a_dockerfile_is_printed(
+    findings: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(image.tools, "lint", lambda: findings)
+
+    assert exit_status(image.lint, {}) == status
+    assert capsys.readouterr().out == (f"{findings}\n" if findings else "")
+
+
+def test_all_lists_of_packages_are_locked_and_what_no_index_offers_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled: list[bool] = []
+    monkeypatch.setattr(image.locking, "lock_compiler", lambda: compiled.append(True))
+    monkeypatch.setattr(image.locking, "lock", lambda: ["a.whl"])
+    monkeypatch.setattr(image.packages, "lock", lambda: ["b.whl"])
+
+    assert exit_status(image.lock, {}) == 0
+
+    said = capsys.readouterr()
+    assert compiled == [True]
+    assert said.out.split() == ["scripts/requirements.txt", "docker/requirements.txt", "docker/compiler.txt"]
+    assert said.err.splitlines() == [f"No index offers {one}.whl here: its checksum was kept." for one in "ab"]
+
+
+def test_the_tools_of_containers_are_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bare, "install_tools", lambda: "podman 4")
+
+    assert exit_status(image.install, {}) == 0
+    assert capsys.readouterr().out == "Ready: podman 4.\n"
+
+
+def test_an_image_is_described_with_its_sizes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(build, "compressed_bytes", lambda engine, its_image: 99_600_000)
+    for model in ("astromae (808183bdec89)", ""):
+        image._describe(Engine("podman", "4"), make_image(size_bytes=292_400_000, model=model))
+
+    described = [
+        "image       localhost/x:x86_64",
+        f"id          sha256:{'ab' * 32}",
+        "model       astromae (808183bdec89)",
+        f"revision    {'c' * 40}",
+        "size        292 MB, 100 MB compressed",
+    ]
+    assert capsys.readouterr().out.splitlines() == [*described, *described[:2], *described[3:]]
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments"),
+    [
+        ({}, {}),
+        ({"BASE_IMAGE": "mine:1", "SLIM": "1"}, {"BASE_IMAGE": "mine:1", "SLIM": "1"}),
+        ({"NO_REGISTRY": "1"}, {"BASE_IMAGE": "bare", "PIP_NO_INDEX": "1", "PIP_EXTRA_INDEX_URL": ""}),
+    ],
+)
+def test_a_build_is_told_where_its_parts_come_from(
+    variables: dict[str, str],
+    arguments: dict[str, str],
+    found: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[tuple[str, dict[str, str]]] = []
+
+    def record(
+        engine: Engine, recipe: build.Recipe, *, architecture: str, arguments: dict[str, str], **_: Any
+    ) -> Image:
+        given.append((architecture, arguments))
+        return make_image()
+
+    monkeypatch.setattr(build, "build", record)
+    monkeypatch.setattr(bare, "fetch_wheels", lambda architecture: found.append(("wheels", architecture)))
+    monkeypatch.setattr(bare, "make_base", lambda engine: "bare")
+    monkeypatch.setattr(image, "_describe", lambda *_: None)
+
+    assert exit_status(image.build, variables) == 0
+
+    assert given == [("x86_64", arguments)] * 2
+    assert (("wheels", "x86_64") in found) == ("NO_REGISTRY" in variables)
+
+
+def test_a_base_image_is_made_for_this_machine_only(
+    found: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_status(image.build, {"ARCH": "arm64", "NO_REGISTRY": "1"}) == 1
+
+    assert "NO_REGISTRY=1 makes a base image for x86_64 only." in capsys.readouterr().err
