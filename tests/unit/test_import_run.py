@@ -12,6 +12,7 @@ from inference import summary
 from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
 from scripts.import_run import ImportVariables, import_run
+from scripts.runs.imported.checks import check
 from tests.factories import make_record_for, make_task
 
 NUM_ROWS, LOOP_S = 5113, 22.5
@@ -118,6 +119,93 @@ def test_what_is_wrong_is_said(records: list[dict[str, Any]], world: str, said: 
     )
 
     assert any(said in warning for warning in found.warnings)
+
+
+def ranks(*numbers: int, world_size: int | None = None, **more: Any) -> list[dict[str, Any]]:
+    """Records of ranks that differ in one key at least."""
+    stated = {} if world_size is None else {"world_size": world_size}
+    return [{"rank": rank, "of": place, **stated, **more} for place, rank in enumerate(numbers)]
+
+
+ABSENT = "No record of rank 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"
+SAME = [{"rank": 0}] * 2
+ODD = {"sample_persec": 100.0, "throughput_bps": 1.011 * 16_416_000}
+EVEN = {"sample_persec": 100.0, "throughput_bps": 1.009 * 16_416_000}
+
+
+@pytest.mark.parametrize(
+    ("records", "expected", "doubts"),
+    [
+        (ranks(0, 1, world_size=2), None, []),
+        (ranks(0, 1), 2, []),
+        (ranks(0, 1), None, []),
+        (ranks(0), 2, ["Only 1 of 2 ranks have a record; nothing here says why the others have none."]),
+        (ranks(0, 1), 1, ["2 records of 1 ranks: 1 too many, of another run or twice."]),
+        (ranks(0, 0, 1), None, ["More than one record of rank 0."]),
+        (ranks(0, world_size=11)[:1], None, ["Only 1 of 11", f"{ABSENT}."]),
+        (ranks(0, world_size=12), None, ["Only 1 of 12", f"{ABSENT} and 1 more."]),
+        (ranks(1, 5, world_size=2), None, ["No record of rank 0."]),
+        (ranks(-1, 0, world_size=2), None, ["No record of rank 1."]),
+        (SAME, None, ["1 record is the same as another one, in every key.", "More than one record of rank 0."]),
+        ([{"a": 1}] * 3, None, ["2 records are the same as another one, in every key."]),
+        ([{"run_id": "a"}, {"run_id": "b"}], None, ["The records are of 2 runs: a, b."]),
+        ([{"batch_size": 1}, {"batch_size": 2}], None, ["The records are of 2 batch sizes: 1, 2."]),
+        (
+            [{"result_path": f"{number:02d}"} for number in range(11)],
+            None,
+            ["The records are of 11 result paths: 00, 01, 02, 03, 04, 05, 06, 07, 08, 09 and 1 more."],
+        ),
+        (
+            [{"result_path": f"{number}"} for number in range(10)],
+            None,
+            ["The records are of 10 result paths: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."],
+        ),
+        (
+            ranks(0, **ODD),
+            None,
+            ["1 record is at odds with themselves: throughput_bps is not 164,160 bits times sample_persec."],
+        ),
+        (ranks(0, **EVEN), None, []),
+        (ranks(0, sample_persec=100.0), None, []),
+    ],
+)
+def test_every_doubt_about_records_is_a_sentence_and_records_that_fit_have_none(
+    records: list[dict[str, Any]], expected: int | None, doubts: list[str]
+) -> None:
+    found = list(check(records, expected=expected))
+
+    assert len(found) == len(doubts)
+    assert all(one.startswith(doubt) for one, doubt in zip(found, doubts, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("num", "expected", "is_doubted"), [(1000, None, True), (1000, 1000, False), (999, 999, False)]
+)
+def test_exactly_a_page_of_records_may_be_cut(num: int, expected: int | None, is_doubted: bool) -> None:
+    found = list(check(ranks(*range(num)), expected=expected))
+
+    assert [one.startswith("Exactly 1,000 records: ") for one in found] == [True] * is_doubted
+
+
+def test_times_and_memory_are_summed_up_where_records_state_them(tmp_path: Path) -> None:
+    records = [
+        published(**{"total_cpu_time (seconds)": time_s, "total_process_memory (MB)": memory_mb, "batch_size": batch})
+        for time_s, memory_mb, batch in ((1.0, 3.0, 512), (2.0, 5.0, 32), (9.0, 4.0, 512))
+    ]
+
+    found = import_run(asked(write(tmp_path / "a.json", records)), root=tmp_path)
+    nothing = import_run(asked(write(tmp_path / "b.json", [{"sample_persec": 7.0}])), root=tmp_path)
+
+    assert (found.loop_median_s, found.loop_max_s, found.process_memory_max_mb) == (2.0, 9.0, 5.0)
+    assert found.batch_sizes == (32, 512)
+    assert (nothing.loop_median_s, nothing.loop_max_s, nothing.process_memory_max_mb) == (None, None, None)
+    assert nothing.batch_sizes == ()
+
+
+@pytest.mark.parametrize("value", [True, [1], {"a": 1}, "many", float("inf")])
+def test_what_is_no_number_is_refused_by_its_key(value: object, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"record 0: `batch_size` is .*, not a number"):
+        import_run(asked(write(tmp_path / "a.json", [published(batch_size=value)])), root=tmp_path)
 
 
 def test_a_thousand_records_of_a_thousand_ranks_are_no_sign_of_a_cut(tmp_path: Path) -> None:

@@ -203,6 +203,25 @@ def test_a_table_that_counts_records_is_doubted_without_them(tmp_path: Path) -> 
     assert "A loop of 90.0 s is longer than the whole Map" in cut.doubts[2]
 
 
+def test_a_folder_called_total_is_of_all_the_data_and_others_say_how_much(tmp_path: Path) -> None:
+    write_records(tmp_path / "25MB" / "total" / "1", [record(0)])
+    write_records(tmp_path / "25 MB" / "1.5 GB" / "2", [record(0), record(1, batch_size=32)])
+
+    runs = read_kit(tmp_path).runs
+
+    assert [(one.setting.shard_mb, one.setting.data_gb, one.setting.batch_size, one.run) for one in runs] == [
+        (25.0, 1.5, 0, "2"),  # of records with two batch sizes
+        (25.0, 12.6, 512, "1"),
+    ]
+
+
+def test_a_folder_in_which_nothing_is_a_run_says_what_was_wrong_with_the_first_file(tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+
+    with pytest.raises(UsageError, match=r"holds no published run: .*\. other\.csv has no column partition_mb"):
+        read_kit(tmp_path)
+
+
 def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     root = make_folder(tmp_path)
     write_records(root / "elsewhere", [record(0)])

@@ -83,15 +83,17 @@ def test_without_a_log_every_rank_is_billed_by_its_clock_rounded_up(run: Run) ->
 
 def test_with_a_whole_log_lambdas_own_numbers_count_failed_attempts_included(run: Run) -> None:
     infer = [report(name, billed=1000) for name in REQUEST_IDS[:4]]
-    log_stage(run, "infer", *infer)
+    cut_off = "START RequestId: cccccccc-0 Version: $LATEST"
+    log_stage(run, "infer", *infer, cut_off)
     log_stage(run, "initialize", report("aaaaaaaa-0", billed=500))
     log_stage(run, "summarize", report("bbbbbbbb-0", billed=250))
 
     found = receipt_of(run, read_prices())
 
     assert found.usage.billed_ms == {"initialize": 500, "infer": 4000, "summarize": 250}
-    assert found.basis == "from the REPORT lines of 6 invocations"
-    assert found.usage.log_bytes == sum(len(line) + 26 for line in [*infer, report("aaaaaaaa-0"), report("bbbbbbbb-0")])
+    assert found.basis == "from the REPORT lines of 7 invocations"
+    lines = [*infer, cut_off, report("aaaaaaaa-0"), report("bbbbbbbb-0")]
+    assert found.usage.log_bytes == sum(len(line) + 26 for line in lines)
 
 
 def test_a_log_that_lacks_a_rank_is_not_believed(run: Run) -> None:
