@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -11,16 +14,21 @@ from scipy import stats
 from inference.block import Block, join
 from inference.calibration import calibration_path, find_calibration, load_calibration
 from inference.checksum import file_sha256
+from inference.contract import PzAccuracy
 from inference.domain import DomainModel, domain_features
 from inference.errors import WeightsError
-from inference.models import shipped
+from inference.models import read_model, shipped
 from inference.models.card import DomainLimits
+from inference.models.card import Measured as Number
+from inference.pipeline import Predictions
 from inference.uncertainty import MAX_FEATURE, ErrorModel, FeatureNetwork, Layer, conformal_factor, error_features
-from scripts.models.card_text import card_text, pz_table
+from scripts.models.card_text import card_text, pz_table, write_card
+from scripts.models.training import calibrate as calibrate_module
 from scripts.models.training.broken_rows import STAR_COLORS, STAR_SCATTER, broken
-from scripts.models.training.calibrate import Samples, _weights, calibrate, measure
+from scripts.models.training.calibrate import Measured, Samples, _add_to_card, _parts, _weights, calibrate, measure
 from scripts.models.training.domain_model import fit_domain_model
 from scripts.models.training.error_model import Predicted, fit_error_model, fit_error_model_by_folds
+from scripts.models.training.recipe import FULL
 from scripts.models.training.rows import TrainingRows
 from scripts.simulation.render import SKY_NOISE
 from tests.factories import FakeEngine, make_arrays, make_calibration, make_posterior
@@ -389,6 +397,127 @@ def test_calibrating_twice_gives_the_same_file_and_measures_held_out_galaxies() 
     assert measured.coverage["real, 0.1 < z_phot < 0.2"][0] > 100
     assert (measured.numbers["real"].num_rows, measured.numbers["real"].nmad_95 is not None) == (150, True)
     assert "| one band off by 3 mag | 100.0 | 100.0 |" in measured.to_table()
+
+
+PZ = PzAccuracy(
+    num_galaxies=9, ks=0.01, cvm=0.1, ad=0.1, crps=0.1, cde_loss=0.1, coverage_68=0.1, coverage_95=0.1, pit_counts=(1,)
+)
+
+
+def test_shares_are_in_percent_with_their_standard_errors() -> None:
+    measured = Measured(
+        pz={"real": PZ},
+        coverage={"real": (10_000, 0.68, 0.95, 0.0123), "few": (100, 0.5, 1.0, 0.0)},
+        numbers={},
+        flagged={"nothing": (0.0123, 0.0456)},
+    )
+
+    assert measured.to_table().splitlines() == [
+        *pz_table({"real": PZ}).splitlines(),
+        "",
+        "| rows | N | within ± sigma [%] | within the 95 % interval [%] | out of domain [%] |",
+        "|---|---|---|---|---|",
+        "| real | 10,000 | 68.0 ± 0.5 | 95.0 ± 0.2 | 1.2 ± 0.1 |",
+        "| few | 100 | 50.0 ± 5.0 | 100.0 ± 0.0 | 0.0 ± 0.0 |",
+        "",
+        "| real galaxies of the test set after | out of domain [%] | any flag [%] |",
+        "|---|---|---|",
+        "| nothing | 1.2 | 4.6 |",
+    ]
+
+
+def test_thirds_by_r_and_ranges_of_redshift_are_measured_where_they_have_enough_galaxies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calibrate_module, "FEWEST", 3)
+    num = 9
+    z_phot = np.array([0.0, 0.05, 0.0999, 0.1, 0.15, 0.3, 0.3, 0.3, 0.5], np.float32)
+    magnitudes = np.zeros((num, 5))
+    magnitudes[:, 2] = [17, 16, 15, 18, 19, 20, 21, 22, 23]
+    found = Predictions(np.arange(num), z_phot, z_phot, np.zeros(num, np.uint8), z_phot.astype(float))
+    block = Block(np.zeros((num, 5, 1, 1), np.float32), magnitudes, z_phot.astype(float), np.arange(num))
+
+    parts = [(name, part.object_id.tolist()) for name, part in _parts(found, block)]
+
+    assert parts == [
+        ("15.0 < r < 17.7", [0, 1, 2]),
+        ("17.7 < r < 20.3", [3, 4, 5]),
+        ("20.3 < r < 23.0", [6, 7, 8]),
+        ("0 < z_phot < 0.1", [0, 1, 2]),
+        ("0.3 < z_phot < 0.5", [5, 6, 7]),
+    ]
+
+
+def test_what_is_measured_comes_into_the_card_next_to_what_it_said(tmp_path: Path) -> None:
+    card = shipped().card
+    before = Number(rows="real", num_rows=9, nmad=0.5, coverage_68=0.1, coverage_95=0.2)
+    other = Number(rows="elsewhere", num_rows=9, nmad=0.25, coverage_68=0.3, pz=PZ)
+    knowledge = msgspec.structs.replace(card.knowledge, numbers=(before, other), missed=("all",))
+    write_card(tmp_path, msgspec.structs.replace(card, knowledge=knowledge))
+    (tmp_path / card.weights_name).touch()
+    new = Number(rows="new", num_rows=9, nmad=0.1)
+
+    _add_to_card(
+        tmp_path,
+        Measured(
+            pz={"real": PZ},
+            coverage={"real": (1_000, 0.68, 0.9, 0.0), "new, bright": (9, 0.6, 0.9, 0.0)},
+            numbers={"real": msgspec.structs.replace(before, nmad=0.9), "new": new},
+            flagged={},
+        ),
+    )
+
+    known = read_model(tmp_path).card.knowledge
+    replaced = msgspec.structs.replace(before, pz=PZ, coverage_68=0.68, coverage_95=0.9)
+    assert known.numbers == (replaced, other, new)
+    assert known.missed == ("real: 90.0 ± 0.7 % inside the interval of 95 %, the goal is within 3",)
+
+
+def test_the_galaxies_of_a_calibration_are_those_that_may_be_used_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def rows_of(value: float, num: int = 2, num_real: int = 1) -> TrainingRows:
+        return TrainingRows(torch.zeros(num, 5, 1, 1), torch.zeros(num, 5), torch.full((num,), value), num_real)
+
+    for name, value in {
+        "training_rows": lambda recipe: asked.update(fresh=recipe) or rows_of(1),
+        "selection_rows": lambda recipe: asked.update(chosen=recipe) or rows_of(2),
+        "real_test_rows": lambda at_most: asked.update(at_most=at_most) or rows_of(3),
+        "synthetic_test_rows": lambda recipe: rows_of(4),
+        "catalogues": lambda part, surveys, seed: [
+            SimpleNamespace(render=lambda: rows_of(5 if part == "train" else 6, 3, 3)),
+            SimpleNamespace(render=lambda: rows_of(seed, 6, 6)),
+        ],
+    }.items():
+        monkeypatch.setattr(calibrate_module, name, value)
+    recipe = replace(FULL, seed=9, renderings=4, num_synthetic=7_000, num_test_real=11)
+
+    of_sample = calibrate_module.gather(recipe)
+
+    assert asked["fresh"] == replace(recipe, seed=509, renderings=1, num_synthetic=6_000)
+    assert (asked["chosen"], asked["at_most"], of_sample.domain) == (recipe, 11, None)
+    assert (of_sample.taught.redshifts.tolist(), of_sample.untouched.redshifts.tolist()) == ([1, 1], [2, 2])
+    assert {name: block.redshifts[0] for name, block in of_sample.tests.items()} == {
+        "real, test set": 3,
+        "simulated, test sources": 4,
+    }
+    calibrate_module.gather(replace(recipe, num_synthetic=5))
+    assert asked["fresh"].num_synthetic == 5
+
+    survey: Any = SimpleNamespace(
+        tests="their tests", rendered=lambda part, seed: rows_of({"held_out": 7}[part] + seed)
+    )
+    of_all = calibrate_module.gather(recipe, [survey])
+
+    assert of_all.taught.redshifts.tolist() == [5, 5, 5, 9, 9, 9, 9, 9, 9]
+    assert of_all.untouched.redshifts.tolist() == [6, 6, 6, 9, 9, 9, 9, 9, 9]
+    assert of_all.taught.object_id.tolist() == list(range(9))
+    assert of_all.taught_weight is not None
+    assert of_all.taught_weight.tolist() == [2] * 3 + [1] * 6
+    assert of_all.domain is not None
+    assert [block.redshifts.tolist() for block in of_all.domain] == [[1, 1], [2, 2]]
+    assert list(of_all.tests) == ["real, test set", "their tests", "simulated, test sources"]
+    assert of_all.tests["their tests"].redshifts.tolist() == [7, 7]
 
 
 def test_the_domain_is_that_of_the_sample_whatever_else_was_learned_from() -> None:

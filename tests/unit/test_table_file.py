@@ -58,6 +58,7 @@ def arrow(values: Any, kind: str, type_: Any = None) -> tuple[list[Any], dict[An
         (np.array([b" a ", b"\xff"], object), ["a", "\ufffd"]),
         (np.array([None, " x ", 7, np.nan], object), ["", "x", "7", ""]),
         (np.ma.array([1, 2], mask=[True, False]), ["", "2"]),
+        (np.ma.array([LARGEST, 2], mask=[False, True]), [str(LARGEST), ""]),
     ],
 )
 def test_a_text_is_the_value_without_spaces_and_nothing_for_none(values: Any, texts: list[str]) -> None:
@@ -115,6 +116,7 @@ def test_identifiers_that_were_rounded_are_refused(value: float) -> None:
         (["1", *table_file.MISSING], [1, *[np.nan] * len(table_file.MISSING)]),
         (np.array([b"1.5", None, b"2"], object), [1.5, np.nan, 2]),
         (np.ma.array([1.5, 2.5], mask=[True, False]), [np.nan, 2.5]),
+        (np.ma.array([0.1, 2.5], mask=[False, True], dtype=np.float32), [float(np.float32(0.1)), np.nan]),
         (np.ma.array(["1", "2"], mask=[True, False]), [np.nan, 2]),
         (np.array([1, 2], ">i2"), [1, 2]),
     ],
