@@ -1,7 +1,9 @@
 """`make calibrate` calibrates a model on galaxies that it did not learn from, and on no others."""
 
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -10,6 +12,7 @@ from inference.calibration import load_calibration
 from inference.contract import DatasetCard, ShardEntry, encode
 from inference.models import Model, read_model, shipped, without_images
 from inference.models.card import BinnedPz, EvenEdges, ModelCard, TrainingData
+from scripts import calibrate as command
 from scripts.calibrate import CalibrateVariables, main
 from scripts.command.errors import SourceError, UsageError
 from scripts.command.variables import read_variables
@@ -96,3 +99,47 @@ def test_what_has_no_calibration_is_one_line(card: ModelCard, message: str) -> N
 def test_other_galaxies_than_those_of_the_training_are_refused(given: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         main(read_variables(CalibrateVariables, given))
+
+
+def test_the_command_says_what_it_found(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = SimpleNamespace(coverage_68=0.6834, nmad=0.01234, pz="p(z)", rows="600 galaxies")
+    monkeypatch.setattr(command, "calibrate_on", lambda model, folder: found if folder == dataset else None)
+    monkeypatch.setattr(command, "pz_table", lambda rows: f"table of {rows}")
+
+    main(read_variables(CalibrateVariables, {"DATASET": str(dataset)}))
+
+    said = capsys.readouterr()
+    assert said.err == "predicting the galaxies to calibrate on: some minutes\n"
+    assert said.out == (
+        f"{shipped().folder}/: within sigma 68.3 %, NMAD 0.0123\n\ntable of {{'600 galaxies': 'p(z)'}}\n"
+    )
+
+
+def test_weights_of_the_sample_are_calibrated_on_it_and_on_the_tables_that_they_learned_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [one.name for one in shipped().card.knowledge.training if one.sha256 != command.SHA256]
+    surveys = [SimpleNamespace(sha256=one.sha256) for one in shipped().card.knowledge.training]
+    given: list[object] = []
+
+    def write(weights: Path, surveys: list[object]) -> tuple[object, object]:
+        given.append((weights, surveys))
+        errors = SimpleNamespace(ratio_95=1.9876)
+        return SimpleNamespace(weights_sha256="ab" * 32, errors=errors), SimpleNamespace(to_table=lambda: "the table")
+
+    monkeypatch.setattr(command, "read_surveys", lambda paths, scratch: given.append(paths) or surveys)
+    monkeypatch.setattr(command, "write", write)
+
+    main(read_variables(CalibrateVariables, {"TABLES": "a.csv b.csv"}))
+
+    assert names
+    assert given == [[Path("a.csv"), Path("b.csv")], (shipped().weights, surveys)]
+    assert capsys.readouterr().out == (
+        f"{shipped().folder}/: calibration of the weights abababababab; CALIBRATION.md\n"
+        "95 % interval: z_phot ± 1.988 sigma\n\nthe table\n"
+    )
+    surveys.pop()
+    with pytest.raises(UsageError, match=f"Lacking: {re.escape(shipped().card.knowledge.training[-1].name)}\\."):
+        main(read_variables(CalibrateVariables, {"TABLES": "a.csv"}))
