@@ -5,6 +5,8 @@ import math
 import resource
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from inference.pz_metrics import LIMITS_68, LIMITS_95, pit, share_inside
 from inference.quality import Quality
 from scripts import evaluate as command
 from scripts.command.errors import CommandError
+from scripts.command.program import exit_status
 from scripts.reports.bins import by_bin
 from scripts.reports.evaluated import Evaluated, of_run
 from scripts.reports.figures.redshifts import STACK, coverage, running
@@ -337,3 +340,53 @@ def test_a_disk_that_is_full_names_the_file_and_leaves_no_half(num_bytes: int, n
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     assert {path.name for path in tmp_path.iterdir()} <= {"numbers.json"}
+
+
+# ------------------------------------------------------------------------------------------- the command
+
+
+@pytest.mark.parametrize("names", [("real", "simulated"), ("real",)])
+def test_plots_of_several_sets_bear_their_names(
+    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    galaxies = [replace(make_evaluated(seed=seed), name=f"{name}, test") for seed, name in enumerate(names)]
+    unlabelled = replace(make_evaluated(z_spec=np.full(200, np.nan)), name="without labels")
+    monkeypatch.setattr(command, "write_plots", lambda _, folder, *, prefix: [f"{prefix}density.png"])
+
+    command.write([*galaxies, unlabelled], tmp_path / "a" / "b")
+
+    said = capsys.readouterr().out
+    plots = "real-density.png, simulated-density.png" if len(names) == 2 else "density.png"
+    assert said == f"{table([numbers_of(one) for one in galaxies])}\n\n{tmp_path}/a/b/: numbers.json, {plots}\n"
+    expected = to_json(galaxies, [numbers_of(one) for one in galaxies])
+    assert (tmp_path / "a" / "b" / "numbers.json").read_bytes() == expected
+
+
+@pytest.mark.parametrize("lost", ["", "2 of 3 ranks are lost"])
+def test_a_run_is_evaluated_in_its_folder(
+    lost: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[Any] = []
+    run = SimpleNamespace(run_id="run-a", path=Path("runs/run-a"), incomplete_in_words=lost)
+    monkeypatch.setattr(command, "open_run", lambda name, where, *, root, model: written.append((name, model)) or run)
+    monkeypatch.setattr(command, "of_run", lambda found, root: f"galaxies of {found.run_id}")
+    monkeypatch.setattr(command, "write", lambda galaxies, folder: written.append((galaxies, folder)))
+
+    assert exit_status(command.main, {"RUN": "run-a", "MODEL": "mine"}) == 0
+
+    assert written == [("run-a", "mine"), (["galaxies of run-a"], Path("runs/run-a/evaluation"))]
+    assert capsys.readouterr().out == (f"run-a is incomplete, {lost}: these are the others.\n\n" if lost else "")
+
+
+def test_a_model_is_evaluated_on_the_test_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[Any] = []
+    monkeypatch.setattr(command, "astromae", lambda name, *, root: f"the model {name}")
+    monkeypatch.setattr("scripts.models.evaluation.predict_test_set", lambda model: f"galaxies by {model}")
+    monkeypatch.setattr(command, "write", lambda galaxies, folder: written.append((galaxies, folder)))
+
+    assert exit_status(command.main, {"MODEL": "mine"}) == 0
+
+    assert written == [("galaxies by the model mine", Path("evaluation/mine"))]
+    assert capsys.readouterr().err == "predicting the test set: about a minute\n"
