@@ -10,7 +10,7 @@ import pytest
 from inference.checksum import file_sha256
 from inference.contract import DatasetCard, ShardEntry
 from inference.errors import ModelError
-from inference.models import mismatches, read_model, refuse_dataset, settle_model, shipped, without_images
+from inference.models import Model, mismatches, read_model, refuse_dataset, settle_model, shipped, without_images
 from inference.models.card import (
     MAGNITUDES_OF_ONE,
     BinnedPz,
@@ -27,7 +27,7 @@ from inference.models.card import (
 from scripts.command.errors import UsageError
 from scripts.command.model import astromae, find_model, model_names, new_model
 from scripts.command.program import exit_status
-from scripts.model import main
+from scripts.model import line, main, show
 from tests.factories import make_card, make_request, write_model
 
 
@@ -267,6 +267,64 @@ def test_make_model_lists_and_shows(
     assert "32x32 u g r i z, magnitudes u g r i z, shipped" in listed
     assert "models/broken is no model" in listed
     assert "## What it must not be used for" in capsys.readouterr().out
+
+
+def test_a_line_says_what_a_model_reads_and_whether_it_came_with_the_code(tmp_path: Path) -> None:
+    write_model(tmp_path / "mine")
+    mine, bare = read_model(tmp_path / "mine"), without_images()
+    images = msgspec.structs.replace(mine.card.inputs, magnitudes=None)
+    of_images = Model(mine.folder, msgspec.structs.replace(mine.card, inputs=images))
+
+    checksum = mine.card.weights_sha256[:12]
+    assert line(mine) == f"mine                 {checksum}  astromae: 32x32 u g r i z, magnitudes u g r i z"
+    assert line(of_images) == f"mine                 {checksum}  astromae: 32x32 u g r i z, no magnitudes"
+    assert line(bare).endswith(f"  {bare.card.kind}: no images, magnitudes u g r i z, shipped")
+
+
+@pytest.mark.parametrize("has_text", [True, False])
+def test_the_card_of_a_model_is_shown_in_words_where_it_has_any(
+    has_text: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(tmp_path / "mine")
+    (tmp_path / "mine" / "CARD.md").unlink(missing_ok=True)
+    if has_text:
+        (tmp_path / "mine" / "CARD.md").write_text("for nearby galaxies", encoding="utf-8")
+    model = read_model(tmp_path / "mine")
+
+    show(model)
+
+    text = "for nearby galaxies" if has_text else "It has no card in words."
+    assert capsys.readouterr().out == f"{line(model)}\n{tmp_path}/mine/\n\n{text}\n"
+
+
+def test_a_new_model_is_imported_from_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "scripts.models.importing.import_model", lambda *given, root: asked.append((*given, str(root))) or shipped()
+    )
+
+    assert exit_status(main, {"FILE": "a.onnx", "NAME": "theirs", "CARD": "card.toml"}) == 0
+
+    assert asked == [("a.onnx", "theirs", "card.toml", ".")]
+    assert capsys.readouterr().out == f"{line(shipped())}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"FILE": "a.onnx", "MODEL": "mine"}, "FILE=a.onnx makes a new model: NAME names it, not MODEL."),
+        ({"NAME": "theirs", "CARD": "a.toml"}, "NAME is of a new model, whose network FILE names."),
+        ({"CARD": "a.toml"}, "CARD is of a new model, whose network FILE names."),
+    ],
+)
+def test_what_is_of_a_new_model_needs_its_file(
+    given: dict[str, str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_status(main, given) == 2
+    assert capsys.readouterr().err == f"{said}\n"
 
 
 def make_dataset_card(**changes: object) -> DatasetCard:
