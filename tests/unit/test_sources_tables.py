@@ -164,6 +164,50 @@ def test_a_cleaned_table_is_never_that_of_another_source(tmp_path: Path, monkeyp
     assert program.exit_status(clean_table_command.main, {"SOURCE": str(second), "NAME": "my"}) == 2
 
 
+@pytest.mark.parametrize(
+    ("asked", "source", "name", "fields", "for_training"),
+    [
+        ({"SOURCE": "my.csv", "TRAINING": "1", "FIELDS": "u=umag"}, "my.csv", "my", "u=umag", True),
+        ({"SOURCE": "my.csv", "NAME": "named"}, "my.csv", "named", "", False),
+        ({}, "real.fits", "sdss", "", False),
+        ({"NAME": "named"}, "real.fits", "named", "", False),
+    ],
+)
+def test_a_table_or_the_real_catalogue_is_cleaned_as_it_is_asked(
+    asked: dict[str, str],
+    source: str,
+    name: str,
+    fields: str,
+    for_training: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("my.csv", "real.fits"):
+        (tmp_path / file).touch()
+    cleaned: list[tuple[object, ...]] = []
+
+    def clean(path: Path, folder: Path, *, fields: str, for_training: bool) -> int:
+        folder.mkdir(parents=True)
+        cleaned.append((path, folder, fields, for_training))
+        return 12
+
+    monkeypatch.setattr(clean_table_command, "kcorrect_data", lambda *_: Path("real.fits"))
+    monkeypatch.setattr(clean_table_command, "clean_table", clean)
+    monkeypatch.setattr(clean_table_command, "print_report", lambda folder: print(f"report of {folder}"))
+
+    assert program.exit_status(clean_table_command.main, asked) == 0
+
+    folder = Path("datasets", name, "cleaned")
+    assert cleaned == [(Path(source), folder, fields, for_training)]
+    said = f"report of {folder}\n{folder}: 12 galaxies in table.parquet and table.csv\n"
+    assert capsys.readouterr().out == said
+    # Where the galaxies are from is noted of all but the sample.
+    noted = folder.parent / "source.txt"
+    assert (noted.read_text() if noted.exists() else "") == ("" if name == "sdss" else f"{tmp_path / source}\n")
+
+
 def test_a_galaxy_is_rendered_alike_whatever_its_name_its_place_and_its_neighbours(tmp_path: Path) -> None:
     columns = galaxies()
     (tmp_path / "other").mkdir()
