@@ -193,13 +193,19 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "handlers
 SERVERS = Preloaded(
     "SERVERS",
     """
-import os
+import functools, os
 from scripts.local_aws import serve
 serve._import_when_used(serve.CERTIFICATES)
 serve._import_interpreter()
-import moto.moto_server.werkzeug_app
+from moto.core.responses import _get_method_urls
 from moto.moto_api._internal import mock_random
+from moto.moto_server import werkzeug_app
 from scripts.local_aws import guardian, middleware, objects, patches
+# What moto makes of a service when it is first asked: its routes take a tenth of a second of CPU.
+werkzeug_app.create_backend_app = functools.cache(werkzeug_app.create_backend_app)
+for service in ("awslambda", "ecr", "iam", "logs", "s3", "stepfunctions", "sts"):
+    werkzeug_app.create_backend_app(service)
+    _get_method_urls(service, serve.REGION)
 from tests.forked import fork_worker
 os.register_at_fork(after_in_child=mock_random.seed)
 guardian.Guardian._spawn = fork_worker
