@@ -17,6 +17,7 @@ FLUX_ERROR = 0.03
 """Relative flux error assumed for every band; the file has none."""
 
 LIMITS = {
+    **{f"mag_{band}": (10.0, 24.0) for band in "ugriz"},
     "expRad_r": (0.3, 30.0),
     "deVRad_r": (0.3, 29.0),
     "expAB_r": (0.051, 0.999),
@@ -30,9 +31,7 @@ def main(path: Path) -> None:
     rows = np.genfromtxt(path, delimiter=",", names=True)
     magnitudes = np.stack([rows[f"mag_{band}"] for band in "ugriz"], axis=1)
     radius, ratio, z = rows["expRad_r"], rows["expAB_r"], rows["redshift"]
-    good = np.all((magnitudes > 10) & (magnitudes < 24), axis=1)
-    for name, (low, high) in LIMITS.items():
-        good &= (rows[name] > low) & (rows[name] < high)
+    good = are_measured(rows)
     magnitudes, radius, ratio, z = magnitudes[good], radius[good], ratio[good], z[good]
     log_radius = np.log10(radius)
     log_bulge_over_disc = np.log10(rows["deVRad_r"][good] / radius)
@@ -50,6 +49,13 @@ def main(path: Path) -> None:
     median, std = np.median(log_bulge_over_disc), robust_std(log_bulge_over_disc)
     print(f"log10 bulge/disc radius: median {median:.3f} std {std:.3f}")
     report("axis ratio logit from r, g-r", apparent[:, [0, 2]], np.log(ratio / (1 - ratio)))
+
+
+def are_measured(rows: np.ndarray) -> np.ndarray:
+    """Return which rows are measurements of galaxies, neither failures nor limits of the pipeline."""
+    within = [(rows[name] > low) & (rows[name] < high) for name, (low, high) in LIMITS.items()]
+    measured: np.ndarray = np.all(within, axis=0)
+    return measured
 
 
 def report(name: str, terms: np.ndarray, target: np.ndarray) -> None:

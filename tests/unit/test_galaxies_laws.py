@@ -94,6 +94,27 @@ def test_the_laws_of_size_and_axis_ratio_are_found_again(tmp_path: Path, capsys:
     assert printed.endswith(f"scatter 0.000 rows {NUM}\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "lowest", "highest"),
+    [
+        *((f"mag_{band}", 10.1, 23.9) for band in "ugriz"),
+        ("expRad_r", 0.31, 29.9),
+        ("deVRad_r", 0.31, 28.9),
+        ("expAB_r", 0.052, 0.998),
+        ("redshift", 0.0101, 5.0),
+    ],
+)
+def test_what_is_just_within_the_limits_is_measured(name: str, lowest: float, highest: float) -> None:
+    galaxy = {**dict.fromkeys((f"mag_{band}" for band in "ugriz"), 17.0), "expRad_r": 2.0, "deVRad_r": 3.0}
+    galaxy |= {"expAB_r": 0.7, "redshift": 0.1}
+    rows = np.zeros(2, dtype=[(column, float) for column in galaxy])
+    for column, value in galaxy.items():
+        rows[column] = value
+    rows[name] = lowest, highest
+
+    assert fit_sizes.are_measured(rows).tolist() == [True, True]
+
+
 def test_outliers_are_left_out_of_a_fit_once(capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     terms = np.stack([np.ones(NUM), rng.normal(size=NUM)], axis=1)

@@ -230,6 +230,10 @@ def test_a_variable_overrides_the_payload_and_says_so(tmp_path: Path) -> None:
     assert not draft.dataset_is_from_payload
 
 
+def test_a_bucket_that_is_none_is_replaced_without_a_word(tmp_path: Path) -> None:
+    assert draft_request(asked(PAYLOAD=write_payload(tmp_path, bucket="", data_bucket=None))).notes == ()
+
+
 @pytest.mark.parametrize(
     ("key", "name", "value"), [("profile", "PROFILE", "1"), ("tolerated_failure_percentage", "TOLERATE", "5")]
 )
