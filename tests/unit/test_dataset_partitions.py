@@ -237,6 +237,13 @@ DAMAGES = {
     "0.safetensors: quality of 1 galaxies differ": lambda folder: edit_table(folder, "quality", 0, 0),
     "0.safetensors: magnitudes of 1 galaxies differ": lambda folder: edit_table(folder, "mag_g", 4, 17.0),
     "table.parquet is missing or no Parquet file": lambda folder: (folder / "table.parquet").write_bytes(b"x"),
+    "1.safetensors: table.parquet has another number of rows for it": lambda folder: edit_shard(
+        folder,
+        **dict.fromkeys(["images", "magnitudes", "redshifts", "object_id"], lambda array: np.repeat(array, 2, 0)),
+    ),
+    "table.parquet has 120 rows in 1 groups; the dataset has 120 in 3 shards": lambda folder: (
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(folder / "table.parquet"), folder / "table.parquet")
+    ),
     "table.csv is missing": lambda folder: (folder / "table.csv").unlink(),
     "table.csv has 1 lines": lambda folder: (folder / "table.csv").write_text("x\n"),
     "dataset.json is missing": lambda folder: (folder / "dataset.json").unlink(),
@@ -251,12 +258,29 @@ DAMAGES = {
 }
 
 
+FURTHER = {
+    "1.safetensors has 100 bytes": 1,
+    "1.safetensors: 1.safetensors is not a safetensors file": 1,
+    "holds ": 1,
+    "quality of 1 galaxies differ from table.parquet, the first with object_id 54": 1,
+    "magnitudes of 1 galaxies differ from table.parquet, the first with object_id 54": 2,
+    "1 redshifts are not positive": 2,
+    "1.safetensors: table.parquet has another number of rows for it": 2,
+}
+"""Damages that show in other ways too, and in how many: the size or checksum of the shard, another column."""
+
+
 @pytest.mark.parametrize("problem", DAMAGES)
-def test_damage_is_named(problem: str, root: Path) -> None:
+def test_damage_is_named_and_nothing_else(problem: str, root: Path) -> None:
     folder = root / "datasets/dirty/1MB"
     DAMAGES[problem](folder)
+    ticks: list[int] = []
 
-    assert problem in "\n".join(find_problems(folder))
+    found = list(find_problems(folder, ticks.append))
+
+    assert problem in "\n".join(found)
+    assert len(found) == 1 + next((num for start, num in FURTHER.items() if problem.startswith(start)), 0)
+    assert ticks == ([] if problem.startswith(("dataset.json", "This is not")) else [51, 51, 18])
 
 
 def test_verify_ends_with_1_and_says_what_is_wrong(
