@@ -207,6 +207,65 @@ def test_a_selection_part_that_the_user_names_is_the_one_that_chooses(tmp_path: 
     assert set(contest.fold[~selection]) == {1, 2, 3}
 
 
+def listed(num: int, *, has_start: bool = True, pace: float = 1.0) -> dict[str, tuple[object, ...]]:
+    """Return each way to train by its name: what learns, steps, batch, rate, what it begins with."""
+    found = candidates(num, has_start=has_start, recipe=FitRecipe("", "", seed=7, pace=pace))
+    assert {(one.stage.seed, one.stage.ema_decay, one.stage.check_every >= one.stage.num_steps) for one in found} == {
+        (7, 0.99, True)
+    }
+    return {
+        one.name.removeprefix("zero points, then "): (
+            *(one.stage.learning, one.stage.num_steps, one.stage.batch_size, one.stage.learning_rate),
+            one.begins,
+        )
+        for one in found
+    }
+
+
+def test_how_long_and_how_boldly_is_trained_follows_from_the_number_of_galaxies() -> None:
+    few = {
+        "the final layers, gently": ("final", 80, 256, 2e-4, "start"),
+        "zero points alone": ("final", 0, 256, 0.0, "start"),
+        "the final layers, boldly": ("final", 160, 256, 1e-3, "start"),
+        "the magnitude branch too": ("last", 160, 256, 1e-3, "start"),
+        "magnitudes only, from nothing": ("magnitudes", 160, 256, 1e-3, "new"),
+    }
+    assert listed(2_000) == few
+    assert listed(2_000, has_start=False) == dict([list(few.items())[-1]])
+    assert listed(2_000, pace=0.5)["the final layers, boldly"][1] == 80
+    assert listed(100)["the final layers, boldly"][1:3] == (36, 100)
+    assert listed(50, pace=0.001)["the final layers, gently"][1] == 2
+
+    many = listed(80_000)
+    assert many == {
+        "the final layers, gently": ("final", 506, 512, 2e-4, "start"),
+        "zero points alone": ("final", 0, 512, 0.0, "start"),
+        "the final layers, boldly": ("final", 1_012, 512, 1e-3, "start"),
+        "the magnitude branch too": ("last", 1_012, 512, 1e-3, "start"),
+        "dense layers behind the images too": ("heads", 1_012, 512, 5e-4, "start"),
+        "all behind the transformer": ("behind", 506, 128, 4e-4, "start"),
+        "everything": ("all", 253, 64, 1e-4, "start"),
+        "magnitudes only, from nothing": ("magnitudes", 1_012, 512, 1e-3, "new"),
+        "everything, from nothing": ("behind", 2_024, 512, 5e-4, "scratch"),
+    }
+    # At most so many, however many galaxies there are.
+    assert listed(10_000_000)["the final layers, boldly"][1] == 3_000
+    assert [listed(num)["zero points alone"][2] for num in (19_999, 20_000)] == [256, 512]
+
+
+@pytest.mark.parametrize(("num", "is_last"), [(IMAGES_MIN_GALAXIES - 1, True), (IMAGES_MIN_GALAXIES, False)])
+def test_the_magnitude_branch_is_a_last_resort_where_galaxies_are_few(num: int, is_last: bool) -> None:
+    found = candidates(num, has_start=True, recipe=RECIPE)
+
+    assert [one.name for one in found if one.is_last_resort] == ([LAST_RESORT] if is_last else [])
+
+
+def test_only_a_transformer_of_ones_own_moves_what_norms_count() -> None:
+    found = candidates(SCRATCH_MIN_GALAXIES, has_start=True, recipe=RECIPE)
+
+    assert [one.begins for one in found if one.stage.moves_norms] == ["scratch"]
+
+
 def test_a_transformer_of_ones_own_needs_many_cutouts() -> None:
     few, many = (
         [candidate.begins for candidate in candidates(num, has_start=True, recipe=RECIPE)]
