@@ -91,9 +91,10 @@ def _gemm() -> None:
 
 
 GEMM_REPEATS = 3
-GEMM_ROWS = torch.randn(1536, 1536)
-GEMM_LAYER = PackedDense(Dense(Affine(torch.randn(1536, 1536), torch.zeros(1536))))
-GEMM_FLOP = 2 * 1536**3 * GEMM_REPEATS
+GEMM_SIDE = 1536
+GEMM_ROWS = torch.randn(GEMM_SIDE, GEMM_SIDE)
+GEMM_LAYER = PackedDense(Dense(Affine(torch.randn(GEMM_SIDE, GEMM_SIDE), torch.zeros(GEMM_SIDE))))
+GEMM_FLOP = 2 * GEMM_SIDE**3 * GEMM_REPEATS
 
 
 def _add_rooflines(lines: list[dict[str, Any]], num_rows: int) -> None:

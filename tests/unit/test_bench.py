@@ -10,16 +10,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 from safetensors.numpy import load
 
 from scripts import bench
-from scripts.benchmarks import pairs, parts
+from scripts.benchmarks import machine, pairs, parts
 from scripts.benchmarks.machine import AVX2
 from scripts.benchmarks.plot import BAR_COLORS, draw
-from scripts.benchmarks.records import make_predictions, make_tasks, record_of
+from scripts.benchmarks.records import NoEngine, make_predictions, make_tasks, record_of
 from scripts.benchmarks.show import read_earlier, show, show_changes
 from scripts.command.errors import UsageError
 from scripts.command.program import exit_status
@@ -103,6 +104,30 @@ def test_the_tasks_and_records_of_a_made_up_run_fit_each_other() -> None:
     assert predictions.quality.tolist() == [1, *[0] * 6] * 2
     record = record_of(tasks[1], predictions)
     assert (record.rank, record.num_samples, record.accuracy.num_labelled) == (1, 14, 14)
+
+
+def test_a_made_up_record_is_that_of_a_warm_first_attempt_with_a_scatter_of_a_hundredth() -> None:
+    found, same, other = make_predictions(7_000), make_predictions(7_000, seed=0), make_predictions(7_000, seed=1)
+    (task,) = make_tasks("bench", world_size=1, rank_rows=7_000)
+    record = record_of(task, found)
+
+    assert found.object_id.dtype == np.int64
+    assert (found.object_id[0], int(found.quality.sum())) == (0, 1_000)
+    assert np.array_equal(found.z_phot, same.z_phot)
+    assert not np.array_equal(found.z_phot, other.z_phot)
+    apart = found.z_phot - found.z_spec
+    assert apart.mean() == pytest.approx(0, abs=1e-3)
+    assert apart.std() == pytest.approx(0.01, rel=0.05)
+    assert found.z_spec.min() == pytest.approx(0.01, abs=1e-3)
+    assert found.z_spec.max() == pytest.approx(0.4, abs=1e-3)
+    assert found.sigma == pytest.approx(found.z_phot / 10)
+    assert (record.attempt, record.cold_start, record.clock.queue, record.clock.init) == (0, False, 0.0, 0.0)
+    assert (record.function_memory_mb, record.peak_memory_bytes, record.num_threads) == (1769, 2**28, 1)
+    assert (record.s3_num_requests, record.s3_total_time, record.s3_max_time) == (2, pytest.approx(0.4), 0.3)
+    assert (record.ratio_95, record.batch_size, record.weights_sha256) == (2.0, 256, "0" * 64)
+    assert record.total_process_memory_mb == 256.0
+    with pytest.raises(NotImplementedError):
+        NoEngine().predict(found.z_phot, found.z_phot)
 
 
 # -------------------------------------------------------------------------------------------------------- the parts
@@ -331,6 +356,34 @@ def test_a_fresh_process_is_told_when_it_was_started(
 
     given = {"program": "torch", "started_at_s": 100.0}
     assert asked == [("start", given, {"A": "b"}), ("start", given, {})]
+
+
+def test_a_machine_is_its_processor_its_instructions_its_libraries_and_its_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        machine, "processor_facts", lambda: {"model name": "Fast 9000", "flags": "fpu avx512f avx2 avx512_fp16"}
+    )
+    monkeypatch.setattr(machine, "find_spec", lambda name: name in ("numpy", "torch"))
+    monkeypatch.setattr(machine.metadata, "version", lambda name: f"{name} 7")
+    monkeypatch.setattr(machine.os, "environ", {"DNNL_MAX_CPU_ISA": "AVX2", "PATH": "/bin"})
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (1.5, 1.0, 0.5))
+
+    found = machine.describe_machine(0.25)
+
+    assert found.pop("python").startswith("3.")
+    assert found == {
+        "cpu": "Fast 9000",
+        "num_cpus": 2,
+        "instructions": ["avx2", "avx512f"],
+        "isa_limits": {"DNNL_MAX_CPU_ISA": "AVX2"},
+        "libraries": {"numpy": "numpy 7", "torch": "torch 7"},
+        "load_before": 0.25,
+        "load_after": 1.5,
+    }
+    monkeypatch.setattr(machine, "processor_facts", dict)
+    assert machine.describe_machine(0.25)["instructions"] == []
 
 
 # ------------------------------------------------------------------------------------------------------- the tables
