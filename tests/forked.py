@@ -266,7 +266,11 @@ class Tester(gateway_base.Popen2IO):
     """
 
     def __init__(self, paths: list[str], execmodel: Any) -> None:
-        TESTERS.imports = f"import pytest\npytest.main(['--collect-only', '-qq', '-n0', *{paths}])"
+        # What the tests of tables import when they use it is used by all of these processes.
+        TESTERS.imports = f"""
+import astropy.table, pandas, pyarrow.compute, pytest
+pytest.main(['--collect-only', '-qq', '-n0', *{paths}])
+"""
         self._process, to_it, from_it = TESTERS.start_piped(
             *("-c", gateway_io.popen_bootstrapline), cwd=Path.cwd(), env=os.environ, stderr=2
         )
