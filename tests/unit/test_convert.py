@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from inference import engines
+from inference.checksum import file_sha256
 from inference.engines.folded import FoldedAstroMAE
 from inference.errors import WeightsError
 from inference.model.astromae import NUM_PARAMETERS, AstroMAE, Variant
@@ -414,3 +415,23 @@ def test_wrong_usage_names_the_variable(
 
     assert exit_status(main, variables) == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_command_prints_what_was_noted_and_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = []
+    target = tmp_path / "a.safetensors"
+    target.write_bytes(b"x" * 1_234_567)
+
+    def convert(*given: str, trusted: bool) -> tuple[Path, list[str]]:
+        asked.extend([*given, trusted])
+        return target, ["one note", "another"]
+
+    monkeypatch.setattr("scripts.convert.convert", convert)
+
+    variables = {"FILE": "a.pt", "TO": "b", "SCALINGS": "s.json", "TRUST_PICKLE": "1"}
+    assert exit_status(main, variables) == 0
+
+    assert asked == ["a.pt", "b", "s.json", True]
+    assert capsys.readouterr().out == f"one note\nanother\n{target}  1.2 MB, sha256 {file_sha256(target)}\n"
