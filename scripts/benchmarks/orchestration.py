@@ -133,11 +133,10 @@ def _run(count: int) -> tuple[contract.RunPlan, list[contract.RankTask], dict[st
 
 def _listed(records: Mapping[str, RankRecord | str]) -> dict[str, summary.StoredObject]:
     """Return a listing of the predictions that the records are about."""
-    found = [one for one in records.values() if isinstance(one, RankRecord) and one.predictions]
     return {
         one.predictions_key: summary.StoredObject(one.predictions.size_bytes, one.predictions.etag)
-        for one in found
-        if one.predictions
+        for one in records.values()
+        if isinstance(one, RankRecord) and one.predictions
     }
 
 

@@ -179,16 +179,30 @@ def test_the_state_machine_and_the_generator_are_measured_up_to_the_largest_publ
         parts.measure_orchestration(quick=quick)
         parts.measure_data(quick=quick)
 
-    assert [max(question.get("num_records", [0])) for _, question in asked] == [10_240, 0, 1_000, 0]
-    assert [max(question.get("num_ranks", [0])) for _, question in asked] == [1_000, 0, 30, 0]
-    assert [question.get("num_rows") for _, question in asked] == [None, 5120, None, 256]
+    whole = [10, 100, 1_000, 10_240]
+    assert [question for _, question in asked] == [
+        {"num_records": whole, "num_stored": whole, "num_ranks": [10, 100, 1_000]},
+        {"num_rows": 5120},
+        {"num_records": [10, 100, 1_000], "num_stored": [10, 100], "num_ranks": [30]},
+        {"num_rows": 256},
+    ]
 
 
 def test_ranks_that_talk_are_measured_in_twos_fours_and_eights(asked: list[tuple[Any, ...]]) -> None:
     for quick in (False, True):
         parts.measure_collectives(quick=quick)
 
-    assert [question["num_ranks"] for _, question in asked] == [2, 4, 8, 2]
+    assert [(question["num_ranks"], question["rounds"]) for _, question in asked] == [(2, 7), (4, 7), (8, 7), (2, 2)]
+
+
+def test_a_machine_that_does_not_say_how_many_cpus_it_has_is_measured_with_one_thread(
+    asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts.os, "cpu_count", lambda: None)
+
+    parts.measure_engines(quick=False)
+
+    assert {question["num_threads"] for _, question, _ in asked} == {1}
 
 
 def test_threads_are_those_that_lambda_gives_and_the_machine_has() -> None:
@@ -486,7 +500,10 @@ def test_the_plot_has_a_bar_for_every_program_and_every_phase(tmp_path: Path, mo
         f"{name}\n10 MB, peak 431 MB" for name in ("reference loop", "torch 1")
     ]
     assert figures[0].get_suptitle() == "AstroMAE on Fast 9000, load 0.2 to 1.0 on 2 CPUs"
-    assert (tmp_path / "bench.png").stat().st_size > 0
+    assert figures[0].get_layout_engine().__class__.__name__ == "ConstrainedLayoutEngine"
+    assert not any(axes.get_legend().get_frame_on() for axes in figures[0].axes)
+    assert speeds.margins()[1] == 0.25
+    assert pyplot.imread(tmp_path / "bench.png").shape == (720, 1560, 4)
     close(figures[0])
 
 

@@ -153,7 +153,11 @@ def test_the_run_that_is_summarized_has_a_record_for_every_task() -> None:
     assert (plan.num_samples, plan.request.world_size) == (300, 3)
     listed = orchestration._listed(records)
     assert sorted(listed) == sorted(task.predictions_key for task in tasks)
-    assert orchestration._listed({"a": "damaged"}) == {}
+    one = next(iter(records.values()))
+    unbound = msgspec.structs.replace(one, predictions=None)
+    assert orchestration._listed({"a": "damaged", "b": unbound}) == {}
+    assert one.predictions is not None
+    assert listed[one.predictions_key][:2] == (one.predictions.size_bytes, one.predictions.etag)
 
 
 def test_the_handler_is_measured_with_everything_in_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +189,16 @@ def test_the_handler_is_measured_with_everything_in_the_bucket(monkeypatch: pyte
     assert written[plan.manifest_key] == contract.encode(tasks)
     with np.load(io.BytesIO(written[tasks[0].predictions_key])) as arrays:
         assert len(arrays["z_phot"]) == 100
+
+
+def test_the_bucket_of_the_records_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    s3 = SimpleNamespace(create_bucket=lambda Bucket: made.append(Bucket))  # noqa: N803 -- boto3's name
+    monkeypatch.setattr("boto3.client", lambda name: {"s3": s3}[name])
+
+    orchestration._make_bucket("bench")
+
+    assert made == ["bench"]
 
 
 def test_everything_around_the_ranks_is_measured_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Synthetic galaxies resemble the real ones they are made from; `scripts.benchmarks.realism` shows how closely."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from scripts.benchmarks import realism
 from scripts.benchmarks.realism import measure
+from scripts.simulation.photometry import Photometry
 from scripts.simulation.structure import LOG_RADIUS_SCATTER
 
 
@@ -49,6 +51,24 @@ def test_the_comparison_is_as_before(found: dict[str, Any]) -> None:
         "0.18-0.25": pytest.approx([-0.125, -0.025, 0.001, -0.006], abs=2e-3),
     }
     assert found["log10 radius about the law"] == pytest.approx({"median": -0.00327, "scatter": 0.18252}, abs=1e-4)
+
+
+def test_colours_are_compared_within_a_bin_of_redshift_and_to_the_limit_of_the_survey(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def photometry(*magnitudes: list[float]) -> Photometry:
+        flux = 10 ** (0.4 * (22.5 - np.array(magnitudes)))
+        return Photometry(np.arange(len(flux)), flux, flux, flux, np.zeros_like(flux))
+
+    # Beyond the limit in r, though not in i; at the ends of the bin; and within, though not in i.
+    faint, odd, within = [25.0, 18.0, 17.8, 17.5, 17.4], [26.0, 17.0, 16.0, 15.0, 14.0], [20.0, 18.2, 17.7, 17.78, 17.5]
+    typical = [19.0, 18.0, 17.0, 16.9, 16.8]
+    redshifts = np.array([0.05, 0.04, 0.08, 0.06])
+    real: Any = SimpleNamespace(photometry=photometry(faint, odd, odd, typical), redshift=redshifts)
+    made: Any = SimpleNamespace(photometry=photometry(faint, odd, odd, within), redshift=redshifts)
+    monkeypatch.setattr(realism, "REDSHIFT_BINS", ((0.04, 0.08),))
+
+    assert realism.color_offsets(real, made) == {"0.04-0.08": pytest.approx([0.8, -0.5, -0.18, 0.18])}
 
 
 def test_the_comparison_is_printed_as_two_tables_and_a_line(
