@@ -503,6 +503,8 @@ def test_the_plot_has_a_bar_for_every_program_and_every_phase(tmp_path: Path, mo
     assert figures[0].get_layout_engine().__class__.__name__ == "ConstrainedLayoutEngine"
     assert not any(axes.get_legend().get_frame_on() for axes in figures[0].axes)
     assert speeds.margins()[1] == 0.25
+    assert {text.get_fontsize() for axes in figures[0].axes for text in axes.get_legend().get_texts()} == {8}
+    assert {text.get_fontsize() for text in speeds.texts} == {8}
     assert pyplot.imread(tmp_path / "bench.png").shape == (720, 1560, 4)
     close(figures[0])
 

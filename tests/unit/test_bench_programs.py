@@ -57,11 +57,13 @@ def test_a_plan_of_many_ranks_has_a_shard_for_each(
         planning, "plan_tasks", lambda *given, **more: asked.append((*given, more)) or plan(*given, **more)
     )
     monkeypatch.setattr(planning.time, "process_time", Clock(1.5))
+    monkeypatch.setattr(planning.ManifestText, "prove", lambda self, num_samples: asked.append(num_samples))
     monkeypatch.setattr(planning.resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=204_800))
 
     planning.main(3)
 
-    ((request, shards, limits, more),) = asked
+    (request, shards, limits, more), num_proved = asked
+    assert num_proved == 150_000
     assert (request.bucket, request.data_prefix, request.world_size) == ("bench", "datasets/large/", 3)
     assert request.result_path == "runs/bench/"
     assert (limits.memory_mb, limits.timeout_s, more) == (1769, 900, {"run_id": "run-bench"})

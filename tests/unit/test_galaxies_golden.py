@@ -15,7 +15,7 @@ from inference.block import Block
 from scripts.simulation.conditions import draw_conditions
 from scripts.simulation.cutouts import draw_chances, real_rows, synthetic_rows
 from scripts.simulation.population import Population
-from scripts.simulation.render import render
+from scripts.simulation.render import gaussian_mixture, render
 from scripts.simulation.sdss import SourceCatalog, load_sources
 from scripts.simulation.structure import Structure, apparent_structure, physical_structure
 
@@ -237,6 +237,13 @@ def test_the_structure_of_many_real_galaxies_is_drawn_as_before(sources: SourceC
     found = apparent_structure(photometry, 3 * draw_chances(0, photometry.object_id).structure)
 
     assert sums(found, Structure._fields) == pytest.approx(APPARENT, rel=1e-4)
+
+
+@pytest.mark.parametrize(("sersic_index", "expected"), [(1.0, (-0.425457, -0.242276)), (4.0, (14.7961, 0.104601))])
+def test_a_profile_is_the_same_sum_of_gaussians_as_before(sersic_index: float, expected: tuple[float, float]) -> None:
+    variances, weights = gaussian_mixture(sersic_index)
+
+    assert (weighted_sum(variances), weighted_sum(weights)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("is_varied", "expected"), [(False, LIGHT_ALIKE), (True, LIGHT_VARIED)])
