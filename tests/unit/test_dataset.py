@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from inference import contract
 from inference.block import Block
 from inference.contract import DatasetCard
+from scripts import dataset as command
 from scripts.command.errors import UsageError
 from scripts.command.exhausted import with_remedy
 from scripts.command.variables import read_variables
@@ -282,3 +283,27 @@ def test_chosen_galaxies_are_made_in_short_stretches_of_all(monkeypatch: pytest.
     assert found.quality.tolist() == [8, 9, 12, 17, 41, 42]
     assert (found.ra_deg.tolist(), found.dec_deg.tolist()) == ((kept[1:] / 2).tolist(), (kept[1:] / 4).tolist())
     assert every.asked == [(8, 10), (12, 18), (41, 43)]
+
+
+@pytest.mark.parametrize("description", ["", "u is umag"])
+def test_make_dataset_makes_what_is_planned_once_and_says_where_it_is(
+    description: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = replace(make_plan(Path(), num_rows=60), description=description)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(command, "plan_dataset", lambda *_, scratch, **__: plan if scratch.is_dir() else None)
+    monkeypatch.setattr(command, "num_cores", lambda: 1)
+    monkeypatch.setattr(command, "print_report", lambda folder: print(f"report of {folder}"))
+
+    folders = [command.make_dataset(DatasetVariables()) for _ in range(2)]
+
+    folder = Path("datasets/counted/1MB")
+    assert folders == [folder, folder]
+    assert [path.name for path in (tmp_path / "datasets").iterdir()] == ["counted"]
+    *columns, report, extinction, made, again = capsys.readouterr().out.splitlines()
+    assert columns == (["columns    u is umag"] if description else [])
+    assert report == f"report of {folder}"
+    assert extinction == f"extinction {plan.origin.extinction_line}"
+    assert made == f"{folder}: {writer.in_words(read_card(plan))}"
+    assert again == f"{folder}: 60 galaxies, already there"
