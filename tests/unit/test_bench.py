@@ -463,6 +463,25 @@ def test_every_part_is_a_table() -> None:
     assert ["8", "barrier", "gloo", "1,234", "0.50", "0.00-0.00"] in rows
 
 
+def test_every_table_has_its_title_and_the_limited_one_a_note() -> None:
+    file = io.StringIO()
+    show(results(2.0, "1"), Console(file=file, width=80))
+    show_changes(results(2.0, "1"), results(2.0, "1"), Console(file=file, width=80))
+
+    text = file.getvalue()
+    titles = (
+        *("Engines, native instructions", "Engines, avx2 instructions", "Start of a fresh process"),
+        *("A whole rank in a fresh process, 1 thread, local AWS", "Orchestration", "Data"),
+        *("Ranks that talk, over loopback", "Ratio to the reference"),
+    )
+    places = [text.index(title) for title in titles]
+    assert places == sorted(places)
+    assert text.count("ratio, pairs: per CPU second") == 2
+    assert places[1] < text.index("* chooses its instructions by the CPU alone") < places[2]
+    assert text.count("* chooses") == 1
+    assert text[: places[1]].count("onnxruntime") == 1
+
+
 def test_the_plot_has_a_bar_for_every_program_and_every_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pyplot = pytest.importorskip("matplotlib.pyplot")
     from matplotlib import colors

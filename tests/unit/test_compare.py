@@ -415,6 +415,27 @@ def test_the_plain_loop_predicts_every_galaxy_once_and_in_order(batch_size: int)
     assert (sum(sizes), max(sizes), profiled_s) == (5, min(batch_size, 5), None)
 
 
+@pytest.mark.parametrize(("profiled", "num_collections", "total_s"), [(True, 3, 2.0), (False, 0, None)])
+def test_profiled_the_plain_loop_runs_as_it_was_published(
+    profiled: bool, num_collections: int, total_s: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    collected: list[bool] = []
+    events = [SimpleNamespace(self_cpu_time_total=1_500_000.0), SimpleNamespace(self_cpu_time_total=500_000.0)]
+    trace = SimpleNamespace(key_averages=lambda: events)
+    monkeypatch.setattr(reference_loop, "profile", lambda **more: asked.append(more) or nullcontext(trace))
+    monkeypatch.setattr(reference_loop, "gc", SimpleNamespace(collect=lambda: collected.append(True)))
+
+    def network(images: torch.Tensor, magnitudes: torch.Tensor) -> torch.Tensor:
+        assert not torch.is_grad_enabled()
+        return images
+
+    _, found_s = reference_loop.predict(network, torch.arange(5.0), torch.arange(5.0), batch_size=2, profiled=profiled)
+
+    assert (found_s, len(collected)) == (total_s, num_collections)
+    assert asked == [{"activities": [torch.profiler.ProfilerActivity.CPU], "profile_memory": True}] * profiled
+
+
 def test_a_process_that_fails_is_reported_with_its_last_line(tmp_path: Path) -> None:
     (tmp_path / "0.safetensors").write_bytes(b"no shard")
 

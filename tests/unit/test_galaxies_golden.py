@@ -88,19 +88,19 @@ APPARENT = {
 }
 """With chances three times as wide."""
 POPULATION = {
-    "redshift": 1.38577,
-    "absolute_r": -12.9032,
-    "rest_g_minus_r": 0.382132,
-    "model_flux": -9436.67,
-    "model_flux_error": -11.7729,
-    "petrosian_flux": -8195.92,
-    "extinction": 3.1318,
-    "true model_flux": -9489.89,
-    "true model_flux_error": -11.7729,
-    "true petrosian_flux": -8258.12,
-    "true extinction": 3.1318,
+    "redshift": -0.221826,
+    "absolute_r": -28.5897,
+    "rest_g_minus_r": 9.26777,
+    "model_flux": 50321.0,
+    "model_flux_error": 12.6146,
+    "petrosian_flux": 34976.0,
+    "extinction": -4.32071,
+    "true model_flux": 50306.0,
+    "true model_flux_error": 12.6146,
+    "true petrosian_flux": 34920.6,
+    "true extinction": -4.32071,
 }
-"""Of 400 synthetic galaxies, measured and true."""
+"""Of 5,000 synthetic galaxies, measured and true."""
 LIGHT_ALIKE = [
     2.35301,
     1.88894,
@@ -216,15 +216,21 @@ def test_conditions_are_drawn_as_before() -> None:
 
 
 def test_the_population_is_drawn_as_before(population: Population) -> None:
-    object_id = np.arange(1, 401)
-    chances = draw_chances(0, object_id)
+    rng = np.random.default_rng(0)
 
-    found = population.draw(object_id, chances.uniform, chances.flux)
+    found = population.draw(np.arange(1, 5001), rng.random((5000, 3)), rng.standard_normal((5000, 5)))
 
     measured = ("model_flux", "model_flux_error", "petrosian_flux", "extinction")
     true = {f"true {name}": value for name, value in sums(found.true_photometry, measured).items()}
     whole = sums(found, ("redshift", "absolute_r", "rest_g_minus_r")) | sums(found.photometry, measured) | true
     assert whole == pytest.approx(POPULATION, rel=1e-4)
+
+
+def test_physical_structure_is_drawn_as_before(population: Population) -> None:
+    object_id = np.arange(1, 401)
+    chances = draw_chances(0, object_id)
+    found = population.draw(object_id, chances.uniform, chances.flux)
+
     shape = physical_structure(
         found.true_photometry, found.absolute_r, found.rest_g_minus_r, found.redshift, 3 * chances.structure
     )

@@ -120,12 +120,14 @@ def test_outliers_are_left_out_of_a_fit_once(capsys: pytest.CaptureFixture[str])
     terms = np.stack([np.ones(NUM), rng.normal(size=NUM)], axis=1)
     target = terms @ np.array([0.5, -2.0]) + 0.01 * rng.normal(size=NUM)
     target[:7] += 5.0
+    # Those that are left out lie beyond four deviations, not beyond five.
+    target[7:9] = terms[7:9] @ np.array([0.5, -2.0]) + [0.048, 0.036]
 
     fit_sizes.report("line", terms, target)
 
     printed = capsys.readouterr().out
     assert laws(printed)["line"] == pytest.approx([0.5, -2.0], abs=3e-3)
-    assert printed.endswith(f"scatter 0.011 rows {NUM - 7}\n")
+    assert printed.endswith(f"scatter 0.011 rows {NUM - 8}\n")
 
 
 def test_the_robust_deviation_is_half_of_what_the_middle_two_thirds_span() -> None:

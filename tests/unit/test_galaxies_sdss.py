@@ -95,3 +95,12 @@ def test_a_band_that_is_faint_takes_the_petrosian_difference_of_r() -> None:
     own, of_r = -2.5 * np.log10([0.9, 0.8])
     assert found[0] == pytest.approx([own, 0.0, of_r, 0.7, 0.0])
     assert found[1] == pytest.approx([of_r, 0.0, of_r, 0.7, 0.0])
+
+
+@pytest.mark.parametrize(("model", "petrosian", "difference"), [(0.0, 1.2e-3, -0.198), (1.2e-3, -1.0, 0.198)])
+def test_a_flux_that_is_none_counts_as_the_faintest(model: float, petrosian: float, difference: float) -> None:
+    whole = np.ones((1, 5))
+
+    found = Photometry(np.arange(1), model * whole, 0 * whole, petrosian * whole, 0 * whole).petrosian_minus_model
+
+    assert found[0] == pytest.approx([difference] * 5, abs=1e-3)
