@@ -201,3 +201,41 @@ def test_a_stage_on_a_gpu_learns_what_it_learns_on_a_cpu(model: AstroMAE, tmp_pa
             )
 
     assert scores["cuda"] == pytest.approx(scores["cpu"], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("z_phot", "unit", "beta", "loss"),
+    [
+        (0.1, 0.02, 1.0, 0.0),
+        (0.122, 0.02, 1.0, 0.5),
+        (0.078, 0.02, 1.0, 0.5),
+        (0.166, 0.02, 1.0, 2.5),
+        (0.122, 0.01, 1.0, 1.5),
+        (0.122, 0.02, 0.5, 0.75),
+    ],
+)
+def test_the_loss_is_square_for_small_errors_and_absolute_for_large_ones(
+    z_phot: float, unit: float, beta: float, loss: float
+) -> None:
+    """Of dz = (z_phot - z_spec) / (1 + z_spec), at z_spec = 0.1, in units."""
+    stage = replace(TINY, loss_unit=unit, loss_beta=beta)
+
+    assert supervised.redshift_loss(torch.tensor([z_phot]), torch.tensor([0.1]), stage).item() == pytest.approx(
+        loss, abs=1e-4
+    )
+
+
+def test_the_weights_of_the_lowest_loss_are_kept(
+    model: AstroMAE, cached: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = supervised._Run.begin(deepcopy(model), TINY)
+    name = next(iter(run._slow))
+    losses = iter([3.0, 1.0, 1.0, 2.0])
+    monkeypatch.setattr(supervised, "redshift_loss", lambda *_: torch.tensor(next(losses)))
+
+    for value in range(4):
+        run._slow[name].fill_(value)
+        run.judge(cached, make_rows(cached))
+
+    assert run.finish() == 1.0
+    assert torch.equal(run.model.state_dict()[name], torch.ones_like(run._slow[name]))
