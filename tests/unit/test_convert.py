@@ -22,7 +22,7 @@ from inference.models import shipped
 from scripts.command.errors import CommandError
 from scripts.command.program import exit_status
 from scripts.convert import main
-from scripts.models.conversion import published, unpickle
+from scripts.models.conversion import published, unpickle, weights
 from scripts.models.conversion.isolation import Checkpoint, read_pickled
 from scripts.models.conversion.structure import read_variant
 from scripts.models.conversion.weights import to_ours, to_published
@@ -117,6 +117,35 @@ def test_scalings_are_taken_over(checkpoint: Checkpoint, network: ViT_Astro) -> 
     centred = magnitudes - torch.tensor([1.0, 2, 3, 4, 5])
     agree(of_ours(model, images, magnitudes), of_published(network, stretched, centred) / 2)
     assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("scalings", "said"),
+    [
+        ({}, "images, magnitudes, redshifts"),
+        ({"magnitude_center": [0] * 5}, "images, redshifts"),
+        ({"image_scale": [1] * 5, "redshift_center": 0}, "magnitudes"),
+    ],
+)
+def test_what_is_not_scaled_is_said(scalings: dict[str, Any], said: str) -> None:
+    (note,) = weights._scaling_notes(scalings)
+
+    assert note == f"No scaling of {said} was given: the network reads and answers in the units of its training."
+
+
+def test_without_scalings_every_number_is_read_as_it_is() -> None:
+    found = weights._scalings({})
+
+    assert {name: tuple(tensor.shape) for name, tensor in found.items()} == weights.SCALINGS
+    pixels = torch.tensor([-3.0, 0.0, 0.5, 900.0])
+    stretched = torch.asinh(pixels / found["image_softening"].flatten()[0])
+    torch.testing.assert_close(stretched / found["image_scale"].flatten()[0], pixels, rtol=3e-7, atol=0)
+    for name in ("image_center", "magnitude_center", "redshift_center"):
+        assert not found[name].any()
+    assert (found["magnitude_scale"] == 1).all()
+    assert found["redshift_scale"] == 1
+    # With a softening of its own the stretch is all there is.
+    assert (weights._scalings({"image_softening": [2] * 5})["image_scale"] == 1).all()
 
 
 @pytest.mark.parametrize(
