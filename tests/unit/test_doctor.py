@@ -627,10 +627,12 @@ def test_before_the_first_deployment_the_account_is_looked_at_when_asked(
 ) -> None:
     make_dataset(tmp_path)
     monkeypatch.setattr(doctor, "account_findings", lambda *_, **__: iter([Finding("credentials", "ok", "mine")]))
+    monkeypatch.setattr(doctor, "tool_findings", lambda: iter([Finding("tools", "warn", "none is installed")]))
 
     status, lines = report(tmp_path, monkeypatch, TARGET="aws")
 
     assert status == 1
+    assert any("warn  tools" in line for line in lines)
     assert any("fail  stack" in line for line in lines)
     assert any("ok    credentials" in line for line in lines)
 

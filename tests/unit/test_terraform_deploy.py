@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from botocore.exceptions import ClientError
 
 from scripts import deploy
-from scripts.command.program import start_one_of
+from scripts.command.program import exit_status, start_one_of
 from scripts.command.repository import REPOSITORY
 from scripts.deployment import terraform
 from scripts.deployment.terraform import DeployError, Terraform
@@ -384,3 +386,137 @@ def test_a_destroy_that_fails_for_another_reason_is_not_repeated(
     with pytest.raises(DeployError, match="AccessDenied"):
         deploy.destroy(fake, confirm=lambda question: True)
     assert fake.shown == ["destroy"]
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_images_that_are_deployed_stay_in_their_registry(
+    is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept: list[str] = []
+
+    def keep(uri: str) -> None:
+        kept.append(uri)
+        if is_refused:
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, "PutImage")
+
+    server = IMAGE.replace("redshift-inference@", "redshift-inference-rendezvous@")
+    deploy.record_image(tmp_path, IMAGE, "1.2.3", server)
+    monkeypatch.setattr(deploy, "keep", keep)
+
+    deploy.apply(FakeTerraform(tmp_path, outputs={}), confirm=never)
+
+    assert kept == [IMAGE, server]
+    said = f"Deployed, but newer images may push {server} out of the registry: The credentials lack a permission"
+    assert (said in capsys.readouterr().err) is is_refused
+
+
+def test_a_plan_is_applied_as_it_was_shown_once_the_answer_is_yes(tmp_path: Path) -> None:
+    asked: list[str] = []
+    fake = FakeTerraform(tmp_path, outputs={}, planned=planned("aws_ecr_repository", "delete"))
+
+    deploy.apply(fake, confirm=lambda question: not asked.append(question))  # type: ignore[func-returns-value]
+
+    assert asked == ["This deletes aws_ecr_repository.this and the data in it."]
+    assert fake.shown == ["plan", "apply"]
+    planning, out, applying, applied = fake.arguments
+    assert (planning, applying) == ("-input=false", "-input=false")
+    assert out == f"-out={applied}"
+
+
+class Terminal(io.StringIO):
+    """What a person types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("typed", "answer"), [("yes\n", True), (" yes \n", True), ("y\n", False), ("", False)])
+def test_a_person_answers_yes_in_full(
+    typed: str, answer: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+
+    assert deploy.ask("Delete?", yes=False) is answer
+    assert capsys.readouterr() == ("", "Delete?\nType yes to continue:\n")
+
+
+class Full(LateWriters):
+    """Holdings of a stack in use."""
+
+    stopped: ClassVar[list[str]] = []
+
+    def describe_images(self, repository: str) -> list[str]:
+        return [f"3 images in {repository}"]
+
+    def running_executions(self, arn: str) -> list[str]:
+        return [f"{arn}-1", f"{arn}-2"]
+
+    def stop(self, executions: list[str]) -> None:
+        self.stopped.extend(executions)
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_what_would_be_deleted_is_said_and_without_a_yes_nothing_is(
+    is_full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions: list[str] = []
+    holdings = Full(0) if is_full else LateWriters(0)
+    holdings.num_objects = int(is_full)
+    names = {"repository_url": "mine/images", "state_machine_arn": "machine", "region": "mars-1"}
+    monkeypatch.setattr(deploy, "Holdings", lambda region: holdings if region == "mars-1" else None)
+    fake = FakeTerraform(tmp_path, outputs={"bucket": "files of mine", "name": "n", **names})
+
+    with pytest.raises(DeployError, match=r"Nothing was deleted\."):
+        deploy.destroy(fake, confirm=lambda question: bool(questions.append(question)))  # type: ignore[func-returns-value]
+
+    data = ["  files of mine", "  3 images in mine/images", "  2 runs in progress"]
+    assert questions[0].splitlines() == [
+        "This deletes the deployment n and, for good:",
+        *(data if is_full else ["  no data: bucket and registry are empty"]),
+        "  its logs, its dashboard, its alarms",
+    ]
+    assert (fake.shown, Full.stopped, holdings.deleted) == ([], [], [])
+
+
+def test_runs_are_stopped_and_the_record_of_the_image_goes_with_the_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Full, "stopped", [])
+    monkeypatch.setattr(deploy, "Holdings", lambda region: Full(0))
+    deploy.record_image(tmp_path, IMAGE, "1.2.3")
+
+    outputs: dict[str, object] = {"bucket": "mine", "state_machine_arn": "machine"}
+    fake = FakeTerraform(tmp_path, outputs=outputs)
+    deploy.destroy(fake, confirm=lambda question: True)
+
+    assert Full.stopped == ["machine-1", "machine-2"]
+    assert fake.arguments == ["-input=false", "-auto-approve"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["plan", "apply", "output", "destroy", "registry"])
+def test_every_command_is_about_the_folder_of_terraform(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun: list[str] = []
+
+    class Opened(FakeTerraform):
+        def __init__(self) -> None:
+            super().__init__(
+                tmp_path, outputs={"bucket": "mine", "repository_url": "url", "rendezvous_repository_url": 1}
+            )
+
+        def init(self, *arguments: str) -> None:
+            begun.append("init")
+
+        def read(self, *arguments: str, expression: str | None = None) -> str:
+            return "{}" if arguments[0] == "show" else " ".join(arguments)
+
+    monkeypatch.setattr(deploy, "Terraform", Opened)
+    monkeypatch.setattr(deploy, "Holdings", lambda region: LateWriters(0))
+
+    assert exit_status(deploy.COMMANDS[command], {"YES": "1"}) == 0
+
+    printed = {"output": "output -json -no-color", "registry": "url\n"}
+    assert capsys.readouterr().out == printed.get(command, "")
+    assert begun == ["init"]
