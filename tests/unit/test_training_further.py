@@ -17,7 +17,7 @@ from inference.models import shipped, without_images
 from scripts.command.errors import SourceError, UsageError
 from scripts.command.variables import read_variables
 from scripts.models.card_text import card_text
-from scripts.models.training.further import FurtherRecipe, begin, train_further
+from scripts.models.training.further import FurtherRecipe, begin, harmless_way, train_further
 from scripts.models.training.journal import Journal
 from scripts.models.training.magnitudes import MagnitudesNetwork, predict_magnitudes, read_network
 from scripts.models.training.recipe import FULL
@@ -143,6 +143,17 @@ def test_the_difference_of_two_methods_is_surer_than_each() -> None:
     assert -0.0025 < interval.low < interval.high < -0.0010
     same = paired_nmad(z_phot, z_phot, z_spec)
     assert same == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("growth", "way"),
+    [((-0.1, 0.0049), 1.0), ((-1.0, 0.0051), 0.75), ((0.009, -1.0), 0.5), ((0.021, 0.0), 0.0), ((-0.5, 0.5), 0.0)],
+)
+def test_it_is_gone_as_far_as_no_catalogue_loses_half_a_percent(growth: tuple[float, float], way: float) -> None:
+    """The loss of each catalogue grows so much by the end of the way, as a share."""
+    found = harmless_way(lambda part: torch.tensor([0.5, 2.0]) * (1 + part * torch.tensor(growth)))
+
+    assert found == way
 
 
 def test_the_trees_learn_from_training_parts(surveys: list[Survey]) -> None:

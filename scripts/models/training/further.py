@@ -5,7 +5,7 @@ the network is at first exactly the model that serves galaxies without images, a
 what images add. All branches are frozen, so what they make of a galaxy is computed once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -183,10 +183,20 @@ def train_further(
         journal.say(f"{way:.1f} of the way: losses {found.tolist()} on the selection parts")
         return found
 
-    worst = losses(0) * (1 + MAX_HARM)
-    ways = [way for way in WAYS if (losses(way) <= worst).all()]
-    model.final.load_state_dict(_between(begun, mean, max(ways, default=0.0)))
+    model.final.load_state_dict(_between(begun, mean, harmless_way(losses)))
     return model.eval().requires_grad_(False)
+
+
+def harmless_way(losses: Callable[[float], Tensor]) -> float:
+    """Return the largest part of the way at which no catalogue loses more than `MAX_HARM`; 0 where there is none.
+
+    Parameters
+    ----------
+    losses : callable
+        Gives the loss of each catalogue at a part of the way, shape (n,).
+    """
+    worst = losses(0.0) * (1 + MAX_HARM)
+    return max((way for way in WAYS if (losses(way) <= worst).all()), default=0.0)
 
 
 def _between(begun: dict[str, Tensor], trained: dict[str, Tensor], way: float) -> dict[str, Tensor]:
