@@ -1,17 +1,20 @@
 """A dataset on disk has the documented layout, is the same from any number of processes, and is re-used."""
 
 import hashlib
+import os
 import resource
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from inference import contract
-from inference.block import Block
+from inference.block import SDSS, Block, Layout
 from inference.contract import DatasetCard
 from scripts import dataset as command
 from scripts.command.errors import UsageError
@@ -91,6 +94,94 @@ def test_full_shard_stays_below_its_size(shard_mb: int) -> None:
 
     assert rows * writer.BYTES_PER_ROW + writer.HEADER_BYTES <= shard_mb * 2**20
     assert rows >= shard_mb * 2**20 // writer.BYTES_PER_ROW - 1
+
+
+@pytest.mark.parametrize(
+    ("layout", "bytes_of_row"),
+    [
+        (SDSS, 5 * 32 * 32 * 4 + 5 * 8 + 16),
+        (Layout(tuple("grz"), tuple("grz"), 0, has_magnitudes=True, columns=("ebv", "size")), 3 * 8 + 16 + 2 * 8),
+        (Layout(tuple("grz"), tuple("grz"), 64, has_magnitudes=False), 3 * 64 * 64 * 4 + 16),
+    ],
+    ids=["sdss", "columns", "images alone"],
+)
+def test_a_shard_has_room_for_its_header_and_its_rows_and_no_more(layout: Layout, bytes_of_row: int) -> None:
+    header = 512 + 160 * len(layout.columns)
+
+    rows = rows_per_shard(3, layout)
+
+    assert rows * bytes_of_row + header <= 3 * 2**20 < (rows + 1) * bytes_of_row + header
+
+
+class Pool:
+    """Calls in this process what a pool hands to others, and keeps how many it was asked for."""
+
+    asked: ClassVar[list[int]] = []
+
+    def __init__(self, processes: int, initializer: Any, initargs: tuple[Any, ...]) -> None:
+        self.asked.append(processes)
+        initializer(*initargs)
+
+    def __enter__(self) -> "Pool":
+        assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "1"
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def imap(self, function: Any, jobs: Any) -> Any:
+        return map(function, jobs)
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "processes", "is_sequential", "used"),
+    [
+        (120, 2, False, [2]),
+        (120, 8, False, [3]),  # there are three shards
+        (120, 8, True, []),
+        (120, 1, False, []),
+        (60, 8, False, []),  # of forty galaxies each at least
+        (80, 8, False, [2]),
+    ],
+)
+def test_as_many_processes_are_used_as_have_enough_to_do(
+    num_rows: int, processes: int, is_sequential: bool, used: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MIN_ROWS_PER_PROCESS", 40)
+    monkeypatch.setattr(writer.multiprocessing, "get_context", lambda method: SimpleNamespace(Pool=Pool, method=method))
+    monkeypatch.setattr(Pool, "asked", [])
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+
+    card = make(replace(make_plan(tmp_path, num_rows=num_rows), is_sequential=is_sequential), processes=processes)
+
+    assert Pool.asked == used
+    assert sum(shard.num_rows for shard in card.shards) == num_rows
+    assert (os.environ["OMP_NUM_THREADS"], os.environ.get("MKL_NUM_THREADS")) == ("7", None)
+
+
+def test_anyone_may_read_a_shard_and_only_what_has_a_source_says_it(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    make(plan, processes=1)
+    make(replace(plan, name="mine", source="/home/me/my.csv"), processes=1)
+
+    assert (plan.folder / "0.safetensors").stat().st_mode & 0o777 == 0o644
+    assert not (plan.folder.parent / "source.txt").exists()
+    assert (tmp_path / "datasets/mine/source.txt").read_text() == "/home/me/my.csv\n"
+
+
+def test_a_card_of_other_shards_is_not_that_of_the_plan(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    card = make(plan, processes=1)
+    assert writer.in_words(card) == "120 galaxies in 3 shards, 2,465 kB"
+
+    (plan.folder / "0.safetensors").rename(plan.folder / "7.safetensors")
+    renamed = msgspec.structs.replace(
+        card, shards=(msgspec.structs.replace(card.shards[0], name="7.safetensors"), *card.shards[1:])
+    )
+    (plan.folder / "dataset.json").write_bytes(contract.encode(renamed))
+
+    assert not is_complete(plan)
 
 
 def test_files_do_not_depend_on_the_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

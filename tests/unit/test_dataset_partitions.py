@@ -120,6 +120,15 @@ def test_reports_that_call_rejected_galaxies_refused_are_read() -> None:
     assert read.outcomes == {"clean": 3, "rejected": 2}
 
 
+def test_another_partition_is_of_the_same_source(root: Path) -> None:
+    """Else the next source of that name would take its place."""
+    (root / "datasets/dirty/source.txt").write_text("/home/me/dirty.csv\n")
+
+    remake(root, shard_mb=2)
+
+    assert (root / "datasets/dirty/source.txt").read_text() == "/home/me/dirty.csv\n"
+
+
 def test_there_and_back_again_gives_the_same_files(root: Path) -> None:
     folder = remake(root, shard_mb=2)
     shutil.move(root / "datasets/dirty/1MB", root / "before")
