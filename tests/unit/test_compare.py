@@ -159,6 +159,8 @@ def test_one_process_has_the_three_rates_too_and_they_differ() -> None:
     assert method.sum_of_rank_rates_per_s == method.rank_rate_per_s == 1000 / 8.0
     assert method.map_wall_per_s == 1000 / 10.0
     assert method.end_to_end_per_s == pytest.approx(1000 / 12.0)
+    # Until it is compared with another one.
+    assert (method.speedup, method.efficiency, method.max_abs_difference, method.num_compared) == (1.0, 1.0, None, 0)
 
 
 def test_methods_are_compared_with_the_plain_loop() -> None:
