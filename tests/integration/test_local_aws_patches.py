@@ -155,6 +155,7 @@ def test_one_thread_runs_more_iterations_than_python_recurses(cloud: LocalCloud)
     machine = cloud.state_machine(unique("deep"), {"Map": map_over(accept, MaxConcurrency=1)})
 
     assert cloud.execute(machine, "deep", [{}] * 1200)["status"] == "SUCCEEDED"
+    assert "Exception in thread" not in (cloud.aws.log_dir / "server.log").read_text()
 
 
 def test_a_map_returns_the_results_in_order(cloud: LocalCloud) -> None:

@@ -571,6 +571,8 @@ def test_make_bench_saves_what_it_measured_and_shows_what_changed(
     monkeypatch.setattr(bench, "show", lambda results, console: said.append("shown"))
     monkeypatch.setattr(bench, "show_changes", lambda before, after, console: said.append(f"{before['rank']} before"))
     base = {"BASE": str(tmp_path / "old.json")} if is_compared else {}
+    if is_compared:  # with one that was there before
+        bench.OUTPUT_DIR.mkdir(parents=True)
 
     assert exit_status(bench.main, {"QUICK": "1", **base}) == 0
 
