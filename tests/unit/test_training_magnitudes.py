@@ -64,6 +64,36 @@ def test_inputs_are_independent_and_none_is_far(trained: MagnitudesNetwork) -> N
     assert trained.whiten(magnitudes + 100).abs().max() == 6
 
 
+def test_the_loss_of_every_step_is_told_and_falls() -> None:
+    magnitudes, redshifts = make_galaxies()
+    network = MagnitudesNetwork(1)
+    set_axes(network, magnitudes, redshifts)
+    losses: list[float] = []
+
+    train_network(network, 0, magnitudes, redshifts, [torch.arange(2_000)], [1.0], QUICK, seed=0, tick=losses.append)
+
+    assert len(losses) == QUICK.num_steps
+    assert np.mean(losses[-20:]) < 0.5 * np.mean(losses[:20])
+
+
+def test_a_batch_has_its_share_of_every_group() -> None:
+    """Of galaxies whose redshift is the group's alone: the mean of what is learned is that of the shares."""
+    generator = torch.Generator().manual_seed(0)
+    magnitudes, redshifts = 17 + torch.randn(200, 5, generator=generator), torch.tensor([0.1, 0.3]).repeat(100)
+    groups = [torch.arange(0, 200, 2), torch.arange(1, 200, 2)]
+    network = MagnitudesNetwork(2)
+    set_axes(network, magnitudes, redshifts)
+    flat = torch.full_like(magnitudes, 17.0)
+
+    for index, shares in enumerate(([1.0, 9.0], [9.0, 1.0])):
+        train_network(network, index, flat, redshifts, groups, shares, QUICK, seed=index)
+
+    with torch.no_grad():
+        mostly_second, mostly_first = (network.predict_one(index, flat[:1]).item() for index in (0, 1))
+    assert mostly_first < 0.17
+    assert mostly_second > 0.23
+
+
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_other_networks_alone(trained: MagnitudesNetwork) -> None:
     magnitudes, redshifts = make_galaxies()
     again = MagnitudesNetwork(2)
