@@ -2,6 +2,7 @@ import io
 import json
 import os
 import pickle
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -370,6 +371,51 @@ def test_the_reader_has_no_credentials(pickled: Path, monkeypatch: pytest.Monkey
     with pytest.raises(CommandError, match="enough"):
         read_pickled(pickled)
     assert set(seen) == {"PATH", "PYTHONPATH", "OMP_NUM_THREADS", "HOME"}
+
+
+@pytest.mark.parametrize(
+    ("status", "err", "said"),
+    [
+        (
+            3,
+            " a list at its top \n",
+            r"was refused, and nothing in it was run: it holds a list at its top\. A published",
+        ),
+        (1, "first\nlast\n", r"cannot be read: its reader ended with status 1 \(last\)\.$"),
+        (-9, "", r"cannot be read: its reader ended with status -9 \(no message\)\.$"),
+        (0, "", r"cannot be read: its reader ended with status 0 \(no message\)\.$"),
+        (None, "", r"is still being read after 180 s: it is not a network\.$"),
+    ],
+)
+def test_how_the_reader_ended_is_told(
+    status: int | None, err: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def run(command: list[str], **options: Any) -> Any:
+        asked.update(options, command=command)
+        if status is None:
+            raise subprocess.TimeoutExpired(command, options["timeout"])
+        return subprocess.CompletedProcess(command, status, "", err)
+
+    monkeypatch.setattr("scripts.models.conversion.isolation.subprocess.run", run)
+    (tmp_path / "my.pt").touch()
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(CommandError, match=said):
+        read_pickled(Path("my.pt"))
+
+    *_, source, target = asked["command"]
+    assert source == str(tmp_path / "my.pt")
+    # It works in a folder that goes with it.
+    assert asked["cwd"] == asked["env"]["HOME"] == str(Path(target).parent)
+    assert not Path(target).parent.exists()
+    assert asked["stdin"] == subprocess.DEVNULL
+
+
+def test_a_pickle_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"gone\.pt: there is no such file\.$"):
+        read_pickled(tmp_path / "gone.pt")
 
 
 # --------------------------------------------------------------------------------------- ours to published
