@@ -1,3 +1,4 @@
+import json
 import re
 import resource
 import subprocess
@@ -5,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -599,6 +601,12 @@ def test_positions_are_found_where_the_dataset_is(here: Path) -> None:
 
     assert exit_status() == 0
     assert read_fits(here).meta["POSITION"].endswith("elsewhere/table.parquet")
+    # The terminal knows when the run began; without its note, the first rank does.
+    assert read_fits(here).meta["RUNDATE"] == "1970-01-01T00:00:01"
+    (folder_of(here) / "execution.json").unlink()
+    assert exit_status(TABLE="none") == 0
+    began_s = min(json.loads(path.read_text())["started_at_s"] for path in (folder_of(here) / "ranks").iterdir())
+    assert read_fits(here).meta["RUNDATE"] == f"{datetime.fromtimestamp(began_s, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def test_a_table_of_other_galaxies_is_not_joined(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
