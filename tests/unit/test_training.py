@@ -194,6 +194,52 @@ def test_pretraining_learns_and_resumes(tmp_path: Path) -> None:
     assert torch.equal(again.encoder.position, model.encoder.position)
 
 
+def batch_norms(model: AstroMAE) -> list[torch.nn.BatchNorm2d]:
+    return [module for module in model.encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+
+
+def test_batch_norms_are_measured_anew_and_then_left_alone(model: AstroMAE) -> None:
+    images = make_rows(8).images
+    first, second = deepcopy(model), deepcopy(model)
+    for norm in batch_norms(second):
+        norm.running_mean.fill_(99.0)
+
+    for one in (first, second):
+        pretrain.settle_batch_norms(one, images)
+
+    assert not first.encoder.training
+    for norm, again, before in zip(*map(batch_norms, (first, second, model)), strict=True):
+        assert torch.equal(norm.running_mean, again.running_mean)
+        assert not torch.equal(norm.running_mean, before.running_mean)
+        assert norm.num_batches_tracked == 1
+    # A galaxy among others is what it is alone; sums in another order.
+    together = pretrain.pooled_features(first, images)
+    torch.testing.assert_close(together[:1], pretrain.pooled_features(first, images[:1]), atol=1e-5, rtol=1e-4)
+
+
+def test_so_many_batches_settle_batch_norms_and_no_more(model: AstroMAE) -> None:
+    images = make_rows(260).images
+    some, all_of_them = deepcopy(model), deepcopy(model)
+
+    pretrain.settle_batch_norms(some, images, batches=1)
+    pretrain.settle_batch_norms(all_of_them, images[:256])
+
+    for one, other in zip(batch_norms(some), batch_norms(all_of_them), strict=True):
+        assert torch.equal(one.running_mean, other.running_mean)
+
+
+def test_images_are_turned_by_quarters_and_mirrored_half_of_the_time() -> None:
+    image = torch.arange(4.0).reshape(1, 1, 2, 2)
+    ways = {tuple(torch.rot90(one, k, (2, 3)).flatten().tolist()) for one in (image, image.flip(3)) for k in range(4)}
+    generator = torch.Generator().manual_seed(0)
+
+    seen = [tuple(pretrain.turn(image, generator).flatten().tolist()) for _ in range(400)]
+
+    assert set(seen) == ways
+    # 50 of each, give or take 7.
+    assert all(25 < seen.count(way) < 75 for way in ways)
+
+
 def test_checkpoint_of_another_recipe_is_ignored(tmp_path: Path) -> None:
     layer = torch.nn.Linear(2, 2)
     Journal(tmp_path, TINY).checkpoint("heads", 3, layer=layer)
