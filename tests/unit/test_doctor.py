@@ -637,6 +637,19 @@ def test_before_the_first_deployment_the_account_is_looked_at_when_asked(
     assert any("ok    credentials" in line for line in lines)
 
 
+def test_a_run_is_held_against_what_is_deployed_or_would_be() -> None:
+    infer = doctor.read_stages()["infer"]
+    would_be = Limits(memory_mb=infer["memory_mb"], timeout_s=infer["timeout_s"])
+    deployed = {"memory_mb": 3008, "timeout_s": 77, "ephemeral_mb": 512}
+    stack = make_stack(stages={"infer": deployed}, map_child_type="EXPRESS", max_concurrency=9)
+
+    found = doctor._ceiling(stack, is_aws=True)
+
+    assert found == Ceiling(Limits(memory_mb=3008, timeout_s=77), "EXPRESS", 9)
+    assert doctor._ceiling(None, is_aws=True) == Ceiling(would_be)
+    assert doctor._ceiling(None, is_aws=False) == Ceiling(would_be, child_type=None)
+
+
 def test_an_unknown_target_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="TARGET=moon"):
         report(tmp_path, monkeypatch, TARGET="moon")

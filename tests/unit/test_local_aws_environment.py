@@ -47,15 +47,23 @@ def test_a_server_that_cannot_start_a_thread_ends_and_says_why() -> None:
 import threading, time
 from scripts.local_aws.serve import _end_without_threads
 threading.excepthook = _end_without_threads
-def fail():
-    raise RuntimeError("can't start new thread")
-threading.Thread(target=fail).start()
+def fail(error):
+    raise error
+for error in (ValueError("can't start new thread"), RuntimeError("another")):
+    thread = threading.Thread(target=fail, args=(error,))
+    thread.start()
+    thread.join()
+print("runs on", flush=True)
+threading.Thread(target=fail, args=(RuntimeError("can't start new thread"),)).start()
 time.sleep(60)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=50)
 
-    assert done.returncode == 1
-    assert "No more threads can be started here" in done.stderr
+    assert (done.returncode, done.stdout) == (1, "runs on\n")
+    *traces, last = done.stderr.splitlines()
+    assert last == "No more threads can be started here: see `ulimit -u` and `ulimit -v`."
+    errors = ["ValueError: can't start new thread", "RuntimeError: another", "RuntimeError: can't start new thread"]
+    assert [line for line in traces if line.startswith(("ValueError", "RuntimeError"))] == errors
 
 
 @pytest.mark.parametrize(
