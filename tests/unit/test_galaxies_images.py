@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from scripts.simulation import cutouts, render, structure
+from scripts.simulation import cutouts, render, sed, structure
 from scripts.simulation.cutouts import draw_chances, real_images, real_rows, synthetic_rows
 from scripts.simulation.photometry import Photometry
 from scripts.simulation.population import Population
@@ -167,3 +167,15 @@ def test_chances_of_a_galaxy_do_not_depend_on_its_neighbours() -> None:
         np.array_equal(getattr(several, field.name)[1], getattr(single, field.name)[0])
         for field in fields(cutouts.Chances)
     )
+
+
+def test_templates_reach_to_the_highest_redshift_and_from_the_lowest() -> None:
+    coefficients = np.ones((4, 5))
+    step = sed.MAX_REDSHIFT / (sed.NUM_REDSHIFTS - 1)
+
+    first, second, before, last = sed.fluxes(
+        np.array([0, step, sed.MAX_REDSHIFT - step, sed.MAX_REDSHIFT]), coefficients
+    )
+    between = sed.fluxes(np.array([step / 2, sed.MAX_REDSHIFT - step / 2]), coefficients[:2])
+
+    assert between == pytest.approx(np.array([(first + second) / 2, (before + last) / 2]))
