@@ -24,7 +24,7 @@ from scripts.models.training.regress import STAGES, CachedRows, redshift_loss, t
 from scripts.models.training.rows import TrainingRows
 from scripts.models.training.scalings import set_scalings
 from scripts.models.training.schedule import warm_cosine
-from scripts.models.training.whitening import principal_axes, whitened_magnitudes
+from scripts.models.training.whitening import prepare, principal_axes, whitened_magnitudes
 from scripts.simulation.sdss import SourceCatalog, load_sources
 from tests.networks import build_small
 
@@ -352,6 +352,23 @@ def test_whitening_changes_no_prediction_and_leaves_a_plain_layer(model: AstroMA
     torch.testing.assert_close(during, before, atol=1e-5, rtol=0)
     torch.testing.assert_close(after, before, atol=1e-5, rtol=0)
     assert set(model.magnitude_branch[0].state_dict()) == {"weight", "bias"}
+
+
+def test_a_prepared_network_begins_with_inputs_of_unit_variance_without_correlation(model: AstroMAE) -> None:
+    prepared, generator = deepcopy(model), torch.Generator().manual_seed(4)
+    pooled = 3 + torch.randn(400, 192, generator=generator) * torch.linspace(0.5, 2, 192)
+    magnitudes = 18 + torch.randn(400, 1, generator=generator) + 0.03 * torch.randn(400, 5, generator=generator)
+
+    prepare(prepared, pooled, magnitudes)
+
+    with torch.no_grad():
+        normed = prepared.encoder.norm(pooled)
+        scaled = (magnitudes - model.magnitude_center) / model.magnitude_scale
+        first = scaled @ prepared.magnitude_branch[0].weight.T
+        of_uncorrelated = (scaled @ principal_axes(model, magnitudes)) @ model.magnitude_branch[0].weight.T
+    torch.testing.assert_close(normed.mean(dim=0), torch.zeros(192), atol=1e-4, rtol=0)
+    torch.testing.assert_close(normed.std(dim=0), torch.ones(192), atol=1e-3, rtol=0)
+    torch.testing.assert_close(first, of_uncorrelated, atol=1e-2, rtol=1e-3)
 
 
 def test_principal_axes_make_colours_count_as_much_as_brightness(model: AstroMAE) -> None:
