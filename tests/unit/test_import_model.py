@@ -140,10 +140,12 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path, name: str, message
 
 
 def test_operators_of_others_and_a_fixed_number_of_galaxies_are_refused(tmp_path: Path) -> None:
-    custom = graph_of([helper.make_node("Magic", ["magnitudes"], ["out"], domain="their.own")], tmp_path / "c.onnx")
+    magic = [helper.make_node(f"Magic{i}", [f"m{i}"], [f"m{i + 1}"], domain=name) for i, name in enumerate(("b", "a"))]
+    plain = [helper.make_node("Identity", ["magnitudes"], ["m0"]), helper.make_node("Identity", ["m2"], ["out"])]
+    custom = graph_of([plain[0], *magic, plain[1]], tmp_path / "c.onnx")
     fixed = export(Grz(), {"images": (3, 32, 32), "magnitudes": (3,)}, tmp_path / "f.onnx", fixed=True)
 
-    with pytest.raises(UsageError, match=r"does not bring: Magic of their\.own"):
+    with pytest.raises(UsageError, match=r"does not bring: Magic0, Magic1 of a, b\. Export it without"):
         bring(tmp_path, custom)
     with pytest.raises(UsageError, match="a fixed number of galaxies"):
         bring(tmp_path, fixed, GRZ_CARD)

@@ -14,6 +14,7 @@ from scripts.models.training import fit as training
 from scripts.models.training.fit import (
     IMAGES_MIN_GALAXIES,
     SCRATCH_MIN_GALAXIES,
+    Candidate,
     FitRecipe,
     Fitted,
     candidates,
@@ -22,6 +23,7 @@ from scripts.models.training.fit import (
 )
 from scripts.models.training.journal import Journal
 from scripts.models.training.pretrain import initialise_encoder
+from scripts.models.training.supervised import Stage
 from tests.networks import build_small
 
 RECIPE = FitRecipe(galaxies="x", start="y", pace=0.01)
@@ -264,6 +266,34 @@ def test_only_a_transformer_of_ones_own_moves_what_norms_count() -> None:
     found = candidates(SCRATCH_MIN_GALAXIES, has_start=True, recipe=RECIPE)
 
     assert [one.begins for one in found if one.stage.moves_norms] == ["scratch"]
+
+
+def test_a_transformer_of_ones_own_is_trained_once_and_prepared_on_galaxies_from_first_to_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[Tensor] = []
+    epochs: list[int] = []
+    settled: list[int] = []
+    monkeypatch.setattr(
+        training, "pretrain", lambda model, galaxies, recipe, journal: epochs.append(recipe.pretrain_epochs)
+    )
+    monkeypatch.setattr(training, "settle_batch_norms", lambda model, galaxies: settled.append(len(galaxies)))
+    monkeypatch.setattr(
+        training, "pooled_features", lambda model, images: looked_at.append(images) or torch.randn(len(images), 192)
+    )
+    galaxies, recipe = make_galaxies(), FitRecipe("x", "", pace=0.5)
+    contest = training._Contest(
+        galaxies, np.arange(NUM).astype(str), None, recipe, journal_of(tmp_path), torch.device("cpu")
+    )
+
+    models = [contest.begin(Candidate("a", Stage("behind", 1), "scratch")) for _ in range(2)]
+
+    (images,) = looked_at
+    assert (epochs, settled, len(images)) == ([3], [NUM], 4_000)
+    assert torch.equal(images[0], galaxies.images[0])
+    assert torch.equal(images[-1], galaxies.images[-1])
+    assert models[0] is not models[1]
+    assert not any(parameter.requires_grad for parameter in models[0].parameters())
 
 
 def test_a_transformer_of_ones_own_needs_many_cutouts() -> None:
