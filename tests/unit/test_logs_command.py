@@ -123,6 +123,18 @@ def test_without_a_single_line_nothing_is_written(root: Path) -> None:
     assert not (root / "runs" / "run-a" / "logs.csv").exists()
 
 
+def test_the_lines_of_one_rank_are_shown_and_no_table_is_written(root: Path, cloudwatch: Any, capsys: Any) -> None:
+    put(cloudwatch, GROUP, "s", [report(name) for name in REQUEST_IDS[:3]])
+
+    logs(root, rank="0")
+
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "REPORT" in line
+    assert not (root / "runs" / "run-a" / "logs.csv").exists()
+    with pytest.raises(UsageError, match=r"RANK=9: no line is this rank's of 3; the log has ranks 0 to 2"):
+        logs(root, rank="9")
+
+
 def test_an_export_is_joined_to_the_ranks_of_its_run(root: Path, capsys: Any) -> None:
     export = root / "export.csv"
     export.write_text(f'timestamp,message\n1,"{report(REQUEST_IDS[2])}"\n2,"{report(REQUEST_IDS[4])}"\n')

@@ -425,3 +425,11 @@ def test_a_run_goes_on_when_it_has_ended_and_its_terminal_too(
 
     assert program.exit_status(resume.main, {"RUN": RUN}) == 1
     assert capsys.readouterr().err == f"{said}\n"
+
+
+def test_a_run_of_another_machine_is_known_by_its_execution(monkeypatch: pytest.MonkeyPatch) -> None:
+    target: Any = FakeTarget()
+    found = FoundRun(RUN, Path("runs") / RUN, None, target, {"status": "FAILED"})
+    monkeypatch.setattr(resume, "entry_of", lambda *asked: asked)
+
+    assert resume._entry(found) == (found, target)

@@ -365,3 +365,34 @@ def test_of_many_runs_only_the_newest_are_looked_at(here: Path, monkeypatch: pyt
     assert listing.newest_here(here) == [f"run-{number:02d}" for number in range(20, 30)]
     assert len(looked_at) == 11
     assert len(listing.runs_here(here)) == 30
+
+
+@pytest.mark.parametrize(
+    ("target", "description", "said"),
+    [
+        (None, None, "is not running: its local AWS has ended, and its ranks with it."),
+        ("aws", None, "is not running: Step Functions no longer knows it."),
+        ("aws", {"status": "SUCCEEDED"}, "had already ended: complete."),
+        ("aws", {"status": "RUNNING"}, "is stopped, and 2 ranks. Invocations under way finish by themselves."),
+        ("local", {"status": "RUNNING"}, "is stopped. Invocations under way finish by themselves."),
+    ],
+)
+def test_stopping_says_what_became_of_the_run_and_its_ranks(
+    target: str | None,
+    description: dict[str, str] | None,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stopped: list[tuple[str, str]] = []
+    where: Any = SimpleNamespace(name=target, states="states") if target else None
+    found = recall.FoundRun(RUN, Path("runs") / RUN, None, where, description and {**description, "executionArn": "a"})
+    monkeypatch.setattr(stop, "find_run", lambda *_, **__: found)
+    monkeypatch.setattr(stop.execution, "stop", lambda states, arn: stopped.append((states, arn)))
+    monkeypatch.setattr(stop.execution, "stop_children", lambda states, arn: stopped.append(("children", arn)) or 2)
+
+    assert exit_status(stop) == 0
+
+    assert " ".join(capsys.readouterr().out.split()).startswith(f"{RUN} {said}")
+    is_running = description == {"status": "RUNNING"}
+    assert stopped == [("states", "a"), ("children", "a")][: (1 + (target == "aws")) * is_running]

@@ -4,11 +4,13 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from inference.models import shipped
 from scripts import sweep
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED, CommandError, UsageError
 from scripts.command.variables import read_variables
@@ -200,3 +202,22 @@ def test_a_sweep_that_stops_says_how_it_goes_on(
     else:
         with pytest.raises(status, match=said):
             sweep.main(sweep.SweepVariables())
+
+
+@pytest.mark.parametrize("target", ["local", "aws"])
+def test_a_sweep_runs_where_its_plan_says(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = SimpleNamespace(target=target, memory=(885, 1769), model=None)
+    journal: Any = SimpleNamespace(folder=tmp_path, plan=plan)
+    account = SimpleNamespace(within_account=lambda: "the account")
+    monkeypatch.setattr(sweep, "LocalBackend", lambda *given: ("local", *given))
+    monkeypatch.setattr(sweep, "AwsBackend", lambda *given: ("aws", *given))
+    monkeypatch.setattr(sweep, "read_stack", lambda folder, *, outputs: (folder, outputs))
+    monkeypatch.setattr(
+        sweep, "connect_aws", lambda stack: account if stack == (tmp_path / "terraform", "out.json") else None
+    )
+
+    expected = {
+        "local": ("local", tmp_path / "logs", (885, 1769), shipped().folder),
+        "aws": ("aws", "the account", (885, 1769)),
+    }
+    assert sweep._backend(journal, "out.json", tmp_path) == expected[target]
