@@ -9,7 +9,7 @@ import pytest
 from scripts.benchmarks import realism
 from scripts.benchmarks.realism import measure
 from scripts.simulation.photometry import Photometry
-from scripts.simulation.structure import LOG_RADIUS_SCATTER
+from scripts.simulation.structure import LOG_RADIUS_SCATTER, physical_structure
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,17 @@ def test_colours_are_compared_within_a_bin_of_redshift_and_to_the_limit_of_the_s
     monkeypatch.setattr(realism, "REDSHIFT_BINS", ((0.04, 0.08),))
 
     assert realism.color_offsets(real, made) == {"0.04-0.08": pytest.approx([0.8, -0.5, -0.18, 0.18])}
+
+
+def test_sizes_are_compared_with_the_law_also_beyond_the_galaxies_it_was_fitted_to() -> None:
+    # Fainter and redder, brighter and bluer than any of them, and one of them.
+    absolute_r, color, redshift = np.array([-15.0, -25.0, -21.0]), np.array([1.2, -0.2, 0.7]), np.full(3, 0.1)
+    flux = np.ones((3, 5))
+    measured = Photometry(np.arange(3), flux, flux, flux, 0 * flux)
+    shape = physical_structure(measured, absolute_r, color, redshift, np.zeros((3, 5)))
+    galaxies: Any = SimpleNamespace(absolute_r=absolute_r, rest_g_minus_r=color, redshift=redshift)
+
+    assert realism.size_residual(galaxies, shape.disc_radius_arcsec) == pytest.approx((0, 0), abs=1e-9)
 
 
 def test_the_comparison_is_printed_as_two_tables_and_a_line(
