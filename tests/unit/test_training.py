@@ -327,6 +327,18 @@ def test_the_card_of_a_training_from_nothing_has_its_recipe_and_what_holds_for_a
     assert "3 minutes, with\ncontrols and repeats (rows 60 s, pretrain 120 s)" in known.recipe
     assert shipped().card.knowledge.recipe.split("\n\n")[-4:] == known.recipe.split("\n\n")[-4:]
     assert shipped().card.knowledge.licence == known.licence
+    assert shipped().card.knowledge.not_for == known.not_for
+
+
+def test_the_card_of_weights_that_learned_from_surveys_says_once_what_holds_for_all() -> None:
+    before = shipped().card.knowledge
+
+    known = knowledge.of_surveys(shipped(), [])
+
+    assert known.training == before.training[:2]
+    assert (known.recipe, known.split) == (before.recipe, before.split)
+    assert (known.not_for, known.licence) == (before.not_for, before.licence)
+    assert shipped().in_words in known.description
 
 
 @pytest.mark.parametrize("model", [shipped(), without_images()], ids=lambda model: model.card.name)
