@@ -296,9 +296,13 @@ def test_a_program_reads_its_own_environment(monkeypatch: pytest.MonkeyPatch) ->
         start(main)
 
 
-@pytest.mark.parametrize(("module", "said"), [("scripts.run", "0"), ("scripts.local_aws.serve", "<built-in")])
-def test_ctrl_c_while_a_command_is_imported_leaves_no_traceback(module: str, said: str) -> None:
-    program = f"import sys; sys.argv, sys.orig_argv = ['-m'], ['python', '-m', {module!r}]; import scripts, signal; "
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["scripts.run"], "0"), (["scripts.image", "build"], "0"), (["scripts.local_aws.serve"], "<built-in")],
+)
+def test_ctrl_c_while_a_command_is_imported_leaves_no_traceback(words: list[str], said: str) -> None:
+    argv = f"['-m', *{words[1:]}], ['python', '-m', *{words}]"
+    program = f"import sys; sys.argv, sys.orig_argv = {argv}; import scripts, signal; "
     done = subprocess.run(
         [sys.executable, "-c", f"{program}print(format(signal.getsignal(signal.SIGINT)))"],
         capture_output=True,

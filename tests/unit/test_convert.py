@@ -21,7 +21,7 @@ from inference.model.astromae import NUM_PARAMETERS, AstroMAE, Variant
 from inference.model.weights import load_astromae, save_weights
 from inference.models import shipped
 from scripts.command.errors import CommandError
-from scripts.command.program import exit_status
+from scripts.command.program import exit_status, usage
 from scripts.convert import main
 from scripts.models.conversion import published, unpickle, weights
 from scripts.models.conversion.isolation import Checkpoint, read_pickled
@@ -490,6 +490,13 @@ def test_wrong_usage_names_the_variable(
 
     assert exit_status(main, variables) == 2
     assert said in capsys.readouterr().err
+
+
+def test_help_says_what_every_variable_is() -> None:
+    said = [line.split(maxsplit=1) for line in usage(main).splitlines() if line.startswith("  ")]
+
+    assert [name for name, _ in said] == ["FILE", "TO", "SCALINGS", "TRUST_PICKLE"]
+    assert said[0][1] == "a file"
 
 
 def test_the_command_prints_what_was_noted_and_what_it_wrote(
