@@ -1,5 +1,6 @@
 """Published results are read, checked and made a run; ours are read by tools that know published keys only."""
 
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -7,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from inference import summary
 from scripts.command.errors import UsageError
 from scripts.command.variables import read_variables
-from scripts.import_run import ImportVariables, import_run
+from scripts.import_run import ImportVariables, import_run, print_imported
 from scripts.runs.imported.checks import check
 from tests.factories import make_record_for, make_task
 
@@ -310,3 +312,21 @@ def test_json_that_no_one_can_read_is_refused(text: str, tmp_path: Path) -> None
 
     with pytest.raises(UsageError, match="is not whole JSON"):
         import_run(asked({"FILE": str(tmp_path / "x.json")}), root=tmp_path)
+
+
+def test_what_was_imported_is_printed_as_far_as_it_is_known(tmp_path: Path) -> None:
+    whole = import_run(asked(write(tmp_path / "combined_data.json", distinct(3))), root=tmp_path)
+    bare = import_run(asked(write(tmp_path / "a.json", [{"total_cpu_time (seconds)": 7.0}])), root=tmp_path)
+    console = Console(file=io.StringIO(), width=200)
+
+    print_imported(console, whole)
+    said = console.file.getvalue().splitlines()
+    print_imported(console, bare)
+
+    assert said[0] == f"{whole.run_id}: imported from {whole.source}"
+    names = ["records", "galaxies", "sum of rank rates", "loop of a rank", "process memory"]
+    assert [line[2:21].strip() for line in said[1:]] == [*names, *["warning"] * len(whole.warnings), "report"]
+    assert said[1].split() == ["records", "3"]
+    assert said[-1].endswith(f"make report RUN={whole.run_id}")
+    rest = console.file.getvalue().splitlines()[len(said) :]
+    assert "galaxies" not in "".join(rest[1:3])

@@ -21,7 +21,7 @@ from handlers.rendezvous.server import Rendezvous, Settings
 from handlers.rendezvous.service import JsonFormatter
 from inference.fmi.tokens import MIN_KEY_BYTES
 from scripts import rendezvous as command
-from scripts.command.program import exit_status
+from scripts.command.program import exit_status, usage
 from scripts.command.repository import REPOSITORY
 
 
@@ -422,3 +422,4 @@ def test_make_rendezvous_listens_on_this_machine_where_nothing_is_said() -> None
     variables = command.RendezvousVariables()
 
     assert (variables.host, variables.port, variables.health_port) == ("127.0.0.1", 10000, 10001)
+    assert "a port, 0 for a free one" in usage(command.main)
