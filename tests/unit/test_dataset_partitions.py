@@ -316,6 +316,7 @@ def test_of_many_problems_the_first_are_shown_and_the_others_counted(
     assert lines[20:] == ([f"datasets/dirty/1MB: and {num - 20} more problems."] if num > 20 else [])
     assert len(lines) == shown
     assert exit_status(verify.main, {}) == 2
+    assert "DATASET names what to verify" in capsys.readouterr().err
 
 
 def test_verify_says_what_it_found_sound(
