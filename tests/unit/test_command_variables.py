@@ -21,7 +21,7 @@ from scripts.command.errors import CommandError, UsageError
 from scripts.command.exhausted import OUT_OF_MEMORY, REMEDIES, with_remedy
 from scripts.command.machine import num_cores
 from scripts.command.program import exit_status, start, start_one_of, usage
-from scripts.command.variables import Flag, Variables, read_value, read_variables
+from scripts.command.variables import Flag, Variables, read_value, read_variables, rows_asked
 from scripts.data.plan import DatasetVariables
 from scripts.import_run import ImportVariables
 from scripts.local_aws import server
@@ -73,6 +73,10 @@ def test_a_path_is_read_as_one() -> None:
     assert read_value("BASE", "runs/12,5.json", Annotated[Path | None, Meta(description="a file")]) == Path(
         "runs/12,5.json"
     )
+
+
+def test_a_number_of_rows_may_have_the_name_of_a_published_size() -> None:
+    assert [rows_asked(rows) for rows in ("small", "medium", "large", 7)] == [250, 626, 1253, 7]
 
 
 @pytest.mark.parametrize("empty", ["", "  "])
