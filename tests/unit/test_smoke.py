@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -113,6 +114,20 @@ def test_nothing_is_made_without_a_yes_to_the_price(cloud: pytest.MonkeyPatch, t
 @pytest.mark.parametrize("region", sorted(read_prices().regions))
 def test_it_costs_less_than_two_cents(region: str) -> None:
     assert 0 < smoke.most_usd(region, "x86_64") < 0.02
+
+
+def test_the_rank_without_memory_is_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    forecast: list[tuple[int, int, int, str]] = []
+
+    def record(setting: Any, *_: Any, **__: Any) -> Any:
+        forecast.append((setting.num_rows, setting.world_size, setting.num_shards, setting.architecture))
+        return SimpleNamespace(usd=(0.0, 0.25))
+
+    monkeypatch.setattr(smoke, "forecast", record)
+
+    assert smoke.most_usd("us-east-1", "arm64") == 0.5
+    rows = smoke.ROWS_PER_SHARD
+    assert forecast == [(smoke.NUM_RANKS * rows, smoke.NUM_RANKS, smoke.NUM_RANKS, "arm64"), (2 * rows, 2, 1, "arm64")]
 
 
 def test_a_region_without_prices_is_asked_about_without_one(tmp_path: Path) -> None:
