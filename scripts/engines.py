@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from scripts.command.console import say_here
+from scripts.command.errors import UsageError
 from scripts.command.model import ModelName, astromae
 from scripts.command.program import start
 from scripts.command.variables import Flag, Variables
@@ -29,6 +30,8 @@ def main(variables: EnginesVariables) -> None:
     """
     weights = astromae(variables.model).weights
     card = None if variables.force else exported_already(weights)
+    if card is not None and variables.rows:
+        raise UsageError(f"ROWS={variables.rows}: graphs are compared when they are made, and are there: add FORCE=1.")
     if card is None:
         card = export(weights, variables.rows or ensure_sample())
     else:

@@ -87,3 +87,15 @@ def test_graphs_are_made_once_or_again_and_what_was_found_is_said(
 
     assert exported == ([(Path(f"{variables['MODEL']}.safetensors"), Path(galaxies))] if galaxies else [])
     assert capsys.readouterr().out == (SAID + SAID_OF_INT8 if galaxies else MADE_BEFORE + SAID)
+
+
+def test_galaxies_that_nothing_would_be_compared_on_are_refused(
+    exported: list[tuple[Path, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_status(engines.main, {"MODEL": "old", "ROWS": "mine"}) == 2
+
+    assert capsys.readouterr() == (
+        "",
+        "ROWS=mine: graphs are compared when they are made, and are there: add FORCE=1.\n",
+    )
+    assert exported == []
