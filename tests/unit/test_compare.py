@@ -137,17 +137,19 @@ def test_a_comparison_is_printed_or_says_why_it_stopped(
 ) -> None:
     def compare(variables: CompareVariables, *, root: Path, console: Console) -> tuple[str, list[Path]]:
         assert (variables.world, root, console.stderr) == (3, Path(), True)
+        console.print("3 ranks")
         if error:
             raise error
         return "found", [Path("runs/a/comparison.json"), Path("runs/b")]
 
+    monkeypatch.setenv("FORCE_COLOR", "1")  # numbers have the colour of the words
     monkeypatch.setattr(command, "compare", compare)
     monkeypatch.setattr(
         command, "print_comparison", lambda console, *what: console.print(*what, "[1] 'a'", soft_wrap=True)
     )
 
     assert exit_status(command.main, {"WORLD": "3"}) == status
-    assert capsys.readouterr() == ("" if error else "found runs/a/comparison.json [1] 'a'\n", said)
+    assert capsys.readouterr() == ("" if error else "found runs/a/comparison.json [1] 'a'\n", f"3 ranks\n{said}")
 
 
 # -------------------------------------------------------------------------------------------------- rates

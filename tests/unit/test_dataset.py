@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 import pytest
+from rich.progress import Progress
 from safetensors.numpy import load_file
 
 from inference import contract
@@ -376,14 +377,31 @@ def test_chosen_galaxies_are_made_in_short_stretches_of_all(monkeypatch: pytest.
     assert every.asked == [(8, 10), (12, 18), (41, 43)]
 
 
+def bars_of(progress: Progress) -> list[tuple[str, float | None, float]]:
+    return [(bar.description, bar.total, bar.completed) for bar in progress.tasks]
+
+
 @pytest.mark.parametrize("description", ["", "u is umag"])
 def test_make_dataset_makes_what_is_planned_once_and_says_where_it_is(
     description: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = replace(make_plan(Path(), num_rows=60), description=description)
+    progress, bars = Progress(disable=True), []
+
+    def planned(_: DatasetVariables, *, root: Path, scratch: Path, tick: Any, expect: Any) -> DatasetPlan:
+        assert scratch.is_dir()
+        assert scratch.parent == root / "datasets"
+        assert scratch.name.startswith(".")
+        bars.append(bars_of(progress)[-1])
+        expect(70)
+        tick(60)
+        bars.append(bars_of(progress)[-1])
+        return plan
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(command, "plan_dataset", lambda *_, scratch, **__: plan if scratch.is_dir() else None)
+    monkeypatch.setattr(command, "plan_dataset", planned)
+    monkeypatch.setattr(command, "progress_bar", lambda: progress)
     monkeypatch.setattr(command, "num_cores", lambda: 1)
     monkeypatch.setattr(command, "print_report", lambda folder: print(f"report of {folder}"))
 
@@ -391,10 +409,13 @@ def test_make_dataset_makes_what_is_planned_once_and_says_where_it_is(
 
     folder = Path("datasets/counted/1MB")
     assert folders == [folder, folder]
+    assert bars == [("reading", None, 0), ("reading", 70, 60)] * 2
+    assert bars_of(progress)[0] == ("galaxies", 60, 60)
+    command.main(DatasetVariables())
     assert [path.name for path in (tmp_path / "datasets").iterdir()] == ["counted"]
-    *columns, report, extinction, made, again = capsys.readouterr().out.splitlines()
+    *columns, report, extinction, made, again, once_more = capsys.readouterr().out.splitlines()
     assert columns == (["columns    u is umag"] if description else [])
     assert report == f"report of {folder}"
     assert extinction == f"extinction {plan.origin.extinction_line}"
     assert made == f"{folder}: {writer.in_words(read_card(plan))}"
-    assert again == f"{folder}: 60 galaxies, already there"
+    assert again == once_more == f"{folder}: 60 galaxies, already there"

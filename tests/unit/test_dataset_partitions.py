@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
+from rich.progress import Progress
 from safetensors.numpy import load_file, save_file
 from torch.utils.data import TensorDataset
 
@@ -100,16 +101,22 @@ def test_the_table_and_what_cleaning_found_go_with_it(root: Path) -> None:
     assert list(find_problems(folder)) == []
 
 
+@pytest.mark.parametrize("has_report", [True, False])
 def test_what_was_dropped_when_the_galaxies_were_read_stays_in_the_report(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    has_report: bool, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = CleaningReport(Counter({"clean": NUM, "dropped": 5}), Counter({"no cutout": 5})).to_json()
-    (root / "datasets/dirty/1MB/cleaning.json").write_bytes(report)
+    path = root / "datasets/dirty/1MB/cleaning.json"
+    path.write_bytes(report) if has_report else path.unlink()
+    progress = Progress(disable=True)
+    monkeypatch.setattr(repartition, "progress_bar", lambda: progress)
     monkeypatch.chdir(root)
 
-    repartition.main(repartition.RepartitionVariables(dataset="dirty", shard_mb=2))
+    assert exit_status(repartition.main, {"DATASET": "dirty", "SHARD_MB": "2"}) == COMPLETE
 
-    assert (root / "datasets/dirty/2MB/cleaning.json").read_bytes() == report
+    assert ((root / "datasets/dirty/2MB/cleaning.json").read_bytes() == report) == has_report
+    assert [(bar.description, bar.total, bar.completed) for bar in progress.tasks] == [("galaxies", NUM, NUM)]
+    assert capsys.readouterr().out.startswith("datasets/dirty/2MB: 120 galaxies in 2 shards, ")
 
 
 def test_reports_that_call_rejected_galaxies_refused_are_read() -> None:
@@ -322,9 +329,12 @@ def test_of_many_problems_the_first_are_shown_and_the_others_counted(
 def test_verify_says_what_it_found_sound(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    progress = Progress(disable=True)
+    monkeypatch.setattr(verify, "progress_bar", lambda: progress)
     monkeypatch.chdir(root)
 
     assert exit_status(verify.main, {"DATASET": "dirty"}) == COMPLETE
+    assert [(bar.description, bar.total, bar.completed) for bar in progress.tasks] == [("galaxies", None, NUM)]
     assert "120 galaxies in 3 shards are what dataset.json and the table" in capsys.readouterr().out
 
 

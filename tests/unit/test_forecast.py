@@ -544,6 +544,9 @@ def test_settings_that_contradict_each_other_are_refused(
     ("variables", "answer"),
     [
         ({"n": 10, "region": "mars-1"}, "no prices of mars-1"),
+        ({"dataset": "missing", "region": "mars-1"}, "no prices of mars-1"),
+        ({"n": 10, "prices": "~/missing.toml"}, "missing.toml"),
+        ({"dataset": "missing"}, "DATASET=missing: no such dataset here"),
         ({"n": 10, "target": "local", "deadline": 5.0}, "TARGET=local has nothing to choose"),
         ({"n": 10_000_000, "world": 2}, "may not end within Lambda's 900"),
         ({"file": "missing.csv"}, "there is no such file"),
@@ -598,7 +601,7 @@ def made_up(limit: str = "room", **setting: Any) -> Any:
         usd=(0.01, 0.02, 0.03, 0.04, 1.0),
         outcome=SimpleNamespace(map_s=[0.0] * 1000),
         source="defaults",
-        last={"before": 9.0, "dispatch": 0.04, "start": 0.05, "work": 250.0, "after": 9.0},
+        last={"before": 9.0, "dispatch": 0.04, "start": 0.05, "work": 100.0, "after": 9.0},
         limit=limit,
         bills=[SimpleNamespace(prices_of="us-east-1, today")],
     )
@@ -622,7 +625,7 @@ def test_a_forecast_is_printed_with_its_intervals(capsys: pytest.CaptureFixture[
         ),
         "  price [USD]     0.0300    0.0200 to 0.0400    0.0100 to 1.0000",
         "",
-        "  The rank that ends last: start 0.1 s, work 250 s",
+        "  The rank that ends last: start 0.1 s, work 100 s",
         f"  What limits it: {LIMITS['tail']}",
         "  List prices of us-east-1, today; a forecast, nothing measured on AWS",
     ]
@@ -715,6 +718,7 @@ def test_what_a_run_is_asked_to_be_is_what_is_forecast(tmp_path: Path) -> None:
         n=100, world=100, memory=512, arch="arm64", child="EXPRESS", engine="torch", precision="int8"
     )
     here = ForecastVariables(n=100, world=2, target="local", concurrency=5)
+    on_all_cores = ForecastVariables(n=1000, world=1000, target="local")
 
     there = setting_of(on_aws, place_of(on_aws, tmp_path), tmp_path)
     local = setting_of(here, place_of(here, tmp_path), tmp_path)
@@ -723,6 +727,7 @@ def test_what_a_run_is_asked_to_be_is_what_is_forecast(tmp_path: Path) -> None:
     assert (there.engine, there.precision, there.world_size, there.num_cores) == ("torch", "int8", 100, 1)
     assert (there.is_local, there.max_concurrency) == (False, DEFAULT_CONCURRENCY)
     assert (local.is_local, local.max_concurrency, local.num_cores) == (True, 2, num_cores())
+    assert place_of(on_all_cores, tmp_path).max_concurrency == num_cores()
 
 
 @pytest.fixture

@@ -188,7 +188,10 @@ def test_rows_for_the_script_cannot_end_the_script(tmp_path: Path) -> None:
     assert "<" not in rows
 
 
-def test_the_report_stands_beside_the_run_and_nothing_else_does(tmp_path: Path) -> None:
+def test_the_report_stands_beside_the_run_and_nothing_else_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     folder = tmp_path / "runs" / "run-a"
     write_run(folder, world_size=2)
     before = {path.name for path in folder.iterdir()}
@@ -196,6 +199,12 @@ def test_the_report_stands_beside_the_run_and_nothing_else_does(tmp_path: Path) 
     write_report(ReportVariables(run="run-a"), root=tmp_path)
 
     assert {path.name for path in folder.iterdir()} == before | {"report.html", "report.md"}
+    sentence, *lines = capsys.readouterr().out.splitlines()
+    assert sentence.startswith("run-a: ")
+    paths = [folder / "report.html", folder / "report.md"]
+    assert lines == [f"{path}  {path.stat().st_size / 1e6:.2f} MB" for path in paths]
+    for path in paths:
+        assert re.search(r"Written 20\d\d-\d\d-\d\d \d\d:\d\d UTC by make report from run-a/\.", path.read_text())
 
 
 def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

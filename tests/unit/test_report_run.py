@@ -13,7 +13,7 @@ from inference.errors import RunFolderError
 from inference.pz_metrics import LIMITS_68, kolmogorov_smirnov, labelled, pit, share_inside
 from inference.run_folder import RunFolder
 from scripts.command.errors import CommandError, UsageError
-from scripts.report import ReportVariables
+from scripts.report import ReportVariables, sweep_folder
 from scripts.report import main as write_report
 from scripts.reports.document import Figure, Report, Section, Table
 from scripts.reports.evidence import read_run
@@ -503,12 +503,22 @@ def test_a_folder_without_anything_to_report_says_so(run: Path) -> None:
 
 
 def test_an_unknown_sweep_names_those_there_are(tmp_path: Path) -> None:
-    (tmp_path / "sweeps" / "batches").mkdir(parents=True)
-
-    with pytest.raises(UsageError, match=r"SWEEP=batch: there is no such sweep. Known: batches"):
+    with pytest.raises(UsageError, match=r"SWEEP=batch: there is no such sweep. Known: none\.$"):
         write_report(ReportVariables(sweep="batch"), root=tmp_path)
+    for name in ("batches", "batch-2", "batch-3", "batch-4", *(f"0{place}" for place in range(8))):
+        (tmp_path / "sweeps" / name).mkdir(parents=True)
+    (tmp_path / "sweeps" / "z.txt").touch()
+
+    with pytest.raises(UsageError, match=r"SWEEP=batch: .* Known: batches, batch-4, batch-3\.$"):
+        write_report(ReportVariables(sweep="batch"), root=tmp_path)
+    with pytest.raises(UsageError, match=r"SWEEP=x: .* Known: 02, 03, 04, 05, 06, 07, batch-2, .*-4, batches\.$"):
+        write_report(ReportVariables(sweep="x"), root=tmp_path)
+    assert sweep_folder("batches", tmp_path) == sweep_folder("sweeps/batches/", tmp_path)
+    assert sweep_folder(str(tmp_path), tmp_path / "elsewhere") == tmp_path
 
 
 def test_a_run_and_a_sweep_at_once_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="RUN=a and SWEEP=b: a report is about one of them"):
         write_report(ReportVariables(run="a", sweep="b"), root=tmp_path)
+    with pytest.raises(UsageError, match=r"SWEEP=b has the model it was run with: leave out MODEL=c\.$"):
+        write_report(ReportVariables(sweep="b", model="c"), root=tmp_path)

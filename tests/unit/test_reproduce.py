@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from scripts import reproduce as command
 from scripts.command.errors import UsageError
 from scripts.reports.reproduction import Result, results, write_reproduction
 from scripts.reproduce import ReproduceVariables, main
@@ -254,9 +255,25 @@ def test_a_folder_that_is_none_is_said_in_a_line(
         main(ReproduceVariables(**variables))
 
 
-def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(ReproduceVariables(from_=str(make_folder(tmp_path / "published")), to=str(tmp_path / "out")))
+@pytest.mark.parametrize("to", ["", "~/my/out"])
+def test_the_command_says_what_it_wrote(
+    to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder(tmp_path / "published")
+    (tmp_path / "published" / "other.csv").write_text("a,b\n1,2\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(command, "write_reproduction", lambda kit, folder: [folder / "reproduction.md"])
 
-    printed = capsys.readouterr().out
-    assert "5 runs of 4 settings" in printed
-    assert "reproduction.md" in printed
+    main(ReproduceVariables(from_="~/published", to=to))
+
+    kit = read_kit(tmp_path / "published")
+    folder = tmp_path / "my" / "out" if to else Path("reproduction")
+    num_doubts = sum(len(one.doubts) for one in results(kit))
+    assert num_doubts > 0
+    assert folder.is_dir()
+    assert capsys.readouterr().out == (
+        f"5 runs of 4 settings, {num_doubts} discrepancies, {len(kit.left_out)} files or lines left out\n"
+        f"  {folder}/reproduction.md\n"
+    )

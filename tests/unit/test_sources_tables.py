@@ -12,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from astropy.table import Table
+from rich.progress import Progress
 from safetensors.numpy import load_file
 
 from inference.cleaning import shipped_limits
@@ -424,15 +425,34 @@ def test_comments_and_other_separators_of_csv_are_read(tmp_path: Path) -> None:
     assert load_file(folder / "0.safetensors")["magnitudes"][0].tolist() == [19.2, 17.5, 16.6, 16.1, 15.8]
 
 
-def test_a_table_can_be_cleaned_without_making_images(tmp_path: Path) -> None:
+def test_a_table_can_be_cleaned_without_making_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, dirty())
     with_images = make_dataset(tmp_path, path)
 
-    num_rows = clean_table(path, tmp_path / "cleaned", fields="", for_training=False)
+    progress, bars, read = Progress(disable=True), [], clean_table_command.open_source
+
+    def bars_now() -> tuple[object, ...]:
+        (bar,) = progress.tasks
+        return bar.description, bar.total, bar.completed
+
+    def open_source(path: Path, *, scratch: Path, tick: Any, expect: Any, **asked: Any) -> Any:
+        assert (scratch.parent, scratch.name[0]) == (tmp_path, ".")
+        bars.append(bars_now())
+        expect(13)
+        tick(12)
+        bars.append(bars_now())
+        return read(path, scratch=scratch, **asked)
+
+    monkeypatch.setattr(clean_table_command, "progress_bar", lambda: progress)
+    monkeypatch.setattr(clean_table_command, "open_source", open_source)
+
+    num_rows = clean_table(path, tmp_path / "new" / "cleaned", fields="", for_training=False)
 
     assert num_rows == 12
-    assert (tmp_path / "cleaned" / "table.csv").read_text() == (with_images / "table.csv").read_text()
-    assert report(tmp_path / "cleaned") == report(with_images)
+    assert [*bars, bars_now()] == [("reading", None, 0), ("reading", 13, 12), ("galaxies", 12, 12)]
+    folder = tmp_path / "new" / "cleaned"
+    assert (folder / "table.csv").read_text() == (with_images / "table.csv").read_text()
+    assert report(folder) == report(with_images)
 
 
 def test_cleaning_for_training_writes_the_rows_that_are_left(tmp_path: Path) -> None:
