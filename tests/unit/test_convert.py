@@ -1,11 +1,14 @@
+import importlib
 import io
 import json
 import os
 import pickle
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -437,7 +440,7 @@ def test_our_weights_predict_the_same_under_the_published_code(
     agree(of_ours(back, images, magnitudes), of_ours(model, images, magnitudes))
 
 
-def test_published_tensors_come_back_bit_for_bit(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_published_tensors_come_back_bit_for_bit(network: ViT_Astro, checkpoint: Checkpoint, tmp_path: Path) -> None:
     model, _ = to_ours(checkpoint, {})
 
     tensors, softening = to_published(model)
@@ -447,9 +450,32 @@ def test_published_tensors_come_back_bit_for_bit(checkpoint: Checkpoint, tmp_pat
     assert softening is None
     assert again.keys() == checkpoint.tensors.keys()
     assert all(torch.equal(tensor, again[name]) for name, tensor in checkpoint.tensors.items())
-    assert {name: facts["class"] for name, facts in modules.items()} == {
-        name: facts["class"] for name, facts in checkpoint.modules.items()
-    }
+    assert modules.keys() == checkpoint.modules.keys()
+    for name, facts in checkpoint.modules.items():
+        # A SiLU in place computes the same; the rest is what layers compute by, and what the public code looks at.
+        wanted = {key: value for key, value in facts.items() if key != "inplace"}
+        assert {key: modules[name].get(key) for key in wanted} == wanted, name
+    assert modules["patch_embed"].items() >= {"patch_size": [8, 8], "grid_size": [4, 4]}.items()
+    assert modules["blocks.11.mlp"]["hidden_features"] == 768
+    assert modules["inception_model"]["device"] == "cpu"
+    trained = {name: one.requires_grad for name, one in load(tmp_path / "again.pt").named_parameters()}
+    assert trained == {name: one.requires_grad for name, one in network.named_parameters()}
+
+
+def test_no_published_name_can_be_imported_after_the_file_is_written(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = ModuleType("blocks")
+    monkeypatch.setitem(sys.modules, "blocks", mine)
+    before = dict(sys.modules)
+
+    with published._published_classes() as classes:
+        assert {name: kind.__module__ for name, kind in classes.items()} == published.CLASS_MODULES
+        for name, module in published.CLASS_MODULES.items():
+            assert getattr(importlib.import_module(module), name) is classes[name]
+        monkeypatch.setitem(sys.modules, "imported_meanwhile", mine)
+
+    assert sys.modules == {**before, "imported_meanwhile": mine}
 
 
 # ------------------------------------------------------------------------------------------------ the command

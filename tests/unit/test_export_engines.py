@@ -17,10 +17,13 @@ from inference.engines.exported import Accuracy, Agreement, Difference, ExportCa
 from inference.engines.native.pack import pack_path
 from inference.engines.unavailable import UnavailableError
 from inference.errors import WeightsError
+from inference.model.astromae import DEPTH, AstroMAE
 from scripts.command.errors import CommandError, UsageError
 from scripts.models.export import engines, rounding
 from scripts.models.export.engines import NATIVE_INT8, export, exported_already
 from scripts.models.export.judge import NUM_COMPARED
+from scripts.simulation.sdss import load_sources
+from tests.factories import make_arrays
 from tests.fake_engine import FakeEngine
 
 NUM_ROWS = NUM_COMPARED + 3
@@ -296,7 +299,85 @@ def test_the_errors_of_redshifts_are_those_of_the_calibration_where_there_is_one
 # ----------------------------------------------------------------------------------------------- 8 bits
 
 
+def test_8_bits_are_packed_with_the_shift_that_they_have_on_the_real_galaxies_measured(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    packed: dict[Path, Rounding] = {}
+
+    class Rounded(FakeEngine):
+        """Gives too much on average, less the shift that it was packed with."""
+
+        def __init__(self, weights: Path, sha256: str, *, num_threads: int, precision: str) -> None:
+            self.shift = packed[pack_path(weights, sha256, precision)].shift
+
+        def predict(self, images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
+            noise = rng.normal(0.25, 0.01, len(images)).astype(np.float32)
+            return super().predict(images, magnitudes) + noise - np.float32(self.shift)
+
+    def measure(model: Any, images: np.ndarray, magnitudes: np.ndarray) -> dict[str, Any]:
+        assert images.dtype == magnitudes.dtype == np.float32
+        return {"qkv": ((float(images.min()), float(magnitudes.max())),)}
+
+    for name, value in {
+        "real_images": lambda photometry, seed: np.full((len(photometry.magnitudes), 5, 2, 2), -2.0, np.float32),
+        "measure_ranges": measure,
+        "make_pack": lambda weights, sha256, target, rounding: packed.update({target: rounding}),
+        "NativeEngine": Rounded,
+    }.items():
+        monkeypatch.setattr(rounding, name, value)
+    sha256 = file_sha256(checkpoint)
+
+    found = rounding.measure_rounding(Network(), checkpoint, sha256, FakeEngine())
+
+    magnitudes = load_sources().of("selection").photometry.magnitudes
+    assert found.num_rows == len(magnitudes) == 704
+    assert found.ranges == {"qkv": ((-2.0, float(magnitudes.max().astype(np.float32))),)}
+    # 704 draws of 0.01 around 0.25.
+    assert found.shift == pytest.approx(0.25, abs=4 * 0.01 / 704**0.5)
+    assert packed == {pack_path(checkpoint, sha256, "int8"): found}
+    assert found.accuracy.rejected, "nothing has judged it yet"
+
+
+def test_ranges_are_those_of_what_enters_the_layers_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the scale and shift of the norms, which the fast engines have in the weights behind them."""
+    monkeypatch.setattr(rounding, "MICRO_BATCH", 2)
+    torch.manual_seed(1)
+    model = AstroMAE().eval()
+    arrays = make_arrays(5)
+    images, magnitudes = arrays["images"], arrays["magnitudes"].astype(np.float32)
+    entered: dict[tuple[str, int], Tensor] = {}
+    for place, block in enumerate(model.encoder.blocks):
+        layers = {
+            "qkv": block.norm1,
+            "projection": block.attention.projection,
+            "expand": block.norm2,
+            "reduce": block.mlp[2],
+        }
+        for name, layer in layers.items():
+            layer.register_forward_pre_hook(lambda _, inputs, key=(name, place): entered.update({key: inputs[0]}))
+    with torch.inference_mode():
+        model(torch.from_numpy(images), torch.from_numpy(magnitudes))
+
+    found = rounding.measure_ranges(model, images, magnitudes)
+
+    assert {name: len(limits) for name, limits in found.items()} == {
+        "qkv": DEPTH,
+        "projection": DEPTH,
+        "expand": DEPTH,
+        "reduce": DEPTH - 1,
+    }
+    for name, ranges in found.items():
+        for place, limits in enumerate(ranges):
+            x = entered[name, place]
+            if place == DEPTH - 1 and name != "qkv":
+                x = x[:, 1:]  # what follows the class token of the last block is in no average
+            x = nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6) if name in ("qkv", "expand") else x
+            assert limits == pytest.approx((float(x.min()), float(x.max())), abs=1e-4), (name, place)
+
+
 def test_simulated_galaxies_come_in_blocks_and_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rounding.NUM_SIMULATED == 20_000 == rounding.BLOCK * 20, "as many as documented, in whole blocks"
     monkeypatch.setattr(rounding, "NUM_SIMULATED", 6)
     monkeypatch.setattr(rounding, "BLOCK", 2)
     seen: list[list[int]] = []

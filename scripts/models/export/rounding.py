@@ -25,9 +25,6 @@ from scripts.simulation.cutouts import real_images, synthetic_rows
 from scripts.simulation.population import Population
 from scripts.simulation.sdss import load_sources
 
-NUM_MEASURED = 1_024
-"""Real galaxies whose activations give the ranges."""
-
 NUM_SIMULATED = 20_000
 BLOCK = 1_000
 SEED = 2_999
@@ -50,7 +47,7 @@ def measure_rounding(model: AstroMAE, checkpoint: Path, sha256: str, full: Engin
     full : Engine
         The native engine in fp32.
     """
-    sources = load_sources().of("selection").first(NUM_MEASURED)
+    sources = load_sources().of("selection")
     images, magnitudes = real_images(sources.photometry, SEED), sources.photometry.magnitudes
     rounding = Rounding(
         num_rows=len(images),
