@@ -4,13 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from scipy import stats
 
 from inference.distributions import distributions
 from inference.errors import WeightsError
 from inference.posterior import NUM_NUMBERS, PosteriorModel, load_posterior_model, mixture
 from inference.pz_metrics import LIMITS_68, LIMITS_95, kolmogorov_smirnov, pit, share_inside
+from scripts.models.training import posterior_model
 from scripts.models.training.error_model import Predicted
-from scripts.models.training.posterior_model import fit_posterior_model, rescaled
+from scripts.models.training.posterior_model import fit_posterior_model, rescaled, steps_for
 
 SHA256 = "a" * 64
 
@@ -121,3 +124,110 @@ def test_distributions_of_other_weights_are_refused(fitted: PosteriorModel, tmp_
     path.write_bytes(b"hello")
     with pytest.raises(WeightsError, match="holds no distributions"):
         load_posterior_model(path, SHA256)
+
+
+def test_the_surprise_is_that_of_a_mixture_of_gaussians_cut_off_at_redshift_zero() -> None:
+    said = np.random.default_rng(0).normal(0, 1, (3, NUM_NUMBERS))
+    said[0, 8:10] = -50, 50  # widths have limits
+    dz, lowest = np.array([0.01, -0.02, 0.03]), np.array([-0.1, -0.03, -0.01])
+
+    found = posterior_model._surprise(*(torch.from_numpy(array) for array in (said, dz, lowest)))
+
+    weight = np.exp(said[:, :4]) / np.exp(said[:, :4]).sum(axis=1, keepdims=True)
+    gaussians = stats.norm(0.02 * said[:, 4:8], np.clip(0.02 * np.exp(said[:, 8:]), 0.001, 0.5))
+    density = (weight * gaussians.pdf(dz[:, None])).sum(axis=1)
+    inside = 1 - (weight * gaussians.cdf(lowest[:, None])).sum(axis=1)
+    np.testing.assert_allclose(found.numpy(), -np.log(density / inside), rtol=1e-9)
+
+
+def test_what_lies_below_redshift_zero_almost_wholly_is_not_divided_by_nothing() -> None:
+    said = torch.zeros(1, NUM_NUMBERS, dtype=torch.float64)
+
+    (found,) = posterior_model._surprise(said, torch.zeros(1), torch.full((1,), 1.0)).tolist()
+
+    assert found == pytest.approx(np.log(1e-3) - np.log(stats.norm(0, 0.02).pdf(0)))
+
+
+@pytest.mark.parametrize(
+    ("num_galaxies", "num_steps"), [(1, 150), (906, 151), (6_000, 1_000), (24_000, 4_000), (10**6, 4_000)]
+)
+def test_more_galaxies_teach_distributions_longer(num_galaxies: int, num_steps: int) -> None:
+    assert steps_for(num_galaxies) == num_steps
+
+
+def test_all_distributions_begin_alike() -> None:
+    galaxies = draw(50, 9)
+
+    found = fit_posterior_model(galaxies, SHA256, num_steps=0)
+
+    assert found.weights_sha256 == SHA256
+    assert [layer.weight.shape for layer in found.layers] == [(6, 32), (32, 32), (32, NUM_NUMBERS)]
+    # The start values of the last layer are a tenth of torch's, 1 / sqrt(32) at most.
+    assert 0.015 < np.abs(found.layers[-1].weight).max() <= 0.1 / 32**0.5
+    assert found.layers[-1].bias.tolist() == [0, 0, 0, 0, 0, -0.5, 0.5, 1, -0.5, 0, 0, 1]
+    np.testing.assert_allclose(found.center[0], galaxies.magnitudes[:, 2].mean(), rtol=1e-6)
+    np.testing.assert_allclose(found.scale[0], galaxies.magnitudes[:, 2].std(), rtol=1e-6)
+
+
+def test_a_network_of_distributions_takes_these_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two, written out; batches are drawn with the seed 0, as the start values are."""
+    monkeypatch.setattr(posterior_model, "BATCH", 20)
+    galaxies, importance = draw(50, 9), np.linspace(0, 3, 50)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        *(torch.nn.Linear(6, 32), torch.nn.Tanh(), torch.nn.Linear(32, 32), torch.nn.Tanh(), torch.nn.Linear(32, 12))
+    )
+    begun = fit_posterior_model(galaxies, SHA256, importance=importance, num_steps=0)
+    torch.testing.assert_close(network[0].weight, torch.from_numpy(begun.layers[0].weight.T).float())
+    for part, layer in zip(network[::2], begun.layers, strict=True):
+        part.load_state_dict({"weight": torch.from_numpy(layer.weight.T), "bias": torch.from_numpy(layer.bias)})
+    features = posterior_model.error_features(galaxies.magnitudes, galaxies.z_phot)
+    x = torch.from_numpy(begun.standardise(features).T).float()
+    dz, lowest = ((truth - galaxies.z_phot) / (1 + galaxies.z_phot) for truth in (galaxies.z_spec, 0.0))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-3)
+    generator = torch.Generator().manual_seed(0)
+
+    for rate in (3e-3, 3e-3):
+        rows = torch.randint(0, 50, (20,), generator=generator)
+        weight = torch.from_numpy(importance).float()[rows]
+        told = (torch.from_numpy(array[rows.numpy()]).float() for array in (dz, lowest))
+        loss = (weight * posterior_model._surprise(network(x[rows]), *told)).sum() / weight.sum()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+
+    found = fit_posterior_model(galaxies, SHA256, importance=importance, num_steps=2)
+    for part, layer in zip(network[::2], found.layers, strict=True):
+        np.testing.assert_allclose(layer.weight, part.weight.detach().T, atol=2e-5)
+        np.testing.assert_allclose(layer.bias, part.bias.detach(), atol=2e-5)
+
+
+def test_galaxies_count_by_their_importance_when_all_are_moved(fitted: PosteriorModel) -> None:
+    some = draw(300, 7)
+    moved = some._replace(z_spec=some.z_spec + 0.02)
+    both = Predicted(*(np.concatenate(pair) for pair in zip(some, moved, strict=True)))
+
+    found = rescaled(fitted, both, np.repeat([1.0, 0.0], 300))
+
+    alone = rescaled(fitted, some)
+    np.testing.assert_allclose(found.layers[-1].bias, alone.layers[-1].bias, atol=0.02)
+    assert found.layers[:-1] == fitted.layers[:-1]
+    # One stretch and one shift for all: centres and widths change, weights of the components do not.
+    np.testing.assert_array_equal(found.layers[-1].bias[:4], fitted.layers[-1].bias[:4])
+    stretch = np.exp(np.unique(np.round(found.layers[-1].bias[8:] - fitted.layers[-1].bias[8:], 5)))
+    assert len(stretch) == 1
+    np.testing.assert_allclose(
+        found.layers[-1].weight, fitted.layers[-1].weight * np.repeat([1, stretch[0], 1], 4), rtol=1e-4
+    )
+    assert len(np.unique(np.round(found.layers[-1].bias[4:8] - stretch * fitted.layers[-1].bias[4:8], 4))) == 1
+
+
+def test_the_number_of_threads_is_what_it_was() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        fit_posterior_model(draw(20, 9), SHA256, num_steps=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -9,15 +9,22 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
+from msgspec.structs import replace as changed
 
 from inference.calibration import load_calibration
+from inference.checksum import file_sha256
 from inference.contract import Accuracy, DatasetCard, encode
+from inference.domain import domain_features
 from inference.model.weights import load_astromae
 from inference.models import Model, read_model, shipped
+from inference.models.card import Knowledge, Measured, TrainingData
 from inference.posterior import load_posterior_model
 from scripts.command.errors import CommandError, SourceError, UsageError
 from scripts.models.training import own
+from scripts.models.training.by_folds import number_with_errors
+from scripts.models.training.error_model import Predicted
 from scripts.models.training.fit import Candidate, Entry, FitRecipe, Fitted
+from scripts.models.training.labelled import read_labelled
 from scripts.models.training.own import Order, train_own
 from scripts.models.training.supervised import Stage
 from tests.unit.test_training_labelled import make_folder
@@ -178,3 +185,106 @@ def test_a_card_states_what_the_galaxies_were(made: Made) -> None:
     assert (reads.image_origin, reads.pixel_scale_arcsec) == ("measured", 0.4)
     assert reads.magnitudes is not None
     assert not reads.magnitudes.dereddened
+
+
+def test_every_field_of_the_card_comes_from_the_training(made: Made) -> None:
+    card, known, like = made.model.card, made.model.card.knowledge, shipped().card
+
+    (number,) = known.numbers
+    galaxies = read_labelled(made.root / "galaxies")
+    z_phot = (galaxies.redshift + 0.01 * np.random.default_rng(0).standard_normal(600)).astype(np.float32)
+    calibration = load_calibration(made.model.folder / "calibration.safetensors", card.weights_sha256)
+    assert number == number_with_errors(
+        calibration, Predicted(galaxies.magnitudes, z_phot, galaxies.redshift), own.CROSS_VALIDATED
+    )
+    assert number.coverage_68 == pytest.approx(0.68, abs=0.05)
+    assert number.coverage_95 == pytest.approx(0.95, abs=0.03)
+    control = Measured(
+        rows="selection part", num_rows=600, nmad=0.0131, bias=0.001, outlier_005=0.02, outlier_015=0.0, r2=0.8
+    )
+    assert known == Knowledge(
+        description="Trained on galaxies (zero points alone; began with astromae).",
+        training=(TrainingData(name="galaxies", num_rows=600, sha256=DATASET.sha256),),
+        split="Four folds of patches of sky, an object and its duplicates in one; fold 0 is the selection part.",
+        recipe=known.recipe,
+        numbers=(number,),
+        controls=tuple(changed(control, method=method) for method in ("zero points alone", "boosted trees")),
+        not_for=("galaxies unlike those it was trained on", "inputs that are flagged as out of domain"),
+    )
+    assert " ".join(known.recipe.split()) == (
+        "Ways to train competed on the selection part, with controls: they are the other methods below. *zero points "
+        "alone* won: of those as good as the best, within one standard error, it risks the least. It was then trained "
+        "on all galaxies, seed 1. It adds zero points that these galaxies ask for to their magnitudes, u +0.096, "
+        "g -0.006, r +0.100, i +0.000, z +0.000 mag: how they differ from band to band is well known, what all bands "
+        "share hardly. Sigma, the 95 % interval and p(z), four Gaussians per galaxy, come from all galaxies, each by a "
+        "network that had not learned from it."
+    )
+    assert like.inputs.magnitudes is not None
+    inputs = changed(
+        like.inputs,
+        image_origin="measured",
+        pixel_scale_arcsec=0.4,
+        magnitudes=changed(like.inputs.magnitudes, dereddened=False),
+    )
+    sha256 = file_sha256(made.model.weights)
+    assert card == changed(like, name="mine", weights_sha256=sha256, inputs=inputs, knowledge=known)
+
+
+@pytest.mark.parametrize(("stated", "dereddened"), [(None, True), (True, True), (False, False)])
+def test_inputs_are_those_of_the_dataset_as_far_as_it_says(stated: bool | None, dereddened: bool) -> None:
+    like = shipped().card.inputs
+    silent = changed(DATASET, image_origin="none", pixel_scale_arcsec=None, dereddened=stated)
+
+    found = own._inputs(like, silent)
+
+    assert (found.image_origin, found.pixel_scale_arcsec) == (None, None)
+    assert found.magnitudes is not None
+    assert found.magnitudes.dereddened == dereddened
+    assert own._inputs(like, None) is like
+
+
+def test_a_network_that_began_with_nothing_says_so_and_has_no_zero_points(
+    order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+    stub = own.fit
+
+    def fit(galaxies, group, start, recipe, journal, device, selection) -> Fitted:  # type: ignore[no-untyped-def]
+        asked.append((len(galaxies), len(group), start, recipe.start, recipe.seed, recipe.pace, device, selection))
+        assert recipe.galaxies == galaxies.fingerprint
+        found = stub(galaxies, group, load_astromae(shipped().weights), recipe)
+        return replace(found, zero_points=())
+
+    monkeypatch.setattr(own, "fit", fit)
+
+    model = train_own(replace(order, start=None, seed=5, pace=0.5), root=tmp_path, device=torch.device("cpu"))
+
+    assert asked == [(600, 600, None, "", 5, 0.5, torch.device("cpu"), None)]
+    known = model.card.knowledge
+    assert known.description == "Trained on galaxies (zero points alone; began with nothing)."
+    assert "seed 5.\nSigma" in known.recipe
+    assert known.training[0].sha256 is None
+    assert (model.card.inputs, known.numbers[0].rows) == (shipped().card.inputs, own.CROSS_VALIDATED)
+
+
+def test_the_domain_is_that_of_galaxies_from_first_to_last(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "DOMAIN_GALAXIES", 7)
+    monkeypatch.setattr(own, "ROWS_AT_ONCE", 3)
+    galaxies, card = read_labelled(order.dataset), shipped().card
+
+    found = own._features(galaxies, np.arange(600) % 2 == 1, card)
+
+    rows = 1 + 2 * np.linspace(0, 299, 7).astype(int)
+    expected = domain_features(galaxies[torch.from_numpy(rows)].numpy(), galaxies.magnitudes[rows], card.domain)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_redshifts_of_the_test_part_are_those_of_the_finished_network(order: Order) -> None:
+    galaxies = read_labelled(order.dataset)
+    some, model = galaxies.among(np.arange(600) < 5), load_astromae(shipped().weights)
+
+    found = own._predict(model, some)
+
+    with torch.no_grad():
+        expected = model(some[torch.arange(5)], torch.from_numpy(some.magnitudes).float())
+    assert found.tolist() == pytest.approx(expected.flatten().tolist(), rel=1e-5)

@@ -1,18 +1,21 @@
 """A stage changes what it should and nothing else, and gives the same weights after a kill."""
 
+import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import Module
 
-from inference.model.astromae import AstroMAE
+from inference.model.astromae import AstroMAE, Variant
 from scripts.command.errors import UsageError
-from scripts.models.training import supervised
+from scripts.models.training import network, supervised
 from scripts.models.training.device import choose_device, mixed_precision
 from scripts.models.training.journal import Journal
 from scripts.models.training.network import (
@@ -22,6 +25,7 @@ from scripts.models.training.network import (
     learning_parameters,
     predict_rows,
     silence_images,
+    with_joined,
 )
 from scripts.models.training.pretrain import initialise_encoder
 from scripts.models.training.recipe import QUICK
@@ -239,3 +243,143 @@ def test_the_weights_of_the_lowest_loss_are_kept(
 
     assert run.finish() == 1.0
     assert torch.equal(run.model.state_dict()[name], torch.ones_like(run._slow[name]))
+
+
+@pytest.mark.parametrize(
+    ("learning", "lacking", "given"),
+    [
+        ("magnitudes", (), set()),
+        ("final", (), {"joined"}),
+        ("last", (), {"joined"}),
+        ("final", ("joined",), {"pooled", "inception"}),
+        ("last", ("joined",), {"pooled", "inception"}),
+        ("heads", (), {"pooled", "inception"}),
+        ("heads", ("pooled",), {"images", "inception"}),
+        ("heads", ("inception",), {"images", "pooled"}),
+        ("behind", (), {"images", "pooled"}),
+        ("all", (), {"images"}),
+    ],
+)
+def test_a_batch_holds_what_its_parts_need_of_its_rows(
+    learning: Learning, lacking: tuple[str, ...], given: set[str], model: AstroMAE, cached: Sample
+) -> None:
+    sample = replace(with_joined(model, cached), **dict.fromkeys(lacking))
+    rows = torch.tensor([5, 2, 2])
+
+    batch = sample.batch(rows, learning)
+
+    names = ("images", "pooled", "inception", "joined")
+    assert {name for name in names if getattr(batch, name) is not None} == given
+    assert torch.equal(batch.magnitudes, sample.magnitudes[rows])
+    for name in given:
+        source = make_sample().images(ALL) if name == "images" else getattr(sample, name)  # type: ignore[misc]
+        assert torch.equal(getattr(batch, name), source[rows])
+
+
+@pytest.mark.parametrize("has_joint_relus", [True, False])
+def test_what_is_joined_once_gives_the_prediction_of_the_whole_network(
+    has_joint_relus: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    model = AstroMAE(Variant(has_joint_relus=has_joint_relus)).eval().requires_grad_(False)
+    monkeypatch.setattr(network, "EVALUATION_ROWS", 8)
+    ticks: list[float] = []
+    sample = with_joined(model, image_features(model, make_sample(), ticks.append))
+    assert sample.images is not None
+    assert sample.joined is not None
+
+    whole = model(sample.images(ALL), sample.magnitudes)
+
+    assert len(ticks) == NUM // 2
+    assert sample.joined.shape[1] == model.final[0].in_features
+    for learning in ("final", "last"):
+        torch.testing.assert_close(predict_rows(model, sample, ALL, learning), whole, atol=1e-5, rtol=0)
+
+
+def test_a_step_follows_clipped_gradients_and_its_seed_and_the_average_follows_it(
+    model: AstroMAE, cached: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same steps, written out for the final layers."""
+    monkeypatch.setattr(supervised, "mixed_precision", lambda _: nullcontext())
+    stage = Stage("final", 12, batch_size=8, learning_rate=0.01, weight_decay=0.3, ema_decay=0.5, seed=3)
+    sample = with_joined(model, cached)
+    run, rows, expected = supervised._Run.begin(deepcopy(model), stage), make_rows(sample), deepcopy(model.final)
+    parameters = list(expected.requires_grad_(True).parameters())
+    average = [parameter.detach().clone() for parameter in parameters]
+    optimizer = torch.optim.AdamW(parameters, weight_decay=0.3)
+    norms = []
+
+    for step in range(12):
+        drawn = rows.draw(8, torch.Generator().manual_seed(3 * 1_000_003 + step))
+        predicted = expected(sample.joined[drawn]).squeeze(1) * model.redshift_scale + model.redshift_center  # type: ignore[index]
+        loss = supervised.redshift_loss(predicted, sample.redshifts[drawn], stage)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]).norm()
+        for parameter in parameters:
+            assert parameter.grad is not None
+            parameter.grad *= min(1.0, 5.0 / norm.item())
+        # One step of warm-up, then half a cosine.
+        optimizer.param_groups[0]["lr"] = 0.01 * (0.5 * (1 + math.cos(math.pi * (step - 1) / 11)) if step else 1)
+        optimizer.step()
+        for kept, parameter in zip(average, parameters, strict=True):
+            kept += (1 - min(0.5, (step + 1) / (step + 10))) * (parameter.detach() - kept)
+
+        assert run.step(sample, rows, step) == pytest.approx(loss.item(), rel=1e-3)
+        clipped = [parameter.grad for parameter in run.model.final.parameters() if parameter.grad is not None]
+        norms.append((norm.item(), torch.cat([one.flatten() for one in clipped]).norm().item()))
+
+    assert [found for _, found in norms] == pytest.approx([min(5.0, norm) for norm, _ in norms], rel=1e-2)
+    assert max(norm for norm, _ in norms) > 7.5
+    for found, kept in zip(run.average.final.parameters(), average, strict=True):
+        torch.testing.assert_close(found, kept, atol=1e-4, rtol=1e-3)
+
+
+def test_a_long_stage_warms_up_for_fifty_steps(model: AstroMAE) -> None:
+    run = supervised._Run.begin(deepcopy(model), replace(TINY, num_steps=1_000, learning_rate=0.5))
+
+    assert run.schedule.get_last_lr() == [0.01]
+
+
+def test_images_are_turned_before_they_teach(model: AstroMAE, cached: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised, "turn", lambda images, _: 0 * images)
+    monkeypatch.setattr(supervised, "mixed_precision", lambda _: nullcontext())
+    stage, rows = replace(TINY, learning="behind", seed=2), make_rows(cached)
+    drawn = rows.draw(4, torch.Generator().manual_seed(2 * 1_000_003 + 1))
+
+    loss = supervised._Run.begin(deepcopy(model), stage).step(cached, rows, 1)
+
+    blank = replace(cached.batch(drawn, "behind"), images=torch.zeros(4, 5, 32, 32))
+    expected = supervised.redshift_loss(network.predict(model, blank, "behind"), cached.redshifts[drawn], stage)
+    assert loss == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_norms_that_move_are_kept_with_the_weights(model: AstroMAE, cached: Sample, tmp_path: Path) -> None:
+    trained = deepcopy(model)
+    stage = replace(TINY, learning="behind", moves_norms=True, num_steps=2, check_every=2)
+
+    train_stage(trained, cached, make_rows(cached), stage, Journal(tmp_path, QUICK), "x", resumes=False)
+
+    before, after = model.inception.state_dict(), trained.inception.state_dict()
+    moved = {name.rpartition(".")[2] for name in before if not torch.equal(before[name], after[name])}
+    assert {"running_mean", "running_var"} <= moved
+    assert not trained.training
+    assert not any(parameter.requires_grad for parameter in trained.parameters())
+    assert not list(tmp_path.glob("*.pt"))
+
+
+@pytest.mark.parametrize(("step_s", "kept"), [(25.0, [3, 6, 7]), (60.0, [2, 4, 6, 7]), (61.0, [1, 2, 3, 4, 5, 6, 7])])
+def test_checkpoints_are_a_minute_apart_and_one_is_the_last(
+    step_s: float, kept: list[int], model: AstroMAE, cached: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path, QUICK)
+    steps: list[int] = []
+    looks: list[int] = []
+    journal.checkpoint = lambda name, step, **parts: steps.append(step)  # type: ignore[method-assign]
+    journal.log = lambda name, step, loss, **values: looks.append(step)  # type: ignore[method-assign]
+    monkeypatch.setattr(supervised, "time", SimpleNamespace(monotonic=lambda: step_s * len(looks)))
+
+    train_stage(deepcopy(model), cached, make_rows(cached), replace(TINY, num_steps=7), journal, "x")
+
+    assert looks[-1] == 7
+    assert steps == kept
