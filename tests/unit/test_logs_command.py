@@ -62,6 +62,7 @@ def test_what_cloudwatch_has_is_fetched_and_kept(
     root: Path, cloudwatch: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(cloudwatch, GROUP, "s", [report(name) for name in REQUEST_IDS[:3]])
+    monkeypatch.setenv("FORCE_COLOR", "1")  # numbers have the colour of the words
 
     logs(root)
     monkeypatch.setattr(scripts.runs.logs.of_run, "connect_aws", lambda _: pytest.fail("the log is whole"))

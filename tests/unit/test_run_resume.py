@@ -235,6 +235,8 @@ class FakeTarget:
     """A local AWS, or an account: what is asked of it is written down."""
 
     states, state_machine_arn = "states", "machine"
+    name = "b"
+    """Of its bucket."""
 
     def __init__(self, *, max_concurrency: int | None = None) -> None:
         self.max_concurrency = max_concurrency
@@ -260,6 +262,9 @@ class FakeTarget:
 
     def bill(self, summary: Any) -> str:
         return f"bill of {summary.num_samples}"
+
+    def bucket_named(self, name: str) -> str:
+        return f"the bucket {name}"
 
     def why(self, error: Exception) -> str:
         return f"the account says {error}"
@@ -365,6 +370,26 @@ def test_a_run_of_a_stack_is_fetched_and_goes_on_there(
     assert (going_on["entry"].status, going_on["entry"].error) == ("RUNNING", "")
     assert going_on["bill"] == "bill of 9"
     assert "local" not in going_on
+
+
+@pytest.mark.parametrize(
+    ("data_bucket", "is_stack", "data"),
+    [("others", True, "the bucket others"), ("b", True, "own"), (None, True, "own"), ("others", False, "own")],
+)
+def test_data_are_looked_for_in_the_bucket_that_a_stack_reads_them_from(
+    data_bucket: str | None, is_stack: bool, data: str, folder: Path, going_on: dict[str, Any]
+) -> None:
+    write_run(folder)
+    plan = json.loads((folder / "plan.json").read_bytes())
+    plan["request"]["data_bucket"] = data_bucket
+    (folder / "plan.json").write_text(json.dumps(plan))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume, "AwsTarget", FakeTarget if is_stack else type(None))
+
+        assert program.exit_status(resume.main, {"RUN": RUN}) == 0
+
+    target = going_on["target"]
+    assert going_on["data"] == (target if data == "own" else data)
 
 
 def test_a_run_that_is_complete_is_left_as_it_is(

@@ -214,9 +214,49 @@ def test_what_is_no_run_is_not_taken_for_one(name: str, here: Path, capsys: pyte
     assert "there is no such run" in capsys.readouterr().err
 
 
-def test_stop_without_a_name_stops_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("is_deployed", "there"), [(False, ""), (True, " On AWS: run-b, run-a.")])
+def test_stop_without_a_name_stops_nothing_and_names_what_runs(
+    is_deployed: bool, there: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stop, "stack_target", lambda where, *, root: "a stack" if is_deployed else None)
+    monkeypatch.setattr(stop, "runs_there", lambda target: ["run-a", "run-b"])
+    make_folder(here, name="run-c", status="SUCCEEDED")
+
     assert exit_status(stop, RUN="") == 2
-    assert "RUN=name says which run to stop" in capsys.readouterr().err
+    make_folder(here, name="run-d", pid=os.getpid())
+    assert exit_status(stop, RUN="") == 2
+
+    said = "RUN=name says which run to stop. Running here: "
+    assert capsys.readouterr().err == f"{said}none.{there}\n{said}run-d.{there}\n"
+
+
+@pytest.mark.parametrize(
+    ("is_applied", "outputs", "is_there", "line"),
+    [
+        (True, "", True, "aws   run-b, run-a\n"),
+        (False, "my.json", True, "aws   run-b, run-a\n"),
+        (False, "", True, ""),
+        (True, "", False, ""),
+    ],
+)
+def test_runs_of_a_stack_are_listed_where_there_is_one(
+    is_applied: bool,
+    outputs: str,
+    is_there: bool,
+    line: str,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    target = SimpleNamespace(name="aws") if is_there else None
+    monkeypatch.setattr(status, "has_applied", lambda folder: is_applied and folder == Path("terraform"))
+    monkeypatch.setattr(recall, "stack_target", lambda where, *, root: target)
+    monkeypatch.setattr(recall, "runs_there", lambda target: ["run-a", "run-b"])
+
+    assert exit_status(status, RUN="", OUTPUTS=outputs) == 0
+
+    last = "RUN=name, or a part of it that no other has, says more.\n"
+    assert capsys.readouterr().out == f"here  none\n{line}{last}"
 
 
 def test_without_a_name_every_run_is_listed_with_how_it_ended(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
