@@ -1,15 +1,20 @@
 """`make calibrate` calibrates a model on galaxies that it did not learn from, and on no others."""
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from inference.calibration import load_calibration
+from inference import engines
+from inference.calibration import Calibration, load_calibration
 from inference.contract import DatasetCard, ShardEntry, encode
+from inference.domain import domain_features
 from inference.models import Model, read_model, shipped, without_images
 from inference.models.card import BinnedPz, EvenEdges, ModelCard, TrainingData
 from scripts import calibrate as command
@@ -17,7 +22,10 @@ from scripts.calibrate import CalibrateVariables, main
 from scripts.command.errors import SourceError, UsageError
 from scripts.command.variables import read_variables
 from scripts.models.card_text import card_text, write_card
+from scripts.models.training import own_calibration
 from scripts.models.training.own_calibration import calibrate_on
+from scripts.models.training.split import folds, groups
+from tests.factories import make_calibration, make_posterior
 from tests.unit.test_training_labelled import make_folder
 
 
@@ -143,3 +151,85 @@ def test_weights_of_the_sample_are_calibrated_on_it_and_on_the_tables_that_they_
     surveys.pop()
     with pytest.raises(UsageError, match=f"Lacking: {re.escape(shipped().card.knowledge.training[-1].name)}\\."):
         main(read_variables(CalibrateVariables, {"TABLES": "a.csv"}))
+
+
+def test_each_clean_galaxy_calibrates_once_and_a_fold_sets_the_threshold(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 600 rows the second 360 repeat identifiers, and a few have no redshift or a colour that is odd."""
+    magnitudes = 17 + np.array([1.8, 0.9, 0, -0.4, -0.7]) + 0.1 * np.random.default_rng(0).random((360, 5))
+    magnitudes[7, 1] += 3
+    magnitudes[9, 0] = np.nan
+    redshifts = 0.05 + 0.001 * np.arange(360)
+    redshifts[:3] = [np.nan, 0, -1]
+    folder = tmp_path / "galaxies"
+    folder.mkdir()
+    make_folder(folder, redshifts=redshifts, object_id=np.arange(360)[::-1] + 1, magnitudes=magnitudes)
+    asked: list[Any] = []
+
+    def calibrate_by_folds(*given: object) -> Calibration:
+        asked.extend(given)
+        return dataclasses.replace(make_calibration(), posterior=make_posterior())
+
+    monkeypatch.setattr(own_calibration, "calibrate_by_folds", calibrate_by_folds)
+    monkeypatch.setattr(own_calibration, "ROWS_AT_ONCE", 130)
+
+    number = calibrate_on(model, folder)
+
+    predicted, fold, (taught, kept_back), sha256 = asked
+    # The identifiers of the first shard are 360 to 121; the second begins with the same and has 120 more.
+    good = np.setdiff1d(np.arange(360), [0, 1, 2, 7, 9])
+    assert predicted.z_spec.tolist() == redshifts[good].tolist()
+    assert np.array_equal(predicted.magnitudes, magnitudes[good])
+    engine = engines.load_model("auto", model, num_threads=1)
+    expected = engine.predict(np.zeros((len(good), 5, 0, 0), np.float32), magnitudes[good].astype(np.float32))
+    np.testing.assert_allclose(predicted.z_phot, expected, atol=1e-5)
+    unknown = np.full(len(good), np.nan)
+    assert np.array_equal(fold, folds(groups(360 - good, unknown, unknown, magnitudes[good]), 4))
+    features = domain_features(np.zeros((len(good), 5, 0, 0), np.float32), magnitudes[good], model.card.domain)
+    np.testing.assert_allclose(taught, features[:, fold != 0])
+    np.testing.assert_allclose(kept_back, features[:, fold == 0])
+    assert sha256 == model.card.weights_sha256
+    assert (number.rows, number.num_rows) == ("galaxies, which sigma and p(z) were fitted to", len(good))
+
+
+def test_a_second_calibration_replaces_its_number_and_a_dataset_has_its_own_name(
+    model: Model, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = (ShardEntry(name="0.safetensors", num_rows=600, size_bytes=1, sha256="a" * 64),)
+    facts = {"partition": "1MB", "num_rows": 600, "arrays": {"magnitudes": ""}, "seed": 0, "provenance": "p"}
+    monkeypatch.setattr(
+        own_calibration,
+        "calibrate_by_folds",
+        lambda *_: dataclasses.replace(make_calibration(), posterior=make_posterior()),
+    )
+    first = calibrate_on(model, dataset)
+    (dataset / "dataset.json").write_bytes(
+        encode(DatasetCard(name="mine too", shards=shards, dereddened=True, **facts))  # type: ignore[arg-type]
+    )
+
+    second = calibrate_on(read_model(model.folder), dataset)
+    third = calibrate_on(read_model(model.folder), dataset)
+
+    assert second == third
+    assert second.rows == "mine too, which sigma and p(z) were fitted to"
+    before = without_images().card.knowledge.numbers
+    assert read_model(model.folder).card.knowledge.numbers == (*before, first, third)
+    assert read_model(model.folder).card == replace(
+        without_images().card, name="mine", knowledge=read_model(model.folder).card.knowledge
+    )
+
+
+def test_galaxies_of_too_few_patches_are_refused(model: Model, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_calibration, "folds", lambda group, num: np.arange(len(group)) % (num - 1))
+
+    with pytest.raises(SourceError, match=r"galaxies: its galaxies are in fewer than 4 patches of sky; more are"):
+        calibrate_on(model, dataset)
+
+
+def test_galaxies_of_which_none_is_clean_are_too_few(model: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "galaxies"
+    folder.mkdir()
+
+    with pytest.raises(SourceError, match="has 0 clean galaxies with a redshift, of 600"):
+        calibrate_on(model, make_folder(folder, redshifts=np.array([np.nan])))
