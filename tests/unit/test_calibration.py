@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from sklearn.mixture import GaussianMixture
 
 from inference.block import Block, join
 from inference.calibration import calibration_path, find_calibration, load_calibration
@@ -23,6 +24,7 @@ from inference.models.card import Measured as Number
 from inference.pipeline import Predictions
 from inference.uncertainty import MAX_FEATURE, ErrorModel, FeatureNetwork, Layer, conformal_factor, error_features
 from scripts.models.card_text import card_text, pz_table, write_card
+from scripts.models.training import broken_rows, error_model
 from scripts.models.training import calibrate as calibrate_module
 from scripts.models.training.broken_rows import STAR_COLORS, STAR_SCATTER, broken
 from scripts.models.training.calibrate import Measured, Samples, _add_to_card, _parts, _weights, calibrate, measure
@@ -30,7 +32,8 @@ from scripts.models.training.domain_model import fit_domain_model
 from scripts.models.training.error_model import Predicted, fit_error_model, fit_error_model_by_folds
 from scripts.models.training.recipe import FULL
 from scripts.models.training.rows import TrainingRows
-from scripts.simulation.render import SKY_NOISE
+from scripts.simulation.conditions import PIXEL_ARCSEC
+from scripts.simulation.render import SEEING_ARCSEC, SKY_NOISE
 from tests.factories import FakeEngine, make_arrays, make_calibration, make_posterior
 
 
@@ -102,6 +105,40 @@ def test_intervals_cover_new_galaxies_where_all_have_been_used() -> None:
     assert np.mean(error <= model.ratio_95 * sigma) == pytest.approx(0.95, abs=0.025)
 
 
+def test_the_shape_of_the_errors_begins_as_their_mean_and_takes_these_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One round of two batches of a Laplace likelihood, written out."""
+    monkeypatch.setattr(error_model, "NUM_EPOCHS", 1)
+    monkeypatch.setattr(error_model, "BATCH", 20)
+    galaxies = draw_predicted(50, 1)
+    features = error_features(galaxies.magnitudes, galaxies.z_phot)
+    error = np.abs(galaxies.z_phot - galaxies.z_spec) / (1 + galaxies.z_phot)
+    center, scale = features.mean(axis=1), features.std(axis=1)
+    x = torch.from_numpy(FeatureNetwork(center, scale, ()).standardise(features).T).float()
+    y = torch.from_numpy(error).float()
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(6, 32), torch.nn.Tanh(), torch.nn.Linear(32, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1)]
+    network = torch.nn.Sequential(*layers)
+    with torch.no_grad():
+        network[4].weight *= 0.1
+        network[4].bias.fill_(np.log(error.mean()))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-3)
+    for rows in torch.randperm(50).chunk(2):
+        said = network(x[rows]).squeeze(1)
+        optimizer.zero_grad()
+        (said + y[rows] / said.exp()).mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    found = fit_error_model(galaxies, galaxies)
+
+    for part, layer in zip(network[::2], found.layers, strict=True):
+        np.testing.assert_allclose(layer.weight, part.weight.detach().T, atol=2e-5)
+        np.testing.assert_allclose(layer.bias, part.bias.detach(), atol=2e-5)
+    np.testing.assert_allclose(found.center, center, rtol=1e-6)
+    np.testing.assert_allclose(found.scale, scale, rtol=1e-6)
+    scores = np.abs(galaxies.z_phot - galaxies.z_spec) / found.expected_error(galaxies.magnitudes, galaxies.z_phot)
+    assert (found.factor_68, found.factor_95) == (conformal_factor(scores, 0.68), conformal_factor(scores, 0.95))
+
+
 def test_far_outside_its_features_the_error_model_does_not_extrapolate() -> None:
     errors = make_calibration().errors
     far, farther = (np.array([[m, m, m, m, m]]) + 0.5 * np.arange(2, -3, -1) for m in (17 + MAX_FEATURE, 29.0))
@@ -123,6 +160,22 @@ def galaxies(num_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     profile = np.exp(-squares / (2 * generator.uniform(2, 3, num_rows)[:, None, None, None] ** 2))
     light = 10 ** (0.4 * (22.5 - magnitudes))[:, :, None, None] * profile / profile.sum(axis=(2, 3), keepdims=True)
     return light.astype(np.float32), magnitudes
+
+
+def test_the_domain_is_a_mixture_of_eight_gaussians_of_the_standardised_features() -> None:
+    taught, untouched = (domain_features(*galaxies(300, seed)) for seed in (1, 2))
+
+    model = fit_domain_model(taught, untouched)
+
+    np.testing.assert_allclose(model.center, taught.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(model.scale, taught.std(axis=1), rtol=1e-6)
+    expected = GaussianMixture(8, reg_covar=1e-3, max_iter=200, random_state=0)
+    expected.fit(((taught - model.center[:, None]) / model.scale[:, None]).T)
+    standardised = ((untouched - model.center[:, None]) / model.scale[:, None]).T
+    # Up to the constant of eleven dimensions.
+    density = expected.score_samples(standardised) + 5.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(model.log_density(untouched), density, rtol=1e-4, atol=1e-3)
+    assert model.threshold == np.quantile(model.log_density(untouched), 0.01)
 
 
 def test_few_untouched_galaxies_are_outside_and_broken_ones_are() -> None:
@@ -224,6 +277,54 @@ def test_stars_have_the_colours_and_the_light_of_stars() -> None:
     np.testing.assert_array_equal(done["stars' colours on galaxies"][1], magnitudes)
     recoloured = done["stars' colours on galaxies"][0].sum(axis=(2, 3))
     np.testing.assert_allclose(recoloured, 10 ** (0.4 * (22.5 - magnitudes)), rtol=1e-3)
+
+
+def test_broken_galaxies_are_the_same_in_every_calibration() -> None:
+    """Of the seed 0; the arithmetic of what was done, written out."""
+    images, magnitudes = galaxies(50, 3)
+    done = {what: changed for what, *changed in broken(images, magnitudes)}
+
+    assert list(done) == [
+        *(f"one band off by {shift} mag" for shift in (1, 2, 3)),
+        *("two neighbouring magnitudes swapped", "magnitudes in reverse order", "image bands in reverse order"),
+        *("image in other units (x 1/1000)", "image of noise alone", "image of another galaxy"),
+        *("stars", "stars' colours on galaxies"),
+    ]
+    np.testing.assert_array_equal(done["magnitudes in reverse order"][1], magnitudes[:, [4, 3, 2, 1, 0]])
+    np.testing.assert_allclose(done["image in other units (x 1/1000)"][0], images / 1000, rtol=1e-6)
+    generator = np.random.default_rng(0)
+    bands, signs = generator.integers(0, 5, 50), generator.choice([-1, 1], 50)
+    np.testing.assert_allclose(done["one band off by 1 mag"][1], magnitudes + np.eye(5)[bands] * signs[:, None])
+    # The profile of a star is a Gaussian of the seeing, 1.4 arcsec across at half of its height, in pixels of .396.
+    bright = np.full((1, 5), 10.0)
+    star = broken_rows._points(bright, np.random.default_rng(1))[0, 2]
+    half_width = SEEING_ARCSEC / 2 / PIXEL_ARCSEC
+    squares = np.add.outer(*[(np.arange(32) - 15.5) ** 2] * 2)
+    expected = 0.5 ** (squares / half_width**2)
+    np.testing.assert_allclose(star / star.sum(), expected / expected.sum(), atol=1e-4)
+    assert star.sum() == pytest.approx(1e5, rel=1e-3)
+
+
+def test_the_colours_of_stars_run_along_the_main_sequence() -> None:
+    stars = broken_rows._stars(20_000, np.random.default_rng(0))
+
+    u_g, g_r, r_i, i_z = (stars[:, :-1] - stars[:, 1:]).T
+    r = stars[:, 2]
+    assert (r.min(), r.max()) == (pytest.approx(15.0, abs=0.01), pytest.approx(17.7, abs=0.01))
+    # Covey et al. 2007, AJ 134, 2398: the bluest and the reddest ends, and the mean of a line between six points.
+    for color, column in zip((u_g, g_r, r_i, i_z), STAR_COLORS.T, strict=True):
+        assert color.mean() == pytest.approx((column.sum() - (column[0] + column[-1]) / 2) / 6, abs=0.01)
+        assert color.min() > column.min() - 5 * STAR_SCATTER
+        assert color.max() < column.max() + 5 * STAR_SCATTER
+    assert STAR_COLORS.round(2).tolist() == [
+        [1.0, 0.2, 0.05, 0.0],
+        [1.1, 0.35, 0.11, 0.02],
+        [1.4, 0.5, 0.17, 0.05],
+        [2.0, 0.8, 0.29, 0.15],
+        [2.5, 1.2, 0.5, 0.27],
+        [2.6, 1.4, 0.8, 0.45],
+        [2.7, 1.45, 1.3, 0.72],
+    ]
 
 
 def test_a_density_that_is_no_number_is_outside() -> None:

@@ -3,26 +3,43 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from inference.block import Block
 from inference.calibration import load_calibration
 from inference.checksum import file_sha256
 from inference.errors import WeightsError
 from inference.model.astromae import AstroMAE
 from inference.model.weights import load_astromae
 from inference.models import shipped, without_images
+from inference.models.card import Knowledge, Measured
 from scripts.command.errors import SourceError, UsageError
 from scripts.command.variables import read_variables
 from scripts.models.card_text import card_text
+from scripts.models.numbers import number_of
+from scripts.models.training import further, sample_model
+from scripts.models.training.controls import Predict
 from scripts.models.training.further import FurtherRecipe, begin, harmless_way, train_further
 from scripts.models.training.journal import Journal
 from scripts.models.training.magnitudes import MagnitudesNetwork, predict_magnitudes, read_network
+from scripts.models.training.network import Sample
 from scripts.models.training.recipe import FULL
 from scripts.models.training.rows import real_test_rows
-from scripts.models.training.sample_model import TREES, boosted_trees, of_surveys, paired_nmad, write_model
+from scripts.models.training.sample_model import (
+    MAGNITUDES,
+    TREES,
+    Trained,
+    boosted_trees,
+    of_surveys,
+    paired_nmad,
+    write_model,
+)
+from scripts.models.training.supervised import Rows, Stage
 from scripts.models.training.surveys import Survey, read_surveys
 from scripts.simulation.sdss import load_sources
 from scripts.train import TrainVariables, main
@@ -230,3 +247,163 @@ def test_the_folder_of_the_model_is_whole_and_its_card_says_what_it_is_worth(
     text = (folder / "CARD.md").read_text(encoding="utf-8")
     assert text == card_text(card)
     assert f"| {of_it.rows} | 60 |" in text
+
+
+def make_block(r: list[float], redshift: list[float]) -> Block:
+    """Galaxies of which a method is asked the r magnitude."""
+    magnitudes = np.repeat(np.array(r)[:, None], 5, axis=1)
+    return Block(np.zeros((len(r), 5, 1, 1), np.float32), magnitudes, np.array(redshift), np.arange(len(r)))
+
+
+def test_parts_of_the_tests_are_looked_at_where_they_say_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    borrowed = make_block([15.0], [0.1])
+    monkeypatch.setattr(
+        sample_model,
+        "borrowed_structure_rows",
+        lambda *, at_most: asked.append(at_most) or SimpleNamespace(to_block=lambda: borrowed),
+    )
+    sample = make_block([15.0] * 4, [0.1, 0.25, 0.251, 0.3])
+
+    def bright(num: int, num_all: int) -> Block:
+        return make_block([17.79] * num + [17.8] * (num_all - num), [0.1] * num_all)
+
+    survey = {"101 of 200": (101, 200), "100 of 200": (100, 200), "160 of 200": (160, 200), "159 of 200": (159, 200)}
+    tests = {"real, test set": sample, **{name: bright(*nums) for name, nums in survey.items()}}
+
+    found = sample_model._all_tests(tests, replace(FULL, num_test_real=11))
+
+    assert list(found) == [
+        *tests,
+        "real, structure of other galaxies",
+        "real, test set, z > 0.25",
+        "101 of 200, r < 17.8",
+        "159 of 200, r < 17.8",
+    ]
+    assert asked == [11]
+    assert found["real, structure of other galaxies"] is borrowed
+    assert found["real, test set, z > 0.25"].redshifts.tolist() == [0.251, 0.3]
+    assert found["101 of 200, r < 17.8"].magnitudes[:, 2].tolist() == [17.79] * 101
+    near = sample_model._all_tests({"real, test set": make_block([15.0], [0.2])}, FULL)
+    assert list(near) == ["real, test set", "real, structure of other galaxies"]
+
+
+def test_the_network_and_what_it_must_beat_are_measured_on_the_same_galaxies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    z_spec = generator.uniform(0.05, 0.3, 400)
+    error = 0.02 * generator.standard_normal(400)
+    block = make_block([17.0] * 400, z_spec.tolist())
+
+    def off_by(factor: float) -> Predict:
+        return lambda block: block.redshifts + factor * error[: len(block.redshifts)]
+
+    monkeypatch.setattr(sample_model, "_engine", lambda weights: {tmp_path: off_by(0.9)}[weights])
+    monkeypatch.setattr(sample_model, "_all_tests", lambda tests, recipe: {**tests, "a part": block[np.arange(300)]})
+    before = Measured(method="limits", rows="x", num_rows=1, nmad=0.1)
+    known = Knowledge(description="It is new.", controls=(before,), licence="free")
+    methods = {"rival": off_by(1.0), "control": off_by(2.0)}
+
+    found = sample_model._measured(tmp_path, Trained(AstroMAE(), known, methods, ("rival",)), {"real": block}, FULL)
+
+    def number(factor: float, rows: str, method: str, num: int) -> Measured:
+        return number_of((z_spec + factor * error)[:num], z_spec[:num], rows, method)
+
+    assert found.numbers == (number(0.9, "real", "", 400), number(0.9, "a part", "", 300))
+    assert found.controls == (
+        before,
+        *(number(1.0, "real", "rival", 400), number(2.0, "real", "control", 400)),
+        *(number(1.0, "a part", "rival", 300), number(2.0, "a part", "control", 300)),
+    )
+    interval = paired_nmad(z_spec + 0.9 * error, z_spec + error, z_spec)
+    assert found.description == (
+        "It is new. Difference of the NMAD on the same galaxies, 95 % interval of the paired bootstrap:\n\n"
+        f"- real: {interval.low:+.4f} to {interval.high:+.4f} against rival"
+    )
+    assert found.licence == "free"
+
+
+def test_the_network_of_magnitudes_and_the_start_are_rivals_and_trees_a_control(
+    networks: MagnitudesNetwork, surveys: list[Survey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample_model, "_engine", lambda weights: weights)
+    monkeypatch.setattr(sample_model, "boosted_trees", lambda given: given)
+    network = AstroMAE()
+
+    trained = of_surveys(network, shipped(), networks, surveys)
+
+    assert trained.network is network
+    assert trained.rivals == ("the weights it began with", MAGNITUDES)
+    assert list(trained.methods) == [*trained.rivals, TREES]
+    assert trained.methods["the weights it began with"] == shipped().weights
+    assert trained.methods[TREES] == surveys
+    block = surveys[0].rendered("selection", 0).to_block()
+    magnitudes = torch.from_numpy(block.magnitudes).float()
+    assert trained.methods[MAGNITUDES](block).tolist() == predict_magnitudes(networks, magnitudes).tolist()
+    assert trained.known.training[-2:] == tuple(survey.training_data for survey in surveys)
+
+
+def test_trees_are_taught_the_sample_and_the_training_parts_of_surveys(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = SimpleNamespace(photometry=SimpleNamespace(magnitudes=np.full((300, 5), 17.0)), redshift=np.full(300, 0.1))
+    monkeypatch.setattr(sample_model, "load_sources", lambda: SimpleNamespace(of=lambda part: {"train": sample}[part]))
+    part = np.array(["train"] * 200 + ["held_out"] * 400)
+    survey = SimpleNamespace(
+        part=part, magnitudes=np.full((600, 5), 18.0), redshift=np.where(part == "train", 0.3, 0.9)
+    )
+
+    predict = boosted_trees([survey])  # type: ignore[list-item]
+
+    # 400 trees of a rate of .05 leave .95^400 of a difference.
+    assert predict(make_block([17.0, 18.0], [0.0, 0.0])).tolist() == pytest.approx([0.1, 0.3], abs=1e-3)
+
+
+def test_a_second_training_learns_from_shares_of_catalogues_and_keeps_the_mean(
+    start: AstroMAE, networks: MagnitudesNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Rows, Stage, str]] = []
+    firsts: list[float] = []
+
+    def train_stage(model: AstroMAE, sample: Sample, rows: Rows, stage: Stage, journal: Journal, name: str) -> None:
+        firsts.append(model.final[-1].bias.item())
+        asked.append((rows, stage, name))
+        model.final[-1].bias += float(len(asked))
+
+    def with_branches(model: AstroMAE, galaxies: Sample, name: str, journal: Journal) -> Sample:
+        names.append(name)
+        return galaxies
+
+    def catalogue(num: int, value: float) -> Sample:
+        return Sample(torch.zeros(num, 5), torch.full((num,), value), joined=torch.zeros(num, 3216))
+
+    names: list[str] = []
+    told = {"train": [catalogue(3, 0.1), catalogue(2, 0.2), catalogue(4, 0.3)], "selection": [catalogue(1, 0.4)] * 3}
+    seeds: list[int] = []
+    monkeypatch.setattr(further, "train_stage", train_stage)
+    monkeypatch.setattr(further, "_with_branches", with_branches)
+    monkeypatch.setattr(further, "catalogues", lambda part, surveys, seed: seeds.append(seed) or told[part])
+    monkeypatch.setattr(further, "harmless_way", lambda losses: 0.5)
+    recipe = FurtherRecipe("a", "b", ("c", "d"), seed=3, num_repeats=2, num_steps=9, batch_size=8, check_every=5)
+    surveys: list[Any] = [SimpleNamespace(part=np.array(["train"] * num + ["selection"])) for num in (4, 9)]
+
+    found = train_further(start, networks, surveys, recipe, Journal(tmp_path, recipe))
+
+    assert names == [f"{part} {number}" for part in ("train", "selection") for number in range(3)]
+    assert seeds == [3, 3]
+    rows = asked[0][0]
+    assert [one.tolist() for one in rows.taught] == [[0, 1, 2], [3, 4], [5, 6, 7, 8]]
+    assert rows.shares == pytest.approx([0.4, 0.6 * 2 / 5, 0.6 * 3 / 5])
+    assert (rows.chosen.tolist(), rows.truth.tolist()) == ([9, 10, 11], pytest.approx([0.4] * 3))
+    stage = Stage("final", 9, 8, 1e-3, check_every=5, ema_decay=0.99, seed=3)
+    assert [(one, name) for _, one, name in asked] == [
+        (stage, "final layers 3"),
+        (replace(stage, seed=4), "final layers 4"),
+    ]
+    # Both begin at -4, the mean of what they add is 1.5, and half of the way is gone.
+    assert firsts == [-4.0, -4.0]
+    assert found.final[-1].bias.item() == pytest.approx(-3.25)
+    assert not found.training
+    assert not any(parameter.requires_grad for parameter in found.parameters())
+    begun = begin(start, networks, 3).final[0].weight
+    assert torch.equal(found.final[0].weight[4:, :2192], 4 * begun[4:, :2192])
+    assert torch.equal(found.final[0].weight[:, 2192:], begun[:, 2192:])
