@@ -1,5 +1,6 @@
 """The int8 graph: near fp32 on every CPU, and each galaxy's redshift independent of its neighbours in the batch."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,13 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from scripts.models.export.quantized import quantize
 from tests.factories import make_arrays
 
-NUM_ROWS = 64
+NUM_ROWS = 150
+"""More than are given to the graph at once."""
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,43 @@ def test_only_the_mlp_is_rounded(graphs: tuple[Path, Path]) -> None:
     assert set(whole) == {f"encoder.{name}.weight_quantized" for name in ("blocks.0.expand", "last.reduce")}
     # With 7 bits two products of a weight and an activation, 255 at most, fit into 16: no CPU has to saturate.
     assert 32 < max(np.abs(weight.astype(int)).max() for weight in whole.values()) <= 64
+
+
+def test_each_output_of_a_weight_has_a_scale_and_only_what_a_rounded_layer_reads_has_one(
+    graphs: tuple[Path, Path],
+) -> None:
+    model = onnx.load(graphs[1], load_external_data=False)
+
+    shapes = {
+        one.name.removesuffix("_scale"): tuple(one.dims) for one in model.graph.initializer if "_scale" in one.name
+    }
+    weights = {"encoder.blocks.0.expand.weight": (32,), "encoder.last.reduce.weight": (8,)}
+    assert shapes == {**weights, "a": (), "b": ()}
+    kinds = {one.name: one.data_type for one in model.graph.initializer}
+    assert kinds["a_zero_point"] == kinds["b_zero_point"] == TensorProto.UINT8
+    assert not model.metadata_props
+
+
+def test_activations_have_the_range_that_they_have_on_all_galaxies(graphs: tuple[Path, Path]) -> None:
+    (patches,) = load_file(graphs[1].parent / "weights.safetensors").values()
+    entering = inputs()["images"].reshape(NUM_ROWS, -1) @ patches.astype(np.float32)
+
+    model = onnx.load(graphs[1], load_external_data=False)
+
+    found = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name.startswith("a_")}
+    # 255 steps; the product adds up in another order.
+    assert found["a_scale"] == pytest.approx(np.ptp(entering) / 255, rel=1e-4)
+    assert found["a_zero_point"] == round(-entering.min() / np.ptp(entering) * 255)
+
+
+def test_a_graph_that_cannot_be_read_is_named_and_nothing_stays_behind(
+    graphs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(Exception, match=r"gone\.onnx"):
+        quantize(tmp_path / "gone.onnx", tmp_path / "weights", tmp_path / "int8.onnx", *inputs().values())
+
+    assert list(tmp_path.iterdir()) == []
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 def is_int8(weight: onnx.TensorProto) -> bool:
