@@ -26,7 +26,8 @@ from inference.models import shipped
 from scripts.command.errors import CommandError
 from scripts.command.program import exit_status, usage
 from scripts.convert import main
-from scripts.models.conversion import published, unpickle, weights
+from scripts.models.conversion import isolation, published, unpickle, weights
+from scripts.models.conversion.convert import convert
 from scripts.models.conversion.isolation import Checkpoint, read_pickled
 from scripts.models.conversion.structure import read_variant
 from scripts.models.conversion.weights import to_ours, to_published
@@ -93,6 +94,28 @@ def test_a_published_checkpoint_predicts_the_same_as_safetensors(
     assert "auto fell back to torch" in str(engine.note)
     answer = engine.predict(images, magnitudes.astype(np.float64))
     agree(torch.tensor(answer), of_published(network, *galaxies()))
+
+
+@pytest.mark.parametrize("variant", [AS_PUBLISHED, Variant()], ids=["published", "ours"])
+def test_what_was_converted_is_said_and_that_it_is_slow_only_of_the_published_variant(
+    variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pickled, target = tmp_path / "a.pt", tmp_path / "b.safetensors"
+    tensors, _ = to_published(AstroMAE(variant))
+    published.write(tensors, variant, pickled)
+    monkeypatch.setattr(isolation, "read_pickled", lambda path: Checkpoint(*unpickle.read(path)))
+    scalings = tmp_path / "scalings.json"
+    scalings.write_text('{"image_center": [0, 0, 0, 0, 0], "magnitude_scale": [1, 1, 1, 1, 1]}')
+
+    written, (fits, *notes) = convert(str(pickled), str(target), str(scalings), trusted=True)
+
+    assert written == target
+    assert fits == f"{pickled}: {NUM_PARAMETERS:,} parameters, every name and shape fits"
+    assert notes[0].startswith("note  No scaling of redshifts was given: ")
+    assert notes[1:] == (
+        [] if variant == Variant() else [f"note  It is the published variant, computed by torch alone: {variant}."]
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "b.safetensors", "scalings.json"]
 
 
 def test_the_folded_network_refuses_what_it_does_not_compute(checkpoint: Checkpoint) -> None:
