@@ -1,16 +1,20 @@
 """An exported graph reads from the checkpoint what is there, bit for bit, and keeps what is not."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
+from torch import Tensor, nn
 
 from inference.model.astromae import WIDTH
+from scripts.models.export import graph
 from scripts.models.export.checkpoint_weights import SMALLEST_BYTES, forget_origin, refer_to_checkpoint
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -128,3 +132,37 @@ def test_a_graph_that_an_optimizer_wrote_is_read_by_the_engine_too(tmp_path: Pat
     (found,) = compute(model, tmp_path).values()
     np.testing.assert_array_equal(found, tensor)
     assert not held(model)
+
+
+class Folded(nn.Module):
+    """In place of the network, whose export takes a minute: one weight that the checkpoint has."""
+
+    def __init__(self, model: nn.Linear) -> None:
+        super().__init__()
+        self.magnitude_branch = nn.Sequential(model)
+
+    def forward(self, images: Tensor, magnitudes: Tensor) -> Tensor:
+        return self.magnitude_branch(magnitudes).mean(dim=1) + images.mean(dim=(1, 2, 3))
+
+
+def test_an_exported_network_takes_any_number_of_galaxies_and_says_nothing_of_its_origin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(graph, "FoldedAstroMAE", Folded)
+    weight = numbers(1024, 5)
+    save_file({"magnitude_branch.0.weight": weight}, tmp_path / "w.safetensors")
+    layer = nn.Linear(5, 1024, bias=False).requires_grad_(False)
+    layer.weight.copy_(torch.from_numpy(weight))
+
+    graph.write_graph(layer, tmp_path / "w.safetensors", tmp_path / "g.onnx")  # type: ignore[arg-type]
+
+    model = onnx.load(tmp_path / "g.onnx", load_external_data=False)
+    assert held(model) & {"magnitude_branch.0.weight"} == set()
+    assert str(Path(__file__).parents[2]).encode() not in model.SerializeToString()
+    assert (*capfd.readouterr(), [one for one in caplog.records if one.levelno >= logging.INFO]) == ("", "", [])
+    session = onnxruntime.InferenceSession(tmp_path / "g.onnx", providers=["CPUExecutionProvider"])
+    for num in (1, 7, 300):
+        images, magnitudes = np.ones((num, 5, 32, 32), np.float32), numbers(num, 5).astype(np.float32)
+        (found,) = session.run(["redshifts"], {"images": images, "magnitudes": magnitudes})
+        wanted = 1 + (magnitudes @ weight.astype(np.float32).T).mean(axis=1)
+        np.testing.assert_allclose(found, wanted, atol=1e-5)

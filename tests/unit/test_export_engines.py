@@ -204,6 +204,28 @@ def test_a_precision_that_no_engine_has_here_is_left_out(made: Export, checkpoin
     assert list(export(checkpoint, rows).precisions) == ["fp32", "int8"]
 
 
+@pytest.mark.parametrize(
+    ("installed", "precision", "left"),
+    [
+        ("onnxruntime", "int8", GRAPH | INT8),
+        ("openvino", "bf16", GRAPH | {"mine-SHA.int8.native"}),
+    ],
+)
+def test_of_one_engine_its_own_precision_is_judged(
+    installed: str,
+    precision: str,
+    left: set[str],
+    made: Export,
+    checkpoint: Path,
+    rows: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engines, "_installed", lambda: [installed])
+
+    assert list(export(checkpoint, rows).precisions) == ["fp32", precision]
+    assert files(checkpoint) == left
+
+
 def test_galaxies_that_only_compare_judge_nothing(made: Export, checkpoint: Path, rows: Path) -> None:
     (rows / "1.safetensors").unlink()
 
