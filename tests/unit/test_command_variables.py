@@ -1,6 +1,7 @@
 """How the variables behind `make` are read, and how a command ends."""
 
 import gc
+import io
 import os
 import re
 import socket
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
@@ -337,9 +338,12 @@ def test_make_emulate_is_as_rude_as_it_is_told_and_says_how_to_reach_it(
             return self
 
         def wait(self, stop: object) -> None:
-            asked["waits_for"] = stop
+            # By then another program that reads it knows where to go.
+            asked.update(waits_for=stop, said=out.buffer.getvalue().decode())
 
     asked: dict[str, object] = {}
+    out: Any = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr("sys.stdout", out)
     monkeypatch.setattr(emulate, "LocalAws", FakeAws)
     monkeypatch.setattr(emulate, "stop_signals", lambda: "Ctrl-C")
     rudeness = {"concurrency": 3, "inactive_s": 4, "s3_failure_every": 5, "starts_per_s": 6}
@@ -349,10 +353,10 @@ def test_make_emulate_is_as_rude_as_it_is_told_and_says_how_to_reach_it(
 
     assert exit_status(emulate.main, variables) == 0
 
-    said = capsys.readouterr()
-    assert "export AWS_ENDPOINT_URL=http://127.0.0.1:9\n" in said.out
-    assert len(said.out.splitlines()) == len(server.client_environment("", "", ""))
-    assert said.err == f"Local AWS at http://127.0.0.1:9, logs in {asked['log_dir']}. Ctrl-C ends it.\n"
+    said = str(asked.pop("said"))
+    assert "export AWS_ENDPOINT_URL=http://127.0.0.1:9\n" in said
+    assert len(said.splitlines()) == len(server.client_environment("", "", ""))
+    assert capsys.readouterr().err == f"Local AWS at http://127.0.0.1:9, logs in {asked['log_dir']}. Ctrl-C ends it.\n"
     assert asked == {
         "workers": 7 if is_asked else num_cores(),
         "log_dir": Path("logs" if is_asked else "runs/emulate"),

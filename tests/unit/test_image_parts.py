@@ -1,6 +1,7 @@
 """The engine that is found, the name of a content, what ECR's addresses look like."""
 
 import base64
+import io
 import json
 import re
 import subprocess
@@ -375,12 +376,14 @@ def test_the_function_that_is_named_runs_next_to_a_local_aws_until_ctrl_c(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked: dict[str, Any] = {}
+    out: Any = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr("sys.stdout", out)
 
     class FakeAws:
         environment: ClassVar = {"AWS_REGION": "us-east-1"}
 
         def wait(self, stop: str) -> None:
-            asked["waited"] = stop
+            asked.update(waited=stop, said=out.buffer.getvalue().decode())
 
     @contextmanager
     def local_aws(**options: Any) -> Iterator[FakeAws]:
@@ -403,6 +406,10 @@ def test_the_function_that_is_named_runs_next_to_a_local_aws_until_ctrl_c(
 
     name = build.image_name(variables.get("ARCH", "x86_64"))
     assert found == [("engine", variables.get("CONTAINER_ENGINE", "")), ("image", name)]
+    assert asked.pop("said").splitlines() == [
+        "export AWS_REGION=us-east-1",
+        "curl --data @tests/events/rank_task.json http://127.0.0.1:9/x",
+    ]
     assert asked == {
         "aws": {"log_dir": image.LOG_DIR, "workers": 1},
         "sample": "b",
@@ -417,12 +424,7 @@ def test_the_function_that_is_named_runs_next_to_a_local_aws_until_ctrl_c(
         ),
         "waited": "Ctrl-C",
     }
-    said = capsys.readouterr()
-    assert said.out.splitlines() == [
-        "export AWS_REGION=us-east-1",
-        "curl --data @tests/events/rank_task.json http://127.0.0.1:9/x",
-    ]
-    assert said.err.endswith("infer within 300 MB at http://127.0.0.1:9/x; bucket b. Ctrl-C ends it.\n")
+    assert capsys.readouterr().err.endswith("infer within 300 MB at http://127.0.0.1:9/x; bucket b. Ctrl-C ends it.\n")
 
 
 def test_what_an_image_contains_is_written_next_to_its_recipe(

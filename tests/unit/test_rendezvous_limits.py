@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import io
 import json
 import logging
 import resource
@@ -391,25 +392,29 @@ def test_a_server_takes_the_files_it_may_have_and_lets_in_no_more_clients_than_f
 
 @pytest.mark.parametrize(("key", "said"), [("", "every name is let in"), ("k" * MIN_KEY_BYTES, "signed names only")])
 def test_make_rendezvous_serves_where_it_is_told_and_shows_its_health_on_this_machine_only(
-    key: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    key: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, Any] = {}
+    out: Any = io.TextIOWrapper(io.BytesIO())
 
     async def serve(settings: Settings, *, on_ready: Any, **where: object) -> None:
         asked.update(where, settings=settings)
         on_ready(("10.0.0.1", 7), ("127.0.0.1", 8))
+        # Whoever started it in a pipe reads it now, not when it ends.
+        asked["said"] = out.buffer.getvalue().decode().splitlines()
 
+    monkeypatch.setattr("sys.stdout", out)
     monkeypatch.setattr(command, "serve", serve)
     where = {"HOST": "0.0.0.0", "PORT": "0", "HEALTH_PORT": "8"}
 
     assert exit_status(command.main, {**where, "RENDEZVOUS_KEY": key}) == 0
     settings = Settings(host="0.0.0.0", port=0, key=key.encode() or None)
-    assert asked == {"settings": settings, "health_host": "127.0.0.1", "health_port": 8}
-    assert capsys.readouterr().out.splitlines() == [
+    assert asked.pop("said") == [
         f"rendezvous  10.0.0.1:7, {said}",
         "health      http://127.0.0.1:8/readyz",
         "metrics     http://127.0.0.1:8/metrics",
     ]
+    assert asked == {"settings": settings, "health_host": "127.0.0.1", "health_port": 8}
 
 
 def test_make_rendezvous_refuses_a_key_that_can_be_guessed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -340,6 +340,25 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_a_person_has_read_what_is_asked_before_the_answer_is_waited_for(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Patient(Terminal):
+        def readline(self, size: int | None = -1) -> str:  # type: ignore[override]
+            read.append(out.buffer.getvalue().decode())
+            return "no\n"
+
+    make_folder(here, status="SUCCEEDED")
+    out: Any = io.TextIOWrapper(io.BytesIO())
+    read: list[str] = []
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stdin", Patient())
+
+    assert program.exit_status(clean_runs.main, {}) == 1
+
+    assert read[0].endswith("what is in a bucket stays.\nType yes to continue:\n")
+
+
 @pytest.mark.parametrize(("answer", "status"), [("yes\n", 0), (" yes \n", 0), ("y\n", 1), ("no\n", 1), ("", 1)])
 def test_a_person_is_asked_before_runs_are_deleted(
     answer: str, status: int, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
