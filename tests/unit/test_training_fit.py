@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.ensemble import HistGradientBoostingRegressor
 from torch import Tensor
 
+from inference.metrics import redshift_accuracy
 from inference.model.astromae import AstroMAE
 from scripts.models.training import fit as training
 from scripts.models.training.fit import (
@@ -23,6 +25,7 @@ from scripts.models.training.fit import (
 )
 from scripts.models.training.journal import Journal
 from scripts.models.training.pretrain import initialise_encoder
+from scripts.models.training.split import folds
 from scripts.models.training.supervised import Stage
 from tests.networks import build_small
 
@@ -96,6 +99,53 @@ def test_every_way_to_train_and_every_control_is_in_the_table(fitted: Fitted) ->
         "boosted trees, magnitudes and colours",
     }
     assert [entry.loss for entry in fitted.entries] == sorted(entry.loss for entry in fitted.entries)
+
+
+def test_the_table_holds_the_errors_on_the_selection_part(fitted: Fitted) -> None:
+    redshift = make_galaxies().redshift
+    is_chosen = fitted.fold == 0
+    winner = next(one for one in fitted.entries if one.name == fitted.winner.name)
+
+    dz = np.abs(fitted.z_phot[is_chosen].astype(float) - redshift[is_chosen]) / (1 + redshift[is_chosen])
+    assert winner.loss == pytest.approx(dz.mean())
+    assert winner.accuracy == redshift_accuracy(fitted.z_phot[is_chosen].astype(float), redshift[is_chosen])
+    assert fitted.accuracy == redshift_accuracy(fitted.z_phot.astype(float), redshift)
+    assert {one.accuracy.num_labelled for one in fitted.entries} == {is_chosen.sum()}
+    assert fitted.fold.tolist() == folds(np.arange(NUM).astype(str), 4, seed=1).tolist()
+    is_of_start = fitted.winner.begins == "start"
+    assert len(fitted.zero_points) == (5 if is_of_start else 0)
+
+
+def test_trees_of_magnitudes_and_colours_are_a_control() -> None:
+    generator = np.random.default_rng(0)
+    magnitudes = 18 + generator.standard_normal((300, 5))
+    galaxies = Few(torch.empty(0), magnitudes, 0.1 + 0.02 * np.abs(magnitudes[:, 1] - magnitudes[:, 2]))
+    taught, asked = np.arange(200), np.arange(200, 300)
+
+    found = training.boosted_trees(galaxies, taught, 7)(asked)
+
+    features = np.column_stack([magnitudes, -np.diff(magnitudes, axis=1)])
+    trees = HistGradientBoostingRegressor(learning_rate=0.05, max_iter=400, early_stopping=True, random_state=7)
+    expected = trees.fit(features[:200], galaxies.redshift[:200]).predict(features[200:])
+    assert found.tolist() == pytest.approx(expected.tolist())
+    assert found.dtype == torch.float32
+
+
+def test_a_new_network_fits_the_galaxies_that_it_is_for_and_follows_from_the_seed(tmp_path: Path) -> None:
+    galaxies, names = make_galaxies(), np.arange(NUM).astype(str)
+
+    def begin(seed: int) -> AstroMAE:
+        recipe = FitRecipe("x", "", seed=seed)
+        contest = training._Contest(galaxies, names, None, recipe, journal_of(tmp_path), torch.device("cpu"))
+        return contest.begin(Candidate("a", Stage("magnitudes", 1), "new"))
+
+    one, again, other = begin(1), begin(1), begin(2)
+
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), again.state_dict().values(), strict=True))
+    assert not torch.equal(one.final[0].weight, other.final[0].weight)
+    assert one.magnitude_center.flatten().tolist() == pytest.approx(galaxies.magnitudes.mean(axis=0), rel=1e-5)
+    assert one.redshift_center.item() == pytest.approx(galaxies.redshift.mean(), rel=1e-5)
+    assert not any(parameter.requires_grad for parameter in one.parameters())
 
 
 def test_controls_do_not_win(fitted: Fitted) -> None:

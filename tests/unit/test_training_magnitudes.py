@@ -1,5 +1,6 @@
 """A network of magnitudes learns redshifts from colours, and is the mean of networks trained on other galaxies."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,56 @@ def test_exported_graph_predicts_the_same_for_any_number_of_galaxies(
         (found,) = session.run(None, {"magnitudes": magnitudes.numpy()})
 
         np.testing.assert_allclose(found, trained(magnitudes).numpy(), atol=2e-6)
+
+
+def test_the_steps_of_one_network_follow_from_its_seed() -> None:
+    """Written out: batches of two groups, AdamW along a line and half a cosine, and the moving average."""
+    magnitudes, redshifts = make_galaxies(60)
+    groups = [torch.arange(20), torch.arange(20, 60)]
+    pace = Pace(num_steps=12, batch_size=10, learning_rate=0.01, weight_decay=0.3, ema_decay=0.5, loss_unit=0.05)
+    network = MagnitudesNetwork(2)
+    set_axes(network, magnitudes, redshifts)
+    torch.manual_seed(3)
+    sizes = [(5, 256), (256, 256), (256, 256)]
+    layers = [part for size in sizes for part in (torch.nn.Linear(*size), torch.nn.ReLU())]
+    expected = torch.nn.Sequential(*layers, torch.nn.Linear(256, 1))
+    average = [parameter.detach().clone() for parameter in expected.parameters()]
+    optimizer = torch.optim.AdamW(expected.parameters(), weight_decay=0.3)
+    generator, losses, told = torch.Generator().manual_seed(3), list[float](), list[float]()
+    for step in range(12):
+        drawn = [
+            group[torch.randint(0, len(group), (num,), generator=generator)]
+            for group, num in zip(groups, (3, 7), strict=True)
+        ]
+        rows = torch.cat(drawn)
+        predicted = expected(network.whiten(magnitudes[rows])).squeeze(1) * redshifts.std() + redshifts.mean()
+        dz = ((predicted - redshifts[rows]) / (1 + redshifts[rows]) / 0.05).abs()
+        loss = torch.where(dz < 1, dz**2 / 2, dz - 0.5).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.param_groups[0]["lr"] = 0.01 * (0.5 * (1 + math.cos(math.pi * (step - 1) / 11)) if step else 1)
+        optimizer.step()
+        losses.append(loss.item())
+        for kept, parameter in zip(average, expected.parameters(), strict=True):
+            kept += (1 - min(0.5, (step + 1) / (step + 10))) * (parameter.detach() - kept)
+    random = torch.get_rng_state()
+
+    train_network(network, 1, magnitudes, redshifts, groups, [0.3, 0.7], pace, seed=3, tick=told.append)
+
+    assert told == pytest.approx(losses, rel=1e-3)
+    for found, kept in zip(network.networks[1].parameters(), average, strict=True):
+        torch.testing.assert_close(found.detach(), kept, atol=1e-4, rtol=1e-3)
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_an_axis_that_is_narrower_than_noise_is_not_blown_up() -> None:
+    magnitudes = 17 + torch.randn(500, 1, generator=torch.Generator().manual_seed(0)).expand(-1, 5)
+    network = MagnitudesNetwork(1)
+
+    set_axes(network, magnitudes, torch.rand(500))
+
+    torch.testing.assert_close(network.axes.norm(dim=0)[:4], torch.full((4,), 1e-5**-0.5), rtol=1e-4, atol=0)
+
+
+def test_the_pace_of_the_networks_that_are_shipped() -> None:
+    assert Pace() == Pace(4_000, 512, 1e-3, 0.1, 0.998, 0.02, 1.0)

@@ -1,6 +1,9 @@
 """A galaxy, its duplicate and its neighbours on the sky are on one side of a split."""
 
+import hashlib
+
 import numpy as np
+import pytest
 
 from scripts.models.training.split import DUPLICATE_ARCSEC, folds, groups
 
@@ -76,3 +79,33 @@ def test_folds_keep_groups_together() -> None:
 
     assert (dealt.reshape(-1, 3) == dealt[::3, None]).all()
     assert np.bincount(dealt, minlength=5).min() > 200
+
+
+def test_a_group_is_named_by_its_patch_of_sky_or_its_light() -> None:
+    """So that a galaxy is dealt to the same fold whatever galaxies are added."""
+    unknown, magnitudes = np.nan, np.full((7, 5), 18.0)
+    magnitudes[3] = [17.12344, np.inf, np.nan, 15, 14]
+    magnitudes[4] = [17, 16, 15, 14, 13.00006]
+
+    names = groups(
+        np.array([1, 2, 3, 4, 5, 1, 7]),
+        np.array([0.1, 359.9, 150.2, unknown, unknown, unknown, 200.0]),
+        np.array([0.1, -0.1, 60.3, 10.0, unknown, unknown, 90.0]),
+        magnitudes,
+    )
+
+    # At 60 degrees north a patch is 1.007 degrees of right ascension wide; at the pole there is one.
+    assert names.tolist() == [
+        *("0 0", "-1 719", "120 149", "171234 990000 990000 150000 140000", "170000 160000 150000 140000 130001"),
+        *("0 0", "180 0"),
+    ]
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_fold_is_the_hash_of_a_name(seed: int) -> None:
+    names = np.array(["0 0", "120 149", "180 0", "0 0"])
+
+    dealt = folds(names, 5, seed=seed) if seed else folds(names, 5)
+
+    hashes = [int(hashlib.sha256(f"{seed} {name}".encode()).hexdigest()[:16], 16) for name in names]
+    assert dealt.tolist() == [one % 5 for one in hashes]
