@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,8 +16,10 @@ import torch
 
 from inference.model.astromae import AstroMAE
 from inference.models import Model, shipped, without_images
+from inference.models.card import Measured
 from scripts.models.card_text import card_text
 from scripts.models.training import controls, knowledge, limit, pretrain, regress, rows, scalings
+from scripts.models.training import train as training
 from scripts.models.training.calibrate import _REPORT
 from scripts.models.training.curves import _curves, draw_curves
 from scripts.models.training.fast_blocks import fast_blocks
@@ -656,3 +658,146 @@ def test_a_step_of_the_first_training_is_of_its_stage(
     checks = [at for at in range(1, steps + 1) if at % 2 == 0 or at == steps]
     assert [at for name, at in looks if name == "mine selection"] == checks
     assert not model.training
+
+
+def test_hidden_patches_alone_are_drawn_each_in_its_place(model: AstroMAE) -> None:
+    torch.manual_seed(0)
+    autoencoder, images = pretrain.MaskedAutoencoder(deepcopy(model.encoder)).eval(), make_rows(3).images
+    order = torch.rand(3, 16).argsort(dim=1)
+    swapped = order.clone()
+    swapped[:, [0, 1]], swapped[:, [4, 15]] = order[:, [1, 0]], order[:, [15, 4]]
+
+    with torch.no_grad():
+        loss, again = autoencoder(images, order, 4), autoencoder(images, swapped, 4)
+        autoencoder.draw.weight.zero_()
+        autoencoder.draw.bias.fill_(0.5)
+        blank = autoencoder(images, order, 4)
+
+    torch.testing.assert_close(again, loss, atol=1e-5, rtol=1e-5)
+    patches = images.view(3, 5, 4, 8, 4, 8).permute(0, 2, 4, 1, 3, 5).reshape(3, 16, 320)
+    hidden = torch.stack([patches[row, order[row, 4:]] for row in range(3)])
+    torch.testing.assert_close(blank, (hidden - 0.5).square().mean())
+    assert torch.equal(autoencoder.position, pretrain.grid_waves(96))
+    layer = autoencoder.decoder[0]
+    assert (len(autoencoder.decoder), layer.self_attn.num_heads, layer.linear1.out_features) == (2, 3, 384)
+
+
+def test_an_epoch_shows_every_image_once_and_a_killed_pretraining_goes_on_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    images, recipe = make_rows(9).images, replace(TINY, pretrain_epochs=2, seed=5, pretrain_weight_decay=0.3)
+    shown: list[torch.Tensor] = []
+    visible: list[int] = []
+    forward, turn = pretrain.MaskedAutoencoder.forward, pretrain.turn
+    monkeypatch.setattr(pretrain, "turn", lambda batch, generator: shown.append(batch) or turn(batch, generator))
+    monkeypatch.setattr(
+        pretrain.MaskedAutoencoder, "forward", lambda self, *given: visible.append(given[2]) or forward(self, *given)
+    )
+    whole = AstroMAE()
+    killed, resumed = deepcopy(whole), deepcopy(whole)
+    pretrain.pretrain(whole, images, recipe, Journal(tmp_path / "whole", recipe))
+    journal = Journal(tmp_path / "killed", recipe)
+    checkpoint = journal.checkpoint
+    settings: list[dict[str, object]] = []
+
+    def once(stage: str, progress: int, **parts: torch.nn.Module) -> None:
+        settings.append(parts["optimizer"].state_dict()["param_groups"][0])
+        checkpoint(stage, progress, **parts)
+        raise KeyboardInterrupt
+
+    journal.checkpoint = once  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.pretrain(killed, images, recipe, journal)
+    pretrain.pretrain(resumed, images, recipe, Journal(tmp_path / "killed", recipe))
+
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    assert visible == [4] * 8
+    for epoch in (0, 1):
+        dealt = torch.randperm(9, generator=torch.Generator().manual_seed(5_000 + epoch))[:8]
+        assert torch.equal(torch.cat(shown[2 * epoch : 2 * epoch + 2]), images[dealt])
+    (group,) = settings
+    assert (group["initial_lr"], group["betas"], group["weight_decay"]) == (1.5e-3, (0.9, 0.95), 0.3)
+
+
+def test_a_training_from_nothing_has_its_repeats_and_its_controls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every stage is replaced by a note of it; a network does the better the later it was trained."""
+    taught, chosen, recipe = make_rows(12), make_rows(5), replace(TINY, num_repeats=2, seed=3, renderings=2)
+    noted: list[str] = []
+    stages: list[tuple[str, str, int]] = []
+    trained: list[AstroMAE] = []
+
+    def train_stage(stage: str, model: AstroMAE, one: CachedRows, other: CachedRows, *_: object, **said: Any) -> None:
+        assert (len(one), len(other)) == (12, 5)
+        stages.append((stage, said["name"], said["seed"]))
+        model.eval()
+        if not any(model is before for before in trained):
+            trained.append(model)
+
+    monkeypatch.setattr(training, "training_rows", lambda _: taught)
+    monkeypatch.setattr(training, "selection_rows", lambda _: chosen)
+    monkeypatch.setattr(training, "pretrain", lambda *_: noted.append("pretrain"))
+    monkeypatch.setattr(training, "settle_batch_norms", lambda *_: noted.append("settle"))
+    monkeypatch.setattr(training, "pooled_features", lambda model, images, tick: torch.ones(len(images), 192))
+    monkeypatch.setattr(training, "add_inception", lambda model: noted.append("inception"))
+    monkeypatch.setattr(training, "train_stage", train_stage)
+    monkeypatch.setattr(
+        training, "score", lambda model, *_: -next(at for at, one in enumerate(trained) if one is model)
+    )
+    limit_found = Measured(method="limit", rows="simulated", num_rows=1, nmad=0.1)
+    monkeypatch.setattr(training, "limits", lambda _: [limit_found])
+    monkeypatch.setattr(training, "boosted_trees", lambda rows, recipe, seed: ("trees", rows, seed))
+    monkeypatch.setattr(training, "neighbours", lambda rows, recipe, seed: ("neighbours", rows, seed))
+
+    found = training.train(recipe, Journal(tmp_path, recipe))
+
+    assert stages == [
+        *(("heads", "heads 3", 3), ("joint", "joint 3", 3), ("heads", "heads 4", 4), ("joint", "joint 4", 4)),
+        *(("magnitudes", "magnitudes 3", 3), ("magnitudes", "magnitudes 4", 4)),
+        *(("heads", "random heads 3", 3), ("joint", "random joint 3", 3)),
+        *(("heads", "random heads 4", 4), ("joint", "random joint 4", 4)),
+    ]
+    assert noted == ["pretrain", "settle", *["inception"] * 2, "settle", *["inception"] * 2]
+    assert found.network is trained[1]
+    assert list(found.methods) == [
+        "the same, trained again",
+        "the same, transformer never trained",
+        "the same, transformer never trained (2)",
+        "the same, magnitudes only",
+        "the same, magnitudes only (2)",
+        "boosted trees, magnitudes and colours",
+        "20 nearest neighbours, the same",
+    ]
+    assert found.rivals == ("the same, magnitudes only",)
+    assert found.methods["boosted trees, magnitudes and colours"] == ("trees", taught, 3)
+    assert found.methods["20 nearest neighbours, the same"] == ("neighbours", taught, 3)
+    assert found.known.controls == (limit_found,)
+    assert found.known.training[0].num_rows == taught.num_real // 2
+    # Repeats differ in what is trained; transformer and scalings are those that were pretrained.
+    one, other, blind, _, untaught, _ = trained
+    assert torch.equal(one.encoder.patch_embed.weight, other.encoder.patch_embed.weight)
+    assert not torch.equal(one.encoder.patch_embed.weight, untaught.encoder.patch_embed.weight)
+    assert not torch.equal(one.final[0].weight, other.final[0].weight)
+    assert not torch.equal(one.encoder.head.weight, other.encoder.head.weight)
+    assert torch.equal(one.final[0].weight, blind.final[0].weight)
+    for model in trained:
+        torch.testing.assert_close(model.magnitude_center.flatten(), taught.magnitudes.mean(dim=0))
+        torch.testing.assert_close(model.redshift_center, taught.redshifts.mean())
+    block = make_rows(300).to_block()
+    again = found.methods["the same, trained again"](block)
+    with torch.no_grad():
+        images, magnitudes = (torch.from_numpy(part[-3:]).float() for part in (block.images, block.magnitudes))
+        torch.testing.assert_close(torch.from_numpy(again[-3:]).float(), one(images, magnitudes), atol=1e-4, rtol=0)
+    assert again.shape == (300,)
+
+
+def test_repeats_begin_with_normed_features(model: AstroMAE) -> None:
+    data = make_cached(12)
+
+    one = training._with_new_heads(model, data, 4)
+
+    normed = one.encoder.norm(data.pooled)
+    torch.testing.assert_close(normed.std(dim=0), torch.ones(192), atol=1e-2, rtol=0)
