@@ -22,6 +22,7 @@ from scripts.command.errors import CommandError, UsageError
 from scripts.models.export import engines, rounding
 from scripts.models.export.engines import NATIVE_INT8, export, exported_already
 from scripts.models.export.judge import NUM_COMPARED
+from scripts.models.training.recipe import FULL
 from scripts.simulation.sdss import load_sources
 from tests.factories import make_arrays
 from tests.fake_engine import FakeEngine
@@ -400,6 +401,7 @@ def test_ranges_are_those_of_what_enters_the_layers_of_the_network(monkeypatch: 
 
 def test_simulated_galaxies_come_in_blocks_and_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rounding.NUM_SIMULATED == 20_000 == rounding.BLOCK * 20, "as many as documented, in whole blocks"
+    assert FULL.renderings < rounding.SEED % 1_000, "no rendering that a model learns from has these chances"
     monkeypatch.setattr(rounding, "NUM_SIMULATED", 6)
     monkeypatch.setattr(rounding, "BLOCK", 2)
     seen: list[list[int]] = []

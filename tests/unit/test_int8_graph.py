@@ -1,6 +1,7 @@
 """The int8 graph: near fp32 on every CPU, and each galaxy's redshift independent of its neighbours in the batch."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,13 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     nodes = [
         helper.make_node("Flatten", ["images"], ["pixels"]),
         helper.make_node("MatMul", ["pixels", "encoder.patches"], ["a"], name="a"),
-        helper.make_node("MatMul", ["a", "encoder.blocks.0.expand.weight"], ["b"], name="b"),
+        helper.make_node("Add", ["a", "a"], ["twice"], name="twice"),
+        helper.make_node("MatMul", ["twice", "encoder.blocks.0.expand.weight"], ["b"], name="b"),
         helper.make_node("MatMul", ["b", "encoder.last.reduce.weight"], ["c"], name="c"),
         helper.make_node("MatMul", ["magnitudes", "magnitude_branch.0.weight"], ["d"], name="d"),
         helper.make_node("Add", ["c", "d"], ["both"]),
-        helper.make_node("MatMul", ["both", "final.1.weight"], ["e"], name="e"),
+        helper.make_node("Relu", ["both"], ["joined"]),
+        helper.make_node("MatMul", ["joined", "final.1.weight"], ["e"], name="e"),
         helper.make_node("Add", ["e", "final.1.bias"], ["redshifts"]),
     ]
     images, magnitudes, redshifts = (
@@ -58,7 +61,10 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def inputs() -> dict[str, np.ndarray]:
+    """The first galaxy and the last one have the largest and the smallest numbers."""
     arrays = make_arrays(NUM_ROWS)
+    arrays["images"][0] *= 2
+    arrays["images"][-1] = -arrays["images"][0]
     return {name: arrays[name].astype(np.float32) for name in ("images", "magnitudes")}
 
 
@@ -100,22 +106,36 @@ def test_each_output_of_a_weight_has_a_scale_and_only_what_a_rounded_layer_reads
         one.name.removesuffix("_scale"): tuple(one.dims) for one in model.graph.initializer if "_scale" in one.name
     }
     weights = {"encoder.blocks.0.expand.weight": (32,), "encoder.last.reduce.weight": (8,)}
-    assert shapes == {**weights, "a": (), "b": ()}
+    assert shapes == {**weights, "twice": (), "b": ()}
     kinds = {one.name: one.data_type for one in model.graph.initializer}
-    assert kinds["a_zero_point"] == kinds["b_zero_point"] == TensorProto.UINT8
+    assert kinds["twice_zero_point"] == kinds["b_zero_point"] == TensorProto.UINT8
     assert not model.metadata_props
+    assert {node.domain for node in model.graph.node} == {""}, "of the standard alone: any CPU has them"
 
 
 def test_activations_have_the_range_that_they_have_on_all_galaxies(graphs: tuple[Path, Path]) -> None:
     (patches,) = load_file(graphs[1].parent / "weights.safetensors").values()
-    entering = inputs()["images"].reshape(NUM_ROWS, -1) @ patches.astype(np.float32)
+    entering = 2 * (inputs()["images"].reshape(NUM_ROWS, -1) @ patches.astype(np.float32))
 
     model = onnx.load(graphs[1], load_external_data=False)
 
-    found = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name.startswith("a_")}
+    found = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name.startswith("twice_")}
     # 255 steps; the product adds up in another order.
-    assert found["a_scale"] == pytest.approx(np.ptp(entering) / 255, rel=1e-4)
-    assert found["a_zero_point"] == round(-entering.min() / np.ptp(entering) * 255)
+    assert found["twice_scale"] == pytest.approx(np.ptp(entering) / 255, rel=1e-4)
+    assert found["twice_zero_point"] == round(-entering.min() / np.ptp(entering) * 255)
+
+
+def test_the_same_graph_comes_again_from_another_folder_and_nothing_is_logged(
+    graphs: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    full, checkpoint = (
+        Path(shutil.copy(graphs[0].with_name(name), tmp_path)) for name in ("fp32.onnx", "weights.safetensors")
+    )
+
+    quantize(full, checkpoint, tmp_path / "int8.onnx", *inputs().values())
+
+    assert (tmp_path / "int8.onnx").read_bytes() == graphs[1].read_bytes()
+    assert caplog.messages == []
 
 
 def test_a_graph_that_cannot_be_read_is_named_and_nothing_stays_behind(
