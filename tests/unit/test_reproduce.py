@@ -266,14 +266,19 @@ def test_the_command_says_what_it_wrote(
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr(command, "write_reproduction", lambda kit, folder: [folder / "reproduction.md"])
 
-    main(ReproduceVariables(from_="~/published", to=to))
+    for _ in range(2):  # again, into the same folder
+        main(ReproduceVariables(from_="~/published", to=to))
 
     kit = read_kit(tmp_path / "published")
     folder = tmp_path / "my" / "out" if to else Path("reproduction")
     num_doubts = sum(len(one.doubts) for one in results(kit))
     assert num_doubts > 0
     assert folder.is_dir()
-    assert capsys.readouterr().out == (
-        f"5 runs of 4 settings, {num_doubts} discrepancies, {len(kit.left_out)} files or lines left out\n"
-        f"  {folder}/reproduction.md\n"
+    assert (
+        capsys.readouterr().out
+        == (
+            f"5 runs of 4 settings, {num_doubts} discrepancies, {len(kit.left_out)} files or lines left out\n"
+            f"  {folder}/reproduction.md\n"
+        )
+        * 2
     )

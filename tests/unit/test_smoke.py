@@ -15,16 +15,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from rich.console import Console
 
 from inference.models import shipped
 from scripts import deploy, smoke
+from scripts.command.aws_errors import explain
 from scripts.command.errors import COMPLETE, FAILED, INTERRUPTED
+from scripts.command.program import exit_status
 from scripts.command.repository import REPOSITORY
 from scripts.deployment import working_copy
 from scripts.deployment.image.engine import EngineError
-from scripts.deployment.terraform import FOLDER, DeployError, Terraform
+from scripts.deployment.terraform import FOLDER, IMAGE_FILE, DeployError, Terraform
 from scripts.pricing.prices import read_prices
+from scripts.runs.first_account import Trial
 from scripts.runs.smoke_report import SmokeAnswer, answer_table
 from tests.iam import Call, is_allowed
 from tests.unit.test_image_parts import make_image
@@ -99,6 +103,133 @@ def test_what_was_seen_is_written_and_nothing_is_left(
     assert found["answers"][0]["evidence"] == ["arn:aws:states:us-east-1:000000000000:mapRun:x"]
     assert not (tmp_path / "smoke" / "terraform").exists()
     assert "as expected" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("snap_start", [True, False])
+def test_the_image_that_was_pushed_is_deployed_asked_and_destroyed_and_nothing_else_is(
+    snap_start: bool, cloud: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, seen = tmp_path / "smoke", dict[str, Any]()
+    (home / "work" / "runs").mkdir(parents=True)  # of an earlier one
+
+    def apply(terraform: Terraform, *, confirm: Callable[[str], bool]) -> None:
+        recorded = json.loads((terraform.folder / IMAGE_FILE).read_text())
+        seen.update(recorded=recorded, may_delete_data=confirm("?"), earlier=(home / "work").exists())
+        record(terraform.folder, BUCKET)
+
+    def destroy(terraform: Terraform, *, confirm: Callable[[str], bool]) -> None:
+        seen["may_destroy"] = confirm("?")
+        record(terraform.folder)
+
+    def settle(trial: Trial, *, snap_start: bool) -> list[SmokeAnswer]:
+        trial.console.print("3 ranks")
+        seen.update(aws=trial.aws, folders=(trial.terraform.folder, trial.root), snap_start=snap_start)
+        return [answer()]
+
+    cloud.setenv("COLUMNS", "300")
+    cloud.setenv("FORCE_COLOR", "1")
+    cloud.setattr(smoke, "read_stack", lambda folder: f"the stack of {folder.name}")
+    cloud.setattr(smoke, "connect_aws", lambda stack: stack)
+    cloud.setattr(smoke, "settle", settle)
+    cloud.setattr(deploy, "apply", apply)
+    cloud.setattr(deploy, "destroy", destroy)
+
+    assert run(tmp_path, snap_start=snap_start) == COMPLETE
+
+    assert seen == {
+        "recorded": {"image_uri": f"repository@sha256:{'a' * 64}", "code_version": "v1"},
+        "may_delete_data": False,
+        "earlier": False,
+        "may_destroy": True,
+        "aws": "the stack of terraform",
+        "folders": (home / "terraform", home / "work"),
+        "snap_start": snap_start,
+    }
+    found = report(tmp_path)
+    assert (found["region"], found["architecture"]) == ("us-east-1", "x86_64")
+    assert found["estimated_usd"] == smoke.most_usd("us-east-1", "x86_64")
+    assert 0 <= found["total_s"] == round(found["total_s"], 1)
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", found["began_at"])
+    (path,) = home.glob("report-*.json")
+    assert re.fullmatch(r"report-20\d{6}T\d{6}Z\.json", path.name)
+    said = capsys.readouterr()
+    assert said.out.endswith(f"{path}: please send it to the authors; the account's number is not in it.\n")
+    assert "ended early" not in said.out
+    assert said.err == "3 ranks\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "architecture", "engine"),
+    [
+        ({}, "x86_64", ""),
+        ({"ARCH": "arm64", "CONTAINER_ENGINE": "docker", "SNAP_START": "1", "YES": "1"}, "arm64", "docker"),
+    ],
+)
+def test_make_smoke_asks_with_the_image_that_was_built(
+    given: dict[str, str], architecture: str, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    built = make_image(model=shipped().in_words, size_bytes=500_000_000)
+
+    def ask(root: Path, architecture: str, push: Any, *, snap_start: bool, confirm: Callable[[str], bool]) -> int:
+        seen.update(root=root, architecture=architecture, snap_start=snap_start, pushed=push("mine"))
+        return FAILED if confirm("Shall it?") else INTERRUPTED
+
+    monkeypatch.setattr(smoke, "smoke", ask)
+    monkeypatch.setattr(smoke, "forget_terraform_settings", lambda: seen.update(has_forgotten=True))
+    monkeypatch.setattr(smoke, "find_engine", lambda wanted: wanted)
+    monkeypatch.setattr(smoke.building, "machine_architecture", lambda: "x86_64")
+    monkeypatch.setattr(smoke.building, "inspect", lambda engine, name: replace(built, name=name))
+    monkeypatch.setattr(smoke.registry, "ecr_login", lambda repository: f"into {repository}")
+    monkeypatch.setattr(smoke.registry, "push", lambda *pushed: SimpleNamespace(uri=pushed))
+    monkeypatch.setattr("sys.stdin", io.StringIO("no\n"))
+
+    # Without YES=1 there is no terminal to ask at.
+    assert exit_status(smoke.main, given) == FAILED
+
+    image = replace(built, name=smoke.building.image_name(architecture))
+    assert seen == {
+        "has_forgotten": True,
+        "root": Path(),
+        "architecture": architecture,
+        "snap_start": "SNAP_START" in given,
+        "pushed": ((engine, image, "mine", "into mine"), built.revision),
+    }
+
+
+def test_the_question_says_what_is_made_for_how_much_and_what_else_is_paid_for(tmp_path: Path) -> None:
+    once = smoke.question(0.01234, "me", "us-east-1", tmp_path, snap_start=False)
+    (tmp_path / "terraform").mkdir()
+    again = smoke.question(0.01234, "me", "us-east-1", tmp_path, snap_start=True).splitlines()
+
+    assert once.startswith(f"This deploys {working_copy.NAME} in us-east-1 as me, runs {smoke.NUM_RANKS} ranks, and ")
+    assert "for 0.0123 USD at most in 95 of 100 cases. Not in it: " in once
+    assert again[0] == once
+    assert [line[:12] for line in again[1:]] == ["SNAP_START=1", "What an earl"]
+
+
+def test_an_answer_of_aws_is_explained(
+    cloud: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "CreateRole")
+    cloud.setenv("COLUMNS", "300")
+    cloud.setattr(smoke, "settle", raises(refused))
+    cloud.setattr(deploy, "destroy", raises(refused))
+
+    assert run(tmp_path) == FAILED
+
+    assert report(tmp_path)["stopped_by"] == explain(refused) != str(refused)
+    said = capsys.readouterr()
+    assert said.err == f"{explain(refused)}\n"
+    lines = said.out.splitlines()
+    assert lines[-4:-1] == [
+        f"It ended early: {explain(refused)}",
+        "Not destroyed, and paid for until it is; `make smoke` tries again:",
+        "  module.storage.aws_s3_bucket.this",
+    ]
+    assert run(tmp_path) == FAILED
+    stopped_by = [json.loads(path.read_text())["stopped_by"] for path in (tmp_path / "smoke").glob("report-*.json")]
+    assert "What an earlier one made could not be destroyed: module.storage.aws_s3_bucket.this." in stopped_by
 
 
 def test_nothing_is_made_without_a_yes_to_the_price(cloud: pytest.MonkeyPatch, tmp_path: Path) -> None:
