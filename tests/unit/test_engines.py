@@ -239,13 +239,30 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
         engines.load("auto", tmp_path / "none.safetensors", num_threads=1)
 
 
-@pytest.mark.parametrize(("offset", "agrees"), [(0.0, True), (1e-3, False), (5e-6, False)])
-def test_an_engine_that_differs_from_torch_is_not_exported(offset: float, agrees: bool) -> None:
-    arrays = make_arrays(8)
-    reference = FakeEngine().predict(arrays["images"], arrays["magnitudes"]) + np.float32(offset)
+@pytest.mark.parametrize(
+    ("offset", "num_off", "agrees"),
+    [
+        (0.0, 0, True),
+        (0.9e-6, 512, True),
+        (1.2e-6, 512, False),
+        (-1.2e-6, 512, False),
+        (0.9e-4, 1, True),
+        (1.2e-4, 1, False),
+        (np.nan, 1, False),
+    ],
+)
+def test_an_engine_that_differs_from_torch_is_not_exported(offset: float, num_off: int, agrees: bool) -> None:
+    """On average by a millionth, or anywhere by a hundred of them."""
+    arrays = make_arrays(512, side=1)
+    reference = FakeEngine().predict(arrays["images"], arrays["magnitudes"])
+    reference[:num_off] += np.float32(offset)
 
     if agrees:
-        assert compare(FakeEngine(), arrays, reference).version == "1"
+        found = compare(FakeEngine(), arrays, reference)
+        assert (found.version, found.num_rows) == ("1", 512)
+        # Half a unit in the last place of a redshift of 0.2.
+        assert found.max_abs == pytest.approx(offset, abs=1e-8)
+        assert found.mean_abs == pytest.approx(offset * num_off / 512, abs=1e-8)
     else:
         with pytest.raises(CommandError, match="No graph was left behind"):
             compare(FakeEngine(), arrays, reference)
