@@ -8,11 +8,14 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from inference.model.astromae import AstroMAE
 from inference.models import Model, shipped, without_images
@@ -520,6 +523,13 @@ def test_the_recipe_of_a_training_from_nothing_is_told_number_by_number() -> Non
     assert (pretrain.DECODER_WIDTH, pretrain.DECODER_DEPTH) == (96, 2)
 
 
+def test_a_rehearsal_is_short() -> None:
+    sizes = ("num_real", "num_synthetic", "num_test_real", "num_test_synthetic", "head_steps", "joint_steps")
+
+    assert (QUICK.num_repeats, QUICK.renderings, QUICK.pretrain_epochs) == (1, 1, 1)
+    assert all(6 * getattr(QUICK, name) < getattr(FULL, name) for name in sizes)
+
+
 def test_the_second_training_is_told_number_by_number() -> None:
     recipe, told = FurtherRecipe("", "", ()), " ".join(shipped().card.knowledge.recipe.split())
 
@@ -801,3 +811,112 @@ def test_repeats_begin_with_normed_features(model: AstroMAE) -> None:
 
     normed = one.encoder.norm(data.pooled)
     torch.testing.assert_close(normed.std(dim=0), torch.ones(192), atol=1e-2, rtol=0)
+
+
+def test_the_picture_has_pretraining_beside_the_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, figures = Journal(tmp_path, TINY), []
+    for stage, step, loss in [
+        *(("pretrain", 20, 0.9), ("pretrain", 40, 0.8), ("heads 1", 20, 0.5), ("heads 1", 30, 0.45)),
+        *(("heads 1 selection", 30, 0.6), ("joint 1", 20, 0.4), ("joint 1 selection", 25, 0.55)),
+        *(("heads 2", 20, 0.3), ("magnitudes 1", 20, 0.7), ("random heads 1", 20, 0.7)),
+    ]:
+        journal.log(stage, step, loss)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, target, dpi: figures.append((figure, target, dpi)))
+
+    draw_curves(tmp_path / "log.csv", tmp_path / "curves.png")
+
+    ((figure, target, dpi),) = figures
+    assert (target, dpi, figure.get_size_inches().tolist()) == (tmp_path / "curves.png", 120, [11, 4.2])
+    assert figure.get_layout_engine() is not None
+    left, right = figure.axes
+    titles = [(axes.get_title(), axes.get_ylabel()) for axes in figure.axes]
+    assert titles == [
+        ("Masked-autoencoder pretraining", "mean squared error of the hidden patches"),
+        ("Supervised training of the repeats", "loss (dots: on the selection galaxies)"),
+    ]
+    assert [line.get_xydata().tolist() for line in left.lines] == [[[20, 0.9], [40, 0.8]]]
+    drawn = [(line.get_xydata().tolist(), line.get_marker(), line.get_color()) for line in right.lines]
+    # Joint stages go on where the longest of the heads ended; a stage and its selection have one colour.
+    assert drawn == [
+        ([[20, 0.5], [30, 0.45]], "None", "C0"),
+        ([[30, 0.6]], "o", "C0"),
+        ([[20, 0.3]], "None", "C1"),
+        ([[50, 0.4]], "None", "C2"),
+        ([[55, 0.55]], "o", "C2"),
+    ]
+    assert left.get_legend() is None
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["heads 1", "heads 2", "joint 1"]
+    for axes in figure.axes:
+        assert (axes.get_xlabel(), axes.get_yscale()) == ("step", "log")
+        assert {type(axes.yaxis.get_major_formatter()), type(axes.yaxis.get_minor_formatter())} == {ScalarFormatter}
+        assert axes.get_ygridlines()[0].get_visible()
+
+
+def test_controls_weigh_real_and_simulated_galaxies_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of galaxies that look alike, the mean of two kinds of redshifts is half way, whatever their numbers."""
+    data = make_rows(460)
+    data = replace(data, magnitudes=torch.full((460, 5), 18.0), num_real=60)
+    data = replace(data, redshifts=torch.where(torch.arange(460) < 60, 0.3, 0.1))
+    recipe = replace(TINY, renderings=1)
+
+    found = controls.boosted_trees(data, recipe, 1)(data.to_block())
+
+    # A tenth of the rows, drawn by chance, says when it is enough.
+    assert found == pytest.approx(np.full(460, 0.2), abs=0.02)
+
+
+def test_neighbours_are_twenty_and_the_closer_count_the_more() -> None:
+    data = make_rows(60)
+    recipe = replace(TINY, renderings=1)
+    asked = make_rows(70).to_block()[np.arange(60, 70)]
+
+    found = controls.neighbours(data, recipe, 0)(asked)
+
+    def features(magnitudes: np.ndarray) -> np.ndarray:
+        return np.column_stack([magnitudes, -np.diff(magnitudes, axis=1)])
+
+    known = features(data.magnitudes.double().numpy())
+    distance = np.linalg.norm((features(asked.magnitudes)[:, None] - known) / known.std(axis=0), axis=2)
+    nearest = np.argsort(distance, axis=1)[:, :20]
+    weight = 1 / np.take_along_axis(distance, nearest, axis=1)
+    expected = (weight * data.redshifts.double().numpy()[nearest]).sum(axis=1) / weight.sum(axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_the_limit_is_asked_of_what_no_image_shows_exactly() -> None:
+    def light(offset: float) -> SimpleNamespace:
+        magnitudes = offset + np.arange(10.0).reshape(2, 5) ** 2
+        return SimpleNamespace(magnitudes=magnitudes, petrosian_minus_model=np.full((2, 5), offset))
+
+    shape = SimpleNamespace(
+        disc_radius_arcsec=np.exp([1.0, 2.0]),
+        bulge_radius_arcsec=np.exp([3.0, 4.0]),
+        axis_ratio=np.array([0.5, 0.6]),
+        bulge_fraction=np.array([0.7, 0.8]),
+    )
+    measured, true = light(1.0), light(2.0)
+    known = limit._Known(SimpleNamespace(photometry=measured, true_photometry=true), shape)  # type: ignore[arg-type]
+
+    for is_true, photometry in ((False, measured), (True, true)):
+        plain = known.features(noise_free=is_true, with_structure=False)
+        whole = known.features(noise_free=is_true, with_structure=True)
+        expected = np.column_stack([photometry.magnitudes, -np.diff(photometry.magnitudes, axis=1)])
+        np.testing.assert_array_equal(plain, expected)
+        structure = [[1, 3, 0.5, 0.7], [2, 4, 0.6, 0.8]]
+        np.testing.assert_allclose(whole, np.column_stack([expected, structure, photometry.petrosian_minus_model]))
+
+
+def test_the_limit_is_measured_on_sources_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, int, int]] = []
+    monkeypatch.setattr(limit, "load_sources", lambda: SimpleNamespace(of=lambda part: part))
+    monkeypatch.setattr(limit._Known, "drawn", lambda sources, num, seed: asked.append((sources, num, seed)) or sources)
+    monkeypatch.setattr(limit, "_measured", lambda *given: given)
+
+    found = limit.limits(replace(TINY, seed=3, num_synthetic=8, num_test_synthetic=4))
+
+    assert asked == [("train", 8, 3_000), ("held_out", 4, 3_999)]
+    assert found == [
+        ("train", "held_out", is_true, f"boosted trees of {light} magnitudes{more}")
+        for is_true, light in ((False, "measured"), (True, "noise-free"))
+        for more in ("", " and true sizes and shapes")
+    ]

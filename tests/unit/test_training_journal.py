@@ -2,8 +2,9 @@
 
 import csv
 import io
+import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,13 @@ def test_what_is_kept_serves_a_recipe_that_is_the_same_as_far_as_it_matters(
     Journal(tmp_path, before).checkpoint(stage, 5, layer=nn.Linear(1, 1))
 
     assert Journal(tmp_path, after).progress(stage) == (5 if is_kept else 0)
+
+
+def test_a_checkpoint_that_holds_more_than_tensors_and_numbers_is_refused(tmp_path: Path) -> None:
+    torch.save({"recipe": asdict(QUICK), "progress": 5, "state": tmp_path}, tmp_path / "heads.pt")
+
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        Journal(tmp_path, QUICK).progress("heads")
 
 
 def test_a_tensor_is_computed_once(tmp_path: Path) -> None:

@@ -383,3 +383,19 @@ def test_checkpoints_are_a_minute_apart_and_one_is_the_last(
 
     assert looks[-1] == 7
     assert steps == kept
+
+
+def test_the_final_layers_take_the_branches_as_they_were_and_the_last_ones_their_own_of_magnitudes(
+    model: AstroMAE, cached: Sample
+) -> None:
+    whole = with_joined(model, cached)
+    assert whole.joined is not None
+    of_magnitudes = slice(model.final[0].in_features - model.magnitude_branch[-1].out_features, None)
+    before = whole.joined.clone()
+    before[:, of_magnitudes] += 1.0
+    older = replace(whole, joined=before)
+
+    final, last = (predict_rows(model, older, ALL, learning) for learning in ("final", "last"))
+
+    torch.testing.assert_close(last, predict_rows(model, whole, ALL, "last"), atol=1e-6, rtol=0)
+    assert (final - last).abs().max() > 1e-3
