@@ -16,6 +16,7 @@ from inference.engines.unavailable import UnavailableError
 from inference.errors import EngineError, WeightsError
 from inference.models.card import Graph
 from inference.predict import MICRO_BATCH
+from scripts.models.export import engines as exporting
 from tests.factories import make_arrays, make_card
 
 CARD = ExportCard(
@@ -91,6 +92,19 @@ def test_openvino_takes_the_threads_it_is_given_and_leaves_the_cores_to_the_syst
     found = engine.predict(IMAGES[:, ::-1], MAGNITUDES[:, ::-1])
     assert found == sums(IMAGES, MAGNITUDES)
     assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"), [("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("openvino", "fp32")]
+)
+def test_an_export_compares_and_judges_on_one_thread(name: str, precision: str, tmp_path: Path) -> None:
+    pytest.importorskip(name)
+
+    engine = exporting._open(name, exported(tmp_path), CARD, precision)
+
+    assert engine.name.startswith(f"{name} ")
+    assert (engine.num_threads, engine.precision) == (1, precision)
+    assert engine.predict(IMAGES, MAGNITUDES) == sums(IMAGES, MAGNITUDES)
 
 
 @pytest.mark.parametrize(("capabilities", "computes"), [(["FP32", "BF16"], True), (["FP32"], False)])
