@@ -643,3 +643,48 @@ def test_factors_come_from_galaxies_that_nothing_was_fitted_to() -> None:
 
     assert worse.factor_68 > 2 * honest.factor_68
     assert replace(worse, factor_68=0.0, factor_95=0.0).layers[0].bias == pytest.approx(honest.layers[0].bias)
+
+
+@pytest.mark.parametrize("has_surveys", [False, True])
+def test_the_report_of_a_calibration_states_its_numbers(
+    has_surveys: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untouched = make_block(3, 2)
+    samples = Samples(make_block(2, 1), replace(untouched, redshifts=np.zeros(1_234)), {})
+    made = replace(make_calibration(), posterior=make_posterior())
+    given: list[Any] = []
+    measured = Measured({}, {"real": (100, 0.68, 0.95, 0.0)}, {}, {})
+    weights = tmp_path / "astromae.safetensors"
+    surveys: list[Any] = [SimpleNamespace()] * has_surveys
+    engine = SimpleNamespace(weights_sha256="0" * 64)
+    monkeypatch.setattr(calibrate_module.engines, "load", lambda *asked, num_threads: given.append(asked) or engine)
+    monkeypatch.setattr(
+        calibrate_module, "gather", lambda recipe, found: {(FULL, len(found)): samples}[recipe, len(surveys)]
+    )
+    monkeypatch.setattr(calibrate_module, "calibrate", lambda *asked: given.append(asked) or made)
+    monkeypatch.setattr(calibrate_module, "measure", lambda *asked: given.append(asked[1:]) or measured)
+    monkeypatch.setattr(calibrate_module, "_add_to_card", lambda *asked: given.append(asked))
+
+    calibration, found = calibrate_module.write(weights, surveys)
+
+    assert given == [("auto", weights), (engine, samples), (engine, {}), (tmp_path, measured)]
+    assert found is measured
+    assert calibration.to_bytes() == made.to_bytes()
+    assert calibration.posterior is not None
+    assert calibration.posterior.to_bytes() == make_posterior().to_bytes()
+    report = (tmp_path / "CALIBRATION.md").read_text(encoding="utf-8")
+    shapes = calibrate_module.SHAPES_OF_SURVEYS if has_surveys else calibrate_module.SHAPES
+    assert "`" + "0" * 64 + "`" in report
+    assert "scaled on 1,234 real galaxies" in report
+    assert f"z_phot ± {calibration.errors.ratio_95:.3f} sigma 95 %" in report
+    assert f"{shapes} so that the 1,234 galaxies are most likely" in report
+    assert report.endswith(f"{measured.to_table()}\n")
+
+
+def test_a_galaxy_that_is_no_good_has_a_flag_though_it_is_like_the_others() -> None:
+    images, magnitudes = galaxies(4, 0)
+    images[0, 2, 3, 3] = np.nan
+    inside, outside = (make_calibration(threshold=value) for value in (-np.inf, np.inf))
+
+    assert calibrate_module._flagged(inside, images, magnitudes) == (0.0, 0.25)
+    assert calibrate_module._flagged(outside, images, magnitudes) == (1.0, 1.0)

@@ -11,7 +11,7 @@ from inference.distributions import distributions
 from inference.errors import WeightsError
 from inference.posterior import NUM_NUMBERS, PosteriorModel, load_posterior_model, mixture
 from inference.pz_metrics import LIMITS_68, LIMITS_95, kolmogorov_smirnov, pit, share_inside
-from scripts.models.training import posterior_model
+from scripts.models.training import error_model, posterior_model
 from scripts.models.training.error_model import Predicted
 from scripts.models.training.posterior_model import fit_posterior_model, rescaled, steps_for
 
@@ -223,11 +223,22 @@ def test_galaxies_count_by_their_importance_when_all_are_moved(fitted: Posterior
     assert len(np.unique(np.round(found.layers[-1].bias[4:8] - stretch * fitted.layers[-1].bias[4:8], 4))) == 1
 
 
-def test_the_number_of_threads_is_what_it_was() -> None:
+def test_sums_are_in_the_order_of_one_thread_and_the_number_of_threads_is_what_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+    for module, name in ((posterior_model, "_surprise"), (error_model, "_laplace_loss")):
+        original = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *given, original=original: seen.append(torch.get_num_threads()) or original(*given)
+        )
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(3)
     try:
         fit_posterior_model(draw(20, 9), SHA256, num_steps=1)
-        assert torch.get_num_threads() == 2
+        assert (seen, torch.get_num_threads()) == ([1], 3)
+        monkeypatch.setattr(error_model, "NUM_EPOCHS", 1)
+        error_model.fit_error_model(draw(20, 9), draw(20, 9))
+        assert (seen, torch.get_num_threads()) == ([1, 1], 3)
     finally:
         torch.set_num_threads(before)

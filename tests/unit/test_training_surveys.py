@@ -10,6 +10,7 @@ import pytest
 
 from inference.checksum import file_sha256
 from inference.cleaning import shipped_limits
+from inference.models import shipped
 from scripts.command.errors import SourceError
 from scripts.models.training import surveys
 from scripts.models.training.goals import HELD_OUT, STRIPE_82
@@ -209,3 +210,56 @@ def test_catalogues_are_the_sample_and_each_survey_with_chances_of_their_own(
     assert [one.render() for one in (second, third)] == [(part, 1_000 + chance), (part, 2_000 + chance)]
     assert (len(first.redshift), len(second.redshift)) == (3, int((found.part == part).sum()))
     assert second.magnitudes == pytest.approx(found.magnitudes[found.part == part])
+
+
+def test_an_image_is_rendered_from_what_was_measured_and_chances_of_the_identifier(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[tuple[object, ...]] = []
+
+    def note(name: str, result: Any) -> Callable[..., Any]:
+        return lambda *given: told.append((name, *given)) or result
+
+    photometry = SimpleNamespace(object_id="identifiers")
+    chances = SimpleNamespace(structure="chance of structure", view="view", pixels="pixels")
+    monkeypatch.setattr(surveys, "photometry_of", note("photometry", photometry))
+    monkeypatch.setattr(surveys, "draw_chances", note("chances", chances))
+    monkeypatch.setattr(surveys, "apparent_structure", note("laws", "by law"))
+    monkeypatch.setattr(surveys, "measured_structure", note("measured", "shape"))
+    monkeypatch.setattr(surveys.render, "render", note("render", "images"))
+
+    rows: Any = "rows"
+    assert surveys._images(rows, 7) == "images"
+    assert told == [
+        ("photometry", rows),
+        ("chances", 7, "identifiers"),
+        ("laws", photometry, "chance of structure"),
+        ("measured", rows, "by law"),
+        ("render", photometry, "shape", "view", "pixels"),
+    ]
+
+
+def test_the_tables_that_the_shipped_weights_learned_from_are_known() -> None:
+    of_tables = {one.sha256: one.name for one in shipped().card.knowledge.training[2:]}
+
+    assert of_tables == {sha256: ": ".join(words) for sha256, words in surveys.KNOWN.items()}
+
+
+@pytest.mark.parametrize(("num", "is_enough"), [(9, False), (10, True)])
+def test_ten_galaxies_of_each_part_are_enough(
+    num: int, is_enough: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The groups are dealt to percents by hand: 18 are for tests and the next 8 to choose by."""
+    percent = np.repeat([0, 18, 26, 17, 25, 99], [num, 10, 10, 1, 1, NUM - num - 22])
+    seeds: list[tuple[int, int]] = []
+    monkeypatch.setattr(surveys, "folds", lambda group, num, seed: seeds.append((num, seed)) or percent)
+
+    if not is_enough:
+        percent[percent == 17] = 99
+        with pytest.raises(SourceError, match=r"my\.csv has 400 clean galaxies .*: 9 would be left"):
+            read(tmp_path)
+        return
+    (found,) = read(tmp_path)
+    names = {0: "held_out", 17: "held_out", 18: "selection", 25: "selection", 26: "train", 99: "train"}
+    assert found.part.tolist() == [names[int(one)] for one in percent]
+    assert seeds == [(100, 7)]
