@@ -118,6 +118,17 @@ def test_what_was_converted_is_said_and_that_it_is_slow_only_of_the_published_va
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "b.safetensors", "scalings.json"]
 
 
+def test_weights_that_do_not_read_back_are_not_left_behind(
+    pickled: Path, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "read_pickled", lambda _: checkpoint)
+    monkeypatch.setattr("inference.model.weights.save_weights", lambda _, path, half: path.write_bytes(b"a full disk"))
+
+    with pytest.raises(WeightsError):
+        convert(str(pickled), str(tmp_path / "to.safetensors"), "", trusted=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_folded_network_refuses_what_it_does_not_compute(checkpoint: Checkpoint) -> None:
     model, _ = to_ours(checkpoint, {})
 
