@@ -329,10 +329,39 @@ def test_build_makes_the_image_of_the_worker_with_its_model_and_that_of_the_rend
     assert made == [(build.WORKER, True), (build.RENDEZVOUS, False)]
 
 
+def test_another_machine_is_no_rehearsal_and_nothing_is_made(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(image, "find_engine", lambda wanted: pytest.fail("nothing is looked for"))
+
+    assert exit_status(image.push, {"REGISTRY": "10.0.0.1:5000"}) != 0
+    assert "10.0.0.1:5000" in capsys.readouterr().err
+
+
+def test_a_slim_image_computes_no_network_as_onnx(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = SimpleNamespace(kind="onnx", name="theirs")
+    monkeypatch.setattr(image, "find_model", lambda name, *, root: SimpleNamespace(card=card))
+    monkeypatch.setattr(image, "find_engine", lambda wanted: pytest.fail("nothing is looked for"))
+
+    assert exit_status(image.build, {"SLIM": "1", "MODEL": "theirs"}) == 2
+    assert capsys.readouterr().err.startswith("SLIM=1 leaves out ONNX Runtime, which computes theirs.")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("rehearsal", ["", "127.0.0.1:5000"])
 @pytest.mark.parametrize("is_deployed", [True, False])
 def test_push_sends_the_image_of_the_rendezvous_only_where_one_is_deployed(
-    is_deployed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    is_deployed: bool,
+    rehearsal: str,
+    is_there: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    sent_to: list[tuple[str, object]] = []
+
     class FakeTerraform:
         folder = tmp_path
 
@@ -340,7 +369,8 @@ def test_push_sends_the_image_of_the_rendezvous_only_where_one_is_deployed(
             return {"rendezvous_repository_url": f"{ECR}-rendezvous" if is_deployed else None}
 
     def send(_: Engine, sent: Image, repository: str, login: object) -> registry.Pushed:
-        return registry.Pushed(f"{repository}@sha256:{sent.id}", was_there=False)
+        sent_to.append((repository, login))
+        return registry.Pushed(f"{repository}@sha256:{sent.id}", was_there=is_there)
 
     monkeypatch.setattr("scripts.deployment.terraform.Terraform", FakeTerraform)
     monkeypatch.setattr("scripts.deploy.ensure_registry", lambda terraform: ECR)
@@ -348,11 +378,25 @@ def test_push_sends_the_image_of_the_rendezvous_only_where_one_is_deployed(
     monkeypatch.setattr(
         build, "inspect", lambda engine, name: make_image(id=("bb" if "rendezvous" in name else "aa") * 32)
     )
-    monkeypatch.setattr(registry, "ecr_login", lambda repository: None)
+    monkeypatch.setattr(registry, "ecr_login", lambda repository: f"into {repository}")
     monkeypatch.setattr(registry, "push", send)
 
-    image.push(image.PushVariables())
+    for _ in range(2):
+        assert exit_status(image.push, {"REGISTRY": rehearsal}) == 0
 
+    places = [ECR, *([f"{ECR}-rendezvous"] if is_deployed else [])]
+    targets = [registry.stand_in(place, rehearsal) if rehearsal else place for place in places]
+    assert sent_to == [(target, f"into {place}") for target, place in zip(targets, places, strict=True)] * 2
+    said = capsys.readouterr()
+    # Terraform deploys from ECR, also what was sent elsewhere.
+    uris = [f"{ECR}@sha256:{'aa' * 32}", f"{ECR}-rendezvous@sha256:{'bb' * 32}"][: len(places)]
+    assert said.out.splitlines() == uris * 2
+    what = "The registry has this content already: nothing was sent." if is_there else "Pushed."
+    found = f"Container engine: {Engine('podman', '4')}."
+    assert said.err.splitlines() == [
+        *(found, *[what] * len(places), "Recorded for Terraform: `make apply` deploys it."),
+        *(found, *[what] * len(places), "Terraform knows this image already."),
+    ]
     server = {"rendezvous_image_uri": f"{ECR}-rendezvous@sha256:{'bb' * 32}"} if is_deployed else {}
     recorded = json.loads((tmp_path / "image.auto.tfvars.json").read_text())
     assert recorded == {"image_uri": f"{ECR}@sha256:{'aa' * 32}", "code_version": "c" * 40, **server}
