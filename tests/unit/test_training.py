@@ -920,3 +920,72 @@ def test_the_limit_is_measured_on_sources_of_the_test(monkeypatch: pytest.Monkey
         for is_true, light in ((False, "measured"), (True, "noise-free"))
         for more in ("", " and true sizes and shapes")
     ]
+
+
+def test_the_average_follows_weights_and_copies_counts(model: AstroMAE) -> None:
+    average, fast = deepcopy(model), deepcopy(model)
+    for tensor in fast.state_dict().values():
+        tensor.add_(8)
+
+    regress._follow(average, fast, 0.75)
+
+    for name, tensor in model.state_dict().items():
+        moved = average.state_dict()[name] - tensor
+        expected = 2.0 if tensor.dtype.is_floating_point else 8
+        torch.testing.assert_close(moved, torch.full_like(moved, expected), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_of_the_first_training_has_its_branches(stage: str, model: AstroMAE) -> None:
+    data, branches = make_cached(5), STAGES[stage]
+
+    found = {id(parameter) for parameter in trainable_parameters(model, branches)}
+
+    prefixes = {
+        "magnitudes": ("magnitude_branch.", "final."),
+        "heads": ("magnitude_branch.", "final.", "encoder.norm.", "encoder.head.", "encoder_projection."),
+    }
+    prefixes["joint"] = (*prefixes["heads"], "inception.", "inception_projection.")
+    assert found == {id(one) for name, one in model.named_parameters() if name.startswith(prefixes[stage])}
+    # Chosen by the loss of all rows in evaluation mode.
+    predicted = regress.predict_rows(model, data, branches)
+    assert regress.score(model, data, branches, TINY) == redshift_loss(predicted, data.rows.redshifts, TINY).item()
+    some = regress.predict_rows(model, data[torch.tensor([3, 1])], branches)
+    torch.testing.assert_close(some, predicted[[3, 1]], atol=1e-5, rtol=0)
+    if stage == "magnitudes":
+        blind = regress.blind_predictor(model)(data.rows.to_block())
+        np.testing.assert_allclose(blind, predicted, atol=1e-6)
+        assert blind.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("z_phot", "unit", "beta", "loss"), [(0.122, 0.02, 1.0, 0.5), (0.166, 0.02, 1.0, 2.5), (0.122, 0.02, 0.5, 0.75)]
+)
+def test_the_loss_of_the_first_training_is_that_of_the_others(
+    z_phot: float, unit: float, beta: float, loss: float
+) -> None:
+    recipe = replace(TINY, loss_unit=unit, loss_beta=beta)
+
+    assert redshift_loss(torch.tensor([z_phot]), torch.tensor([0.1]), recipe).item() == pytest.approx(loss, abs=1e-4)
+
+
+def test_turned_rows_keep_all_but_their_images() -> None:
+    data = make_cached(3)
+
+    turned = data.turned(torch.Generator().manual_seed(5))
+
+    assert torch.equal(turned.rows.images, pretrain.turn(data.rows.images, torch.Generator().manual_seed(5)))
+    assert torch.equal(turned.pooled, data.pooled)
+    assert torch.equal(turned.rows.magnitudes, data.rows.magnitudes)
+    assert len(turned) == 3
+
+
+@pytest.mark.parametrize(("size", "num_real"), [(8, 4), (7, 3)])
+def test_the_other_half_of_a_batch_is_simulated(size: int, num_real: int) -> None:
+    data = make_rows(12)
+
+    picked = regress._balanced(data, size, torch.Generator().manual_seed(3))
+
+    assert len(picked) == size
+    assert (picked < 6).sum() == num_real
+    assert picked.max() < 12

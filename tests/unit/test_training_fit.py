@@ -26,7 +26,7 @@ from scripts.models.training.fit import (
 from scripts.models.training.journal import Journal
 from scripts.models.training.pretrain import initialise_encoder
 from scripts.models.training.split import folds
-from scripts.models.training.supervised import Stage
+from scripts.models.training.supervised import Rows, Stage
 from tests.networks import build_small
 
 RECIPE = FitRecipe(galaxies="x", start="y", pace=0.01)
@@ -366,3 +366,49 @@ def test_more_galaxies_are_trained_on_longer() -> None:
     few, many = (candidates(num, has_start=True, recipe=FitRecipe("", ""))[0].stage for num in (300, 8_000))
 
     assert many.num_steps > 4 * few.num_steps
+
+
+@pytest.mark.parametrize("fold", [2, None])
+def test_a_way_to_train_learns_from_the_other_folds_or_from_all(
+    fold: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[Rows, Stage, str]] = []
+    monkeypatch.setattr(
+        training, "train_stage", lambda model, sample, rows, stage, journal, name: asked.append((rows, stage, name))
+    )
+    monkeypatch.setattr(training, "EVALUATION_ROWS", 5)
+    galaxies, journal, said = make_galaxies(), journal_of(tmp_path), list[str]()
+    journal.say = said.append  # type: ignore[method-assign]
+    contest = training._Contest(
+        galaxies, np.arange(NUM).astype(str), make_start(), RECIPE, journal, torch.device("cpu")
+    )
+    candidate = Candidate("gently", Stage("final", 3))
+
+    model, sample = contest.trained(candidate, fold)
+    contest.trained(candidate, fold)
+
+    (rows, stage, name), _ = asked
+    taught = np.flatnonzero(contest.fold != 2) if fold else np.arange(NUM)
+    judged = np.flatnonzero(contest.fold == 2) if fold else np.arange(5)
+    assert [one.tolist() for one in rows.taught] == [taught.tolist()]
+    assert rows.shares == [1.0]
+    assert rows.chosen.tolist() == judged.tolist()
+    assert rows.truth.tolist() == pytest.approx(galaxies.redshift[judged].tolist())
+    assert (stage, name) == (candidate.stage, "gently 2" if fold else "gently all")
+    assert sample.joined is not None
+    # The zero points are found once, and told.
+    of_them = [line for line in said if line.startswith("zero points")]
+    added = " ".join(f"{value:+.3f}" for value in contest.zero_points(fold).tolist())
+    assert of_them == [f"zero points {'without fold 2' if fold else 'of all'}: {added} mag"]
+    assert [phase for phase, _ in journal.seconds()] == ["features", "zero points", "gently"]
+    torch.testing.assert_close(model.magnitude_center, make_start().magnitude_center - contest.zero_points(fold))
+    assert model is not contest.start
+
+
+def test_what_is_as_good_within_one_standard_error_is_as_good() -> None:
+    best = np.zeros(4)
+    # A mean of 1 and a standard deviation of 2: one standard error of four galaxies.
+    just = 1 + np.array([2.0, -2.0, 2.0, -2.0])
+
+    assert modest({"just": just, "best": best}) == "just"
+    assert modest({"worse": just + 0.001, "best": best}) == "best"

@@ -399,3 +399,37 @@ def test_the_final_layers_take_the_branches_as_they_were_and_the_last_ones_their
 
     torch.testing.assert_close(last, predict_rows(model, whole, ALL, "last"), atol=1e-6, rtol=0)
     assert (final - last).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_gpu", "found"),
+    [
+        ("auto", False, "cpu"),
+        ("auto", True, "cuda"),
+        ("cpu", True, "cpu"),
+        ("cpu", False, "cpu"),
+        ("cuda", True, "cuda"),
+    ],
+)
+def test_a_gpu_computes_where_there_is_one_and_the_cpu_is_not_asked_for(
+    asked: str, has_gpu: bool, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+
+    assert choose_device(asked).type == found
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "is_mixed"),
+    [("cpu", "AVX2", False), ("cpu", "AVX512", True), ("cpu", "AVX512_VNNI", True), ("cuda", "AVX2", True)],
+)
+def test_products_are_in_bfloat16_where_that_is_faster(
+    device: str, capability: str, is_mixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch, "autocast", lambda *given: given)
+
+    found = mixed_precision(torch.device(device))
+
+    assert (found == (device, torch.bfloat16)) == is_mixed
+    assert isinstance(found, nullcontext) != is_mixed
