@@ -459,12 +459,13 @@ def test_the_table_says_whose_the_lost_rows_are(here: Path) -> None:
     assert (rows["flags"][lost] == LOST | Quality.LOW_SIGNAL).all()
 
 
-def test_what_the_request_tolerated_needs_no_second_permission(here: Path) -> None:
+@pytest.mark.parametrize(("tolerated", "status"), [(40, 0), (100 / 3, 0), (33, 1)])
+def test_what_the_request_tolerated_needs_no_second_permission(tolerated: float, status: int, here: Path) -> None:
     lose(here, 1)
-    summary = make_summary(num_samples_planned=NUM_ROWS, request=make_request(tolerated_failure_percentage=40))
+    summary = make_summary(num_samples_planned=NUM_ROWS, request=make_request(tolerated_failure_percentage=tolerated))
     (folder_of(here) / "summary.json").write_bytes(contract.encode(summary))
 
-    assert exit_status() == 0
+    assert exit_status() == status
 
 
 @pytest.mark.parametrize("content", [None, b"no zip", make_predictions(make_task(num_samples=5)).to_npz()])
