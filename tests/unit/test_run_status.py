@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from inference.models import shipped
 from scripts import run
 from scripts.command.program import exit_status
 from scripts.data.location import RemoteDataset
@@ -145,15 +146,24 @@ def test_a_run_here_is_told_step_by_step(
     monkeypatch.setattr(run, "keep", lambda found, folder: found)
     monkeypatch.setattr(run, "look_ahead", lambda *_, **__: "ahead")
     monkeypatch.setattr(run, "in_words", lambda found: f"{found}: 9 s")
-    monkeypatch.setattr(
-        run, "start_local", lambda *_, **__: nullcontext(LocalTarget("http://127.0.0.1:1", "key", None, None))
-    )
+
+    def start_local(logs: Path, model: Path, *, num_talking: int) -> Any:
+        assert (logs.name, model, num_talking) == ("logs", shipped().folder, 0)
+        return nullcontext(LocalTarget("http://127.0.0.1:1", "key", None, None))
+
+    monkeypatch.setattr(run, "start_local", start_local)
 
     status = exit_status(run.main, {"DATASET": "tiny", **{name.upper(): value for name, value in ahead.items()}})
 
     lines = capsys.readouterr().err.splitlines()
     told = ["target", "dataset", "forecast", "local"] if is_ahead else ["target", "dataset", "local"]
     assert [line.split()[0] for line in lines[: len(told)]] == told
+    assert f", model {shipped().in_words} (" in lines[len(told) - 1]
+    files = [
+        f"Interrupted. Its files are in runs/{run_of(here)}/:",
+        *run.files_in(Path("runs", run_of(here))).split("\n"),
+    ]
+    assert [line for line in lines if line in files] == (files if planned else [])
     assert ("forecast   ahead: 9 s" in lines) is is_ahead
     assert (f"`make resume RUN={run_of(here)}` goes on with it." in lines) is planned
     assert status == (130 if planned else 0)
