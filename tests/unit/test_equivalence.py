@@ -34,6 +34,19 @@ def test_noise_of_a_hundredth_of_sigma_is_equivalent() -> None:
     assert why_not_equivalent({"real": found}) == ""
 
 
+def test_differences_are_counted_in_sigma() -> None:
+    """Two galaxies of eight move by half a sigma, out of the interval of one sigma."""
+    errors = np.tile([-0.8, -0.6, -0.4, -0.2, 0.2, 0.4, 0.6, 0.8], 50)
+    moves = np.tile([0, 0, 0, 0, 0, 0, 0.5, 0.5], 50)
+    sigma, z_spec = np.full(400, 0.01), np.zeros(400)
+
+    found = measure_difference(0.01 * errors, 0.01 * (errors + moves), sigma, z_spec)
+
+    assert (found.num_rows, found.coverage) == (400, -0.25)
+    figures = (found.mean, found.rms, found.p999, found.largest)
+    assert figures == pytest.approx((0.125, (0.25 / 4) ** 0.5, 0.5, 0.5))
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
