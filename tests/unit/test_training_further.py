@@ -27,9 +27,9 @@ from scripts.models.training.controls import Predict
 from scripts.models.training.further import FurtherRecipe, begin, harmless_way, train_further
 from scripts.models.training.journal import Journal
 from scripts.models.training.magnitudes import MagnitudesNetwork, predict_magnitudes, read_network
-from scripts.models.training.network import Sample
+from scripts.models.training.network import Sample, predict_rows
 from scripts.models.training.recipe import FULL
-from scripts.models.training.rows import real_test_rows
+from scripts.models.training.rows import TrainingRows, real_test_rows
 from scripts.models.training.sample_model import (
     MAGNITUDES,
     TREES,
@@ -39,8 +39,8 @@ from scripts.models.training.sample_model import (
     paired_nmad,
     write_model,
 )
-from scripts.models.training.supervised import Rows, Stage
-from scripts.models.training.surveys import Survey, read_surveys
+from scripts.models.training.supervised import Rows, Stage, redshift_loss
+from scripts.models.training.surveys import Catalogue, Survey, read_surveys
 from scripts.simulation.sdss import load_sources
 from scripts.train import TrainVariables, main
 from tests.factories import FakeEngine
@@ -377,12 +377,16 @@ def test_a_second_training_learns_from_shares_of_catalogues_and_keeps_the_mean(
         return Sample(torch.zeros(num, 5), torch.full((num,), value), joined=torch.zeros(num, 3216))
 
     names: list[str] = []
-    told = {"train": [catalogue(3, 0.1), catalogue(2, 0.2), catalogue(4, 0.3)], "selection": [catalogue(1, 0.4)] * 3}
+    told = {
+        "train": [catalogue(3, 0.1), catalogue(2, 0.2), catalogue(4, 0.3)],
+        "selection": [catalogue(1, redshift) for redshift in (0.4, 0.5, 0.6)],
+    }
     seeds: list[int] = []
     monkeypatch.setattr(further, "train_stage", train_stage)
     monkeypatch.setattr(further, "_with_branches", with_branches)
     monkeypatch.setattr(further, "catalogues", lambda part, surveys, seed: seeds.append(seed) or told[part])
-    monkeypatch.setattr(further, "harmless_way", lambda losses: 0.5)
+    at_half: list[torch.Tensor] = []
+    monkeypatch.setattr(further, "harmless_way", lambda losses: at_half.append(losses(0.5)) or losses(1.0).numel() / 6)
     recipe = FurtherRecipe("a", "b", ("c", "d"), seed=3, num_repeats=2, num_steps=9, batch_size=8, check_every=5)
     surveys: list[Any] = [SimpleNamespace(part=np.array(["train"] * num + ["selection"])) for num in (4, 9)]
 
@@ -393,7 +397,7 @@ def test_a_second_training_learns_from_shares_of_catalogues_and_keeps_the_mean(
     rows = asked[0][0]
     assert [one.tolist() for one in rows.taught] == [[0, 1, 2], [3, 4], [5, 6, 7, 8]]
     assert rows.shares == pytest.approx([0.4, 0.6 * 2 / 5, 0.6 * 3 / 5])
-    assert (rows.chosen.tolist(), rows.truth.tolist()) == ([9, 10, 11], pytest.approx([0.4] * 3))
+    assert (rows.chosen.tolist(), rows.truth.tolist()) == ([9, 10, 11], pytest.approx([0.4, 0.5, 0.6]))
     stage = Stage("final", 9, 8, 1e-3, check_every=5, ema_decay=0.99, seed=3)
     assert [(one, name) for _, one, name in asked] == [
         (stage, "final layers 3"),
@@ -404,6 +408,35 @@ def test_a_second_training_learns_from_shares_of_catalogues_and_keeps_the_mean(
     assert found.final[-1].bias.item() == pytest.approx(-3.25)
     assert not found.training
     assert not any(parameter.requires_grad for parameter in found.parameters())
+    predicted = predict_rows(found, catalogue(1, 0.0), torch.arange(1), "final")
+    expected = [redshift_loss(predicted, torch.tensor([redshift]), stage).item() for redshift in (0.4, 0.5, 0.6)]
+    assert at_half[0].tolist() == pytest.approx(expected)
     begun = begin(start, networks, 3).final[0].weight
     assert torch.equal(found.final[0].weight[4:, :2192], 4 * begun[4:, :2192])
     assert torch.equal(found.final[0].weight[:, 2192:], begun[:, 2192:])
+
+
+def test_features_of_a_catalogue_are_computed_once_from_its_images(
+    start: AstroMAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[int] = []
+    rows = real_test_rows(at_most=2)
+
+    def render() -> TrainingRows:
+        rendered.append(1)
+        return rows
+
+    galaxies = Catalogue(rows.magnitudes.double().numpy(), rows.redshifts.double().numpy(), render)
+    recipe = FurtherRecipe("a", "b", ())
+
+    first, again = (further._with_branches(start, galaxies, "train 0", Journal(tmp_path, recipe)) for _ in range(2))
+
+    assert rendered == [1]
+    assert (tmp_path / "features-train-0.pt").exists()
+    assert first.joined is not None
+    assert again.joined is not None
+    assert torch.equal(first.joined, again.joined)
+    assert torch.equal(first.redshifts, rows.redshifts)
+    # The transformer's products may be in bfloat16.
+    whole = start(rows.images, rows.magnitudes)
+    torch.testing.assert_close(predict_rows(start, first, torch.arange(2), "final"), whole, atol=3e-3, rtol=0)
