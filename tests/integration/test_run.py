@@ -145,11 +145,13 @@ def test_an_interrupted_run_leaves_its_files_and_no_process(
 
 def test_a_run_that_is_killed_keeps_what_its_ranks_had_finished_and_goes_on(tmp_path: Path) -> None:
     make_dataset(tmp_path)
-    process = start(tmp_path, WORLD="30")
+    mark = uuid.uuid4().hex
+    process = start(tmp_path, WORLD="30", **{MARK: mark})
     wait_until(lambda: len(list(tmp_path.glob("runs/*/ranks/*.json"))) >= 2, timeout_s=120)
 
     process.kill()
     process.communicate()
+    wait_until(lambda: not marked_processes(mark), timeout_s=10)  # its local AWS writes until it has ended, too
 
     folder = RunFolder(run_folder(tmp_path))
     found = folder.inventory()
