@@ -61,18 +61,20 @@ def redshifts(*z_phot: float, first_id: int = 1) -> Redshifts:
     return Redshifts(np.arange(first_id, first_id + len(z_phot)), np.array(z_phot, np.float32))
 
 
+RESULT = BaselineResult(
+    num_samples=1000,
+    num_threads=2,
+    engine="torch 2",
+    model_load_s=1.0,
+    read_s=1.0,
+    loop_s=8.0,
+    profiled_s=None,
+    peak_memory_bytes=2**30,
+)
+
+
 def make_method(**changes: Any) -> Method:
-    result = BaselineResult(
-        num_samples=1000,
-        num_threads=2,
-        engine="torch 2",
-        model_load_s=1.0,
-        read_s=1.0,
-        loop_s=8.0,
-        profiled_s=None,
-        peak_memory_bytes=2**30,
-    )
-    return msgspec.structs.replace(of_process("plain loop", result, wall_s=12.0), **changes)
+    return msgspec.structs.replace(of_process("plain loop", RESULT, wall_s=12.0), **changes)
 
 
 def make_run(**changes: Any) -> Method:
@@ -502,16 +504,6 @@ def test_the_baseline_reads_cleans_and_loops_and_says_what_each_took(
 
 
 def test_a_process_is_timed_from_its_start_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = BaselineResult(
-        num_samples=2,
-        num_threads=1,
-        engine="torch 2",
-        model_load_s=1.0,
-        read_s=1.0,
-        loop_s=2.0,
-        profiled_s=None,
-        peak_memory_bytes=7,
-    )
     started: list[BaselineTask] = []
 
     def run(command: list[str], **settings: Any) -> Any:
@@ -520,7 +512,7 @@ def test_a_process_is_timed_from_its_start_to_its_end(tmp_path: Path, monkeypatc
         task = msgspec.json.decode(command[3], type=BaselineTask)
         started.append(task)
         np.savez(task.predictions, object_id=np.arange(2), z_phot=np.array([0.1, 0.2], np.float32))
-        return subprocess.CompletedProcess(command, 0, stdout=f"noise\n{msgspec.json.encode(result).decode()}\n")
+        return subprocess.CompletedProcess(command, 0, stdout=f"noise\n{msgspec.json.encode(RESULT).decode()}\n")
 
     clock = iter([10.0, 18.0])
     monkeypatch.setattr(measure.subprocess, "run", run)
@@ -529,7 +521,7 @@ def test_a_process_is_timed_from_its_start_to_its_end(tmp_path: Path, monkeypatc
 
     found = measure_process("plain loop", [Path("0.safetensors")], shipped(), batch_size=8, profile=True)
 
-    assert found.method == of_process("plain loop", result, wall_s=8.0)
+    assert found.method == of_process("plain loop", RESULT, wall_s=8.0)
     assert found.redshifts.object_id.tolist() == [0, 1]
     assert found.redshifts.z_phot == pytest.approx([0.1, 0.2])
     (task,) = started
